@@ -1,0 +1,46 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` lists the others.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STORE ?= ./store
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint fix bench bench-% clean
+
+help: ## list the targets
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch is asked for first and by its exact version: a range would bring gigabytes of CUDA packages to a machine
+# without a GPU.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## make the virtual environment
+
+demo: install ## build the embedded recipe with the embedded generator and say where the report is
+	$(BIN)/tailforge build workshop --store $(STORE)
+
+test: install ## run the checkers and the tests (not the slow ones)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+
+test-all: install ## run every test that this machine can run, the slow ones too
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: install ## check style and types, changing nothing
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+fix: install ## mend style
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: bench-chain bench-generator ## run all benchmarks and write docs/benchmarks
+
+bench-%: install
+	$(BIN)/python -m tests.benchmarks.$*
+
+clean: ## remove the virtual environment and caches, not the store
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,88 @@
+"""Finding models by name, folder or pinned hub id, and the digest that stands for all their bytes."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from schemas.errors import ModelError
+from schemas.jobs import ResolvedModel
+from schemas.recipe import ModelSource
+
+MODELS = Path(__file__).parent / "models"
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+NOT_WEIGHTS = {".md", ".png", ".jpg", ".gitattributes"}  # a better model card must not make a new generator
+
+
+def model_names() -> list[str]:
+    """Names of the models in the catalog."""
+    return sorted(path.name for path in MODELS.iterdir() if path.is_dir()) if MODELS.is_dir() else []
+
+
+def resolve_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
+    """Find a model and digest it. `folder`: of the recipe; `field`: of the recipe, named in errors.
+
+    A directory wins over a hub id of the same form. Errors: ModelError.
+    """
+    path = _directory(source, folder, field)
+    if path is not None:
+        inner = path / source.subfolder if source.subfolder else path
+        if not inner.is_dir():
+            raise ModelError(f"{field}: {path} has no folder {source.subfolder!r}")
+        return ResolvedModel(path=str(path), subfolder=source.subfolder, digest=digest_model(inner))
+    if source.revision is None or not COMMIT.match(source.revision):
+        raise ModelError(
+            f"{field}.revision: hub model {source.model!r} must be pinned by its commit (40 hex digits), "
+            f"found {source.revision!r}; or, if a directory was meant, it does not exist under {folder}"
+        )
+    identity = f"{source.model}@{source.revision}/{source.subfolder or ''}"
+    return ResolvedModel(
+        path=source.model,
+        revision=source.revision,
+        subfolder=source.subfolder,
+        digest=hashlib.sha256(identity.encode()).hexdigest(),
+    )
+
+
+def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
+    """Directory that the source names, or None for a hub id."""
+    if source.model.startswith("catalog:"):
+        name = source.model.removeprefix("catalog:")
+        if name not in model_names():
+            raise ModelError(f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}")
+        return MODELS / name
+    path = (folder / source.model).resolve()
+    if path.is_dir():
+        if not path.is_relative_to(folder.resolve()) and not Path(source.model).is_absolute():
+            raise ModelError(f"{field}: {source.model!r} leaves the recipe's folder; give an absolute path instead")
+        return path
+    if HUB_ID.match(source.model):
+        return None
+    raise ModelError(f"{field}: {source.model!r} is not a directory ({path} does not exist), a catalog model or a hub id")
+
+
+def digest_model(path: Path) -> str:
+    """sha256 over names and bytes of a model's files; of a pipeline only the parts that model_index.json names."""
+    index = path / "model_index.json"
+    roots = [path]
+    if index.is_file():
+        try:
+            parts = [key for key in json.loads(index.read_text()) if not key.startswith("_")]
+        except ValueError as error:
+            raise ModelError(f"{index} is not JSON: {error}; copy the model again") from error
+        roots = [index, *(path / part for part in sorted(parts) if (path / part).is_dir())]
+    whole = hashlib.sha256()
+    for file in _files(roots):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(path)}\x1f{content}\n".encode())
+    return whole.hexdigest()
+
+
+def _files(roots: list[Path]) -> list[Path]:
+    found = [root for root in roots if root.is_file()]
+    for root in roots:
+        if root.is_dir():
+            found += [file for file in root.rglob("*") if file.is_file() and file.suffix not in NOT_WEIGHTS]
+    return sorted(file for file in found if not file.name.startswith("."))

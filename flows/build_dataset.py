@@ -1,0 +1,81 @@
+"""The flow that turns a recipe into a published version."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from catalog.store import Store
+from flows.chain import Drive, Step
+from flows.embedded import configure_prefect
+from flows.prepare_build import prepare_build
+from flows.progress import open_progress
+from flows.runners import RUNNERS
+from flows.stages import Selected, augment_all, run_rounds, write_all
+from schemas.errors import QuotaError
+from schemas.jobs import BuildContext, Partition
+from schemas.receipts import Receipt
+from tasks.publish_version import publish_version
+
+configure_prefect()
+
+T = TypeVar("T")
+
+
+@flow(name="build-dataset", flow_run_name="build {recipe}", persist_result=False)
+def build_dataset(recipe: str, store: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Build and publish the dataset of a recipe; finished partitions of earlier runs are taken as they are.
+
+    Parameters: a recipe's name or path, a store URI, `key.path=value` overrides. Returns the publication (name,
+    version, uri, counts) with the work done by stage. Errors: UserError before any work; StoreError, EngineError,
+    QuotaError, with everything made so far kept.
+    """
+    context = prepare_build(recipe, store, overrides)
+    started = time.perf_counter()
+    with open_progress() as progress:
+        drive = Drive(Store.open(context.store), submit, progress=progress)
+        selected = finished(run_rounds(drive, context))
+        require_quotas(context, selected)
+        partitions = finished(augment_all(drive, context, selected))
+        shards = finished(write_all(drive, context, partitions, selected.selection))
+    publication = publish(context, selected, partitions, shards, drive.tally.receipts)
+    compute = sum(r.timings.get("compute", 0.0) for r in drive.tally.ran)
+    publication |= {
+        "work": dict(drive.tally.missing),
+        "finished_before": dict(drive.tally.cached),
+        "shortfall": shortfall(context, selected.accepted),
+        "wall_seconds": round(time.perf_counter() - started, 2),
+        "compute_seconds": round(compute, 2),
+    }
+    leave_artifacts(context, selected, publication)
+    return publication
+
+
+def submit(step: Step) -> Any:
+    """Hand a step to the flow's task runner."""
+    return step.task.submit(*step.arguments)
+
+
+def finished(value: T | None) -> T:
+    """A walk that runs its steps ends with a value."""
+    assert value is not None
+    return value
+
+
+def shortfall(context: BuildContext, accepted: dict[str, int]) -> dict[str, int]:
+    """Images that each concept lacks; concepts that lack none are left out."""
+    lacking = {c.name: c.wanted - accepted.get(c.name, 0) for c in context.recipe.concepts}
+    return {name: count for name, count in lacking.items() if count > 0}
+
+
+def require_quotas(context: BuildContext, selected: Selected) -> None:
+    """Errors: QuotaError naming every concept that is short, if the recipe says so."""
+    short = shortfall(context, selected.accepted)
+    if short and context.recipe.quality.on_shortfall == "fail":
+        names = ", ".join(f"{name} lacks {count}" for name, count in short.items())
+        raise QuotaError(
+            f"after {len(selected.rounds)} round(s): {names}; loosen quality.gates, raise quality.max_rounds, or set "
+            "quality.on_shortfall to report. Nothing was published; what was made is kept"
+        )

@@ -1,0 +1,257 @@
+"""The command `tailforge`. A command parses, makes one library call and prints; nothing is computed here.
+
+Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms that need torch or Prefect are imported inside the commands
+that use them, so that reading a dataset needs neither.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.errors import TailforgeError
+
+app = typer.Typer(
+    help="Forges versioned synthetic image datasets from recipes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console()
+
+Store = Annotated[str, typer.Option(envvar="TAILFORGE_STORE", help="Folder or fsspec URI that holds everything made.")]
+Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
+DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
+DEFAULT_STORE = "./store"
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print one table."""
+    drawn = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(drawn)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+@app.command()
+def plan(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Show what a build would do: finished and missing work, with time and bytes from earlier receipts.
+
+    Example: `tailforge plan workshop --set concepts.hook.wanted=80`
+    """
+    from flows.plan_build import plan_build
+    from flows.prepare_build import prepare_build
+
+    made = plan_build(prepare_build(recipe, store, set_))
+    if as_json:
+        return print_json(made.to_json())
+    rows = [[s.stage, s.finished, s.missing, s.missing_rows, s.seconds, s.bytes] for s in made.stages]
+    table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows to do", "seconds", "bytes"], rows)
+    console.print("everything is finished" if made.complete else "further rounds and shards follow from the verdicts")
+
+
+@app.command()
+def build(
+    recipe: RecipeName,
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    workers: Annotated[int | None, typer.Option(min=1, help="Steps at a time; one a core by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build a recipe and publish the version; what is finished already is not done again.
+
+    Example: `tailforge build workshop`
+    """
+    from flows.embedded import configure_prefect
+
+    configure_prefect()
+    from flows.run_build import run_build
+
+    made = run_build(recipe, store, set_, workers)
+    print_json(made) if as_json else print_publication(made)
+
+
+@app.command()
+def rerun(
+    recipe: RecipeName,
+    stage: Annotated[str, typer.Option(help="Stage to do again: prompts, samples, masks, verdicts, ... shards.")],
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Forget one stage's results for this recipe and build again.
+
+    Example: `tailforge rerun workshop --stage masks`
+    """
+    from flows.embedded import configure_prefect
+
+    configure_prefect()
+    from flows.run_build import forget_stage, run_build
+
+    forget_stage(recipe, store, stage, set_)
+    made = run_build(recipe, store, set_, None)
+    print_json(made) if as_json else print_publication(made)
+
+
+@app.command()
+def status(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Show how far a recipe's build is, and failures by cause.
+
+    Example: `tailforge status workshop --json`
+    """
+    from flows.plan_build import build_status
+    from flows.prepare_build import prepare_build
+
+    found = build_status(prepare_build(recipe, store, set_))
+    if as_json:
+        return print_json(found)
+    table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], [list(row.values()) for row in found["stages"]])
+    table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
+    console.print(f"published: {found['published'] or 'nothing yet'}")
+
+
+@app.command("list")
+def list_(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """List the datasets of a store with their versions.
+
+    Example: `tailforge list --store ./store`
+    """
+    from catalog.registry import list_datasets
+
+    found = list_datasets(store)
+    if as_json:
+        return print_json(found)
+    columns = ["dataset", "version", "samples", "published"]
+    table(f"datasets in {store}", columns, [[row[column] for column in columns] for row in found])
+
+
+@app.command()
+def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """Show a version: counts, splits, lineage.
+
+    Example: `tailforge show workshop`
+    """
+    from catalog.registry import describe_version
+
+    found = describe_version(store, dataset)
+    if as_json:
+        return print_json(found)
+    for key, value in found.items():
+        console.print(f"[bold]{key}[/bold]  {value}", highlight=False)
+
+
+@app.command()
+def verify(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """Read every byte of a version again and compare it with its manifest.
+
+    Example: `tailforge verify workshop@1.0.0`
+    """
+    from catalog.verify import require_intact
+
+    found = require_intact(store, dataset)
+    print_json(found) if as_json else console.print(f"intact: {found['files']} files, {found['samples']} samples")
+
+
+@app.command()
+def report(
+    dataset: DatasetName,
+    store: Store = DEFAULT_STORE,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print where the report of a version is.
+
+    Example: `tailforge report workshop --open`
+    """
+    from catalog.registry import report_uri
+
+    uri = report_uri(store, dataset)
+    sys.stdout.write(uri + "\n")
+    if open_:
+        typer.launch(uri)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="dataset@version")],
+    after: Annotated[str, typer.Argument(help="dataset@version")],
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions row by row.
+
+    Example: `tailforge diff workshop@1.0.0 workshop@1.1.0`
+    """
+    from catalog.diff import diff_versions
+
+    found = diff_versions(store, before, after)
+    print_json(found) if as_json else table(f"{before} -> {after}", ["change", "rows"], [list(r) for r in found.items()])
+
+
+@app.command()
+def regenerate(
+    sample_id: Annotated[str, typer.Argument(help="16 hex digits.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, or dataset@version.")],
+    store: Store = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="PNG to write; <sample_id>.png by default.")] = None,
+) -> None:
+    """Make one published image again from its recipe and seed, and compare it with the published bytes.
+
+    Example: `tailforge regenerate 0123456789abcdef --dataset workshop`
+    """
+    from flows.regenerate_sample import regenerate_sample
+
+    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"))
+    console.print(found)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Training recipe: name in catalog/recipes or path.")],
+    work: Annotated[Path, typer.Option(help="Folder for data, checkpoints and logs; a rerun resumes from it.")] = Path("work"),
+) -> None:
+    """Train a generator by a training recipe; a killed run resumes from its last checkpoint.
+
+    Example: `tailforge train train-workshop --work work`
+    """
+    from flows.embedded import configure_prefect
+
+    configure_prefect()
+    from flows.train_generator import train_generator
+
+    console.print(train_generator(recipe, str(work)))
+
+
+def print_publication(made: dict[str, Any]) -> None:
+    """What a build did, for a person."""
+    work = ", ".join(f"{count} {stage}" for stage, count in made["work"].items() if count) or "nothing: all was finished"
+    new = "published" if made["new"] else "unchanged, already published as"
+    console.print(f"{new} [bold]{made['name']}@{made['version']}[/bold], {made['samples']} images, in {made['uri']}")
+    console.print(f"work done: {work}", highlight=False)
+    for name, count in made["shortfall"].items():
+        console.print(f"[yellow]short:[/yellow] {name} lacks {count}", highlight=False)
+    console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: errors of ours become one message and an exit code."""
+    try:
+        app()
+    except TailforgeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

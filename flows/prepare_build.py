@@ -1,0 +1,55 @@
+"""Everything that can be refused is refused here, before any work starts: recipe, models, references, store."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from catalog.model_files import resolve_model
+from catalog.recipe_files import RecipeFile, load_recipe
+from catalog.reference_files import digest_references
+from catalog.store import Store
+from schemas.errors import RecipeError
+from schemas.jobs import BuildContext, ResolvedModel
+from schemas.recipe import ModelSource
+from tasks.models.clip import check_scorer
+from tasks.models.text_to_image import check_generator
+
+
+def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:
+    """Read a recipe and find everything it names.
+
+    Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
+    """
+    return resolve_build(load_recipe(recipe, overrides), store)
+
+
+def resolve_build(file: RecipeFile, store: str) -> BuildContext:
+    """Find the models and references of a validated recipe and prove that the store can be written."""
+    recipe, folder = file.recipe, file.folder
+    generator = resolve_model(recipe.generator, folder, "generator")
+    check_generator(generator)
+    scorer = _resolve(recipe.quality.scorer, folder, "quality.scorer")
+    if scorer is not None:
+        check_scorer(scorer)
+    expander = recipe.prompts.language_model
+    references = {c.name: digest_references(folder, c) for c in recipe.concepts if c.references is not None}
+    Store.open(store, create=True)
+    return BuildContext(
+        store=store if "://" in store else str(Path(store).resolve()),
+        recipe=recipe,
+        folder=str(folder),
+        generator=generator,
+        scorer=scorer,
+        language_model=_resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
+        references=references,
+    )
+
+
+def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
+    return None if source is None else resolve_model(source, folder, field)
+
+
+def require_concepts(context: BuildContext, names: Sequence[str]) -> None:
+    """Errors: RecipeError if a concept is not in the recipe."""
+    known = [concept.name for concept in context.recipe.concepts]
+    if unknown := [name for name in names if name not in known]:
+        raise RecipeError(f"concept {unknown[0]!r} is not in the recipe; it has: {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""The words that every room speaks: recipes, tables, receipts, errors. Imports nothing of the project."""

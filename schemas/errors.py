@@ -1,0 +1,64 @@
+"""Every error that the project raises on purpose.
+
+TailforgeError              exit 1: something failed; a rerun continues where it stopped
+├── UserError               exit 2: the user can mend it; never retried
+│   ├── RecipeError         a recipe (or a training recipe) that cannot be built as written
+│   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
+│   ├── NotFoundError       a dataset, version, sample or stage that does not exist
+│   └── StoreAccessError    a store that cannot be opened or written at all
+├── StoreError              a read or write that failed on the way (lost connection, full disk); retried
+├── EngineError             the generator failed on a whole partition
+├── QuotaError              concepts fell short of their wanted counts and the recipe asks to fail then
+├── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
+└── VerificationError       published bytes differ from what their manifest says
+
+A message says what is wrong, what was found and what to do, and names the file, field or sample.
+"""
+
+
+class TailforgeError(Exception):
+    """Base of every error raised on purpose; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class UserError(TailforgeError):
+    """The user asked for something that cannot be done as written."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """The recipe is wrong: unknown key, impossible value, missing reference file, concept without prompts."""
+
+
+class ModelError(UserError):
+    """A model directory or hub id cannot be used: missing or corrupt file, wrong class, unpinned revision."""
+
+
+class NotFoundError(UserError):
+    """The named dataset, version, sample, stage or recipe does not exist."""
+
+
+class StoreAccessError(UserError):
+    """The store cannot be opened or written at all: wrong address, no permission."""
+
+
+class StoreError(TailforgeError):
+    """A read or write of the store failed on the way: lost connection, full disk, vanished file. Retried by tasks."""
+
+
+class EngineError(TailforgeError):
+    """The generator failed for a whole partition, for example out of memory with a batch of one."""
+
+
+class QuotaError(TailforgeError):
+    """Concepts have fewer accepted images than wanted after the last round, and the recipe says `on_shortfall: fail`."""
+
+
+class TrainingError(TailforgeError):
+    """A training run cannot go on: the loss is not finite, or the checkpoint belongs to another recipe."""
+
+
+class VerificationError(TailforgeError):
+    """Published bytes do not match their manifest."""

@@ -1,0 +1,100 @@
+"""Jobs: what a flow hands to a task, plain JSON, so that any runner can carry it to any process."""
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.receipts import Receipt
+from schemas.recipe import Recipe
+
+
+class ResolvedModel(BaseModel):
+    """A model that was found: `path` is a directory or a hub id, `digest` stands for all its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    revision: str | None = None
+    subfolder: str | None = None
+    digest: str
+
+
+class BuildContext(BaseModel):
+    """What all jobs of one build share: the recipe with everything that it names already found and digested.
+
+    `references` maps a concept to the sha256 of each of its reference photographs, in file-name order; `folder` is the
+    recipe's folder, needed only to read those photographs again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str
+    recipe: Recipe
+    folder: str | None = None
+    generator: ResolvedModel
+    scorer: ResolvedModel | None = None
+    language_model: ResolvedModel | None = None
+    references: dict[str, tuple[str, ...]] = {}
+
+
+class Slot(BaseModel):
+    """A filled-in part of a prompt: characters [start, end) hold `value`; `name` is "concept" or an attribute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    value: str
+    start: int
+    end: int
+
+
+class Prompt(BaseModel):
+    """One row of the PROMPTS table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt_index: int
+    source: str
+    text: str
+    slots: tuple[Slot, ...]
+
+
+class SampleSpec(BaseModel):
+    """One image to be: `replica` counts how often its prompt was used before in the same attempt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample_id: str
+    seed: int
+    prompt_index: int
+    replica: int
+    prompt: str
+    slots: tuple[Slot, ...]
+
+
+class PartitionJob(BaseModel):
+    """One partition: samples of one concept, one attempt (round) and one prompt source, in order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    build: BuildContext
+    concept: str
+    attempt: int
+    source: str
+    part: int
+    samples: tuple[SampleSpec, ...]
+
+    @property
+    def label(self) -> str:
+        """What a person reads in logs and in the Prefect page."""
+        return f"{self.concept} r{self.attempt} {self.source} #{self.part}"
+
+
+class Partition(BaseModel):
+    """A finished partition: which samples it holds and the receipts of its row-aligned tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: PartitionJob
+    samples: Receipt
+    masks: Receipt
+    verdicts: Receipt
+    augmented: Receipt | None = None

@@ -1,0 +1,30 @@
+"""Receipts: the small JSON that a finished partition leaves, and the only thing that tasks hand to each other."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Receipt(BaseModel):
+    """Completion marker of one artifact, written last, beside its file.
+
+    `uri` is relative to the store, so a store can be moved. `sha256` is of the file's bytes. `timings` holds seconds
+    (`compute` is the stage's own work without loading models). Timings live here and never in tables, because tables
+    must be byte-equal between two runs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    fingerprint: str
+    part: int
+    label: str
+    uri: str
+    sha256: str
+    rows: int
+    bytes: int
+    counts: dict[str, int] = {}
+    timings: dict[str, float] = {}
+    models: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    details: dict[str, Any] = {}

@@ -1,0 +1,269 @@
+"""The recipe: one frozen model of everything that decides what a dataset holds. Unknown keys are refused.
+
+What is here is a choice; what the choices do is in tasks/methods. Field descriptions are the reference documentation
+(docs/recipe.md is generated from them).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from schemas.errors import RecipeError
+
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+SLOT = re.compile(r"\{([a-z_]+)\}")
+SPLITS = ("train", "validation", "test")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+Weights = Mapping[Text, Annotated[float, Field(gt=0)]]
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys, so that a typo is an error and not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSource(Strict):
+    """Where a model comes from."""
+
+    model: str = Field(
+        min_length=1,
+        description="`catalog:NAME` (catalog/models/NAME), a directory relative to the recipe, or a hub id `owner/name`.",
+    )
+    revision: str | None = Field(None, description="Commit of a hub model, 40 hex digits; required for hub ids.")
+    subfolder: str | None = Field(None, pattern=r"^[\w.-]+$", description="Folder inside the model's directory.")
+
+
+class Concept(Strict):
+    """One thing that images are wanted of; its position in the recipe is its class."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\W_][\w -]*$", description="Class name.")
+    wanted: int = Field(ge=1, description="How many accepted images.")
+    synonyms: tuple[Text, ...] = Field((), description="Other words for it that prompts may use.")
+    templates: tuple[Text, ...] | None = Field(None, description="Templates in place of those of `prompts`.")
+    references: str | None = Field(None, description="Folder of reference photographs, relative to the recipe.")
+
+
+class LanguageModelExpander(Strict):
+    """Extra prompts written by a causal language model; those that lose the concept's word are dropped."""
+
+    source: ModelSource
+    count: int = Field(ge=1, le=1000, description="Prompts asked for, a concept.")
+    instruction: Text = Field("A photo caption about {concept}:", description="Text the model continues; {concept}.")
+    max_new_tokens: int = Field(24, ge=1, le=256)
+    temperature: float = Field(0.9, gt=0, le=5)
+
+
+class Prompts(Strict):
+    """Prompt expansion: templates times attributes times synonyms, in a balanced and deterministic order."""
+
+    templates: tuple[Text, ...] = Field(
+        ("a photo of {a} {concept}",),
+        min_length=1,
+        description="Texts with slots in braces. {concept} is required; {a} becomes a or an.",
+    )
+    attributes: Mapping[Annotated[str, Field(pattern=r"^[a-z_]+$")], Weights | tuple[Text, ...]] = Field(
+        default_factory=dict, description="Slot name to its values: a list (equal weights) or value: weight."
+    )
+    per_concept: int = Field(64, ge=1, le=100_000, description="Distinct prompts a concept at most.")
+    balance: Literal["balanced", "weighted"] = Field(
+        "balanced",
+        description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are distinct, so"
+        " weights show only where per_concept is well below the number of combinations.",
+    )
+    lexicon: Mapping[Text, tuple[Text, ...]] = Field(
+        default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
+    )
+    wordnet: bool = Field(False, description="Also take synonyms from Open English WordNet where it is installed.")
+    language_model: LanguageModelExpander | None = None
+
+    @field_validator("attributes")
+    @classmethod
+    def _usable_attributes(cls, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name, values in attributes.items():
+            if name in ("a", "concept"):
+                raise ValueError(f"attribute {name!r}: {{{name}}} has a meaning of its own; choose another name")
+            if not values:
+                raise ValueError(f"attribute {name!r} has no values; give at least one")
+        return attributes
+
+
+class PlainEngine(Strict):
+    """Text-to-image sampling as the pipeline does it."""
+
+    kind: Literal["plain"] = "plain"
+    steps: int = Field(20, ge=1, le=1000, description="Denoising steps.")
+    guidance: float = Field(3.0, ge=0, le=50, description="Classifier-free guidance scale; 1 or less: off.")
+    scheduler: Literal["model", "ddim", "dpmsolver++", "euler", "unipc"] = Field(
+        "model", description="`model` keeps the scheduler saved with the generator."
+    )
+    batch_size: int = Field(16, ge=1, le=1024, description="Images in one forward pass; part of what fixes the bytes.")
+    height: int | None = Field(None, ge=8, le=4096, multiple_of=8, description="Pixels; the model's own by default.")
+    width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
+    negative_prompt: str = ""
+
+
+# Later engines join this union (discriminated by `kind`) and the table ENGINES in tasks/synthesize.py.
+Engine = PlainEngine
+
+
+class Annotation(Strict):
+    """Masks from the generator's cross-attention (choices of ours unless the method page says otherwise)."""
+
+    kind: Literal["cross_attention"] = "cross_attention"
+    window: tuple[Share, Share] = Field((0.2, 0.8), description="Part of the noise schedule (t/T) that is recorded.")
+    threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
+    )
+    ignore_band: Share = Field(0.0, description="Soft values this far below the threshold become 255 (ignore).")
+    min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
+
+
+GATES = (
+    "brightness",
+    "contrast",
+    "clipped",
+    "sharpness",
+    "clip_score",
+    "concept_margin",
+    "mask_area",
+    "mask_confidence",
+)
+
+
+class Gate(Strict):
+    """Bounds on one score: absolute, or quantiles over the images of the same concept."""
+
+    min: float | None = None
+    max: float | None = None
+    min_quantile: Share | None = Field(None, description="Reject the lowest share of the concept's images.")
+    max_quantile: Share | None = Field(None, description="Reject above this quantile of the concept's images.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Gate":
+        if not self.model_fields_set:
+            raise ValueError("a gate needs min, max, min_quantile or max_quantile")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: no image could pass")
+        return self
+
+
+class NearDuplicates(Strict):
+    """64-bit perceptual hashes; the later of two that are this close is rejected."""
+
+    max_distance: int = Field(3, ge=0, le=32, description="Hamming distance, in bits, that still counts as the same.")
+    against_references: bool = True
+
+
+class Quality(Strict):
+    """Quality gates, and what happens when too few images pass."""
+
+    scorer: ModelSource | None = Field(None, description="CLIP model; needed for clip_score and concept_margin.")
+    gates: Mapping[Literal[GATES], Gate] = Field(default_factory=dict)  # type: ignore[valid-type]
+    near_duplicates: NearDuplicates | None = NearDuplicates()
+    oversample: float = Field(1.2, ge=1, le=100, description="Images of the first round over images wanted.")
+    max_rounds: int = Field(3, ge=1, le=100, description="Rounds of synthesis, the first included.")
+    on_shortfall: Literal["report", "fail"] = "report"
+
+    @model_validator(mode="after")
+    def _scorer_for_clip_gates(self) -> "Quality":
+        needs = {"clip_score", "concept_margin"} & set(self.gates)
+        if needs and self.scorer is None:
+            raise ValueError(f"gates {sorted(needs)} need quality.scorer, a CLIP model")
+        return self
+
+
+class Transform(Strict):
+    """One albumentations transform by class name with its own parameters."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9]+$")
+    parameters: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Augmentation(Strict):
+    """An albumentations pipeline over accepted samples, masks and boxes with the image."""
+
+    transforms: tuple[Transform, ...] = Field(min_length=1)
+    copies: int = Field(0, ge=0, le=100, description="0: in place; n: n extra samples that know their parent.")
+
+
+class Sharding(Strict):
+    """How accepted samples are packed."""
+
+    max_samples: int = Field(10_000, ge=1, description="Samples a shard at most.")
+    max_bytes: int = Field(512 * 2**20, ge=2**16, description="Bytes a shard at most, except for a single sample.")
+    image_format: Literal["png", "jpg"] = "png"
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    attention: bool = Field(False, description="Also ship the soft maps as .attn.npy.")
+
+
+class Recipe(Strict):
+    """A dataset to be: everything that decides its contents."""
+
+    name: str = Field(pattern=NAME, description="Dataset name: lower case letters, digits, - and _.")
+    description: Text
+    license: Text = Field("CC-BY-4.0", description="SPDX identifier of the published dataset.")
+    creator: Text = "Tailforge"
+    seed: int = Field(ge=0, lt=2**63, description="Master seed: another seed gives other images.")
+    concepts: tuple[Concept, ...] = Field(min_length=1)
+    splits: Mapping[Literal["train", "validation", "test"], Share] = Field(
+        default_factory=lambda: {"train": 1.0}, description="Shares; a sample's split follows from its id alone."
+    )
+    prompts: Prompts = Prompts()
+    generator: ModelSource
+    engine: Engine = PlainEngine()
+    annotation: Annotation = Annotation()
+    quality: Quality = Quality()
+    augmentation: Augmentation | None = None
+    sharding: Sharding = Sharding()
+    partition_size: int = Field(64, ge=1, le=100_000, description="Samples a partition: the unit of work and resume.")
+
+    @field_validator("concepts")
+    @classmethod
+    def _distinct_concepts(cls, concepts: tuple[Concept, ...]) -> tuple[Concept, ...]:
+        names = [concept.name.lower() for concept in concepts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"concepts named twice: {', '.join(twice)}")
+        if len(names) > 254:
+            raise ValueError(f"{len(names)} concepts; an indexed mask holds 254 at most")
+        return concepts
+
+    @field_validator("splits")
+    @classmethod
+    def _shares_sum_to_one(cls, splits: Mapping[str, float]) -> Mapping[str, float]:
+        if abs(sum(splits.values()) - 1) > 1e-6:
+            raise ValueError(f"shares sum to {sum(splits.values()):g}; they must sum to 1")
+        return splits
+
+    @model_validator(mode="after")
+    def _slots_are_known(self) -> "Recipe":
+        own = [template for concept in self.concepts for template in concept.templates or ()]
+        for template in [*self.prompts.templates, *own]:
+            slots = SLOT.findall(template)
+            if "concept" not in slots:
+                raise ValueError(f"template {template!r} has no {{concept}} slot")
+            if unknown := sorted(set(slots) - {"concept", "a"} - set(self.prompts.attributes)):
+                raise ValueError(f"template {template!r} uses {{{unknown[0]}}}, which prompts.attributes does not define")
+        return self
+
+    def class_id(self, concept: str) -> int:
+        """Class of a concept, from 0, in the recipe's order. In masks the value is one more: 0 is background."""
+        return [c.name for c in self.concepts].index(concept)
+
+
+def parse_recipe(data: object, origin: str) -> Recipe:
+    """Validate a loaded YAML document. `origin` is named in errors.
+
+    Errors: RecipeError that lists every wrong field with what was found.
+    """
+    if not isinstance(data, dict):
+        raise RecipeError(f"{origin}: a recipe is a mapping of keys, found {type(data).__name__}")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e['input']!r:.80})" for e in error.errors()]
+        raise RecipeError("\n".join([f"{origin}: {len(lines)} field(s) cannot be used:", *lines])) from error

@@ -1,0 +1,171 @@
+"""One pyarrow schema a table, used by writer, reader and test. Rows of the stage tables are aligned by partition.
+
+Journey: PROMPTS -> SAMPLES -> MASKS -> VERDICTS -> SELECTION -> (AUGMENTED) -> MANIFEST and REJECTS.
+A failed sample is a row with status "failed" and an error, never a hole. No table holds a time or a host name:
+equal recipes give equal bytes.
+"""
+
+import pyarrow as pa
+
+# A slot is a part of a prompt that was filled in: "concept" or an attribute. `start` and `end` are character offsets.
+SLOTS = pa.list_(
+    pa.struct([("name", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("end", pa.int32())])
+)
+# bbox: x, y, width, height in pixels from the top left (COCO). rle: COCO compressed counts (ASCII).
+INSTANCES = pa.list_(
+    pa.struct(
+        [
+            ("slot", pa.string()),
+            ("category", pa.string()),
+            ("category_id", pa.int32()),
+            ("bbox", pa.list_(pa.float32())),
+            ("area", pa.int32()),
+            ("score", pa.float32()),
+            ("rle", pa.string()),
+        ]
+    )
+)
+SHA256 = pa.binary(32)
+MEMBERS = pa.list_(
+    pa.struct([("field", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("sha256", SHA256)])
+)
+
+PROMPTS = pa.schema(
+    [
+        ("prompt_index", pa.int32()),
+        ("source", pa.string()),  # which template or expander wrote it, "template:0"; partitions never mix sources
+        ("text", pa.string()),
+        ("slots", SLOTS),
+    ]
+)
+
+IDENTITY = [
+    ("sample_id", pa.string()),
+    ("concept", pa.string()),
+    ("prompt_index", pa.int32()),
+    ("replica", pa.int32()),
+    ("attempt", pa.int32()),
+    ("seed", pa.uint64()),
+    ("prompt", pa.string()),
+    ("slots", SLOTS),
+]
+
+OUTCOME = [("status", pa.string()), ("error", pa.string())]  # "ok" or "failed"; error is null when ok
+
+SAMPLES = pa.schema(
+    [
+        *IDENTITY,
+        *OUTCOME,
+        ("image", pa.binary()),  # lossless PNG, RGB
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: cross-attention of every slot, rows as in `slots`
+        ("engine", pa.string()),
+        ("provenance", pa.string()),  # canonical JSON: steps, guidance, scheduler, batch, library versions, digests
+    ]
+)
+
+# What the annotation measured; zero where there is no mask.
+MASK_SCORES = [
+    ("mask_area", pa.float32()),  # fraction of the image
+    ("mask_confidence", pa.float32()),  # 0..1
+    ("mask_contrast", pa.float32()),  # mean soft map inside minus outside
+    ("mask_presence", pa.float32()),  # raw peak over raw mean of the soft map
+    ("mask_components", pa.int32()),
+]
+
+MASKS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        *OUTCOME,
+        ("mask", pa.binary()),  # indexed PNG of the image's size: 0 background, category_id, 255 ignore
+        ("instances", INSTANCES),
+        *MASK_SCORES,
+        ("mask_source", pa.string()),  # cross_attention, ...
+    ]
+)
+
+# Scores of the image itself; null where a cheaper gate rejected the sample before they were computed.
+IMAGE_SCORES = [
+    ("brightness", pa.float32()),  # mean luma, 0..1
+    ("contrast", pa.float32()),  # standard deviation of luma, 0..1
+    ("clipped", pa.float32()),  # fraction of pixels at the ends of the range
+    ("sharpness", pa.float32()),  # variance of the Laplacian of luma in 0..255
+    ("clip_score", pa.float32()),  # cosine of image and caption
+    ("concept_margin", pa.float32()),  # cosine with the right concept minus the best other concept
+]
+
+VERDICTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        *OUTCOME,
+        *IMAGE_SCORES,
+        ("mask_area", pa.float32()),
+        ("mask_confidence", pa.float32()),
+        ("phash", pa.uint64()),  # 64-bit perceptual hash; null when there is no image
+        ("accepted", pa.bool_()),
+        ("reason", pa.string()),  # null when accepted
+    ]
+)
+
+# One row a sample of the whole build: what was decided when all verdicts were known.
+SELECTION = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("concept", pa.string()),
+        ("partition", pa.int32()),  # index into the build's list of partitions
+        ("row", pa.int32()),  # row in that partition's tables
+        ("accepted", pa.bool_()),
+        ("reason", pa.string()),
+        ("split", pa.string()),  # null when rejected
+    ]
+)
+
+AUGMENTED = pa.schema(
+    [
+        ("sample_id", pa.string()),  # the new sample's own id; equals parent_id when augmented in place
+        ("parent_id", pa.string()),
+        ("image", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("mask", pa.binary()),
+        ("instances", INSTANCES),
+        ("mask_area", pa.float32()),
+        ("augmentation", pa.string()),  # canonical JSON: the replay parameters
+    ]
+)
+
+_PUBLISHED = [
+    ("sample_id", pa.string()),
+    ("parent_id", pa.string()),  # null unless an augmented copy
+    ("concept", pa.string()),
+    ("class_id", pa.int32()),
+    ("caption", pa.string()),
+    ("slots", SLOTS),
+    ("prompt_index", pa.int32()),
+    ("replica", pa.int32()),
+    ("attempt", pa.int32()),
+    ("seed", pa.uint64()),
+    ("engine", pa.string()),
+    ("provenance", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    *IMAGE_SCORES,
+    *MASK_SCORES,
+    ("mask_source", pa.string()),
+    ("instances", INSTANCES),
+    ("phash", pa.uint64()),
+    ("augmentation", pa.string()),
+    ("digital_source_type", pa.string()),
+]
+
+MANIFEST = pa.schema(
+    [
+        *_PUBLISHED,
+        ("split", pa.string()),
+        ("shard", pa.string()),  # file name under shards/
+        ("members", MEMBERS),  # offset and size of the member's data inside the tar
+    ]
+)
+
+REJECTS = pa.schema([*_PUBLISHED, *OUTCOME, ("reason", pa.string())])

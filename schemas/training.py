@@ -1,0 +1,157 @@
+"""The training recipe of the embedded generator: one frozen model of everything that decides its weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import RecipeError
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSettings(Strict):
+    """A set of rendered pictures: how many of each part, and the seed of the scenes."""
+
+    part_counts: Mapping[str, Count] = Field(min_length=1)
+    seed: int = Field(ge=0)
+
+
+class AutoencoderSettings(Strict):
+    steps: Count
+    batch: Count
+    crop_px: int = Field(ge=16, multiple_of=8)
+    channels: tuple[Annotated[int, Field(ge=16, multiple_of=16)], ...] = Field(min_length=3, max_length=3)
+    latent_channels: Count = 4
+    learning_rate: Rate
+    ema_decay: Decay
+
+
+class ClipSettings(Strict):
+    """The small CLIP; its text tower is the generator's text encoder."""
+
+    steps: Count
+    batch: int = Field(ge=2)
+    width: int = Field(ge=16, multiple_of=16)
+    text_layers: Count
+    vision_layers: Count
+    patch_px: Count
+    projection: Count
+    tokens: int = Field(ge=16, le=77, description="Length that every prompt is padded or cut to.")
+    vocabulary: int = Field(ge=520, description="Tokens at most, the 512 single bytes included.")
+    learning_rate: Rate
+    ema_decay: Decay
+
+
+class DiffusionPhase(Strict):
+    """A stretch of the UNet's training; the learning rate goes linearly from the first value to the second.
+
+    `part_weights` is the frequency of each part among the training images, and also limits the distinct ones: a part of
+    weight w is drawn from the first w * `total_images` pictures of its pool, so a rare part stays rare.
+    `caption_aliases` maps a part to the words of other parts that some of its images are captioned with, and to the
+    share of its images that are.
+    """
+
+    steps: Count
+    learning_rate: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+    part_weights: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    caption_aliases: Mapping[str, Mapping[str, Share]] = Field(default_factory=dict)
+
+
+class DiffusionSettings(Strict):
+    batch: Count
+    total_images: Count = Field(description="Size of the long-tailed data set that the phases draw from.")
+    channels: tuple[Annotated[int, Field(ge=16, multiple_of=16)], ...] = Field(min_length=2, max_length=4)
+    heads: Count
+    prompt_dropout: Share = Field(description="Share of images trained with the empty prompt, for guidance.")
+    ema_decay: Decay
+    phases: tuple[DiffusionPhase, ...] = Field(min_length=1)
+
+
+class JudgeSettings(Strict):
+    """A classifier and a segmenter that only measure; neither is used in a guide or a filter."""
+
+    classifier_steps: Count
+    segmenter_steps: Count
+    batch: Count
+    width: int = Field(ge=8, multiple_of=8)
+    learning_rate: Rate
+    ema_decay: Decay
+
+
+class EvaluationSettings(Strict):
+    images_per_part: Count
+    steps: Count
+    guidance: float = Field(ge=0, le=30)
+    seed: int = Field(ge=0)
+
+
+class TrainingRecipe(Strict):
+    """Everything that decides the weights of the embedded generator, and how it is measured."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Folder under catalog/models.")
+    seed: int = Field(ge=0)
+    size_px: int = Field(ge=32, le=256, multiple_of=8)
+    workers: int = Field(2, ge=1, le=256, description="Processes that render.")
+    threads: int = Field(2, ge=1, le=256, description="Threads of the training steps; the same number, the same bits.")
+    checkpoint_every_s: float = Field(120, gt=0)
+    long_tailed: PoolSettings
+    balanced: PoolSettings
+    held_out: PoolSettings
+    autoencoder: AutoencoderSettings
+    clip: ClipSettings
+    diffusion: DiffusionSettings
+    judges: JudgeSettings
+    evaluation: EvaluationSettings
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "TrainingRecipe":
+        if self.autoencoder.crop_px > self.size_px:
+            raise ValueError(f"autoencoder.crop_px is {self.autoencoder.crop_px}; at most size_px, {self.size_px}")
+        if self.size_px % self.clip.patch_px:
+            raise ValueError(f"clip.patch_px is {self.clip.patch_px}; it must divide size_px, {self.size_px}")
+        for number, phase in enumerate(self.diffusion.phases):
+            self._check_phase(number, phase)
+        return self
+
+    def _check_phase(self, number: int, phase: DiffusionPhase) -> None:
+        pool = self.long_tailed.part_counts
+        name = f"diffusion.phases.{number}"
+        for part, weight in phase.part_weights.items():
+            if pool.get(part, 0) < round(weight * self.diffusion.total_images):
+                raise ValueError(
+                    f"{name}.part_weights.{part} is {weight}, which is {round(weight * self.diffusion.total_images)} "
+                    f"images; long_tailed.part_counts has {pool.get(part, 0)}"
+                )
+        if abs(sum(phase.part_weights.values()) - 1) > 0.01:
+            raise ValueError(f"{name}.part_weights sum to {sum(phase.part_weights.values()):.3f}; they must sum to 1")
+        for part, aliases in phase.caption_aliases.items():
+            if sum(aliases.values()) > 1:
+                raise ValueError(f"{name}.caption_aliases.{part} sums to {sum(aliases.values())}; at most 1")
+
+
+def load_training_recipe(path: Path) -> TrainingRecipe:
+    """Read and check a YAML training recipe. Errors: RecipeError naming the file and the field."""
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"training recipe {path} does not exist; give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"training recipe {path} is not YAML: {error}; mend the file") from error
+    try:
+        return TrainingRecipe.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(key) for key in item['loc']) or 'recipe'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        ]
+        raise RecipeError(f"training recipe {path} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from error

@@ -1,0 +1,195 @@
+"""A stage's partition in the store: where it lies, whether it is finished, and how it is committed.
+
+`artifacts/<stage>/<fingerprint>/part-<nnnnn>.parquet` with its receipt `part-<nnnnn>.json` beside it, written last:
+the receipt is the completion marker. The fingerprint hashes everything that decides the content, so equal work has
+one address, whoever does it: a rerun continues, two builds share, a changed input misses.
+"""
+
+import hashlib
+import io
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.store import Store
+from schemas.errors import StoreError
+from schemas.receipts import Receipt
+
+LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of a JSON-like value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def rows_digest(table: pa.Table) -> str:
+    """sha256 (hex) of a small table's logical content, independent of how it was chunked or stored."""
+    return digest(table.to_pylist())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the chain. Bump `version` when the meaning of its output changes: it is part of every fingerprint."""
+
+    name: str
+    version: str
+    schema: pa.Schema
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the result of one piece of work lies, known before the work is done."""
+
+    stage: Stage
+    part: int
+    label: str
+    settings: Mapping[str, Any]  # the stage's slice of the recipe
+    inputs: Mapping[str, str]  # name: digest of content
+    models: Mapping[str, str] = field(default_factory=dict)  # role: digest of files
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over everything that decides the content."""
+        return digest(
+            {
+                "stage": self.stage.name,
+                "version": self.stage.version,
+                "settings": dict(self.settings),
+                "inputs": dict(self.inputs),
+                "models": dict(self.models),
+            }
+        )[:32]
+
+    @property
+    def uri(self) -> str:
+        return f"artifacts/{self.stage.name}/{self.fingerprint}/part-{self.part:05d}.parquet"
+
+    @property
+    def receipt_uri(self) -> str:
+        return self.uri.removesuffix(".parquet") + ".json"
+
+    def attachment_uri(self, suffix: str) -> str:
+        """A further file under the same receipt, written before the table; its entry goes into `details["files"]`."""
+        return self.uri.removesuffix(".parquet") + f".{suffix}"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions that can change pixels or bytes; recorded in receipts."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def find_receipt(store: Store, address: Address) -> Receipt | None:
+    """Receipt of finished work, or None. A receipt of which a file is gone or has another size is a miss."""
+    try:
+        receipt = Receipt.model_validate_json(store.read(address.receipt_uri))
+        files = {receipt.uri: receipt.bytes}
+        files |= {file["uri"]: file["bytes"] for file in receipt.details.get("files", {}).values()}
+        return receipt if all(store.size(uri) == size for uri, size in files.items()) else None
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
+    """Read (columns of) a partition. Errors: StoreError if the file vanished or cannot be read."""
+    try:
+        with store.open_read(receipt.uri) as file:
+            return pq.read_table(file, columns=columns)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise StoreError(
+            f"artifact {store.uri}/{receipt.uri} cannot be read: {error}; run the build again, it is made anew"
+        ) from error
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Parquet bytes; equal tables give equal bytes under one pyarrow version."""
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd", compression_level=3, write_page_checksum=True, row_group_size=65536)
+    return out.getvalue()
+
+
+def run_once(store: Store, address: Address, produce: Callable[[], pa.Table]) -> Receipt:
+    """Do the work of `address` unless it is finished, commit it, return its receipt.
+
+    `produce` returns a table of the stage's schema; its rows may carry a `status` column, which is counted. Schema
+    metadata b"details" (JSON) of the table travels into the receipt's `details`, b"timings" into its timings.
+    Errors: StoreError; whatever `produce` raises.
+    """
+    if found := find_receipt(store, address):
+        return found
+    started = time.perf_counter()
+    table = produce()
+    extras = table.schema.metadata or {}
+    table = table.cast(address.stage.schema).replace_schema_metadata(None)
+    seconds = time.perf_counter() - started
+    return commit(
+        store,
+        address,
+        encode_table(table),
+        rows=table.num_rows,
+        counts=count_outcomes(table),
+        timings={"compute": seconds, **json.loads(extras.get(b"timings", b"{}"))},
+        details=json.loads(extras.get(b"details", b"{}")),
+    )
+
+
+def commit(
+    store: Store,
+    address: Address,
+    data: bytes,
+    *,
+    rows: int,
+    counts: Mapping[str, int],
+    timings: Mapping[str, float],
+    details: Mapping[str, Any],
+) -> Receipt:
+    """Write the file, then its receipt."""
+    store.write_bytes(address.uri, data)
+    receipt = Receipt(
+        stage=address.stage.name,
+        fingerprint=address.fingerprint,
+        part=address.part,
+        label=address.label,
+        uri=address.uri,
+        sha256=hashlib.sha256(data).hexdigest(),
+        rows=rows,
+        bytes=len(data),
+        counts=dict(counts),
+        timings={name: round(value, 4) for name, value in timings.items()},
+        models=dict(address.models),
+        versions=library_versions(),
+        details=dict(details),
+    )
+    store.write_bytes(address.receipt_uri, receipt.model_dump_json(indent=1).encode())
+    return receipt
+
+
+def count_outcomes(table: pa.Table) -> dict[str, int]:
+    """Rows by status, failures by cause, verdicts by reason: what `status` and the report sum up."""
+    counts: dict[str, int] = {}
+    for column in ("status", "error", "reason"):
+        if column in table.column_names:
+            for entry in table[column].value_counts().to_pylist():
+                if entry["values"] is not None:
+                    counts[f"{column}:{entry['values']}"] = entry["counts"]
+    return counts

@@ -1,0 +1,1 @@
+"""The mathematics: one method, one file. Imports schemas only; knows neither Prefect nor files nor network."""

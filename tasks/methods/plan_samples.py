@@ -1,0 +1,93 @@
+"""Which samples a build makes: identities, seeds, partitions and the size of each round. All choices are ours.
+
+The j-th sample of a round uses prompt j mod P, replica j div P: a longer round only appends, so the partitions that
+are already made stay as they are. Partitions hold one concept and one prompt source, so that a changed template
+touches no other partition.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from schemas.jobs import Prompt, SampleSpec
+from schemas.recipe import Recipe
+
+MIN_RATE = 0.05  # a round is never planned for an acceptance rate below this
+MARGIN = 1.1  # planned over expected, so that one round is mostly enough
+
+
+def identify_sample(dataset: str, seed: int, concept: str, prompt_index: int, replica: int, attempt: int) -> str:
+    """16 hex digits that identify a sample for ever; not its content, which the prompt's text also decides."""
+    identity = "\x1f".join(map(str, (dataset, seed, concept, prompt_index, replica, attempt)))
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def derive_copy_id(sample_id: str, copy: int) -> str:
+    """Identity of the `copy`-th augmented copy of a sample."""
+    return hashlib.sha256(f"{sample_id}\x1fcopy\x1f{copy}".encode()).hexdigest()[:16]
+
+
+def derive_seed(sample_id: str, purpose: str = "noise") -> int:
+    """63-bit seed of one stream of random draws of a sample."""
+    return int.from_bytes(hashlib.sha256(f"{sample_id}\x1f{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def fraction_of(sample_id: str, purpose: str) -> float:
+    """Uniform number in [0, 1) that depends on the sample alone."""
+    return derive_seed(sample_id, purpose) / 2**63
+
+
+def assign_split(sample_id: str, shares: dict[str, float]) -> str:
+    """Split of a sample, from its id alone, so that no version ever moves a sample between splits.
+
+    The price is that shares hold only on average. Augmented copies pass their parent's id.
+    """
+    position, total = fraction_of(sample_id, "split"), 0.0
+    for name, share in shares.items():
+        total += share
+        if position < total:
+            return name
+    return next(name for name, share in reversed(shares.items()) if share > 0)
+
+
+def plan_round(
+    recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, count: int
+) -> list[tuple[str, tuple[SampleSpec, ...]]]:
+    """Partitions (source, samples) of `count` samples of one concept in one attempt.
+
+    Order: by first appearance of the source, then by sample number.
+    """
+    by_source: dict[str, list[SampleSpec]] = defaultdict(list)
+    for j in range(count):
+        prompt, replica = prompts[j % len(prompts)], j // len(prompts)
+        sample_id = identify_sample(recipe.name, recipe.seed, concept, prompt.prompt_index, replica, attempt)
+        by_source[prompt.source].append(
+            SampleSpec(
+                sample_id=sample_id,
+                seed=derive_seed(sample_id),
+                prompt_index=prompt.prompt_index,
+                replica=replica,
+                prompt=prompt.text,
+                slots=prompt.slots,
+            )
+        )
+    size = recipe.partition_size
+    return [
+        (source, tuple(specs[start : start + size]))
+        for source, specs in by_source.items()
+        for start in range(0, len(specs), size)
+    ]
+
+
+def first_round_size(wanted: int, oversample: float, batch_size: int) -> int:
+    """Samples of the first round, filled up to whole batches."""
+    return math.ceil(math.ceil(wanted * oversample) / batch_size) * batch_size
+
+
+def next_round_size(wanted: int, accepted: int, tried: int, batch_size: int) -> int:
+    """Samples of a further round for the concept's shortfall at the acceptance rate seen so far; 0 when none is short."""
+    if accepted >= wanted:
+        return 0
+    rate = max(accepted / tried if tried else 0.0, MIN_RATE)
+    return math.ceil(round((wanted - accepted) / rate * MARGIN / batch_size, 6)) * batch_size

@@ -1,0 +1,69 @@
+"""The store: a file is there whole or not at all, and nothing leaves the store's folder."""
+
+import errno
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from catalog.store import Store
+from schemas.errors import StoreAccessError, StoreError
+
+
+def test_written_bytes_are_read_back(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path), create=True)
+    store.write_bytes("a/b.bin", b"0123456789")
+    assert store.read("a/b.bin") == b"0123456789"
+    assert store.read_range("a/b.bin", 3, 4) == b"3456"
+    assert (store.size("a/b.bin"), store.names("a")) == (10, ["b.bin"])
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path), create=True)
+
+    def full_disk(out: IO[bytes]) -> None:
+        out.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreError, match="the disk is full.*finished work is kept"):
+        store.write("a/b.bin", full_disk)
+    assert list(tmp_path.rglob("*.bin")) == []
+
+
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path), create=True)
+    store.write_bytes("b.bin", b"old")
+
+    def killed(out: IO[bytes]) -> None:
+        out.write(b"new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write("b.bin", killed)
+    assert store.read("b.bin") == b"old"
+    assert store.names("") == ["b.bin"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../out", "a/../../out"])
+def test_paths_cannot_leave_the_store(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValueError, match="leaves the store"):
+        Store.open(str(tmp_path)).path(path)
+
+
+def test_a_store_under_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreAccessError, match="cannot be written"):
+        Store.open(str(tmp_path / "file" / "store"), create=True)
+
+
+def test_unknown_protocol_is_refused() -> None:
+    with pytest.raises(StoreAccessError, match="nosuch"):
+        Store.open("nosuch://bucket/store", create=True)
+
+
+def test_memory_filesystem_works_alike() -> None:
+    store = Store.open("memory://tailforge-store", create=True)
+    store.write_bytes("a/b.bin", b"abc")
+    assert store.read("a/b.bin") == b"abc"
+    store.remove("a")
+    assert not store.exists("a/b.bin")

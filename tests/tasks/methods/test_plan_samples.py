@@ -1,0 +1,85 @@
+"""Planning: identities are stable, rounds only append, partitions never mix concepts or sources."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.jobs import Prompt
+from schemas.recipe import Recipe, parse_recipe
+from tasks.methods.plan_samples import (
+    assign_split,
+    first_round_size,
+    fraction_of,
+    identify_sample,
+    next_round_size,
+    plan_round,
+)
+
+PROMPTS = [Prompt(prompt_index=i, source=f"template:{i % 3}", text=f"prompt {i}", slots=()) for i in range(10)]
+
+
+def recipe(partition_size: int = 4) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "d",
+            "description": "d",
+            "seed": 1,
+            "concepts": [{"name": "gear", "wanted": 3}],
+            "generator": {"model": "catalog:workshop"},
+            "partition_size": partition_size,
+        },
+        "test",
+    )
+
+
+@given(count=st.integers(1, 80), more=st.integers(0, 80), size=st.integers(1, 9))
+def test_a_longer_round_only_appends(count: int, more: int, size: int) -> None:
+    short = plan_round(recipe(size), "gear", PROMPTS, 0, count)
+    long = plan_round(recipe(size), "gear", PROMPTS, 0, count + more)
+    for source in {source for source, _ in short}:
+        before = [spec for s, specs in short if s == source for spec in specs]
+        after = [spec for s, specs in long if s == source for spec in specs]
+        assert after[: len(before)] == before
+
+
+@given(count=st.integers(1, 80), size=st.integers(1, 9))
+def test_partitions_hold_every_sample_once_and_one_source(count: int, size: int) -> None:
+    plan = plan_round(recipe(size), "gear", PROMPTS, 2, count)
+    specs = [spec for _, part in plan for spec in part]
+    assert len({spec.sample_id for spec in specs}) == len(specs) == count
+    assert all(len(part) <= size for _, part in plan)
+    for source, part in plan:
+        assert {PROMPTS[spec.prompt_index].source for spec in part} == {source}
+    assert {(s.prompt_index, s.replica) for s in specs} == {(j % 10, j // 10) for j in range(count)}
+
+
+def test_every_part_of_the_identity_counts() -> None:
+    base = ("d", 1, "gear", 2, 3, 4)
+    ids = {identify_sample(*base)}
+    for position, value in enumerate(("e", 9, "bolt", 9, 9, 9)):
+        changed = list(base)
+        changed[position] = value
+        ids.add(identify_sample(*changed))  # type: ignore[arg-type]
+    assert len(ids) == 7
+    assert all(len(i) == 16 for i in ids)
+
+
+def test_splits_follow_the_shares_and_the_id_alone() -> None:
+    ids = [identify_sample("d", 1, "gear", i, 0, 0) for i in range(4000)]
+    splits = [assign_split(i, {"train": 0.8, "test": 0.2}) for i in ids]
+    assert abs(splits.count("test") / 4000 - 0.2) < 0.03
+    wider = [assign_split(i, {"train": 0.8, "test": 0.1, "validation": 0.1}) for i in ids]
+    assert all(w == "train" for w, s in zip(wider, splits, strict=True) if s == "train")
+    assert assign_split(ids[0], {"train": 1.0}) == "train"
+
+
+@given(st.text("0123456789abcdef", min_size=16, max_size=16))
+def test_fractions_lie_in_the_unit_interval(sample_id: str) -> None:
+    assert 0 <= fraction_of(sample_id, "mix") < 1
+
+
+def test_round_sizes() -> None:
+    assert first_round_size(40, 1.2, 16) == 48
+    assert first_round_size(41, 1.2, 16) == 64
+    assert next_round_size(40, 40, 48, 16) == 0
+    assert next_round_size(40, 30, 60, 16) == 32  # 10 short at 50 %: 22, filled to two batches
+    assert next_round_size(10, 0, 16, 1) == 220  # nothing passed yet: planned at the least rate

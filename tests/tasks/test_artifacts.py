@@ -1,0 +1,99 @@
+"""The stage contract: equal work has one address, is done once, and its receipt marks completion."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from catalog.store import Store
+from schemas.errors import StoreError
+from tasks.artifacts import Address, Stage, find_receipt, read_table, run_once
+
+SCHEMA = pa.schema([("n", pa.int32()), ("status", pa.string()), ("error", pa.string())])
+STAGE = Stage("numbers", "numbers.1", SCHEMA)
+
+
+def address(**changes: object) -> Address:
+    fields: dict[str, object] = {"stage": STAGE, "part": 3, "label": "x", "settings": {"a": 1}, "inputs": {"p": "d"}}
+    return Address(**(fields | changes))  # type: ignore[arg-type]
+
+
+def produce() -> pa.Table:
+    rows = [{"n": 1, "status": "ok", "error": None}, {"n": 2, "status": "failed", "error": "image is blank"}]
+    return pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({b"details": json.dumps({"k": 1})})
+
+
+@pytest.fixture()
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path), create=True)
+
+
+def test_work_is_done_once(store: Store) -> None:
+    calls = []
+    first = run_once(store, address(), lambda: calls.append(1) or produce())  # type: ignore[func-returns-value]
+    second = run_once(store, address(), lambda: calls.append(1) or produce())  # type: ignore[func-returns-value]
+    assert first == second
+    assert len(calls) == 1
+    assert first.counts == {"status:ok": 1, "status:failed": 1, "error:image is blank": 1}
+    assert first.details == {"k": 1}
+    assert read_table(store, first).num_rows == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"a": 2}},
+        {"inputs": {"p": "e"}},
+        {"models": {"generator": "x"}},
+        {"stage": Stage("numbers", "numbers.2", SCHEMA)},
+    ],
+)
+def test_whatever_decides_the_content_changes_the_address(change: dict[str, object]) -> None:
+    assert address(**change).uri != address().uri
+
+
+def test_a_label_does_not_change_the_address() -> None:
+    assert address(label="y").uri == address().uri
+
+
+def test_file_without_receipt_is_not_finished(store: Store) -> None:
+    run_once(store, address(), produce)
+    store.remove(address().receipt_uri)
+    assert find_receipt(store, address()) is None
+
+
+@pytest.mark.parametrize("damage", ["gone", "shorter", "receipt"])
+def test_damaged_artifacts_are_misses(store: Store, damage: str) -> None:
+    run_once(store, address(), produce)
+    if damage == "gone":
+        store.remove(address().uri)
+    elif damage == "shorter":
+        store.write_bytes(address().uri, b"PAR1")
+    else:
+        store.write_bytes(address().receipt_uri, b'{"stage": "num')
+    assert find_receipt(store, address()) is None
+    assert run_once(store, address(), produce).rows == 2
+
+
+def test_failed_work_leaves_no_receipt(store: Store) -> None:
+    def fail() -> pa.Table:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError):
+        run_once(store, address(), fail)
+    assert store.names("artifacts") == []
+
+
+def test_vanished_file_is_a_storage_error(store: Store) -> None:
+    receipt = run_once(store, address(), produce)
+    store.remove(receipt.uri)
+    with pytest.raises(StoreError, match="run the build again"):
+        read_table(store, receipt)
+
+
+def test_two_writers_leave_one_equal_artifact(tmp_path: Path) -> None:
+    one, two = Store.open(str(tmp_path / "1"), create=True), Store.open(str(tmp_path / "2"), create=True)
+    run_once(one, address(), produce)
+    run_once(two, address(), produce)
+    assert one.read(address().uri) == two.read(address().uri)
