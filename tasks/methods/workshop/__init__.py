@@ -1,0 +1,33 @@
+"""The workshop: a rendered world of machine parts with known captions and exact masks; numpy only.
+
+`render(sample_scene(index, seed, LONG_TAIL))` is the data set: `index` counts its pictures, and there is no end.
+"""
+
+from tasks.methods.workshop.render import Rendering, render
+from tasks.methods.workshop.scenes import (
+    BALANCED,
+    HEAD_PARTS,
+    LONG_TAIL,
+    MATERIALS,
+    PARTS,
+    SURFACES,
+    TAIL_PARTS,
+    Scene,
+    caption,
+    sample_scene,
+)
+
+__all__ = [
+    "BALANCED",
+    "HEAD_PARTS",
+    "LONG_TAIL",
+    "MATERIALS",
+    "PARTS",
+    "SURFACES",
+    "TAIL_PARTS",
+    "Rendering",
+    "Scene",
+    "caption",
+    "render",
+    "sample_scene",
+]

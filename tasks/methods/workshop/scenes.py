@@ -1,0 +1,89 @@
+"""What a workshop picture shows: the words of the world, how often each part occurs, and the caption.
+
+A scene names its contents and one seed; everything else about the picture (pose, light, grain) follows from that seed.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEAD_PARTS = ("gear", "bolt", "washer", "hex nut", "bracket", "spring", "wrench", "pulley")
+TAIL_PARTS = ("cross fitting", "star knob", "wing nut", "hook")
+PARTS = HEAD_PARTS + TAIL_PARTS
+MATERIALS = ("steel", "brass", "copper", "blue plastic", "red plastic", "black rubber")
+SURFACES = ("wooden bench", "green cutting mat", "concrete floor", "sheet of white paper", "dark metal plate")
+
+_TAIL_SHARES = (0.014, 0.004, 0.001, 0.0005)
+_HEAD_SHARE = (1.0 - sum(_TAIL_SHARES)) / len(HEAD_PARTS)
+
+LONG_TAIL: Mapping[str, float] = dict.fromkeys(HEAD_PARTS, _HEAD_SHARE) | dict(
+    zip(TAIL_PARTS, _TAIL_SHARES, strict=True)
+)
+BALANCED: Mapping[str, float] = dict.fromkeys(PARTS, 1.0 / len(PARTS))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture's contents; `seed` decides pose, proportions, light and texture.
+
+    Errors: ValueError for a part, material or surface outside this module's tuples, or a negative seed.
+    """
+
+    part: str
+    material: str
+    surface: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        for field, value, known in (
+            ("part", self.part, PARTS),
+            ("material", self.material, MATERIALS),
+            ("surface", self.surface, SURFACES),
+        ):
+            if value not in known:
+                raise ValueError(f"{field} is {value!r}; the workshop knows {', '.join(known)}")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; give 0 or more")
+
+
+def sample_scene(index: int, seed: int, part_weights: Mapping[str, float]) -> Scene:
+    """Scene `index` of the endless data set `seed`, with parts drawn in proportion to `part_weights`.
+
+    Counter-based: no other scene has to be drawn first. Parts left out of `part_weights` never occur; material and
+    surface are uniform, and do not depend on the weights.
+    Errors: ValueError if `index` or `seed` is negative, or a weight is unknown, negative, not finite, or all are 0.
+    """
+    if index < 0 or seed < 0:
+        raise ValueError(f"index is {index} and seed is {seed}; give 0 or more for both")
+    shares = _cumulative(part_weights)
+    rng = np.random.default_rng((seed, index))
+    part_draw, material_draw, surface_draw = rng.random(3)
+    return Scene(
+        part=PARTS[int(np.searchsorted(shares, part_draw, side="right"))],
+        material=MATERIALS[int(material_draw * len(MATERIALS))],
+        surface=SURFACES[int(surface_draw * len(SURFACES))],
+        seed=int(rng.integers(2**63)),
+    )
+
+
+def caption(scene: Scene) -> str:
+    """The sentence a model is trained on; every word of the world begins with a consonant, so each takes "a"."""
+    return f"a photo of a {scene.material} {scene.part} on a {scene.surface}"
+
+
+def _cumulative(part_weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Upper ends of the parts' intervals in [0, 1], in the order of PARTS."""
+    unknown = sorted(set(part_weights) - set(PARTS))
+    if unknown:
+        raise ValueError(f"part_weights names {', '.join(unknown)}; the workshop knows {', '.join(PARTS)}")
+    weights = [float(part_weights.get(part, 0.0)) for part in PARTS]
+    total = sum(weights)
+    if min(weights) < 0 or not math.isfinite(total) or total == 0:
+        raise ValueError(f"part_weights are {dict(part_weights)}; give finite weights of 0 or more, one above 0")
+    ends = np.cumsum(weights) / total
+    # Rounding must not leave the last used interval short of 1, or a draw beside 1 would fall to an unused part.
+    ends[ends >= ends[-1]] = 1.0
+    return ends
