@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STORE ?= ./store
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint fix bench bench-% clean
+.PHONY: help install demo test test-slow lint fix docs bench bench-% clean
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,14 +28,17 @@ demo: install ## build the embedded recipe with the embedded generator and say w
 test: install ## run the checkers and the tests (not the slow ones)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
 
-test-all: install ## run every test that this machine can run, the slow ones too
-	$(BIN)/python -m pytest -m "not gpu and not network"
+test-slow: install ## run the slow tests (builds that are killed, larger builds)
+	$(BIN)/python -m pytest -m "slow and not gpu and not network"
 
 lint: install ## check style and types, changing nothing
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 fix: install ## mend style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+docs: install ## write docs/recipe.md and docs/cli.md from the code
+	$(BIN)/python -m flows.reference_pages
 
 bench: bench-chain bench-generator ## run all benchmarks and write docs/benchmarks
 

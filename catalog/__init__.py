@@ -1,1 +1,1 @@
-"""The memory: recipes, models, published versions and how to read them. Imports schemas only, never torch or Prefect."""
+"""The memory: recipes, models, published versions and how to read them. Imports schemas only; no torch, no Prefect."""

@@ -50,7 +50,9 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
     if source.model.startswith("catalog:"):
         name = source.model.removeprefix("catalog:")
         if name not in model_names():
-            raise ModelError(f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}")
+            raise ModelError(
+                f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}"
+            )
         return MODELS / name
     path = (folder / source.model).resolve()
     if path.is_dir():
@@ -59,7 +61,9 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
         return path
     if HUB_ID.match(source.model):
         return None
-    raise ModelError(f"{field}: {source.model!r} is not a directory ({path} does not exist), a catalog model or a hub id")
+    raise ModelError(
+        f"{field}: {source.model!r} is not a directory ({path} does not exist), a catalog model or a hub id"
+    )
 
 
 def digest_model(path: Path) -> str:

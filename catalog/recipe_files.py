@@ -52,7 +52,7 @@ def find_recipe(reference: str) -> Path:
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file. Errors: RecipeError with line and column."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not readable as YAML: {error}") from error
     except OSError as error:
@@ -78,7 +78,7 @@ def apply_override(data: Any, override: str) -> None:
     if not equals or not all(keys):
         raise RecipeError(f"--set {override!r}: write it as key.path=value, for example seed=7")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {override!r}: the value is not YAML: {error}") from error
     for position, key in enumerate(keys[:-1]):
@@ -107,4 +107,6 @@ def _index(items: list[Any], key: str, override: str) -> int:
         return names.index(key)
     if key.isdigit() and int(key) < len(items):
         return int(key)
-    raise RecipeError(f"--set {override!r}: {key!r} is not there; there are: {', '.join(filter(None, names)) or len(items)}")
+    raise RecipeError(
+        f"--set {override!r}: {key!r} is not there; there are: {', '.join(filter(None, names)) or len(items)}"
+    )

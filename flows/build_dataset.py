@@ -5,19 +5,15 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from catalog.store import Store
 from flows.chain import Drive, Step
 from flows.embedded import configure_prefect
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
-from flows.runners import RUNNERS
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
-from schemas.jobs import BuildContext, Partition
-from schemas.receipts import Receipt
-from tasks.publish_version import publish_version
+from schemas.jobs import BuildContext
 
 configure_prefect()
 

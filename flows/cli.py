@@ -117,7 +117,9 @@ def status(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_
     found = build_status(prepare_build(recipe, store, set_))
     if as_json:
         return print_json(found)
-    table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], [list(row.values()) for row in found["stages"]])
+    table(
+        f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], [list(row.values()) for row in found["stages"]]
+    )
     table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
     console.print(f"published: {found['published'] or 'nothing yet'}")
 
@@ -196,7 +198,9 @@ def diff(
     from catalog.diff import diff_versions
 
     found = diff_versions(store, before, after)
-    print_json(found) if as_json else table(f"{before} -> {after}", ["change", "rows"], [list(r) for r in found.items()])
+    print_json(found) if as_json else table(
+        f"{before} -> {after}", ["change", "rows"], [list(r) for r in found.items()]
+    )
 
 
 @app.command()
@@ -219,7 +223,9 @@ def regenerate(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Training recipe: name in catalog/recipes or path.")],
-    work: Annotated[Path, typer.Option(help="Folder for data, checkpoints and logs; a rerun resumes from it.")] = Path("work"),
+    work: Annotated[Path, typer.Option(help="Folder for data, checkpoints and logs; a rerun resumes from it.")] = Path(
+        "work"
+    ),
 ) -> None:
     """Train a generator by a training recipe; a killed run resumes from its last checkpoint.
 
@@ -235,7 +241,9 @@ def train(
 
 def print_publication(made: dict[str, Any]) -> None:
     """What a build did, for a person."""
-    work = ", ".join(f"{count} {stage}" for stage, count in made["work"].items() if count) or "nothing: all was finished"
+    work = (
+        ", ".join(f"{count} {stage}" for stage, count in made["work"].items() if count) or "nothing: all was finished"
+    )
     new = "published" if made["new"] else "unchanged, already published as"
     console.print(f"{new} [bold]{made['name']}@{made['version']}[/bold], {made['samples']} images, in {made['uri']}")
     console.print(f"work done: {work}", highlight=False)

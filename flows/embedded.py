@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import psutil
+
 
 def configure_prefect() -> None:
     """Give Prefect quiet defaults that any variable of the user's overrides. With PREFECT_API_URL only logging is set."""
@@ -19,3 +21,22 @@ def configure_prefect() -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def stop_orphaned_servers() -> int:
+    """End the temporary servers whose build was killed (Prefect cannot stop its own then). Returns how many.
+
+    Only servers of this user with the same PREFECT_HOME whose parent is gone.
+    """
+    stopped = 0
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        command = process.info["cmdline"] or []
+        if process.info["ppid"] != 1 or "prefect.server.api.server:create_app" not in command:
+            continue
+        try:
+            if process.environ().get("PREFECT_HOME") == os.environ.get("PREFECT_HOME"):
+                process.terminate()
+                stopped += 1
+        except psutil.Error:
+            continue
+    return stopped

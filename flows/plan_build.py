@@ -11,7 +11,7 @@ from flows.stages import augment_all, run_rounds, write_all
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 
-STAGES = ("prompts", "samples", "masks", "verdicts", "selection", "augmented", "shards")
+STAGES = ("prompts", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan", "shards")
 SAMPLED_RECEIPTS = 50  # receipts read a stage for its cost a row; more would not change the estimate
 
 
@@ -91,7 +91,7 @@ def build_status(context: BuildContext) -> dict[str, Any]:
     for receipt in plan.tally.receipts:
         if receipt.stage in ("samples", "selection"):
             outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
-    rows = {stage: 0 for stage in STAGES}
+    rows = dict.fromkeys(STAGES, 0)
     for receipt in plan.tally.receipts:
         rows[receipt.stage] += receipt.rows
     return {

@@ -11,7 +11,7 @@ from schemas.errors import RecipeError
 from schemas.jobs import BuildContext, ResolvedModel
 from schemas.recipe import ModelSource
 from tasks.models.clip import check_scorer
-from tasks.models.text_to_image import check_generator
+from tasks.models.generator_files import check_generator
 
 
 def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:

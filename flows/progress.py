@@ -31,7 +31,9 @@ class PlainProgress:
         self.done += 1
         if not cached:
             seconds = receipt.timings.get("compute", 0.0)
-            line = f"[{self.done}/{self.expected}] {receipt.stage}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s"
+            line = (
+                f"[{self.done}/{self.expected}] {receipt.stage}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s"
+            )
             print(line, file=sys.stderr, flush=True)
 
 

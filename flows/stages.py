@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flows.chain import Chain, Drive, Step
-from schemas.jobs import BuildContext, Partition, PartitionJob, Prompt
+from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.receipts import Receipt
+from schemas.recipe import Recipe
 from tasks import (
     annotate_masks,
     augment_samples,
@@ -19,15 +20,17 @@ from tasks import (
     write_shards,
 )
 from tasks.artifacts import read_table
+from tasks.built_partitions import BuiltPartition
 from tasks.methods.plan_samples import first_round_size, next_round_size, plan_round
 from tasks.methods.quality_gates import count_accepted
 
 
 @dataclass(frozen=True)
 class Selected:
-    """All rounds of a build: its partitions, what was selected of them, and the size of each round by concept."""
+    """All rounds of a build: jobs and their finished partitions, what was selected, the size of each round."""
 
-    partitions: list[Partition]
+    jobs: list[PartitionJob]
+    partitions: list[BuiltPartition]
     selection: Receipt
     rounds: list[dict[str, int]]
     accepted: dict[str, int]
@@ -37,11 +40,13 @@ def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] |
     """Prompts of every concept; None while some are missing and nothing may be run."""
 
     def chain(concept: str) -> Chain:
-        return (yield Step(
-            expand_prompts.locate(context, concept),
-            expand_prompts.expand_prompts,
-            (context.model_dump(mode="json"), concept),
-        ))
+        return (
+            yield Step(
+                expand_prompts.locate(context, concept),
+                expand_prompts.expand_prompts,
+                (context.model_dump(mode="json"), concept),
+            )
+        )
 
     names = [concept.name for concept in context.recipe.concepts]
     receipts = drive.run([chain(name) for name in names], ["prompts"])
@@ -65,19 +70,17 @@ def round_jobs(
 
 
 def partition_chain(job: PartitionJob) -> Chain:
-    """Synthesise, annotate and judge one partition; returns the finished Partition."""
+    """Synthesise, annotate and judge one partition; returns the BuiltPartition."""
     sent, rows = job.model_dump(mode="json"), len(job.samples)
     samples = yield Step(synthesize.locate(job), synthesize.synthesize, (sent,), rows)
-    masks = yield Step(
-        annotate_masks.locate(job, samples), annotate_masks.annotate_masks, (sent, _dump(samples)), rows
-    )
+    masks = yield Step(annotate_masks.locate(job, samples), annotate_masks.annotate_masks, (sent, _dump(samples)), rows)
     verdicts = yield Step(
         filter_quality.locate(job, samples, masks),
         filter_quality.filter_quality,
         (sent, _dump(samples), _dump(masks)),
         rows,
     )
-    return Partition(job=job, samples=samples, masks=masks, verdicts=verdicts)
+    return BuiltPartition(concept=job.concept, attempt=job.attempt, samples=samples, masks=masks, verdicts=verdicts)
 
 
 def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
@@ -85,78 +88,88 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     recipe = context.recipe
     if (prompts := expand_all(drive, context)) is None:
         return None
-    sizes = {c.name: first_round_size(c.wanted, recipe.quality.oversample, recipe.engine.batch_size) for c in recipe.concepts}
-    partitions: list[Partition] = []
+    sizes = {
+        c.name: first_round_size(c.wanted, recipe.quality.oversample, recipe.engine.batch_size) for c in recipe.concepts
+    }
+    jobs: list[PartitionJob] = []
+    partitions: list[BuiltPartition] = []
     rounds: list[dict[str, int]] = []
     for attempt in range(recipe.quality.max_rounds):
-        jobs = round_jobs(context, prompts, attempt, sizes)
-        made = drive.run([partition_chain(job) for job in jobs], ["samples", "masks", "verdicts"])
+        planned = list(round_jobs(context, prompts, attempt, sizes))
+        made = drive.run([partition_chain(job) for job in planned], ["samples", "masks", "verdicts"])
         if None in made:
             return None
-        partitions, rounds = partitions + made, [*rounds, sizes]
+        jobs, partitions, rounds = jobs + planned, partitions + made, [*rounds, sizes]
         if (selection := _select(drive, context, partitions)) is None:
             return None
         accepted = count_accepted(read_table(drive.store, selection, ["concept", "accepted"]))
-        tried = {c.name: sum(sizes.get(c.name, 0) for sizes in rounds) for c in recipe.concepts}
-        sizes = {
-            c.name: size
-            for c in recipe.concepts
-            if (size := next_round_size(c.wanted, accepted.get(c.name, 0), tried[c.name], recipe.engine.batch_size))
-        }
+        selected = Selected(jobs, partitions, selection, rounds, accepted)
+        sizes = next_sizes(recipe, selected)
         if not sizes:
             break
-    return Selected(partitions, selection, rounds, accepted)
+    return selected
 
 
-def _select(drive: Drive, context: BuildContext, partitions: list[Partition]) -> Receipt | None:
+def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:
+    """Samples of a further round by concept, for those that are short."""
+    sizes = {}
+    for concept in recipe.concepts:
+        tried = sum(sizes_before.get(concept.name, 0) for sizes_before in selected.rounds)
+        accepted = selected.accepted.get(concept.name, 0)
+        if size := next_round_size(concept.wanted, accepted, tried, recipe.engine.batch_size):
+            sizes[concept.name] = size
+    return sizes
+
+
+def _select(drive: Drive, context: BuildContext, partitions: list[BuiltPartition]) -> Receipt | None:
     def chain() -> Chain:
-        listed = [
-            {"concept": p.job.concept, "attempt": p.job.attempt, "verdicts": _dump(p.verdicts)} for p in partitions
-        ]
-        return (yield Step(
-            select_samples.locate(context, listed),
-            select_samples.select_samples,
-            (context.model_dump(mode="json"), listed),
-        ))
+        listed = [partition.model_dump(mode="json") for partition in partitions]
+        address = select_samples.locate(context, listed)
+        return (yield Step(address, select_samples.select_samples, (context.model_dump(mode="json"), listed)))
 
     return drive.run([chain()], ["selection"])[0]  # type: ignore[no-any-return]
 
 
-def augment_all(drive: Drive, context: BuildContext, selected: Selected) -> list[Partition] | None:
+def augment_all(drive: Drive, context: BuildContext, selected: Selected) -> list[BuiltPartition] | None:
     """The partitions with their augmented rows, where the recipe asks for augmentation."""
     if context.recipe.augmentation is None:
         return selected.partitions
     rows = select_samples.accepted_rows(read_table(drive.store, selected.selection), len(selected.partitions))
 
-    def chain(partition: Partition, accepted: list[int]) -> Chain:
+    def chain(job: PartitionJob, partition: BuiltPartition, accepted: list[int]) -> Chain:
         receipt = yield Step(
-            augment_samples.locate(partition.job, partition.samples, partition.masks, accepted),
+            augment_samples.locate(job, partition.samples, partition.masks, accepted),
             augment_samples.augment_samples,
-            (partition.job.model_dump(mode="json"), _dump(partition.samples), _dump(partition.masks), accepted),
+            (job.model_dump(mode="json"), _dump(partition.samples), _dump(partition.masks), accepted),
             len(accepted),
         )
         return partition.model_copy(update={"augmented": receipt})
 
-    made = drive.run([chain(p, accepted) for p, accepted in zip(selected.partitions, rows, strict=True)], ["augmented"])
+    work = zip(selected.jobs, selected.partitions, rows, strict=True)
+    made = drive.run([chain(*entry) for entry in work], ["augmented"])
     return None if None in made else made
 
 
-def write_all(drive: Drive, context: BuildContext, partitions: list[Partition], selection: Receipt) -> list[Receipt] | None:
+def write_all(
+    drive: Drive, context: BuildContext, partitions: list[BuiltPartition], selection: Receipt
+) -> list[Receipt] | None:
     """Shards of all splits, in order."""
+    sent, built = context.model_dump(mode="json"), [partition.model_dump(mode="json") for partition in partitions]
+
+    def plan() -> Chain:
+        address = write_shards.locate_plan(context, selection, partitions)
+        return (yield Step(address, write_shards.plan_build_shards, (sent, _dump(selection), built)))
 
     def chain(job: write_shards.ShardJob) -> Chain:
-        return (yield Step(
-            write_shards.locate(context, job),
-            write_shards.write_shard,
-            (context.model_dump(mode="json"), job.model_dump(mode="json")),
-            len(job.rows),
-        ))
+        address = write_shards.locate(context, job)
+        return (yield Step(address, write_shards.write_shard, (sent, job.model_dump(mode="json")), job.rows))
 
-    jobs = write_shards.plan_shards(context, drive.store, partitions, selection)
-    made = drive.run([chain(job) for job in jobs], ["shards"])
+    planned = drive.run([plan()], ["shard_plan"])[0]
+    if planned is None:
+        return None
+    made = drive.run([chain(job) for job in write_shards.list_shard_jobs(planned, partitions)], ["shards"])
     return None if None in made else made
 
 
 def _dump(receipt: Receipt) -> dict[str, object]:
     return receipt.model_dump(mode="json")
-

@@ -2,7 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.receipts import Receipt
 from schemas.recipe import Recipe
 
 
@@ -86,15 +85,3 @@ class PartitionJob(BaseModel):
     def label(self) -> str:
         """What a person reads in logs and in the Prefect page."""
         return f"{self.concept} r{self.attempt} {self.source} #{self.part}"
-
-
-class Partition(BaseModel):
-    """A finished partition: which samples it holds and the receipts of its row-aligned tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    job: PartitionJob
-    samples: Receipt
-    masks: Receipt
-    verdicts: Receipt
-    augmented: Receipt | None = None

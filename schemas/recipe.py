@@ -78,7 +78,9 @@ class Prompts(Strict):
     lexicon: Mapping[Text, tuple[Text, ...]] = Field(
         default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
     )
-    wordnet: bool = Field(False, description="Also take synonyms from Open English WordNet where it is installed.")
+    wordnet: bool = Field(
+        False, description="Also take synonyms from Open English WordNet 2024; the user installs its data."
+    )
     language_model: LanguageModelExpander | None = None
 
     @field_validator("attributes")
@@ -247,7 +249,9 @@ class Recipe(Strict):
             if "concept" not in slots:
                 raise ValueError(f"template {template!r} has no {{concept}} slot")
             if unknown := sorted(set(slots) - {"concept", "a"} - set(self.prompts.attributes)):
-                raise ValueError(f"template {template!r} uses {{{unknown[0]}}}, which prompts.attributes does not define")
+                raise ValueError(
+                    f"template {template!r} uses {{{unknown[0]}}}, which prompts.attributes does not define"
+                )
         return self
 
     def class_id(self, concept: str) -> int:
@@ -265,5 +269,8 @@ def parse_recipe(data: object, origin: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e['input']!r:.80})" for e in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e['input']!r:.80})"
+            for e in error.errors()
+        ]
         raise RecipeError("\n".join([f"{origin}: {len(lines)} field(s) cannot be used:", *lines])) from error

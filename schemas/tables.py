@@ -8,9 +8,7 @@ equal recipes give equal bytes.
 import pyarrow as pa
 
 # A slot is a part of a prompt that was filled in: "concept" or an attribute. `start` and `end` are character offsets.
-SLOTS = pa.list_(
-    pa.struct([("name", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("end", pa.int32())])
-)
+SLOTS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("end", pa.int32())]))
 # bbox: x, y, width, height in pixels from the top left (COCO). rle: COCO compressed counts (ASCII).
 INSTANCES = pa.list_(
     pa.struct(

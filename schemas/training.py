@@ -39,7 +39,8 @@ class AutoencoderSettings(Strict):
 class ClipSettings(Strict):
     """The small CLIP; its text tower is the generator's text encoder."""
 
-    steps: Count
+    steps: Count = Field(description="Steps of both towers together, before the generator is trained.")
+    image_steps: Count = Field(description="Further steps of the image tower alone, beside a finished text tower.")
     batch: int = Field(ge=2)
     width: int = Field(ge=16, multiple_of=16)
     text_layers: Count

@@ -18,7 +18,7 @@ generator: {model: "catalog:workshop"}
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "small.yaml"
     file.write_text(MINIMAL)
@@ -51,7 +51,9 @@ def test_overrides(path: Path, override: str, expected) -> None:  # type: ignore
     assert expected(load_recipe(str(path), [override]).recipe)
 
 
-@pytest.mark.parametrize("override", ["seed", "=3", "a..b=1", "concepts.bolt.wanted=1", "seed.x=1", "concepts.7.wanted=2"])
+@pytest.mark.parametrize(
+    "override", ["seed", "=3", "a..b=1", "concepts.bolt.wanted=1", "seed.x=1", "concepts.7.wanted=2"]
+)
 def test_bad_overrides_are_named(path: Path, override: str) -> None:
     with pytest.raises(RecipeError, match="--set"):
         load_recipe(str(path), [override])

@@ -41,7 +41,7 @@ def chain(name: str) -> Chain:
     return f"{name} {second.rows}"
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path), create=True)
 

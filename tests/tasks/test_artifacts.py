@@ -24,7 +24,7 @@ def produce() -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({b"details": json.dumps({"k": 1})})
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path), create=True)
 

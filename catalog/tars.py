@@ -1,0 +1,66 @@
+"""Tars as the project writes them: plain USTAR files, one header of 512 bytes before every member, zeros at the end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from schemas.errors import VerificationError
+
+BLOCK = 512
+RECORD = 10240
+CHECKSUM = slice(148, 156)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside a tar; `offset` is where its data begin."""
+
+    name: str
+    offset: int
+    data: bytes
+
+    @property
+    def key(self) -> str:
+        """Sample of the member: its name up to the first dot."""
+        return self.name.split(".", 1)[0]
+
+    @property
+    def field(self) -> str:
+        return self.name.partition(".")[2]
+
+
+def parse_header(block: bytes) -> tuple[str, int]:
+    """Name and size of the member that a header announces. Errors: ValueError with what is wrong with the header."""
+    if len(block) < BLOCK:
+        raise ValueError(f"the header is cut off after {len(block)} of {BLOCK} bytes")
+    expected = sum(block) - sum(block[CHECKSUM]) + 8 * ord(" ")
+    if block[257:262] != b"ustar" or int(block[CHECKSUM].strip(b" \0") or b"0", 8) != expected:
+        raise ValueError("the header does not match its own checksum")
+    return block[:100].rstrip(b"\0").decode(), int(block[124:136].strip(b" \0"), 8)
+
+
+def padded(size: int) -> int:
+    """`size` up to whole blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def read_members(file: IO[bytes], origin: str) -> Iterator[Member]:
+    """Members of a tar from its beginning to its end. Errors: VerificationError that names `origin` and the place."""
+    position, last = 0, "the beginning"
+    while (block := file.read(BLOCK)).strip(b"\0"):
+        try:
+            name, size = parse_header(block)
+            data = file.read(padded(size))
+            if len(data) < padded(size):
+                raise ValueError(f"{name} is cut off after {len(data)} of {size} bytes")
+        except ValueError as error:
+            raise VerificationError(
+                f"{origin}: damaged after {last} (byte {position}): {error}; fetch the shard again or run "
+                "`tailforge verify` to see what else is wrong"
+            ) from error
+        yield Member(name, position + BLOCK, data[:size])
+        position, last = position + BLOCK + padded(size), name
+    if len(block) < BLOCK:
+        raise VerificationError(
+            f"{origin}: the file ends after {last} (byte {position}) without an end mark; fetch the shard again"
+        )

@@ -1,0 +1,1 @@
+"""Makes one published image again, alone, from what its version says of it."""

@@ -1,0 +1,46 @@
+"""The order of training the embedded generator. A killed run continues at the stage and step it was in."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+import catalog
+from schemas.training import load_training_recipe
+from tasks.train_generator import (
+    evaluate_generator,
+    export_models,
+    fit_autoencoder,
+    fit_clip,
+    fit_diffusion,
+    fit_image_tower,
+    fit_judges,
+    render_pools,
+)
+from tasks.training_stages import TrainingJob
+
+CATALOG = Path(catalog.__file__).parent
+
+
+@flow(name="train-generator", log_prints=False)
+def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = None) -> dict[str, Any]:
+    """Train by the recipe (a file, or a name in catalog/recipes) and return the evaluation's receipt.
+
+    `work_dir`: a local folder for pools, checkpoints and receipts; finished stages in it are not done again.
+    `models_dir`: where the model's folder goes, by default catalog/models.
+    Errors: RecipeError for a recipe that cannot be used, TrainingError for a run that diverged.
+    """
+    named = CATALOG / "recipes" / f"{recipe_path}.yaml"
+    recipe = load_training_recipe(named if named.exists() else Path(recipe_path))
+    models = Path(models_dir) if models_dir else CATALOG / "models"
+    job = TrainingJob(recipe=recipe, work_dir=str(Path(work_dir).resolve()), models_dir=str(models.resolve())).model_dump(
+        mode="json"
+    )
+    render_pools(job)
+    fit_autoencoder(job)
+    fit_clip(job)
+    fit_judges(job)
+    fit_diffusion(job)
+    fit_image_tower(job)
+    export_models(job)
+    return evaluate_generator(job)

@@ -1,0 +1,169 @@
+"""Augmentation of accepted samples by albumentations: image, class mask and instance masks go through one pipeline.
+
+The one module that imports albumentations (2.0.8, the last MIT release). All randomness comes from one seed a call.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import RecipeError
+from schemas.recipe import Augmentation, Transform
+from tasks.methods.masks import IGNORE, bound_region, decode_rle, encode_rle
+from tasks.methods.plan_samples import derive_seed
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for newer versions
+
+import albumentations as A
+from albumentations.core.transforms_interface import Transform3D
+
+TARGETS = {"image", "mask", "masks"}  # what a transform may look at
+BASES = (A.ImageOnlyTransform, A.DualTransform)
+NOT_FROM_RECIPES = ("Lambda", "TextImage")  # code in a recipe; a font file from anywhere
+UNFIT = "needs more than an image and its masks, or is not for recipes; choose another transform"
+OURS = ("mask_interpolation",)  # masks hold classes: never anything but nearest neighbour
+LONG = 64  # longer arrays and lists of drawn parameters are recorded by their digest: the seed draws them again
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What came out; `replay` is what was drawn, as plain JSON values."""
+
+    image: Pixels
+    mask: Mask
+    regions: list[NDArray[np.bool_]]
+    replay: dict[str, Any]
+
+
+def build_pipeline(augmentation: Augmentation) -> A.ReplayCompose:
+    """The recipe's transforms in order. Not for two threads at once: it holds the random state of a call.
+
+    Errors: RecipeError for an unknown or unfit transform, an unknown parameter, an impossible value.
+    """
+    built = [_build_transform(place, transform) for place, transform in enumerate(augmentation.transforms)]
+    return A.ReplayCompose(built)
+
+
+def augment(
+    pipeline: A.ReplayCompose, image: Pixels, mask: Mask, seed: int, regions: Sequence[NDArray[np.bool_]] = ()
+) -> Augmented:
+    """One draw of the pipeline on an image [height, width, 3], its mask and its instances' regions [height, width].
+
+    The outcome may be of another size. Errors: RecipeError if the pipeline cannot take this image, or gives anything
+    but an 8-bit RGB image with the classes it had.
+    """
+    for place, transform in enumerate(pipeline.transforms):
+        transform.set_random_seed(derive_seed(str(seed), f"transform:{place}"))  # one seed for all would couple them
+    pipeline.py_random.seed(seed)
+    own = {"masks": [region.astype(np.uint8) for region in regions]} if regions else {}
+    try:
+        made = pipeline(image=image, mask=mask, **own)
+    except Exception as error:  # each transform raises its own kinds for images that it cannot take
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise RecipeError(
+            f"augmentation cannot take an image of {size} pixels: {error}; change its parameters"
+        ) from error
+    _check_outcome(made["image"], made["mask"], mask)
+    replay = {
+        "albumentations": A.__version__,
+        "seed": seed,
+        "transforms": [
+            {
+                "name": entry["__class_fullname__"].rsplit(".", 1)[-1],
+                "applied": entry["applied"],
+                "parameters": _plain(entry["params"] or {}),
+            }
+            for entry in made["replay"]["transforms"]
+        ],
+    }
+    regions = [np.asarray(region, np.bool_) for region in made["masks"]] if regions else []
+    return Augmented(np.ascontiguousarray(made["image"]), np.ascontiguousarray(made["mask"]), list(regions), replay)
+
+
+def augment_instances(
+    instances: Sequence[Mapping[str, Any]], regions: Sequence[NDArray[np.bool_]]
+) -> list[dict[str, Any]]:
+    """Rows of INSTANCES with box, area and run lengths of their new regions; one that left the image is dropped."""
+    return [
+        {**instance, "bbox": bound_region(region), "area": int(region.sum()), "rle": encode_rle(region)}
+        for instance, region in zip(instances, regions, strict=True)
+        if region.any()
+    ]
+
+
+def instance_regions(instances: Sequence[Mapping[str, Any]], mask: Mask) -> list[NDArray[np.bool_]]:
+    """Regions [height, width] of INSTANCES rows in the image that `mask` belongs to."""
+    return [decode_rle(instance["rle"], *mask.shape) for instance in instances]
+
+
+def measure_area(mask: Mask) -> float:
+    """Fraction of the image that holds a class."""
+    return float(((mask > 0) & (mask != IGNORE)).mean())
+
+
+def _build_transform(place: int, transform: Transform) -> A.BasicTransform:
+    field = f"augmentation.transforms.{place}"
+    kind = getattr(A, transform.name, None)
+    if not inspect.isclass(kind) or not issubclass(kind, BASES) or kind in (*BASES, Transform3D):
+        raise RecipeError(
+            f"{field}.name: {transform.name!r} is not a transform of images and masks in albumentations {A.__version__}"
+        )
+    if issubclass(kind, Transform3D) or "BBox" in transform.name or transform.name in NOT_FROM_RECIPES:
+        raise RecipeError(f"{field}.name: {transform.name} {UNFIT}")
+    known = [name for name in inspect.signature(kind).parameters if name not in OURS]
+    if unknown := sorted(set(transform.parameters) - set(known)):
+        raise RecipeError(
+            f"{field}.parameters: {transform.name} has no parameter {unknown[0]!r} for a recipe; "
+            f"it has: {', '.join(known)}"
+        )
+    try:
+        built: Any = kind(**transform.parameters)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{field}.parameters: {transform.name} refuses them: {error}") from error
+    if set(built.targets_as_params) - TARGETS:
+        raise RecipeError(f"{field}.name: {transform.name} {UNFIT}")
+    return built
+
+
+def _check_outcome(image: Any, mask: Any, before: Mask) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise RecipeError(
+            f"augmentation turns images into {image.dtype} {list(image.shape)}; a dataset holds 8-bit RGB: leave out "
+            "transforms that normalise or change the number of channels"
+        )
+    foreign = sorted(
+        {int(value) for value in np.unique(mask)} - {int(value) for value in np.unique(before)} - {0, IGNORE}
+    )
+    if mask.shape != image.shape[:2] or foreign:
+        found = f"classes {foreign}" if foreign else f"a mask of {list(mask.shape)} for an image of {list(image.shape)}"
+        raise RecipeError(f"augmentation gives {found}, which the mask did not have; change fill_mask or the transform")
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of what a transform drew; of what is LONG only type, length and digest."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items() if key != "shape"}
+    if isinstance(value, np.ndarray) and value.size > LONG:
+        return {"shape": list(value.shape), "dtype": str(value.dtype), "sha256": _digest(value.tobytes())}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        plain = [_plain(entry) for entry in value]
+        return plain if len(plain) <= LONG else {"length": len(plain), "sha256": _digest(json.dumps(plain).encode())}
+    if isinstance(value, float):
+        return value if np.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,294 @@
+"""The report page of a published version: from its tables to one HTML file and its pictures. All choices are ours.
+
+Everything is counted from the tables that are published, so the page cannot say other than they do.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from schemas.receipts import Receipt
+from schemas.recipe import Recipe
+from tasks.methods.count_outcomes import (
+    SURPLUS,
+    count_concepts,
+    count_splits,
+    select_originals,
+    select_refused,
+    select_surplus,
+    sum_timings,
+)
+from tasks.methods.draw_histogram import (
+    HEIGHT,
+    SCORES,
+    WIDTH,
+    Histogram,
+    Values,
+    describe_gate,
+    draw_histogram,
+    show_number,
+)
+from tasks.methods.draw_overlay import draw_overlay, shrink_image
+
+PER_CONCEPT, PER_REASON = 12, 6
+GALLERY_IMAGES = 300  # with many concepts each shows fewer, down to 2
+
+REASONS = {
+    "failed": ("Failed", "A stage could not make or read it"),
+    "blank": ("Blank", "The image shows nothing"),
+    "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),
+    "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
+    SURPLUS: ("Surplus", "Passed every gate, but enough had been accepted"),
+}
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the page tells. `examples`: sample_id to encoded image and indexed mask (None where there is none).
+
+    Tables: `manifest` is MANIFEST and `rejects` REJECTS of schemas/tables.py. `lineage`: label to digest or version.
+    """
+
+    recipe: Recipe
+    version: str
+    manifest: pa.Table
+    rejects: pa.Table
+    examples: Mapping[str, tuple[bytes, bytes | None]]
+    receipts: Sequence[Receipt]
+    lineage: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate)."""
+
+    sample_id: str
+    concept: str
+    concept_index: int
+    caption: str
+    reason: str
+    image: str
+    mask: str
+    small: bool
+    scores: tuple[tuple[str, str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ReasonRow:
+    """One reason for rejection, with the concepts it hit most and, for failures, what went wrong."""
+
+    title: str
+    explanation: str
+    count: int
+    share: float
+    concepts: tuple[tuple[str, int], ...]
+    errors: tuple[tuple[str, int], ...]
+    tiles: tuple[Tile, ...]
+
+
+def examples_per_concept(concepts: int) -> int:
+    """How many accepted images of each concept the gallery shows."""
+    return max(2, min(PER_CONCEPT, GALLERY_IMAGES // concepts))
+
+
+def choose_examples(
+    manifest: pa.Table, rejects: pa.Table, per_concept: int, per_reason: int
+) -> tuple[list[str], list[str]]:
+    """Sample ids to show: accepted ones by concept, rejected ones by reason.
+
+    By sample id, which is a hash: as good as drawn by lot, the same every time, and nobody picked the pretty ones.
+    Augmented copies are left out (their parents are there), and so are failed samples, which have no image. The
+    examples of a reason come from as many concepts as possible.
+    """
+    accepted: dict[str, list[str]] = {}
+    for row in sorted(_rows(manifest, "class_id", "sample_id", "parent_id", "concept"), key=_by_class_and_id):
+        if row["parent_id"] is None:
+            accepted.setdefault(row["concept"], []).append(row["sample_id"])
+    rejected: dict[str, dict[str, list[str]]] = {}
+    for row in sorted(_rows(rejects, "class_id", "sample_id", "concept", "reason", "status"), key=_by_class_and_id):
+        if row["status"] == "ok":
+            rejected.setdefault(_reason(row), {}).setdefault(row["concept"], []).append(row["sample_id"])
+    return (
+        [sample_id for ids in accepted.values() for sample_id in ids[:per_concept]],
+        [sample_id for _, by_concept in sorted(rejected.items()) for sample_id in _in_turn(by_concept)[:per_reason]],
+    )
+
+
+def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
+    """File name, relative to the report's folder, to bytes; `index.html` is the page. Equal data give equal bytes.
+
+    `template` is the text of the Jinja2 template (tasks/report.html.j2); everything is escaped that it shows.
+    """
+    shown = [
+        table.filter(pc.is_in(table["sample_id"], pa.array(list(data.examples), pa.string())))
+        for table in (data.manifest, data.rejects)
+    ]
+    files: dict[str, bytes] = {}
+    accepted, rejected = ([_draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=show_number, seconds=show_seconds, percent=show_percent)
+    recipe_yaml = yaml.safe_dump(
+        data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
+    )
+    page = environment.from_string(template).render(
+        recipe=data.recipe,
+        recipe_yaml=recipe_yaml,
+        nonce=hashlib.sha256(recipe_yaml.encode()).hexdigest()[:32],
+        version=data.version,
+        concepts=count_concepts(data.recipe, data.manifest, data.rejects),
+        splits=count_splits(data.recipe, data.manifest),
+        failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
+        tiles=accepted,
+        reasons=count_reasons(data.recipe, data.rejects, rejected),
+        histograms=draw_histograms(data),
+        chart={"width": WIDTH, "height": HEIGHT},
+        stages=sum_timings(data.receipts),
+        lineage=_lineage(data),
+    )
+    return {"index.html": page.encode(), **dict(sorted(files.items()))}
+
+
+def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:
+    """Reasons, most frequent first, surplus last because it is no fault."""
+    rows = _rows(rejects, "concept", "reason", "status", "error")
+    counts = Counter(map(_reason, rows))
+    found = []
+    for name, count in sorted(counts.items(), key=lambda item: (item[0] == SURPLUS, -item[1], item[0])):
+        own = [row for row in rows if _reason(row) == name]
+        concepts = Counter(row["concept"] for row in own).most_common(3)
+        errors = Counter(row["error"] for row in own if row["error"]).most_common(3)
+        title, explanation = describe_reason(name, recipe)
+        shown = tuple(tile for tile in tiles if tile.reason == title)
+        share = count / len(rows)
+        found.append(ReasonRow(title, explanation, count, share, tuple(concepts), tuple(errors), shown))
+    return found
+
+
+def draw_histograms(data: ReportData) -> list[Histogram]:
+    """One histogram a score that any image has: gated scores first, in the order of SCORES. Copies are not counted.
+
+    Surplus images passed as much as the accepted ones did.
+    """
+    gates = data.recipe.quality.gates
+    columns = ["concept", "attempt", *SCORES]
+    accepted = select_originals(data.manifest).select(columns)
+    passed = pa.concat_tables([accepted, select_surplus(data.rejects).select(columns)])
+    rejected = select_refused(data.rejects).select(columns)
+    made = pa.concat_tables([passed, rejected])
+    first_round = made.filter(pc.equal(made["attempt"], 0))
+    drawn = [
+        draw_histogram(
+            score, _finite(passed, score), _finite(rejected, score), gates.get(score), _by_concept(first_round, score)
+        )
+        for score in sorted(SCORES, key=lambda name: name not in gates)
+    ]
+    return [histogram for histogram in drawn if histogram is not None]
+
+
+def describe_reason(reason: str, recipe: Recipe) -> tuple[str, str]:
+    """A reason of tasks/methods/quality_gates.py as a heading and an explanation; others stand as they are."""
+    score, _, side = reason.rpartition("_")
+    if score in SCORES and side in ("low", "high"):
+        return f"{SCORES[score][0]} too {side}", f"Gate: {describe_gate(recipe.quality.gates.get(score))}"
+    return REASONS.get(reason, (reason.replace("_", " "), ""))
+
+
+def show_seconds(value: float) -> str:
+    """A duration in the unit a person would choose."""
+    if value < 1:
+        return f"{1000 * value:.0f} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def show_percent(value: float) -> str:
+    """A share as a percentage that says 0 and 100 only where that is true."""
+    if value not in (0, 1) and not 0.001 <= value <= 0.995:
+        return "< 0.1 %" if value < 0.5 else f"{min(99.9, 100 * value):.1f} %"
+    return f"{100 * value:.1f} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
+
+
+def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]) -> Tile:
+    """A sample's tile; its picture is put into `files`."""
+    image, mask = data.examples[row["sample_id"]]
+    ending, picture = shrink_image(image)
+    name = f"images/{row['sample_id']}.{ending}"
+    files[name] = picture
+    gates = data.recipe.quality.gates
+    present = [(score, row[score]) for score in SCORES if row[score] is not None]
+    facts = {"Prompt": row["prompt_index"], "Round": row["attempt"], "Seed": row["seed"], "Engine": row["engine"]}
+    facts |= {
+        "Split": row.get("split"),
+        "Shard": row.get("shard"),
+        "Mask": row["mask_source"],
+        "Error": row.get("error"),
+    }
+    return Tile(
+        sample_id=row["sample_id"],
+        concept=row["concept"],
+        concept_index=row["class_id"],
+        caption=row["caption"] or "",
+        reason=describe_reason(_reason(row), data.recipe)[0] if "reason" in row else "",
+        image=name,
+        mask="data:image/png;base64," + base64.b64encode(draw_overlay(mask)).decode() if mask else "",
+        small=max(row["width"] or 0, row["height"] or 0) <= 128,
+        scores=tuple((SCORES[s][0], show_number(value), describe_gate(gates.get(s))) for s, value in present),
+        facts=tuple((label, str(value)) for label, value in facts.items() if value not in (None, "")),
+    )
+
+
+def _lineage(data: ReportData) -> dict[str, str]:
+    """Digests and versions, those of the receipts included; two different ones of one library are both named."""
+    versions: dict[str, set[str]] = {}
+    for receipt in data.receipts:
+        for name, version in receipt.versions.items():
+            versions.setdefault(name, set()).add(version)
+    return {**data.lineage, **{name: ", ".join(sorted(found)) for name, found in sorted(versions.items())}}
+
+
+def _by_concept(table: pa.Table, score: str) -> dict[str, Values]:
+    """Concept to its finite values of a score."""
+    names = dict.fromkeys(table["concept"].to_pylist())
+    return {name: _finite(table.filter(pc.equal(table["concept"], name)), score) for name in names}
+
+
+def _finite(table: pa.Table, score: str) -> Values:
+    values = np.asarray(table[score].drop_null(), dtype=np.float64)
+    return values[np.isfinite(values)]
+
+
+def _rows(table: pa.Table, *columns: str) -> list[dict[str, Any]]:
+    return table.select(list(columns)).to_pylist()  # type: ignore[no-any-return]
+
+
+def _sorted_rows(table: pa.Table) -> list[dict[str, Any]]:
+    return sorted(table.to_pylist(), key=_by_class_and_id)
+
+
+def _by_class_and_id(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["class_id"], row["sample_id"]
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    return row["reason"] or row["status"] or "unknown"
+
+
+def _in_turn(by_concept: Mapping[str, Sequence[str]]) -> list[str]:
+    """One of every concept, then a second of every concept, and so on."""
+    longest = max(map(len, by_concept.values()))
+    return [ids[turn] for turn in range(longest) for ids in by_concept.values() if turn < len(ids)]

@@ -1,0 +1,135 @@
+"""The members and manifest columns of published samples, from the tables of the stages.
+
+Every sample has the same fields, and its JSON the same keys and types, with no null in it: readers infer the types of a
+whole dataset from its first samples. Every image says that it is synthetic in the way of IPTC: XMP property
+Iptc4xmpExt:DigitalSourceType. In a PNG that is an iTXt chunk put in after the header, so that no pixel is encoded again.
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from schemas.tables import IMAGE_SCORES, MANIFEST, REJECTS
+
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    f'Iptc4xmpExt:DigitalSourceType="{DIGITAL_SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+).encode()
+PNG_HEADER_BYTES = 33  # signature and IHDR
+_ITXT = b"iTXt" + b"XML:com.adobe.xmp\x00" + bytes(4) + XMP
+XMP_CHUNK = (len(_ITXT) - 4).to_bytes(4, "big") + _ITXT + zlib.crc32(_ITXT).to_bytes(4, "big")
+
+JUDGED = [name for name, _ in IMAGE_SCORES] + ["phash"]
+MEASURED = ["mask_area", "mask_confidence", "mask_contrast", "mask_presence", "mask_components", "mask_source"]
+# What write_shards and publish_version read of the stages' tables.
+SAMPLE_COLUMNS = [
+    "sample_id", "concept", "prompt_index", "replica", "attempt", "seed", "prompt", "slots",
+    "engine", "provenance", "width", "height", "status", "error",
+]  # fmt: skip
+MASK_COLUMNS = ["instances", *MEASURED, "status", "error"]
+VERDICT_COLUMNS = [*JUDGED, "status", "error"]
+AUGMENTED_COLUMNS = ["sample_id", "parent_id", "width", "height", "instances", "mask_area", "augmentation"]
+PUBLISHED = pa.schema([field for field in MANIFEST if field.name not in ("split", "shard", "members")])
+
+
+def mark_png(png: bytes) -> bytes:
+    """The same PNG with the XMP packet that names its digital source type."""
+    return png[:PNG_HEADER_BYTES] + XMP_CHUNK + png[PNG_HEADER_BYTES:]
+
+
+def encode_jpeg(png: bytes, quality: int) -> bytes:
+    """JPEG of a PNG's pixels, marked as `mark_png` does."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(out, "JPEG", quality=quality, xmp=XMP)
+    return out.getvalue()
+
+
+@cache
+def encode_empty_mask(width: int, height: int) -> bytes:
+    """Indexed PNG of background alone, for a sample without a mask."""
+    out = io.BytesIO()
+    Image.new("P", (width, height)).save(out, "PNG")
+    return out.getvalue()
+
+
+def publish_columns(
+    samples: pa.Table, masks: pa.Table, verdicts: pa.Table, classes: Mapping[str, int], augmented: pa.Table | None = None
+) -> pa.Table:
+    """Columns that manifest and rejects share (PUBLISHED) for row-aligned tables of the same samples.
+
+    `augmented` is row-aligned too; a row whose `sample_id` is null is not augmented. The scores of an augmented image
+    and its hash are those of the image that was judged, before augmentation.
+    """
+    concepts = samples["concept"]
+    columns: dict[str, Any] = {
+        **{name: samples[name] for name in SAMPLE_COLUMNS if name not in ("prompt", "status", "error")},
+        **{name: verdicts[name] for name in JUDGED},
+        **{name: masks[name] for name in ("instances", *MEASURED)},
+        "caption": samples["prompt"],
+        "class_id": pa.array([classes[name] for name in concepts.to_pylist()], pa.int32()),
+        "digital_source_type": pa.repeat(DIGITAL_SOURCE_TYPE, samples.num_rows),
+        "parent_id": pa.nulls(samples.num_rows, pa.string()),
+        "augmentation": pa.nulls(samples.num_rows, pa.string()),
+    }
+    if augmented is not None:
+        columns.update(_augment_columns(columns, augmented))
+    return pa.table({name: columns[name] for name in PUBLISHED.names}).cast(PUBLISHED)
+
+
+def _augment_columns(columns: Mapping[str, Any], augmented: pa.Table) -> dict[str, Any]:
+    """The columns that augmentation changes; an image augmented in place keeps its id and has no parent."""
+    is_augmented = pc.is_valid(augmented["sample_id"])
+    is_copy = pc.and_kleene(is_augmented, pc.not_equal(augmented["sample_id"], augmented["parent_id"]))
+    changed = {
+        name: pc.if_else(is_augmented, augmented[name], columns[name])
+        for name in ("sample_id", "width", "height", "mask_area", "augmentation")
+    }
+    nested = [
+        new if flag else old
+        for flag, new, old in zip(
+            is_augmented.to_pylist(), augmented["instances"].to_pylist(), columns["instances"].to_pylist(), strict=True
+        )
+    ]
+    changed["instances"] = pa.array(nested, PUBLISHED.field("instances").type)
+    changed["parent_id"] = pc.if_else(pc.fill_null(is_copy, False), augmented["parent_id"], None)
+    return changed
+
+
+def reject_rows(published: pa.Table, outcomes: Sequence[pa.Table], reasons: Sequence[str | None]) -> pa.Table:
+    """REJECTS rows: `outcomes` are the stages' tables, in order; the first failure among them is the row's error."""
+    status, error = pa.repeat("ok", published.num_rows), pa.nulls(published.num_rows, pa.string())
+    for table in reversed(outcomes):
+        failed = pc.equal(table["status"], "failed")
+        status, error = pc.if_else(failed, "failed", status), pc.if_else(failed, table["error"], error)
+    columns = {**{name: published[name] for name in PUBLISHED.names}, "status": status, "error": error}
+    columns["reason"] = pa.array(reasons, pa.string())
+    return pa.table({name: columns[name] for name in REJECTS.names}).cast(REJECTS)
+
+
+def encode_annotations(published: pa.Table) -> list[bytes]:
+    """Canonical JSON of every row: what a training job needs beside image, mask and caption."""
+    names = ["sample_id", "concept", "class_id", "caption", "slots", "seed", "width", "height", "instances"]
+    columns = [published[name].to_pylist() for name in names]
+    parents = published["parent_id"].to_pylist()
+    encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+    documents = []
+    for parent, *values in zip(parents, *columns, strict=True):
+        document = dict(zip(names, values, strict=True))
+        document["parent_id"] = parent or ""
+        for instance in document["instances"] or ():
+            instance["bbox"] = [round(number, 3) for number in instance["bbox"]]
+            instance["score"] = round(instance["score"], 6)
+        document["instances"] = document["instances"] or []
+        documents.append(encode(document).encode())
+    return documents

@@ -1,0 +1,119 @@
+"""Verdicts on the images of one concept, one by one: cheap scores first, CLIP for what they leave, then the mask.
+
+CLIP score and concept margin are zero-shot readings of CLIP (Radford et al. 2021); which texts and gates is our choice.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.recipe import Gate
+from tasks.methods.expand_prompts import indefinite_article
+from tasks.methods.image_scores import ImageScores, score_image
+from tasks.methods.png import decode_png
+from tasks.methods.quality_gates import CHEAP_GATES, CLIP_GATES, MASK_GATES, first_failed_gate
+
+CHUNK = 32  # images decoded at once
+
+Vectors = NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """Unit vectors of images and of texts, comparable by their dot product."""
+
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors: ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is known of a sample before it is judged; `png` is None when its synthesis failed."""
+
+    sample_id: str
+    caption: str
+    png: bytes | None
+    error: str | None
+    mask_area: float
+    mask_confidence: float
+
+
+def judge_images(
+    items: Sequence[Item], gates: Mapping[str, Gate], concept: str, concepts: Sequence[str], scorer: Scorer | None
+) -> list[dict[str, Any]]:
+    """Rows of VERDICTS. Only `min` and `max` of the gates count here; quantiles need the whole build.
+
+    A score that was not computed is None: all of a failed sample, the CLIP scores of an image that a cheaper gate
+    rejected or when there is no scorer, and the margin when `concepts` has no other concept.
+    """
+    measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts)
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
+        images = [None if item.png is None else decode_png(item.png) for item in chunk]
+        cheap = [None if image is None else score_image(image) for image in images]
+        made = [_score_row(item, scores) for item, scores in zip(chunk, cheap, strict=True)]
+        for row, scores in zip(made, cheap, strict=True):
+            row["reason"] = _cheap_reason(row, scores, gates)
+        alive = [place for place, row in enumerate(made) if row["reason"] is None]
+        if measure is not None and alive:
+            found = measure([image for image in (images[place] for place in alive) if image is not None],
+                            [chunk[place].caption for place in alive])  # fmt: skip
+            for place, clip in zip(alive, found, strict=True):
+                made[place] |= clip
+        for place in alive:
+            made[place]["reason"] = first_failed_gate(gates, [*CLIP_GATES, *MASK_GATES], made[place])
+        rows += made
+    return [row | {"accepted": row["reason"] is None} for row in rows]
+
+
+def _score_row(item: Item, scores: ImageScores | None) -> dict[str, Any]:
+    return {
+        "sample_id": item.sample_id,
+        "status": "failed" if scores is None else "ok",
+        "error": (item.error or "no image") if scores is None else None,
+        **{name: scores and _as_stored(getattr(scores, name)) for name in CHEAP_GATES},
+        "clip_score": None,
+        "concept_margin": None,
+        "mask_area": scores and _as_stored(item.mask_area),
+        "mask_confidence": scores and _as_stored(item.mask_confidence),
+        "phash": scores and scores.phash,
+    }
+
+
+def _cheap_reason(row: Mapping[str, Any], scores: ImageScores | None, gates: Mapping[str, Gate]) -> str | None:
+    if scores is None:
+        return "failed"
+    return "blank" if scores.is_blank else first_failed_gate(gates, CHEAP_GATES, row)
+
+
+def _clip_scores(
+    scorer: Scorer, items: Sequence[Item], concept: str, concepts: Sequence[str]
+) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], list[dict[str, float | None]]]:
+    """A function (images, captions) -> CLIP scores, with every distinct text embedded once."""
+    captions = list(dict.fromkeys(item.caption for item in items))
+    by_caption = dict(zip(captions, scorer.embed_texts(captions), strict=True))
+    names = scorer.embed_texts([f"a photo of {indefinite_article(name)} {name}" for name in concepts])
+    own = list(concepts).index(concept)
+
+    def measure(images: Sequence[NDArray[np.uint8]], texts: Sequence[str]) -> list[dict[str, float | None]]:
+        vectors = scorer.embed_images(images)
+        cosines = vectors @ names.T
+        rivals = np.delete(cosines, own, axis=1)
+        return [
+            {
+                "clip_score": _as_stored(vectors[i] @ by_caption[text]),
+                "concept_margin": _as_stored(cosines[i, own] - rivals[i].max()) if rivals.shape[1] else None,
+            }
+            for i, text in enumerate(texts)
+        ]
+
+    return measure
+
+
+def _as_stored(score: float) -> float:
+    """Rounded as the table stores it, so that a gate decides what the published score shows."""
+    return float(np.float32(score))

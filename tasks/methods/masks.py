@@ -1,0 +1,86 @@
+"""Masks as files hold them: indexed PNG, COCO run lengths and COCO boxes.
+
+Values: 0 background, 1..254 category, 255 ignore.
+"""
+
+import io
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco
+
+IGNORE = 255
+
+Mask = NDArray[np.uint8]
+
+
+@cache
+def voc_palette() -> bytes:
+    """256 RGB colours of the PASCAL VOC devkit: bit 3k+c of the index becomes bit 7-k of channel c."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for k in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((index >> (3 * k + channel)) & 1) << (7 - k)).astype(np.uint8)
+    return colours.tobytes()
+
+
+def encode_mask(mask: Mask) -> bytes:
+    """Indexed PNG (mode P, VOC colours) of [height, width]; the stored value is the category."""
+    image = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
+    image.putpalette(voc_palette())  # turns L into P and keeps the values
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+def decode_mask(data: bytes) -> Mask:
+    """Values [height, width] of an indexed (or grey) PNG. Errors: ValueError for another kind of image."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode not in ("P", "L"):
+            raise ValueError(f"mask is an image of mode {image.mode}; expected indexed (P) or grey (L)")
+        return np.asarray(image)
+
+
+def encode_rle(region: NDArray[np.bool_]) -> str:
+    """COCO compressed run lengths (column-major), ASCII."""
+    return str(coco.encode(np.asfortranarray(region, np.uint8))["counts"].decode("ascii"))
+
+
+def decode_rle(counts: str, height: int, width: int) -> NDArray[np.bool_]:
+    """The region that `encode_rle` wrote."""
+    return np.asarray(coco.decode({"counts": counts.encode("ascii"), "size": [height, width]})).astype(bool)
+
+
+def bound_region(region: NDArray[np.bool_]) -> list[float]:
+    """COCO box [x, y, width, height] in pixels from the top left. The region must not be empty."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return [float(x), float(y), float(columns[-1] - x + 1), float(rows[-1] - y + 1)]
+
+
+def instances_from_mask(
+    mask: Mask, categories: Mapping[int, str], scores: Mapping[int, float], slot: str = "concept"
+) -> list[dict[str, Any]]:
+    """One row of INSTANCES a category that is present in `mask`, by rising value; 0 and 255 are no category.
+
+    `categories` and `scores` are by mask value. All pixels of a category are one instance: attention does not tell
+    two objects of one word apart. Errors: KeyError for a value that `categories` does not name.
+    """
+    present = [int(value) for value in np.unique(mask) if value not in (0, IGNORE)]
+    return [
+        {
+            "slot": slot,
+            "category": categories[value],
+            "category_id": value,
+            "bbox": bound_region(mask == value),
+            "area": int((mask == value).sum()),
+            "score": float(scores[value]),
+            "rle": encode_rle(mask == value),
+        }
+        for value in present
+    ]

@@ -1,0 +1,240 @@
+"""Plain text-to-image sampling: what a diffusers pipeline does for the same seeds, batch by batch.
+
+A batch is a fixed slice of the plan, so making a batch again makes the same bytes. The noise of a sample comes from a
+CPU generator seeded by the sample alone, whatever batch it is in. Out of memory halves the batch at hand; a sample
+whose image is not finite or blank fails alone, because no layer mixes the rows of a batch.
+
+Letters of shapes: B images, C channels, H and W latent rows and columns.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.jobs import SampleSpec
+from schemas.recipe import PlainEngine
+from tasks.methods.clock import Clock
+from tasks.methods.cross_attention import Capture, choose_layers, choose_steps, find_layers
+from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
+
+OUT_OF_MEMORY = "out of memory with a batch of one"
+NOT_FINITE = "image is not finite"
+BLANK = "image is blank"
+
+_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What an engine made of one sample. With an error there are neither pixels nor attention."""
+
+    sample_id: str
+    error: str | None
+    pixels: NDArray[np.uint8] | None  # [height, width, 3]
+    attention: NDArray[np.float16] | None  # [slot, h, w]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt made ready: its conditioning (one row) and the token positions of each of its slots."""
+
+    conditioning: Conditioning
+    words: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What all batches of one call share."""
+
+    model: ImageGenerator
+    settings: PlainEngine
+    window: tuple[float, float] | None  # part of the noise schedule whose attention is kept; None: nothing is
+    negative: Conditioning | None  # one row; None without guidance
+    clock: Clock
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images, in pixels."""
+        height, width = self.model.default_size
+        return self.settings.height or height, self.settings.width or width
+
+
+def cut_batches(samples: Sequence[SampleSpec], size: int) -> list[Sequence[SampleSpec]]:
+    """The plan's batches, in order."""
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def render_plain(
+    model: ImageGenerator,
+    samples: Sequence[SampleSpec],
+    settings: PlainEngine,
+    window: tuple[float, float] | None,
+    clock: Clock,
+) -> Iterator[Rendered]:
+    """Every sample, in order; with a `window` also the cross-attention of its slots.
+
+    Each distinct prompt is encoded once and alone, so that its embedding does not depend on its batch.
+    Errors: RecipeError for an image size that the model cannot make.
+    """
+    texts: dict[str, Text] = {}
+    with _turn(model, clock), torch.inference_mode(), clock.phase("text"):
+        negative = model.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
+    sampling = Sampling(model, settings, window, negative, clock)
+    for batch in cut_batches(samples, settings.batch_size):
+        with _turn(model, clock):
+            with torch.inference_mode(), clock.phase("text"):
+                for sample in batch:
+                    texts[sample.prompt] = texts.get(sample.prompt) or prepare_text(model, sample)
+            rendered = render_within_memory(sampling, batch, texts)
+        yield from rendered
+
+
+@contextmanager
+def _turn(model: ImageGenerator, clock: Clock) -> Iterator[None]:
+    with clock.phase("wait"):
+        model.lock.acquire()
+    try:
+        yield
+    finally:
+        model.lock.release()
+
+
+def prepare_text(model: ImageGenerator, sample: SampleSpec) -> Text:
+    """Encode a sample's prompt and find the tokens of its slots."""
+    spans = [(slot.start, slot.end) for slot in sample.slots]
+    return Text(model.encode_prompt(sample.prompt), model.locate_tokens(sample.prompt, spans))
+
+
+def render_within_memory(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> list[Rendered]:
+    """Render a batch; out of memory, its halves; a single sample that does not fit fails."""
+    try:
+        return render_batch(sampling, batch, texts)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside the handler, where the traceback no longer holds the tensors that filled the memory.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if len(batch) == 1:
+        return [Rendered(batch[0].sample_id, OUT_OF_MEMORY, None, None, {})]
+    half = (len(batch) + 1) // 2
+    return [row for part in (batch[:half], batch[half:]) for row in render_within_memory(sampling, part, texts)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for what CUDA, cuDNN and the CPU allocator raise when memory runs out."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in _MEMORY_WORDS)
+
+
+@torch.inference_mode()
+def render_batch(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> list[Rendered]:
+    """Images and attention of one forward batch."""
+    model, settings = sampling.model, sampling.settings
+    generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
+    with sampling.clock.phase("sample"):
+        scheduler = model.make_scheduler(settings.scheduler)
+        scheduler.set_timesteps(settings.steps, device=model.device)
+        noise = draw_noise(model, generators, *sampling.size)
+        text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
+        capture = watch_words(sampling, scheduler, noise, [texts[sample.prompt].words for sample in batch])
+        with capture or nullcontext():
+            latents = sample_latents(model, scheduler, noise, text, sampling.negative, settings.guidance, generators)
+        finite = latents.isfinite().flatten(1).all(1).tolist()
+    with sampling.clock.phase("decode"):
+        images = model.decode(latents).float()
+        pixels = to_pixels(images)
+        finite = [a and b for a, b in zip(finite, images.isfinite().flatten(1).all(1).tolist(), strict=True)]
+    origin = {
+        "scheduler": type(scheduler).__name__,
+        "batch_size": len(batch),
+        "device": name_device(model.device),
+    }
+    return [
+        Rendered(
+            sample.sample_id,
+            error := NOT_FINITE if not finite[row] else BLANK if np.ptp(pixels[row]) == 0 else None,
+            None if error else pixels[row],
+            None if error or capture is None else capture.maps(row),
+            {**origin, "batch_row": row},
+        )
+        for row, sample in enumerate(batch)
+    ]
+
+
+def name_device(device: torch.device) -> str:
+    """What the pixels depend on: "cpu" or the accelerator's product name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], height: int, width: int) -> Tensor:
+    """Standard normal latents [B, C, H, W] for images of height x width pixels, one generator an image."""
+    shape = (1, *model.latent_shape(height, width))
+    return torch.cat([torch.randn(shape, generator=generator, dtype=model.dtype) for generator in generators]).to(
+        model.device
+    )
+
+
+def watch_words(
+    sampling: Sampling, scheduler: Scheduler, noise: Tensor, words: list[list[list[int]]]
+) -> Capture | None:
+    """The capture of a batch's words, or None where no window asks for it."""
+    if sampling.window is None:
+        return None
+    steps = [float(step) for step in scheduler.timesteps]
+    count = len(noise)
+    denoiser = sampling.model.denoiser
+    return Capture(
+        denoiser,
+        choose_layers(find_layers(denoiser), *noise.shape[-2:]),
+        words,
+        slice(0, count) if sampling.negative is None else slice(count, 2 * count),
+        choose_steps(steps, scheduler.config.num_train_timesteps, sampling.window),
+    )
+
+
+def sample_latents(
+    model: ImageGenerator,
+    scheduler: Scheduler,
+    noise: Tensor,
+    text: Conditioning,
+    negative: Conditioning | None,
+    guidance: float,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """Clean latents [B, C, H, W] from standard normal `noise` by a scheduler whose timesteps are set.
+
+    Differentiable in `noise`. `negative` is one row, or None for no guidance. `generators` serve schedulers that add
+    noise on the way.
+    """
+    latents: Tensor = noise * scheduler.init_noise_sigma
+    if negative is not None:
+        text = join_conditionings([negative.expand(len(noise)), text])
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    options: dict[str, Any] = {"generator": list(generators)} if takes_generator else {}
+    for step in scheduler.timesteps:
+        doubled = latents if negative is None else torch.cat([latents, latents])
+        output = model.denoise(scheduler.scale_model_input(doubled, step), step, text)
+        if negative is not None:
+            output = guide(output, guidance)
+        latents = scheduler.step(output, step, latents, return_dict=False, **options)[0]
+    return latents
+
+
+def guide(output: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022) of a batch whose first half is unconditional."""
+    half = len(output) // 2
+    return output[:half] + guidance * (output[half:] - output[:half])
+
+
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """[B, height, width, 3] of images [B, 3, height, width] in -1..1; values that are not finite become 0."""
+    scaled = (images * 0.5 + 0.5).clamp(0, 1).nan_to_num(0.0).permute(0, 2, 3, 1)
+    return (scaled.cpu().numpy() * 255).round().astype(np.uint8)

@@ -1,0 +1,137 @@
+"""One training run as a value: modules, moving averages, optimiser and step, saved and restored bit for bit.
+
+Every random draw of step k comes from a generator seeded by (seed, k), so a run that is restored at step k goes on
+exactly as if it had never stopped: there is no generator state to save.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from schemas.errors import TrainingError
+
+GRADIENT_NORM = 1.0
+
+State = dict[str, Tensor]
+
+
+class Learner:
+    """Modules in training with AdamW and an exponential moving average (EMA) of their parameters.
+
+    `ema_decay` is the limit of the average's decay; it starts lower, (1 + step) / (10 + step), so that the first
+    weights are soon forgotten.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], ema_decay: float, weight_decay: float = 0.01) -> None:
+        self.step = 0
+        self.ema_decay = ema_decay
+        self.parameters = {
+            f"{name}.{key}": value
+            for name, module in modules.items()
+            for key, value in module.named_parameters()
+            if value.requires_grad
+        }
+        self.average = {key: value.detach().clone() for key, value in self.parameters.items()}
+        self._optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        )
+        for key, value in self.parameters.items():  # AdamW fills these in late; a saved run needs them from step 0
+            self._optimizer.state[value] = {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(value),
+                "exp_avg_sq": torch.zeros_like(value),
+            }
+
+    def learn(self, loss: Tensor, learning_rate: float) -> float:
+        """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(f"the loss is {value} at step {self.step}; lower the learning rate and start again")
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters.values(), GRADIENT_NORM)
+        self._optimizer.step()
+        self.step += 1
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+        return value
+
+    def state(self) -> State:
+        """Everything that `restore` needs, as flat tensors."""
+        saved = {"step": torch.tensor(self.step)}
+        for key, value in self.parameters.items():
+            saved[f"model/{key}"] = value.detach()
+            saved[f"average/{key}"] = self.average[key]
+            for name, moment in self._optimizer.state[value].items():
+                saved[f"optimizer/{name}/{key}"] = moment
+        return saved
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Go back to a saved state. Errors: TrainingError if it belongs to other modules."""
+        own = self.state()
+        wrong = sorted(set(own) ^ set(saved)) or [key for key in own if own[key].shape != saved[key].shape]
+        if wrong:
+            raise TrainingError(
+                f"the checkpoint does not fit the model: {wrong[0]} and {len(wrong) - 1} more differ; "
+                "it belongs to another training recipe, so remove it or choose another work directory"
+            )
+        with torch.no_grad():
+            for key, value in own.items():
+                value.copy_(saved[key])
+        self.step = int(saved["step"])
+
+    def load_average(self) -> None:
+        """Put the moving average into the modules: what is shipped and evaluated."""
+        with torch.no_grad():
+            for key, value in self.parameters.items():
+                value.copy_(self.average[key])
+
+
+Observe = Callable[[Learner, float], None]
+
+
+def run_steps(
+    learner: Learner,
+    steps: int,
+    loss_at: Callable[[int], Tensor],
+    learning_rate_at: Callable[[int], float],
+    observe: Observe,
+) -> None:
+    """Train until `learner.step` is `steps`; `observe(learner, loss)` after every step (progress, checkpoints)."""
+    while learner.step < steps:
+        step = learner.step
+        observe(learner, learner.learn(loss_at(step), learning_rate_at(step)))
+
+
+def warm_up_then_cosine(peak: float, steps: int, warm_up_steps: int) -> Callable[[int], float]:
+    """Learning rate by step: linear from 0 to `peak`, then half a cosine down to 0 at `steps`."""
+
+    def rate(step: int) -> float:
+        rising = (step + 1) / (warm_up_steps + 1)
+        progress = max(0, step - warm_up_steps) / max(1, steps - warm_up_steps)
+        return peak * min(rising, 0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
+
+    return rate
+
+
+def numpy_draws(seed: int, step: int) -> np.random.Generator:
+    """The numpy generator of one training step."""
+    return np.random.default_rng((seed, step))
+
+
+def torch_draws(seed: int, step: int) -> torch.Generator:
+    """The torch generator of one training step."""
+    word = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
+
+
+def images_to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 [N, H, W, 3] to float32 [N, 3, H, W] in [-1, 1], channels last in memory (faster on CPUs); copies."""
+    scaled = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(torch.float32)
+    return scaled.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,87 @@
+"""Training checkpoints on the local disk: one safetensors file, replaced whole, so a kill leaves the old one or the new.
+
+A checkpoint carries the digest of the settings that it was made under; another recipe's checkpoint is refused. The
+digest is a function of the step, so that phases which lie ahead may still be changed.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from schemas.errors import TrainingError
+from tasks.methods.training_loop import Learner
+
+DigestAt = Callable[[int], str]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, seconds: float) -> None:
+    """Write beside, sync, rename. `seconds`: wall time of the training up to here."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    save_file({key: value.contiguous() for key, value in state.items()}, beside, {"settings": digest, "seconds": f"{seconds:.1f}"})
+    with beside.open("rb+") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def load_checkpoint(path: Path, digest_at: DigestAt) -> dict[str, Tensor] | None:
+    """The saved tensors, or None if there is no checkpoint.
+
+    Errors: TrainingError if the file is damaged or was made under other settings.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("settings")
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: a handle is no mapping
+    except SafetensorError as error:
+        raise TrainingError(f"checkpoint {path} is damaged: {error}; remove it to start this stage again") from error
+    expected = digest_at(int(state["step"]))
+    if found != expected:
+        raise TrainingError(
+            f"checkpoint {path} was made under other settings ({found}, now {expected}); "
+            "restore the training recipe, or remove the file to start this stage again"
+        )
+    return state
+
+
+def read_seconds(path: Path) -> float:
+    """Wall time that went into the checkpoint, over all its runs; 0 if there is none."""
+    if not path.exists():
+        return 0.0
+    with safe_open(path, framework="pt") as file:
+        return float((file.metadata() or {}).get("seconds", 0.0))
+
+
+class Checkpointer:
+    """Saves a learner every `every_s` seconds of wall time; called after each step."""
+
+    def __init__(self, path: Path, digest_at: DigestAt, every_s: float) -> None:
+        self.path = path
+        self.digest_at = digest_at
+        self.every_s = every_s
+        self._last = self._started = time.monotonic()
+        self._seconds_before = read_seconds(path)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training, earlier runs included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def __call__(self, learner: Learner) -> bool:
+        """Save if it is time; returns whether it did."""
+        if time.monotonic() - self._last < self.every_s:
+            return False
+        self.save(learner)
+        return True
+
+    def save(self, learner: Learner) -> None:
+        """Save now."""
+        save_checkpoint(self.path, learner.state(), self.digest_at(learner.step), self.seconds)
+        self._last = time.monotonic()

@@ -1,0 +1,158 @@
+"""CLIP of transformers as the scorer that the quality stage speaks: unit vectors of images and of texts.
+
+Images are prepared as the model's own configuration says, in Pillow and numpy: the image processors of transformers
+change with its version and with what else is installed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPModel
+
+from schemas.errors import ModelError
+from schemas.jobs import ResolvedModel
+from tasks.models.cache import load_once
+from tasks.models.generator_files import check_safetensors, check_tokenizer, read_json, weight_files
+from tasks.models.pretrained import load_weights, model_folder
+
+ROLE = "quality.scorer"
+BATCH_SIZE = 32
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes the model's input. The defaults are those of CLIP as it was published."""
+
+    size: tuple[int, int] | int  # (height, width), or the length of the shorter side
+    crop: tuple[int, int] | None
+    resample: int = Image.Resampling.BICUBIC
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Input [3, height, width] of an RGB image [height, width, 3]."""
+        image = Image.fromarray(pixels, "RGB")
+        height, width = self._target(image.height, image.width)
+        scaled = np.asarray(image.resize((width, height), self.resample)).astype(np.float32) / np.float32(255)
+        if self.crop is not None:
+            scaled = _crop_centre(scaled, *self.crop)
+        normal = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(normal.transpose(2, 0, 1))
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self.size, tuple):
+            return self.size
+        short, long = min(height, width), max(height, width)
+        longer = int(self.size * long / short)
+        return (self.size, longer) if height <= width else (longer, self.size)
+
+
+class ClipScorer:
+    """Embeds images and texts; a vector does not depend on what else is in the call (to 1e-5)."""
+
+    def __init__(self, model: Any, tokenizer: Any, preparation: Preparation) -> None:
+        self.model, self.tokenizer, self.preparation = model, tokenizer, preparation
+        self.device: torch.device = next(model.parameters()).device
+        self.max_tokens = int(self.model.config.text_config.max_position_embeddings)
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Unit vectors float32 [images, dimension] of RGB images [height, width, 3]."""
+        return self._embed(images, self._image_features)
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors float32 [texts, dimension]; a text beyond the model's context is cut off."""
+        return self._embed(texts, self._text_features)
+
+    def _embed(self, items: Sequence[Any], features: Any) -> Vectors:
+        parts = [features(items[start : start + BATCH_SIZE]) for start in range(0, len(items), BATCH_SIZE)]
+        if not parts:
+            return np.zeros((0, int(self.model.config.projection_dim)), np.float32)
+        vectors: Vectors = nn.functional.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
+        return vectors
+
+    def _image_features(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        pixels = torch.from_numpy(np.stack([self.preparation(image) for image in images])).to(self.device)
+        features: Tensor = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
+        return features
+
+    def _text_features(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        ).to(self.device)
+        output = self.model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        features: Tensor = self.model.text_projection(output.pooler_output)
+        return features
+
+
+def load_clip(model: ResolvedModel) -> ClipScorer:
+    """The scorer, loaded once a process. Errors: ModelError that names the file."""
+    return load_once(("clip", model.digest), lambda: _load(model))
+
+
+def check_scorer(model: ResolvedModel) -> None:
+    """Prove cheaply that a directory holds a whole CLIP; a hub id is checked when it loads. Errors: ModelError."""
+    folder = Path(model.path)
+    if folder.is_dir():
+        _check_folder(folder / (model.subfolder or ""))
+
+
+def _check_folder(folder: Path) -> None:
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind != "clip":
+        raise ModelError(f"{folder / 'config.json'}: model_type is {kind!r}; {ROLE} needs a CLIP model")
+    for file in weight_files(folder, "model"):
+        check_safetensors(file)
+    check_tokenizer(folder)
+
+
+def _load(model: ResolvedModel) -> ClipScorer:
+    folder = model_folder(model, ROLE)
+    _check_folder(folder)
+    weights = load_weights(CLIPModel, folder, ROLE)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise many kinds for one cause: a broken file
+        raise ModelError(f"{ROLE}: tokenizer of {folder} cannot be loaded: {error}") from error
+    return ClipScorer(weights, tokenizer, read_preparation(folder))
+
+
+def read_preparation(folder: Path) -> Preparation:
+    """From preprocessor_config.json, or processor_config.json; without either, CLIP's own at the model's image size."""
+    vision = read_json(folder / "config.json").get("vision_config", {})
+    config: Mapping[str, Any] = {}
+    if (folder / "preprocessor_config.json").is_file():
+        config = read_json(folder / "preprocessor_config.json")
+    elif (folder / "processor_config.json").is_file():
+        config = read_json(folder / "processor_config.json").get("image_processor", {})
+    side = int(vision.get("image_size", 224))
+    size, crop = config.get("size", side), config.get("crop_size", side)
+    if isinstance(size, dict):
+        size = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
+    if isinstance(crop, dict):
+        crop = crop["height"], crop["width"]
+    return Preparation(
+        size=size,
+        crop=((crop, crop) if isinstance(crop, int) else crop) if config.get("do_center_crop", True) else None,
+        resample=config.get("resample", Preparation.resample),
+        mean=tuple(config.get("image_mean", Preparation.mean)),
+        std=tuple(config.get("image_std", Preparation.std)),
+    )
+
+
+def _crop_centre(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """The centre of [h, w, 3]; black is added where the image is smaller, as CLIP's own preparation does."""
+    pad = [(max(0, (want - have + 1) // 2),) * 2 for want, have in zip((height, width), pixels.shape, strict=False)]
+    pixels = np.pad(pixels, [*pad, (0, 0)])
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]

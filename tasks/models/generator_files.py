@@ -1,0 +1,157 @@
+"""Is this directory a generator that can be loaded? Answered from file headers, before any work starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ModelError
+from schemas.jobs import ResolvedModel
+
+INDEX = "model_index.json"
+# Parts of each pipeline class that hold weights, and how their files are called.
+WEIGHTS = {
+    "StableDiffusionPipeline": {
+        "unet": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+    },
+    "StableDiffusionXLPipeline": {
+        "unet": "diffusion_pytorch_model",
+        "vae": "diffusion_pytorch_model",
+        "text_encoder": "model",
+        "text_encoder_2": "model",
+    },
+}
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+HALF = "fp16"  # the variant under which hub models keep half-precision files
+COPY_AGAIN = "copy or download the model again"
+
+
+def check_generator(model: ResolvedModel) -> None:
+    """Prove cheaply that a directory holds a whole Stable Diffusion (XL) pipeline; a hub id is checked when it loads.
+
+    Reads configurations and safetensors headers, compares file sizes with them, builds nothing. Errors: ModelError
+    that names the file.
+    """
+    folder = generator_folder(model)
+    if folder is None:
+        return
+    index = read_json(folder / INDEX)
+    kind = check_class(index.get("_class_name"), folder / INDEX)
+    for part, stem in WEIGHTS[kind].items():
+        _require_part(index, part, folder)
+        config = read_json(folder / part / "config.json")
+        if part == "unet":
+            _check_unet(config, folder / part / "config.json")
+        for file in weight_files(folder / part, stem):
+            check_safetensors(file)
+    read_json(folder / "scheduler" / "scheduler_config.json")
+    for part in ("tokenizer", "tokenizer_2")[: len(WEIGHTS[kind]) - 2]:
+        _require_part(index, part, folder)
+        check_tokenizer(folder / part)
+
+
+def generator_folder(model: ResolvedModel) -> Path | None:
+    """The pipeline's directory, or None for a hub id. Errors: ModelError for a hub id without revision."""
+    folder = Path(model.path) / (model.subfolder or "")
+    if folder.is_dir():
+        return folder
+    if model.revision is None:
+        raise ModelError(f"generator {folder} is no directory, and a hub model needs a revision; give one of the two")
+    if model.subfolder:
+        raise ModelError(
+            f"generator.subfolder is {model.subfolder!r}: the hub model {model.path} must be a whole "
+            "pipeline; leave it out"
+        )
+    return None
+
+
+def check_class(found: object, origin: object) -> str:
+    """The pipeline class if the project can run it. Errors: ModelError."""
+    if not isinstance(found, str) or found not in WEIGHTS:
+        raise ModelError(f"{origin}: pipeline class is {found!r}; this project runs {' and '.join(WEIGHTS)}")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model. Errors: ModelError if the file is missing or holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; {COPY_AGAIN}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}; {COPY_AGAIN}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a {type(value).__name__} in place of a JSON object; {COPY_AGAIN}")
+    return value
+
+
+def weight_files(folder: Path, stem: str) -> list[Path]:
+    """The safetensors files of one part, plain before half precision. Errors: ModelError if there are none."""
+    for middle in ("", f".{HALF}"):
+        whole = folder / f"{stem}{middle}.safetensors"
+        if whole.is_file():
+            return [whole]
+        index = folder / f"{stem}.safetensors.index{middle}.json"
+        if index.is_file():
+            return sorted({folder / str(name) for name in read_json(index).get("weight_map", {}).values()})
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED) if folder.is_dir() else []
+    if pickled:
+        raise ModelError(
+            f"{folder} holds its weights as a pickle ({pickled[0]}), which can run code when it is loaded; save the "
+            f"pipeline again with save_pretrained(..., safe_serialization=True)"
+        )
+    raise ModelError(f"{folder / (stem + '.safetensors')} is missing; {COPY_AGAIN}")
+
+
+def weights_variant(folder: Path) -> str | None:
+    """ "fp16" if the directory holds its UNet in half-precision files alone, else None."""
+    unet = folder / "unet"
+    plain = any(not file.name.startswith(f"diffusion_pytorch_model.{HALF}") for file in unet.glob("*.safetensors"))
+    return HALF if unet.is_dir() and not plain else None
+
+
+def check_safetensors(path: Path) -> None:
+    """Header readable and the file as long as its header says. Errors: ModelError."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError("it has no safetensors header (a Git LFS pointer? then run `git lfs pull`)")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; {COPY_AGAIN}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(f"{path} is not a safetensors file: {error}; {COPY_AGAIN}") from error
+    if 8 + length + max(ends, default=0) != size:
+        raise ModelError(
+            f"{path} is {size} bytes long, its header announces {8 + length + max(ends, default=0)}; {COPY_AGAIN}"
+        )
+
+
+def check_tokenizer(folder: Path) -> None:
+    """A tokenizer's files are there and parse. Errors: ModelError."""
+    if (folder / "tokenizer.json").is_file():
+        read_json(folder / "tokenizer.json")
+        return
+    read_json(folder / "vocab.json")
+    if not (folder / "merges.txt").is_file():
+        raise ModelError(f"{folder / 'merges.txt'} is missing; {COPY_AGAIN}")
+
+
+def _require_part(index: dict[str, Any], part: str, folder: Path) -> None:
+    entry = index.get(part)
+    if not isinstance(entry, list) or None in entry:
+        raise ModelError(f"{folder / INDEX} does not list {part!r}; the pipeline needs it")
+    if not (folder / part).is_dir():
+        raise ModelError(f"{folder / part} is missing although {INDEX} lists it; {COPY_AGAIN}")
+
+
+def _check_unet(config: dict[str, Any], origin: Path) -> None:
+    if config.get("time_cond_proj_dim") is not None:
+        raise ModelError(
+            f"{origin}: time_cond_proj_dim is {config['time_cond_proj_dim']}: guidance-distilled (LCM) networks are "
+            "not supported; use the model they were distilled from"
+        )

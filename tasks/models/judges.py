@@ -1,0 +1,65 @@
+"""Load and save the independent judges: safetensors weights and a config.json with their width."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from schemas.errors import ModelError
+from tasks.methods.train_judges import (
+    Classifier,
+    Segmenter,
+    build_classifier,
+    build_segmenter,
+    classify,
+    segment,
+)
+
+ROLES = ("classifier", "segmenter")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Both judges, frozen; pictures are uint8 [N, 64, 64, 3]."""
+
+    classifier: Classifier
+    segmenter: Segmenter
+
+    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Positions in PARTS, MATERIALS and SURFACES of tasks.methods.workshop: [N, 3]."""
+        return classify(self.classifier, images)
+
+    def segment(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Masks of the part: [N, H, W]."""
+        return segment(self.segmenter, images)
+
+
+def save_judge(folder: Path, role: str, model: nn.Module, width: int) -> None:
+    """Write `role`.safetensors and note its width in config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / f"{role}.safetensors")
+    config = folder / "config.json"
+    widths = json.loads(config.read_text()) if config.exists() else {}
+    config.write_text(json.dumps(widths | {role: {"width": width}}, indent=1, sort_keys=True) + "\n")
+
+
+def load_judges(folder: Path) -> Judges:
+    """Errors: ModelError naming the file that is missing or damaged."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        classifier = build_classifier(config["classifier"]["width"])
+        segmenter = build_segmenter(config["segmenter"]["width"])
+        for role, model in zip(ROLES, (classifier, segmenter), strict=True):
+            model.load_state_dict(load_file(folder / f"{role}.safetensors"))
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"judges in {folder} cannot be loaded: {error}; restore the folder or train them again with `tailforge train`"
+        ) from error
+    classifier.eval().requires_grad_(False)
+    segmenter.eval().requires_grad_(False)
+    return Judges(classifier, segmenter)

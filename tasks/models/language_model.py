@@ -1,0 +1,85 @@
+"""A causal language model of transformers as the `complete` that prompt expansion speaks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from schemas.errors import ModelError, RecipeError
+from schemas.jobs import ResolvedModel
+from tasks.methods.plan_samples import derive_seed
+from tasks.models.cache import load_once
+from tasks.models.generator_files import check_tokenizer
+from tasks.models.pretrained import load_weights, model_folder
+
+ROLE = "prompts.language_model"
+BATCH_SIZE = 32
+
+
+class LanguageModel:
+    """Seeded sampling from a causal model; the n-th text of a call has a generator of its own."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.device = next(model.parameters()).device
+        ends = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
+        self.end_ids = {ends} if isinstance(ends, int) else set(ends or ())
+
+    def complete(
+        self, text: str, count: int, seed: int, *, max_new_tokens: int = 24, temperature: float = 0.9
+    ) -> list[str]:
+        """`count` continuations of `text`, without `text` itself; each ends at the model's end token or at the limit.
+
+        Errors: RecipeError if `text` leaves no room in the model's context.
+        """
+        prefix = self.tokenizer(text, return_tensors="pt").input_ids
+        room = getattr(self.model.config, "max_position_embeddings", None)
+        if prefix.shape[1] == 0 or (room is not None and prefix.shape[1] >= room):
+            raise RecipeError(
+                f"{ROLE}.instruction has {prefix.shape[1]} tokens; this model reads 1 to {room}, with its answer: "
+                f"{text!r}"
+            )
+        tokens = min(max_new_tokens, room - prefix.shape[1]) if room is not None else max_new_tokens
+        generators = [torch.Generator().manual_seed(derive_seed(str(seed), f"text:{i}")) for i in range(count)]
+        return [
+            self.tokenizer.decode(ids, skip_special_tokens=True)
+            for start in range(0, count, BATCH_SIZE)
+            for ids in self._sample(prefix, generators[start : start + BATCH_SIZE], tokens, temperature)
+        ]
+
+    @torch.inference_mode()
+    def _sample(
+        self, prefix: Tensor, generators: list[torch.Generator], tokens: int, temperature: float
+    ) -> list[list[int]]:
+        """New token ids of one batch, a row a generator. Draws are made on the CPU whatever the device."""
+        inputs = prefix.expand(len(generators), -1).to(self.device)
+        past, rows, running = None, [list[int]() for _ in generators], set(range(len(generators)))
+        for _ in range(tokens):
+            output = self.model(input_ids=inputs, past_key_values=past, use_cache=True)
+            past = output.past_key_values
+            chances = torch.softmax(output.logits[:, -1].double().cpu() / temperature, dim=-1)
+            drawn = [int(torch.multinomial(chances[i], 1, generator=own)) for i, own in enumerate(generators)]
+            running -= {i for i in running if drawn[i] in self.end_ids}
+            for i in running:
+                rows[i].append(drawn[i])
+            if not running:
+                break
+            inputs = torch.tensor(drawn, device=self.device)[:, None]
+        return rows
+
+
+def load_language_model(model: ResolvedModel) -> LanguageModel:
+    """The model, loaded once a process. Errors: ModelError."""
+    return load_once(("language_model", model.digest), lambda: _load(model))
+
+
+def _load(model: ResolvedModel) -> LanguageModel:
+    folder = model_folder(model, ROLE)
+    check_tokenizer(folder)
+    weights = load_weights(AutoModelForCausalLM, folder, ROLE)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise many kinds for one cause: a broken file
+        raise ModelError(f"{ROLE}: tokenizer of {folder} cannot be loaded: {error}") from error
+    return LanguageModel(weights, tokenizer)

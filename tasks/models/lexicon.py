@@ -1,0 +1,39 @@
+"""More words for a word from Open English WordNet, read by the `wn` package from the data that the user installed.
+
+No package of the registry carries that data, and a build does not download behind the user's back.
+"""
+
+from collections.abc import Callable
+
+import wn
+
+from schemas.errors import RecipeError
+from tasks.models.cache import load_once
+
+WORDNET = "oewn:2024"  # one fixed edition, because its words decide the prompts
+
+
+def load_wordnet() -> Callable[[str], list[str]]:
+    """Synonyms of a noun in its first (most usual) sense, without itself; nothing for an unknown word.
+
+    Errors: RecipeError that says how to install the data.
+    """
+    return load_once(("wordnet", WORDNET, str(wn.config.database_path)), _load)
+
+
+def _load() -> Callable[[str], list[str]]:
+    wn.config.allow_multithreading = True  # tasks run in threads, and only read
+    # Asked without data, `wn` would make an empty database in the user's home.
+    if not wn.config.database_path.is_file() or not wn.lexicons(lexicon=WORDNET):
+        raise RecipeError(
+            f"prompts.wordnet: Open English WordNet ({WORDNET}) is not in {wn.config.database_path}; run "
+            f"`python -m wn download {WORDNET}`, or set wordnet: false and list the words in prompts.lexicon"
+        )
+    wordnet = wn.Wordnet(WORDNET)
+
+    def synonyms(word: str) -> list[str]:
+        senses = [sense for entry in wordnet.words(word, pos="n") for sense in entry.senses()[:1]]
+        lemmas = senses[0].synset().lemmas() if senses else []
+        return [str(lemma) for lemma in lemmas if lemma.lower() != word.lower()]
+
+    return synonyms

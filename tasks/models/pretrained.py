@@ -1,0 +1,74 @@
+"""Folders of transformers models: found or fetched, checked file by file, loaded from safetensors alone."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from torch import nn
+
+from schemas.errors import ModelError
+from schemas.jobs import ResolvedModel
+from tasks.models.generator_files import HALF, check_safetensors, read_json, weight_files
+
+FETCHED = ("*.json", "*.txt", "*.safetensors")  # never a pickle, never code
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def model_folder(model: ResolvedModel, role: str) -> Path:
+    """Directory with the model's files; those of a pinned hub model are downloaded first. `role` is named in errors.
+
+    Errors: ModelError.
+    """
+    folder = Path(model.path)
+    if not folder.is_dir():
+        if model.revision is None:
+            raise ModelError(
+                f"{role}: {folder} is not a directory, and a hub model needs a revision; give one of the two"
+            )
+        patterns = [f"{model.subfolder}/{name}" if model.subfolder else name for name in FETCHED]
+        try:
+            folder = Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns))
+        except Exception as error:  # the hub's client raises its own and its transport's kinds
+            raise ModelError(
+                f"{role}: hub model {model.path}@{model.revision} cannot be downloaded: {error}; check name, revision "
+                "and connection, or name a local directory"
+            ) from error
+    folder = folder / (model.subfolder or "")
+    if not folder.is_dir():
+        raise ModelError(f"{role}: {folder} is missing; copy or download the model again")
+    return folder
+
+
+def load_weights(kind: Any, folder: Path, role: str) -> nn.Module:
+    """A model of the transformers class `kind` in float32, ready for inference.
+
+    Errors: ModelError that names the missing or broken file, or the weights that the files do not hold.
+    """
+    read_json(folder / "config.json")
+    files = weight_files(folder, "model")
+    for file in files:
+        check_safetensors(file)
+    try:
+        model, found = kind.from_pretrained(
+            folder,
+            variant=HALF if all(f".{HALF}" in file.name for file in files) else None,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers and safetensors raise many kinds for one cause: these files do not fit
+        raise ModelError(f"{role}: {folder} cannot be loaded as {kind.__name__}: {error}") from error
+    if missing := sorted([*found["missing_keys"], *(str(entry[0]) for entry in found["mismatched_keys"])]):
+        raise ModelError(
+            f"{role}: {folder} is not a {kind.__name__}: {len(missing)} weights are missing or of another shape, "
+            f"the first is {missing[0]}; name the right model or download it again"
+        )
+    ready: nn.Module = model.eval().requires_grad_(False).to(pick_device())
+    return ready

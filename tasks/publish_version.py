@@ -1,0 +1,332 @@
+"""Publication: shards, manifest, rejects, card and metadata become one immutable version.
+
+All files are assembled in a hidden folder beside the versions, dataset.json last, and the folder is renamed to its
+version: that claims the number, and nothing half-published is ever visible.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from catalog.card import write_card
+from catalog.croissant import describe_croissant
+from catalog.diff import VersionDiff, compare_versions
+from catalog.registry import (
+    DATASET_FILE,
+    DATASETS,
+    Changes,
+    Counts,
+    Dataset,
+    FileEntry,
+    ShardEntry,
+    latest_version,
+    load_dataset,
+    next_version,
+)
+from catalog.store import TEMPORARY, Store, storage_errors
+from schemas.errors import QuotaError, StoreAccessError
+from schemas.jobs import BuildContext
+from schemas.receipts import Receipt
+from schemas.tables import MANIFEST, REJECTS
+from tasks.artifacts import read_table
+from tasks.built_partitions import BuiltPartition, class_ids, shard_fields
+from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
+from tasks.prefect_options import STAGE_TASK
+
+# Further files of a version, by path inside it; a function gets the hidden folder (relative to the store) with shards,
+# manifest and rejects in it, and the version it is to become.
+ExtraFiles = Mapping[str, bytes] | Callable[[str, str], Mapping[str, bytes]]
+
+
+class Publication(BaseModel):
+    """What publishing led to; `is_new` is false where the latest version already held exactly this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    uri: str
+    is_new: bool
+    changes: Changes
+    counts: Counts
+
+
+@task(task_run_name="publish {build[recipe][name]}", **STAGE_TASK)
+def publish_version(
+    build: dict[str, Any],
+    selection: dict[str, Any],
+    partitions: list[dict[str, Any]],
+    shards: list[dict[str, Any]],
+    extra_files: ExtraFiles | None = None,
+) -> dict[str, Any]:
+    """Publish what the receipts of `shards` name, as the next version of the recipe's dataset."""
+    context = BuildContext.model_validate(build)
+    publication = publish(
+        Store.open(context.store),
+        context,
+        Receipt.model_validate(selection),
+        [BuiltPartition.model_validate(partition) for partition in partitions],
+        [Receipt.model_validate(shard) for shard in shards],
+        extra_files or {},
+    )
+    return publication.model_dump(mode="json")
+
+
+def publish(
+    store: Store,
+    build: BuildContext,
+    selection: Receipt,
+    partitions: Sequence[BuiltPartition],
+    shards: Sequence[Receipt],
+    extra_files: ExtraFiles,
+) -> Publication:
+    """Errors: QuotaError if there is no sample to publish; StoreAccessError if the store cannot claim a version."""
+    name = build.recipe.name
+    if not shards:
+        raise QuotaError(f"dataset {name}: no image was accepted, so there is nothing to publish; loosen quality.gates")
+    with _staging_folder(store, name) as folder:
+        counts = _assemble(store, folder, build, selection, partitions, shards)
+        draft = _draft(store, folder, build, counts, partitions, shards)
+        while True:
+            previous = latest_version(store, name)
+            if previous and _is_same(draft, load_dataset(store, name, previous)):
+                return _report(load_dataset(store, name, previous), is_new=False)
+            difference = _difference(store, folder, name, previous)
+            dataset = _complete(store, folder, draft, previous, difference, extra_files)
+            if claim_version(store, folder, f"{DATASETS}/{name}/{dataset.version}"):
+                return _report(dataset, is_new=True)
+
+
+def claim_version(store: Store, folder: str, target: str) -> bool:
+    """Make a finished folder a version, unless another publisher was first: then False. Atomic on a local disk."""
+    if not store.is_local:
+        raise StoreAccessError(f"store {store.uri}: versions can be published on a local disk only; give a folder by --store")
+    try:
+        os.rename(store.path(folder), store.path(target))
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        with storage_errors("write", f"{store.uri}/{target}"):
+            raise
+    return True
+
+
+@contextmanager
+def _staging_folder(store: Store, name: str) -> Iterator[str]:
+    folder = f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        yield folder
+    finally:
+        store.remove(folder)
+
+
+def _assemble(
+    store: Store,
+    folder: str,
+    build: BuildContext,
+    selection: Receipt,
+    partitions: Sequence[BuiltPartition],
+    shards: Sequence[Receipt],
+) -> Counts:
+    """Shards, manifest.parquet and rejects.parquet of the version."""
+    for shard in shards:
+        _link(store, shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
+    by_split: Counter[str] = Counter()
+    by_concept: Counter[str] = Counter()
+
+    def manifest() -> Iterator[pa.Table]:
+        for shard in shards:
+            rows = read_table(store, shard)
+            by_split.update(rows["split"].to_pylist())
+            by_concept.update(rows["concept"].to_pylist())
+            yield rows
+
+    _write_parquet(store, f"{folder}/manifest.parquet", MANIFEST, manifest())
+    rejected = _write_parquet(
+        store, f"{folder}/rejects.parquet", REJECTS, _read_rejects(store, build, selection, partitions)
+    )
+    return Counts(
+        samples=sum(by_split.values()),
+        rejected=rejected,
+        by_split=dict(sorted(by_split.items())),
+        by_concept={concept.name: by_concept[concept.name] for concept in build.recipe.concepts},
+    )
+
+
+def _write_parquet(store: Store, path: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
+    """One row group a table, so that a shard's rows are one group of the manifest. Returns the number of rows."""
+    rows = 0
+
+    def write_to(out: Any) -> None:
+        nonlocal rows
+        options = {"compression": "zstd", "compression_level": 3, "write_page_index": True, "write_page_checksum": True}
+        with pq.ParquetWriter(out, schema.with_metadata({"tailforge.format": "1"}), **options) as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
+                rows += table.num_rows
+
+    store.write(path, write_to)
+    return rows
+
+
+def _read_rejects(
+    store: Store, build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPartition]
+) -> Iterator[pa.Table]:
+    """REJECTS rows, partition by partition, in the order of their rows."""
+    chosen = read_table(store, selection, ["partition", "row", "accepted", "reason"])
+    chosen = chosen.filter(pc.invert(chosen["accepted"])).sort_by([("partition", "ascending"), ("row", "ascending")])
+    for index in pc.unique(chosen["partition"]).to_pylist():
+        own, partition = chosen.filter(pc.equal(chosen["partition"], index)), partitions[index]
+        reads = (
+            (partition.samples, SAMPLE_COLUMNS),
+            (partition.masks, MASK_COLUMNS),
+            (partition.verdicts, VERDICT_COLUMNS),
+        )
+        tables = [read_table(store, receipt, columns).take(own["row"]) for receipt, columns in reads]
+        yield reject_rows(publish_columns(*tables, class_ids(build.recipe)), tables, own["reason"].to_pylist())
+
+
+def _draft(
+    store: Store,
+    folder: str,
+    build: BuildContext,
+    counts: Counts,
+    partitions: Sequence[BuiltPartition],
+    shards: Sequence[Receipt],
+) -> Dataset:
+    """dataset.json as far as it does not depend on the version number."""
+    tars = {receipt.details["shard"]: receipt.details["files"]["tar"] for receipt in shards}
+    entries = [
+        ShardEntry(
+            name=receipt.details["shard"],
+            split=receipt.details["split"],
+            samples=receipt.rows,
+            bytes=tars[receipt.details["shard"]]["bytes"],
+            sha256=tars[receipt.details["shard"]]["sha256"],
+        )
+        for receipt in shards
+    ]
+    files = {f"shards/{entry.name}": FileEntry(bytes=entry.bytes, sha256=entry.sha256) for entry in entries}
+    files |= {name: _digest_file(store, f"{folder}/{name}") for name in ("manifest.parquet", "rejects.parquet")}
+    return Dataset(
+        name=build.recipe.name,
+        version="0.0.0",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        changes=Changes(),
+        counts=counts,
+        fields=tuple(shard_fields(build.recipe.sharding)),
+        classes=tuple(concept.name for concept in build.recipe.concepts),
+        recipe=build.recipe.model_dump(mode="json"),
+        lineage=_trace_lineage(build, partitions, shards),
+        shards=tuple(entries),
+        files=files,
+    )
+
+
+def _trace_lineage(
+    build: BuildContext, partitions: Sequence[BuiltPartition], shards: Sequence[Receipt]
+) -> dict[str, Any]:
+    """Artifacts (by stage), models and library versions that the dataset was made of and with."""
+    tables = [(part.samples, part.masks, part.verdicts, part.augmented) for part in partitions]
+    receipts = [receipt for row in tables for receipt in row if receipt] + list(shards)
+    fingerprints: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
+    for receipt in receipts:
+        fingerprints.setdefault(receipt.stage, set()).add(receipt.fingerprint)
+        for library, version in receipt.versions.items():
+            versions.setdefault(library, set()).add(version)
+    models = {"generator": build.generator, "scorer": build.scorer, "language_model": build.language_model}
+    return {
+        "fingerprints": {stage: sorted(values) for stage, values in sorted(fingerprints.items())},
+        "models": {
+            role: {"digest": model.digest, "revision": model.revision} for role, model in models.items() if model
+        },
+        "references": {concept: list(digests) for concept, digests in sorted(build.references.items())},
+        "versions": {library: sorted(values) for library, values in sorted(versions.items())},
+    }
+
+
+def _is_same(draft: Dataset, published: Dataset) -> bool:
+    """Whether a version already holds exactly these shards, rows, rejects and this recipe."""
+    tables = ("manifest.parquet", "rejects.parquet")
+    return (draft.shards, draft.recipe) == (published.shards, published.recipe) and all(
+        draft.files[name] == published.files.get(name) for name in tables
+    )
+
+
+def _difference(store: Store, folder: str, name: str, previous: str | None) -> VersionDiff:
+    if previous is None:
+        return VersionDiff((), (), {})
+    return compare_versions(store, f"{DATASETS}/{name}/{previous}", folder)
+
+
+def _complete(
+    store: Store, folder: str, draft: Dataset, previous: str | None, difference: VersionDiff, extra_files: ExtraFiles
+) -> Dataset:
+    """Write what names the version: card, Croissant, further files, and dataset.json last."""
+    changes = Changes(
+        previous=previous,
+        added=len(difference.added) if previous else draft.counts.samples,
+        removed=len(difference.removed),
+        changed=len(difference.changed),
+    )
+    dataset = draft.model_copy(update={"version": next_version(previous, difference), "changes": changes})
+    further = extra_files(folder, dataset.version) if callable(extra_files) else extra_files
+    texts = {
+        **further,
+        "README.md": write_card(dataset).encode(),
+        "croissant.json": (json.dumps(describe_croissant(dataset), indent=1, sort_keys=True) + "\n").encode(),
+    }
+    files = dict(dataset.files)
+    for path, data in texts.items():
+        store.write_bytes(f"{folder}/{path}", data)
+        files[path] = FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    dataset = dataset.model_copy(update={"files": dict(sorted(files.items()))})
+    document = json.dumps(dataset.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    store.write_bytes(f"{folder}/{DATASET_FILE}", document.encode())
+    return dataset
+
+
+def _link(store: Store, source: str, target: str) -> None:
+    """The same file under a second name where the file system can, else a copy."""
+    with storage_errors("write", f"{store.uri}/{target}"):
+        store.fs.makedirs(store.path(target.rsplit("/", 1)[0]), exist_ok=True)
+        if not store.is_local:
+            store.fs.copy(store.path(source), store.path(target))
+            return
+        try:
+            os.link(store.path(source), store.path(target))
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                raise
+            shutil.copyfile(store.path(source), store.path(target))
+
+
+def _digest_file(store: Store, path: str) -> FileEntry:
+    with store.open_read(path) as file:
+        return FileEntry(bytes=store.size(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
+
+
+def _report(dataset: Dataset, *, is_new: bool) -> Publication:
+    return Publication(
+        name=dataset.name,
+        version=dataset.version,
+        uri=f"{DATASETS}/{dataset.name}/{dataset.version}",
+        is_new=is_new,
+        changes=dataset.changes,
+        counts=dataset.counts,
+    )

@@ -1,0 +1,120 @@
+"""Benchmark of the chain: orchestration overhead, memory, sharding speed, killed builds. `make bench-chain`.
+
+Writes docs/benchmarks/chain.json and chain.md. Each build runs in a process of its own against one Prefect server.
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.pages import DOCS, ROOT, markdown_table, row, write_json
+from tests.benchmarks.sharding import measure_sharding
+from tests.tiny_recipes import write_recipe
+
+OVERHEAD_IMAGES = 2000
+SMALL, LARGE = 1000, 5000
+
+
+def build(recipe: str, store: Path, *words: str, server: str) -> tuple[dict[str, Any], float]:
+    """Run one build in its own process; returns what it printed and its peak memory in MiB."""
+    program = (
+        "import resource, sys; from flows.cli import main\n"
+        "try: main()\n"
+        "finally: print('peak_kib', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "build", recipe, "--store", str(store), "--json", *words]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PREFECT_API_URL": server}, capture_output=True, text=True, check=True
+    )
+    peak = re.search(r"peak_kib (\d+)", ended.stderr)
+    assert peak
+    return json.loads(ended.stdout), int(peak[1]) / 1024
+
+
+def measure_overhead(folder: Path, server: str) -> list[dict[str, Any]]:
+    """Wall time over the stages' own compute at one worker, embedded generator, about 2,000 images."""
+    each = OVERHEAD_IMAGES // 8
+    wanted = [f"--set=concepts.{i}.wanted={each}" for i in range(8)]
+    rest = ["--set=quality.max_rounds=1", "--set=quality.oversample=1", "--set=prompts.per_concept=120"]
+    made, _ = build("workshop", folder / "overhead", "--workers", "1", *wanted, *rest, server=server)
+    ratio = made["wall_seconds"] / made["compute_seconds"]
+    return [row("tailforge", "orchestration_overhead", round(ratio, 4), "wall over compute")]
+
+
+def measure_memory(folder: Path, server: str) -> list[dict[str, Any]]:
+    """Peak resident memory of a build of 1,000 and of 5,000 images of the tiny generator."""
+    from tests.tiny_generators import save_sd
+
+    save_sd(folder / "generator")
+    rows = []
+    for images in (SMALL, LARGE):
+        recipe = write_recipe(
+            folder,
+            concepts=[{"name": "gear", "wanted": images // 2}, {"name": "bench", "wanted": images // 2}],
+            engine={"kind": "plain", "steps": 1, "guidance": 1.0, "batch_size": 16},
+            quality={"oversample": 1.0, "max_rounds": 1, "near_duplicates": None},
+            sharding={"max_samples": 250},
+            partition_size=64,
+        )
+        _, peak = build(str(recipe), folder / f"memory-{images}", server=server)
+        rows.append(row("tailforge", f"peak_mb_{images}", round(peak, 1), "MiB"))
+    return rows
+
+
+def measure_kills() -> list[dict[str, Any]]:
+    """The kill test of the suite, whose figures pytest writes as properties of the test."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        tests = ["tests/flows/test_killed_builds.py", "-m", "slow", f"--junitxml={report}", "-q"]
+        subprocess.run([sys.executable, "-m", "pytest", *tests], cwd=ROOT, check=True)
+        properties = {p.get("name"): p.get("value") for p in ET.parse(report).iter("property")}
+    return [row("tailforge", name, int(properties[name] or 0), "builds") for name in ("kill_runs", "kill_mismatches")]
+
+
+def main() -> None:
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=180):
+        folder, server = Path(name), PREFECT_API_URL.value()
+        assert server
+        rows = [*measure_overhead(folder, server), *measure_memory(folder, server)]
+    rows += [*measure_sharding(), *measure_kills()]
+    write_json("chain", [20261122], rows)
+    page = (DOCS / "chain.template.md").read_text() if (DOCS / "chain.template.md").exists() else PAGE
+    (DOCS / "chain.md").write_text(page.format(table=markdown_table(rows)))
+
+
+PAGE = """# The chain
+
+## Asked
+
+What the orchestration costs beside the work, whether memory grows with the dataset, how fast shards are written, and
+whether a killed build ends as an undisturbed one.
+
+## Measured
+
+`make bench-chain` on the machine named in chain.json. Builds run in processes of their own against one local Prefect
+server whose start is not counted.
+
+- `orchestration_overhead`: wall time of the flow over the sum of its stages' own compute (receipts), one worker,
+  embedded generator, 2,000 images asked for.
+- `peak_mb_*`: peak resident memory of the build process, tiny random generator, one round, no gates.
+- `shard_mb_per_second`: tar with per-member and whole-file sha256 and manifest rows, against webdataset's ShardWriter
+  (which computes no digests), turn about in one process.
+- `kill_*`: builds ended by SIGKILL at random moments and started again; mismatches are files of the published version
+  that differ from an undisturbed build's, and finished partitions that were done again.
+
+{table}
+"""
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    main()

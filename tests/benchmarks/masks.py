@@ -1,0 +1,95 @@
+"""Masks from attention against the independent segmenter, on images that the embedded generator makes.
+
+`python -m tests.benchmarks.masks [--images 60]` adds rows `mask_miou` (arms: every part, `head`, `tail`) to
+docs/benchmarks/generator.json. A row is the mean over all images of a part, well drawn or not, of the intersection
+over union of our mask and the segmenter's; the interval is the normal one, 95 %, over images.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.model_files import MODELS, digest_model
+from schemas.jobs import ResolvedModel, SampleSpec, Slot
+from schemas.recipe import Annotation, PlainEngine
+from tasks.methods.clock import Clock
+from tasks.methods.measure_generator import NORMAL_95, Request, plan_requests
+from tasks.methods.plain_sampling import Rendered, render_plain
+from tasks.methods.soft_masks import mask_from_attention
+from tasks.methods.workshop import HEAD_PARTS, MATERIALS, PARTS, SURFACES, TAIL_PARTS
+from tasks.models.judges import load_judges
+from tasks.models.text_to_image import load_generator
+from tests.benchmarks.pages import markdown_table, row, write_json
+
+SEED = 11
+
+
+def specify(number: int, request: Request) -> SampleSpec:
+    """The request as a sample with slots."""
+    part, material, surface = request.labels
+    named = (("material", MATERIALS[material]), ("concept", PARTS[part]), ("surface", SURFACES[surface]))
+    starts = {name: request.prompt.index(value) for name, value in named}
+    slots = tuple(Slot(name=name, value=v, start=starts[name], end=starts[name] + len(v)) for name, v in named)
+    return SampleSpec(
+        sample_id=f"{number:016x}",
+        seed=request.seed,
+        prompt_index=number,
+        replica=0,
+        prompt=request.prompt,
+        slots=slots,
+    )
+
+
+def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """1 where both are empty."""
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
+
+
+def measure(generator: Path, judges: Path, images: int) -> list[dict[str, object]]:
+    """Rows of the benchmark."""
+    requests = plan_requests(images, SEED)
+    model = load_generator(ResolvedModel(path=str(generator), digest=digest_model(generator)))
+    samples, annotation = [specify(n, request) for n, request in enumerate(requests)], Annotation()
+    rendered = list(render_plain(model, samples, PlainEngine(), annotation.window, Clock()))
+    scores = score_masks(rendered, judges, annotation)
+    parts = np.array([request.labels[0] for request in requests])
+    arms = {part: parts == number for number, part in enumerate(PARTS)}
+    for name, members in (("head", HEAD_PARTS), ("tail", TAIL_PARTS)):
+        arms[name] = np.isin(parts, [PARTS.index(part) for part in members])
+    return [summarise(arm, scores[chosen]) for arm, chosen in arms.items()]
+
+
+def score_masks(rendered: list[Rendered], judges: Path, annotation: Annotation) -> NDArray[np.float64]:
+    """Intersection over union of every image; 0 for an image that failed."""
+    segmenter, scores = load_judges(judges), np.zeros(len(rendered))
+    for number, made in enumerate(rendered):
+        if made.pixels is None or made.attention is None:
+            continue
+        found = mask_from_attention(made.attention, 1, 1, *made.pixels.shape[:2], annotation)
+        scores[number] = intersection_over_union(found.mask == 1, segmenter.segment(made.pixels[None])[0])
+    return scores
+
+
+def summarise(arm: str, scores: NDArray[np.float64]) -> dict[str, object]:
+    """One row."""
+    mean, spread = float(scores.mean()), NORMAL_95 * float(scores.std(ddof=1)) / len(scores) ** 0.5
+    return row(arm, "mask_miou", mean, "share", mean - spread, mean + spread)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=60, help="images of each part")
+    parser.add_argument("--generator", type=Path, default=MODELS / "workshop")
+    parser.add_argument("--judges", type=Path, default=MODELS / "judges")
+    arguments = parser.parse_args()
+    rows = measure(arguments.generator, arguments.judges, arguments.images)
+    write_json("generator", [SEED], rows)
+    print(markdown_table(rows))
+
+
+if __name__ == "__main__":
+    main()

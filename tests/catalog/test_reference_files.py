@@ -1,0 +1,91 @@
+"""Reference photographs: found in order, and refused with a clear text."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from catalog.reference_files import digest_references, list_references
+from schemas.errors import RecipeError
+from schemas.recipe import Concept
+
+
+def concept(references: str | None = "photos") -> Concept:
+    return Concept(name="gear", wanted=1, references=references)
+
+
+def photograph(path: Path, colour: int = 9) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (colour, 0, 0)).save(path)
+    return path
+
+
+def test_photographs_are_listed_by_name_and_digested(tmp_path: Path) -> None:
+    files = [photograph(tmp_path / "photos" / name, i) for i, name in enumerate(["a.png", "b.JPG", "c.webp"])]
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    (tmp_path / "photos" / ".hidden.png").write_text("not an image")
+    assert list_references(tmp_path, concept()) == files
+    assert digest_references(tmp_path, concept()) == tuple(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)
+
+
+def test_a_concept_without_folder_has_none(tmp_path: Path) -> None:
+    assert list_references(tmp_path, concept(None)) == []
+    assert digest_references(tmp_path, concept(None)) == ()
+
+
+def _empty(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    (folder / "photos" / "notes.txt").write_text("no image")
+
+
+def _file(folder: Path) -> None:
+    (folder / "photos").write_text("a file")
+
+
+def _broken(folder: Path) -> None:
+    photograph(folder / "photos" / "a.png")
+    (folder / "photos" / "b.png").write_bytes((folder / "photos" / "a.png").read_bytes()[:40])
+
+
+def _garbage(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    (folder / "photos" / "b.png").write_bytes(b"nothing like an image")
+
+
+def _linked_folder(folder: Path) -> None:
+    photograph(folder.parent / "elsewhere" / "a.png")
+    (folder / "photos").symlink_to(folder.parent / "elsewhere")
+
+
+def _linked_file(folder: Path) -> None:
+    outside = photograph(folder.parent / "elsewhere" / "a.png")
+    (folder / "photos").mkdir()
+    (folder / "photos" / "a.png").symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        (lambda folder: None, "is not a folder"), (_file, "is not a folder"), (_empty, "holds no image"),
+        (_broken, r"b\.png cannot be read"), (_garbage, r"b\.png cannot be read"),
+        (_linked_folder, "leaves the recipe's folder"), (_linked_file, "leaves the recipe's folder"),
+    ],
+)  # fmt: skip
+def test_unusable_references_are_named(tmp_path: Path, arrange: Callable[[Path], None], message: str) -> None:
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    arrange(folder)
+    with pytest.raises(RecipeError, match=message) as raised:
+        list_references(folder, concept())
+    assert "'gear'" in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc", "photos/../../elsewhere"])
+def test_a_path_cannot_leave_the_recipes_folder(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "recipe"
+    photograph(folder / "photos" / "a.png")
+    photograph(tmp_path / "elsewhere" / "a.png")
+    with pytest.raises(RecipeError, match="leaves the recipe's folder"):
+        list_references(folder, concept(path))

@@ -1,0 +1,176 @@
+"""A build without a generator: partitions of random images, committed as the stages commit theirs."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from catalog.store import Store
+from schemas.jobs import BuildContext, ResolvedModel
+from schemas.receipts import Receipt
+from schemas.recipe import Recipe, parse_recipe
+from schemas.tables import AUGMENTED, MASKS, SAMPLES, SELECTION, VERDICTS
+from tasks.artifacts import Address, Stage, run_once
+from tasks.built_partitions import BuiltPartition
+from tasks.methods.plan_samples import assign_split, derive_copy_id, derive_seed, identify_sample
+
+REJECT_EVERY = 5  # rows 4, 9, ... of a partition are rejected, the first of them as a failed sample
+
+
+@dataclass
+class Build:
+    """What the stages before sharding leave."""
+
+    store: Store
+    context: BuildContext
+    selection: Receipt
+    partitions: list[BuiltPartition] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+        """(build, selection, partitions) as tasks take them."""
+        dump = [partition.model_dump(mode="json") for partition in self.partitions]
+        return self.context.model_dump(mode="json"), self.selection.model_dump(mode="json"), dump
+
+
+def make_recipe(**changes: Any) -> Recipe:
+    concepts = changes.pop("concepts", ("gear", "hook", "ring"))
+    data = {
+        "name": "parts",
+        "description": "Random parts.",
+        "seed": 7,
+        "concepts": [{"name": name, "wanted": 10} for name in concepts],
+        "splits": {"train": 0.8, "test": 0.2},
+        "generator": {"model": "catalog:none"},
+        **changes,
+    }
+    return parse_recipe(data, "test")
+
+
+def make_build(
+    store: Store, recipe: Recipe, counts: dict[str, int], *, rows: int = 8, pixels: int = 16, changed: str | None = None
+) -> Build:
+    """`counts` samples of every concept in partitions of `rows`; the sample `changed` gets another image."""
+    context = BuildContext(store=store.uri, recipe=recipe, generator=ResolvedModel(path="none", digest="0" * 64))
+    build = Build(store, context, _dummy_receipt())
+    chosen: list[dict[str, Any]] = []
+    for concept, count in counts.items():
+        for start in range(0, count, rows):
+            ids = [identify_sample(recipe.name, recipe.seed, concept, i, 0, 1) for i in range(start, min(start + rows, count))]
+            partition = _make_partition(store, recipe, concept, ids, start, pixels, changed)
+            index = len(build.partitions)
+            build.partitions.append(partition)
+            chosen += [_select(recipe, concept, index, row, sample_id) for row, sample_id in enumerate(ids)]
+    build.selection = _commit(store, "selection", SELECTION, chosen, 0)
+    return build
+
+
+def encode_png(pixels: np.ndarray[Any, Any], palette: bool = False) -> bytes:
+    out = io.BytesIO()
+    image = Image.fromarray(pixels)
+    if palette:
+        image = image.convert("P") if image.mode != "L" else _index(image)
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _index(image: Image.Image) -> Image.Image:
+    indexed = image.copy()
+    indexed.putpalette([value for i in range(256) for value in (i, i, i)])
+    return indexed
+
+
+def _make_partition(
+    store: Store, recipe: Recipe, concept: str, ids: list[str], start: int, pixels: int, changed: str | None
+) -> BuiltPartition:
+    class_id = recipe.class_id(concept)
+    tables: dict[str, list[dict[str, Any]]] = {"samples": [], "masks": [], "verdicts": [], "augmented": []}
+    for row, sample_id in enumerate(ids):
+        rng = np.random.default_rng(derive_seed(sample_id) + (sample_id == changed))
+        failed = row == REJECT_EVERY - 1
+        outcome = {"status": "failed", "error": "blank image"} if failed else {"status": "ok", "error": None}
+        image = encode_png(rng.integers(0, 256, (pixels, pixels, 3), np.uint8))
+        indexed = np.zeros((pixels, pixels), np.uint8)
+        indexed[2:6, 3:9] = class_id + 1
+        instance = {
+            "slot": "concept", "category": concept, "category_id": class_id + 1, "bbox": [3.0, 2.0, 6.0, 4.0],
+            "area": 24, "score": 0.9, "rle": "Pd11\\2",
+        }  # fmt: skip
+        prompt = f"a photo of a {concept}"
+        tables["samples"].append(
+            {
+                "sample_id": sample_id, "concept": concept, "prompt_index": start + row, "replica": 0, "attempt": 1,
+                "seed": derive_seed(sample_id), "prompt": prompt, **outcome, "image": image, "width": pixels,
+                "slots": [{"name": "concept", "value": concept, "start": 13, "end": 13 + len(concept)}],
+                "height": pixels, "attention": _soft_map(rng), "engine": "plain", "provenance": '{"steps":20}',
+            }  # fmt: skip
+        )
+        tables["masks"].append(
+            {
+                "sample_id": sample_id, **outcome, "mask": encode_png(indexed, palette=True), "instances": [instance],
+                "mask_area": 24 / pixels**2, "mask_confidence": 0.8, "mask_contrast": 0.5, "mask_presence": 3.0,
+                "mask_components": 1, "mask_source": "cross_attention",
+            }  # fmt: skip
+        )
+        tables["verdicts"].append(
+            {
+                "sample_id": sample_id, **outcome, "brightness": 0.5, "contrast": 0.2, "clipped": 0.0, "sharpness": 90.0,
+                "clip_score": 0.3, "concept_margin": 0.1, "mask_area": 24 / pixels**2, "mask_confidence": 0.8,
+                "phash": int(rng.integers(2**63)), "accepted": True, "reason": None,
+            }  # fmt: skip
+        )
+        if recipe.augmentation is not None and row % REJECT_EVERY != REJECT_EVERY - 1:
+            tables["augmented"] += _augment(recipe, sample_id, pixels, indexed, instance)
+    schemas = {"samples": SAMPLES, "masks": MASKS, "verdicts": VERDICTS, "augmented": AUGMENTED}
+    if recipe.augmentation is None:
+        schemas.pop("augmented")
+    receipts = {name: _commit(store, name, schema, tables[name], start) for name, schema in schemas.items()}
+    return BuiltPartition(concept=concept, attempt=1, **receipts)
+
+
+def _augment(
+    recipe: Recipe, sample_id: str, pixels: int, indexed: np.ndarray[Any, Any], instance: dict[str, Any]
+) -> list[dict[str, Any]]:
+    assert recipe.augmentation is not None
+    copies = recipe.augmentation.copies
+    ids = [derive_copy_id(sample_id, copy) for copy in range(copies)] if copies else [sample_id]
+    return [
+        {
+            "sample_id": own, "parent_id": sample_id, "width": pixels, "height": pixels,
+            "image": encode_png(np.full((pixels, pixels, 3), 10 + number, np.uint8)),
+            "mask": encode_png(indexed, palette=True), "instances": [instance], "mask_area": 0.25,
+            "augmentation": f'{{"copy":{number}}}',
+        }  # fmt: skip
+        for number, own in enumerate(ids)
+    ]
+
+
+def _soft_map(rng: np.random.Generator) -> bytes:
+    out = io.BytesIO()
+    np.save(out, rng.random((1, 4, 4)).astype(np.float16))
+    return out.getvalue()
+
+
+def _select(recipe: Recipe, concept: str, partition: int, row: int, sample_id: str) -> dict[str, Any]:
+    position = row % REJECT_EVERY
+    accepted = position != REJECT_EVERY - 1
+    return {
+        "sample_id": sample_id, "concept": concept, "partition": partition, "row": row, "accepted": accepted,
+        "reason": None if accepted else ("failed" if row < REJECT_EVERY else "sharpness"),
+        "split": assign_split(sample_id, dict(recipe.splits)) if accepted else None,
+    }  # fmt: skip
+
+
+def _commit(store: Store, name: str, schema: pa.Schema, rows: list[dict[str, Any]], part: int) -> Receipt:
+    table = pa.Table.from_pylist(rows, schema=schema)
+    key = json.dumps([str(row) for row in rows])
+    address = Address(Stage(name, "1", schema), part, name, settings={}, inputs={"rows": key})
+    return run_once(store, address, lambda: table)
+
+
+def _dummy_receipt() -> Receipt:
+    return Receipt(stage="none", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0)

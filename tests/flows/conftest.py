@@ -1,0 +1,64 @@
+"""One temporary Prefect server for all tests that start flows; the only place of the tests that starts Prefect."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_recipes import write_recipe
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """Address of a Prefect API that lives as long as the test run; subprocesses may use it too."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        address = PREFECT_API_URL.value()
+        assert address
+        os.environ["PREFECT_API_URL"] = address
+        yield address
+        os.environ["PREFECT_API_URL"] = ""
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `tailforge ...` in this process; returns exit code, standard output and standard error."""
+    from flows.cli import main
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tailforge", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a tiny random Stable Diffusion; copy it before changing it."""
+    from tests.tiny_generators import save_sd
+
+    folder = tmp_path_factory.mktemp("models") / "generator"
+    save_sd(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, tiny_generator: Path) -> Path:
+    """Path of the tiny recipe in a folder of its own, with its own copy of the generator beside it."""
+    folder = tmp_path / "recipe"
+    shutil.copytree(tiny_generator, folder / "generator")
+    return write_recipe(folder)

@@ -1,0 +1,193 @@
+"""Whatever a user can get wrong ends at once, with one message and exit code 2, and leaves nothing in the store."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.flows.conftest import Command
+
+Change = Callable[[dict[str, Any], Path], object]
+
+
+def put(*keys: str | int, value: Any) -> Change:
+    """A change that sets recipe[keys...] = value."""
+
+    def change(recipe: dict[str, Any], folder: Path) -> None:
+        at: Any = recipe
+        for key in keys[:-1]:
+            at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
+        at[keys[-1]] = value
+
+    return change
+
+
+def drop(key: str) -> Change:
+    return lambda recipe, folder: recipe.pop(key)
+
+
+def remove(name: str) -> Change:
+    return lambda recipe, folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Change:
+    """Half of a file is lost, as after a broken copy."""
+
+    def change(recipe: dict[str, Any], folder: Path) -> None:
+        path = folder / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return change
+
+
+def write(name: str, content: str) -> Change:
+    def change(recipe: dict[str, Any], folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+    return change
+
+
+def references(count: int, corrupt: bool = False) -> Change:
+    """A folder of reference photographs for the first concept."""
+
+    def change(recipe: dict[str, Any], folder: Path) -> None:
+        (folder / "photos").mkdir()
+        for i in range(count):
+            Image.new("RGB", (32, 32), (i * 40, 0, 0)).save(folder / "photos" / f"{i}.png")
+        if corrupt:
+            (folder / "photos" / "0.png").write_bytes(b"\x89PNG broken")
+        recipe["concepts"][0]["references"] = "photos"
+
+    return change
+
+
+UNET = "generator/unet/diffusion_pytorch_model.safetensors"
+CASES: dict[str, tuple[Change, str]] = {
+    "unknown key": (put("colour", value=1), "colour.*Extra inputs"),
+    "unknown key inside": (put("engine", "stepz", value=1), r"engine\.stepz|stepz"),
+    "missing name": (drop("name"), "name: Field required"),
+    "missing generator": (drop("generator"), "generator: Field required"),
+    "name with spaces": (put("name", value="my set"), "name: .*my set"),
+    "name that climbs": (put("name", value="../up"), "name: "),
+    "no concepts": (put("concepts", value=[]), "concepts: "),
+    "concept twice": (
+        put("concepts", value=[{"name": "a b", "wanted": 1}, {"name": "A b", "wanted": 1}]),
+        "named twice",
+    ),
+    "wanted zero": (put("concepts", 0, "wanted", value=0), r"concepts\.0\.wanted"),
+    "wanted text": (put("concepts", 0, "wanted", value="many"), r"concepts\.0\.wanted.*many"),
+    "negative seed": (put("seed", value=-1), "seed: "),
+    "shares above one": (put("splits", value={"train": 0.9, "test": 0.9}), "sum to 1.8"),
+    "unknown split": (put("splits", value={"training": 1.0}), "splits"),
+    "template without concept": (put("prompts", "templates", value=["a photo"]), "no {concept} slot"),
+    "template with unknown slot": (put("prompts", "templates", value=["{concept} in {hue}"]), "{hue}"),
+    "empty templates": (put("prompts", "templates", value=[]), "templates"),
+    "attribute weight zero": (put("prompts", "attributes", value={"place": {"bench": 0}}), "place"),
+    "unknown engine": (put("engine", "kind", value="magic"), "engine"),
+    "zero steps": (put("engine", "steps", value=0), r"engine.*steps"),
+    "odd height": (put("engine", "height", value=100), r"engine.*height"),
+    "unknown scheduler": (put("engine", "scheduler", value="magic"), "scheduler"),
+    "unknown gate": (put("quality", "gates", value={"beauty": {"min": 1}}), "beauty"),
+    "empty gate": (put("quality", "gates", value={"sharpness": {}}), "a gate needs"),
+    "gate that none can pass": (
+        put("quality", "gates", value={"sharpness": {"min": 2, "max": 1}}),
+        "no image could pass",
+    ),
+    "clip gate without scorer": (put("quality", "gates", value={"clip_score": {"min": 0}}), "need quality.scorer"),
+    "oversample below one": (put("quality", "oversample", value=0.5), "oversample"),
+    "unknown transform": (put("augmentation", value={"transforms": [{"name": "MakePretty"}]}), "MakePretty"),
+    "unknown transform parameter": (
+        put("augmentation", value={"transforms": [{"name": "GaussianBlur", "parameters": {"blurriness": 3}}]}),
+        "blurriness",
+    ),
+    "generator folder missing": (put("generator", "model", value="nowhere"), "nowhere.*not a directory"),
+    "generator not in catalog": (put("generator", "model", value="catalog:nowhere"), "catalog has no model 'nowhere'"),
+    "hub id without revision": (put("generator", "model", value="owner/model"), "must be pinned"),
+    "generator that climbs": (put("generator", "model", value="../.."), "leaves the recipe's folder"),
+    "weights missing": (remove(UNET), "unet"),
+    "weights cut short": (cut(UNET), "diffusion_pytorch_model.safetensors"),
+    "index missing": (remove("generator/model_index.json"), "model_index.json"),
+    "index broken": (write("generator/model_index.json", "{"), "model_index.json"),
+    "config broken": (write("generator/unet/config.json", "not json"), "config.json"),
+    "scheduler missing": (remove("generator/scheduler/scheduler_config.json"), "scheduler_config.json"),
+    "other pipeline": (write("generator/model_index.json", '{"_class_name": "FluxPipeline"}'), "FluxPipeline"),
+    "pickled weights only": (
+        lambda recipe, folder: (folder / UNET).rename(folder / UNET.replace("safetensors", "bin")),
+        "safetensors",
+    ),
+    "references missing": (put("concepts", 0, "references", value="photos"), "photos"),
+    "references empty": (references(0), "photos"),
+    "references corrupt": (references(3, corrupt=True), "0.png"),
+    "references outside": (put("concepts", 0, "references", value="../../etc"), "leaves|outside"),
+    "scorer missing": (put("quality", "scorer", value={"model": "clip"}), "clip"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_recipe_is_refused(case: str, tiny_recipe: Path, command: Command, tmp_path: Path) -> None:
+    change, message = CASES[case]
+    recipe = yaml.safe_load(tiny_recipe.read_text())
+    change(recipe, tiny_recipe.parent)
+    tiny_recipe.write_text(yaml.safe_dump(recipe))
+    code, out, err = command("build", tiny_recipe, "--store", tmp_path / "store")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert not list((tmp_path / "store").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("name: [", "not readable as YAML"), ("- a\n- b\n", "mapping"), ("", "mapping"), ("seed: 1\nseed: 2\n", "twice")],
+)
+def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tiny_recipe: Path, command: Command) -> None:
+    tiny_recipe.write_text(text)
+    code, _, err = command("build", tiny_recipe, "--store", tiny_recipe.parent / "store")
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "no-such-recipe"], "no-such-recipe"),
+        (["build", "{recipe}", "--set", "seed"], "--set"),
+        (["build", "{recipe}", "--set", "concepts.bolt.wanted=3"], "bolt"),
+        (["rerun", "{recipe}", "--stage", "painting"], "painting"),
+        (["show", "nothing"], "nothing"),
+        (["verify", "nothing"], "nothing"),
+        (["report", "nothing@1.0.0"], "nothing"),
+        (["diff", "nothing@1.0.0", "nothing@2.0.0"], "nothing"),
+        (["regenerate", "0123456789abcdef", "--dataset", "nothing"], "nothing"),
+        (["train", "no-such-recipe"], "no-such-recipe"),
+    ],
+)
+def test_names_that_do_not_exist(arguments: list[str], message: str, tiny_recipe: Path, command: Command) -> None:
+    words = [word.format(recipe=tiny_recipe) for word in arguments]
+    if words[0] != "train":
+        words += ["--store", str(tiny_recipe.parent / "store")]
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_store_under_a_file_is_refused(tiny_recipe: Path, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = command("build", tiny_recipe, "--store", tmp_path / "file" / "store")
+    assert code == 2
+    assert "cannot be written" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/sys").is_dir(), reason="needs a read-only file system")
+def test_a_read_only_store_is_refused(tiny_recipe: Path, command: Command) -> None:
+    code, _, err = command("build", tiny_recipe, "--store", "/proc/sys/tailforge-store")
+    assert code == 2
+    assert "cannot be written" in err

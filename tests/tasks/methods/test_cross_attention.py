@@ -1,0 +1,231 @@
+"""Captured maps equal attention computed in full precision from the layer's inputs; hooks never outlive their use."""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from schemas.errors import EngineError
+from tasks.methods.cross_attention import Capture, attend, choose_layers, choose_steps, find_layers, grid_at
+from tasks.models.text_to_image import DiffusersGenerator
+from tests.tiny_generators import build_sd, build_sdxl
+
+SD, SDXL = build_sd(), build_sdxl()
+WORDS = [[[1], [3, 4]], [[2]]]  # two images: one of two words, one of one
+
+
+def run(unet: nn.Module, capture: Any, size: tuple[int, int] = (16, 16), rows: int = 2, step: float = 500.0) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(rows, 4, *size, generator=generator)
+    text = torch.randn(rows, 16, 16, generator=generator)
+    with torch.no_grad(), capture:
+        return unet(latents, torch.tensor(step), encoder_hidden_states=text).sample
+
+
+def capture_of(unet: nn.Module, rows: slice = slice(0, 2), grids: int = 1, size: tuple[int, int] = (16, 16)) -> Capture:
+    return Capture(unet, choose_layers(find_layers(unet), *size, grids), WORDS, rows, {500.0})
+
+
+def hooks(unet: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+
+
+class Reference:
+    """The same maps in float64 from the inputs of every attn2, by the textbook."""
+
+    def __init__(self, layers: list[Any]) -> None:
+        self.maps: list[Tensor] = []
+        self.layers = layers
+
+    def __enter__(self) -> "Reference":
+        self.handles = [layer.module.register_forward_hook(self.watch, with_kwargs=True) for layer in self.layers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def watch(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
+        query = args[0].double() @ module.to_q.weight.double().T
+        key = kwargs["encoder_hidden_states"].double() @ module.to_k.weight.double().T
+        heads = []
+        for q, k in zip(query.chunk(module.heads, -1), key.chunk(module.heads, -1), strict=True):
+            heads.append((q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1))
+        self.maps.append(torch.stack(heads).mean(0))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 24), (18, 10)])
+def test_maps_equal_full_precision_attention(size: tuple[int, int]) -> None:
+    unet = SD.unet
+    capture = capture_of(unet, size=size)
+    with Reference(list(capture.layers)) as reference:
+        run(unet, capture, size)
+    truth = torch.stack(reference.maps).mean(0)
+    rows, columns = grid_at(capture.layers[0].level, *size)
+    for image, words in enumerate(WORDS):
+        maps = capture.maps(image)
+        assert maps.shape == (len(words), rows, columns)
+        assert maps.dtype == np.float16
+        for word, tokens in enumerate(words):
+            expected = truth[image, :, tokens].sum(-1).reshape(rows, columns).numpy()
+            assert np.abs(maps[word] - expected).max() < 5e-4  # rounding of float16
+
+
+def test_weights_of_all_tokens_sum_to_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 12, 8, generator=generator), torch.randn(2, 5, 8, generator=generator)
+    weights = attend(query, key, heads=2, scale=0.5)
+    assert weights.shape == (2, 12, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 12), atol=2e-7, rtol=0)
+
+
+def test_output_is_bit_equal_with_capture() -> None:
+    plain = run(SD.unet, contextlib.nullcontext())
+    assert torch.equal(run(SD.unet, capture_of(SD.unet)), plain)
+
+
+def test_the_declared_half_is_read() -> None:
+    whole = capture_of(SD.unet, slice(0, 2))
+    run(SD.unet, whole)
+    generator = torch.Generator().manual_seed(1)
+    latents, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 16, 16, generator=generator)
+    half = capture_of(SD.unet, slice(2, 4))
+    with torch.no_grad(), half:
+        SD.unet(
+            torch.cat([torch.zeros_like(latents), latents]),
+            torch.tensor(500.0),
+            encoder_hidden_states=torch.cat([torch.zeros_like(text), text]),
+        )
+    for image in range(2):
+        assert np.abs(whole.maps(image) - half.maps(image)).max() < 1e-3
+
+
+def test_steps_outside_the_window_add_nothing() -> None:
+    capture = capture_of(SD.unet)
+    with torch.no_grad(), capture:
+        generator = torch.Generator().manual_seed(1)
+        latents, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 16, 16, generator=generator)
+        SD.unet(latents, torch.tensor(500.0), encoder_hidden_states=text)
+        inside = [capture.maps(i) for i in range(2)]
+        SD.unet(latents * 3, torch.tensor(900.0), encoder_hidden_states=text)
+    for image in range(2):
+        assert np.array_equal(capture.maps(image), inside[image])
+
+
+def test_two_grids_are_averaged_on_the_finer() -> None:
+    one, two = capture_of(SD.unet), capture_of(SD.unet, grids=2)
+    run(SD.unet, one)
+    run(SD.unet, two)
+    assert {layer.level for layer in two.layers} == {0, 1}
+    assert one.maps(0).shape == two.maps(0).shape == (2, 16, 16)
+    assert not np.array_equal(one.maps(0), two.maps(0))
+
+
+def test_hooks_are_gone_after_an_error() -> None:
+    before = hooks(SD.unet)
+    with pytest.raises(EngineError, match="1 prompt rows for 2 images"):
+        run(SD.unet, capture_of(SD.unet), rows=1)
+    assert hooks(SD.unet) == before
+
+
+def test_a_layer_that_was_never_called_is_an_error() -> None:
+    before = hooks(SD.unet)
+    with pytest.raises(EngineError, match=r"attn2 was never called"), capture_of(SD.unet):
+        pass
+    assert hooks(SD.unet) == before
+
+
+def test_fused_projections_are_an_error_not_an_empty_map() -> None:
+    pipeline = build_sd()
+    pipeline.fuse_qkv_projections()
+    with pytest.raises(EngineError, match="fused"):
+        run(pipeline.unet, capture_of(pipeline.unet))
+
+
+def test_two_networks_can_be_read_at_once() -> None:
+    other = build_sd().unet
+    first, second = capture_of(SD.unet), capture_of(other)
+    with first:
+        run(other, second)
+        run(SD.unet, contextlib.nullcontext())
+    assert np.array_equal(first.maps(0), second.maps(0))
+
+
+def test_layers_of_sdxl_are_one_a_stack() -> None:
+    layers = find_layers(SDXL.unet)
+    stacks = {layer.name.split(".transformer_blocks.")[0] for layer in layers}
+    assert len(layers) == len(stacks) == 7
+    assert sorted({layer.level for layer in layers}) == [0, 1]
+    assert any(layer.name.endswith("transformer_blocks.1.attn2") for layer in layers)
+
+
+def test_a_network_without_cross_attention_is_an_error() -> None:
+    with pytest.raises(EngineError, match="Linear"):
+        find_layers(nn.Linear(2, 2))
+
+
+def test_the_level_nearest_to_sixteen_by_sixteen_is_chosen() -> None:
+    layers = find_layers(SD.unet)
+    assert {layer.level for layer in choose_layers(layers, 16, 16)} == {0}
+    assert {layer.level for layer in choose_layers(layers, 32, 32)} == {1}
+    assert {layer.level for layer in choose_layers(layers, 64, 64)} == {1}  # the deepest there is
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "window", "chosen"),
+    [
+        ([900, 700, 500, 300, 100], (0.2, 0.8), {700, 500, 300}),
+        ([999, 1], (0.2, 0.8), {999}),
+        ([999], (0.0, 0.5), {999}),
+        ([10, 5], (0.0, 1.0), {10, 5}),
+    ],
+)
+def test_steps_in_the_window(timesteps: list[float], window: tuple[float, float], chosen: set[float]) -> None:
+    assert choose_steps(timesteps, 1000, window) == chosen
+
+
+def test_maps_of_a_batch_are_maps_of_single_runs() -> None:
+    unet = SD.unet
+    generator = torch.Generator().manual_seed(5)
+    latents, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 16, 16, generator=generator)
+    layers = choose_layers(find_layers(unet), 16, 16)
+    both = Capture(unet, layers, WORDS, slice(0, 2), {500.0})
+    with torch.no_grad(), both:
+        unet(latents, torch.tensor(500.0), encoder_hidden_states=text)
+    for image in range(2):
+        alone = Capture(unet, layers, [WORDS[image]], slice(0, 1), {500.0})
+        with torch.no_grad(), alone:
+            unet(latents[image : image + 1], torch.tensor(500.0), encoder_hidden_states=text[image : image + 1])
+        assert np.abs(both.maps(image).astype(float) - alone.maps(0)).max() < 5e-4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "value", "tokens"),
+    [
+        ("a photo of a gear on a bench", "gear", ["gear</w>"]),
+        ("a gear on a gear", "gear", ["gear</w>"]),
+        ("A  Photo of a GEAR", "GEAR", ["gear</w>"]),
+        ("a hook on a bench", "hook", ["h", "o", "o", "k</w>"]),
+        ("a gear, on a bench", "gear", ["gear</w>"]),
+        ("a wooden gear", "wooden gear", ["wooden</w>", "gear</w>"]),
+        ("a photo of " * 5 + "a gear", "gear", []),  # beyond the 16 tokens that are read
+    ],
+)
+@pytest.mark.parametrize("pipeline", [SD, SDXL], ids=["sd", "sdxl"])
+def test_spans_become_tokens(pipeline: Any, prompt: str, value: str, tokens: list[str]) -> None:
+    start = prompt.rindex(value)
+    (positions,) = DiffusersGenerator(pipeline).locate_tokens(prompt, [(start, start + len(value))])
+    ids = pipeline.tokenizer(prompt, truncation=True, max_length=16)["input_ids"]
+    assert pipeline.tokenizer.convert_ids_to_tokens([ids[i] for i in positions]) == tokens
+    if prompt == "a gear on a gear":
+        assert positions == [5]
+
+
+def test_a_word_that_was_cut_off_has_an_empty_map() -> None:
+    capture = Capture(SD.unet, choose_layers(find_layers(SD.unet), 16, 16), [[[], [2]], [[1]]], slice(0, 2), {500.0})
+    run(SD.unet, capture)
+    assert not capture.maps(0)[0].any()
+    assert capture.maps(0)[1].any()

@@ -1,0 +1,189 @@
+"""Gates, quantiles, near duplicates and quotas, against plain reference implementations."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.recipe import GATES, Gate, Recipe, parse_recipe
+from tasks.methods.plan_samples import assign_split, identify_sample
+from tasks.methods.quality_gates import (
+    Candidate,
+    count_accepted,
+    find_near_duplicates,
+    first_failed_gate,
+    quantile_gates,
+    select,
+)
+
+
+def make_recipe(wanted: int = 3, splits: dict[str, float] | None = None, **quality: Any) -> Recipe:
+    data = {
+        "name": "parts",
+        "description": "parts",
+        "seed": 5,
+        "generator": {"model": "somewhere"},
+        "concepts": [{"name": "gear", "wanted": wanted}, {"name": "hook", "wanted": wanted}],
+        "quality": {"near_duplicates": None, **quality},
+        **({"splits": splits} if splits else {}),
+    }
+    return parse_recipe(data, "test")
+
+
+def make(
+    prompt: int, concept: str = "gear", attempt: int = 0, replica: int = 0,
+    phash: int | None = None, reason: str | None = None,
+    **scores: float | None,
+) -> Candidate:  # fmt: skip
+    sample_id = identify_sample("parts", 5, concept, prompt, replica, attempt)
+    return Candidate(sample_id, concept, attempt, replica, prompt, phash, {**dict.fromkeys(GATES), **scores}, reason)
+
+
+def reasons(recipe: Recipe, *candidates: Candidate, references: tuple[int, ...] = ()) -> list[str | None]:
+    return [choice.reason for choice in select(recipe, candidates, references)]
+
+
+@pytest.mark.parametrize(
+    ("gate", "score", "reason"),
+    [
+        ({"min": 0.2}, 0.1, "contrast_low"), ({"min": 0.2}, 0.2, None), ({"max": 0.2}, 0.2, None),
+        ({"max": 0.2}, 0.3, "contrast_high"), ({"min": 0.2, "max": 0.4}, 0.3, None), ({"min": 0.2}, None, None),
+        ({"min_quantile": 0.5}, 0.0, None),
+    ],
+)  # fmt: skip
+def test_bounds_are_inclusive_and_name_their_side(
+    gate: dict[str, float], score: float | None, reason: str | None
+) -> None:
+    assert first_failed_gate({"contrast": Gate(**gate)}, GATES, {"contrast": score}) == reason
+
+
+def test_the_first_gate_in_order_gives_the_reason() -> None:
+    gates = {name: Gate(min=1.0) for name in ("mask_area", "sharpness", "brightness")}
+    assert first_failed_gate(gates, GATES, dict.fromkeys(GATES, 0.0)) == "brightness_low"
+    assert first_failed_gate(gates, GATES[1:], dict.fromkeys(GATES, 0.0)) == "sharpness_low"
+
+
+def test_quantiles_are_of_the_concept_and_the_first_round() -> None:
+    recipe = make_recipe(100, gates={"sharpness": {"min_quantile": 0.25, "max_quantile": 0.75}})
+    gears = [make(i, sharpness=float(i)) for i in range(5)]
+    hooks = [make(i, "hook", sharpness=100.0 + i) for i in range(5)]
+    later = [make(i, attempt=1, sharpness=value) for i, value in enumerate((0.5, 2.0, 50.0))]
+    bounds = quantile_gates(recipe, gears + later)["sharpness"]
+    assert (bounds.min, bounds.max) == (1.0, 3.0)
+    expected = ["sharpness_low", None, None, None, "sharpness_high"]
+    assert reasons(recipe, *gears, *hooks, *later) == [*expected, *expected, "sharpness_low", None, "sharpness_high"]
+
+
+def test_rejected_samples_count_for_quantiles_but_those_without_score_do_not() -> None:
+    recipe = make_recipe(100, gates={"clip_score": {"min_quantile": 0.5}}, scorer={"model": "somewhere"})
+    rows = [
+        make(0, clip_score=0.0, reason="mask_area_low"),
+        make(1, clip_score=1.0),
+        make(2, reason="blank"),
+        make(3, clip_score=2.0),
+    ]
+    assert quantile_gates(recipe, rows)["clip_score"].min == 1.0
+    assert reasons(recipe, *rows) == ["mask_area_low", None, "blank", None]
+
+
+def test_the_first_wanted_in_the_order_of_the_plan_stay() -> None:
+    rows = [make(1, attempt=1), make(0, replica=1), make(2), make(1), make(0, reason="blank"), make(0, "hook")]
+    assert reasons(make_recipe(3), *rows) == ["surplus", None, None, None, "blank", None]
+
+
+def test_later_of_two_near_images_is_left_out_also_across_concepts() -> None:
+    recipe = make_recipe(9, near_duplicates={"max_distance": 2})
+    rows = [
+        make(1, phash=0b0111),
+        make(0, phash=0b0000),
+        make(0, "hook", phash=0b0001),
+        make(2, phash=2**60 - 1),
+        make(2, "hook", phash=None),
+        make(3, phash=0b0000, reason="failed"),
+    ]
+    assert reasons(recipe, *rows) == [None, None, "near_duplicate", None, None, "failed"]
+
+
+def test_a_rejected_image_rejects_no_other() -> None:
+    recipe = make_recipe(9, near_duplicates={"max_distance": 2})
+    assert reasons(recipe, make(0, phash=5, reason="sharpness_low"), make(1, phash=5)) == ["sharpness_low", None]
+
+
+def test_images_near_a_reference_are_left_out_when_asked() -> None:
+    rows = [make(0, phash=0b11), make(1, phash=0b11111111)]
+    near = make_recipe(9, near_duplicates={"max_distance": 2})
+    apart = make_recipe(9, near_duplicates={"max_distance": 2, "against_references": False})
+    assert reasons(near, *rows, references=(0,)) == ["near_reference", None]
+    assert reasons(apart, *rows, references=(0,)) == [None, None]
+
+
+def test_splits_follow_from_the_id_and_only_for_accepted_samples() -> None:
+    shares = {"train": 0.5, "validation": 0.3, "test": 0.2}
+    recipe = make_recipe(50, splits=shares)
+    rows = [make(i, reason="blank" if i % 3 == 0 else None) for i in range(60)]
+    choices = select(recipe, rows)
+    assert [c.split for c in choices] == [None if r.reason else assign_split(r.sample_id, shares) for r in rows]
+    assert len({c.split for c in choices}) == 4
+
+
+@given(
+    hashes=st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 31)), max_size=40),
+    known=st.lists(st.integers(0, 63), max_size=5),
+    distance=st.integers(0, 6),
+    block=st.integers(1, 9),
+)
+@settings(max_examples=150, deadline=None)
+def test_near_duplicates_are_those_of_the_plain_algorithm(
+    hashes: list[int], known: list[int], distance: int, block: int
+) -> None:
+    near, repeats, kept = [], [], []
+    for value in hashes:
+        near.append(any((value ^ other).bit_count() <= distance for other in known))
+        repeats.append(not near[-1] and any((value ^ other).bit_count() <= distance for other in kept))
+        if not near[-1] and not repeats[-1]:
+            kept.append(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.methods.quality_gates.BLOCK", block)
+        found = find_near_duplicates(np.array(hashes, np.uint64), distance, np.array(known, np.uint64))
+    assert found[0].tolist() == near
+    assert found[1].tolist() == repeats
+
+
+def test_twenty_thousand_hashes_with_planted_duplicates() -> None:
+    generator = np.random.default_rng(1)
+    hashes = generator.integers(0, 2**64, 20_000, np.uint64)
+    copies = generator.choice(np.arange(10_000, 20_000), 50, replace=False)
+    hashes[copies] = hashes[copies - 10_000] ^ np.uint64(0b101)
+    _, repeats = find_near_duplicates(hashes, 3, np.array([], np.uint64))
+    assert np.flatnonzero(repeats).tolist() == sorted(copies.tolist())
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_the_order_in_which_samples_come_decides_nothing(seed: int) -> None:
+    shuffle = random.Random(seed)
+    recipe = make_recipe(4, near_duplicates={"max_distance": 1}, gates={"sharpness": {"min_quantile": 0.2}})
+    rows = [
+        make(p, concept, attempt, replica, shuffle.randrange(64), shuffle.choice([None, None, "blank"]),
+             sharpness=shuffle.random())
+        for concept in ("gear", "hook") for attempt in (0, 1) for replica in (0, 1) for p in range(3)
+    ]  # fmt: skip
+    expected = {row.sample_id: choice for row, choice in zip(rows, select(recipe, rows, [7]), strict=True)}
+    shuffle.shuffle(rows)
+    assert {row.sample_id: choice for row, choice in zip(rows, select(recipe, rows, [7]), strict=True)} == expected
+
+
+def test_more_rounds_change_nothing_of_the_rounds_before() -> None:
+    recipe = make_recipe(9, near_duplicates={"max_distance": 1}, gates={"sharpness": {"min_quantile": 0.3}})
+    first = [make(i, phash=i * 9, sharpness=float(i)) for i in range(8)]
+    later = [make(i, attempt=1, phash=i * 9, sharpness=float(-i)) for i in range(8)]
+    assert select(recipe, first) == select(recipe, first + later)[:8]
+
+
+def test_accepted_samples_are_counted_by_concept() -> None:
+    table = pa.table({"concept": ["gear", "hook", "gear", "nut"], "accepted": [True, False, True, False]})
+    assert count_accepted(table) == {"gear": 2, "hook": 0, "nut": 0}

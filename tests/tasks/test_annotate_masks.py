@@ -1,0 +1,114 @@
+"""The stage "masks": a row a sample, categories from the recipe, and empty masks where there is nothing to find."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from catalog.store import Store
+from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
+from schemas.recipe import parse_recipe
+from schemas.tables import MASKS, SAMPLES
+from tasks.annotate_masks import COLUMNS, annotate_masks, annotate_partition, locate
+from tasks.artifacts import Address, run_once
+from tasks.methods.masks import decode_mask, decode_rle
+from tasks.synthesize import STAGE as SAMPLES_STAGE
+from tasks.synthesize import encode_array
+from tests.tiny_generators import make_samples
+
+SLOTS = [
+    {"name": "material", "value": "brass", "start": 11, "end": 16},
+    {"name": "concept", "value": "hook", "start": 17, "end": 21},
+]
+
+
+def make_job(store: Path, **annotation: Any) -> PartitionJob:
+    recipe = parse_recipe(
+        {
+            "name": "tiny",
+            "description": "A test.",
+            "seed": 1,
+            "concepts": [{"name": "gear", "wanted": 3}, {"name": "hook", "wanted": 3}],
+            "generator": {"model": "tiny"},
+            "annotation": annotation,
+        },
+        "test",
+    )
+    build = BuildContext(store=str(store), recipe=recipe, generator=ResolvedModel(path="tiny", digest="0" * 64))
+    return PartitionJob(build=build, concept="hook", attempt=0, source="s", part=0, samples=tuple(make_samples(4)))
+
+
+def attention(height: int = 16, width: int = 16) -> bytes:
+    maps = np.full((2, height, width), 0.01, np.float16)
+    maps[1, 4:12, 4:12] = 0.08
+    return encode_array(maps)
+
+
+def row(number: int, **values: Any) -> dict[str, Any]:
+    base = {"sample_id": f"{number:016x}", "status": "ok", "slots": SLOTS, "width": 48, "height": 32}
+    return {**base, "attention": attention(), **values}
+
+
+def samples_table() -> pa.Table:
+    rows = [
+        row(0),
+        row(1, status="failed", error="image is blank", attention=None, width=None, height=None),
+        row(2, attention=encode_array(np.full((2, 16, 16), 0.02, np.float16))),
+        row(3, attention=None),
+    ]
+    return pa.Table.from_pylist(rows, SAMPLES)
+
+
+def test_every_sample_has_a_row(tmp_path: Path) -> None:
+    table = annotate_partition(make_job(tmp_path), samples_table().select(COLUMNS))
+    assert table.schema.equals(MASKS)
+    assert table["status"].to_pylist() == ["ok", "failed", "ok", "failed"]
+    assert table["sample_id"].to_pylist() == [f"{n:016x}" for n in range(4)]
+    assert table["mask_source"].to_pylist() == ["cross_attention"] * 4
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with numpy 2
+def test_the_concept_is_masked_with_its_category(tmp_path: Path) -> None:
+    found = annotate_partition(make_job(tmp_path), samples_table()).to_pylist()[0]
+    mask = decode_mask(found["mask"])
+    assert mask.shape == (32, 48)
+    assert set(np.unique(mask)) == {0, 2}
+    (instance,) = found["instances"]
+    assert (instance["category"], instance["category_id"], instance["slot"]) == ("hook", 2, "concept")
+    assert instance["area"] == (mask == 2).sum()
+    assert instance["score"] == pytest.approx(found["mask_confidence"])
+    assert np.array_equal(decode_rle(instance["rle"], 32, 48), mask == 2)
+    assert found["mask_area"] == pytest.approx((mask == 2).mean())
+    assert found["mask_confidence"] > 0.8
+
+
+def test_nothing_found_is_a_valid_empty_mask(tmp_path: Path) -> None:
+    found = annotate_partition(make_job(tmp_path), samples_table()).to_pylist()[2]
+    assert not decode_mask(found["mask"]).any()
+    assert (found["status"], found["instances"], found["mask_confidence"]) == ("ok", [], 0.0)
+
+
+def test_failed_samples_have_no_mask(tmp_path: Path) -> None:
+    rows = annotate_partition(make_job(tmp_path), samples_table()).to_pylist()
+    assert (rows[1]["mask"], rows[1]["error"], rows[1]["instances"]) == (None, "no image", [])
+    assert (rows[3]["mask"], rows[3]["error"]) == (None, "no attention map of the concept")
+
+
+def test_the_task_commits_and_its_address_follows_settings_and_samples(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    store = Store.open(str(tmp_path), create=True)
+    samples = run_once(store, Address(SAMPLES_STAGE, 0, "x", {}, {}), samples_table)
+    receipt = annotate_masks.fn(job.model_dump(mode="json"), samples.model_dump(mode="json"))
+    assert receipt["uri"] == locate(job, samples).uri
+    assert receipt["counts"]["status:failed"] == 2
+    base = locate(job, samples).fingerprint
+    assert locate(make_job(tmp_path, threshold=0.4), samples).fingerprint != base
+    assert locate(make_job(tmp_path, window=(0.1, 0.9)), samples).fingerprint == base  # it decided SAMPLES already
+    assert locate(job, samples.model_copy(update={"sha256": "0"})).fingerprint != base
+
+
+def test_maps_are_plain_numpy_files() -> None:
+    assert np.load(io.BytesIO(attention()), allow_pickle=False).dtype == np.float16

@@ -1,0 +1,106 @@
+"""Stage `selection`: quotas and near duplicates over a build, whatever its partitions are."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from catalog.reference_files import digest_references
+from schemas.errors import RecipeError
+from schemas.jobs import BuildContext, PartitionJob
+from schemas.receipts import Receipt
+from schemas.tables import SELECTION
+from tasks.filter_quality import filter_quality
+from tasks.select_samples import accepted_rows, locate, select_samples
+from tests.stage_tables import commit_samples, draw, make_build, make_job
+
+
+def judged(job: PartitionJob, images: dict[int, Any] | None = None) -> dict[str, Any]:
+    samples, masks = (receipt.model_dump(mode="json") for receipt in commit_samples(job, images))
+    verdicts = filter_quality.fn(job.model_dump(mode="json"), samples, masks)
+    return {"concept": job.concept, "attempt": job.attempt, "samples": samples, "verdicts": verdicts, "masks": masks}
+
+
+def run(build: BuildContext, partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    receipt = Receipt.model_validate(select_samples.fn(build.model_dump(mode="json"), partitions))
+    assert receipt.uri == locate(build, partitions).uri
+    table = pq.read_table(Path(build.store) / receipt.uri)
+    assert table.schema.equals(SELECTION)
+    return table.to_pylist()
+
+
+def test_every_sample_has_its_row_and_quotas_hold(tmp_path: Path) -> None:
+    build = make_build(tmp_path, splits={"train": 0.5, "test": 0.5})
+    partitions = [judged(make_job(build)), judged(make_job(build, "hook", prompts=range(5)), {0: None})]
+    rows = run(build, partitions)
+    assert [(row["partition"], row["row"]) for row in rows] == [(0, i) for i in range(4)] + [(1, i) for i in range(5)]
+    assert [row["reason"] for row in rows] == [None, None, None, "surplus", "failed", None, None, None, "surplus"]
+    assert [row["split"] is not None for row in rows] == [row["accepted"] for row in rows]
+    table = pq.read_table(tmp_path / select_samples.fn(build.model_dump(mode="json"), partitions)["uri"])
+    assert accepted_rows(table, 3) == [[0, 1, 2], [1, 2, 3], []]
+
+
+def test_cutting_the_plan_differently_changes_no_decision(tmp_path: Path) -> None:
+    build = make_build(tmp_path)
+    twin = draw(make_job(build).samples[1], "gear").image  # the later of two equal pictures has to go
+    whole = [judged(make_job(build, prompts=range(6)), {4: twin}), judged(make_job(build, "hook"), {2: twin})]
+    cut = [
+        judged(make_job(build, "hook", prompts=range(2, 4), part=1), {0: twin}),
+        judged(make_job(build, prompts=range(3, 6), part=1), {1: twin}),
+        judged(make_job(build, "hook", prompts=range(2))),
+        judged(make_job(build, prompts=range(3))),
+    ]
+    decisions = [
+        {row["sample_id"]: (row["reason"], row["split"]) for row in run(build, parts)} for parts in (whole, cut)
+    ]
+    assert decisions[0] == decisions[1]
+    reasons = [reason for reason, _ in decisions[0].values()]
+    assert reasons == [None, None, None, "surplus", "near_duplicate", "surplus", None, None, "near_duplicate", None]
+
+
+def test_copies_of_reference_photographs_are_left_out(tmp_path: Path) -> None:
+    concepts = [{"name": "gear", "wanted": 9, "references": "photos"}, {"name": "hook", "wanted": 9}]
+    build = make_build(tmp_path / "store", folder=tmp_path, concepts=concepts)
+    copied = Image.fromarray(draw(make_job(build).samples[2], "gear").image).resize((128, 128))
+    (tmp_path / "photos").mkdir()
+    copied.save(tmp_path / "photos" / "a.png")
+    references = {"gear": digest_references(tmp_path, build.recipe.concepts[0])}
+    build = build.model_copy(update={"references": references})
+    partitions = [judged(make_job(build))]
+    assert [row["reason"] for row in run(build, partitions)] == [None, None, "near_reference", None]
+
+    allowed = build.recipe.quality.model_copy(
+        update={
+            "near_duplicates": build.recipe.quality.near_duplicates.model_copy(update={"against_references": False})
+        }
+    )
+    free = build.model_copy(update={"recipe": build.recipe.model_copy(update={"quality": allowed})})
+    assert [row["reason"] for row in run(free, partitions)] == [None] * 4
+
+    (tmp_path / "photos" / "a.png").unlink()
+    moved = build.model_copy(update={"references": {"gear": ("0" * 64,)}})
+    with pytest.raises(RecipeError, match="holds no image"):
+        run(moved, partitions)
+
+
+@pytest.mark.parametrize(
+    ("changes", "touched"),
+    [
+        ({}, False),
+        ({"quality": {"max_rounds": 9}}, False),
+        ({"quality": {"gates": {"sharpness": {"min": 1}}}}, False),
+        ({"quality": {"gates": {"sharpness": {"min_quantile": 0.1}}}}, True),
+        ({"quality": {"near_duplicates": None}}, True),
+        ({"splits": {"test": 1.0}}, True),
+        ({"concepts": [{"name": "gear", "wanted": 4}, {"name": "hook", "wanted": 3}]}, True),
+    ],
+)
+def test_address_follows_only_what_decides_the_selection(
+    tmp_path: Path, changes: dict[str, Any], touched: bool
+) -> None:
+    partitions = [judged(make_job(make_build(tmp_path)))]
+    before = locate(make_build(tmp_path), partitions).fingerprint
+    assert (locate(make_build(tmp_path, **changes), partitions).fingerprint != before) is touched
+    assert locate(make_build(tmp_path), partitions * 2).fingerprint != before

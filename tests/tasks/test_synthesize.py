@@ -1,0 +1,150 @@
+"""The stage "samples": rows, provenance and bytes of a partition made by a real tiny generator."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from catalog.store import Store
+from schemas.errors import EngineError, NotFoundError
+from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
+from schemas.recipe import parse_recipe
+from schemas.tables import SAMPLES
+from tasks.artifacts import encode_table, find_receipt, read_table
+from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered
+from tasks.methods.png import decode_png
+from tasks.synthesize import ENGINES, STAGE, locate, regenerate, synthesize, synthesize_partition
+from tests.tiny_generators import make_samples, save_sd
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> ResolvedModel:
+    return save_sd(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def make_job(generator: ResolvedModel, store: Path, count: int = 5, **engine: object) -> PartitionJob:
+    recipe = parse_recipe(
+        {
+            "name": "tiny",
+            "description": "A test.",
+            "seed": 1,
+            "concepts": [{"name": "gear", "wanted": 3}],
+            "generator": {"model": "tiny"},
+            "engine": {"steps": 2, "batch_size": 2, **engine},
+        },
+        "test",
+    )
+    build = BuildContext(store=str(store), recipe=recipe, generator=generator)
+    samples = tuple(make_samples(count, ("a photo of a gear on a bench", "a gear")))
+    return PartitionJob(build=build, concept="gear", attempt=0, source="template:0", part=3, samples=samples)
+
+
+@pytest.fixture
+def job(generator: ResolvedModel, tmp_path: Path) -> PartitionJob:
+    return make_job(generator, tmp_path / "store")
+
+
+def test_a_partition_has_a_row_a_sample(job: PartitionJob) -> None:
+    table = synthesize_partition(job)
+    assert table.schema.equals(SAMPLES)
+    rows = table.to_pylist()
+    assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in job.samples]
+    for row, sample in zip(rows, job.samples, strict=True):
+        assert (row["status"], row["error"], row["width"], row["height"]) == ("ok", None, 32, 32)
+        assert Image.open(io.BytesIO(row["image"])).format == "PNG"
+        assert np.load(io.BytesIO(row["attention"])).shape == (1, 16, 16)
+        assert row["slots"] == [slot.model_dump() for slot in sample.slots]
+        assert row["seed"] == sample.seed
+    timings = json.loads(table.schema.metadata[b"timings"])
+    assert {"load", "text", "sample", "decode", "png", "compute"} <= set(timings)
+
+
+def test_provenance_tells_what_decided_the_bytes(job: PartitionJob) -> None:
+    origin = json.loads(synthesize_partition(job).to_pylist()[4]["provenance"])
+    assert origin["kind"] == "plain"
+    assert (origin["steps"], origin["guidance"], origin["scheduler"]) == (2, 3.0, "DDIMScheduler")
+    assert (origin["batch_size"], origin["batch_row"]) == (1, 0)  # the fifth of batches of two
+    assert origin["generator"] == {"digest": "0" * 64, "revision": None}
+    assert set(origin["versions"]) == {"torch", "diffusers", "transformers"}
+    assert job.build.store not in json.dumps(origin)
+
+
+def test_equal_jobs_give_equal_bytes(job: PartitionJob) -> None:
+    first, second = (synthesize_partition(job).replace_schema_metadata(None) for _ in range(2))
+    assert encode_table(first) == encode_table(second)
+
+
+def test_one_sample_is_made_again_bit_equal(job: PartitionJob) -> None:
+    for row in synthesize_partition(job).to_pylist():
+        again = regenerate(job, row["sample_id"])
+        assert again.error is None
+        assert np.array_equal(again.pixels, decode_png(row["image"]))
+    with pytest.raises(NotFoundError, match="f" * 16):
+        regenerate(job, "f" * 16)
+
+
+def test_the_task_commits_once(job: PartitionJob) -> None:
+    store = Store.open(job.build.store, create=True)
+    receipt = synthesize.fn(job.model_dump(mode="json"))
+    assert find_receipt(store, locate(job)).model_dump(mode="json") == receipt
+    assert receipt["counts"] == {"status:ok": 5}
+    assert receipt["models"] == {"generator": "0" * 64}
+    assert read_table(store, find_receipt(store, locate(job))).num_rows == 5
+    assert synthesize.fn(job.model_dump(mode="json")) == receipt
+    assert json.loads(json.dumps(receipt)) == receipt
+
+
+def test_the_address_follows_what_decides_the_images(generator: ResolvedModel, tmp_path: Path) -> None:
+    job = make_job(generator, tmp_path)
+    base = locate(job).fingerprint
+
+    def changed(**update: object) -> str:
+        return locate(job.model_copy(update=update)).fingerprint
+
+    recipe = job.build.recipe
+    same = recipe.model_copy(
+        update={"description": "Other words.", "annotation": recipe.annotation.model_copy(update={"threshold": 0.4})}
+    )
+    other = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"batch_size": 3})})
+    model = generator.model_copy(update={"digest": "1" * 64})
+    assert changed(build=job.build.model_copy(update={"recipe": same, "store": "elsewhere"})) == base
+    assert changed(build=job.build.model_copy(update={"recipe": other})) != base
+    assert changed(build=job.build.model_copy(update={"generator": model})) != base
+    assert changed(samples=job.samples[:-1]) != base
+    assert changed(attempt=1) != base
+
+
+def failing(errors: list[str | None]):  # type: ignore[no-untyped-def]
+    def engine(_job, samples, _clock):  # type: ignore[no-untyped-def]
+        for sample, error in zip(samples, errors, strict=True):
+            pixels = None if error else np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+            yield Rendered(sample.sample_id, error, pixels, None, {})
+
+    return engine
+
+
+def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "plain", failing([None, "image is blank", None, OUT_OF_MEMORY, None]))
+    rows = synthesize_partition(job).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok", "failed", "ok"]
+    assert rows[1]["error"] == "image is blank"
+    assert (rows[1]["image"], rows[1]["width"], rows[1]["attention"]) == (None, None, None)
+
+
+def test_a_partition_that_never_fits_is_an_error(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "plain", failing([OUT_OF_MEMORY] * 5))
+    with pytest.raises(EngineError, match=r"gear r0 template:0 #3: all 5 images ran out of memory"):
+        synthesize_partition(job)
+
+
+def test_a_partition_of_blank_images_is_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "plain", failing(["image is blank"] * 5))
+    assert pa.compute.all(pa.compute.equal(synthesize_partition(job)["status"], "failed")).as_py()
+
+
+def test_stage_is_the_samples_table() -> None:
+    assert (STAGE.name, STAGE.schema) == ("samples", SAMPLES)
