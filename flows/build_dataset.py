@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from prefect import flow
 
 from catalog.store import Store
-from flows.chain import Drive, Step
+from flows.chain import Drive, Step, Tally
 from flows.embedded import configure_prefect
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
@@ -36,17 +36,18 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = ()) -> dic
         require_quotas(context, selected)
         partitions = finished(augment_all(drive, context, selected))
         shards = finished(write_all(drive, context, partitions, selected.selection))
-    publication = publish(context, selected, partitions, shards, drive.tally.receipts)
-    compute = sum(r.timings.get("compute", 0.0) for r in drive.tally.ran)
-    publication |= {
-        "work": dict(drive.tally.missing),
-        "finished_before": dict(drive.tally.cached),
-        "shortfall": shortfall(context, selected.accepted),
+    published = publish_version(
+        context.model_dump(mode="json"),
+        selected.selection.model_dump(mode="json"),
+        [partition.model_dump(mode="json") for partition in partitions],
+        [shard.model_dump(mode="json") for shard in shards],
+        selected.rounds,
+    )
+    made = describe_build(context, selected, published, drive.tally) | {
         "wall_seconds": round(time.perf_counter() - started, 2),
-        "compute_seconds": round(compute, 2),
     }
-    leave_artifacts(context, selected, publication)
-    return publication
+    leave_artifacts(context, selected, made)
+    return made
 
 
 def submit(step: Step) -> Any:
@@ -75,3 +76,36 @@ def require_quotas(context: BuildContext, selected: Selected) -> None:
             f"after {len(selected.rounds)} round(s): {names}; loosen quality.gates, raise quality.max_rounds, or set "
             "quality.on_shortfall to report. Nothing was published; what was made is kept"
         )
+
+
+def describe_build(
+    context: BuildContext, selected: Selected, published: dict[str, Any], tally: Tally
+) -> dict[str, Any]:
+    """What a build did, as it is printed and returned."""
+    store = Store.open(context.store)
+    return {
+        "name": published["name"],
+        "version": published["version"],
+        "new": published["is_new"],
+        "samples": published["counts"]["samples"],
+        "uri": store.path(published["uri"]),
+        "report": store.path(f"{published['uri']}/report/index.html"),
+        "rounds": len(selected.rounds),
+        "shortfall": shortfall(context, selected.accepted),
+        "work": dict(tally.missing),
+        "finished_before": dict(tally.cached),
+        "compute_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in tally.ran), 2),
+    }
+
+
+def leave_artifacts(context: BuildContext, selected: Selected, made: dict[str, Any]) -> None:
+    """A table and a page for the run in Prefect."""
+    name = context.recipe.name.replace("_", "-")
+    table = [
+        {"concept": c.name, "wanted": c.wanted, "accepted": selected.accepted.get(c.name, 0)}
+        for c in context.recipe.concepts
+    ]
+    create_table_artifact(table, key=f"{name}-quotas", description=f"{made['name']}@{made['version']}")  # type: ignore[unused-coroutine]
+    lines = [f"# {made['name']}@{made['version']}", "", f"{made['samples']} images in `{made['uri']}`", ""]
+    lines += [f"- {stage}: {count} steps run" for stage, count in made["work"].items()]
+    create_markdown_artifact("\n".join(lines), key=f"{name}-version")  # type: ignore[unused-coroutine]

@@ -130,12 +130,12 @@ def list_(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
 
     Example: `tailforge list --store ./store`
     """
-    from catalog.registry import list_datasets
+    from flows.views import list_view
 
-    found = list_datasets(store)
+    found = list_view(store)
     if as_json:
         return print_json(found)
-    columns = ["dataset", "version", "samples", "published"]
+    columns = ["dataset", "version", "samples", "created"]
     table(f"datasets in {store}", columns, [[row[column] for column in columns] for row in found])
 
 
@@ -145,9 +145,9 @@ def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = Fal
 
     Example: `tailforge show workshop`
     """
-    from catalog.registry import describe_version
+    from flows.views import show_view
 
-    found = describe_version(store, dataset)
+    found = show_view(store, dataset)
     if as_json:
         return print_json(found)
     for key, value in found.items():
@@ -160,9 +160,9 @@ def verify(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = F
 
     Example: `tailforge verify workshop@1.0.0`
     """
-    from catalog.verify import require_intact
+    from flows.views import verify_view
 
-    found = require_intact(store, dataset)
+    found = verify_view(store, dataset)
     print_json(found) if as_json else console.print(f"intact: {found['files']} files, {found['samples']} samples")
 
 
@@ -176,9 +176,9 @@ def report(
 
     Example: `tailforge report workshop --open`
     """
-    from catalog.registry import report_uri
+    from flows.views import report_view
 
-    uri = report_uri(store, dataset)
+    uri = report_view(store, dataset)
     sys.stdout.write(uri + "\n")
     if open_:
         typer.launch(uri)
@@ -195,9 +195,9 @@ def diff(
 
     Example: `tailforge diff workshop@1.0.0 workshop@1.1.0`
     """
-    from catalog.diff import diff_versions
+    from flows.views import diff_view
 
-    found = diff_versions(store, before, after)
+    found = diff_view(store, before, after)
     print_json(found) if as_json else table(
         f"{before} -> {after}", ["change", "rows"], [list(r) for r in found.items()]
     )

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from catalog.registry import latest_version
 from catalog.store import Store
 from flows.chain import Drive, Tally
 from flows.stages import augment_all, run_rounds, write_all
+from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 
@@ -101,5 +101,5 @@ def build_status(context: BuildContext) -> dict[str, Any]:
             {"stage": s.stage, "finished": s.finished, "to_do": s.missing, "rows": rows[s.stage]} for s in plan.stages
         ],
         "outcomes": dict(sorted(outcomes.items())),
-        "published": latest_version(context.store, context.recipe.name),
+        "published": published_version(context.store, context.recipe.name),
     }

@@ -7,9 +7,9 @@ from catalog.model_files import resolve_model
 from catalog.recipe_files import RecipeFile, load_recipe
 from catalog.reference_files import digest_references
 from catalog.store import Store
-from schemas.errors import RecipeError
 from schemas.jobs import BuildContext, ResolvedModel
 from schemas.recipe import ModelSource
+from tasks.methods.augment import build_pipeline
 from tasks.models.clip import check_scorer
 from tasks.models.generator_files import check_generator
 
@@ -30,6 +30,8 @@ def resolve_build(file: RecipeFile, store: str) -> BuildContext:
     scorer = _resolve(recipe.quality.scorer, folder, "quality.scorer")
     if scorer is not None:
         check_scorer(scorer)
+    if recipe.augmentation is not None:
+        build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
     expander = recipe.prompts.language_model
     references = {c.name: digest_references(folder, c) for c in recipe.concepts if c.references is not None}
     Store.open(store, create=True)
@@ -47,9 +49,3 @@ def resolve_build(file: RecipeFile, store: str) -> BuildContext:
 def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
     return None if source is None else resolve_model(source, folder, field)
 
-
-def require_concepts(context: BuildContext, names: Sequence[str]) -> None:
-    """Errors: RecipeError if a concept is not in the recipe."""
-    known = [concept.name for concept in context.recipe.concepts]
-    if unknown := [name for name in names if name not in known]:
-        raise RecipeError(f"concept {unknown[0]!r} is not in the recipe; it has: {', '.join(known)}")

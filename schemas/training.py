@@ -84,7 +84,8 @@ class JudgeSettings(Strict):
     classifier_steps: Count
     segmenter_steps: Count
     batch: Count
-    width: int = Field(ge=8, multiple_of=8)
+    classifier_width: int = Field(ge=8, multiple_of=8)
+    segmenter_width: int = Field(ge=8, multiple_of=8)
     learning_rate: Rate
     ema_decay: Decay
 

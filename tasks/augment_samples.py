@@ -49,8 +49,9 @@ def augment_samples(
     store = Store.open(parsed.build.store)
 
     def produce() -> pa.Table:
-        images = read_table(store, made, SAMPLE_COLUMNS).take(accepted)
-        annotations = read_table(store, annotated, MASK_COLUMNS).take(accepted)
+        rows = pa.array(accepted, pa.int64())
+        images = read_table(store, made, SAMPLE_COLUMNS).take(rows)
+        annotations = read_table(store, annotated, MASK_COLUMNS).take(rows)
         return augment_partition(parsed, images, annotations)
 
     return run_once(store, locate(parsed, made, annotated, accepted), produce).model_dump(mode="json")

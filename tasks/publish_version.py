@@ -114,7 +114,9 @@ def publish(
 def claim_version(store: Store, folder: str, target: str) -> bool:
     """Make a finished folder a version, unless another publisher was first: then False. Atomic on a local disk."""
     if not store.is_local:
-        raise StoreAccessError(f"store {store.uri}: versions can be published on a local disk only; give a folder by --store")
+        raise StoreAccessError(
+            f"store {store.uri}: versions can be published on a local disk only; give a folder by --store"
+        )
     try:
         os.rename(store.path(folder), store.path(target))
     except OSError as error:

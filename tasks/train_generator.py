@@ -136,12 +136,12 @@ def fit_judges(job: dict[str, Any]) -> dict[str, Any]:
         pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
         saved, watch_classifier = resume(spec, "judges", logger(), "classifier-checkpoint")
         classifier = train_classifier(pool.images, pool.labels, settings, seed, saved, watch_classifier)
-        save_judge(folder / "model", "classifier", classifier, settings.width)
+        save_judge(folder / "model", "classifier", classifier, settings.classifier_width)
         minutes = watch_classifier.minutes
         saved, watch_segmenter = resume(spec, "judges", logger(), "segmenter-checkpoint")
         segmenter = train_segmenter(pool.images, pool.masks, settings, seed, saved, watch_segmenter)
         minutes = round(minutes + watch_segmenter.minutes, 1)
-        save_judge(folder / "model", "segmenter", segmenter, settings.width)
+        save_judge(folder / "model", "segmenter", segmenter, settings.segmenter_width)
         judges = load_judges(folder / "model")
         right = (judges.classify(held_out.images) == held_out.labels).mean(axis=0)
         overlap = mean_overlap(judges.segment(held_out.images), held_out.masks)
@@ -161,8 +161,9 @@ def export_models(job: dict[str, Any]) -> dict[str, Any]:
         unet = UNet2DConditionModel.from_pretrained(spec.folder("diffusion") / "model")
         size = export_generator(spec.model_folder, unet, _open_autoencoder(spec), *_open_clip(spec, "image_tower"))
         judges = load_judges(spec.folder("judges") / "model")
-        save_judge(spec.judges_folder, "classifier", judges.classifier, spec.recipe.judges.width)
-        save_judge(spec.judges_folder, "segmenter", judges.segmenter, spec.recipe.judges.width)
+        widths = spec.recipe.judges
+        save_judge(spec.judges_folder, "classifier", judges.classifier, widths.classifier_width)
+        save_judge(spec.judges_folder, "segmenter", judges.segmenter, widths.segmenter_width)
         return {"bytes": size}
 
     return finish_once(spec, "export", produce)

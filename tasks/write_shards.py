@@ -90,7 +90,9 @@ def list_shard_jobs(plan: Receipt, partitions: Sequence[BuiltPartition]) -> list
 
 
 @task(task_run_name="plan shards", **STAGE_TASK)
-def plan_build_shards(build: dict[str, Any], selection: dict[str, Any], partitions: list[dict[str, Any]]) -> dict[str, Any]:
+def plan_build_shards(
+    build: dict[str, Any], selection: dict[str, Any], partitions: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Give every accepted sample, and its augmented copies, a place in a shard."""
     context, chosen = BuildContext.model_validate(build), Receipt.model_validate(selection)
     built = [BuiltPartition.model_validate(partition) for partition in partitions]

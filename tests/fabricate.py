@@ -60,7 +60,10 @@ def make_build(
     chosen: list[dict[str, Any]] = []
     for concept, count in counts.items():
         for start in range(0, count, rows):
-            ids = [identify_sample(recipe.name, recipe.seed, concept, i, 0, 1) for i in range(start, min(start + rows, count))]
+            ids = [
+                identify_sample(recipe.name, recipe.seed, concept, i, 0, 1)
+                for i in range(start, min(start + rows, count))
+            ]
             partition = _make_partition(store, recipe, concept, ids, start, pixels, changed)
             index = len(build.partitions)
             build.partitions.append(partition)
@@ -103,24 +106,52 @@ def _make_partition(
         prompt = f"a photo of a {concept}"
         tables["samples"].append(
             {
-                "sample_id": sample_id, "concept": concept, "prompt_index": start + row, "replica": 0, "attempt": 1,
-                "seed": derive_seed(sample_id), "prompt": prompt, **outcome, "image": image, "width": pixels,
+                "sample_id": sample_id,
+                "concept": concept,
+                "prompt_index": start + row,
+                "replica": 0,
+                "attempt": 1,
+                "seed": derive_seed(sample_id),
+                "prompt": prompt,
+                **outcome,
+                "image": image,
+                "width": pixels,
                 "slots": [{"name": "concept", "value": concept, "start": 13, "end": 13 + len(concept)}],
-                "height": pixels, "attention": _soft_map(rng), "engine": "plain", "provenance": '{"steps":20}',
+                "height": pixels,
+                "attention": _soft_map(rng),
+                "engine": "plain",
+                "provenance": '{"steps":20}',
             }  # fmt: skip
         )
         tables["masks"].append(
             {
-                "sample_id": sample_id, **outcome, "mask": encode_png(indexed, palette=True), "instances": [instance],
-                "mask_area": 24 / pixels**2, "mask_confidence": 0.8, "mask_contrast": 0.5, "mask_presence": 3.0,
-                "mask_components": 1, "mask_source": "cross_attention",
+                "sample_id": sample_id,
+                **outcome,
+                "mask": encode_png(indexed, palette=True),
+                "instances": [instance],
+                "mask_area": 24 / pixels**2,
+                "mask_confidence": 0.8,
+                "mask_contrast": 0.5,
+                "mask_presence": 3.0,
+                "mask_components": 1,
+                "mask_source": "cross_attention",
             }  # fmt: skip
         )
         tables["verdicts"].append(
             {
-                "sample_id": sample_id, **outcome, "brightness": 0.5, "contrast": 0.2, "clipped": 0.0, "sharpness": 90.0,
-                "clip_score": 0.3, "concept_margin": 0.1, "mask_area": 24 / pixels**2, "mask_confidence": 0.8,
-                "phash": int(rng.integers(2**63)), "accepted": True, "reason": None,
+                "sample_id": sample_id,
+                **outcome,
+                "brightness": 0.5,
+                "contrast": 0.2,
+                "clipped": 0.0,
+                "sharpness": 90.0,
+                "clip_score": 0.3,
+                "concept_margin": 0.1,
+                "mask_area": 24 / pixels**2,
+                "mask_confidence": 0.8,
+                "phash": int(rng.integers(2**63)),
+                "accepted": True,
+                "reason": None,
             }  # fmt: skip
         )
         if recipe.augmentation is not None and row % REJECT_EVERY != REJECT_EVERY - 1:
@@ -140,9 +171,14 @@ def _augment(
     ids = [derive_copy_id(sample_id, copy) for copy in range(copies)] if copies else [sample_id]
     return [
         {
-            "sample_id": own, "parent_id": sample_id, "width": pixels, "height": pixels,
+            "sample_id": own,
+            "parent_id": sample_id,
+            "width": pixels,
+            "height": pixels,
             "image": encode_png(np.full((pixels, pixels, 3), 10 + number, np.uint8)),
-            "mask": encode_png(indexed, palette=True), "instances": [instance], "mask_area": 0.25,
+            "mask": encode_png(indexed, palette=True),
+            "instances": [instance],
+            "mask_area": 0.25,
             "augmentation": f'{{"copy":{number}}}',
         }  # fmt: skip
         for number, own in enumerate(ids)

@@ -64,7 +64,11 @@ def encode_empty_mask(width: int, height: int) -> bytes:
 
 
 def publish_columns(
-    samples: pa.Table, masks: pa.Table, verdicts: pa.Table, classes: Mapping[str, int], augmented: pa.Table | None = None
+    samples: pa.Table,
+    masks: pa.Table,
+    verdicts: pa.Table,
+    classes: Mapping[str, int],
+    augmented: pa.Table | None = None,
 ) -> pa.Table:
     """Columns that manifest and rejects share (PUBLISHED) for row-aligned tables of the same samples.
 

@@ -69,7 +69,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fine = Block(3, width // 8 * 8)
+        self.fine = Block(3, width)
         self.middle = Block(width, 2 * width)
         self.coarse = Block(2 * width, 2 * width)
         self.up_middle = Block(4 * width, width)
@@ -107,7 +107,7 @@ def train_classifier(
     observe: Observe,
 ) -> Classifier:
     """Cross-entropy of the three heads; returns the averaged weights, frozen."""
-    model = build_classifier(settings.width, seed)
+    model = build_classifier(settings.classifier_width, seed)
     learner = Learner({"classifier": model}, settings.ema_decay)
     if saved:
         learner.restore(saved)
@@ -135,7 +135,7 @@ def train_segmenter(
     observe: Observe,
 ) -> Segmenter:
     """Pixel cross-entropy plus the soft Dice loss; returns the averaged weights, frozen."""
-    model = build_segmenter(settings.width, seed)
+    model = build_segmenter(settings.segmenter_width, seed)
     learner = Learner({"segmenter": model}, settings.ema_decay)
     if saved:
         learner.restore(saved)

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from tiny_training import plain_pictures, tiny_settings
+from tests.tiny_training import plain_pictures, tiny_settings
 from torch import Tensor, nn
 
 from schemas.errors import TrainingError

@@ -1,0 +1,145 @@
+"""README.md of a version: the dataset card, with the front matter that the Hugging Face Hub reads."""
+
+from typing import Any
+
+import yaml
+
+from catalog.registry import Dataset
+
+# The Hub's own size classes: upper bound (exclusive) and name.
+SIZE_CATEGORIES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+MEANINGS = {
+    "png": "image, RGB",
+    "jpg": "image, RGB",
+    "seg.png": "mask: 0 background, class + 1, 255 ignore",
+    "json": "annotation: caption, slots, boxes and run-length masks of the instances, seed",
+    "txt": "caption",
+    "cls": "class, counted from 0",
+    "attn.npy": "soft attention maps, float16 [slot, height, width], slots in the order of the annotation",
+}
+
+
+def write_card(dataset: Dataset) -> str:
+    header = yaml.safe_dump(describe_front_matter(dataset), sort_keys=False, allow_unicode=True)
+    sections = [
+        _introduce(dataset),
+        _list_counts(dataset),
+        _explain_files(dataset),
+        _show_loading(dataset),
+        _tell_origin(dataset),
+    ]
+    return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def describe_front_matter(dataset: Dataset) -> dict[str, Any]:
+    """License, tags and configurations; the tars are the configuration that loads by default."""
+    total = dataset.counts.samples
+    return {
+        "license": str(dataset.recipe["license"]).lower(),
+        "pretty_name": dataset.name,
+        "tags": ["synthetic", "webdataset", "tailforge"],
+        "task_categories": ["image-classification", "image-segmentation", "text-to-image"],
+        "size_categories": [next((name for bound, name in SIZE_CATEGORIES if total < bound), "n>10M")],
+        "configs": [
+            {
+                "config_name": "default",
+                "default": True,
+                "data_files": [{"split": split, "path": f"shards/{split}-*.tar"} for split in dataset.counts.by_split],
+            }
+        ],
+    }
+
+
+def _introduce(dataset: Dataset) -> str:
+    return "\n\n".join(
+        [
+            f"# {dataset.name} {dataset.version}",
+            str(dataset.recipe["description"]),
+            f"{dataset.counts.samples} synthetic images of {len(dataset.classes)} concepts, with captions, masks, boxes "
+            f"and scores; {dataset.counts.rejected} more were made and rejected (rejects.parquet says why). "
+            "No image shows anything that exists: every one carries the IPTC digital source type "
+            "`trainedAlgorithmicMedia`.",
+        ]
+    )
+
+
+def _list_counts(dataset: Dataset) -> str:
+    splits = [f"| {split} | {count} |" for split, count in dataset.counts.by_split.items()]
+    concepts = [
+        f"| {index} | {name} | {dataset.counts.by_concept.get(name, 0)} |" for index, name in enumerate(dataset.classes)
+    ]
+    return "\n".join(
+        [
+            "## Counts",
+            "",
+            "| split | samples |",
+            "|---|---|",
+            *splits,
+            "",
+            "| class | concept | samples |",
+            "|---|---|---|",
+            *concepts,
+        ]
+    )
+
+
+def _explain_files(dataset: Dataset) -> str:
+    fields = [f"| `{field}` | {MEANINGS[field]} |" for field in dataset.fields]
+    return "\n".join(
+        [
+            "## Files",
+            "",
+            "`shards/*.tar` are WebDataset shards; a sample's members are `<sample_id>.<field>`:",
+            "",
+            "| field | content |",
+            "|---|---|",
+            *fields,
+            "",
+            "`manifest.parquet` has a row a sample, in the order of the shards: all scores, boxes, provenance, and where "
+            "each member lies (shard, offset, size, sha256). `rejects.parquet` has the samples that were not accepted. "
+            "`dataset.json` has the recipe, the lineage and the sha256 of every file.",
+        ]
+    )
+
+
+def _show_loading(dataset: Dataset) -> str:
+    split = "train" if "train" in dataset.counts.by_split else next(iter(dataset.counts.by_split))
+    image = next(field for field in dataset.fields if field in ("png", "jpg"))
+    return f"""## Loading
+
+```python
+from datasets import load_dataset
+
+samples = load_dataset("webdataset", data_files={{"{split}": "shards/{split}-*.tar"}}, split="{split}")
+print(samples[0]["{image}"], samples[0]["txt"])
+manifest = load_dataset("parquet", data_files="manifest.parquet", split="train")
+```"""
+
+
+def _tell_origin(dataset: Dataset) -> str:
+    models = [
+        f"- {role.replace('_', ' ')}: sha256 `{model['digest']}`" for role, model in dataset.lineage["models"].items()
+    ]
+    changes = dataset.changes
+    history = (
+        f"Against {changes.previous}: {changes.added} added, {changes.removed} removed, {changes.changed} changed."
+        if changes.previous
+        else "The first version."
+    )
+    return "\n".join(
+        [
+            "## Origin",
+            "",
+            "Made by Tailforge from the recipe in `dataset.json` with these models:",
+            "",
+            *models,
+            "",
+            history,
+        ]
+    )

@@ -1,0 +1,252 @@
+"""Checks a published version against itself: every byte is read again, every image decoded, every count recounted."""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from catalog.registry import DATASET_FILE, Dataset, load_dataset, version_folder
+from catalog.store import Store
+from catalog.tars import BLOCK, RECORD, Member, padded, parse_header
+from schemas.errors import VerificationError
+from schemas.tables import MANIFEST, REJECTS
+
+IGNORE = 255
+COLUMNS = ["sample_id", "concept", "class_id", "caption", "width", "height", "split", "shard", "members"]
+Row = dict[str, Any]
+Report = Callable[[str, str], None]  # member or "", problem
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: `path` is a file of the version, `member` what is meant inside it, or empty."""
+
+    path: str
+    member: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}{f' ({self.member})' if self.member else ''}: {self.problem}"
+
+
+def verify(
+    store: Store, name: str, version: str = "latest", on_file: Callable[[str], None] | None = None
+) -> list[Finding]:
+    """What is wrong with a version; an empty list if nothing is. `on_file` hears of every file that is begun.
+
+    Errors: NotFoundError; VerificationError if dataset.json itself cannot be read.
+    """
+    dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
+    findings: list[Finding] = []
+    present = set(_list_files(store, folder))
+    for path in sorted(present - {DATASET_FILE, *dataset.files}):
+        findings.append(Finding(path, "", "is not listed in dataset.json"))
+    for path, entry in sorted(dataset.files.items()):
+        if on_file:
+            on_file(path)
+        if path not in present:
+            findings.append(Finding(path, "", "is missing"))
+        else:
+            findings += _check_digest(store, folder, path, entry.bytes, entry.sha256)
+    findings += _check_tables(store, folder, dataset, present, on_file or (lambda path: None))
+    return findings
+
+
+def _list_files(store: Store, folder: str) -> Iterator[str]:
+    root = store.path(folder)
+    for path in store.fs.find(root):
+        yield path.removeprefix(f"{root}/")
+
+
+def _check_digest(store: Store, folder: str, path: str, size: int, sha256: str) -> list[Finding]:
+    found = store.size(f"{folder}/{path}")
+    if found != size:
+        return [Finding(path, "", f"has {found} bytes, dataset.json says {size}")]
+    with store.open_read(f"{folder}/{path}") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return [] if digest == sha256 else [Finding(path, "", f"has sha256 {digest}, dataset.json says {sha256}")]
+
+
+def _check_tables(
+    store: Store, folder: str, dataset: Dataset, present: set[str], on_file: Callable[[str], None]
+) -> list[Finding]:
+    """Manifest against tars, and the counts of dataset.json against both tables."""
+    findings: list[Finding] = []
+    try:
+        by_shard = _read_rows(store, f"{folder}/manifest.parquet")
+        with store.open_read(f"{folder}/rejects.parquet") as file:
+            rejects = pq.ParquetFile(file)
+            rejected, known = rejects.metadata.num_rows, rejects.schema_arrow.equals(REJECTS)
+    except (OSError, pa.ArrowException, VerificationError) as error:
+        return [Finding("manifest.parquet or rejects.parquet", "", f"cannot be read: {error}")]
+    if not known:
+        findings.append(Finding("rejects.parquet", "", "has other columns than the schema says"))
+    for shard in dataset.shards:
+        path = f"shards/{shard.name}"
+        if path in present:
+            on_file(f"{path}: members")
+            findings += _check_shard(store, folder, path, dataset, by_shard.get(shard.name, []))
+    return [*findings, *_check_counts(dataset, by_shard, rejected)]
+
+
+def _read_rows(store: Store, path: str) -> dict[str, list[Row]]:
+    """Manifest rows by shard, in their order. Errors: VerificationError for another schema or a repeated sample."""
+    with store.open_read(path) as file:
+        manifest = pq.ParquetFile(file, page_checksum_verification=True)
+        if not manifest.schema_arrow.equals(MANIFEST):
+            raise VerificationError("the manifest has other columns than the schema says")
+        rows = manifest.read(columns=COLUMNS, use_threads=False).to_pylist()
+    by_shard: dict[str, list[Row]] = {}
+    for row in rows:
+        by_shard.setdefault(row["shard"], []).append(row)
+    repeated = [key for key, count in Counter(row["sample_id"] for row in rows).items() if count > 1]
+    if repeated:
+        raise VerificationError(f"sample {repeated[0]} is in the manifest more than once")
+    return by_shard
+
+
+def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: int) -> list[Finding]:
+    rows = [row for shard in by_shard.values() for row in shard]
+    concepts = Counter(row["concept"] for row in rows)
+    found = {
+        "counts.samples": (len(rows), dataset.counts.samples),
+        "counts.rejected": (rejected, dataset.counts.rejected),
+        "counts.by_split": (dict(Counter(row["split"] for row in rows)), dict(dataset.counts.by_split)),
+        "counts.by_concept": ({name: concepts[name] for name in dataset.classes}, dict(dataset.counts.by_concept)),
+        "samples by shard": (
+            {name: len(shard) for name, shard in by_shard.items()},
+            {shard.name: shard.samples for shard in dataset.shards},
+        ),
+    }
+    return [
+        Finding(DATASET_FILE, "", f"{name} is {stated}, the tables hold {counted}")
+        for name, (counted, stated) in found.items()
+        if counted != stated
+    ]
+
+
+def _check_shard(store: Store, folder: str, path: str, dataset: Dataset, rows: list[Row]) -> list[Finding]:
+    findings: list[Finding] = []
+    expected = {f"{row['sample_id']}.{member['field']}": (row, member) for row in rows for member in row["members"]}
+    seen: list[str] = []
+
+    def report(member: str, problem: str) -> None:
+        findings.append(Finding(path, member, problem))
+
+    with store.open_read(f"{folder}/{path}") as file:
+        size = store.size(f"{folder}/{path}")
+        starts = {member["offset"] - BLOCK: name for name, (_, member) in expected.items()}
+        for found in _walk(file, size, starts, report):
+            seen.append(found.name)
+            if found.name in expected:
+                _check_member(found, *expected[found.name], dataset, report)
+            else:
+                report(found.name, "is not in the manifest")
+    for name in sorted(set(expected) - set(seen)):
+        report(name, "is in the manifest and not in the tar")
+    _check_order(seen, rows, dataset, report)
+    return findings
+
+
+def _walk(file: IO[bytes], size: int, starts: dict[int, str], report: Report) -> Iterator[Member]:
+    """Members of a tar; behind damage it goes on at the next place where the manifest has a member begin."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        block = file.read(BLOCK)
+        if not block.strip(b"\0") and position not in starts:
+            _check_end(file, position, size, report)
+            return
+        try:
+            name, length = parse_header(block)
+        except ValueError as error:
+            report(starts.get(position, ""), f"at byte {position}: {error}")
+            following = [start for start in starts if start > position]
+            if not following:
+                return
+            position = min(following)
+            continue
+        data = file.read(padded(length))
+        if len(data) < padded(length):
+            report(name, f"is cut off: {min(len(data), length)} of {length} bytes are there")
+            return
+        if data[length:].strip(b"\0"):
+            report(name, "is followed by bytes that should be zero")
+        yield Member(name, position + BLOCK, data[:length])
+        position += BLOCK + padded(length)
+    report("", "ends without an end mark: it was cut off")
+
+
+def _check_end(file: IO[bytes], position: int, size: int, report: Report) -> None:
+    file.seek(position)
+    if file.read().strip(b"\0"):
+        report("", f"holds bytes after its end mark at {position}")
+    if size % RECORD or size - position < 2 * BLOCK:
+        report("", f"has {size} bytes, which is not a whole number of records of {RECORD}")
+
+
+def _check_order(seen: list[str], rows: list[Row], dataset: Dataset, report: Report) -> None:
+    """Members of a sample lie together, fields sorted and complete, samples in the manifest's order."""
+    runs: list[tuple[str, list[str]]] = []
+    keys: dict[str, None] = {}
+    for name in seen:
+        key, _, field = name.partition(".")
+        if not runs or runs[-1][0] != key:
+            if key in keys:
+                report(name, f"does not lie beside the other members of its sample {key}")
+            runs.append((key, []))
+            keys[key] = None
+        runs[-1][1].append(field)
+    for key, fields in runs:
+        if tuple(fields) != dataset.fields:
+            report(f"{key}.{fields[0]}", f"sample has the fields {fields} here, expected {list(dataset.fields)}")
+    for key, row in zip(keys, rows, strict=False):
+        if key != row["sample_id"]:
+            report(f"{key}.{dataset.fields[0]}", f"lies where the manifest has sample {row['sample_id']}")
+            return
+
+
+def _check_member(found: Member, row: Row, member: Row, dataset: Dataset, report: Report) -> None:
+    if found.offset != member["offset"]:
+        report(found.name, f"begins at byte {found.offset}, the manifest says {member['offset']}")
+    if len(found.data) != member["size"]:
+        report(found.name, f"has {len(found.data)} bytes, the manifest says {member['size']}")
+    digest = hashlib.sha256(found.data).digest()
+    if digest != member["sha256"]:
+        report(found.name, f"has sha256 {digest.hex()}, the manifest says {member['sha256'].hex()}")
+    try:
+        problem = _check_content(found.field, found.data, row, dataset)
+    except Exception as error:  # whatever a decoder makes of damaged bytes
+        problem = f"cannot be decoded: {error}"
+    if problem:
+        report(found.name, problem)
+
+
+def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str | None:
+    """What is wrong with a member's meaning. Errors: those of its decoder."""
+    if field in ("png", "jpg", "seg.png"):
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            if image.size != (row["width"], row["height"]):
+                return f"is {image.size[0]}x{image.size[1]} pixels, the manifest says {row['width']}x{row['height']}"
+            values = set(np.unique(np.asarray(image)).tolist()) if field == "seg.png" else set()
+        unknown = values - set(range(len(dataset.classes) + 1)) - {IGNORE}
+        return f"holds the value {min(unknown)}, which is no class" if unknown else None
+    if field == "json":
+        document = json.loads(data)
+        names = ("sample_id", "concept", "class_id", "caption", "width", "height")
+        wrong = [name for name in names if document.get(name) != row[name]]
+        return f"says {wrong[0]} {document.get(wrong[0])!r}, the manifest {row[wrong[0]]!r}" if wrong else None
+    if field == "attn.npy":
+        np.load(io.BytesIO(data), allow_pickle=False)
+        return None
+    stated = {"txt": row["caption"], "cls": str(row["class_id"])}.get(field)
+    return None if data.decode() == stated else f"says {data.decode()!r}, the manifest {stated!r}"

@@ -1,0 +1,89 @@
+"""What the command prints of a store: plain dictionaries, for tables and for --json alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from catalog.diff import compare_versions
+from catalog.registry import Dataset, latest_version, list_datasets, list_versions, load_dataset, version_folder
+from catalog.store import Store
+from catalog.verify import verify
+from schemas.errors import VerificationError
+
+SHOWN_FINDINGS = 20
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """`dataset@version` as (dataset, version); the latest version where none is given."""
+    name, _, version = reference.partition("@")
+    return name, version or "latest"
+
+
+def list_view(uri: str) -> list[dict[str, Any]]:
+    """Every version of every dataset, oldest first."""
+    store = Store.open(uri)
+    datasets = [load_dataset(store, name, v) for name in list_datasets(store) for v in list_versions(store, name)]
+    return [
+        {"dataset": d.name, "version": d.version, "samples": d.counts.samples, "created": d.created} for d in datasets
+    ]
+
+
+def show_view(uri: str, reference: str) -> dict[str, Any]:
+    """One version: counts, changes, lineage, where its files are."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    dataset = load_dataset(store, name, version)
+    found = dataset.model_dump(mode="json", include=set(SHOWN))
+    return {"uri": f"{store.uri}/{version_folder(store, name, version)}", **{key: found[key] for key in SHOWN}}
+
+
+SHOWN = ("name", "version", "created", "changes", "counts", "classes", "fields", "lineage")
+
+
+def verify_view(uri: str, reference: str) -> dict[str, Any]:
+    """Counts of an intact version. Errors: VerificationError with what was found."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    findings = verify(store, name, version)
+    dataset = load_dataset(store, name, version)
+    if findings:
+        more = [f"... and {len(findings) - SHOWN_FINDINGS} more"] if len(findings) > SHOWN_FINDINGS else []
+        lines = [f"{name}@{dataset.version} is damaged, {len(findings)} finding(s):", *map(str, findings[:SHOWN_FINDINGS])]
+        raise VerificationError("\n  ".join([*lines, *more]) + "\nbuild the recipe again: a fresh version is published")
+    return {"name": name, "version": dataset.version, "files": len(dataset.files), "samples": dataset.counts.samples}
+
+
+def report_view(uri: str, reference: str) -> str:
+    """Path or URI of a version's report page."""
+    store = Store.open(uri)
+    return store.path(f"{version_folder(store, *split_reference(reference))}/report/index.html")
+
+
+def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
+    """Rows added, removed and changed between two versions, and which columns changed how often."""
+    store = Store.open(uri)
+    found = compare_versions(
+        store, version_folder(store, *split_reference(before)), version_folder(store, *split_reference(after))
+    )
+    fields: dict[str, int] = {}
+    for names in found.changed.values():
+        for name in names:
+            fields[name] = fields.get(name, 0) + 1
+    return {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed), "fields": fields}
+
+
+def published_view(store: Store, dataset: Dataset, *, new: bool) -> Mapping[str, Any]:
+    """What a build says of the version that it published or found."""
+    folder = version_folder(store, dataset.name, dataset.version)
+    return {
+        "name": dataset.name,
+        "version": dataset.version,
+        "new": new,
+        "samples": dataset.counts.samples,
+        "uri": store.path(folder),
+        "report": store.path(f"{folder}/report/index.html"),
+    }
+
+
+def published_version(uri: str, name: str) -> str | None:
+    """Latest version of a dataset in a store, or None."""
+    return latest_version(Store.open(uri), name)
