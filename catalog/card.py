@@ -61,8 +61,8 @@ def _introduce(dataset: Dataset) -> str:
         [
             f"# {dataset.name} {dataset.version}",
             str(dataset.recipe["description"]),
-            f"{dataset.counts.samples} synthetic images of {len(dataset.classes)} concepts, with captions, masks, boxes "
-            f"and scores; {dataset.counts.rejected} more were made and rejected (rejects.parquet says why). "
+            f"{dataset.counts.samples} synthetic images of {len(dataset.classes)} concepts, with captions, masks, "
+            f"boxes and scores; {dataset.counts.rejected} more were made and rejected (rejects.parquet says why). "
             "No image shows anything that exists: every one carries the IPTC digital source type "
             "`trainedAlgorithmicMedia`.",
         ]
@@ -101,9 +101,9 @@ def _explain_files(dataset: Dataset) -> str:
             "|---|---|",
             *fields,
             "",
-            "`manifest.parquet` has a row a sample, in the order of the shards: all scores, boxes, provenance, and where "
-            "each member lies (shard, offset, size, sha256). `rejects.parquet` has the samples that were not accepted. "
-            "`dataset.json` has the recipe, the lineage and the sha256 of every file.",
+            "`manifest.parquet` has a row a sample, in the order of the shards: all scores, boxes, provenance, and "
+            "where each member lies (shard, offset, size, sha256). `rejects.parquet` has the samples that were not "
+            "accepted. `dataset.json` has the recipe, the lineage and the sha256 of every file.",
         ]
     )
 

@@ -44,7 +44,7 @@ def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionD
 
 
 def compare_manifests(old: Columns, new: Columns) -> VersionDiff:
-    """Difference from `old` to `new`, each a function (or a table's `__getitem__`) from a MANIFEST column's name to it."""
+    """Difference from `old` to `new`, each a function from a MANIFEST column's name to the column."""
     old_ids, new_ids = (columns("sample_id").combine_chunks() for columns in (old, new))
     place = pc.index_in(new_ids, value_set=old_ids)
     in_new, in_old = pc.is_valid(place), place.drop_null()

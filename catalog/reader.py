@@ -13,9 +13,7 @@ from PIL import Image
 from catalog.registry import DATASETS, load_dataset, version_folder
 from catalog.store import Store
 from catalog.tars import read_members
-from schemas.errors import NotFoundError
-
-IMAGE_FIELDS = ("png", "jpg")
+from schemas.errors import NotFoundError, VerificationError
 
 
 def open_dataset(
@@ -64,7 +62,14 @@ class ShardedDataset:
             with fsspec.open(shard, "rb") as file:
                 for key, members in groupby(read_members(file, shard), lambda member: member.key):
                     fields = {member.field: member.data for member in members}
-                    yield decode_sample({"__key__": key, **fields}, decode=self._decode)
+                    try:
+                        sample = decode_sample({"__key__": key, **fields}, decode=self._decode)
+                    except (KeyError, ValueError, OSError) as error:
+                        raise VerificationError(
+                            f"{shard}: sample {key} cannot be decoded: {error}; fetch the shard again or run "
+                            "`tailforge verify` to see what else is wrong"
+                        ) from error
+                    yield sample
 
     def webdataset(self, shuffle_seed: int | None = None) -> Any:
         """The same shards as a `webdataset` pipeline, which is a torch IterableDataset where torch is installed.
@@ -90,11 +95,11 @@ def open_shards(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str, Any]:
     """Bytes by field, as webdataset gives them, to the sample that `ShardedDataset` describes."""
-    image = next(sample[field] for field in IMAGE_FIELDS if field in sample)
+    image = sample["png"] if "png" in sample else sample["jpg"]
     decoded = {
         "key": sample["__key__"],
         "image": Image.open(io.BytesIO(image)).convert("RGB") if decode else image,
-        "mask": Image.open(io.BytesIO(sample["seg.png"])) if decode else sample["seg.png"],
+        "mask": Image.open(io.BytesIO(sample["seg.png"])).copy() if decode else sample["seg.png"],
         "caption": sample["txt"].decode(),
         "cls": int(sample["cls"]),
         "json": json.loads(sample["json"]),

@@ -45,7 +45,8 @@ def find_recipe(reference: str) -> Path:
     if path.is_file():
         return path
     raise NotFoundError(
-        f"recipe {reference!r} is neither a file nor in the catalog; the catalog has: {', '.join(recipe_names()) or 'none'}"
+        f"recipe {reference!r} is neither a file nor in the catalog; "
+        f"the catalog has: {', '.join(recipe_names()) or 'none'}"
     )
 
 

@@ -57,8 +57,9 @@ class Store:
                 fs.pipe_file(probe, b"")
                 fs.rm_file(probe)
         except (OSError, ValueError, ImportError) as error:
+            done = "written" if create else "opened"
             raise StoreAccessError(
-                f"store {uri!r} cannot be {'written' if create else 'opened'}: {error}; give a writable folder or URI by --store or TAILFORGE_STORE"
+                f"store {uri!r} cannot be {done}: {error}; give a writable folder or URI by --store or TAILFORGE_STORE"
             ) from error
         return store
 
@@ -118,7 +119,10 @@ class Store:
                 raise
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        self.write(relative, lambda out: out.write(data) and None)
+        def write_to(out: IO[bytes]) -> None:
+            out.write(data)
+
+        self.write(relative, write_to)
 
     def remove(self, relative: str) -> None:
         """Remove a file or a folder with all that it holds; no error where it does not exist."""

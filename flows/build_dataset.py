@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from catalog.store import Store
 from flows.chain import Drive, Step, Tally
@@ -14,6 +15,7 @@ from flows.progress import open_progress
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
+from tasks.publish_version import publish_version
 
 configure_prefect()
 

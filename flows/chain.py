@@ -65,7 +65,7 @@ class Drive:
         self,
         store: Store,
         submit: Callable[[Step], Future] | None,
-        window: int = 16,
+        window: int = 8,
         progress: Progress | None = None,
     ) -> None:
         self.store, self.submit, self.window, self.progress = store, submit, window, progress

@@ -208,16 +208,22 @@ def regenerate(
     sample_id: Annotated[str, typer.Argument(help="16 hex digits.")],
     dataset: Annotated[str, typer.Option(help="Dataset, or dataset@version.")],
     store: Store = DEFAULT_STORE,
-    out: Annotated[Path | None, typer.Option(help="PNG to write; <sample_id>.png by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Image to write; <sample_id>.png by default.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the recipe, where it names models or references by relative paths.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make one published image again from its recipe and seed, and compare it with the published bytes.
 
     Example: `tailforge regenerate 0123456789abcdef --dataset workshop`
     """
-    from flows.regenerate_sample import regenerate_sample
+    from flows.regenerate_sample import RECIPES, regenerate_sample
 
-    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"))
-    console.print(found)
+    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder or RECIPES)
+    if as_json:
+        return print_json(found)
+    console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import psutil
 
 
 def configure_prefect() -> None:
-    """Give Prefect quiet defaults that any variable of the user's overrides. With PREFECT_API_URL only logging is set."""
+    """Give Prefect quiet defaults, which any variable of the user's overrides; less with a PREFECT_API_URL."""
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command reports errors itself; the page keeps all

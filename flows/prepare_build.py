@@ -48,4 +48,3 @@ def resolve_build(file: RecipeFile, store: str) -> BuildContext:
 
 def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
     return None if source is None else resolve_model(source, folder, field)
-

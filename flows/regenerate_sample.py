@@ -24,8 +24,10 @@ from tasks.methods.encode_samples import encode_jpeg, mark_png
 from tasks.synthesize import regenerate
 
 
-def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path) -> dict[str, Any]:
+def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folder: Path = RECIPES) -> dict[str, Any]:
     """Make the image of `sample_id` again and write it to `out`. `reference`: dataset or dataset@version.
+
+    `folder` is where the recipe's relative paths start from; a published version names no path of a machine.
 
     Returns {"file", "equal"}: `equal` tells whether its bytes are those that were published, which holds on the same
     class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
@@ -33,14 +35,17 @@ def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path) -> di
     """
     store = Store.open(uri)
     name, version = split_reference(reference)
-    dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
-    row = find_row(store, folder, sample_id, f"{name}@{dataset.version}")
-    context = rebuild_context(dataset, uri)
+    dataset, published = load_dataset(store, name, version), version_folder(store, name, version)
+    row = find_row(store, published, sample_id, f"{name}@{dataset.version}")
+    context = rebuild_context(dataset, uri, folder)
     job = find_job(context, dataset, row)
     image = remake_image(job, row)
     out.write_bytes(image)
     member = next(member for member in row["members"] if member["field"] in ("png", "jpg"))
-    return {"file": str(out), "equal": image == store.read_range(f"{folder}/shards/{row['shard']}", member["offset"], member["size"])}
+    return {
+        "file": str(out),
+        "equal": image == store.read_range(f"{published}/shards/{row['shard']}", member["offset"], member["size"]),
+    }
 
 
 def find_row(store: Store, folder: str, sample_id: str, label: str) -> dict[str, Any]:
@@ -53,10 +58,9 @@ def find_row(store: Store, folder: str, sample_id: str, label: str) -> dict[str,
     return rows[0]  # type: ignore[no-any-return]
 
 
-def rebuild_context(dataset: Dataset, uri: str) -> BuildContext:
+def rebuild_context(dataset: Dataset, uri: str, folder: Path) -> BuildContext:
     """The build's context from the recipe in dataset.json. Errors: ModelError if a model's bytes are others now."""
     origin = f"{dataset.name}@{dataset.version}"
-    folder = Path(dataset.lineage["folder"]) if dataset.lineage.get("folder") else RECIPES
     context = resolve_build(RecipeFile(parse_recipe(dict(dataset.recipe), origin), folder), uri)
     made_with = dataset.lineage["models"]["generator"]["digest"]
     if context.generator.digest != made_with:

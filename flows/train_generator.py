@@ -24,7 +24,7 @@ CATALOG = Path(catalog.__file__).parent
 
 @flow(name="train-generator", log_prints=False)
 def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = None) -> dict[str, Any]:
-    """Train by the recipe (a file, or a name in catalog/recipes) and return the evaluation's receipt.
+    """Train by the recipe (a file, or a name in catalog/recipes); return the model's folder and its success by part.
 
     `work_dir`: a local folder for pools, checkpoints and receipts; finished stages in it are not done again.
     `models_dir`: where the model's folder goes, by default catalog/models.
@@ -33,9 +33,9 @@ def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = No
     named = CATALOG / "recipes" / f"{recipe_path}.yaml"
     recipe = load_training_recipe(named if named.exists() else Path(recipe_path))
     models = Path(models_dir) if models_dir else CATALOG / "models"
-    job = TrainingJob(recipe=recipe, work_dir=str(Path(work_dir).resolve()), models_dir=str(models.resolve())).model_dump(
-        mode="json"
-    )
+    job = TrainingJob(
+        recipe=recipe, work_dir=str(Path(work_dir).resolve()), models_dir=str(models.resolve())
+    ).model_dump(mode="json")
     render_pools(job)
     fit_autoencoder(job)
     fit_clip(job)
@@ -43,4 +43,6 @@ def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = No
     fit_diffusion(job)
     fit_image_tower(job)
     export_models(job)
-    return evaluate_generator(job)
+    rows = evaluate_generator(job)["measures"]["rows"]
+    success = {row["arm"]: round(row["value"], 3) for row in rows if row["metric"] == "success"}
+    return {"model": str(models / recipe.name), "success": success}

@@ -47,7 +47,10 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
     dataset = load_dataset(store, name, version)
     if findings:
         more = [f"... and {len(findings) - SHOWN_FINDINGS} more"] if len(findings) > SHOWN_FINDINGS else []
-        lines = [f"{name}@{dataset.version} is damaged, {len(findings)} finding(s):", *map(str, findings[:SHOWN_FINDINGS])]
+        lines = [
+            f"{name}@{dataset.version} is damaged, {len(findings)} finding(s):",
+            *map(str, findings[:SHOWN_FINDINGS]),
+        ]
         raise VerificationError("\n  ".join([*lines, *more]) + "\nbuild the recipe again: a fresh version is published")
     return {"name": name, "version": dataset.version, "files": len(dataset.files), "samples": dataset.counts.samples}
 

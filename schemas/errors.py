@@ -53,7 +53,7 @@ class EngineError(TailforgeError):
 
 
 class QuotaError(TailforgeError):
-    """Concepts have fewer accepted images than wanted after the last round, and the recipe says `on_shortfall: fail`."""
+    """Concepts are short of accepted images after the last round, and the recipe says `on_shortfall: fail`."""
 
 
 class TrainingError(TailforgeError):

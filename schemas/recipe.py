@@ -14,8 +14,8 @@ from schemas.errors import RecipeError
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SLOT = re.compile(r"\{([a-z_]+)\}")
-SPLITS = ("train", "validation", "test")
 
+Split = Literal["train", "validation", "test"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Weights = Mapping[Text, Annotated[float, Field(gt=0)]]
@@ -32,7 +32,7 @@ class ModelSource(Strict):
 
     model: str = Field(
         min_length=1,
-        description="`catalog:NAME` (catalog/models/NAME), a directory relative to the recipe, or a hub id `owner/name`.",
+        description="`catalog:NAME` (catalog/models/NAME), a directory relative to the recipe, or hub id `owner/name`.",
     )
     revision: str | None = Field(None, description="Commit of a hub model, 40 hex digits; required for hub ids.")
     subfolder: str | None = Field(None, pattern=r"^[\w.-]+$", description="Folder inside the model's directory.")
@@ -72,8 +72,8 @@ class Prompts(Strict):
     per_concept: int = Field(64, ge=1, le=100_000, description="Distinct prompts a concept at most.")
     balance: Literal["balanced", "weighted"] = Field(
         "balanced",
-        description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are distinct, so"
-        " weights show only where per_concept is well below the number of combinations.",
+        description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are "
+        "distinct, so weights show only where per_concept is well below the number of combinations.",
     )
     lexicon: Mapping[Text, tuple[Text, ...]] = Field(
         default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
@@ -212,8 +212,8 @@ class Recipe(Strict):
     creator: Text = "Tailforge"
     seed: int = Field(ge=0, lt=2**63, description="Master seed: another seed gives other images.")
     concepts: tuple[Concept, ...] = Field(min_length=1)
-    splits: Mapping[Literal["train", "validation", "test"], Share] = Field(
-        default_factory=lambda: {"train": 1.0}, description="Shares; a sample's split follows from its id alone."
+    splits: Mapping[Split, Share] = Field(
+        {"train": 1.0}, description="Shares; a sample's split follows from its id alone."
     )
     prompts: Prompts = Prompts()
     generator: ModelSource

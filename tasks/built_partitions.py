@@ -1,7 +1,6 @@
 """The finished partitions of a build as sharding and publication read them: whose tables, which rows, which bytes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,7 +37,7 @@ class BuiltPartition(BaseModel):
     def digests(self) -> list[str | None]:
         """What the published rows of the partition follow from."""
         tables = (self.samples, self.masks, self.verdicts, self.augmented)
-        return [receipt and receipt.sha256 for receipt in tables]
+        return [receipt.sha256 if receipt else None for receipt in tables]
 
 
 def class_ids(recipe: Recipe) -> dict[str, int]:

@@ -42,8 +42,8 @@ pipeline = StableDiffusionPipeline.from_pretrained("catalog/models/{recipe.name}
 image = pipeline("a photo of a brass gear on a wooden bench", num_inference_steps=20, guidance_scale=3.0).images[0]
 ```
 
-`clip/` holds the whole CLIP (text and image tower) with its preprocessing; `text_encoder/` is its text tower. Weights are
-stored in half precision; load them in float32 on a CPU."""
+`clip/` holds the whole CLIP (text and image tower) with its preprocessing; `text_encoder/` is its text tower. Weights
+are stored in half precision; load them in float32 on a CPU."""
 
 
 def _describe_data(recipe: TrainingRecipe) -> str:
@@ -57,15 +57,16 @@ def _describe_data(recipe: TrainingRecipe) -> str:
         [
             "## Data",
             "",
-            "Only renders of the workshop (tasks/methods/workshop), made by the training flow; no photograph, no other data.",
-            f"The autoencoder and the UNet saw {total} long-tailed pictures; in the last phase:",
+            "Only renders of the workshop (tasks/methods/workshop), made by the training flow; no photograph, no other",
+            f"data. The UNet saw {total} long-tailed pictures; in the last phase:",
             "",
             "| part | share | distinct pictures | also captions pictures of |",
             "|---|---|---|---|",
             *lines,
             "",
-            "CLIP and the judges were trained on balanced renders, synonyms included. This is our choice: a CLIP trained on the",
-            "web also knows more things than a generator draws well, and the text of a rare part must mean something.",
+            "CLIP and the judges were trained on balanced renders, synonyms included. This is our choice: a CLIP",
+            "trained on the web also knows more things than a generator draws well, and the name of a rare part must",
+            "mean something. The autoencoder saw the pools that the long-tailed pictures are drawn from.",
         ]
     )
 
@@ -104,6 +105,7 @@ def _describe_training(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, 
 def _describe_quality(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, Any]]) -> str:
     judges = found["judges"]["measures"]
     accuracy = judges["held_out_accuracy"]
+    clip = found["image_tower"]["measures"]
     rows = found["evaluation"]["measures"]["rows"]
     values = {(row["arm"], row["metric"]): row for row in rows}
     table = [_quality_row(arm, values) for arm in dict.fromkeys(row["arm"] for row in rows)]
@@ -112,12 +114,13 @@ def _describe_quality(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, A
             "## Measured",
             "",
             f"- Autoencoder: {found['autoencoder']['measures']['held_out_psnr_db']} dB PSNR on held-out pictures.",
-            f"- CLIP: {found['image_tower']['measures']['held_out_zero_shot']:.1%} zero-shot part accuracy on held-out renders.",
+            f"- CLIP: {clip['held_out_zero_shot']:.1%} zero-shot part accuracy on held-out renders.",
             f"- Judges on held-out renders: part {accuracy['part']:.1%}, material {accuracy['material']:.1%}, surface "
             f"{accuracy['surface']:.1%}; segmenter {judges['held_out_miou']:.3f} mIoU.",
             "",
-            f"Plain sampling, {recipe.evaluation.images_per_part} pictures a part, {recipe.evaluation.steps} steps, guidance "
-            f"{recipe.evaluation.guidance}: the share in which the independent judge sees what was asked for (95 % interval).",
+            f"Plain sampling, {recipe.evaluation.images_per_part} pictures a part, {recipe.evaluation.steps} steps, "
+            f"guidance {recipe.evaluation.guidance}: the share in which the independent judge sees what was asked for "
+            "(95 % interval).",
             "",
             "| part | part right | material right | surface right |",
             "|---|---|---|---|",
@@ -142,8 +145,8 @@ def _describe_limits(rows: Rows) -> str:
     lines = [
         "## Limits",
         "",
-        "- It knows twelve parts, six materials and five surfaces; other words are read as the nearest of these or ignored.",
-        f"- The tail parts are drawn seldom on purpose, as in a model of the long-tailed web: {', '.join(tail)}.",
+        "- It knows twelve parts, six materials and five surfaces; other words are read as one of these or ignored.",
+        f"- The tail parts are drawn seldom on purpose, as by a model of the long-tailed web: {', '.join(tail)}.",
         "- Fine structure (threads, gear teeth, coils) is approximate, and one picture shows one part.",
         "- The judges were trained on renders: on pictures far from renders their word means less.",
     ]

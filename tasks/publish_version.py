@@ -8,16 +8,13 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect import task
 from pydantic import BaseModel, ConfigDict
@@ -41,11 +38,10 @@ from catalog.store import TEMPORARY, Store, storage_errors
 from schemas.errors import QuotaError, StoreAccessError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
-from schemas.tables import MANIFEST, REJECTS
-from tasks.artifacts import read_table
-from tasks.built_partitions import BuiltPartition, class_ids, shard_fields
-from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
+from tasks.assemble_version import assemble, digest_file
+from tasks.built_partitions import BuiltPartition, shard_fields
 from tasks.prefect_options import STAGE_TASK
+from tasks.render_report import read_example_images, render_report
 
 # Further files of a version, by path inside it; a function gets the hidden folder (relative to the store) with shards,
 # manifest and rejects in it, and the version it is to become.
@@ -71,19 +67,41 @@ def publish_version(
     selection: dict[str, Any],
     partitions: list[dict[str, Any]],
     shards: list[dict[str, Any]],
-    extra_files: ExtraFiles | None = None,
+    rounds: list[dict[str, int]],
 ) -> dict[str, Any]:
-    """Publish what the receipts of `shards` name, as the next version of the recipe's dataset."""
-    context = BuildContext.model_validate(build)
-    publication = publish(
-        Store.open(context.store),
-        context,
-        Receipt.model_validate(selection),
-        [BuiltPartition.model_validate(partition) for partition in partitions],
-        [Receipt.model_validate(shard) for shard in shards],
-        extra_files or {},
-    )
-    return publication.model_dump(mode="json")
+    """Publish what the receipts of `shards` name, with its report, as the next version of the recipe's dataset.
+
+    `rounds`: samples planned by concept in each round, from which any sample can be planned and made again.
+    """
+    context, chosen = BuildContext.model_validate(build), Receipt.model_validate(selection)
+    built = [BuiltPartition.model_validate(partition) for partition in partitions]
+    written = [Receipt.model_validate(shard) for shard in shards]
+    store = Store.open(context.store)
+
+    def report(folder: str, version: str) -> Mapping[str, bytes]:
+        return render_version_report(store, context, folder, version, built, [chosen, *written])
+
+    return publish(store, context, chosen, built, written, report, rounds).model_dump(mode="json")
+
+
+def render_version_report(
+    store: Store,
+    build: BuildContext,
+    folder: str,
+    version: str,
+    partitions: Sequence[BuiltPartition],
+    receipts: Sequence[Receipt],
+) -> dict[str, bytes]:
+    """The report's files from the tables in `folder` and the images in the partitions."""
+    samples, masks = [part.samples for part in partitions], [part.masks for part in partitions]
+    augmented = [part.augmented for part in partitions if part.augmented]
+    with store.open_read(f"{folder}/manifest.parquet") as file:
+        manifest = pq.ParquetFile(file).read(use_threads=False)
+    with store.open_read(f"{folder}/rejects.parquet") as file:
+        rejects = pq.ParquetFile(file).read(use_threads=False)
+    read_images = partial(read_example_images, store, [*samples, *masks, *augmented])
+    ran = [*samples, *masks, *(part.verdicts for part in partitions), *augmented, *receipts]
+    return render_report(build, version, manifest, rejects, ran, read_images)
 
 
 def publish(
@@ -93,14 +111,15 @@ def publish(
     partitions: Sequence[BuiltPartition],
     shards: Sequence[Receipt],
     extra_files: ExtraFiles,
+    rounds: Sequence[Mapping[str, int]] = (),
 ) -> Publication:
     """Errors: QuotaError if there is no sample to publish; StoreAccessError if the store cannot claim a version."""
     name = build.recipe.name
     if not shards:
         raise QuotaError(f"dataset {name}: no image was accepted, so there is nothing to publish; loosen quality.gates")
     with _staging_folder(store, name) as folder:
-        counts = _assemble(store, folder, build, selection, partitions, shards)
-        draft = _draft(store, folder, build, counts, partitions, shards)
+        counts = assemble(store, folder, build, selection, partitions, shards)
+        draft = _draft(store, folder, build, counts, partitions, shards, rounds)
         while True:
             previous = latest_version(store, name)
             if previous and _is_same(draft, load_dataset(store, name, previous)):
@@ -136,72 +155,6 @@ def _staging_folder(store: Store, name: str) -> Iterator[str]:
         store.remove(folder)
 
 
-def _assemble(
-    store: Store,
-    folder: str,
-    build: BuildContext,
-    selection: Receipt,
-    partitions: Sequence[BuiltPartition],
-    shards: Sequence[Receipt],
-) -> Counts:
-    """Shards, manifest.parquet and rejects.parquet of the version."""
-    for shard in shards:
-        _link(store, shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
-    by_split: Counter[str] = Counter()
-    by_concept: Counter[str] = Counter()
-
-    def manifest() -> Iterator[pa.Table]:
-        for shard in shards:
-            rows = read_table(store, shard)
-            by_split.update(rows["split"].to_pylist())
-            by_concept.update(rows["concept"].to_pylist())
-            yield rows
-
-    _write_parquet(store, f"{folder}/manifest.parquet", MANIFEST, manifest())
-    rejected = _write_parquet(
-        store, f"{folder}/rejects.parquet", REJECTS, _read_rejects(store, build, selection, partitions)
-    )
-    return Counts(
-        samples=sum(by_split.values()),
-        rejected=rejected,
-        by_split=dict(sorted(by_split.items())),
-        by_concept={concept.name: by_concept[concept.name] for concept in build.recipe.concepts},
-    )
-
-
-def _write_parquet(store: Store, path: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
-    """One row group a table, so that a shard's rows are one group of the manifest. Returns the number of rows."""
-    rows = 0
-
-    def write_to(out: Any) -> None:
-        nonlocal rows
-        options = {"compression": "zstd", "compression_level": 3, "write_page_index": True, "write_page_checksum": True}
-        with pq.ParquetWriter(out, schema.with_metadata({"tailforge.format": "1"}), **options) as writer:
-            for table in tables:
-                writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
-                rows += table.num_rows
-
-    store.write(path, write_to)
-    return rows
-
-
-def _read_rejects(
-    store: Store, build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPartition]
-) -> Iterator[pa.Table]:
-    """REJECTS rows, partition by partition, in the order of their rows."""
-    chosen = read_table(store, selection, ["partition", "row", "accepted", "reason"])
-    chosen = chosen.filter(pc.invert(chosen["accepted"])).sort_by([("partition", "ascending"), ("row", "ascending")])
-    for index in pc.unique(chosen["partition"]).to_pylist():
-        own, partition = chosen.filter(pc.equal(chosen["partition"], index)), partitions[index]
-        reads = (
-            (partition.samples, SAMPLE_COLUMNS),
-            (partition.masks, MASK_COLUMNS),
-            (partition.verdicts, VERDICT_COLUMNS),
-        )
-        tables = [read_table(store, receipt, columns).take(own["row"]) for receipt, columns in reads]
-        yield reject_rows(publish_columns(*tables, class_ids(build.recipe)), tables, own["reason"].to_pylist())
-
-
 def _draft(
     store: Store,
     folder: str,
@@ -209,6 +162,7 @@ def _draft(
     counts: Counts,
     partitions: Sequence[BuiltPartition],
     shards: Sequence[Receipt],
+    rounds: Sequence[Mapping[str, int]],
 ) -> Dataset:
     """dataset.json as far as it does not depend on the version number."""
     tars = {receipt.details["shard"]: receipt.details["files"]["tar"] for receipt in shards}
@@ -223,7 +177,7 @@ def _draft(
         for receipt in shards
     ]
     files = {f"shards/{entry.name}": FileEntry(bytes=entry.bytes, sha256=entry.sha256) for entry in entries}
-    files |= {name: _digest_file(store, f"{folder}/{name}") for name in ("manifest.parquet", "rejects.parquet")}
+    files |= {name: digest_file(store, f"{folder}/{name}") for name in ("manifest.parquet", "rejects.parquet")}
     return Dataset(
         name=build.recipe.name,
         version="0.0.0",
@@ -233,7 +187,7 @@ def _draft(
         fields=tuple(shard_fields(build.recipe.sharding)),
         classes=tuple(concept.name for concept in build.recipe.concepts),
         recipe=build.recipe.model_dump(mode="json"),
-        lineage=_trace_lineage(build, partitions, shards),
+        lineage={**_trace_lineage(build, partitions, shards), "rounds": [dict(sizes) for sizes in rounds]},
         shards=tuple(entries),
         files=files,
     )
@@ -301,26 +255,6 @@ def _complete(
     document = json.dumps(dataset.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     store.write_bytes(f"{folder}/{DATASET_FILE}", document.encode())
     return dataset
-
-
-def _link(store: Store, source: str, target: str) -> None:
-    """The same file under a second name where the file system can, else a copy."""
-    with storage_errors("write", f"{store.uri}/{target}"):
-        store.fs.makedirs(store.path(target.rsplit("/", 1)[0]), exist_ok=True)
-        if not store.is_local:
-            store.fs.copy(store.path(source), store.path(target))
-            return
-        try:
-            os.link(store.path(source), store.path(target))
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-                raise
-            shutil.copyfile(store.path(source), store.path(target))
-
-
-def _digest_file(store: Store, path: str) -> FileEntry:
-    with store.open_read(path) as file:
-        return FileEntry(bytes=store.size(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
 
 
 def _report(dataset: Dataset, *, is_new: bool) -> Publication:

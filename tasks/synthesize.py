@@ -87,14 +87,16 @@ def synthesize_batch(
     return ENGINES[job.build.recipe.engine.kind](job, samples, clock or Clock())
 
 
-def regenerate(job: PartitionJob, sample_id: str) -> Rendered:
-    """Make one sample again, bit-equal on the same class of machine, by making its whole batch again.
+def regenerate(job: PartitionJob, sample_id: str) -> pa.Table:
+    """SAMPLES of one sample, made again bit-equal on the same class of machine by making its whole batch again.
 
     Errors: NotFoundError if the job does not hold the sample.
     """
     for batch in cut_batches(job.samples, job.build.recipe.engine.batch_size):
         if any(sample.sample_id == sample_id for sample in batch):
-            return next(made for made in synthesize_batch(job, batch) if made.sample_id == sample_id)
+            made = zip(batch, synthesize_batch(job, batch), strict=True)
+            rows = [_row(job, sample, rendered) for sample, rendered in made if sample.sample_id == sample_id]
+            return pa.Table.from_pylist(rows, SAMPLES)
     raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
 
 

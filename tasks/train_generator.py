@@ -1,4 +1,4 @@
-"""The Prefect tasks of the training flow: open what the stage reads, call its method, save its model, return a receipt."""
+"""The Prefect tasks of the training flow: open what a stage reads, call its method, save the model, give a receipt."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,8 @@ def fit_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
         latents = encode_images(model, images) * np.float32(model.config.scaling_factor)
         np.save(folder / "latents.npy", latents)
         psnr = measure_psnr(model, open_pool(spec.folder("pools") / "held_out").images)
-        return {"held_out_psnr_db": round(psnr, 2), "scaling_factor": model.config.scaling_factor, "minutes": observe.minutes}
+        factor = model.config.scaling_factor
+        return {"held_out_psnr_db": round(psnr, 2), "scaling_factor": factor, "minutes": observe.minutes}
 
     return finish_once(spec, "autoencoder", produce)
 

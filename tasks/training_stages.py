@@ -1,7 +1,7 @@
-"""Bookkeeping of a training run: a folder for each stage, its content key, its receipt, its checkpoint and its progress.
+"""Bookkeeping of a training run: a folder for each stage, its content key, its receipt, checkpoint and progress.
 
-A finished stage leaves receipt.json, written last, with the key of everything that decided its result; the same key again
-means that there is nothing to do. The work directory is on the local disk, because pools are memory-mapped.
+A finished stage leaves receipt.json, written last, with the key of everything that decided its result; the same key
+again means that there is nothing to do. The work directory is on the local disk, because pools are memory-mapped.
 """
 
 import json
@@ -65,7 +65,7 @@ def stage_key(recipe: TrainingRecipe, stage: str) -> str:
 
 
 def checkpoint_digest(recipe: TrainingRecipe, stage: str, step: int) -> str:
-    """What a checkpoint at `step` depends on. For the diffusion: only the phases so far, so that later ones may change."""
+    """What a checkpoint at `step` depends on. For the diffusion: only the phases so far; later ones may change."""
     if stage != "diffusion":
         return stage_key(recipe, stage)
     version, settings, inputs = _describe(recipe, stage)
@@ -105,9 +105,9 @@ def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str
     return content
 
 
-def resume(job: TrainingJob, stage: str, log: Log, name: str = "checkpoint") -> (
-    tuple[dict[str, Tensor] | None, "Progress"]
-):
+def resume(
+    job: TrainingJob, stage: str, log: Log, name: str = "checkpoint"
+) -> tuple[dict[str, Tensor] | None, "Progress"]:
     """The saved state of a stage, if any, and the observer that saves it from time to time and reports progress."""
 
     def digest_at(step: int) -> str:

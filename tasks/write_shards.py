@@ -175,7 +175,9 @@ def _pack(store: Store, recipe: Recipe, job: ShardJob, tar_uri: str) -> tuple[pa
     """Write the tar; returns the shard's MANIFEST rows and where the tar lies."""
     plan = read_table(store, job.plan)
     plan = plan.filter(pc.and_(pc.equal(plan["split"], job.split), pc.equal(plan["shard"], job.number)))
-    fields, pieces, packers = shard_fields(recipe.sharding), [], []
+    fields = shard_fields(recipe.sharding)
+    pieces: list[pa.Table] = []
+    packers: list[TarPacker] = []
 
     def write_tar(out: IO[bytes]) -> None:
         pieces.clear()

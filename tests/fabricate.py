@@ -17,6 +17,8 @@ from schemas.tables import AUGMENTED, MASKS, SAMPLES, SELECTION, VERDICTS
 from tasks.artifacts import Address, Stage, run_once
 from tasks.built_partitions import BuiltPartition
 from tasks.methods.plan_samples import assign_split, derive_copy_id, derive_seed, identify_sample
+from tasks.publish_version import ExtraFiles, Publication, publish
+from tasks.write_shards import list_shard_jobs, plan_build_shards, write_shard
 
 REJECT_EVERY = 5  # rows 4, 9, ... of a partition are rejected, the first of them as a failed sample
 
@@ -72,6 +74,19 @@ def make_build(
     return build
 
 
+def pack_build(build: Build) -> list[Receipt]:
+    """Plan and write the shards; their receipts in the plan's order."""
+    context, selection, partitions = build.arguments
+    plan = Receipt.model_validate(plan_build_shards.fn(context, selection, partitions))
+    jobs = list_shard_jobs(plan, build.partitions)
+    return [Receipt.model_validate(write_shard.fn(context, job.model_dump(mode="json"))) for job in jobs]
+
+
+def publish_build(build: Build, extra_files: ExtraFiles | None = None) -> Publication:
+    """Shards and version of a build; `extra_files` stand in for the report."""
+    return publish(build.store, build.context, build.selection, build.partitions, pack_build(build), extra_files or {})
+
+
 def encode_png(pixels: np.ndarray[Any, Any], palette: bool = False) -> bytes:
     out = io.BytesIO()
     image = Image.fromarray(pixels)
@@ -100,9 +115,14 @@ def _make_partition(
         indexed = np.zeros((pixels, pixels), np.uint8)
         indexed[2:6, 3:9] = class_id + 1
         instance = {
-            "slot": "concept", "category": concept, "category_id": class_id + 1, "bbox": [3.0, 2.0, 6.0, 4.0],
-            "area": 24, "score": 0.9, "rle": "Pd11\\2",
-        }  # fmt: skip
+            "slot": "concept",
+            "category": concept,
+            "category_id": class_id + 1,
+            "bbox": [3.0, 2.0, 6.0, 4.0],
+            "area": 24,
+            "score": 0.9,
+            "rle": "Pd11\\2",
+        }
         prompt = f"a photo of a {concept}"
         tables["samples"].append(
             {
@@ -121,7 +141,7 @@ def _make_partition(
                 "attention": _soft_map(rng),
                 "engine": "plain",
                 "provenance": '{"steps":20}',
-            }  # fmt: skip
+            }
         )
         tables["masks"].append(
             {
@@ -135,7 +155,7 @@ def _make_partition(
                 "mask_presence": 3.0,
                 "mask_components": 1,
                 "mask_source": "cross_attention",
-            }  # fmt: skip
+            }
         )
         tables["verdicts"].append(
             {
@@ -152,7 +172,7 @@ def _make_partition(
                 "phash": int(rng.integers(2**63)),
                 "accepted": True,
                 "reason": None,
-            }  # fmt: skip
+            }
         )
         if recipe.augmentation is not None and row % REJECT_EVERY != REJECT_EVERY - 1:
             tables["augmented"] += _augment(recipe, sample_id, pixels, indexed, instance)
@@ -180,7 +200,7 @@ def _augment(
             "instances": [instance],
             "mask_area": 0.25,
             "augmentation": f'{{"copy":{number}}}',
-        }  # fmt: skip
+        }
         for number, own in enumerate(ids)
     ]
 
@@ -195,10 +215,14 @@ def _select(recipe: Recipe, concept: str, partition: int, row: int, sample_id: s
     position = row % REJECT_EVERY
     accepted = position != REJECT_EVERY - 1
     return {
-        "sample_id": sample_id, "concept": concept, "partition": partition, "row": row, "accepted": accepted,
+        "sample_id": sample_id,
+        "concept": concept,
+        "partition": partition,
+        "row": row,
+        "accepted": accepted,
         "reason": None if accepted else ("failed" if row < REJECT_EVERY else "sharpness"),
         "split": assign_split(sample_id, dict(recipe.splits)) if accepted else None,
-    }  # fmt: skip
+    }
 
 
 def _commit(store: Store, name: str, schema: pa.Schema, rows: list[dict[str, Any]], part: int) -> Receipt:

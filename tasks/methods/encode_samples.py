@@ -1,8 +1,8 @@
 """The members and manifest columns of published samples, from the tables of the stages.
 
-Every sample has the same fields, and its JSON the same keys and types, with no null in it: readers infer the types of a
-whole dataset from its first samples. Every image says that it is synthetic in the way of IPTC: XMP property
-Iptc4xmpExt:DigitalSourceType. In a PNG that is an iTXt chunk put in after the header, so that no pixel is encoded again.
+Every sample has the same fields, and its JSON the same keys and types, with no null in it: readers infer the types of
+a whole dataset from its first samples. Every image says that it is synthetic in the way of IPTC: XMP property
+Iptc4xmpExt:DigitalSourceType. In a PNG that is an iTXt chunk put in after the header; no pixel is encoded again.
 """
 
 import io

@@ -52,9 +52,7 @@ def tabulate(requests: Sequence[Request], judged_N3: NDArray[np.int64]) -> list[
             hits, count = int(right[chosen, column].sum()), int(chosen.sum())
             low, high = wilson_interval(hits, count)
             value = hits / count if count else math.nan
-            rows.append(
-                {"arm": arm, "metric": metric, "value": value, "low": low, "high": high, "unit": "share"}
-            )
+            rows.append({"arm": arm, "metric": metric, "value": value, "low": low, "high": high, "unit": "share"})
     return rows
 
 
@@ -75,4 +73,5 @@ def wilson_interval(hits: int, count: int, z: float = NORMAL_95) -> tuple[float,
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # Rounding must not put the share itself outside.
+    return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))

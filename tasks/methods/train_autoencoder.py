@@ -83,7 +83,8 @@ def reconstruction_loss(model: AutoencoderKL, pixels: Tensor, draws: torch.Gener
     latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=draws)
     decoded = model.decode(latents).sample
     error = F.mse_loss(decoded, pixels) + L1_WEIGHT * F.l1_loss(decoded, pixels)
-    return error + KL_WEIGHT * posterior.kl().mean()
+    loss: Tensor = error + KL_WEIGHT * posterior.kl().mean()
+    return loss
 
 
 @torch.no_grad()
@@ -113,6 +114,4 @@ def _draw_crops(
     side = settings.crop_px
     rows = draws.integers(len(images), size=settings.batch)
     corners = draws.integers(images.shape[1] - side + 1, size=(settings.batch, 2))
-    return np.stack(
-        [images[row, y : y + side, x : x + side] for row, (y, x) in zip(rows, corners, strict=True)]
-    )
+    return np.stack([images[row, y : y + side, x : x + side] for row, (y, x) in zip(rows, corners, strict=True)])

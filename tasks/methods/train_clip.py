@@ -1,8 +1,8 @@
 """A small CLIP (Radford et al. 2021): its text tower is the generator's text encoder, its pair scores pictures.
 
-Two choices are ours, for a small world and a short training. Captions that are true of the same picture are not negatives
-of each other: the targets of the two softmaxes are shared among all true pairs of the batch. And a linear head, shared by
-both towers and thrown away afterwards, names part, material and surface from the embedding of a picture or a caption.
+Two choices are ours, for a small world and a short training. Captions that are true of the same picture are not
+negatives of each other: the targets of the two softmaxes are shared among all true pairs of the batch. And a linear
+head, shared by both towers and thrown away afterwards, names part, material and surface from the embedding of either.
 """
 
 import json
@@ -167,9 +167,9 @@ def contrastive_loss(logits_MN: Tensor, true_MN: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def classify_zero_shot(model: CLIPModel, tokenizer: CLIPTokenizer, images: NDArray[np.uint8], texts: list[str]) -> (
-    NDArray[np.int64]
-):
+def classify_zero_shot(
+    model: CLIPModel, tokenizer: CLIPTokenizer, images: NDArray[np.uint8], texts: list[str]
+) -> NDArray[np.int64]:
     """Position of the best text for each picture: [N]."""
     found = []
     for first in range(0, len(images), 256):
@@ -187,15 +187,19 @@ def _embed_pairs(model: CLIPModel, input_ids: Tensor, pixels: Tensor) -> tuple[T
 
 def _score_pairs(model: CLIPModel, text_MD: Tensor, picture_ND: Tensor) -> Tensor:
     """Scaled cosine of every text with every picture: [M, N]."""
-    return (text_MD @ picture_ND.T) * model.logit_scale.clamp(max=LARGEST_SCALE).exp()
+    scores: Tensor = (text_MD @ picture_ND.T) * model.logit_scale.clamp(max=LARGEST_SCALE).exp()
+    return scores
 
 
 def _naming_loss(heads: nn.Linear, embedded_ND: Tensor, labels_N3: NDArray[np.int16]) -> Tensor:
     """Cross-entropy of part, material and surface where they are said."""
     named = heads(embedded_ND * HEAD_SCALE).split(HEADS, dim=1)
     targets = torch.from_numpy(np.array(labels_N3, dtype=np.int64))
-    losses = [F.cross_entropy(head, targets[:, k], ignore_index=UNSAID) for k, head in enumerate(named)]
-    return torch.stack(losses).mean()
+    total = embedded_ND.new_zeros(())
+    for head, target in zip(named, targets.T, strict=True):
+        said = (target != UNSAID).sum().clamp(min=1)
+        total = total + F.cross_entropy(head, target, ignore_index=UNSAID, reduction="sum") / said
+    return total / len(HEADS)
 
 
 def _turn(images: NDArray[np.uint8], draws: np.random.Generator) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """The denoising UNet of the generator: latent diffusion with v-prediction, conditioned by cross-attention on text.
 
 Sources: velocity and its loss, which weighs the clean latent's error by SNR + 1, Salimans and Ho 2022; zero terminal
-signal-to-noise ratio (SNR), Lin et al. 2024, algorithm 1; prompt dropout for guidance, Ho and Salimans 2022. The weight is
-clipped, min(SNR + 1, 5), after the idea of Hang et al. 2023 (their weight is min(SNR, 5), which is 0 for pure noise).
+signal-to-noise ratio (SNR), Lin et al. 2024, algorithm 1; prompt dropout for guidance, Ho and Salimans 2022. The weight
+is clipped, min(SNR + 1, 5), after the idea of Hang et al. 2023 (their min(SNR, 5) would be 0 for pure noise).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,9 +47,9 @@ def signal_levels() -> Tensor:
     return torch.cumprod(1 - rescale_zero_terminal_snr(betas), dim=0)
 
 
-def build_unet(settings: DiffusionSettings, latent_shape: tuple[int, int, int], text_width: int, seed: int) -> (
-    UNet2DConditionModel
-):
+def build_unet(
+    settings: DiffusionSettings, latent_shape: tuple[int, int, int], text_width: int, seed: int
+) -> UNet2DConditionModel:
     """An untrained UNet with cross-attention at every level, for latents [C, h, w]."""
     torch.manual_seed(seed)
     levels = len(settings.channels)
@@ -117,7 +117,8 @@ def velocity_loss(
     velocity = kept.sqrt() * noise - (1 - kept).sqrt() * clean
     found = model(noisy.contiguous(memory_format=torch.channels_last), times, encoder_hidden_states=prompts).sample
     weight = (LARGEST_WEIGHT * (1 - levels[times])).clamp(max=1)
-    return ((found - velocity).square().mean(dim=(1, 2, 3)) * weight).mean()
+    loss: Tensor = ((found - velocity).square().mean(dim=(1, 2, 3)) * weight).mean()
+    return loss
 
 
 def find_phase(phases: Sequence[DiffusionPhase], step: int) -> tuple[DiffusionPhase, int]:

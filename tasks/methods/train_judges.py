@@ -89,13 +89,17 @@ class Segmenter(nn.Module):
 def build_classifier(width: int, seed: int = 0) -> Classifier:
     """An untrained classifier."""
     torch.manual_seed(seed)
-    return Classifier(width).to(memory_format=torch.channels_last)
+    model = Classifier(width)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def build_segmenter(width: int, seed: int = 0) -> Segmenter:
     """An untrained segmenter."""
     torch.manual_seed(seed)
-    return Segmenter(width).to(memory_format=torch.channels_last)
+    model = Segmenter(width)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def train_classifier(
@@ -118,7 +122,10 @@ def train_classifier(
         pixels = degrade(images_to_tensor(_flip(images[rows], draws)), torch_draws(seed, step))
         targets = torch.from_numpy(np.array(labels_N3[rows], dtype=np.int64))
         heads = _split_heads(model(pixels))
-        return torch.stack([F.cross_entropy(head, targets[:, k]) for k, head in enumerate(heads)]).sum()
+        total = pixels.new_zeros(())
+        for head, target in zip(heads, targets.T, strict=True):
+            total = total + F.cross_entropy(head, target)
+        return total
 
     steps = settings.classifier_steps
     run_steps(learner, steps, loss_at, warm_up_then_cosine(settings.learning_rate, steps, steps // 20), observe)
@@ -147,7 +154,8 @@ def train_segmenter(
         target = torch.from_numpy(np.array(masks[rows], dtype=np.float32))
         found = logits.sigmoid()
         overlap = 2 * (found * target).sum((1, 2)) / ((found + target).sum((1, 2)) + 1)
-        return F.binary_cross_entropy_with_logits(logits, target) + (1 - overlap).mean()
+        loss: Tensor = F.binary_cross_entropy_with_logits(logits, target) + (1 - overlap).mean()
+        return loss
 
     steps = settings.segmenter_steps
     run_steps(learner, steps, loss_at, warm_up_then_cosine(settings.learning_rate, steps, steps // 20), observe)
@@ -189,7 +197,7 @@ def mean_overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
 
 
 def _split_heads(logits: Tensor) -> tuple[Tensor, ...]:
-    return logits.split([len(PARTS), len(MATERIALS), len(SURFACES)], dim=1)
+    return torch.split(logits, [len(PARTS), len(MATERIALS), len(SURFACES)], dim=1)
 
 
 def _flip(images: NDArray[np.uint8], draws: np.random.Generator) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ class Learner:
         self._optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
         )
-        for key, value in self.parameters.items():  # AdamW fills these in late; a saved run needs them from step 0
+        for value in self.parameters.values():  # AdamW fills these in late; a saved run needs them from step 0
             self._optimizer.state[value] = {
                 "step": torch.zeros(()),
                 "exp_avg": torch.zeros_like(value),

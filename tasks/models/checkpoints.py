@@ -1,4 +1,4 @@
-"""Training checkpoints on the local disk: one safetensors file, replaced whole, so a kill leaves the old one or the new.
+"""Training checkpoints on the local disk: one safetensors file, replaced whole: a kill leaves the old or the new one.
 
 A checkpoint carries the digest of the settings that it was made under; another recipe's checkpoint is refused. The
 digest is a function of the step, so that phases which lie ahead may still be changed.
@@ -23,7 +23,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, second
     """Write beside, sync, rename. `seconds`: wall time of the training up to here."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".tmp")
-    save_file({key: value.contiguous() for key, value in state.items()}, beside, {"settings": digest, "seconds": f"{seconds:.1f}"})
+    whole = {key: value.contiguous() for key, value in state.items()}
+    save_file(whole, beside, {"settings": digest, "seconds": f"{seconds:.1f}"})
     with beside.open("rb+") as file:
         os.fsync(file.fileno())
     beside.replace(path)
@@ -39,7 +40,7 @@ def load_checkpoint(path: Path, digest_at: DigestAt) -> dict[str, Tensor] | None
     try:
         with safe_open(path, framework="pt") as file:
             found = (file.metadata() or {}).get("settings")
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: a handle is no mapping
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise TrainingError(f"checkpoint {path} is damaged: {error}; remove it to start this stage again") from error
     expected = digest_at(int(state["step"]))

@@ -58,7 +58,8 @@ def load_judges(folder: Path) -> Judges:
             model.load_state_dict(load_file(folder / f"{role}.safetensors"))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"judges in {folder} cannot be loaded: {error}; restore the folder or train them again with `tailforge train`"
+            f"judges in {folder} cannot be loaded: {error}; "
+            "restore the folder or train them again with `tailforge train`"
         ) from error
     classifier.eval().requires_grad_(False)
     segmenter.eval().requires_grad_(False)

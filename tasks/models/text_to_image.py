@@ -18,7 +18,9 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UniPCMultistepScheduler,
 )
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ModelError, RecipeError
 from schemas.jobs import ResolvedModel
@@ -143,6 +145,8 @@ def load_generator(model: ResolvedModel) -> DiffusersGenerator:
 
 def _load(model: ResolvedModel, device: torch.device) -> DiffusersGenerator:
     check_generator(model)
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     folder = generator_folder(model)
     where = model.path if folder is None else str(folder)
     dtype = torch.float16 if device.type == "cuda" else torch.float32

@@ -1,4 +1,4 @@
-"""The embedded generator as a diffusers StableDiffusionPipeline directory: written after training, opened to measure it.
+"""The embedded generator as a diffusers StableDiffusionPipeline directory: written after training, opened to measure.
 
 Weights are stored in half precision and used in float32 on a CPU.
 """

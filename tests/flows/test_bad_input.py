@@ -119,7 +119,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "other pipeline": (write("generator/model_index.json", '{"_class_name": "FluxPipeline"}'), "FluxPipeline"),
     "pickled weights only": (
         lambda recipe, folder: (folder / UNET).rename(folder / UNET.replace("safetensors", "bin")),
-        "safetensors",
+        "holds its weights as a pickle",
     ),
     "references missing": (put("concepts", 0, "references", value="photos"), "photos"),
     "references empty": (references(0), "photos"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,25 +50,29 @@ def kill_at_a_random_moment(process: subprocess.Popen[bytes], store: Path, draws
     return True
 
 
-def test_killed_builds_end_byte_equal(tiny_recipe: Path, tmp_path: Path, prefect_server: str) -> None:
+def test_killed_builds_end_byte_equal(
+    tiny_recipe: Path, tmp_path: Path, prefect_server: str, record_property: Callable[[str, object], None]
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(tiny_recipe, whole, prefect_server).wait() == 0
-    draws, kills, finished = random.Random(7), 0, {}
+    draws, kills, finished, redone = random.Random(7), 0, {}, set()
     while kills < KILLS:
         process = start(tiny_recipe, killed, prefect_server)
         if not kill_at_a_random_moment(process, killed, draws):
             break
         kills += 1
         now = receipts(killed)
-        assert {name: now.get(name) for name in finished} == finished, "a finished partition was done again"
+        redone |= {name for name in finished if now.get(name) != finished[name]}
         finished = now
-        assert (
-            not (killed / "datasets" / "tiny" / "1.0.0").exists()
-            or (killed / "datasets/tiny/1.0.0/dataset.json").exists()
-        )
+        version = killed / "datasets" / "tiny" / "1.0.0"
+        assert version.exists() == (version / "dataset.json").exists(), "half a version is visible"
     assert start(tiny_recipe, killed, prefect_server).wait() == 0
-    now = receipts(killed)
-    assert {name: now.get(name) for name in finished} == finished
-    assert kills >= KILLS // 2, "the build is too short to be killed so often"
-    assert published(whole)
-    assert published(killed) == published(whole)
+    redone |= {name for name in finished if receipts(killed).get(name) != finished[name]}
+    one, two = published(whole), published(killed)
+    different = {name for name in one | two if one.get(name) != two.get(name)}
+    record_property("kill_runs", kills)
+    record_property("kill_mismatches", len(different) + len(redone))
+    assert kills == KILLS, "the build is too short to be killed so often"
+    assert one
+    assert not different
+    assert not redone, "finished partitions were done again"

@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny_training import plain_pictures, tiny_settings
 from transformers import CLIPTokenizer
 
 from tasks.methods.train_clip import (
@@ -16,6 +15,7 @@ from tasks.methods.train_clip import (
     tune_image_tower,
 )
 from tasks.methods.write_captions import UNSAID, every_word
+from tests.tiny_training import plain_pictures, tiny_settings
 
 TOKENIZER = train_tokenizer(every_word(), 700, 24)
 

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.tiny_training import tiny_settings
 
 from schemas.training import DiffusionPhase
 from tasks.methods.train_diffusion import (
@@ -13,6 +12,7 @@ from tasks.methods.train_diffusion import (
     velocity_loss,
 )
 from tasks.methods.workshop import PARTS
+from tests.tiny_training import tiny_settings
 
 
 class Perfect:

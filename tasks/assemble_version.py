@@ -1,0 +1,112 @@
+"""The data files of a version, in a folder that nobody sees yet: shards, manifest.parquet and rejects.parquet."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.registry import Counts, FileEntry
+from catalog.store import Store, storage_errors
+from schemas.jobs import BuildContext
+from schemas.receipts import Receipt
+from schemas.tables import MANIFEST, REJECTS
+from tasks.artifacts import read_table
+from tasks.built_partitions import BuiltPartition, class_ids
+from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
+
+
+def assemble(
+    store: Store,
+    folder: str,
+    build: BuildContext,
+    selection: Receipt,
+    partitions: Sequence[BuiltPartition],
+    shards: Sequence[Receipt],
+) -> Counts:
+    """Shards, manifest.parquet and rejects.parquet of the version."""
+    for shard in shards:
+        _link(store, shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
+    by_split: Counter[str] = Counter()
+    by_concept: Counter[str] = Counter()
+
+    def manifest() -> Iterator[pa.Table]:
+        for shard in shards:
+            rows = read_table(store, shard)
+            by_split.update(rows["split"].to_pylist())
+            by_concept.update(rows["concept"].to_pylist())
+            yield rows
+
+    _write_table(store, f"{folder}/manifest.parquet", MANIFEST, manifest())
+    rejected = _write_table(
+        store, f"{folder}/rejects.parquet", REJECTS, _read_rejects(store, build, selection, partitions)
+    )
+    return Counts(
+        samples=sum(by_split.values()),
+        rejected=rejected,
+        by_split=dict(sorted(by_split.items())),
+        by_concept={concept.name: by_concept[concept.name] for concept in build.recipe.concepts},
+    )
+
+
+def _write_table(store: Store, path: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
+    """One row group a table, so that a shard's rows are one group of the manifest. Returns the number of rows."""
+    rows = 0
+
+    def write_to(out: Any) -> None:
+        nonlocal rows
+        options = {"compression": "zstd", "compression_level": 3, "write_page_index": True, "write_page_checksum": True}
+        with pq.ParquetWriter(out, schema.with_metadata({"tailforge.format": "1"}), **options) as writer:
+            for table in tables:
+                writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
+                rows += table.num_rows
+
+    store.write(path, write_to)
+    return rows
+
+
+def _read_rejects(
+    store: Store, build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPartition]
+) -> Iterator[pa.Table]:
+    """REJECTS rows, partition by partition, in the order of their rows."""
+    chosen = read_table(store, selection, ["partition", "row", "accepted", "reason"])
+    chosen = chosen.filter(pc.invert(chosen["accepted"])).sort_by([("partition", "ascending"), ("row", "ascending")])
+    for index in pc.unique(chosen["partition"]).to_pylist():
+        own, partition = chosen.filter(pc.equal(chosen["partition"], index)), partitions[index]
+        reads = (
+            (partition.samples, SAMPLE_COLUMNS),
+            (partition.masks, MASK_COLUMNS),
+            (partition.verdicts, VERDICT_COLUMNS),
+        )
+        samples, masks, verdicts = (read_table(store, receipt, columns).take(own["row"]) for receipt, columns in reads)
+        yield reject_rows(
+            publish_columns(samples, masks, verdicts, class_ids(build.recipe)),
+            (samples, masks, verdicts),
+            own["reason"].to_pylist(),
+        )
+
+
+def _link(store: Store, source: str, target: str) -> None:
+    """The same file under a second name where the file system can, else a copy."""
+    with storage_errors("write", f"{store.uri}/{target}"):
+        store.fs.makedirs(store.path(target.rsplit("/", 1)[0]), exist_ok=True)
+        if not store.is_local:
+            store.fs.copy(store.path(source), store.path(target))
+            return
+        try:
+            os.link(store.path(source), store.path(target))
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                raise
+            shutil.copyfile(store.path(source), store.path(target))
+
+
+def digest_file(store: Store, path: str) -> FileEntry:
+    with store.open_read(path) as file:
+        return FileEntry(bytes=store.size(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]

@@ -1,0 +1,142 @@
+"""Consuming a version: the plain iterator, webdataset, torch's DataLoader and Hugging Face datasets see the same."""
+
+import gc
+import hashlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import webdataset as wds
+from torch.utils.data import DataLoader
+
+from catalog.reader import ShardedDataset, decode_sample, open_dataset
+from catalog.store import Store
+from schemas.errors import NotFoundError, VerificationError
+
+ROOT = Path(__file__).parents[2]
+# webdataset and datasets leave tars to the garbage collector; these tests call it, so that no other test pays.
+LEAVES_FILES_OPEN = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def train(published: Store) -> ShardedDataset:
+    return open_dataset(f"{published.uri}/datasets/parts")
+
+
+def manifest_rows(folder: Path, split: str) -> list[dict[str, Any]]:
+    rows = pq.ParquetFile(folder / "manifest.parquet").read().to_pylist()
+    return [row for row in rows if row["split"] == split]
+
+
+def test_samples_come_decoded_in_the_order_of_the_manifest(train: ShardedDataset, folder: Path) -> None:
+    samples, rows = list(train), manifest_rows(folder, "train")
+    assert len(train) == len(samples) == len(rows)
+    for sample, row in zip(samples, rows, strict=True):
+        assert (sample["key"], sample["caption"], sample["cls"]) == (row["sample_id"], row["caption"], row["class_id"])
+        assert sample["json"]["sample_id"] == row["sample_id"]
+        assert (sample["image"].mode, sample["image"].size) == ("RGB", (16, 16))
+        assert set(np.unique(np.asarray(sample["mask"]))) == {0, sample["cls"] + 1}
+        assert sample["attention"].dtype == np.float16
+    assert train.classes == ("gear", "hook", "ring")
+
+
+def test_bytes_are_those_of_the_manifest(published: Store, folder: Path) -> None:
+    raw = open_dataset(published.uri, split="test", name="parts", decode=False)
+    for sample, row in zip(raw, manifest_rows(folder, "test"), strict=True):
+        digests = {member["field"]: member["sha256"] for member in row["members"]}
+        assert hashlib.sha256(sample["image"]).digest() == digests["png"]
+        assert hashlib.sha256(sample["mask"]).digest() == digests["seg.png"]
+
+
+def test_it_can_be_read_again_and_sent_to_a_worker(train: ShardedDataset) -> None:
+    keys = [sample["key"] for sample in train]
+    assert [sample["key"] for sample in train] == keys
+    assert [sample["key"] for sample in pickle.loads(pickle.dumps(train))] == keys
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "bolts"}, "has no dataset 'bolts'"),
+        ({"name": "parts", "version": "7.0.0"}, "has no version"),
+        ({"name": "parts", "split": "validation"}, "has no split 'validation'; it has: test, train"),
+        ({}, "is no dataset"),
+    ],
+)
+def test_what_does_not_exist_is_explained(published: Store, options: dict[str, str], message: str) -> None:
+    with pytest.raises(NotFoundError, match=message):
+        open_dataset(published.uri, **options)  # type: ignore[arg-type]
+
+
+def test_a_damaged_shard_is_an_error_that_says_where(train: ShardedDataset, tmp_path: Path) -> None:
+    data = Path(train.shards[0].removeprefix("file://")).read_bytes()
+    path = tmp_path / "train-000000.tar"
+    for broken in (data[:5000], data[:512] + b"x" * 512 + data[1024:], data[: len(data) // 512 * 512 - 10240]):
+        path.write_bytes(broken)
+        with pytest.raises(VerificationError, match=r"train-000000\.tar"):
+            list(ShardedDataset((str(path),), 1, "1.0.0", (), True))
+
+
+def test_the_pipeline_gives_the_same_samples(train: ShardedDataset) -> None:
+    expected = [sample["key"] for sample in train]
+    found = [decode_sample(sample) for sample in train.webdataset()]
+    assert [sample["key"] for sample in found] == expected
+    assert found[0]["mask"].mode == "P"
+    shuffled = [sample["__key__"] for sample in train.webdataset(shuffle_seed=3)]
+    assert shuffled != expected
+    assert sorted(shuffled) == sorted(expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_loader_sees_every_sample_once(train: ShardedDataset, workers: int) -> None:
+    loader = DataLoader(train.webdataset().map(decode_sample), batch_size=None, num_workers=workers)
+    assert sorted(sample["key"] for sample in loader) == sorted(sample["key"] for sample in train)
+
+
+@LEAVES_FILES_OPEN
+def test_plain_webdataset_reads_the_tars(train: ShardedDataset) -> None:
+    urls = [shard.removeprefix("file://") for shard in train.shards]
+    found = [sample["__key__"] for sample in wds.WebDataset(urls, shardshuffle=False).decode("pil")]
+    assert found == [sample["key"] for sample in train]
+    gc.collect()
+
+
+@LEAVES_FILES_OPEN
+def test_hugging_face_reads_the_tars_and_the_manifest(train: ShardedDataset, folder: Path, tmp_path: Path) -> None:
+    urls = [shard.removeprefix("file://") for shard in train.shards]
+    loaded = datasets.load_dataset(
+        "webdataset", data_files={"train": urls}, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert [sample["__key__"] for sample in loaded] == [sample["key"] for sample in train]
+    assert loaded[0]["png"].size == (16, 16)
+    assert loaded[0]["json"]["instances"][0]["category"] in train.classes
+    manifest = datasets.load_dataset(
+        "parquet", data_files=str(folder / "manifest.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert manifest.num_rows == 53
+    gc.collect()
+
+
+@LEAVES_FILES_OPEN
+def test_hugging_face_finds_the_splits_by_the_card(folder: Path, tmp_path: Path) -> None:
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: part.num_rows for split, part in loaded.items()} == {"test": 11, "train": 42}
+    gc.collect()
+
+
+def test_the_iterator_needs_no_torch(published: Store) -> None:
+    program = (
+        "import sys\nfrom catalog.reader import open_dataset\n"
+        f"print(len(list(open_dataset({published.uri + '/datasets/parts'!r}))))\n"
+        "print([name for name in ('torch', 'prefect', 'webdataset') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["42", "[]"]
