@@ -14,25 +14,31 @@ from typing import IO, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import StoreAccessError, StoreError
+from schemas.errors import StoreAccessError, StoreError, StoreFullError
 
 TEMPORARY = ".tmp-"  # a file whose name starts so was being written when its process ended; `gc` may remove it
 
 
+KEPT = "run the same command again; finished work is kept"
+
+
 @contextmanager
 def storage_errors(action: str, uri: str) -> Iterator[None]:
-    """Turn the operating system's errors into StoreError, which says what to do."""
+    """Turn the operating system's errors into ours.
+
+    Errors: StoreFullError, StoreAccessError, or StoreError for all that a retry may mend.
+    """
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        hint = {
-            errno.ENOSPC: "the disk is full: free some space and run the same command again; finished work is kept",
-            errno.EACCES: "permission denied: make the store writable or choose another with --store",
-            errno.EROFS: "the file system is read-only: choose another store with --store",
-        }.get(error.errno or 0, "check the store and run the same command again; finished work is kept")
-        raise StoreError(f"cannot {action} {uri}: {error}; {hint}") from error
+        what = f"cannot {action} {uri}: {error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(f"{what}; the disk is full: free some space, then {KEPT}") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreAccessError(f"{what}; make the store writable or choose another with --store") from error
+        raise StoreError(f"{what}; check the store and {KEPT}") from error
 
 
 class Store:

@@ -107,7 +107,7 @@ def leave_artifacts(context: BuildContext, selected: Selected, made: dict[str, A
         {"concept": c.name, "wanted": c.wanted, "accepted": selected.accepted.get(c.name, 0)}
         for c in context.recipe.concepts
     ]
-    create_table_artifact(table, key=f"{name}-quotas", description=f"{made['name']}@{made['version']}")  # type: ignore[unused-coroutine]
+    create_table_artifact(table, key=f"{name}-quotas", description=f"{made['name']}@{made['version']}")
     lines = [f"# {made['name']}@{made['version']}", "", f"{made['samples']} images in `{made['uri']}`", ""]
     lines += [f"- {stage}: {count} steps run" for stage, count in made["work"].items()]
-    create_markdown_artifact("\n".join(lines), key=f"{name}-version")  # type: ignore[unused-coroutine]
+    create_markdown_artifact("\n".join(lines), key=f"{name}-version")

@@ -218,7 +218,8 @@ def regenerate(
 
     Example: `tailforge regenerate 0123456789abcdef --dataset workshop`
     """
-    from flows.regenerate_sample import RECIPES, regenerate_sample
+    from catalog.recipe_files import RECIPES
+    from flows.regenerate_sample import regenerate_sample
 
     found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder or RECIPES)
     if as_json:

@@ -60,7 +60,8 @@ def describe_field(name: str, field: FieldInfo) -> str:
 
 def recipe_page() -> str:
     """docs/recipe.md."""
-    models, waiting = [], [Recipe]
+    models: list[type[BaseModel]] = []
+    waiting: list[type[BaseModel]] = [Recipe]
     while waiting:
         model = waiting.pop(0)
         if model not in models:

@@ -6,7 +6,8 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 │   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
 │   └── StoreAccessError    a store that cannot be opened or written at all
-├── StoreError              a read or write that failed on the way (lost connection, full disk); retried
+├── StoreError              a read or write that failed on the way (lost connection); retried
+├── StoreFullError          no space left; never retried, since only the user can make room
 ├── EngineError             the generator failed on a whole partition
 ├── QuotaError              concepts fell short of their wanted counts and the recipe asks to fail then
 ├── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
@@ -45,7 +46,11 @@ class StoreAccessError(UserError):
 
 
 class StoreError(TailforgeError):
-    """A read or write of the store failed on the way: lost connection, full disk, vanished file. Retried by tasks."""
+    """A read or write of the store failed on the way: lost connection, vanished file. Retried by tasks."""
+
+
+class StoreFullError(TailforgeError):
+    """The store has no space left. Finished work is kept; the same command continues when there is room."""
 
 
 class EngineError(TailforgeError):

@@ -106,6 +106,7 @@ class TrainingRecipe(Strict):
     workers: int = Field(2, ge=1, le=256, description="Processes that render.")
     threads: int = Field(2, ge=1, le=256, description="Threads of the training steps; the same number, the same bits.")
     checkpoint_every_s: float = Field(120, gt=0)
+    notes: tuple[str, ...] = Field((), description="What the model card should also say about the training.")
     long_tailed: PoolSettings
     balanced: PoolSettings
     held_out: PoolSettings

@@ -98,6 +98,7 @@ def _describe_training(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, 
             "| stage | time |",
             "|---|---|",
             *rows,
+            *(f"\n{note}" for note in recipe.notes),
         ]
     )
 

@@ -12,6 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import IO, Any
 
@@ -43,16 +44,36 @@ FLUSH_BYTES = 1 << 20
 BLOCKS_IN_FLIGHT = 4
 MAX_NAME_BYTES = 100
 
-_OWNER = b"0000644\x000000000\x000000000\x00"  # mode, user id, group id
-_TIME = b"\x0000000000000\x00"  # end of the size field, then the modification time
-_REST = b"\x00 0" + bytes(100) + b"ustar\x0000" + bytes(32 + 32 + 8 + 8 + 155 + 12)
-_CHECKSUM_BASE = sum(_OWNER) + sum(_TIME) + sum(_REST[2:]) + 8 * ord(" ")
+# A header behind the name: mode, user, group; size; time; checksum; type, link, magic, owner names, devices, prefix.
+_HEADER = (
+    b"0000644\x000000000\x000000000\x00%011o\x0000000000000\x00%06o\x00 0"
+    + bytes(100)
+    + b"ustar\x0000"
+    + bytes(32 + 32 + 8 + 8 + 155 + 12)
+)
 _PADDING = [bytes(-size % BLOCK) for size in range(BLOCK)]
 
 
 def tar_bytes(size: Any) -> Any:
     """Bytes that a member of `size` bytes takes with header and padding; numbers or arrays."""
     return BLOCK + (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+@lru_cache(1 << 16)
+def _sum_digits(size: int) -> int:
+    """Sum of the octal digits of a size as characters, its share of the header's checksum."""
+    return sum(b"%011o" % size)
+
+
+@cache
+def _header_template(name_bytes: int, field: str) -> tuple[bytes, int]:
+    """Header behind a key of `name_bytes` bytes, to be filled with size and checksum; and its share of the checksum."""
+    suffix = f".{field}".encode()
+    if name_bytes + len(suffix) > MAX_NAME_BYTES:
+        raise ValueError(f"a member name that ends in {suffix.decode()} is longer than {MAX_NAME_BYTES} bytes")
+    template = suffix + bytes(MAX_NAME_BYTES - name_bytes - len(suffix)) + _HEADER
+    # The checksum counts its own field as eight spaces; the digits of the size are counted apart.
+    return template, sum(template.replace(b"%011o", b"").replace(b"%06o\x00 ", b" " * 8))
 
 
 def shard_name(split: str, number: int) -> str:
@@ -115,8 +136,6 @@ class TarPacker:
         self.size = 0
         self.sha256 = ""
         self._out, self._hash = out, hashlib.sha256()
-        self._suffixes = [(f".{field}".encode(), sum(f".{field}".encode())) for field in fields]
-        self._offsets: list[int] = []
         self._sizes: list[int] = []
         self._digests: list[bytes] = []
         self._parts: list[bytes] = []
@@ -126,17 +145,13 @@ class TarPacker:
 
     def add(self, key: str, payloads: Sequence[bytes]) -> None:
         """Append a sample: the bytes of every field, in the order of `fields`."""
-        name = key.encode()
-        base, parts, position = _CHECKSUM_BASE + sum(name), self._parts, self.size
-        for (suffix, suffix_sum), data in zip(self._suffixes, payloads, strict=True):
+        name, parts, position = key.encode(), self._parts, self.size
+        name_sum, name_bytes = sum(name), len(name)
+        for field, data in zip(self.fields, payloads, strict=True):
             size = len(data)
-            octal = b"%011o" % size
-            member = (name + suffix).ljust(MAX_NAME_BYTES, b"\0")
-            if len(member) > MAX_NAME_BYTES:
-                raise ValueError(f"member name {key}{suffix.decode()} is longer than {MAX_NAME_BYTES} bytes")
-            checksum = b"%06o" % (base + suffix_sum + sum(octal))
-            parts += (member, _OWNER, octal, _TIME, checksum, _REST, data, _PADDING[size % BLOCK])
-            self._offsets.append(position + BLOCK)
+            template, template_sum = _header_template(name_bytes, field)
+            header = template % (size, name_sum + template_sum + _sum_digits(size))
+            parts += (name, header, data, _PADDING[size % BLOCK])
             self._sizes.append(size)
             self._digests.append(hashlib.sha256(data).digest())
             position += BLOCK + size + (-size % BLOCK)
@@ -153,8 +168,10 @@ class TarPacker:
         names = pa.DictionaryArray.from_arrays(
             np.tile(np.arange(width, dtype=np.int32), total // width), pa.array(self.fields)
         ).cast(pa.string())
+        sizes = np.array(self._sizes, np.int64)
+        offsets = np.cumsum(tar_bytes(sizes)) - tar_bytes(sizes) + BLOCK
         entries = pa.StructArray.from_arrays(
-            [names, pa.array(self._offsets, pa.int64()), pa.array(self._sizes, pa.int64()), digests],
+            [names, pa.array(offsets), pa.array(sizes), digests],
             fields=list(MEMBERS.value_type),
         )
         return pa.ListArray.from_arrays(np.arange(0, total + 1, width, dtype=np.int32), entries).cast(MEMBERS)

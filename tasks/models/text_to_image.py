@@ -27,6 +27,7 @@ from schemas.jobs import ResolvedModel
 from tasks.methods.generator import Conditioning, Scheduler
 from tasks.models.cache import load_once
 from tasks.models.generator_files import check_class, check_generator, generator_folder, weights_variant
+from tasks.models.pretrained import pick_device
 
 SCHEDULERS: dict[str, type[Any]] = {
     "ddim": DDIMScheduler,
@@ -130,11 +131,6 @@ class DiffusersGenerator:
             latents = latents / vae.config.scaling_factor
         images: Tensor = vae.decode(latents, return_dict=False)[0]
         return images
-
-
-def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_generator(model: ResolvedModel) -> DiffusersGenerator:

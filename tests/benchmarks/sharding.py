@@ -1,4 +1,4 @@
-"""How fast shards are written, against webdataset's ShardWriter on the same samples: python -m tests.benchmarks.sharding
+"""How fast shards are written, against ShardWriter of webdataset. `python -m tests.benchmarks.sharding` prints it.
 
 Two sizes of sample: about 8 kB (64x64 PNG) and about 100 kB; each with mask, annotation, caption and class. Both
 writers get the same bytes from memory, turn about in one process, and write to a local disk. Ours computes the sha256

@@ -7,7 +7,7 @@ from typing import IO
 import pytest
 
 from catalog.store import Store
-from schemas.errors import StoreAccessError, StoreError
+from schemas.errors import StoreAccessError, StoreFullError
 
 
 def test_written_bytes_are_read_back(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
         out.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StoreError, match=r"the disk is full.*finished work is kept"):
+    with pytest.raises(StoreFullError, match=r"the disk is full.*finished work is kept"):
         store.write("a/b.bin", full_disk)
     assert list(tmp_path.rglob("*.bin")) == []
 
