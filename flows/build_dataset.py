@@ -9,15 +9,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from catalog.store import Store
 from flows.chain import Drive, Step, Tally
-from flows.embedded import configure_prefect
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
 from tasks.publish_version import publish_version
-
-configure_prefect()
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
 
 app = typer.Typer(
@@ -74,9 +75,6 @@ def build(
 
     Example: `tailforge build workshop`
     """
-    from flows.embedded import configure_prefect
-
-    configure_prefect()
     from flows.run_build import run_build
 
     made = run_build(recipe, store, set_, workers)
@@ -95,9 +93,6 @@ def rerun(
 
     Example: `tailforge rerun workshop --stage masks`
     """
-    from flows.embedded import configure_prefect
-
-    configure_prefect()
     from flows.run_build import forget_stage, run_build
 
     forget_stage(recipe, store, stage, set_)
@@ -238,9 +233,6 @@ def train(
 
     Example: `tailforge train train-workshop --work work`
     """
-    from flows.embedded import configure_prefect
-
-    configure_prefect()
     from flows.train_generator import train_generator
 
     console.print(train_generator(recipe, str(work)))
@@ -261,6 +253,7 @@ def print_publication(made: dict[str, Any]) -> None:
 
 def main() -> None:
     """Entry point: errors of ours become one message and an exit code."""
+    configure_prefect()
     try:
         app()
     except TailforgeError as error:

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import psutil
-
 
 def configure_prefect() -> None:
     """Give Prefect quiet defaults, which any variable of the user's overrides; less with a PREFECT_API_URL."""
@@ -28,6 +26,8 @@ def stop_orphaned_servers() -> int:
 
     Only servers of this user with the same PREFECT_HOME whose parent is gone.
     """
+    import psutil  # not there in a consumer's installation, which builds nothing
+
     stopped = 0
     for process in psutil.process_iter(["ppid", "cmdline"]):
         command = process.info["cmdline"] or []

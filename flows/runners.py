@@ -9,4 +9,3 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 def local_threads(workers: int | None = None) -> TaskRunner[Any]:
     """Threads of this process, one a core by default; a generator renders one batch at a time (its lock)."""
     return ThreadPoolTaskRunner(max_workers=workers or os.cpu_count() or 1)
-
