@@ -242,6 +242,14 @@ class Recipe(Strict):
         return splits
 
     @model_validator(mode="after")
+    def _soft_maps_fit(self) -> "Recipe":
+        if self.sharding.attention and self.augmentation is not None:
+            raise ValueError(
+                "sharding.attention ships soft maps, which do not fit augmented images; leave out one of both"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _slots_are_known(self) -> "Recipe":
         own = [template for concept in self.concepts for template in concept.templates or ()]
         for template in [*self.prompts.templates, *own]:

@@ -16,7 +16,6 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from catalog.store import Store
-from schemas.errors import RecipeError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe, Sharding
@@ -47,13 +46,8 @@ class ShardJob(BaseModel):
 
 
 def locate_plan(build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPartition]) -> Address:
-    """Errors: RecipeError if soft maps are asked for beside augmented images, which they would not fit."""
+    """Where the plan lies: it follows from what was selected, what was augmented, and the sizes asked for."""
     sharding = build.recipe.sharding
-    if sharding.attention and build.recipe.augmentation is not None:
-        raise RecipeError(
-            f"recipe {build.recipe.name}: sharding.attention ships the soft maps of the images before augmentation, "
-            "which do not fit the augmented ones; leave out sharding.attention or augmentation"
-        )
     return Address(
         PLAN,
         0,

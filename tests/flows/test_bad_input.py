@@ -106,6 +106,12 @@ CASES: dict[str, tuple[Change, str]] = {
         put("augmentation", value={"transforms": [{"name": "GaussianBlur", "parameters": {"blurriness": 3}}]}),
         "blurriness",
     ),
+    "soft maps of augmented images": (
+        lambda recipe, folder: recipe.update(
+            sharding={"attention": True}, augmentation={"transforms": [{"name": "HorizontalFlip"}]}
+        ),
+        "soft maps",
+    ),
     "generator folder missing": (put("generator", "model", value="nowhere"), "nowhere.*not a directory"),
     "generator not in catalog": (put("generator", "model", value="catalog:nowhere"), "catalog has no model 'nowhere'"),
     "hub id without revision": (put("generator", "model", value="owner/model"), "must be pinned"),

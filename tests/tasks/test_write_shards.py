@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from catalog.store import Store
-from schemas.errors import RecipeError, StoreError
+from schemas.errors import StoreError
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST
 from tasks.artifacts import find_receipt, read_table
@@ -169,12 +169,6 @@ def test_soft_maps_and_jpeg_where_asked(store: Store) -> None:
     assert list(fields) == ["attn.npy", "cls", "jpg", "json", "seg.png", "txt"]
     assert np.load(io.BytesIO(fields["attn.npy"])).shape == (1, 4, 4)
     assert Image.open(io.BytesIO(fields["jpg"])).format == "JPEG"
-
-
-def test_soft_maps_of_augmented_images_are_refused(store: Store) -> None:
-    build = make_build(store, make_recipe(augmentation=AUGMENTED, sharding={"attention": True}), COUNTS)
-    with pytest.raises(RecipeError, match=r"sharding\.attention"):
-        plan_build_shards.fn(*build.arguments)
 
 
 def test_a_failed_write_leaves_no_shard(store: Store) -> None:
