@@ -168,7 +168,7 @@ def degrade(pixels: Tensor, draws: torch.Generator) -> Tensor:
     blur, contrast, light, grain = torch.rand((4, len(pixels), 1, 1, 1), generator=draws)
     soft = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     mixed = torch.lerp(pixels, soft, blur * 0.9) * (0.9 + 0.2 * contrast) + 0.1 * (light - 0.5)
-    noisy = mixed + 0.06 * grain * torch.randn(pixels.shape, generator=draws)
+    noisy: Tensor = mixed + 0.06 * grain * torch.randn(pixels.shape, generator=draws)
     return noisy.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 

@@ -68,7 +68,8 @@ def score_masks(rendered: list[Rendered], judges: Path, annotation: Annotation) 
     for number, made in enumerate(rendered):
         if made.pixels is None or made.attention is None:
             continue
-        found = mask_from_attention(made.attention, 1, 1, *made.pixels.shape[:2], annotation)
+        height, width, _ = made.pixels.shape
+        found = mask_from_attention(made.attention, 1, 1, height, width, annotation)
         scores[number] = intersection_over_union(found.mask == 1, segmenter.segment(made.pixels[None])[0])
     return scores
 

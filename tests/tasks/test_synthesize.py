@@ -16,7 +16,6 @@ from schemas.recipe import parse_recipe
 from schemas.tables import SAMPLES
 from tasks.artifacts import encode_table, find_receipt, read_table
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered
-
 from tasks.synthesize import ENGINES, STAGE, locate, regenerate, synthesize, synthesize_partition
 from tests.tiny_generators import make_samples, save_sd
 
