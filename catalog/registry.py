@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from catalog.diff import VersionDiff
 from catalog.store import Store
+from schemas import recipe
 from schemas.errors import NotFoundError, VerificationError
 
 DATASETS = "datasets"
 DATASET_FILE = "dataset.json"
+NAME = re.compile(recipe.NAME)
 VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)$")
 FIRST_VERSION = "1.0.0"
 
@@ -98,7 +100,7 @@ def version_number(version: str) -> tuple[int, ...]:
 
 def version_folder(store: Store, name: str, version: str = "latest") -> str:
     """Folder of a version, relative to the store. Errors: NotFoundError that lists what there is."""
-    versions = list_versions(store, name)
+    versions = list_versions(store, name) if NAME.match(name) else []
     if not versions:
         known = ", ".join(list_datasets(store)) or "none"
         raise NotFoundError(f"store {store.uri} has no dataset {name!r}; it has: {known}")
@@ -114,7 +116,9 @@ def load_dataset(store: Store, name: str, version: str = "latest") -> Dataset:
     try:
         return Dataset.model_validate(json.loads(store.read(path)))
     except (ValueError, ValidationError) as error:
-        raise VerificationError(f"{store.uri}/{path} is damaged: {error}; publish the dataset again") from error
+        raise VerificationError(
+            f"{store.uri}/{path} is damaged: {error}; remove that version's folder and build the recipe again"
+        ) from error
 
 
 def next_version(previous: str | None, difference: VersionDiff) -> str:

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
 
-TEMPORARY = ".tmp-"  # a file whose name starts so was being written when its process ended; `gc` may remove it
+TEMPORARY = ".tmp-"  # what a name starts with while it is being written; a killed process may leave some
 
 
 KEPT = "run the same command again; finished work is kept"
@@ -76,10 +76,12 @@ class Store:
         return f"{self.root}/{relative}" if relative else self.root
 
     def exists(self, relative: str) -> bool:
-        return bool(self.fs.exists(self.path(relative)))
+        with storage_errors("look up", f"{self.uri}/{relative}"):
+            return bool(self.fs.exists(self.path(relative)))
 
     def size(self, relative: str) -> int:
-        return int(self.fs.size(self.path(relative)))
+        with storage_errors("look up", f"{self.uri}/{relative}"):
+            return int(self.fs.size(self.path(relative)))
 
     def names(self, relative: str) -> list[str]:
         """Names of the entries of a folder, sorted; empty where it does not exist."""

@@ -36,7 +36,10 @@ def parse_header(block: bytes) -> tuple[str, int]:
     expected = sum(block) - sum(block[CHECKSUM]) + 8 * ord(" ")
     if block[257:262] != b"ustar" or int(block[CHECKSUM].strip(b" \0") or b"0", 8) != expected:
         raise ValueError("the header does not match its own checksum")
-    return block[:100].rstrip(b"\0").decode(), int(block[124:136].strip(b" \0"), 8)
+    size = int(block[124:136].strip(b" \0"), 8)
+    if size < 0:
+        raise ValueError(f"the header gives a size of {size} bytes")
+    return block[:100].rstrip(b"\0").decode(), size
 
 
 def padded(size: int) -> int:

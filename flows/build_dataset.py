@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from catalog.store import Store
@@ -20,17 +20,18 @@ T = TypeVar("T")
 
 
 @flow(name="build-dataset", flow_run_name="build {recipe}", persist_result=False)
-def build_dataset(recipe: str, store: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window: int = 8) -> dict[str, Any]:
     """Build and publish the dataset of a recipe; finished partitions of earlier runs are taken as they are.
 
-    Parameters: a recipe's name or path, a store URI, `key.path=value` overrides. Returns the publication (name,
+    Parameters: a recipe's name or path, a store's folder, `key.path=value` overrides, partitions under way at a time
+    (more than the task runner's workers, so that none waits). Returns the publication (name,
     version, uri, counts) with the work done by stage. Errors: UserError before any work; StoreError, EngineError,
     QuotaError, with everything made so far kept.
     """
     context = prepare_build(recipe, store, overrides)
     started = time.perf_counter()
     with open_progress() as progress:
-        drive = Drive(Store.open(context.store), submit, progress=progress)
+        drive = Drive(Store.open(context.store), submit, window, progress)
         selected = finished(run_rounds(drive, context))
         require_quotas(context, selected)
         partitions = finished(augment_all(drive, context, selected))
@@ -45,7 +46,10 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = ()) -> dic
     made = describe_build(context, selected, published, drive.tally) | {
         "wall_seconds": round(time.perf_counter() - started, 2),
     }
-    leave_artifacts(context, selected, made)
+    try:
+        leave_artifacts(context, selected, made)
+    except Exception:  # the version is published: a page that cannot be written must not turn that into a failure
+        get_run_logger().exception("the run's table and page could not be written")
     return made
 
 

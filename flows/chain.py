@@ -86,20 +86,19 @@ class Drive:
         done: queue.SimpleQueue[tuple[int, Chain, Step, Future]] = queue.SimpleQueue()
         in_flight, failure = 0, None
         while True:
-            while failure is None and in_flight < self.window and (opened := next(waiting, None)) is not None:
-                in_flight += self._advance(*opened, None, results, done)
-            if in_flight == 0:
-                break
-            index, chain, step, future = done.get()
-            in_flight -= 1
             try:
+                while failure is None and in_flight < self.window and (opened := next(waiting, None)) is not None:
+                    in_flight += self._advance(*opened, None, results, done)
+                if in_flight == 0:
+                    break
+                index, chain, step, future = done.get()
+                in_flight -= 1
                 receipt = Receipt.model_validate(future.result())
+                self._record(step, receipt, cached=False)
+                if failure is None:
+                    in_flight += self._advance(index, chain, receipt, results, done)
             except Exception as error:
                 failure = failure or error
-                continue
-            self._record(step, receipt, cached=False)
-            if failure is None:
-                in_flight += self._advance(index, chain, receipt, results, done)
         if failure is not None:
             raise failure
         return results

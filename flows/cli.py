@@ -25,12 +25,15 @@ app = typer.Typer(
 )
 console = Console()
 
-Store = Annotated[str, typer.Option(envvar="TAILFORGE_STORE", help="Folder or fsspec URI that holds everything made.")]
+Store = Annotated[
+    str, typer.Option(envvar="TAILFORGE_STORE", help="Folder that holds everything made; to read, any fsspec URI.")
+]
 Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
 DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
 DEFAULT_STORE = "./store"
+ROOMS = ("schemas", "catalog", "tasks", "flows")
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
@@ -259,6 +262,11 @@ def main() -> None:
     except TailforgeError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ROOMS:
+            raise
+        sys.stderr.write(f"error: {error.name} is not installed; this command needs `pip install 'tailforge[build]'`\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+OWNER = "TAILFORGE_OWNER"  # process id and start time of the build that a temporary server belongs to
+
 
 def configure_prefect() -> None:
     """Give Prefect quiet defaults, which any variable of the user's overrides; less with a PREFECT_API_URL."""
@@ -22,21 +24,32 @@ def configure_prefect() -> None:
 
 
 def stop_orphaned_servers() -> int:
-    """End the temporary servers whose build was killed (Prefect cannot stop its own then). Returns how many.
+    """End the temporary servers of builds that were killed (Prefect cannot stop them then). Returns how many.
 
-    Only servers of this user with the same PREFECT_HOME whose parent is gone.
+    Marks this process as the owner of the server that Prefect will start for it.
     """
     import psutil  # not there in a consumer's installation, which builds nothing
 
-    stopped = 0
-    for process in psutil.process_iter(["ppid", "cmdline"]):
-        command = process.info["cmdline"] or []
-        if process.info["ppid"] != 1 or "prefect.server.api.server:create_app" not in command:
+    me, stopped = psutil.Process(), 0
+    os.environ[OWNER] = f"{me.pid}:{me.create_time()}"
+    for process in psutil.process_iter(["cmdline"]):
+        if "prefect.server.api.server:create_app" not in (process.info["cmdline"] or []):
             continue
         try:
-            if process.environ().get("PREFECT_HOME") == os.environ.get("PREFECT_HOME"):
+            owner = process.environ().get(OWNER)
+            if owner and not _runs(owner):
                 process.terminate()
                 stopped += 1
         except psutil.Error:
             continue
     return stopped
+
+
+def _runs(owner: str) -> bool:
+    import psutil
+
+    pid, _, started = owner.partition(":")
+    try:
+        return bool(psutil.Process(int(pid)).create_time() == float(started))
+    except psutil.NoSuchProcess:
+        return False

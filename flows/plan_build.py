@@ -1,6 +1,7 @@
 """What a build would do, without doing it: finished and missing work by stage, with time and bytes from receipts."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,24 +77,33 @@ def estimate(store: Store, stage: str, rows: int) -> tuple[float | None, int | N
     for fingerprint in store.names(f"artifacts/{stage}")[:SAMPLED_RECEIPTS]:
         for name in store.names(f"artifacts/{stage}/{fingerprint}"):
             if name.endswith(".json") and not name.startswith("."):
-                seen.append(Receipt.model_validate_json(store.read(f"artifacts/{stage}/{fingerprint}/{name}")))
+                with suppress(ValueError, FileNotFoundError):  # another build may be writing or forgetting it
+                    seen.append(Receipt.model_validate_json(store.read(f"artifacts/{stage}/{fingerprint}/{name}")))
     total = sum(receipt.rows for receipt in seen)
     if not total:
         return None, None
     seconds = sum(receipt.timings.get("compute", 0.0) for receipt in seen) / total * rows
-    return round(seconds, 1), round(sum(receipt.bytes for receipt in seen) / total * rows)
+    return round(seconds, 1), round(sum(map(count_bytes, seen)) / total * rows)
+
+
+def count_bytes(receipt: Receipt) -> int:
+    """Bytes of an artifact with its attachments."""
+    return receipt.bytes + sum(int(file["bytes"]) for file in receipt.details.get("files", {}).values())
 
 
 def build_status(context: BuildContext) -> dict[str, Any]:
     """How far a build is: stages, outcomes counted over its receipts (failures by cause), the published version."""
     plan = plan_build(context)
+    receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != "selection"]
+    receipts += [receipt for receipt in plan.tally.receipts if receipt.stage == "selection"][
+        -1:
+    ]  # the last one says all
     outcomes: Counter[str] = Counter()
-    for receipt in plan.tally.receipts:
+    rows = Counter[str]()
+    for receipt in receipts:
+        rows[receipt.stage] += receipt.rows
         if receipt.stage in ("samples", "selection"):
             outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
-    rows = dict.fromkeys(STAGES, 0)
-    for receipt in plan.tally.receipts:
-        rows[receipt.stage] += receipt.rows
     return {
         "recipe": context.recipe.name,
         "complete": plan.complete,

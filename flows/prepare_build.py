@@ -7,6 +7,7 @@ from catalog.model_files import resolve_model
 from catalog.recipe_files import RecipeFile, load_recipe
 from catalog.reference_files import digest_references
 from catalog.store import Store
+from schemas.errors import StoreAccessError
 from schemas.jobs import BuildContext, ResolvedModel
 from schemas.recipe import ModelSource
 from tasks.methods.augment import build_pipeline
@@ -34,9 +35,11 @@ def resolve_build(file: RecipeFile, store: str) -> BuildContext:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
     expander = recipe.prompts.language_model
     references = {c.name: digest_references(folder, c) for c in recipe.concepts if c.references is not None}
-    Store.open(store, create=True)
+    address = store if "://" in store else str(Path(store).expanduser().resolve())
+    if not Store.open(address, create=True).is_local:
+        raise StoreAccessError(f"store {store!r}: builds need a folder on a local disk for now; give one by --store")
     return BuildContext(
-        store=store if "://" in store else str(Path(store).resolve()),
+        store=address,
         recipe=recipe,
         folder=str(folder),
         generator=generator,

@@ -33,6 +33,8 @@ def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folde
     class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
     generator is not the one that the version was made with; EngineError if the sample fails now.
     """
+    if not out.parent.is_dir():
+        raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
     store = Store.open(uri)
     name, version = split_reference(reference)
     dataset, published = load_dataset(store, name, version), version_folder(store, name, version)

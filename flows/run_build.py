@@ -1,7 +1,8 @@
-"""A build as the command runs it: refuse early, do nothing when nothing is to do, else run the flow."""
+"""A build as the command runs it: what can be refused is refused before Prefect starts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from catalog.store import Store
@@ -11,7 +12,8 @@ from flows.embedded import stop_orphaned_servers
 from flows.plan_build import STAGES, walk
 from flows.prepare_build import prepare_build
 from flows.runners import local_threads
-from schemas.errors import NotFoundError
+from schemas.errors import NotFoundError, OrchestrationError
+from tasks.artifacts import receipt_uri
 
 
 def run_build(recipe: str, store: str, overrides: Sequence[str], workers: int | None) -> dict[str, Any]:
@@ -19,9 +21,24 @@ def run_build(recipe: str, store: str, overrides: Sequence[str], workers: int | 
     prepare_build(recipe, store, overrides)  # the user's errors come before Prefect starts
     if not os.environ.get("PREFECT_API_URL"):
         stop_orphaned_servers()
+    workers = workers or os.cpu_count() or 1
     flow = build_dataset.with_options(task_runner=local_threads(workers))
-    result: dict[str, Any] = flow(recipe, store, list(overrides))
+    with server_errors():
+        result: dict[str, Any] = flow(recipe, store, list(overrides), window=max(8, 2 * workers))
     return result
+
+
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Turn Prefect's own failure to reach or start a server into an error that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("reach API", "connect to ephemeral", "Timed out while attempting")):
+            raise
+        address = os.environ.get("PREFECT_API_URL")
+        mend = f"correct or unset PREFECT_API_URL ({address})" if address else "make PREFECT_HOME writable"
+        raise OrchestrationError(f"no Prefect server: {error}; {mend} and run the same command again") from error
 
 
 def forget_stage(recipe: str, store: str, stage: str, overrides: Sequence[str]) -> int:
@@ -36,6 +53,6 @@ def forget_stage(recipe: str, store: str, stage: str, overrides: Sequence[str]) 
     walk(drive, context)
     receipts = [receipt for receipt in drive.tally.receipts if receipt.stage == stage]
     for receipt in receipts:  # the receipt first: without it the file is nothing
-        drive.store.remove(receipt.uri.rsplit(".", 1)[0] + ".json")
+        drive.store.remove(receipt_uri(receipt.uri))
         drive.store.remove(receipt.uri)
     return len(receipts)

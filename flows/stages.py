@@ -3,6 +3,7 @@
 Only the order is here. What a stage does is in tasks/, how steps run is in flows/chain.py.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,9 +89,7 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     recipe = context.recipe
     if (prompts := expand_all(drive, context)) is None:
         return None
-    sizes = {
-        c.name: first_round_size(c.wanted, recipe.quality.oversample, recipe.engine.batch_size) for c in recipe.concepts
-    }
+    sizes = {c.name: first_round_size(c.wanted, recipe.quality.oversample) for c in recipe.concepts}
     jobs: list[PartitionJob] = []
     partitions: list[BuiltPartition] = []
     rounds: list[dict[str, int]] = []
@@ -112,13 +111,12 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
 
 def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:
     """Samples of a further round by concept, for those that are short."""
-    sizes = {}
-    for concept in recipe.concepts:
-        tried = sum(sizes_before.get(concept.name, 0) for sizes_before in selected.rounds)
-        accepted = selected.accepted.get(concept.name, 0)
-        if size := next_round_size(concept.wanted, accepted, tried, recipe.engine.batch_size):
-            sizes[concept.name] = size
-    return sizes
+    tried: Counter[str] = Counter()
+    for job in selected.jobs:
+        tried[job.concept] += len(job.samples)
+    accepted = selected.accepted
+    sizes = {c.name: next_round_size(c.wanted, accepted.get(c.name, 0), tried[c.name]) for c in recipe.concepts}
+    return {name: size for name, size in sizes.items() if size}
 
 
 def _select(drive: Drive, context: BuildContext, partitions: list[BuiltPartition]) -> Receipt | None:

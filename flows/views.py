@@ -1,10 +1,9 @@
 """What the command prints of a store: plain dictionaries, for tables and for --json alike."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from catalog.diff import compare_versions
-from catalog.registry import Dataset, latest_version, list_datasets, list_versions, load_dataset, version_folder
+from catalog.registry import latest_version, list_datasets, list_versions, load_dataset, version_folder
 from catalog.store import Store
 from catalog.verify import verify
 from schemas.errors import VerificationError
@@ -21,10 +20,15 @@ def split_reference(reference: str) -> tuple[str, str]:
 def list_view(uri: str) -> list[dict[str, Any]]:
     """Every version of every dataset, oldest first."""
     store = Store.open(uri)
-    datasets = [load_dataset(store, name, v) for name in list_datasets(store) for v in list_versions(store, name)]
-    return [
-        {"dataset": d.name, "version": d.version, "samples": d.counts.samples, "created": d.created} for d in datasets
-    ]
+    return [_list_row(store, name, v) for name in list_datasets(store) for v in list_versions(store, name)]
+
+
+def _list_row(store: Store, name: str, version: str) -> dict[str, Any]:
+    try:
+        found = load_dataset(store, name, version)
+    except VerificationError:
+        return {"dataset": name, "version": version, "samples": None, "created": "dataset.json is damaged"}
+    return {"dataset": name, "version": version, "samples": found.counts.samples, "created": found.created}
 
 
 def show_view(uri: str, reference: str) -> dict[str, Any]:
@@ -51,7 +55,10 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
             f"{name}@{dataset.version} is damaged, {len(findings)} finding(s):",
             *map(str, findings[:SHOWN_FINDINGS]),
         ]
-        raise VerificationError("\n  ".join([*lines, *more]) + "\nbuild the recipe again: a fresh version is published")
+        raise VerificationError(
+            "\n  ".join([*lines, *more])
+            + "\nmend it with `tailforge rerun RECIPE --stage shards`, which writes the data files again"
+        )
     return {"name": name, "version": dataset.version, "files": len(dataset.files), "samples": dataset.counts.samples}
 
 
@@ -72,19 +79,6 @@ def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
         for name in names:
             fields[name] = fields.get(name, 0) + 1
     return {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed), "fields": fields}
-
-
-def published_view(store: Store, dataset: Dataset, *, new: bool) -> Mapping[str, Any]:
-    """What a build says of the version that it published or found."""
-    folder = version_folder(store, dataset.name, dataset.version)
-    return {
-        "name": dataset.name,
-        "version": dataset.version,
-        "new": new,
-        "samples": dataset.counts.samples,
-        "uri": store.path(folder),
-        "report": store.path(f"{folder}/report/index.html"),
-    }
 
 
 def published_version(uri: str, name: str) -> str | None:

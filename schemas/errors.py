@@ -8,8 +8,10 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 │   └── StoreAccessError    a store that cannot be opened or written at all
 ├── StoreError              a read or write that failed on the way (lost connection); retried
 ├── StoreFullError          no space left; never retried, since only the user can make room
+├── DamagedArtifactError    a finished partition whose bytes cannot be read; the next run makes it again
 ├── EngineError             the generator failed on a whole partition
 ├── QuotaError              concepts fell short of their wanted counts and the recipe asks to fail then
+├── OrchestrationError      no Prefect server could be reached or started
 ├── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
 └── VerificationError       published bytes differ from what their manifest says
 
@@ -53,12 +55,20 @@ class StoreFullError(TailforgeError):
     """The store has no space left. Finished work is kept; the same command continues when there is room."""
 
 
+class DamagedArtifactError(TailforgeError):
+    """A finished partition's file is gone or damaged. Its receipt was removed, so that the next run makes it again."""
+
+
 class EngineError(TailforgeError):
     """The generator failed for a whole partition, for example out of memory with a batch of one."""
 
 
 class QuotaError(TailforgeError):
     """Concepts are short of accepted images after the last round, and the recipe says `on_shortfall: fail`."""
+
+
+class OrchestrationError(TailforgeError):
+    """No Prefect server could be reached or started."""
 
 
 class TrainingError(TailforgeError):

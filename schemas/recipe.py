@@ -24,7 +24,7 @@ Weights = Mapping[Text, Annotated[float, Field(gt=0)]]
 class Strict(BaseModel):
     """Frozen, and refuses unknown keys, so that a typo is an error and not a silent default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSource(Strict):
@@ -124,6 +124,13 @@ class Annotation(Strict):
     ignore_band: Share = Field(0.0, description="Soft values this far below the threshold become 255 (ignore).")
     min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
 
+    @field_validator("window")
+    @classmethod
+    def _rising(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if window[0] > window[1]:
+            raise ValueError(f"window begins at {window[0]} and ends at {window[1]}; give the smaller number first")
+        return window
+
 
 GATES = (
     "brightness",
@@ -151,6 +158,8 @@ class Gate(Strict):
             raise ValueError("a gate needs min, max, min_quantile or max_quantile")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: no image could pass")
+        if self.min_quantile is not None and self.max_quantile is not None and self.min_quantile >= self.max_quantile:
+            raise ValueError(f"min_quantile {self.min_quantile} is not below max_quantile {self.max_quantile}")
         return self
 
 
@@ -222,7 +231,12 @@ class Recipe(Strict):
     quality: Quality = Quality()
     augmentation: Augmentation | None = None
     sharding: Sharding = Sharding()
-    partition_size: int = Field(64, ge=1, le=100_000, description="Samples a partition: the unit of work and resume.")
+    partition_size: int = Field(
+        64,
+        ge=1,
+        le=100_000,
+        description="Samples a partition, the unit of work and resume: whole batches of the engine.",
+    )
 
     @field_validator("concepts")
     @classmethod
@@ -242,6 +256,15 @@ class Recipe(Strict):
         return splits
 
     @model_validator(mode="after")
+    def _partitions_hold_whole_batches(self) -> "Recipe":
+        size, batch = self.partition_size, self.engine.batch_size
+        if size % batch:
+            raise ValueError(
+                f"partition_size {size} is no multiple of engine.batch_size {batch}, try {-(-size // batch) * batch}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _soft_maps_fit(self) -> "Recipe":
         if self.sharding.attention and self.augmentation is not None:
             raise ValueError(
@@ -256,6 +279,8 @@ class Recipe(Strict):
             slots = SLOT.findall(template)
             if "concept" not in slots:
                 raise ValueError(f"template {template!r} has no {{concept}} slot")
+            if set("{}") & set(SLOT.sub("", template)):
+                raise ValueError(f"template {template!r} has a brace that is no slot; slots are {{lower_case}}")
             if unknown := sorted(set(slots) - {"concept", "a"} - set(self.prompts.attributes)):
                 raise ValueError(
                     f"template {template!r} uses {{{unknown[0]}}}, which prompts.attributes does not define"

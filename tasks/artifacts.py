@@ -5,6 +5,7 @@ the receipt is the completion marker. The fingerprint hashes everything that dec
 one address, whoever does it: a rerun continues, two builds share, a changed input misses.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.store import Store
-from schemas.errors import StoreError
+from schemas.errors import DamagedArtifactError, StoreError
 from schemas.receipts import Receipt
 
 LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
@@ -34,11 +35,6 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (hex) of a JSON-like value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def rows_digest(table: pa.Table) -> str:
-    """sha256 (hex) of a small table's logical content, independent of how it was chunked or stored."""
-    return digest(table.to_pylist())
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class Address:
 
     @property
     def receipt_uri(self) -> str:
-        return self.uri.removesuffix(".parquet") + ".json"
+        return receipt_uri(self.uri)
 
     def attachment_uri(self, suffix: str) -> str:
         """A further file under the same receipt, written before the table; its entry goes into `details["files"]`."""
@@ -111,17 +107,28 @@ def find_receipt(store: Store, address: Address) -> Receipt | None:
 
 
 def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
-    """Read (columns of) a partition. Errors: StoreError if the file vanished or cannot be read."""
+    """Read (columns of) a partition, checksums verified.
+
+    Errors: DamagedArtifactError if the file vanished or does not hold what was written; StoreError.
+    """
     try:
         # pq.read_table on an open file aborted one process in thirty at its exit (pyarrow 26.0.1), ParquetFile none;
         # a partition is small, and its tasks run side by side, so threads of its own only cost.
         with store.open_read(receipt.uri) as file:
-            table = pq.ParquetFile(file).read(columns=columns, use_threads=False)
+            table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns, use_threads=False)
         return table.select(columns) if columns else table
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise StoreError(
-            f"artifact {store.uri}/{receipt.uri} cannot be read: {error}; run the build again, it is made anew"
+    except (FileNotFoundError, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise StoreError(f"cannot read {store.uri}/{receipt.uri}: {error}; run the same command again") from error
+        store.remove(receipt_uri(receipt.uri))
+        raise DamagedArtifactError(
+            f"artifact {store.uri}/{receipt.uri} is damaged: {error}; run the same command again, it is made anew"
         ) from error
+
+
+def receipt_uri(uri: str) -> str:
+    """Where the receipt of an artifact lies."""
+    return f"{uri.rsplit('.', 1)[0]}.json"
 
 
 def encode_table(table: pa.Table) -> bytes:

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ from tasks.assemble_version import assemble, digest_file
 from tasks.built_partitions import BuiltPartition, shard_fields
 from tasks.prefect_options import STAGE_TASK
 from tasks.render_report import read_example_images, render_report
+
+ABANDONED_SECONDS = 24 * 3600
 
 # Further files of a version, by path inside it; a function gets the hidden folder (relative to the store) with shards,
 # manifest and rejects in it, and the version it is to become.
@@ -122,12 +125,19 @@ def publish(
         draft = _draft(store, folder, build, counts, partitions, shards, rounds)
         while True:
             previous = latest_version(store, name)
-            if previous and _is_same(draft, load_dataset(store, name, previous)):
-                return _report(load_dataset(store, name, previous), is_new=False)
+            if previous and _is_same(draft, published := load_dataset(store, name, previous)):
+                mend_version(store, folder, f"{DATASETS}/{name}/{previous}", draft)
+                return _report(published, is_new=False)
             difference = _difference(store, folder, name, previous)
             dataset = _complete(store, folder, draft, previous, difference, extra_files)
-            if claim_version(store, folder, f"{DATASETS}/{name}/{dataset.version}"):
+            target = f"{DATASETS}/{name}/{dataset.version}"
+            if claim_version(store, folder, target):
                 return _report(dataset, is_new=True)
+            if latest_version(store, name) == previous:
+                raise StoreAccessError(
+                    f"{store.uri}/{target} is in the way: it holds no {DATASET_FILE}, so it is no version; remove it "
+                    "and run the same command again"
+                )
 
 
 def claim_version(store: Store, folder: str, target: str) -> bool:
@@ -146,8 +156,26 @@ def claim_version(store: Store, folder: str, target: str) -> bool:
     return True
 
 
+def mend_version(store: Store, folder: str, published: str, draft: Dataset) -> None:
+    """Put back data files of a published version that were lost or damaged, from equal ones in `folder`.
+
+    A shard that still is the artifact's own file (a hard link) is passed over: `rerun --stage shards` makes it anew.
+    """
+    for path, entry in draft.files.items():
+        source, target = store.path(f"{folder}/{path}"), store.path(f"{published}/{path}")
+        if os.path.exists(target) and os.path.samefile(source, target):
+            continue
+        if not os.path.exists(target) or digest_file(store, f"{published}/{path}") != entry:
+            os.replace(source, target)
+
+
 @contextmanager
 def _staging_folder(store: Store, name: str) -> Iterator[str]:
+    """A hidden folder, removed afterwards; those that killed builds left a day ago are removed too."""
+    for left in store.names(f"{DATASETS}/{name}"):
+        path = f"{DATASETS}/{name}/{left}"
+        if left.startswith(TEMPORARY) and time.time() - os.path.getmtime(store.path(path)) > ABANDONED_SECONDS:
+            store.remove(path)
     folder = f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}"
     try:
         yield folder
@@ -252,7 +280,8 @@ def _complete(
         store.write_bytes(f"{folder}/{path}", data)
         files[path] = FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     dataset = dataset.model_copy(update={"files": dict(sorted(files.items()))})
-    document = json.dumps(dataset.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    # Not sorted: the order of attributes and splits in the recipe decides prompts and splits.
+    document = json.dumps(dataset.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     store.write_bytes(f"{folder}/{DATASET_FILE}", document.encode())
     return dataset
 

@@ -1,4 +1,4 @@
-"""Settings of every test run, made before Prefect is imported: no server of the user's, a scratch home, no telemetry."""
+"""Settings of every test run, made before Prefect is imported: no server of the user, a scratch home, no telemetry."""
 
 import os
 import tempfile

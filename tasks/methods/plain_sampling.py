@@ -21,7 +21,7 @@ from torch import Tensor
 from schemas.jobs import SampleSpec
 from schemas.recipe import PlainEngine
 from tasks.methods.clock import Clock
-from tasks.methods.cross_attention import Capture, choose_layers, choose_steps, find_layers
+from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, find_layers
 from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
 
 OUT_OF_MEMORY = "out of memory with a batch of one"
@@ -193,7 +193,7 @@ def watch_words(
     denoiser = sampling.model.denoiser
     return Capture(
         denoiser,
-        choose_layers(find_layers(denoiser), *noise.shape[-2:]),
+        [choose_layer(find_layers(denoiser), *noise.shape[-2:])],
         words,
         slice(0, count) if sampling.negative is None else slice(count, 2 * count),
         choose_steps(steps, scheduler.config.num_train_timesteps, sampling.window),

@@ -1,13 +1,13 @@
 """Which samples a build makes: identities, seeds, partitions and the size of each round. All choices are ours.
 
-The j-th sample of a round uses prompt j mod P, replica j div P: a longer round only appends, so the partitions that
-are already made stay as they are. Partitions hold one concept and one prompt source, so that a changed template
-touches no other partition.
+The samples of a round take the prompts in turn, again and again: a longer round only appends. Partitions hold one
+concept and one prompt source, so that a changed template touches no other partition, and whole batches, so that an
+image never depends on how many others were asked for; of a round that grew only its last, unfilled partitions change.
 """
 
 import hashlib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from schemas.jobs import Prompt, SampleSpec
@@ -54,40 +54,46 @@ def assign_split(sample_id: str, shares: dict[str, float]) -> str:
 def plan_round(
     recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, count: int
 ) -> list[tuple[str, tuple[SampleSpec, ...]]]:
-    """Partitions (source, samples) of `count` samples of one concept in one attempt.
+    """Partitions (source, samples) of at least `count` samples of one concept in one attempt.
 
+    Each source is filled up to whole batches of the engine, so that no sample ever changes its batch-mates.
     Order: by first appearance of the source, then by sample number.
     """
-    by_source: dict[str, list[SampleSpec]] = defaultdict(list)
-    for j in range(count):
-        prompt, replica = prompts[j % len(prompts)], j // len(prompts)
-        sample_id = identify_sample(recipe.name, recipe.seed, concept, prompt.prompt_index, replica, attempt)
-        by_source[prompt.source].append(
-            SampleSpec(
-                sample_id=sample_id,
-                seed=derive_seed(sample_id),
-                prompt_index=prompt.prompt_index,
-                replica=replica,
-                prompt=prompt.text,
-                slots=prompt.slots,
-            )
-        )
-    size = recipe.partition_size
-    return [
-        (source, tuple(specs[start : start + size]))
-        for source, specs in by_source.items()
-        for start in range(0, len(specs), size)
-    ]
+    by_source: dict[str, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        by_source[prompt.source].append(prompt)
+    asked = Counter(prompts[j % len(prompts)].source for j in range(count))
+    batch, size = recipe.engine.batch_size, recipe.partition_size
+    planned = []
+    for source, own in by_source.items():
+        specs = [
+            _specify(recipe, concept, own[k % len(own)], attempt, k // len(own))
+            for k in range(-(-asked[source] // batch) * batch)
+        ]
+        planned += [(source, tuple(specs[start : start + size])) for start in range(0, len(specs), size)]
+    return planned
 
 
-def first_round_size(wanted: int, oversample: float, batch_size: int) -> int:
-    """Samples of the first round, filled up to whole batches."""
-    return math.ceil(math.ceil(wanted * oversample) / batch_size) * batch_size
+def _specify(recipe: Recipe, concept: str, prompt: Prompt, attempt: int, replica: int) -> SampleSpec:
+    sample_id = identify_sample(recipe.name, recipe.seed, concept, prompt.prompt_index, replica, attempt)
+    return SampleSpec(
+        sample_id=sample_id,
+        seed=derive_seed(sample_id),
+        prompt_index=prompt.prompt_index,
+        replica=replica,
+        prompt=prompt.text,
+        slots=prompt.slots,
+    )
 
 
-def next_round_size(wanted: int, accepted: int, tried: int, batch_size: int) -> int:
+def first_round_size(wanted: int, oversample: float) -> int:
+    """Samples of the first round."""
+    return math.ceil(round(wanted * oversample, 6))
+
+
+def next_round_size(wanted: int, accepted: int, tried: int) -> int:
     """Samples of a further round for the concept's shortfall at the acceptance rate seen so far; 0 when none is short."""
     if accepted >= wanted:
         return 0
     rate = max(accepted / tried if tried else 0.0, MIN_RATE)
-    return math.ceil(round((wanted - accepted) / rate * MARGIN / batch_size, 6)) * batch_size
+    return math.ceil(round((wanted - accepted) / rate * MARGIN, 6))

@@ -87,6 +87,14 @@ CASES: dict[str, tuple[Change, str]] = {
     "unknown split": (put("splits", value={"training": 1.0}), "splits"),
     "template without concept": (put("prompts", "templates", value=["a photo"]), "no {concept} slot"),
     "template with unknown slot": (put("prompts", "templates", value=["{concept} in {hue}"]), "{hue}"),
+    "template with a brace": (put("prompts", "templates", value=["a {Big} {concept}"]), "brace"),
+    "window backwards": (put("annotation", value={"window": [0.8, 0.2]}), "window begins at 0.8"),
+    "quantiles crossed": (
+        put("quality", "gates", value={"sharpness": {"min_quantile": 0.9, "max_quantile": 0.1}}),
+        "not below max_quantile",
+    ),
+    "gate without number": (put("quality", "gates", value={"sharpness": {"min": float("nan")}}), "finite"),
+    "partition of broken batches": (put("partition_size", value=6), "no multiple of engine.batch_size 4, try 8"),
     "empty templates": (put("prompts", "templates", value=[]), "templates"),
     "attribute weight zero": (put("prompts", "attributes", value={"place": {"bench": 0}}), "place"),
     "unknown engine": (put("engine", "kind", value="magic"), "engine"),
@@ -168,6 +176,8 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tiny_recip
         (["build", "{recipe}", "--set", "concepts.bolt.wanted=3"], "bolt"),
         (["rerun", "{recipe}", "--stage", "painting"], "painting"),
         (["show", "nothing"], "nothing"),
+        (["show", "../../nothing"], "nothing"),
+        (["build", "{recipe}", "--store", "memory://store"], "local disk"),
         (["verify", "nothing"], "nothing"),
         (["report", "nothing@1.0.0"], "nothing"),
         (["diff", "nothing@1.0.0", "nothing@2.0.0"], "nothing"),
@@ -177,7 +187,7 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tiny_recip
 )
 def test_names_that_do_not_exist(arguments: list[str], message: str, tiny_recipe: Path, command: Command) -> None:
     words = [word.format(recipe=tiny_recipe) for word in arguments]
-    if words[0] != "train":
+    if words[0] != "train" and "--store" not in words:
         words += ["--store", str(tiny_recipe.parent / "store")]
     code, out, err = command(*words)
     assert (code, out) == (2, "")

@@ -79,10 +79,38 @@ def test_a_changed_template_makes_only_its_own_images_again(build: Any, tiny_rec
     assert made["version"] == "2.0.0"
 
 
-def test_more_images_are_an_addition(build: Any, tiny_recipe: Path) -> None:
-    build(tiny_recipe)
-    made = build(tiny_recipe, "--set", "concepts.bench.wanted=11")
-    assert (made["version"], made["samples"]) == ("1.1.0", 20)
+@pytest.mark.parametrize("concept", ["gear", "bench"])
+def test_more_images_are_an_addition(build: Any, tiny_recipe: Path, concept: str) -> None:
+    first = build(tiny_recipe)
+    made = build(tiny_recipe, "--set", f"concepts.{concept}.wanted=23")
+    assert (made["version"], made["shortfall"]) == ("1.1.0", {})
+    assert made["finished_before"]["samples"] == first["work"]["samples"]
+
+
+def test_lost_and_damaged_files_of_a_version_are_mended(
+    build: Any, command: Command, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    made = build(tiny_recipe)
+    version = Path(made["uri"])
+    (version / "manifest.parquet").write_bytes(b"damaged")
+    shard = version / "shards" / "train-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[700] ^= 1
+    with shard.open("rb+") as out:  # in place: the artifact, a hard link, is damaged too
+        out.write(data)
+    words = ["--store", tmp_path / "store"]
+    assert command("verify", "tiny", *words)[0] == 1
+    assert command("rerun", tiny_recipe, "--stage", "shards", *words)[0] == 0
+    assert command("verify", "tiny", *words)[0] == 0
+
+
+def test_a_folder_in_the_way_of_a_version_is_named(
+    build: Any, command: Command, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "store/datasets/tiny/1.0.0/shards").mkdir(parents=True)
+    code, _, err = command("build", tiny_recipe, "--store", tmp_path / "store")
+    assert code == 2
+    assert "1.0.0 is in the way" in err
 
 
 def test_a_changed_generator_is_noticed(build: Any, tiny_recipe: Path) -> None:
@@ -130,7 +158,11 @@ def test_two_stores_get_equal_bytes(build: Any, command: Command, tiny_recipe: P
 
 def test_one_sample_is_made_again_bit_equal(build: Any, command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     augmentation = {"transforms": [{"name": "HorizontalFlip", "parameters": {"p": 0.5}}], "copies": 1}
-    recipe = write_recipe(tiny_recipe.parent, augmentation=augmentation)
+    prompts = {  # neither names nor values in alphabetic order: the published recipe must keep theirs
+        "templates": ["a photo of a {place} {concept} in {material}"],
+        "attributes": {"place": ["wooden", "bench"], "material": ["photo", "on"]},
+    }
+    recipe = write_recipe(tiny_recipe.parent, augmentation=augmentation, prompts=prompts)
     made = build(recipe)
     rows = pq.read_table(Path(made["uri"]) / "manifest.parquet").to_pylist()
     original = next(row for row in rows if row["parent_id"] is None)
@@ -165,12 +197,12 @@ def test_plan_and_status_tell_what_is_finished(build: Any, command: Command, tin
     assert json.loads(command("plan", *words)[1])["complete"] is True
     more = json.loads(command("plan", *words, "--set", "concepts.gear.wanted=40")[1])
     samples = next(stage for stage in more["stages"] if stage["stage"] == "samples")
-    assert samples["finished"] == 4
+    assert samples["finished"] == 6
     assert samples["missing"] > 0
     assert samples["seconds"] > 0
     status = json.loads(command("status", *words)[1])
     assert status["published"] == "1.0.0"
-    assert status["outcomes"]["samples status:ok"] == 20
+    assert status["outcomes"]["samples status:ok"] == 24
 
 
 def test_a_full_disk_stops_the_build_and_keeps_what_was_made(

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from catalog.store import Store
-from schemas.errors import StoreError
+from schemas.errors import DamagedArtifactError
 from tasks.artifacts import Address, Stage, find_receipt, read_table, run_once
 
 SCHEMA = pa.schema([("n", pa.int32()), ("status", pa.string()), ("error", pa.string())])
@@ -85,11 +85,19 @@ def test_failed_work_leaves_no_receipt(store: Store) -> None:
     assert store.names("artifacts") == []
 
 
-def test_vanished_file_is_a_storage_error(store: Store) -> None:
+@pytest.mark.parametrize("damage", ["gone", "one bit"])
+def test_a_damaged_artifact_is_noticed_and_made_again(store: Store, damage: str) -> None:
     receipt = run_once(store, address(), produce)
-    store.remove(receipt.uri)
-    with pytest.raises(StoreError, match="run the build again"):
+    if damage == "gone":
+        store.remove(receipt.uri)
+    else:
+        data = bytearray(store.read(receipt.uri))
+        data[40] ^= 1  # inside the first column's page
+        store.write_bytes(receipt.uri, bytes(data))
+    with pytest.raises(DamagedArtifactError, match="run the same command again"):
         read_table(store, receipt)
+    assert find_receipt(store, address()) is None
+    assert read_table(store, run_once(store, address(), produce)).num_rows == 2
 
 
 def test_two_writers_leave_one_equal_artifact(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from catalog.store import Store
-from schemas.errors import StoreError
+from schemas.errors import DamagedArtifactError
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST
 from tasks.artifacts import find_receipt, read_table
@@ -176,7 +176,7 @@ def test_a_failed_write_leaves_no_shard(store: Store) -> None:
     plan = Receipt.model_validate(plan_build_shards.fn(*build.arguments))
     job = list_shard_jobs(plan, build.partitions)[0]
     store.remove(build.partitions[job.plan.details["shards"][0]["partitions"][-1]].masks.uri)
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(DamagedArtifactError, match="is damaged"):
         write_shard.fn(build.arguments[0], job.model_dump(mode="json"))
     address = locate(build.context, job)
     assert store.names(address.uri.rsplit("/", 1)[0]) == []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import EngineError
-from tasks.methods.cross_attention import Capture, attend, choose_layers, choose_steps, find_layers, grid_at
+from tasks.methods.cross_attention import Capture, attend, choose_layer, choose_steps, find_layers, grid_at
 from tasks.models.text_to_image import DiffusersGenerator
 from tests.tiny_generators import build_sd, build_sdxl
 
@@ -25,8 +25,8 @@ def run(unet: nn.Module, capture: Any, size: tuple[int, int] = (16, 16), rows: i
         return unet(latents, torch.tensor(step), encoder_hidden_states=text).sample
 
 
-def capture_of(unet: nn.Module, rows: slice = slice(0, 2), grids: int = 1, size: tuple[int, int] = (16, 16)) -> Capture:
-    return Capture(unet, choose_layers(find_layers(unet), *size, grids), WORDS, rows, {500.0})
+def capture_of(unet: nn.Module, rows: slice = slice(0, 2), levels: tuple[int, ...] = (0,)) -> Capture:
+    return Capture(unet, [layer for layer in find_layers(unet) if layer.level in levels], WORDS, rows, {500.0})
 
 
 def hooks(unet: nn.Module) -> int:
@@ -60,7 +60,7 @@ class Reference:
 @pytest.mark.parametrize("size", [(16, 16), (16, 24), (18, 10)])
 def test_maps_equal_full_precision_attention(size: tuple[int, int]) -> None:
     unet = SD.unet
-    capture = capture_of(unet, size=size)
+    capture = capture_of(unet)
     with Reference(list(capture.layers)) as reference:
         run(unet, capture, size)
     truth = torch.stack(reference.maps).mean(0)
@@ -116,7 +116,7 @@ def test_steps_outside_the_window_add_nothing() -> None:
 
 
 def test_two_grids_are_averaged_on_the_finer() -> None:
-    one, two = capture_of(SD.unet), capture_of(SD.unet, grids=2)
+    one, two = capture_of(SD.unet), capture_of(SD.unet, levels=(0, 1))
     run(SD.unet, one)
     run(SD.unet, two)
     assert {layer.level for layer in two.layers} == {0, 1}
@@ -169,9 +169,12 @@ def test_a_network_without_cross_attention_is_an_error() -> None:
 
 def test_the_level_nearest_to_sixteen_by_sixteen_is_chosen() -> None:
     layers = find_layers(SD.unet)
-    assert {layer.level for layer in choose_layers(layers, 16, 16)} == {0}
-    assert {layer.level for layer in choose_layers(layers, 32, 32)} == {1}
-    assert {layer.level for layer in choose_layers(layers, 64, 64)} == {1}  # the deepest there is
+    decoder = {0: "up_blocks.1.attentions.1.", 1: "up_blocks.0.attentions.1."}
+    assert choose_layer(layers, 16, 16).name.startswith(decoder[0])
+    assert choose_layer(layers, 32, 32).name.startswith(decoder[1])
+    assert choose_layer(layers, 64, 64).name.startswith(decoder[1])  # the deepest there is
+    middle = [layer for layer in layers if not layer.name.startswith("up_")]
+    assert choose_layer(middle, 32, 32).name.startswith("mid_block.")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +194,7 @@ def test_maps_of_a_batch_are_maps_of_single_runs() -> None:
     unet = SD.unet
     generator = torch.Generator().manual_seed(5)
     latents, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 16, 16, generator=generator)
-    layers = choose_layers(find_layers(unet), 16, 16)
+    layers = [choose_layer(find_layers(unet), 16, 16)]
     both = Capture(unet, layers, WORDS, slice(0, 2), {500.0})
     with torch.no_grad(), both:
         unet(latents, torch.tensor(500.0), encoder_hidden_states=text)
@@ -225,7 +228,7 @@ def test_spans_become_tokens(pipeline: Any, prompt: str, value: str, tokens: lis
 
 
 def test_a_word_that_was_cut_off_has_an_empty_map() -> None:
-    capture = Capture(SD.unet, choose_layers(find_layers(SD.unet), 16, 16), [[[], [2]], [[1]]], slice(0, 2), {500.0})
+    capture = Capture(SD.unet, find_layers(SD.unet), [[[], [2]], [[1]]], slice(0, 2), {500.0})
     run(SD.unet, capture)
     assert not capture.maps(0)[0].any()
     assert capture.maps(0)[1].any()

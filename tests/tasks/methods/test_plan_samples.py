@@ -17,7 +17,7 @@ from tasks.methods.plan_samples import (
 PROMPTS = [Prompt(prompt_index=i, source=f"template:{i % 3}", text=f"prompt {i}", slots=()) for i in range(10)]
 
 
-def recipe(partition_size: int = 4) -> Recipe:
+def recipe(partition_size: int, batch_size: int = 1) -> Recipe:
     return parse_recipe(
         {
             "name": "d",
@@ -25,6 +25,7 @@ def recipe(partition_size: int = 4) -> Recipe:
             "seed": 1,
             "concepts": [{"name": "gear", "wanted": 3}],
             "generator": {"model": "catalog:workshop"},
+            "engine": {"batch_size": batch_size},
             "partition_size": partition_size,
         },
         "test",
@@ -50,6 +51,17 @@ def test_partitions_hold_every_sample_once_and_one_source(count: int, size: int)
     for source, part in plan:
         assert {PROMPTS[spec.prompt_index].source for spec in part} == {source}
     assert {(s.prompt_index, s.replica) for s in specs} == {(j % 10, j // 10) for j in range(count)}
+
+
+@given(count=st.integers(1, 80), more=st.integers(0, 80))
+def test_batches_are_whole_and_never_change(count: int, more: int) -> None:
+    def batches(total: int) -> set[tuple[str, ...]]:
+        parts = [part for _, part in plan_round(recipe(8, batch_size=4), "gear", PROMPTS, 0, total)]
+        ids = [[spec.sample_id for spec in part] for part in parts]
+        return {tuple(part[start : start + 4]) for part in ids for start in range(0, len(part), 4)}
+
+    assert {len(batch) for batch in batches(count)} == {4}
+    assert batches(count) <= batches(count + more)
 
 
 def test_every_part_of_the_identity_counts() -> None:
@@ -78,8 +90,8 @@ def test_fractions_lie_in_the_unit_interval(sample_id: str) -> None:
 
 
 def test_round_sizes() -> None:
-    assert first_round_size(40, 1.2, 16) == 48
-    assert first_round_size(41, 1.2, 16) == 64
-    assert next_round_size(40, 40, 48, 16) == 0
-    assert next_round_size(40, 30, 60, 16) == 32  # 10 short at 50 %: 22, filled to two batches
-    assert next_round_size(10, 0, 16, 1) == 220  # nothing passed yet: planned at the least rate
+    assert first_round_size(40, 1.2) == 48
+    assert first_round_size(41, 1.2) == 50
+    assert next_round_size(40, 40, 48) == 0
+    assert next_round_size(40, 30, 60) == 22  # 10 short at 50 %, and a tenth more
+    assert next_round_size(10, 0, 16) == 220  # nothing passed yet: planned at the least rate
