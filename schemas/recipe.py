@@ -117,7 +117,7 @@ class Annotation(Strict):
     """Masks from the generator's cross-attention (choices of ours unless the method page says otherwise)."""
 
     kind: Literal["cross_attention"] = "cross_attention"
-    window: tuple[Share, Share] = Field((0.2, 0.8), description="Part of the noise schedule (t/T) that is recorded.")
+    window: tuple[Share, Share] = Field((0.0, 0.5), description="Part of the noise schedule (t/T) that is recorded.")
     threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
     )
