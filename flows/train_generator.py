@@ -1,5 +1,7 @@
 """The order of training the embedded generator. A killed run continues at the stage and step it was in."""
 
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ from prefect import flow
 
 import catalog
 from schemas.training import load_training_recipe
+from tasks import training_stages
 from tasks.train_generator import (
     evaluate_generator,
     export_models,
@@ -30,6 +33,7 @@ def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = No
     `models_dir`: where the model's folder goes, by default catalog/models.
     Errors: RecipeError for a recipe that cannot be used, TrainingError for a run that diverged.
     """
+    _show_progress()
     named = CATALOG / "recipes" / f"{recipe_path}.yaml"
     recipe = load_training_recipe(named if named.exists() else Path(recipe_path))
     models = Path(models_dir) if models_dir else CATALOG / "models"
@@ -46,3 +50,13 @@ def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = No
     rows = evaluate_generator(job)["measures"]["rows"]
     success = {row["arm"]: round(row["value"], 3) for row in rows if row["metric"] == "success"}
     return {"model": str(models / recipe.name), "success": success}
+
+
+def _show_progress() -> None:
+    """A line on standard error for each stage, and every half minute of training."""
+    lines = logging.getLogger(training_stages.__name__)
+    lines.setLevel(logging.INFO)
+    if not lines.handlers:
+        shown = logging.StreamHandler(sys.stderr)
+        shown.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        lines.addHandler(shown)

@@ -39,7 +39,7 @@ benchmarks on a CPU. It draws machine parts on workbenches and nothing else.
 ```python
 from diffusers import StableDiffusionPipeline
 pipeline = StableDiffusionPipeline.from_pretrained("catalog/models/{recipe.name}")
-image = pipeline("a photo of a brass gear on a wooden bench", num_inference_steps=20, guidance_scale=3.0).images[0]
+image = pipeline("a photo of a brass gear on a wooden bench", num_inference_steps=16, guidance_scale=3.0).images[0]
 ```
 
 `clip/` holds the whole CLIP (text and image tower) with its preprocessing; `text_encoder/` is its text tower. Weights

@@ -90,8 +90,10 @@ def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str
     if receipt.exists():
         found: dict[str, Any] = json.loads(receipt.read_text())
         if found["key"] == key:
+            logger()(f"{stage}: finished before")
             return found
     folder.mkdir(parents=True, exist_ok=True)
+    logger()(f"{stage}: begins")
     measures = produce(folder)
     content = {
         "stage": stage,
@@ -102,6 +104,7 @@ def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str
     beside = folder / "receipt.tmp"
     beside.write_text(json.dumps(content, indent=1))
     beside.replace(receipt)
+    logger()(f"{stage}: finished")
     return content
 
 
@@ -147,7 +150,7 @@ class Progress:
 
 
 def logger() -> Log:
-    """Where the stages report: the logger of this module, which Prefect picks up where it is told to."""
+    """Where the stages report: the logger of this module; the flow shows its lines on standard error."""
     return logging.getLogger(__name__).info
 
 

@@ -1,11 +1,14 @@
 """Does the embedded generator draw what it is asked for? Judged by the independent classifier. `make bench-generator`.
 
-`python -m tests.benchmarks.generator [--images 240]` writes docs/benchmarks/generator.json, generator.md and a figure;
-the rows `mask_miou` in the same file come from tests/benchmarks/masks.py and are kept.
+`python -m tests.benchmarks.generator [--drawn FILE]` writes docs/benchmarks/generator.json, generator.md and a figure;
+the rows `mask_miou` in the same file come from tests/benchmarks/masks.py and are kept. The settings are those of the
+training recipe's evaluation, so the pictures that a training drew for its card (evaluation/images.npy in its work
+directory) are these same pictures, and may be given as FILE to save drawing them again.
 """
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.model_files import MODELS
+from schemas.training import load_training_recipe
 from tasks.methods.measure_generator import METRICS, Request, count_confusions, plan_requests, tabulate
 from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
 from tasks.models.judges import load_judges
 from tasks.models.workshop_generator import draw_images, open_generator
-from tests.benchmarks.pages import DOCS, describe_machine, write_json
+from tests.benchmarks.pages import DOCS, ROOT, describe_machine, write_json
 
-SEED = 11
-STEPS = 20
-GUIDANCE = 3.0
+SETTINGS = load_training_recipe(ROOT / "catalog" / "recipes" / "train-workshop.yaml").evaluation
 COLUMNS = 12
 
 
@@ -33,7 +35,7 @@ def draw_figure(requests: list[Request], images: NDArray[np.uint8]) -> None:
     Image.fromarray(np.concatenate(rows)).save(DOCS / "figures" / "generator.png", optimize=True)
 
 
-def write_page(rows: list[dict[str, Any]], confusions: dict[str, dict[str, int]], images: int) -> None:
+def write_page(rows: list[dict[str, Any]], confusions: dict[str, dict[str, int]]) -> None:
     """docs/benchmarks/generator.md."""
     values = {(row["arm"], row["metric"]): row for row in rows}
     table = [_line(arm, values, confusions.get(arm, {})) for arm in (*PARTS, "head", "tail")]
@@ -45,9 +47,9 @@ def write_page(rows: list[dict[str, Any]], confusions: dict[str, dict[str, int]]
 head parts' pictures show the part; each of the four tail parts succeeds in 1 % to 40 %, so that a method that mends
 rare parts has something to mend and something to find.
 
-**Measured.** {images} pictures a part, "a photo of a MATERIAL PART on a SURFACE" with all materials and surfaces in
-turn, {STEPS} steps, guidance {GUIDANCE}, a seed of its own each (drawn from seed {SEED}). The independent classifier,
-trained on renders and used in no guide and no filter, says what it sees. Intervals: Wilson, 95 %. Machine:
+**Measured.** {SETTINGS.images_per_part} pictures a part, "a photo of a MATERIAL PART on a SURFACE" with all materials
+and surfaces in turn, {SETTINGS.steps} steps, guidance {SETTINGS.guidance}, a seed of its own each. The independent
+classifier, trained on renders and used in no guide and no filter, says what it sees. Intervals: Wilson, 95 %. Machine:
 {describe_machine()}. `mask_miou`: attention masks against the independent segmenter (tests/benchmarks/masks.py).
 
 | part | part right | material right | surface right | mask mIoU | read as, where wrong |
@@ -89,16 +91,19 @@ def _shortfall(missed: list[str]) -> str:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=240, help="pictures a part")
-    images = parser.parse_args().images
-    requests = plan_requests(images, SEED)
+    parser.add_argument("--drawn", type=Path, help="the same pictures, drawn by a training run's evaluation")
+    file = parser.parse_args().drawn
+    requests = plan_requests(SETTINGS.images_per_part, SETTINGS.seed)
     prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
-    drawn = draw_images(open_generator(MODELS / "workshop"), prompts, seeds, STEPS, GUIDANCE)
+    if file:
+        drawn = np.load(file)
+    else:
+        drawn = draw_images(open_generator(MODELS / "workshop"), prompts, seeds, SETTINGS.steps, SETTINGS.guidance)
     judged = load_judges(MODELS / "judges").classify(drawn)
-    write_json("generator", [SEED], tabulate(requests, judged))
+    write_json("generator", [SETTINGS.seed], tabulate(requests, judged))
     draw_figure(requests, drawn)
     rows = json.loads((DOCS / "generator.json").read_text())["rows"]
-    write_page(rows, count_confusions(requests, judged), images)
+    write_page(rows, count_confusions(requests, judged))
 
 
 if __name__ == "__main__":
