@@ -1,6 +1,7 @@
 """Prefect without a server of one's own: settings for the temporary server, set before Prefect is imported."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 OWNER = "TAILFORGE_OWNER"  # process id and start time of the build that a temporary server belongs to
@@ -14,9 +15,12 @@ def configure_prefect() -> None:
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
     if not os.environ.get("PREFECT_API_URL"):
-        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        home = state / "tailforge" / "prefect"
+        with suppress(OSError):  # Prefect makes the last folder only; where none can be made, it says so itself
+            home.mkdir(parents=True, exist_ok=True)
         defaults |= {
-            "PREFECT_HOME": f"{state}/tailforge/prefect",
+            "PREFECT_HOME": str(home),
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         }
     for name, value in defaults.items():
