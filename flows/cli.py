@@ -44,6 +44,15 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     console.print(drawn)
 
 
+def plain(value: Any) -> str:
+    """Nested values on one line, without the marks of a programming language."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    return "none" if value is None else str(value)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output, and nothing else."""
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
@@ -149,7 +158,8 @@ def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = Fal
     if as_json:
         return print_json(found)
     for key, value in found.items():
-        console.print(f"[bold]{key}[/bold]  {value}", highlight=False)
+        if key != "lineage":  # long, and for programs: --json prints it
+            console.print(f"[bold]{key:9}[/bold] {plain(value)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -247,8 +257,12 @@ def print_publication(made: dict[str, Any]) -> None:
         ", ".join(f"{count} {stage}" for stage, count in made["work"].items() if count) or "nothing: all was finished"
     )
     new = "published" if made["new"] else "unchanged, already published as"
-    console.print(f"{new} [bold]{made['name']}@{made['version']}[/bold], {made['samples']} images, in {made['uri']}")
-    console.print(f"work done: {work}", highlight=False)
+    console.print(
+        f"{new} [bold]{made['name']}@{made['version']}[/bold], {made['samples']} images, in {made['uri']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"work done: {work}", highlight=False, soft_wrap=True)
     for name, count in made["shortfall"].items():
         console.print(f"[yellow]short:[/yellow] {name} lacks {count}", highlight=False)
     console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)
