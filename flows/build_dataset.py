@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from catalog.registry import DATASETS
 from catalog.store import Store
 from flows.chain import Drive, Step, Tally
 from flows.prepare_build import prepare_build
@@ -85,14 +86,15 @@ def describe_build(
     context: BuildContext, selected: Selected, published: dict[str, Any], tally: Tally
 ) -> dict[str, Any]:
     """What a build did, as it is printed and returned."""
+    location = f"{DATASETS}/{published['name']}/{published['version']}"
     store = Store.open(context.store)
     return {
         "name": published["name"],
         "version": published["version"],
         "new": published["is_new"],
         "samples": published["counts"]["samples"],
-        "uri": store.path(published["uri"]),
-        "report": store.path(f"{published['uri']}/report/index.html"),
+        "uri": store.path(location),
+        "report": store.path(f"{location}/report/index.html"),
         "rounds": len(selected.rounds),
         "shortfall": shortfall(context, selected.accepted),
         "work": dict(tally.missing),

@@ -7,7 +7,7 @@ from typing import Any
 
 from catalog.store import Store
 from flows.chain import Drive, Tally
-from flows.stages import augment_all, run_rounds, write_all
+from flows.stages import Selected, augment_all, run_rounds, write_all
 from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
@@ -44,20 +44,20 @@ class Plan:
         return {"complete": self.complete, "stages": [asdict(stage) for stage in self.stages]}
 
 
-def walk(drive: Drive, context: BuildContext) -> bool:
-    """Follow the chain to its end or to the first missing steps. True if everything is finished."""
+def walk(drive: Drive, context: BuildContext) -> Selected | None:
+    """Follow the chain to its end or to the first missing steps; what was selected if everything is finished."""
     selected = run_rounds(drive, context)
     partitions = None if selected is None else augment_all(drive, context, selected)
     if selected is None or partitions is None:
-        return False
-    return write_all(drive, context, partitions, selected.selection) is not None
+        return None
+    return None if write_all(drive, context, partitions, selected.selection) is None else selected
 
 
 def plan_build(context: BuildContext) -> Plan:
     """Dry run of a build against the receipts in its store."""
     store = Store.open(context.store)
     drive = Drive(store, submit=None)
-    complete = walk(drive, context)
+    complete = walk(drive, context) is not None
     tally = drive.tally
     rows = tally.missing_rows["samples"]  # what is missing early is missing in every later stage
     plans = []
