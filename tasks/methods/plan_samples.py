@@ -92,7 +92,7 @@ def first_round_size(wanted: int, oversample: float) -> int:
 
 
 def next_round_size(wanted: int, accepted: int, tried: int) -> int:
-    """Samples of a further round for the concept's shortfall at the acceptance rate seen so far; 0 when none is short."""
+    """Samples of a further round for a shortfall at the acceptance rate seen so far; 0 when nothing is short."""
     if accepted >= wanted:
         return 0
     rate = max(accepted / tried if tried else 0.0, MIN_RATE)
