@@ -2,8 +2,8 @@
 
 A chain is a generator that yields the steps of one partition and receives their receipts. `drive` runs many chains
 side by side: a step that is finished in the store is answered at once, any other is submitted, and while partition 3
-is annotated partition 4 is synthesised. At most `window` chains are open, so that memory and the number of task runs
-in flight do not grow with the dataset.
+is annotated partition 4 is synthesised. At most `window` chains are open, so that the number of task runs in flight
+does not grow with the dataset.
 """
 
 import queue

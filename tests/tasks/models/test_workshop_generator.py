@@ -56,6 +56,14 @@ def test_weights_are_stored_in_half_precision_safetensors(folder: Path) -> None:
     assert {value.dtype for file in weights for value in file.values()} - {torch.int64} == {torch.float16}
 
 
+def test_no_file_names_a_folder_of_the_machine_that_trained_it(folder: Path, tmp_path: Path) -> None:
+    pipeline = open_generator(folder)
+    clip = CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32)
+    again = tmp_path / "again"
+    export_generator(again, pipeline.unet, pipeline.vae, clip, pipeline.tokenizer)
+    assert not [path for path in again.rglob("*.json") if str(folder) in path.read_text()]
+
+
 def test_text_encoder_is_the_text_tower_of_clip(folder: Path) -> None:
     pipeline = open_generator(folder)
     clip = CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32)
