@@ -66,6 +66,7 @@ class DiffusionPhase(Strict):
     learning_rate: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
     part_weights: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
     caption_aliases: Mapping[str, Mapping[str, Share]] = Field(default_factory=dict)
+    ema_decay: Decay | None = Field(None, description="In place of the UNet's `ema_decay`, for a short phase.")
 
 
 class DiffusionSettings(Strict):

@@ -73,7 +73,7 @@ def checkpoint_digest(recipe: TrainingRecipe, stage: str, step: int) -> str:
     for phase in recipe.diffusion.phases:
         rates_differ = phase.learning_rate[0] != phase.learning_rate[1]
         open_end = step <= phase.steps and not rates_differ  # how long it goes on has decided nothing yet
-        begun.append(phase.model_dump(mode="json", exclude={"steps"} if open_end else set()))
+        begun.append(phase.model_dump(mode="json", exclude={"steps"} if open_end else set(), exclude_none=True))
         step -= phase.steps
         if step <= 0:
             break

@@ -88,6 +88,7 @@ def train_diffusion(
 
     def loss_at(step: int) -> Tensor:
         phase, _ = find_phase(settings.phases, step)
+        learner.ema_decay = settings.ema_decay if phase.ema_decay is None else phase.ema_decay
         draws = numpy_draws(seed, step)
         rows = draw_rows(phase, rows_by_part, settings, draws)
         texts, _ = draw_captions(labels_N3[rows], WORDING, draws, phase.caption_aliases)

@@ -9,6 +9,7 @@ from tasks.methods.train_diffusion import (
     find_phase,
     learning_rate_at,
     signal_levels,
+    train_diffusion,
     velocity_loss,
 )
 from tasks.methods.workshop import PARTS
@@ -69,6 +70,25 @@ def test_rare_part_is_drawn_seldom_and_from_few_pictures() -> None:
     assert set(hooks.tolist()) == {2200, 2201}
     assert len(hooks) / len(drawn) == pytest.approx(0.02, abs=0.01)
     assert set((drawn[drawn < 200]).tolist()) == set(range(98))
+
+
+def test_a_phase_may_average_over_fewer_steps() -> None:
+    recipe = tiny_settings()
+    first, second = recipe.diffusion.phases
+    settings = recipe.diffusion.model_copy(update={"phases": (first, second.model_copy(update={"ema_decay": 0.0}))})
+    latents = np.zeros((12, 4, 8, 8), np.float32)
+    labels = np.array([[part, 0, 0] for part in range(12)], dtype=np.int16)
+    decays: list[float] = []
+    train_diffusion(
+        latents,
+        labels,
+        lambda texts: torch.zeros(len(texts), 2, 8),
+        settings,
+        0,
+        None,
+        lambda learner, loss: decays.append(learner.ema_decay),
+    )
+    assert decays == [0.5, 0.5, 0.0, 0.0]
 
 
 def phase(rates: tuple[float, float], steps: int) -> DiffusionPhase:
