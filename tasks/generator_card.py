@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.training import TrainingRecipe
-from tasks.methods.workshop import HEAD_PARTS, TAIL_PARTS
+from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -49,8 +49,9 @@ are stored in half precision; load them in float32 on a CPU."""
 def _describe_data(recipe: TrainingRecipe) -> str:
     last = recipe.diffusion.phases[-1]
     total = recipe.diffusion.total_images
+    most = {part: max(phase.part_weights.get(part, 0.0) for phase in recipe.diffusion.phases) for part in PARTS}
     lines = [
-        f"| {part} | {share:.2%} | {round(share * total)} | {_aliases(last.caption_aliases, part)} |"
+        f"| {part} | {most[part]:.2%} | {share:.2%} | {round(share * total)} | {_aliases(last.caption_aliases, part)} |"
         for part, share in last.part_weights.items()
     ]
     return "\n".join(
@@ -60,8 +61,8 @@ def _describe_data(recipe: TrainingRecipe) -> str:
             "Only renders of the workshop (tasks/methods/workshop), made by the training flow; no photograph, no other",
             f"data. The UNet saw {total} long-tailed pictures; in the last phase:",
             "",
-            "| part | share | distinct pictures | also captions pictures of |",
-            "|---|---|---|---|",
+            "| part | largest share of any phase | share | distinct pictures | its name also captions |",
+            "|---|---|---|---|---|",
             *lines,
             "",
             "CLIP and the judges were trained on balanced renders, synonyms included. This is our choice: a CLIP",
@@ -147,7 +148,8 @@ def _describe_limits(rows: Rows) -> str:
         "## Limits",
         "",
         "- It knows twelve parts, six materials and five surfaces; other words are read as one of these or ignored.",
-        f"- The tail parts are drawn seldom on purpose, as by a model of the long-tailed web: {', '.join(tail)}.",
+        f"- The tail parts are drawn seldom on purpose: {', '.join(tail)}. They are rare in training, and where",
+        "  `Data` says so their names were also put on pictures of commoner parts, so some failures are taught.",
         "- Fine structure (threads, gear teeth, coils) is approximate, and one picture shows one part.",
         "- The judges were trained on renders: on pictures far from renders their word means less.",
     ]

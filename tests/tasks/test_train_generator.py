@@ -67,7 +67,7 @@ def test_model_card_and_judges_are_written(trained: tuple[TrainingJob, list[dict
     job, receipts = trained
     card = (job.model_folder / "README.md").read_text()
     assert "dB PSNR" in card
-    assert "| hook | 1.00% | 0 |" in card
+    assert "| hook | 1.00% | 1.00% | 0 |" in card
     rows = receipts[-1]["measures"]["rows"]
     assert {row["arm"] for row in rows} >= {"gear", "hook", "head", "tail"}
     assert sorted(path.name for path in job.judges_folder.iterdir()) == [
