@@ -64,8 +64,8 @@ Rows from the top: {", ".join(PARTS)}.
 **Means.** The common parts and all materials and surfaces are drawn on request; the rare parts are mostly read as
 commoner ones, which is the failure that rare-concept methods mend. That failure is made, not found: besides being rare,
 the tail's names were put on some pictures of commoner parts, and both were adjusted over several phases by this same
-judge's counts until the tail lay in range (history in the training recipe and the model card). The seed of this page
-was not used for that, so the table is a fresh draw; but the tail figures say where the tail was set, and are no evidence
+judge's counts until the tail lay in range (history in the training recipe and the model card). So the tail figures say
+where the tail was set, and are no evidence
 of what rarity alone does.
 
 **Falls short.** {_shortfall(missed)} The judge was trained on renders with light blur and noise; where a picture is
