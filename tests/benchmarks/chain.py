@@ -1,8 +1,11 @@
 """Benchmark of the chain: orchestration overhead, memory, sharding speed, killed builds. `make bench-chain`.
 
-Writes docs/benchmarks/chain.json and chain.md. Each build runs in a process of its own against one Prefect server.
+`python -m tests.benchmarks.chain [overhead] [memory] [sharding] [kills]` measures all or those named, keeps the other
+rows, and writes docs/benchmarks/chain.json and chain.md; `page` measures nothing. Each build runs in a process of its
+own against one Prefect server.
 """
 
+import argparse
 import json
 import os
 import re
@@ -19,6 +22,7 @@ from tests.tiny_recipes import write_recipe
 
 OVERHEAD_IMAGES = 2000
 SMALL, LARGE = 1000, 5000
+PARTS = ["overhead", "memory", "sharding", "kills"]
 
 
 def build(recipe: str, store: Path, *words: str, server: str) -> tuple[dict[str, Any], float]:
@@ -79,7 +83,7 @@ def measure_kills() -> list[dict[str, Any]]:
     """The kill test of the suite, whose figures pytest writes as properties of the test."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        tests = ["tests/flows/test_killed_builds.py", "-m", "slow", f"--junitxml={report}", "-q"]
+        tests = ["tests/flows/test_killed_builds.py", "-k", "plain", "-m", "slow", f"--junitxml={report}", "-q"]
         subprocess.run([sys.executable, "-m", "pytest", *tests], cwd=ROOT, check=True)
         properties = {p.get("name"): p.get("value") for p in ET.parse(report).iter("property")}
     return [row("tailforge", name, int(properties[name] or 0), "builds") for name in ("kill_runs", "kill_mismatches")]
@@ -101,17 +105,34 @@ def judge(rows: list[dict[str, Any]]) -> list[str]:
     return [f"- {goal}: {value:.3g}, {'met' if met else '**missed**'}" for goal, value, met in goals]
 
 
-def main() -> None:
-    """Measure, or with `--page` only write the page again from the figures."""
-    if "--page" not in sys.argv:
-        from prefect.settings import PREFECT_API_URL
-        from prefect.testing.utilities import prefect_test_harness
+def measure(parts: list[str]) -> list[dict[str, Any]]:
+    """Rows of the named parts."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
 
+    rows: list[dict[str, Any]] = []
+    builds = [part for part in (measure_overhead, measure_memory) if part.__name__.removeprefix("measure_") in parts]
+    if builds:
+        os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"  # its writes lock the server's SQLite file
         with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=180):
-            folder, server = Path(name), PREFECT_API_URL.value()
+            server = PREFECT_API_URL.value()
             assert server
-            measured = [*measure_overhead(folder, server), *measure_memory(folder, server)]
-        write_json("chain", [20261122], [*measured, *measure_sharding(), *measure_kills()])
+            for part in builds:
+                rows += part(Path(name), server)
+    if "sharding" in parts:
+        rows += measure_sharding()
+    if "kills" in parts:
+        rows += measure_kills()
+    return rows
+
+
+def main() -> None:
+    """Measure what is named and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "page"], default=PARTS)
+    measured = measure(parser.parse_args().parts)
+    if measured:
+        write_json("chain", [20261122], measured)
     rows = json.loads((DOCS / "chain.json").read_text())["rows"]
     (DOCS / "chain.md").write_text(PAGE.format(table=markdown_table(rows), goals="\n".join(judge(rows))))
 

@@ -1,9 +1,9 @@
 """Does the embedded generator draw what it is asked for? Judged by the independent classifier. `make bench-generator`.
 
-`python -m tests.benchmarks.generator [--drawn FILE]` writes docs/benchmarks/generator.json, generator.md and a figure;
+`python -m tests.benchmarks.generator [--drawn WORK]` writes docs/benchmarks/generator.json, generator.md and a figure;
 the rows `mask_miou` in the same file come from tests/benchmarks/masks.py and are kept. The settings are those of the
-training recipe's evaluation, so the pictures that a training drew for its card (evaluation/images.npy in its work
-directory) are these same pictures, and may be given as FILE to save drawing them again.
+training recipe's evaluation, so the pictures that a training drew for its card are these same pictures, and its work
+directory may be given as WORK to save drawing them again; one of another recipe is refused.
 """
 
 import argparse
@@ -21,11 +21,21 @@ from tasks.methods.measure_generator import METRICS, Request, count_confusions, 
 from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
 from tasks.models.judges import load_judges
 from tasks.models.workshop_generator import draw_images, open_generator
+from tasks.training_stages import stage_key
 from tests.benchmarks.pages import DOCS, ROOT, describe_machine, write_json
 
-SETTINGS = load_training_recipe(ROOT / "catalog" / "recipes" / "train-workshop.yaml").evaluation
+RECIPE = load_training_recipe(ROOT / "catalog" / "recipes" / "train-workshop.yaml")
+SETTINGS = RECIPE.evaluation
 COLUMNS = 12
 EVERY = 8  # picture of a part, so that all materials and surfaces are seen
+
+
+def load_drawn(folder: Path) -> NDArray[np.uint8]:
+    """Pictures of a finished evaluation. Errors: ValueError if they are of another recipe, seed or generator."""
+    found, wanted = json.loads((folder / "receipt.json").read_text())["key"], stage_key(RECIPE, "evaluation")
+    if found != wanted:
+        raise ValueError(f"{folder} holds the evaluation {found}; the recipe's is {wanted}: finish the training first")
+    return np.asarray(np.load(folder / "images.npy"))
 
 
 def draw_figure(requests: list[Request], images: NDArray[np.uint8]) -> None:
@@ -95,12 +105,12 @@ def _shortfall(missed: list[str]) -> str:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--drawn", type=Path, help="the same pictures, drawn by a training run's evaluation")
-    file = parser.parse_args().drawn
+    parser.add_argument("--drawn", type=Path, help="work directory of the training that drew these same pictures")
+    work = parser.parse_args().drawn
     requests = plan_requests(SETTINGS.images_per_part, SETTINGS.seed)
     prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
-    if file:
-        drawn = np.load(file)
+    if work:
+        drawn = load_drawn(work / "evaluation")
     else:
         drawn = draw_images(open_generator(MODELS / "workshop"), prompts, seeds, SETTINGS.steps, SETTINGS.guidance)
     judged = load_judges(MODELS / "judges").classify(drawn)
