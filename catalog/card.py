@@ -21,6 +21,7 @@ MEANINGS = {
     "json": "annotation: caption, slots, boxes and run-length masks of the instances, seed",
     "txt": "caption",
     "cls": "class, counted from 0",
+    "noise.npy": "initial noise that the image was made from, float16 [channel, row, column]",
     "attn.npy": "soft attention maps, float16 [slot, height, width], slots in the order of the annotation",
 }
 

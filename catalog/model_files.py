@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from schemas.errors import ModelError
+from schemas.fields import ModelSource
 from schemas.jobs import ResolvedModel
-from schemas.recipe import ModelSource
 
 MODELS = Path(__file__).parent / "models"
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")

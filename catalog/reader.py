@@ -43,7 +43,7 @@ class ShardedDataset:
     """Samples of one split in their published order: iterable any number of times, sized, picklable.
 
     A sample is a dict: `key`, `image` (PIL, RGB), `mask` (PIL, palette: 0 background, class + 1, 255 ignore),
-    `caption`, `cls` (int), `json` (dict), and `attention` (float16 array) where it was shipped.
+    `caption`, `cls` (int), `json` (dict), and `attention` and `noise` (float16 arrays) where shipped.
     `classes` names the classes by number, `shards` are the addresses of the tars.
     """
 
@@ -104,6 +104,7 @@ def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str
         "cls": int(sample["cls"]),
         "json": json.loads(sample["json"]),
     }
-    if "attn.npy" in sample:
-        decoded["attention"] = np.load(io.BytesIO(sample["attn.npy"]), allow_pickle=False)
+    for field, name in (("attn.npy", "attention"), ("noise.npy", "noise")):
+        if field in sample:
+            decoded[name] = np.load(io.BytesIO(sample[field]), allow_pickle=False)
     return decoded

@@ -8,6 +8,7 @@ from PIL import Image
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
+FEWEST = 3  # of which a search can tell what they have in common
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -37,6 +38,26 @@ def list_references(folder: Path, concept: Concept) -> list[Path]:
             )
         _check_image(file, field)
     return photographs
+
+
+def require_references(folder: Path, concept: Concept) -> None:
+    """Prove that a concept has the photographs that a search needs: `FEWEST` or more, all different.
+
+    Errors: RecipeError that names the folder or the two files, and those of `list_references`.
+    """
+    files = list_references(folder, concept)
+    field = f"concept {concept.name!r}: references {concept.references!r}"
+    if len(files) < FEWEST:
+        raise RecipeError(f"{field} holds {len(files)} photograph(s); give {FEWEST} to 10, all of the concept itself")
+    seen: dict[str, Path] = {}
+    for file in files:
+        with Image.open(file) as image:
+            pixels = hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
+        if pixels in seen:
+            raise RecipeError(
+                f"{field}: {seen[pixels].name} and {file.name} are the same picture and would count twice; remove one"
+            )
+        seen[pixels] = file
 
 
 def digest_references(folder: Path, concept: Concept) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str |
         names = ("sample_id", "concept", "class_id", "caption", "width", "height")
         wrong = [name for name in names if document.get(name) != row[name]]
         return f"says {wrong[0]} {document.get(wrong[0])!r}, the manifest {row[wrong[0]]!r}" if wrong else None
-    if field == "attn.npy":
+    if field in ("attn.npy", "noise.npy"):
         np.load(io.BytesIO(data), allow_pickle=False)
         return None
     stated = {"txt": row["caption"], "cls": str(row["class_id"])}.get(field)

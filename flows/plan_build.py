@@ -12,7 +12,7 @@ from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 
-STAGES = ("prompts", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan", "shards")
+STAGES = ("prompts", "aims", "seeds", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan", "shards")
 SAMPLED_RECEIPTS = 50  # receipts read a stage for its cost a row; more would not change the estimate
 
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from catalog.model_files import resolve_model
 from catalog.recipe_files import RecipeFile, load_recipe
-from catalog.reference_files import digest_references
+from catalog.reference_files import digest_references, require_references
 from catalog.store import Store
 from schemas.errors import StoreAccessError
+from schemas.fields import ModelSource
 from schemas.jobs import BuildContext, ResolvedModel
-from schemas.recipe import ModelSource
 from tasks.methods.augment import build_pipeline
+from tasks.methods.seed_select.search import check_deterministic
 from tasks.models.clip import check_scorer
-from tasks.models.generator_files import check_generator
+from tasks.models.generator_files import check_generator, saved_scheduler
 
 
 def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:
@@ -23,8 +24,11 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
     return resolve_build(load_recipe(recipe, overrides), store)
 
 
-def resolve_build(file: RecipeFile, store: str) -> BuildContext:
-    """Find the models and references of a validated recipe and prove that the store can be written."""
+def resolve_build(file: RecipeFile, store: str, *, with_references: bool = True) -> BuildContext:
+    """Find the models and references of a validated recipe and prove that the store can be written.
+
+    Without references (and the encoder that compares with them) images can be made again only from noise that was kept.
+    """
     recipe, folder = file.recipe, file.folder
     generator = resolve_model(recipe.generator, folder, "generator")
     check_generator(generator)
@@ -33,8 +37,16 @@ def resolve_build(file: RecipeFile, store: str) -> BuildContext:
         check_scorer(scorer)
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
+    encoder = _resolve(recipe.guide, folder, "engine.encoder") if with_references else None
+    if encoder is not None:
+        check_scorer(encoder)
+        if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
+            check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
+        for concept in recipe.concepts:
+            require_references(folder, concept)
     expander = recipe.prompts.language_model
-    references = {c.name: digest_references(folder, c) for c in recipe.concepts if c.references is not None}
+    named = [concept for concept in recipe.concepts if with_references and concept.references is not None]
+    references = {concept.name: digest_references(folder, concept) for concept in named}
     address = store if "://" in store else str(Path(store).expanduser().resolve())
     if not Store.open(address, create=True).is_local:
         raise StoreAccessError(f"store {store!r}: builds need a folder on a local disk for now; give one by --store")
@@ -44,6 +56,7 @@ def resolve_build(file: RecipeFile, store: str) -> BuildContext:
         folder=str(folder),
         generator=generator,
         scorer=scorer,
+        encoder=encoder,
         language_model=_resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
         references=references,
     )

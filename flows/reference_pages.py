@@ -1,5 +1,6 @@
 """Writes docs/recipe.md and docs/cli.md from the code, so that they cannot disagree with it: `make docs`."""
 
+import inspect
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ def recipe_page() -> str:
             waiting += [inner for field in model.model_fields.values() for inner in nested_models(field.annotation)]
     lines = ["# The recipe", "", "Written by `make docs` from schemas/recipe.py. Unknown keys are refused.", ""]
     for model in models:
-        lines += [f"## {model.__name__}", "", (model.__doc__ or "").strip(), ""]
+        lines += [f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
         lines += [describe_field(name, field) for name, field in model.model_fields.items()] + [""]
     return "\n".join(lines)

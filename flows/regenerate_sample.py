@@ -1,27 +1,32 @@
 """Makes one published image again, alone, from what its version says of it."""
 
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from catalog.recipe_files import RECIPES, RecipeFile
 from catalog.registry import Dataset, load_dataset, version_folder
 from catalog.store import Store
+from flows.build_dataset import finished
+from flows.chain import Drive, Step
 from flows.prepare_build import resolve_build
-from flows.stages import round_jobs
+from flows.stages import aim_all, expand_all, round_jobs
 from flows.views import split_reference
 from schemas.errors import EngineError, ModelError, NotFoundError
-from schemas.jobs import BuildContext, PartitionJob
-from schemas.receipts import Receipt
+from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.recipe import parse_recipe
 from tasks.annotate_masks import annotate_partition
-from tasks.artifacts import read_table
 from tasks.augment_samples import augment_partition
-from tasks.expand_prompts import expand_prompts, read_prompts
 from tasks.methods.encode_samples import encode_jpeg, mark_png
-from tasks.synthesize import regenerate
+from tasks.synthesize import regenerate, render_again
 
 
 def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folder: Path = RECIPES) -> dict[str, Any]:
@@ -39,9 +44,20 @@ def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folde
     name, version = split_reference(reference)
     dataset, published = load_dataset(store, name, version), version_folder(store, name, version)
     row = find_row(store, published, sample_id, f"{name}@{dataset.version}")
-    context = rebuild_context(dataset, uri, folder)
-    job = find_job(context, dataset, row)
-    image = remake_image(job, row)
+    noise = read_noise(store, published, row)
+    context = rebuild_context(dataset, uri, folder, with_references=noise is None)
+    drive = Drive(Store.open(context.store), run_here)
+    prompts = finished(expand_all(drive, context))
+    job = find_job(context, dataset, row, prompts)
+    if noise is not None:
+        samples = render_again(job, original_id(row), noise)
+    else:
+        compares = (
+            getattr(context.recipe.engine, "contrast_weight", 0) > 0
+        )  # with all concepts, else with its own alone
+        aimed = prompts if compares else {job.concept: prompts[job.concept]}
+        samples = regenerate(job, original_id(row), finished(aim_all(drive, context, aimed))[job.concept])
+    image = remake_image(job, row, samples)
     out.write_bytes(image)
     member = next(member for member in row["members"] if member["field"] in ("png", "jpg"))
     return {
@@ -60,36 +76,70 @@ def find_row(store: Store, folder: str, sample_id: str, label: str) -> dict[str,
     return rows[0]  # type: ignore[no-any-return]
 
 
-def rebuild_context(dataset: Dataset, uri: str, folder: Path) -> BuildContext:
+def rebuild_context(dataset: Dataset, uri: str, folder: Path, *, with_references: bool) -> BuildContext:
     """The build's context from the recipe in dataset.json. Errors: ModelError if a model's bytes are others now."""
     origin = f"{dataset.name}@{dataset.version}"
-    context = resolve_build(RecipeFile(parse_recipe(dict(dataset.recipe), origin), folder), uri)
-    made_with = dataset.lineage["models"]["generator"]["digest"]
-    if context.generator.digest != made_with:
-        raise ModelError(
-            f"{origin} was made with generator {made_with[:16]}, but {context.generator.path} is now "
-            f"{context.generator.digest[:16]}; put the old model back to make its images again"
-        )
+    file = RecipeFile(parse_recipe(dict(dataset.recipe), origin), folder)
+    context = resolve_build(file, uri, with_references=with_references)
+    for role, model in (("generator", context.generator), ("encoder", context.encoder)):
+        made_with = dataset.lineage["models"].get(role, {}).get("digest")
+        if model is not None and model.digest != made_with:
+            raise ModelError(
+                f"{origin} was made with {role} {str(made_with)[:16]}, but {model.path} is now {model.digest[:16]}; "
+                "put the old model back to make its images again"
+            )
     return context
 
 
-def find_job(context: BuildContext, dataset: Dataset, row: dict[str, Any]) -> PartitionJob:
+def original_id(row: dict[str, Any]) -> str:
+    """The sample itself, or what it is an augmented copy of."""
+    return str(row["parent_id"] or row["sample_id"])
+
+
+def find_job(
+    context: BuildContext, dataset: Dataset, row: dict[str, Any], prompts: dict[str, list[Prompt]]
+) -> PartitionJob:
     """The partition that the sample was made in, planned again: its batch-mates decide its last bits."""
     concept, attempt = row["concept"], row["attempt"]
-    receipt = Receipt.model_validate(expand_prompts.fn(context.model_dump(mode="json"), concept))
-    prompts = read_prompts(read_table(Store.open(context.store), receipt))
     sizes = {concept: dataset.lineage["rounds"][attempt][concept]}
-    parent = row["parent_id"] or row["sample_id"]
-    for job in round_jobs(context, {concept: prompts}, attempt, sizes):
+    parent = original_id(row)
+    for job in round_jobs(context, prompts, attempt, sizes):
         if any(sample.sample_id == parent for sample in job.samples):
             return job
     raise NotFoundError(f"sample {parent} is not in the plan of its version; the prompts of {concept!r} have changed")
 
 
-def remake_image(job: PartitionJob, row: dict[str, Any]) -> bytes:
+def run_here(step: Step) -> "Done":
+    """Do a step in this process, without Prefect."""
+    return Done(step.task.fn(*step.arguments))
+
+
+@dataclass(frozen=True)
+class Done:
+    """The outcome of a step that is over, as a future."""
+
+    value: Any
+
+    def result(self) -> Any:
+        return self.value
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        fn(self)
+
+
+def read_noise(store: Store, folder: str, row: dict[str, Any]) -> NDArray[np.float16] | None:
+    """The noise that was published with the sample, if any."""
+    for member in row["members"]:
+        if member["field"] == "noise.npy":
+            data = store.read_range(f"{folder}/shards/{row['shard']}", member["offset"], member["size"])
+            noise: NDArray[np.float16] = np.load(io.BytesIO(data), allow_pickle=False)
+            return noise
+    return None
+
+
+def remake_image(job: PartitionJob, row: dict[str, Any], samples: pa.Table) -> bytes:
     """Bytes of the sample's image member, augmented where it was. Errors: EngineError."""
     sample_id, sharding = row["sample_id"], job.build.recipe.sharding
-    samples = regenerate(job, row["parent_id"] or sample_id)
     made = samples.to_pylist()[0]
     if made["error"]:
         raise EngineError(f"sample {sample_id} fails now: {made['error']}; compare library versions with its version's")

@@ -1,5 +1,7 @@
 """The chain of a build: prompts -> samples -> masks -> verdicts -> selection -> augmentation -> shards.
 
+Before the samples of an engine that searches: aims, and seeds where it starts from such.
+
 Only the order is here. What a stage does is in tasks/, how steps run is in flows/chain.py.
 """
 
@@ -8,14 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flows.chain import Chain, Drive, Step
+from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
-from schemas.receipts import Receipt
+from schemas.receipts import Receipt, SearchInputs
 from schemas.recipe import Recipe
 from tasks import (
+    aim_search,
     annotate_masks,
     augment_samples,
     expand_prompts,
     filter_quality,
+    find_seeds,
     select_samples,
     synthesize,
     write_shards,
@@ -57,6 +62,49 @@ def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] |
     return {name: expand_prompts.read_prompts(table) for name, table in zip(names, tables, strict=True)}
 
 
+def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]]) -> dict[str, SearchInputs] | None:
+    """What the search for each concept reads; nothing for an engine that does not search."""
+    engine = context.recipe.engine
+    if not isinstance(engine, SearchEngine):
+        return dict.fromkeys(prompts, SearchInputs())
+
+    def aim(job: PartitionJob) -> Chain:
+        return (yield Step(aim_search.locate(job), aim_search.aim_search, (job.model_dump(mode="json"),)))
+
+    aims = drive.run([aim(aim_search.aim_job(context, name, own)) for name, own in prompts.items()], ["aims"])
+    if None in aims:
+        return None
+    by_name = dict(zip(prompts, aims, strict=True))
+    compares = isinstance(engine, SeedSelectEngine) and engine.contrast_weight > 0
+    rivals = {name: tuple(by_name[other] for other in by_name if other != name) if compares else () for name in by_name}
+    inputs = {name: SearchInputs(aim=by_name[name], rivals=rivals[name]) for name in by_name}
+    return _find_all_seeds(drive, context, prompts, inputs)
+
+
+def _find_all_seeds(
+    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], inputs: dict[str, SearchInputs]
+) -> dict[str, SearchInputs] | None:
+    """The inputs with the noises found for each concept, where the engine starts from such."""
+    engine = context.recipe.engine
+    if not isinstance(engine, SeedSelectEngine) or engine.mode == "full":
+        return inputs
+
+    def find(job: PartitionJob) -> Chain:
+        read = inputs[job.concept]
+        arguments = (job.model_dump(mode="json"), read.model_dump(mode="json"))
+        return (yield Step(find_seeds.locate(job, read), find_seeds.find_seeds, arguments, len(job.samples)))
+
+    jobs = {name: list(find_seeds.seed_jobs(context, name, own)) for name, own in prompts.items()}
+    made = drive.run([find(job) for own in jobs.values() for job in own], ["seeds"])
+    if None in made:
+        return None
+    found = iter(made)
+    # Rivals were for the gradient, and a mix follows none.
+    return {
+        name: SearchInputs(aim=inputs[name].aim, seeds=tuple(next(found) for _ in own)) for name, own in jobs.items()
+    }
+
+
 def round_jobs(
     context: BuildContext, prompts: dict[str, list[Prompt]], attempt: int, sizes: dict[str, int]
 ) -> Iterator[PartitionJob]:
@@ -70,10 +118,11 @@ def round_jobs(
             )
 
 
-def partition_chain(job: PartitionJob) -> Chain:
+def partition_chain(job: PartitionJob, inputs: SearchInputs) -> Chain:
     """Synthesise, annotate and judge one partition; returns the BuiltPartition."""
     sent, rows = job.model_dump(mode="json"), len(job.samples)
-    samples = yield Step(synthesize.locate(job), synthesize.synthesize, (sent,), rows)
+    arguments = (sent, inputs.model_dump(mode="json"))
+    samples = yield Step(synthesize.locate(job, inputs), synthesize.synthesize, arguments, rows)
     masks = yield Step(annotate_masks.locate(job, samples), annotate_masks.annotate_masks, (sent, _dump(samples)), rows)
     verdicts = yield Step(
         filter_quality.locate(job, samples, masks),
@@ -87,7 +136,7 @@ def partition_chain(job: PartitionJob) -> Chain:
 def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     """Rounds of synthesis until every quota is met or `max_rounds` is over; None if a step is missing in a dry run."""
     recipe = context.recipe
-    if (prompts := expand_all(drive, context)) is None:
+    if (prompts := expand_all(drive, context)) is None or (inputs := aim_all(drive, context, prompts)) is None:
         return None
     sizes = {c.name: first_round_size(c.wanted, recipe.quality.oversample) for c in recipe.concepts}
     jobs: list[PartitionJob] = []
@@ -95,7 +144,9 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     rounds: list[dict[str, int]] = []
     for attempt in range(recipe.quality.max_rounds):
         planned = list(round_jobs(context, prompts, attempt, sizes))
-        made = drive.run([partition_chain(job) for job in planned], ["samples", "masks", "verdicts"])
+        made = drive.run(
+            [partition_chain(job, inputs[job.concept]) for job in planned], ["samples", "masks", "verdicts"]
+        )
         if None in made:
             return None
         jobs, partitions, rounds = jobs + planned, partitions + made, [*rounds, sizes]

@@ -30,6 +30,7 @@ class BuildContext(BaseModel):
     folder: str | None = None
     generator: ResolvedModel
     scorer: ResolvedModel | None = None
+    encoder: ResolvedModel | None = None
     language_model: ResolvedModel | None = None
     references: dict[str, tuple[str, ...]] = {}
 

@@ -28,3 +28,21 @@ class Receipt(BaseModel):
     models: dict[str, str] = {}
     versions: dict[str, str] = {}
     details: dict[str, Any] = {}
+
+
+class SearchInputs(BaseModel):
+    """What a searching engine reads beside its job: AIMS of the concept, SEEDS found before, AIMS of rival concepts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    aim: Receipt | None = None
+    seeds: tuple[Receipt, ...] = ()
+    rivals: tuple[Receipt, ...] = ()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Content of everything read, for an address."""
+        own = {} if self.aim is None else {"aim": self.aim.sha256}
+        for name, receipts in (("seed", self.seeds), ("rival", self.rivals)):
+            own |= {f"{name} {number}": receipt.sha256 for number, receipt in enumerate(receipts)}
+        return own

@@ -8,34 +8,17 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from schemas.engines import Engine, PlainEngine, SearchEngine
 from schemas.errors import RecipeError
+from schemas.fields import ModelSource, Share, Strict, Text
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SLOT = re.compile(r"\{([a-z_]+)\}")
 
 Split = Literal["train", "validation", "test"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Weights = Mapping[Text, Annotated[float, Field(gt=0)]]
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses unknown keys, so that a typo is an error and not a silent default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ModelSource(Strict):
-    """Where a model comes from."""
-
-    model: str = Field(
-        min_length=1,
-        description="`catalog:NAME` (catalog/models/NAME), a directory relative to the recipe, or hub id `owner/name`.",
-    )
-    revision: str | None = Field(None, description="Commit of a hub model, 40 hex digits; required for hub ids.")
-    subfolder: str | None = Field(None, pattern=r"^[\w.-]+$", description="Folder inside the model's directory.")
 
 
 class Concept(Strict):
@@ -94,25 +77,6 @@ class Prompts(Strict):
         return attributes
 
 
-class PlainEngine(Strict):
-    """Text-to-image sampling as the pipeline does it."""
-
-    kind: Literal["plain"] = "plain"
-    steps: int = Field(20, ge=1, le=1000, description="Denoising steps.")
-    guidance: float = Field(3.0, ge=0, le=50, description="Classifier-free guidance scale; 1 or less: off.")
-    scheduler: Literal["model", "ddim", "dpmsolver++", "euler", "unipc"] = Field(
-        "model", description="`model` keeps the scheduler saved with the generator."
-    )
-    batch_size: int = Field(16, ge=1, le=1024, description="Images in one forward pass; part of what fixes the bytes.")
-    height: int | None = Field(None, ge=8, le=4096, multiple_of=8, description="Pixels; the model's own by default.")
-    width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
-    negative_prompt: str = ""
-
-
-# Later engines join this union (discriminated by `kind`) and the table ENGINES in tasks/synthesize.py.
-Engine = PlainEngine
-
-
 class Annotation(Strict):
     """Masks from the generator's cross-attention (choices of ours unless the method page says otherwise)."""
 
@@ -139,6 +103,7 @@ GATES = (
     "sharpness",
     "clip_score",
     "concept_margin",
+    "reference_similarity",
     "mask_area",
     "mask_confidence",
 )
@@ -182,7 +147,7 @@ class Quality(Strict):
 
     @model_validator(mode="after")
     def _scorer_for_clip_gates(self) -> "Quality":
-        needs = {"clip_score", "concept_margin"} & set(self.gates)
+        needs = {"clip_score", "concept_margin", "reference_similarity"} & set(self.gates)
         if needs and self.scorer is None:
             raise ValueError(f"gates {sorted(needs)} need quality.scorer, a CLIP model")
         return self
@@ -210,6 +175,10 @@ class Sharding(Strict):
     image_format: Literal["png", "jpg"] = "png"
     jpeg_quality: int = Field(95, ge=1, le=100)
     attention: bool = Field(False, description="Also ship the soft maps as .attn.npy.")
+    noise: bool = Field(
+        False,
+        description="Also ship what a searching engine chose as .noise.npy: `regenerate` then need not search.",
+    )
 
 
 class Recipe(Strict):
@@ -226,17 +195,25 @@ class Recipe(Strict):
     )
     prompts: Prompts = Prompts()
     generator: ModelSource
-    engine: Engine = PlainEngine()
+    engine: Engine = Field(PlainEngine(), description="How images are made; a name alone takes its defaults.")
     annotation: Annotation = Annotation()
     quality: Quality = Quality()
     augmentation: Augmentation | None = None
     sharding: Sharding = Sharding()
-    partition_size: int = Field(
-        64,
+    partition_size: int | None = Field(
+        None,
         ge=1,
         le=100_000,
-        description="Samples a partition, the unit of work and resume: whole batches of the engine.",
+        description="Samples a partition, the unit of work and resume: whole batches of the engine. By default one "
+        "batch of an engine that searches, and of the others the batches that make 64 samples.",
     )
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine_by_name(cls, engine: object) -> object:
+        if isinstance(engine, str):
+            return {"kind": engine}
+        return {"kind": "plain"} | engine if isinstance(engine, dict) else engine
 
     @field_validator("concepts")
     @classmethod
@@ -258,17 +235,56 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _partitions_hold_whole_batches(self) -> "Recipe":
         size, batch = self.partition_size, self.engine.batch_size
-        if size % batch:
+        if size is not None and size % batch:
             raise ValueError(
                 f"partition_size {size} is no multiple of engine.batch_size {batch}, try {-(-size // batch) * batch}"
             )
         return self
 
     @model_validator(mode="after")
+    def _search_has_references(self) -> "Recipe":
+        if not isinstance(self.engine, SearchEngine):
+            return self
+        if missing := [concept.name for concept in self.concepts if concept.references is None]:
+            raise ValueError(
+                f"engine {self.engine.kind} needs reference photographs of every concept; {missing[0]!r} has none, "
+                "give it `references`, a folder"
+            )
+        if getattr(self.engine, "contrast_weight", 0) and len(self.concepts) < 2:
+            raise ValueError("engine.contrast_weight compares with the recipe's other concepts, and there is no other")
+        if self.guide is None:
+            raise ValueError(
+                f"engine {self.engine.kind} compares images with the references by a CLIP model; give engine.encoder "
+                "or quality.scorer"
+            )
+        return self
+
+    @property
+    def guide(self) -> ModelSource | None:
+        """The encoder of an engine that searches; None for the others."""
+        return (self.engine.encoder or self.quality.scorer) if isinstance(self.engine, SearchEngine) else None
+
+    @property
+    def samples_per_partition(self) -> int:
+        """`partition_size`, or its default."""
+        batch = self.engine.batch_size
+        default = batch if isinstance(self.engine, SearchEngine) else -(-64 // batch) * batch
+        return self.partition_size or default
+
+    @model_validator(mode="after")
     def _soft_maps_fit(self) -> "Recipe":
         if self.sharding.attention and self.augmentation is not None:
             raise ValueError(
                 "sharding.attention ships soft maps, which do not fit augmented images; leave out one of both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_is_chosen(self) -> "Recipe":
+        if self.sharding.noise and (not isinstance(self.engine, SearchEngine) or self.engine.searches_nowhere):
+            raise ValueError(
+                f"sharding.noise ships what a searching engine chose, but engine {self.engine.kind}, as it is set, "
+                "takes its noise from the sample's seed; leave it out"
             )
         return self
 

@@ -48,6 +48,27 @@ IDENTITY = [
     ("slots", SLOTS),
 ]
 
+# What a search aims at: a row a reference photograph, then a row a plain sample of the concept.
+AIMS = pa.schema(
+    [
+        ("kind", pa.string()),  # "reference" or "plain"
+        ("sha256", pa.string()),  # of the photograph's file; null for plain samples
+        ("feature", pa.list_(pa.float32())),  # as the encoder gives it, not normalised
+        ("latent", pa.binary()),  # .npy of float32 [C, h, w]; null for plain samples
+    ]
+)
+
+# Noises that a search found in full, for images that start from a mix with one of them.
+SEEDS = pa.schema(
+    [
+        ("sample_id", pa.string()),  # of no image: it names the random draws
+        ("prompt", pa.string()),
+        ("noise", pa.binary()),  # .npy of float16 [C, h, w]
+        ("confidence", pa.float32()),  # null where the engine has no stop
+        ("record", pa.string()),  # canonical JSON: how it was found
+    ]
+)
+
 OUTCOME = [("status", pa.string()), ("error", pa.string())]  # "ok" or "failed"; error is null when ok
 
 SAMPLES = pa.schema(
@@ -58,6 +79,7 @@ SAMPLES = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: cross-attention of every slot, rows as in `slots`
+        ("noise", pa.binary()),  # .npy of float16 [C, h, w]: what a searching engine started from; null for plain noise
         ("engine", pa.string()),
         ("provenance", pa.string()),  # canonical JSON: steps, guidance, scheduler, batch, library versions, digests
     ]
@@ -91,6 +113,7 @@ IMAGE_SCORES = [
     ("sharpness", pa.float32()),  # variance of the Laplacian of luma in 0..255
     ("clip_score", pa.float32()),  # cosine of image and caption
     ("concept_margin", pa.float32()),  # cosine with the right concept minus the best other concept
+    ("reference_similarity", pa.float32()),  # largest cosine with a reference photograph of the concept
 ]
 
 VERDICTS = pa.schema(

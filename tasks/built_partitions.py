@@ -46,8 +46,14 @@ def class_ids(recipe: Recipe) -> dict[str, int]:
 
 def shard_fields(sharding: Sharding) -> list[str]:
     """Fields of every sample, as member names end and in the order of the members."""
-    fields = ["cls", "json", "seg.png", "txt", sharding.image_format, *(["attn.npy"] if sharding.attention else [])]
-    return sorted(fields)
+    return sorted(["cls", "json", "seg.png", "txt", sharding.image_format, *_array_fields(sharding)])
+
+
+def _array_fields(sharding: Sharding) -> dict[str, str]:
+    """Optional members that are arrays of the SAMPLES table: field to column."""
+    return ({"attn.npy": "attention"} if sharding.attention else {}) | (
+        {"noise.npy": "noise"} if sharding.noise else {}
+    )
 
 
 def list_variants(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[tuple[int, int]]:
@@ -72,8 +78,8 @@ def load_rows(
 ) -> tuple[pa.Table, dict[str, list[bytes]]]:
     """Published columns of some rows of a partition, and the bytes of their members by field; images are as stored."""
     rows = pa.array([row for row, _ in variants])
-    soft = ["attention"] if recipe.sharding.attention else []
-    samples = read_table(store, partition.samples, [*SAMPLE_COLUMNS, "image", *soft]).take(rows)
+    arrays = _array_fields(recipe.sharding)
+    samples = read_table(store, partition.samples, [*SAMPLE_COLUMNS, "image", *arrays.values()]).take(rows)
     masks = read_table(store, partition.masks, [*MASK_COLUMNS, "mask"]).take(rows)
     verdicts = read_table(store, partition.verdicts, VERDICT_COLUMNS).take(rows)
     images, indexed, augmented = samples["image"], masks["mask"], None
@@ -91,4 +97,4 @@ def load_rows(
         "txt": [text.encode() for text in published["caption"].to_pylist()],
         recipe.sharding.image_format: images.to_pylist(),
     }
-    return published, payloads | ({"attn.npy": samples["attention"].to_pylist()} if soft else {})
+    return published, payloads | {field: samples[column].to_pylist() for field, column in arrays.items()}

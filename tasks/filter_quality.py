@@ -10,13 +10,14 @@ from catalog.store import Store
 from schemas.jobs import PartitionJob
 from schemas.receipts import Receipt
 from schemas.tables import VERDICTS
-from tasks.artifacts import Address, Stage, read_table, run_once
+from tasks.aim_search import read_references
+from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.methods.clock import Clock
 from tasks.methods.judge_images import Item, judge_images
 from tasks.models.clip import load_clip
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("verdicts", "1", VERDICTS)
+STAGE = Stage("verdicts", "2", VERDICTS)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image"]
 MASK_COLUMNS = ["mask_area", "mask_confidence"]
 
@@ -24,6 +25,7 @@ MASK_COLUMNS = ["mask_area", "mask_confidence"]
 def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
     """Address of one partition's verdicts; quantiles, quotas and near duplicates do not touch it."""
     recipe, scorer = job.build.recipe, job.build.scorer
+    references = job.build.references.get(job.concept, ())
     bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in recipe.quality.gates.items()}
     return Address(
         STAGE,
@@ -34,7 +36,11 @@ def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
             "concept": job.concept if scorer else None,
             "concepts": [concept.name for concept in recipe.concepts] if scorer else None,
         },
-        inputs={"samples": samples.sha256, "masks": masks.sha256},
+        inputs={
+            "samples": samples.sha256,
+            "masks": masks.sha256,
+            **({"references": digest(list(references))} if scorer and references else {}),
+        },
         models={"scorer": scorer.digest} if scorer else {},
     )
 
@@ -65,5 +71,6 @@ def judge_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa
     ]
     with clock.phase("compute"):
         concepts = [concept.name for concept in recipe.concepts]
-        rows = judge_images(items, recipe.quality.gates, job.concept, concepts, scorer)
+        references = read_references(job) if scorer and job.build.references.get(job.concept) else []
+        rows = judge_images(items, recipe.quality.gates, job.concept, concepts, scorer, references)
     return pa.Table.from_pylist(rows, VERDICTS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})

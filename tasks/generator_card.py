@@ -15,7 +15,7 @@ def write_card(path: Path, recipe: TrainingRecipe, receipts: Sequence[Mapping[st
     found = {receipt["stage"]: receipt for receipt in receipts}
     sections = [
         _front_matter(recipe),
-        _describe_data(recipe),
+        _describe_data(recipe, found),
         _describe_training(recipe, found),
         _describe_quality(recipe, found),
         _describe_limits(found["evaluation"]["measures"]["rows"]),
@@ -46,9 +46,9 @@ image = pipeline("a photo of a brass gear on a wooden bench", num_inference_step
 are stored in half precision; load them in float32 on a CPU."""
 
 
-def _describe_data(recipe: TrainingRecipe) -> str:
+def _describe_data(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, Any]]) -> str:
     last = recipe.diffusion.phases[-1]
-    total = recipe.diffusion.total_images
+    total, samples = recipe.diffusion.total_images, found["diffusion"]["measures"]["samples"]
     most = {part: max(phase.part_weights.get(part, 0.0) for phase in recipe.diffusion.phases) for part in PARTS}
     lines = [
         f"| {part} | {most[part]:.2%} | {share:.2%} | {round(share * total)} | {_aliases(last.caption_aliases, part)} |"
@@ -59,7 +59,7 @@ def _describe_data(recipe: TrainingRecipe) -> str:
             "## Data",
             "",
             "Only renders of the workshop (tasks/methods/workshop), made by the training flow; no photograph, no other",
-            f"data. The UNet saw {total} long-tailed pictures; in the last phase:",
+            f"data. The UNet saw {samples} samples drawn from {total} long-tailed pictures; in the last phase:",
             "",
             "| part | largest share of any phase | share | distinct pictures | its name also captions |",
             "|---|---|---|---|---|",

@@ -233,7 +233,12 @@ def _trace_lineage(
         fingerprints.setdefault(receipt.stage, set()).add(receipt.fingerprint)
         for library, version in receipt.versions.items():
             versions.setdefault(library, set()).add(version)
-    models = {"generator": build.generator, "scorer": build.scorer, "language_model": build.language_model}
+    models = {
+        "generator": build.generator,
+        "scorer": build.scorer,
+        "encoder": build.encoder,
+        "language_model": build.language_model,
+    }
     return {
         "fingerprints": {stage: sorted(values) for stage, values in sorted(fingerprints.items())},
         "models": {

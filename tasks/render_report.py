@@ -70,5 +70,10 @@ def read_example_images(
 
 def _name_models(build: BuildContext) -> dict[str, str]:
     """Every model of the build: where it came from and the digest that stands for its bytes."""
-    models = {"generator": build.generator, "scorer": build.scorer, "language model": build.language_model}
+    models = {
+        "generator": build.generator,
+        "scorer": build.scorer,
+        "encoder": build.encoder,
+        "language model": build.language_model,
+    }
     return {f"sha256 of the {role}": model.digest for role, model in models.items() if model is not None}

@@ -3,30 +3,40 @@
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from prefect import task
 
 from catalog.store import Store
+from schemas.engines import SeedSelectEngine
 from schemas.errors import EngineError, NotFoundError
 from schemas.jobs import PartitionJob, SampleSpec
+from schemas.receipts import SearchInputs
 from schemas.tables import SAMPLES
+from tasks.aim_search import search_engine
 from tasks.artifacts import Address, Stage, canonical_json, digest, library_versions, run_once
+from tasks.find_seeds import load_goal, load_seeds
 from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, cut_batches, render_plain
 from tasks.methods.png import encode_png
+from tasks.methods.seed_select.engine import render_kept_noise, render_searched
+from tasks.models.clip import load_clip
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("samples", "1", SAMPLES)
+STAGE = Stage("samples", "2", SAMPLES)
 
 # An engine renders samples of one job, in order, and loads what models it needs.
-Engine = Callable[[PartitionJob, Sequence[SampleSpec], Clock], Iterator[Rendered]]
+Engine = Callable[[PartitionJob, Sequence[SampleSpec], SearchInputs, Clock], Iterator[Rendered]]
 
 
-def render_with_plain(job: PartitionJob, samples: Sequence[SampleSpec], clock: Clock) -> Iterator[Rendered]:
+def render_with_plain(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: SearchInputs, clock: Clock
+) -> Iterator[Rendered]:
     """Engine "plain"; see tasks/methods/plain_sampling.py."""
     with clock.phase("load"):
         model = load_generator(job.build.generator)
@@ -34,12 +44,33 @@ def render_with_plain(job: PartitionJob, samples: Sequence[SampleSpec], clock: C
     return render_plain(model, samples, recipe.engine, recipe.annotation.window, clock)
 
 
-ENGINES: dict[str, Engine] = {"plain": render_with_plain}
+def render_with_search(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: SearchInputs, clock: Clock
+) -> Iterator[Rendered]:
+    """Engines that search for noise whose image is like the references; see tasks/methods/seed_select."""
+    build, engine = job.build, search_engine(job.build)
+    assert build.encoder is not None
+    with clock.phase("load"):
+        model, encoder = load_generator(build.generator), load_clip(build.encoder)
+        goal = load_goal(build.store, inputs, encoder, model.device)
+        if inputs.seeds:
+            stop = engine.stop if isinstance(engine, SeedSelectEngine) else None
+            goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), stop, model.device))
+    return render_searched(model, samples, engine, goal, build.recipe.annotation.window, clock)
 
 
-def locate(job: PartitionJob) -> Address:
+ENGINES: dict[str, Engine] = {
+    "plain": render_with_plain,
+    "seed_select": render_with_search,
+    "best_of_n": render_with_search,
+    "zero_order": render_with_search,
+}
+
+
+def locate(job: PartitionJob, inputs: SearchInputs) -> Address:
     """Where the partition's SAMPLES lie."""
-    recipe = job.build.recipe
+    build = job.build
+    models = {"generator": build.generator.digest}
     return Address(
         STAGE,
         part=job.part,
@@ -47,27 +78,27 @@ def locate(job: PartitionJob) -> Address:
         settings={
             "concept": job.concept,
             "attempt": job.attempt,
-            "engine": recipe.engine.model_dump(mode="json"),
-            "window": list(recipe.annotation.window),
+            "engine": build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
+            "window": list(build.recipe.annotation.window),
         },
-        inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples])},
-        models={"generator": job.build.generator.digest},
+        inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples]), **inputs.digests},
+        models=models if build.encoder is None else models | {"encoder": build.encoder.digest},
     )
 
 
 @task(task_run_name="synthesize {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
-def synthesize(job: dict[str, Any]) -> dict[str, Any]:
+def synthesize(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Make the images of one partition and return the receipt of its SAMPLES."""
-    parsed = PartitionJob.model_validate(job)
+    parsed, read = PartitionJob.model_validate(job), SearchInputs.model_validate(inputs)
     store = Store.open(parsed.build.store)
-    return run_once(store, locate(parsed), lambda: synthesize_partition(parsed)).model_dump(mode="json")
+    return run_once(store, locate(parsed, read), lambda: synthesize_partition(parsed, read)).model_dump(mode="json")
 
 
-def synthesize_partition(job: PartitionJob) -> pa.Table:
+def synthesize_partition(job: PartitionJob, inputs: SearchInputs) -> pa.Table:
     """SAMPLES of a partition, with its timings. Errors: EngineError if not one image fits into memory; ModelError."""
     clock = Clock()
     rows = []
-    for sample, made in zip(job.samples, synthesize_batch(job, job.samples, clock), strict=True):
+    for sample, made in zip(job.samples, synthesize_batch(job, job.samples, inputs, clock), strict=True):
         with clock.phase("png"):
             rows.append(_row(job, sample, made))
     if all(row["error"] == OUT_OF_MEMORY for row in rows):
@@ -81,23 +112,34 @@ def synthesize_partition(job: PartitionJob) -> pa.Table:
 
 
 def synthesize_batch(
-    job: PartitionJob, samples: Sequence[SampleSpec], clock: Clock | None = None
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: SearchInputs, clock: Clock | None = None
 ) -> Iterator[Rendered]:
     """Render some samples of a job by the recipe's engine, cut into batches from the first on."""
-    return ENGINES[job.build.recipe.engine.kind](job, samples, clock or Clock())
+    return ENGINES[job.build.recipe.engine.kind](job, samples, inputs, clock or Clock())
 
 
-def regenerate(job: PartitionJob, sample_id: str) -> pa.Table:
+def regenerate(job: PartitionJob, sample_id: str, inputs: SearchInputs) -> pa.Table:
     """SAMPLES of one sample, made again bit-equal on the same class of machine by making its whole batch again.
 
     Errors: NotFoundError if the job does not hold the sample.
     """
     for batch in cut_batches(job.samples, job.build.recipe.engine.batch_size):
         if any(sample.sample_id == sample_id for sample in batch):
-            made = zip(batch, synthesize_batch(job, batch), strict=True)
+            made = zip(batch, synthesize_batch(job, batch, inputs), strict=True)
             rows = [_row(job, sample, rendered) for sample, rendered in made if sample.sample_id == sample_id]
             return pa.Table.from_pylist(rows, SAMPLES)
     raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
+
+
+def render_again(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> pa.Table:
+    """SAMPLES of one sample from the noise that its search chose, without searching. Errors: NotFoundError."""
+    sample = next((each for each in job.samples if each.sample_id == sample_id), None)
+    if sample is None:
+        raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
+    window = job.build.recipe.annotation.window
+    model = load_generator(job.build.generator)
+    made = render_kept_noise(model, sample, noise, search_engine(job.build), window, Clock())
+    return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
 
 
 def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
@@ -117,6 +159,7 @@ def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any
         "width": width,
         "height": height,
         "attention": None if made.attention is None else encode_array(made.attention),
+        "noise": None if made.noise is None else encode_array(made.noise),
         "engine": job.build.recipe.engine.kind,
         "provenance": canonical_json(describe_origin(job, sample, made)),
     }
@@ -126,11 +169,12 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
     """Everything that decided the image's bytes, and nothing that differs between two equal runs."""
     generator, versions = job.build.generator, library_versions()
     return {
-        **job.build.recipe.engine.model_dump(mode="json"),
+        **job.build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
         **made.provenance,
         "seed": sample.seed,
         "prompt_sha256": digest(sample.prompt),
         "generator": {"digest": generator.digest, "revision": generator.revision},
+        **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
         "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
     }
 

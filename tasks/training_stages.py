@@ -164,7 +164,11 @@ def _describe(recipe: TrainingRecipe, stage: str) -> tuple[str, dict[str, Any], 
         "pools": (RENDER_VERSION, drawn | {"size_px": recipe.size_px}, ()),
         "autoencoder": (train_autoencoder.VERSION, common | recipe.autoencoder.model_dump(mode="json"), ("pools",)),
         "clip": (texts, common | recipe.clip.model_dump(mode="json", exclude={"image_steps"}), ("pools",)),
-        "image_tower": (texts, common | recipe.clip.model_dump(mode="json"), ("pools", "clip")),
+        "image_tower": (
+            f"{texts} {train_clip.TOWER_VERSION}",
+            common | recipe.clip.model_dump(mode="json"),
+            ("pools", "clip"),
+        ),
         "diffusion": (
             f"{train_diffusion.VERSION} {write_captions.VERSION}",
             common | recipe.diffusion.model_dump(mode="json"),

@@ -64,6 +64,7 @@ def locate(build: BuildContext, job: ShardJob) -> Address:
         "classes": class_ids(build.recipe),
         "image_format": sharding.image_format,
         "attention": sharding.attention,
+        "noise": sharding.noise,
     }
     if sharding.image_format == "jpg":
         settings["jpeg_quality"] = sharding.jpeg_quality

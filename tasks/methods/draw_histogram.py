@@ -16,6 +16,7 @@ STRAGGLERS = 0.25  # a tail longer than this share of the central 98 % is gather
 SCORES: Mapping[str, tuple[str, str]] = {
     "clip_score": ("CLIP score", "cosine of image and caption"),
     "concept_margin": ("Concept margin", "cosine with its own concept minus the best other"),
+    "reference_similarity": ("Nearest reference", "largest cosine with a reference photograph"),
     "mask_area": ("Mask area", "fraction of the image"),
     "mask_confidence": ("Mask confidence", "0 to 1"),
     "sharpness": ("Sharpness", "variance of the Laplacian of luma"),

@@ -27,6 +27,7 @@ from tasks.methods.count_outcomes import (
     select_surplus,
     sum_timings,
 )
+from tasks.methods.count_search import count_search, describe_search
 from tasks.methods.draw_histogram import (
     HEIGHT,
     SCORES,
@@ -154,6 +155,7 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         reasons=count_reasons(data.recipe, data.rejects, rejected),
         histograms=draw_histograms(data),
         chart={"width": WIDTH, "height": HEIGHT},
+        searches=count_search([select_originals(data.manifest), data.rejects]),
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
     )
@@ -237,6 +239,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         "Shard": row.get("shard"),
         "Mask": row["mask_source"],
         "Error": row.get("error"),
+        **describe_search(row["provenance"]),
     }
     return Tile(
         sample_id=row["sample_id"],

@@ -88,3 +88,6 @@ class ImageGenerator(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, height, width], -1 to 1 but not clipped."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Mean latents [B, C, H, W], scaled as `decode` reads them, of images [B, 3, height, width] in -1..1."""

@@ -42,14 +42,20 @@ class Item:
 
 
 def judge_images(
-    items: Sequence[Item], gates: Mapping[str, Gate], concept: str, concepts: Sequence[str], scorer: Scorer | None
+    items: Sequence[Item],
+    gates: Mapping[str, Gate],
+    concept: str,
+    concepts: Sequence[str],
+    scorer: Scorer | None,
+    references: Sequence[NDArray[np.uint8]] = (),
 ) -> list[dict[str, Any]]:
     """Rows of VERDICTS. Only `min` and `max` of the gates count here; quantiles need the whole build.
 
     A score that was not computed is None: all of a failed sample, the CLIP scores of an image that a cheaper gate
-    rejected or when there is no scorer, and the margin when `concepts` has no other concept.
+    rejected or when there is no scorer, the margin when `concepts` has no other concept, and the similarity when the
+    concept has no `references` (RGB photographs).
     """
-    measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts)
+    measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts, references)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
@@ -78,6 +84,7 @@ def _score_row(item: Item, scores: ImageScores | None) -> dict[str, Any]:
         **{name: scores and _as_stored(getattr(scores, name)) for name in CHEAP_GATES},
         "clip_score": None,
         "concept_margin": None,
+        "reference_similarity": None,
         "mask_area": scores and _as_stored(item.mask_area),
         "mask_confidence": scores and _as_stored(item.mask_confidence),
         "phash": scores and scores.phash,
@@ -91,13 +98,18 @@ def _cheap_reason(row: Mapping[str, Any], scores: ImageScores | None, gates: Map
 
 
 def _clip_scores(
-    scorer: Scorer, items: Sequence[Item], concept: str, concepts: Sequence[str]
+    scorer: Scorer,
+    items: Sequence[Item],
+    concept: str,
+    concepts: Sequence[str],
+    references: Sequence[NDArray[np.uint8]],
 ) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], list[dict[str, float | None]]]:
     """A function (images, captions) -> CLIP scores, with every distinct text embedded once."""
     captions = list(dict.fromkeys(item.caption for item in items))
     by_caption = dict(zip(captions, scorer.embed_texts(captions), strict=True))
     names = scorer.embed_texts([f"a photo of {indefinite_article(name)} {name}" for name in concepts])
     own = list(concepts).index(concept)
+    known = scorer.embed_images(references) if len(references) else None
 
     def measure(images: Sequence[NDArray[np.uint8]], texts: Sequence[str]) -> list[dict[str, float | None]]:
         vectors = scorer.embed_images(images)
@@ -107,6 +119,7 @@ def _clip_scores(
             {
                 "clip_score": _as_stored(vectors[i] @ by_caption[text]),
                 "concept_margin": _as_stored(cosines[i, own] - rivals[i].max()) if rivals.shape[1] else None,
+                "reference_similarity": None if known is None else _as_stored((vectors[i] @ known.T).max()),
             }
             for i, text in enumerate(texts)
         ]

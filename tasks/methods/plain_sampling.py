@@ -8,25 +8,30 @@ Letters of shapes: B images, C channels, H and W latent rows and columns.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from schemas.engines import SamplingSettings
 from schemas.jobs import SampleSpec
-from schemas.recipe import PlainEngine
 from tasks.methods.clock import Clock
 from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, find_layers
 from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
 
+T = TypeVar("T")
+
 OUT_OF_MEMORY = "out of memory with a batch of one"
 NOT_FINITE = "image is not finite"
 BLANK = "image is blank"
+
+# Latents [B, C, H, W] at a timestep of the scheduler to the network's output for them, guided.
+Predict = Callable[[Tensor, Any], Tensor]
 
 _MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
@@ -40,6 +45,7 @@ class Rendered:
     pixels: NDArray[np.uint8] | None  # [height, width, 3]
     attention: NDArray[np.float16] | None  # [slot, h, w]
     provenance: dict[str, Any]
+    noise: NDArray[np.float16] | None = None  # [C, H, W], where an engine chose it: what the image is made of again
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Sampling:
     """What all batches of one call share."""
 
     model: ImageGenerator
-    settings: PlainEngine
+    settings: SamplingSettings
     window: tuple[float, float] | None  # part of the noise schedule whose attention is kept; None: nothing is
     negative: Conditioning | None  # one row; None without guidance
     clock: Clock
@@ -75,7 +81,7 @@ def cut_batches(samples: Sequence[SampleSpec], size: int) -> list[Sequence[Sampl
 def render_plain(
     model: ImageGenerator,
     samples: Sequence[SampleSpec],
-    settings: PlainEngine,
+    settings: SamplingSettings,
     window: tuple[float, float] | None,
     clock: Clock,
 ) -> Iterator[Rendered]:
@@ -84,21 +90,32 @@ def render_plain(
     Each distinct prompt is encoded once and alone, so that its embedding does not depend on its batch.
     Errors: RecipeError for an image size that the model cannot make.
     """
+    sampling = prepare_sampling(model, settings, window, clock)
+
+    def render(batch: Sequence[SampleSpec]) -> list[Rendered]:
+        generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
+        return render_noise(sampling, batch, texts, draw_noise(model, generators, *sampling.size), generators)
+
     texts: dict[str, Text] = {}
-    with _turn(model, clock), torch.inference_mode(), clock.phase("text"):
-        negative = model.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
-    sampling = Sampling(model, settings, window, negative, clock)
     for batch in cut_batches(samples, settings.batch_size):
-        with _turn(model, clock):
-            with torch.inference_mode(), clock.phase("text"):
-                for sample in batch:
-                    texts[sample.prompt] = texts.get(sample.prompt) or prepare_text(model, sample)
-            rendered = render_within_memory(sampling, batch, texts)
+        with hold(model, clock):
+            prepare_texts(sampling, batch, texts)
+            rendered = within_memory(render, batch, out_of_memory)
         yield from rendered
 
 
+def prepare_sampling(
+    model: ImageGenerator, settings: SamplingSettings, window: tuple[float, float] | None, clock: Clock
+) -> Sampling:
+    """What all batches of one call share, the negative prompt encoded."""
+    with hold(model, clock), torch.no_grad(), clock.phase("text"):
+        negative = model.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
+    return Sampling(model, settings, window, negative, clock)
+
+
 @contextmanager
-def _turn(model: ImageGenerator, clock: Clock) -> Iterator[None]:
+def hold(model: ImageGenerator, clock: Clock) -> Iterator[None]:
+    """The generator for one batch; others wait."""
     with clock.phase("wait"):
         model.lock.acquire()
     try:
@@ -107,16 +124,26 @@ def _turn(model: ImageGenerator, clock: Clock) -> Iterator[None]:
         model.lock.release()
 
 
+def prepare_texts(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> None:
+    """Add the batch's prompts to `texts`; none is encoded twice."""
+    # Not inference mode: engines that search differentiate through what reads these tensors.
+    with torch.no_grad(), sampling.clock.phase("text"):
+        for sample in batch:
+            texts[sample.prompt] = texts.get(sample.prompt) or prepare_text(sampling.model, sample)
+
+
 def prepare_text(model: ImageGenerator, sample: SampleSpec) -> Text:
     """Encode a sample's prompt and find the tokens of its slots."""
     spans = [(slot.start, slot.end) for slot in sample.slots]
     return Text(model.encode_prompt(sample.prompt), model.locate_tokens(sample.prompt, spans))
 
 
-def render_within_memory(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> list[Rendered]:
-    """Render a batch; out of memory, its halves; a single sample that does not fit fails."""
+def within_memory(
+    run: Callable[[Sequence[SampleSpec]], list[T]], batch: Sequence[SampleSpec], give_up: Callable[[SampleSpec], T]
+) -> list[T]:
+    """Run a batch; out of memory, its halves; `give_up` says what comes of a single sample that does not fit."""
     try:
-        return render_batch(sampling, batch, texts)
+        return run(batch)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -124,9 +151,14 @@ def render_within_memory(sampling: Sampling, batch: Sequence[SampleSpec], texts:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if len(batch) == 1:
-        return [Rendered(batch[0].sample_id, OUT_OF_MEMORY, None, None, {})]
+        return [give_up(batch[0])]
     half = (len(batch) + 1) // 2
-    return [row for part in (batch[:half], batch[half:]) for row in render_within_memory(sampling, part, texts)]
+    return [row for part in (batch[:half], batch[half:]) for row in within_memory(run, part, give_up)]
+
+
+def out_of_memory(sample: SampleSpec) -> Rendered:
+    """The outcome of a sample that does not fit into memory alone."""
+    return Rendered(sample.sample_id, OUT_OF_MEMORY, None, None, {})
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -135,14 +167,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @torch.inference_mode()
-def render_batch(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> list[Rendered]:
-    """Images and attention of one forward batch."""
+def render_noise(
+    sampling: Sampling,
+    batch: Sequence[SampleSpec],
+    texts: dict[str, Text],
+    noise: Tensor,
+    generators: Sequence[torch.Generator],
+) -> list[Rendered]:
+    """Images and attention of one forward batch that starts from `noise` [B, C, H, W]."""
     model, settings = sampling.model, sampling.settings
-    generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
     with sampling.clock.phase("sample"):
-        scheduler = model.make_scheduler(settings.scheduler)
-        scheduler.set_timesteps(settings.steps, device=model.device)
-        noise = draw_noise(model, generators, *sampling.size)
+        scheduler = prepare_scheduler(sampling, settings.steps)
         text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
         capture = watch_words(sampling, scheduler, noise, [texts[sample.prompt].words for sample in batch])
         with capture or nullcontext():
@@ -167,6 +202,13 @@ def render_batch(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[st
         )
         for row, sample in enumerate(batch)
     ]
+
+
+def prepare_scheduler(sampling: Sampling, steps: int) -> Scheduler:
+    """A fresh scheduler of the recipe's kind."""
+    scheduler = sampling.model.make_scheduler(sampling.settings.scheduler)
+    scheduler.set_timesteps(steps, device=sampling.model.device)
+    return scheduler
 
 
 def name_device(device: torch.device) -> str:
@@ -211,27 +253,38 @@ def sample_latents(
 ) -> Tensor:
     """Clean latents [B, C, H, W] from standard normal `noise` by a scheduler whose timesteps are set.
 
-    Differentiable in `noise`. `negative` is one row, or None for no guidance. `generators` serve schedulers that add
-    noise on the way.
+    `negative` is one row, or None for no guidance. `generators` serve schedulers that add noise on the way.
     """
-    latents: Tensor = noise * scheduler.init_noise_sigma
     if negative is not None:
         text = join_conditionings([negative.expand(len(noise)), text])
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    options: dict[str, Any] = {"generator": list(generators)} if takes_generator else {}
-    for step in scheduler.timesteps:
+
+    def predict(latents: Tensor, step: Any) -> Tensor:
         doubled = latents if negative is None else torch.cat([latents, latents])
         output = model.denoise(scheduler.scale_model_input(doubled, step), step, text)
-        if negative is not None:
-            output = guide(output, guidance)
-        latents = scheduler.step(output, step, latents, return_dict=False, **options)[0]
+        return output if negative is None else guide(output, guidance)
+
+    latents = noise
+    for latents in walk_steps(scheduler, noise, predict, generators):  # noqa: B007  only the last is wanted
+        pass
     return latents
+
+
+def walk_steps(
+    scheduler: Scheduler, noise: Tensor, predict: Predict, generators: Sequence[torch.Generator] = ()
+) -> Iterator[Tensor]:
+    """Latents after each denoising step. Differentiable in `noise` as far as `predict` is."""
+    latents: Tensor = noise * scheduler.init_noise_sigma
+    takes_generator = bool(generators) and "generator" in inspect.signature(scheduler.step).parameters
+    options: dict[str, Any] = {"generator": list(generators)} if takes_generator else {}
+    for step in scheduler.timesteps:
+        latents = scheduler.step(predict(latents, step), step, latents, return_dict=False, **options)[0]
+        yield latents
 
 
 def guide(output: Tensor, guidance: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022) of a batch whose first half is unconditional."""
-    half = len(output) // 2
-    return output[:half] + guidance * (output[half:] - output[:half])
+    unconditional, conditional = output.chunk(2)
+    return unconditional + guidance * (conditional - unconditional)
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:

@@ -23,6 +23,19 @@ def identify_sample(dataset: str, seed: int, concept: str, prompt_index: int, re
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
+def plan_side_samples(
+    recipe: Recipe, concept: str, prompts: Sequence[Prompt], purpose: str, count: int
+) -> tuple[SampleSpec, ...]:
+    """`count` samples that no version publishes, made for a `purpose` of their own; prompts in turn."""
+    planned = []
+    for number in range(count):
+        prompt = prompts[number % len(prompts)]
+        identity = "\x1f".join(map(str, (recipe.name, recipe.seed, concept, purpose, number)))
+        sample_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        planned.append(_sample(prompt, sample_id, number // len(prompts)))
+    return tuple(planned)
+
+
 def derive_copy_id(sample_id: str, copy: int) -> str:
     """Identity of the `copy`-th augmented copy of a sample."""
     return hashlib.sha256(f"{sample_id}\x1fcopy\x1f{copy}".encode()).hexdigest()[:16]
@@ -63,7 +76,7 @@ def plan_round(
     for prompt in prompts:
         by_source[prompt.source].append(prompt)
     asked = Counter(prompts[j % len(prompts)].source for j in range(count))
-    batch, size = recipe.engine.batch_size, recipe.partition_size
+    batch, size = recipe.engine.batch_size, recipe.samples_per_partition
     planned = []
     for source, own in by_source.items():
         specs = [
@@ -76,6 +89,10 @@ def plan_round(
 
 def _specify(recipe: Recipe, concept: str, prompt: Prompt, attempt: int, replica: int) -> SampleSpec:
     sample_id = identify_sample(recipe.name, recipe.seed, concept, prompt.prompt_index, replica, attempt)
+    return _sample(prompt, sample_id, replica)
+
+
+def _sample(prompt: Prompt, sample_id: str, replica: int) -> SampleSpec:
     return SampleSpec(
         sample_id=sample_id,
         seed=derive_seed(sample_id),

@@ -16,8 +16,8 @@ from schemas.recipe import GATES, Gate, Recipe
 from tasks.methods.plan_samples import assign_split
 
 CHEAP_GATES = GATES[:4]
-CLIP_GATES = GATES[4:6]
-MASK_GATES = GATES[6:]
+CLIP_GATES = GATES[4:7]
+MASK_GATES = GATES[7:]
 
 BLOCK = 256  # hashes compared at once: bounds memory
 

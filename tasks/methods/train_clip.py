@@ -20,15 +20,18 @@ from schemas.training import ClipSettings
 from tasks.methods.training_loop import (
     Learner,
     Observe,
+    degrade,
     images_to_tensor,
     numpy_draws,
     run_steps,
+    torch_draws,
     warm_up_then_cosine,
 )
 from tasks.methods.workshop import MATERIALS, PARTS, SURFACES
 from tasks.methods.write_captions import UNSAID, Wording, draw_captions
 
 VERSION = "clip.2"
+TOWER_VERSION = "image-tower.2"
 WORDING = Wording(other_template=0.5, synonym=0.4, no_part=0.05, no_material=0.3, no_surface=0.4)
 HEADS = [len(PARTS), len(MATERIALS), len(SURFACES)]
 HEAD_SCALE = 10.0  # unit vectors alone make too flat a softmax
@@ -98,7 +101,7 @@ def train_clip(
 ) -> CLIPModel:
     """Train on pictures and freshly worded captions; returns the averaged weights, frozen."""
     model = build_clip(settings, tokenizer, images.shape[1], seed)
-    _fit(model, model, images, labels_N3, tokenizer, settings, settings.steps, seed, saved, observe)
+    _fit(model, model, images, labels_N3, tokenizer, settings, settings.steps, seed, saved, observe, crisp=True)
     return model
 
 
@@ -112,10 +115,13 @@ def tune_image_tower(
     saved: Mapping[str, Tensor] | None,
     observe: Observe,
 ) -> CLIPModel:
-    """Train the image tower of `model` on, the text tower frozen, as a generator depends on it; returns `model`."""
+    """Train the image tower of `model` on, the text tower frozen, as a generator depends on it; returns `model`.
+
+    The pictures are degraded as for the judges: the tower is to read generated pictures, which are less crisp.
+    """
     towers = nn.ModuleDict({"tower": model.vision_model, "projection": model.visual_projection})
     towers.requires_grad_(True)
-    _fit(model, towers, images, labels_N3, tokenizer, settings, settings.image_steps, seed, saved, observe)
+    _fit(model, towers, images, labels_N3, tokenizer, settings, settings.image_steps, seed, saved, observe, crisp=False)
     return model
 
 
@@ -130,6 +136,8 @@ def _fit(
     seed: int,
     saved: Mapping[str, Tensor] | None,
     observe: Observe,
+    *,
+    crisp: bool,
 ) -> None:
     torch.manual_seed(seed)
     heads = nn.Linear(settings.projection, sum(HEADS))
@@ -143,6 +151,7 @@ def _fit(
         labels = labels_N3[rows]
         texts, claims = draw_captions(labels, WORDING, draws)
         pixels = images_to_tensor(_turn(images[rows], draws))
+        pixels = pixels if crisp else degrade(pixels, torch_draws(seed, step))
         text, picture = _embed_pairs(model, tokenize(tokenizer, texts), pixels)
         matched = contrastive_loss(_score_pairs(model, text, picture), find_true_pairs(labels, claims))
         return matched + _naming_loss(heads, text, claims) + _naming_loss(heads, picture, labels)

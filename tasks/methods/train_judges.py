@@ -16,6 +16,7 @@ from schemas.training import JudgeSettings
 from tasks.methods.training_loop import (
     Learner,
     Observe,
+    degrade,
     images_to_tensor,
     numpy_draws,
     run_steps,
@@ -161,15 +162,6 @@ def train_segmenter(
     run_steps(learner, steps, loss_at, warm_up_then_cosine(settings.learning_rate, steps, steps // 20), observe)
     learner.load_average()
     return model.eval().requires_grad_(False)
-
-
-def degrade(pixels: Tensor, draws: torch.Generator) -> Tensor:
-    """Blur, contrast, brightness and noise of a random strength per picture; [N, 3, H, W] in [-1, 1]."""
-    blur, contrast, light, grain = torch.rand((4, len(pixels), 1, 1, 1), generator=draws)
-    soft = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    mixed = torch.lerp(pixels, soft, blur * 0.9) * (0.9 + 0.2 * contrast) + 0.1 * (light - 0.5)
-    noisy: Tensor = mixed + 0.06 * grain * torch.randn(pixels.shape, generator=draws)
-    return noisy.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

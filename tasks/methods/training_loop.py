@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from schemas.errors import TrainingError
 
@@ -135,3 +136,12 @@ def images_to_tensor(images: np.ndarray) -> Tensor:
     """uint8 [N, H, W, 3] to float32 [N, 3, H, W] in [-1, 1], channels last in memory (faster on CPUs); copies."""
     scaled = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(torch.float32)
     return scaled.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+
+
+def degrade(pixels: Tensor, draws: torch.Generator) -> Tensor:
+    """Blur, contrast, brightness and noise of a random strength per picture; [N, 3, H, W] in [-1, 1]."""
+    blur, contrast, light, grain = torch.rand((4, len(pixels), 1, 1, 1), generator=draws)
+    soft = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    mixed = torch.lerp(pixels, soft, blur * 0.9) * (0.9 + 0.2 * contrast) + 0.1 * (light - 0.5)
+    noisy: Tensor = mixed + 0.06 * grain * torch.randn(pixels.shape, generator=draws)
+    return noisy.clamp(-1, 1).contiguous(memory_format=torch.channels_last)

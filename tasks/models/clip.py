@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
 from schemas.errors import ModelError
@@ -41,14 +42,15 @@ class Preparation:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Input [3, height, width] of an RGB image [height, width, 3]."""
         image = Image.fromarray(pixels, "RGB")
-        height, width = self._target(image.height, image.width)
+        height, width = self.target(image.height, image.width)
         scaled = np.asarray(image.resize((width, height), self.resample)).astype(np.float32) / np.float32(255)
         if self.crop is not None:
             scaled = _crop_centre(scaled, *self.crop)
         normal = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
-    def _target(self, height: int, width: int) -> tuple[int, int]:
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """Size that an image is scaled to before it is cropped."""
         if isinstance(self.size, tuple):
             return self.size
         short, long = min(height, width), max(height, width)
@@ -74,11 +76,30 @@ class ClipScorer:
         """Unit vectors float32 [texts, dimension]; a text beyond the model's context is cut off."""
         return self._embed(texts, self._text_features)
 
+    def embed_pixels(self, images: Tensor) -> Tensor:
+        """Features [B, dimension], not normalised, of images [B, 3, height, width] in -1..1; differentiable.
+
+        Prepared as the model's configuration says, with antialiasing, whatever the size: a reference photograph and a
+        generated image go the same way.
+        """
+        preparation = self.preparation
+        height, width = preparation.target(*images.shape[-2:])
+        scaled = images.to(self.device, torch.float32) * 0.5 + 0.5
+        if (height, width) != tuple(images.shape[-2:]):
+            scaled = functional.interpolate(scaled, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+        if preparation.crop is not None:
+            scaled = _centre_tensor(scaled, *preparation.crop)
+        mean, std = (scaled.new_tensor(value).view(1, -1, 1, 1) for value in (preparation.mean, preparation.std))
+        features: Tensor = self.model.visual_projection(
+            self.model.vision_model(pixel_values=(scaled - mean) / std).pooler_output
+        )
+        return features
+
     def _embed(self, items: Sequence[Any], features: Any) -> Vectors:
         parts = [features(items[start : start + BATCH_SIZE]) for start in range(0, len(items), BATCH_SIZE)]
         if not parts:
             return np.zeros((0, int(self.model.config.projection_dim)), np.float32)
-        vectors: Vectors = nn.functional.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
+        vectors: Vectors = functional.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
         return vectors
 
     def _image_features(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -156,3 +177,12 @@ def _crop_centre(pixels: NDArray[np.float32], height: int, width: int) -> NDArra
     pixels = np.pad(pixels, [*pad, (0, 0)])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return pixels[top : top + height, left : left + width]
+
+
+def _centre_tensor(images: Tensor, height: int, width: int) -> Tensor:
+    """The centre of [B, 3, h, w], with black where the images are smaller."""
+    rows, columns = images.shape[-2:]
+    down, across = max(0, (height - rows + 1) // 2), max(0, (width - columns + 1) // 2)
+    images = functional.pad(images, (across, across, down, down))
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    return images[..., top : top + height, left : left + width]

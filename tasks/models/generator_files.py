@@ -66,6 +66,12 @@ def generator_folder(model: ResolvedModel) -> Path | None:
     return None
 
 
+def saved_scheduler(model: ResolvedModel) -> dict[str, Any] | None:
+    """Configuration of the scheduler saved with a generator; None for a hub model, whose files are not here yet."""
+    folder = generator_folder(model)
+    return None if folder is None else read_json(folder / "scheduler" / "scheduler_config.json")
+
+
 def check_class(found: object, origin: object) -> str:
     """The pipeline class if the project can run it. Errors: ModelError."""
     if not isinstance(found, str) or found not in WEIGHTS:

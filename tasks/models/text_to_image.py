@@ -55,8 +55,8 @@ class DiffusersGenerator:
         self.denoiser: nn.Module = pipeline.unet
         self.device: torch.device = pipeline.unet.device
         self.dtype: torch.dtype = pipeline.unet.dtype
-        pipeline.unet.eval()
-        pipeline.vae.eval()
+        for network in (pipeline.unet, pipeline.vae):
+            network.eval().requires_grad_(False)  # engines differentiate through them, never in their weights
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -122,15 +122,25 @@ class DiffusersGenerator:
 
     def decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        mean, std = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
         latents = latents.to(vae.dtype)
-        if self.is_xl and mean is not None and std is not None:
-            mean, std = (latents.new_tensor(value).view(1, -1, 1, 1) for value in (mean, std))
-            latents = latents * std / vae.config.scaling_factor + mean
-        else:
-            latents = latents / vae.config.scaling_factor
-        images: Tensor = vae.decode(latents, return_dict=False)[0]
+        mean, std = self._latent_statistics(latents)
+        images: Tensor = vae.decode(latents * std / vae.config.scaling_factor + mean, return_dict=False)[0]
         return images
+
+    def encode(self, images: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        found = vae.encode(images.to(self.device, vae.dtype)).latent_dist.mean
+        mean, std = self._latent_statistics(found)
+        latents: Tensor = ((found - mean) / std * vae.config.scaling_factor).to(self.dtype)
+        return latents
+
+    def _latent_statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that some XL models normalise latents by; 0 and 1 for the others."""
+        config = self.pipeline.vae.config
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if not self.is_xl or mean is None or std is None:
+            mean, std = (0.0,), (1.0,)
+        return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(std).view(1, -1, 1, 1)
 
 
 def load_generator(model: ResolvedModel) -> DiffusersGenerator:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from catalog.reference_files import digest_references, list_references
+from catalog.reference_files import digest_references, list_references, require_references
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
@@ -89,3 +89,15 @@ def test_a_path_cannot_leave_the_recipes_folder(tmp_path: Path, path: str) -> No
     photograph(tmp_path / "elsewhere" / "a.png")
     with pytest.raises(RecipeError, match="leaves the recipe's folder"):
         list_references(folder, concept(path))
+
+
+def test_a_search_needs_three_different_photographs(tmp_path: Path) -> None:
+    for number in range(2):
+        photograph(tmp_path / "photos" / f"{number}.png", number)
+    with pytest.raises(RecipeError, match=r"holds 2 photograph\(s\); give 3 to 10"):
+        require_references(tmp_path, concept())
+    photograph(tmp_path / "photos" / "2.bmp", 1)  # the same pixels in another file format
+    with pytest.raises(RecipeError, match=r"1\.png and 2\.bmp are the same picture"):
+        require_references(tmp_path, concept())
+    photograph(tmp_path / "photos" / "2.bmp", 2)
+    require_references(tmp_path, concept())

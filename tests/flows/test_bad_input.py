@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from tests.flows.conftest import Command
+from tests.tiny_clip import save_clip
 
 Change = Callable[[dict[str, Any], Path], object]
 
@@ -53,16 +54,30 @@ def write(name: str, content: str) -> Change:
     return change
 
 
-def references(count: int, corrupt: bool = False) -> Change:
-    """A folder of reference photographs for the first concept."""
+def references(count: int, corrupt: bool = False, twice: bool = False) -> Change:
+    """A folder of reference photographs for the first concept; from the third on the second again if `twice`."""
 
     def change(recipe: dict[str, Any], folder: Path) -> None:
         (folder / "photos").mkdir()
         for i in range(count):
-            Image.new("RGB", (32, 32), (i * 40, 0, 0)).save(folder / "photos" / f"{i}.png")
+            colour = min(i, 1) if twice else i
+            Image.new("RGB", (32, 32), (colour * 40, 0, 0)).save(folder / "photos" / f"{i}.png")
         if corrupt:
             (folder / "photos" / "0.png").write_bytes(b"\x89PNG broken")
         recipe["concepts"][0]["references"] = "photos"
+
+    return change
+
+
+def search(*changes: Change, **engine: Any) -> Change:
+    """An engine that searches, for the first concept alone, then more changes."""
+
+    def change(recipe: dict[str, Any], folder: Path) -> None:
+        save_clip(folder / "clip")
+        recipe["concepts"] = recipe["concepts"][:1]
+        recipe["engine"] = {"kind": "seed_select", "batch_size": 4, "encoder": {"model": "clip"}, **engine}
+        for each in changes:
+            each(recipe, folder)
 
     return change
 
@@ -139,6 +154,28 @@ CASES: dict[str, tuple[Change, str]] = {
     "references empty": (references(0), "photos"),
     "references corrupt": (references(3, corrupt=True), "0.png"),
     "references outside": (put("concepts", 0, "references", value="../../etc"), "leaves|outside"),
+    "search without references": (search(), "needs reference photographs of every concept; 'gear' has none"),
+    "search with two references": (search(references(2)), "holds 2 photograph.s.; give 3 to 10"),
+    "search with one picture twice": (search(references(3, twice=True)), r"1\.png and 2\.png are the same picture"),
+    "search with a broken reference": (search(references(3, corrupt=True)), r"0\.png cannot be read as an image"),
+    "search without encoder": (search(references(3), encoder=None), "give engine.encoder or quality.scorer"),
+    "search with a missing encoder": (search(references(3), encoder={"model": "nowhere"}), "nowhere"),
+    "search with an encoder that is no CLIP": (search(references(3), encoder={"model": "generator"}), "config.json"),
+    "search that compares with nothing": (search(references(3), plain_samples=0), "needs 8 plain_samples or more"),
+    "search with a stop that compares with nothing": (
+        search(references(3), target="centroid", plain_samples=0),
+        "stop is a confidence over plain samples",
+    ),
+    "search with a sampler that adds noise": (
+        search(references(3), write("generator/scheduler/scheduler_config.json", '{"_class_name": "DDPMScheduler"}')),
+        "DDPMScheduler, which adds noise",
+    ),
+    "unknown preset": (search(references(3), preset="fast"), "preset"),
+    "more weighted steps than steps": (
+        search(references(3), steps=2, last_steps=[1, 1, 1]),
+        "3 weights for 2 denoising",
+    ),
+    "noise of an engine that chooses none": (put("sharding", value={"noise": True}), "sharding.noise"),
     "scorer missing": (put("quality", "scorer", value={"model": "clip"}), "clip"),
 }
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from schemas.engines import PlainEngine
 from schemas.jobs import SampleSpec
-from schemas.recipe import PlainEngine
 from tasks.methods.clock import Clock
 from tasks.methods.generator import Conditioning
 from tasks.methods.plain_sampling import (

@@ -1,0 +1,171 @@
+"""Stage "aims": what a search for a concept aims at, from its reference photographs and plain samples of it."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from prefect import task
+from torch import Tensor
+
+from catalog.reference_files import list_references
+from catalog.store import Store
+from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.errors import EngineError, RecipeError
+from schemas.jobs import BuildContext, PartitionJob, Prompt
+from schemas.receipts import Receipt
+from schemas.tables import AIMS
+from tasks.artifacts import Address, Stage, digest, read_table, run_once
+from tasks.methods.clock import Clock
+from tasks.methods.generator import ImageGenerator
+from tasks.methods.plain_sampling import OUT_OF_MEMORY, render_plain
+from tasks.methods.plan_samples import plan_side_samples
+from tasks.methods.seed_select.aim import SMALLEST_GAP, Aim, ImageEncoder
+from tasks.models.clip import load_clip
+from tasks.models.text_to_image import load_generator
+from tasks.prefect_options import STAGE_TASK
+
+STAGE = Stage("aims", "1", AIMS)
+SAMPLING = ("batch_size", "guidance", "scheduler", "height", "width", "negative_prompt")
+
+
+def aim_job(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> PartitionJob:
+    """The plain samples of a concept that its references are compared with."""
+    samples = plan_side_samples(build.recipe, concept, prompts, "plain", search_engine(build).plain_samples)
+    return PartitionJob(build=build, concept=concept, attempt=0, source="aim", part=0, samples=samples)
+
+
+def search_engine(build: BuildContext) -> SearchEngine:
+    """The recipe's engine, which searches."""
+    engine = build.recipe.engine
+    assert isinstance(engine, SearchEngine)
+    return engine
+
+
+def locate(job: PartitionJob) -> Address:
+    """Where the concept's AIMS lie."""
+    engine, encoder = search_engine(job.build), job.build.encoder
+    assert encoder is not None
+    return Address(
+        STAGE,
+        part=0,
+        label=f"aim of {job.concept}",
+        settings={
+            "sampling": engine.model_dump(mode="json", include=set(SAMPLING)) | {"steps": engine.few_steps},
+        },
+        inputs={
+            "samples": digest([sample.model_dump(mode="json") for sample in job.samples]),
+            "references": digest(list(job.build.references[job.concept])),
+        },
+        models={"generator": job.build.generator.digest, "encoder": encoder.digest},
+    )
+
+
+@task(task_run_name="aim at {job[concept]}", **STAGE_TASK)
+def aim_search(job: dict[str, Any]) -> dict[str, Any]:
+    """Read the references, make the plain samples, return the receipt of AIMS. Errors: RecipeError, ModelError."""
+    parsed = PartitionJob.model_validate(job)
+    store = Store.open(parsed.build.store)
+    return run_once(store, locate(parsed), lambda: make_aims(parsed)).model_dump(mode="json")
+
+
+def make_aims(job: PartitionJob) -> pa.Table:
+    """AIMS of a concept."""
+    assert job.build.encoder is not None
+    model, encoder = load_generator(job.build.generator), load_clip(job.build.encoder)
+    rows: list[dict[str, Any]] = [
+        {"kind": "reference", "sha256": sha256, "feature": feature(encoder, image), "latent": latent(model, job, image)}
+        for sha256, image in zip(job.build.references[job.concept], read_references(job), strict=True)
+    ]
+    few = search_engine(job.build).model_copy(update={"steps": search_engine(job.build).few_steps})
+    for made in render_plain(model, job.samples, few, None, Clock()):
+        if made.error == OUT_OF_MEMORY:
+            raise EngineError(
+                f"plain samples of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator"
+            )
+        if made.pixels is not None:
+            rows.append({"kind": "plain", "sha256": None, "feature": feature(encoder, made.pixels), "latent": None})
+    aims = pa.Table.from_pylist(rows, AIMS)
+    require_difference(job, read_aim(aims))
+    return aims
+
+
+def require_difference(job: PartitionJob, aim: Aim) -> None:
+    """Errors: RecipeError if the references share nothing that plain samples lack: all images would be done at once."""
+    engine = search_engine(job.build)
+    measured = engine.target == "whitened" or (isinstance(engine, SeedSelectEngine) and engine.stop is not None)
+    if not measured:
+        return
+    if len(aim.plain) < 8:
+        raise EngineError(f"only {len(aim.plain)} plain samples of {job.concept!r} can be used; check the generator")
+    if aim.gap(engine.target) <= SMALLEST_GAP:
+        raise RecipeError(
+            f"concept {job.concept!r}: its references share nothing that plain samples of it lack; check that they "
+            "show one thing, and the concept itself, or use engine plain if the generator draws it anyway"
+        )
+
+
+def read_references(job: PartitionJob) -> list[NDArray[np.uint8]]:
+    """The concept's photographs, upright RGB [height, width, 3], in file-name order.
+
+    Errors: RecipeError if they are not the ones that the build began with.
+    """
+    concept = job.build.recipe.concepts[job.build.recipe.class_id(job.concept)]
+    files = list_references(Path(job.build.folder or "."), concept)
+    contents = [file.read_bytes() for file in files]
+    if tuple(hashlib.sha256(content).hexdigest() for content in contents) != job.build.references[job.concept]:
+        raise RecipeError(
+            f"concept {job.concept!r}: the folder of references changed while the dataset was built; build again"
+        )
+    pictures = [Image.open(io.BytesIO(content)) for content in contents]
+    return [np.asarray(ImageOps.exif_transpose(picture).convert("RGB")) for picture in pictures]
+
+
+def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """[1, 3, height, width] in -1..1."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@torch.no_grad()
+def feature(encoder: ImageEncoder, pixels: NDArray[np.uint8]) -> list[float]:
+    """The encoder's features of one image."""
+    found: list[float] = encoder.embed_pixels(to_tensor(pixels))[0].cpu().tolist()
+    return found
+
+
+@torch.no_grad()
+def latent(model: ImageGenerator, job: PartitionJob, pixels: NDArray[np.uint8]) -> bytes:
+    """.npy of the latent of a photograph, its centre cropped to the shape of the images to come."""
+    engine = search_engine(job.build)
+    height, width = engine.height or model.default_size[0], engine.width or model.default_size[1]
+    fitted = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    np.save(out, model.encode(to_tensor(np.asarray(fitted)))[0].float().cpu().numpy(), allow_pickle=False)
+    return out.getvalue()
+
+
+@lru_cache(maxsize=64)
+def load_aim(store: str, receipt_json: str, device: torch.device) -> Aim:
+    """The aim that a receipt (as JSON) stands for, read once a process and partition's concept."""
+    return read_aim(read_table(Store.open(store), Receipt.model_validate_json(receipt_json)), device)
+
+
+def read_aim(table: pa.Table, device: torch.device | str = "cpu") -> Aim:
+    """The aim in an AIMS table."""
+    rows = table.to_pylist()
+    references = [row for row in rows if row["kind"] == "reference"]
+    plain = [row["feature"] for row in rows if row["kind"] == "plain"]
+    latents = [torch.from_numpy(np.load(io.BytesIO(row["latent"]), allow_pickle=False)) for row in references]
+    known = torch.tensor([row["feature"] for row in references])
+    return Aim(
+        references=known.to(device),
+        plain=torch.tensor(plain).reshape(len(plain), known.shape[1]).to(device),
+        latents=torch.stack(latents).mean(0).to(device),
+    )

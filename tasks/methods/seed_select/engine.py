@@ -1,0 +1,179 @@
+"""From samples to images whose noise was searched for. Each image is rendered alone from the noise that was chosen.
+
+That noise is rounded to float16 first and kept, so the image can be made again from it, bit-equal and without the
+search. Settings that search nowhere (one candidate, no step) give the plain sample and keep no noise.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
+from schemas.jobs import SampleSpec
+from tasks.methods.clock import Clock
+from tasks.methods.generator import ImageGenerator, join_conditionings
+from tasks.methods.plain_sampling import (
+    OUT_OF_MEMORY,
+    Rendered,
+    Text,
+    cut_batches,
+    hold,
+    out_of_memory,
+    prepare_sampling,
+    prepare_texts,
+    render_noise,
+    within_memory,
+)
+from tasks.methods.plan_samples import derive_seed
+from tasks.methods.seed_select.aim import Aim, ImageEncoder
+from tasks.methods.seed_select.optimise import optimise, rounded
+from tasks.methods.seed_select.rivals import best_of_n, zero_order
+from tasks.methods.seed_select.search import Batch, Found, Search, aim_each, require_deterministic, screen
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a concept's search is given: its aim, rival concepts' centroids [N, D], noises found before [F, C, H, W]."""
+
+    encoder: ImageEncoder
+    aim: Aim
+    rivals: Tensor | None = None
+    seeds: Tensor | None = None
+
+
+def render_searched(
+    model: ImageGenerator,
+    samples: Sequence[SampleSpec],
+    settings: SearchEngine,
+    goal: Goal,
+    window: tuple[float, float] | None,
+    clock: Clock,
+) -> Iterator[Rendered]:
+    """Every sample, in order, from noise that the engine of `settings` chose.
+
+    Errors: RecipeError for a scheduler that adds noise on the way or an image size that the model cannot make.
+    """
+    search = open_search(model, settings, goal, window, clock)
+    texts: dict[str, Text] = {}
+
+    def render(batch: Sequence[SampleSpec]) -> list[Rendered]:
+        with clock.phase("search"):
+            found = find(search, batch, texts, goal.seeds)
+        return [finish(search, sample, texts, each, len(batch)) for sample, each in zip(batch, found, strict=True)]
+
+    for batch in cut_batches(samples, settings.batch_size):
+        with hold(model, clock):
+            prepare_texts(search.sampling, batch, texts)
+            rendered = within_memory(render, batch, out_of_memory)
+        yield from rendered
+
+
+def find_noise(
+    model: ImageGenerator, samples: Sequence[SampleSpec], settings: SearchEngine, goal: Goal, clock: Clock
+) -> list[Found]:
+    """The noises that would be chosen for one batch of samples, without their images."""
+    search = open_search(model, settings, goal, None, clock)
+    texts: dict[str, Text] = {}
+    with hold(model, clock):
+        prepare_texts(search.sampling, samples, texts)
+        with clock.phase("search"):
+            return within_memory(
+                lambda batch: find(search, batch, texts, None),
+                samples,
+                lambda sample: Found(torch.zeros(0), error=OUT_OF_MEMORY),
+            )
+
+
+def open_search(
+    model: ImageGenerator, settings: SearchEngine, goal: Goal, window: tuple[float, float] | None, clock: Clock
+) -> Search:
+    """What the batches of one call share."""
+    sampling = prepare_sampling(model, settings, window, clock)
+    require_deterministic(sampling)
+    return Search(sampling, goal.encoder, goal.aim, settings, goal.rivals)
+
+
+def find(search: Search, samples: Sequence[SampleSpec], texts: dict[str, Text], seeds: Tensor | None) -> list[Found]:
+    """Choose the noise of every image of a batch by the engine's own way."""
+    text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
+    batch, settings = Batch(samples, text, aim_each(search, samples)), search.settings
+    if isinstance(settings, ZeroOrderEngine):
+        return zero_order(search, batch, settings)
+    if isinstance(settings, BestOfNEngine):
+        return best_of_n(search, batch)
+    assert isinstance(settings, SeedSelectEngine)
+    if seeds is not None:
+        found, _ = screen(search, batch, settings.candidates, lambda number: mix(search, batch, seeds, number))
+        return found
+    found, _ = screen(search, batch, settings.candidates)
+    optimise(search, batch, settings, found)
+    return found
+
+
+def mix(search: Search, batch: Batch, seeds: Tensor, number: int) -> Tensor:
+    """Candidate `number` of every image [K, C, H, W]: sqrt(1 - s) found noise + sqrt(s) own noise, s the fresh share.
+
+    Independent normal parts with squared weights that sum to 1 are normal again, so the mix has the norm and the
+    statistics that the generator expects; a mean would fall inside the shell.
+    """
+    settings = search.settings
+    assert isinstance(settings, SeedSelectEngine)
+    draws = [derive_seed(sample.sample_id, f"mix-{number}") % len(seeds) for sample in batch.samples]
+    fresh = settings.fresh_share
+    own = batch.noise(search, number)
+    mixed: Tensor = ((1 - fresh) ** 0.5 * seeds[draws] + fresh**0.5 * own).to(own.dtype)
+    return mixed
+
+
+def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Found, batch_size: int) -> Rendered:
+    """Render one image from its noise and write down how the noise was found."""
+    if found.error is not None:
+        return Rendered(sample.sample_id, found.error, None, None, found.record)
+    kept = None if search.settings.searches_nowhere else found.noise.half()
+    noise = (found.noise if kept is None else kept)[None].to(search.sampling.model.dtype)
+    generator = torch.Generator("cpu").manual_seed(sample.seed)
+    (made,) = render_noise(search.sampling, [sample], texts, noise, [generator])
+    found.forward += search.calls(search.sampling.settings.steps) * search.branches
+    provenance = {
+        **made.provenance,
+        **found.record,
+        "candidate": found.candidate,
+        "noise_norm": rounded(float(noise.norm())),
+        "forward_evaluations": found.forward,
+        "backward_evaluations": found.backward,
+        "search_batch": batch_size,
+    }
+    if made.pixels is not None:
+        provenance |= nearest_reference(search, made.pixels)
+    return replace(made, provenance=provenance, noise=None if kept is None else kept.cpu().numpy())
+
+
+@torch.no_grad()
+def nearest_reference(search: Search, pixels: NDArray[np.uint8]) -> dict[str, object]:
+    """Which reference, by its place in file-name order, the image is most like, and their cosine."""
+    image = torch.from_numpy(pixels).to(search.aim.units.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+    cosines = functional.normalize(search.encoder.embed_pixels(image), dim=-1) @ search.aim.units.T
+    return {"nearest_reference": int(cosines.argmax()), "reference_cosine": rounded(float(cosines.max()))}
+
+
+def render_kept_noise(
+    model: ImageGenerator,
+    sample: SampleSpec,
+    noise: NDArray[np.float16],
+    settings: SearchEngine,
+    window: tuple[float, float] | None,
+    clock: Clock,
+) -> Rendered:
+    """The image of a noise that was kept, without searching."""
+    sampling = prepare_sampling(model, settings, window, clock)
+    texts: dict[str, Text] = {}
+    with hold(model, clock):
+        prepare_texts(sampling, [sample], texts)
+        start = torch.from_numpy(noise)[None].to(model.device, model.dtype)
+        generator = torch.Generator("cpu").manual_seed(sample.seed)
+        return render_noise(sampling, [sample], texts, start, [generator])[0]

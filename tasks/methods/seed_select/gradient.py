@@ -1,0 +1,58 @@
+"""The denoiser as a function that noise can be differentiated through within bounded memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from schemas.engines import SeedSelectEngine
+from tasks.methods.generator import Conditioning, Scheduler, join_conditionings
+from tasks.methods.plain_sampling import Predict, Sampling, guide
+
+
+def run(call: Callable[..., Tensor], *arguments: Any, keep: bool) -> Tensor:
+    """`call(*arguments)`; unless `keep`, its activations are computed again in the backward pass."""
+    if keep or not torch.is_grad_enabled():
+        return call(*arguments)
+    result: Tensor = checkpoint(call, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return result
+
+
+def predict_with_gradient(
+    sampling: Sampling, scheduler: Scheduler, text: Conditioning, settings: SeedSelectEngine
+) -> Predict:
+    """The guided output, differentiable in the latents in the last `grad_steps` calls.
+
+    Before those the network's output counts as a constant, so that the gradient follows the sampler's linear path
+    alone. Without `unconditional_gradient` the difference that guidance adds counts as a constant in every call: both
+    branches are nearly the same function of the latents, so the conditional one's derivative stands for both.
+    """
+    model, negative, guidance = sampling.model, sampling.negative, sampling.settings.guidance
+    skipped = len(scheduler.timesteps) - (settings.grad_steps or len(scheduler.timesteps))
+    calls = 0
+
+    def call(latents: Tensor, step: Any, conditioning: Conditioning) -> Tensor:
+        return run(model.denoise, latents, step, conditioning, keep=not settings.checkpointing)
+
+    def predict(latents: Tensor, step: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        scaled = scheduler.scale_model_input(latents, step)
+        if calls <= skipped:
+            scaled = scaled.detach()
+        if negative is None:
+            return call(scaled, step, text)
+        constant = negative.expand(len(latents))
+        if settings.unconditional_gradient:
+            both = call(torch.cat([scaled, scaled]), step, join_conditionings([constant, text]))
+            return guide(both, guidance)
+        with torch.no_grad():
+            unconditional = model.denoise(scaled, step, constant)
+        conditional = call(scaled, step, text)
+        # Equal to `guide`. Were the difference differentiated in one branch alone, the derivative would be `guidance`
+        # times that of either branch, and over many steps nothing like that of the image.
+        return conditional + (guidance - 1) * (conditional.detach() - unconditional)
+
+    return predict

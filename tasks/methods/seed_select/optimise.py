@@ -1,0 +1,215 @@
+"""Gradient steps on the noise of a batch, each image with its own state; finished images leave the batch.
+
+    x = G(z);   L = a sum_j w_j (1 - cos(E(dec(x_j)), t)) + b mean((x - mu_z)^2) [+ contrast] [+ repulsion]
+
+The published optimiser is AdamW on z. Ours moves z by a fixed angle against the part of the gradient that is tangent
+to the sphere of its norm, so a step means the same whatever the loss's scale, and z stays where the generator was
+trained: the norm of d normal numbers is close to sqrt(d).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from schemas.engines import SeedSelectEngine
+from tasks.methods.generator import Conditioning
+from tasks.methods.plain_sampling import NOT_FINITE, prepare_scheduler, walk_steps
+from tasks.methods.seed_select.aim import embed_views
+from tasks.methods.seed_select.gradient import predict_with_gradient, run
+from tasks.methods.seed_select.search import Batch, Found, Search
+
+LOSS_SCALE = 1024.0  # keeps half-precision derivatives above underflow; a power of two, so nothing is rounded
+FAST_STEPS = 3  # the published rate is ten times larger for as many steps
+TEMPERATURE = 0.07  # of the contrast term; ours
+
+
+@dataclass
+class Track:
+    """One image's way: where its noise is, the best so far, why it ended."""
+
+    row: int
+    noise: Tensor
+    best: Tensor
+    optimizer: torch.optim.AdamW | None
+    loss: float = math.inf
+    semantic: float = math.inf
+    confidence: float | None = None
+    steps: int = 0
+    slopes: int = 0
+    evaluations: int = 0
+    stale: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Losses [K] and their semantic part, and confidences [K] or None."""
+
+    losses: Tensor
+    semantic: Tensor
+    confidence: Tensor | None
+
+
+def optimise(search: Search, batch: Batch, settings: SeedSelectEngine, found: Sequence[Found]) -> None:
+    """Improve what was found, in place. An image whose loss is not finite from the start gets an error."""
+    if settings.iterations == 0:
+        return
+    tracks = [start(settings, row, each.noise) for row, each in enumerate(found)]
+    gap = None if settings.stop is None else search.aim.gap(settings.target)
+    for iteration in range(settings.iterations + 1):
+        active = [track for track in tracks if track.reason is None]
+        if not active:
+            break
+        last = iteration == settings.iterations
+        noise = torch.stack([track.noise.detach() for track in active]).requires_grad_(not last)
+        with torch.set_grad_enabled(not last):
+            looked = look(search, take(batch, active), settings, noise, gap)
+        for track, values in zip(active, rows_of(looked), strict=True):
+            observe(track, settings, *values)
+        if not last and any(track.reason is None for track in active):
+            finite = looked.losses.isfinite()
+            (gradient,) = torch.autograd.grad(looked.losses[finite].sum() * LOSS_SCALE, noise)
+            gradient = gradient / LOSS_SCALE
+            for track, slope in zip(active, gradient, strict=True):
+                track.slopes += 1  # one that ends here was in the batch all the same
+                if track.reason is None:
+                    move(track, settings, slope)
+    for track in tracks:
+        conclude(search, settings, track, found[track.row])
+
+
+def start(settings: SeedSelectEngine, row: int, noise: Tensor) -> Track:
+    """State before the first step."""
+    leaf = noise.detach().to(torch.promote_types(noise.dtype, torch.float32)).clone()
+    adamw = torch.optim.AdamW([leaf], lr=settings.step_size) if settings.optimizer == "adamw" else None
+    return Track(row, leaf, leaf.clone(), adamw)
+
+
+def take(batch: Batch, active: Sequence[Track]) -> Batch:
+    """The rows of a batch that are still searched for."""
+    rows = [track.row for track in active]
+    pooled = None if batch.text.pooled is None else batch.text.pooled[rows]
+    return Batch(
+        [batch.samples[row] for row in rows], Conditioning(batch.text.embeds[rows], pooled), batch.targets[rows]
+    )
+
+
+def look(search: Search, batch: Batch, settings: SeedSelectEngine, noise: Tensor, gap: float | None) -> Looked:
+    """Make the images of `noise` and say how far they are from the target; differentiable in `noise`."""
+    sampling, encoder = search.sampling, search.encoder
+    start_from = noise.to(sampling.model.dtype)
+    scheduler = prepare_scheduler(sampling, sampling.settings.steps)
+    predict = predict_with_gradient(sampling, scheduler, batch.text, settings)
+    skipped = len(scheduler.timesteps) - len(settings.last_steps)
+    semantic = torch.zeros(len(noise), device=noise.device)
+    latents = images = features = noise
+    for number, latents in enumerate(walk_steps(scheduler, start_from, predict)):
+        if number >= skipped and (weight := settings.last_steps[number - skipped]):
+            images = run(sampling.model.decode, latents, keep=not settings.checkpointing)
+            images = images.to(torch.promote_types(images.dtype, torch.float32))
+            features = functional.normalize(encoder.embed_pixels(images.clamp(-1, 1)), dim=-1)
+            semantic = semantic + weight * (1 - (features * batch.targets).sum(-1))
+    losses = settings.semantic_weight * semantic
+    if settings.appearance_weight:
+        distance = (latents.to(semantic.dtype) - search.aim.latents.to(semantic.dtype)).square().flatten(1).mean(1)
+        losses = losses + settings.appearance_weight * distance
+    if settings.contrast_weight and search.rivals is not None:
+        own = (features * functional.normalize(search.aim.units.mean(0), dim=-1)).sum(-1, keepdim=True)
+        cosines = torch.cat([own, features @ search.rivals.T], dim=1)
+        losses = losses - settings.contrast_weight * functional.log_softmax(cosines / TEMPERATURE, dim=1)[:, 0]
+    if settings.repulsion_weight and len(noise) > 1:
+        others = features.detach().nan_to_num(0.0)  # one that failed repels nobody
+        likeness = (features @ others.T).fill_diagonal_(0).sum(1) / (len(noise) - 1)
+        losses = losses + settings.repulsion_weight * likeness
+    return Looked(losses, semantic.detach(), confidence(search, batch, settings, images, gap))
+
+
+@torch.no_grad()
+def confidence(
+    search: Search, batch: Batch, settings: SeedSelectEngine, images: Tensor, gap: float | None
+) -> Tensor | None:
+    """0 as plain samples, 1 as references, mean over views [K]; see aim.py."""
+    if gap is None:
+        return None
+    features = embed_views(search.encoder, images.detach().clamp(-1, 1), settings.views)
+    return ((features - search.aim.plain_mean) * batch.targets).sum(-1) / gap
+
+
+def rows_of(looked: Looked) -> list[tuple[float, float, float | None]]:
+    """(loss, semantic, confidence) of every image."""
+    sure = [None] * len(looked.losses) if looked.confidence is None else looked.confidence.tolist()
+    return list(zip(looked.losses.tolist(), looked.semantic.tolist(), sure, strict=True))
+
+
+def observe(track: Track, settings: SeedSelectEngine, loss: float, semantic: float, sure: float | None) -> None:
+    """Note an evaluation: keep the noise if it is the best or good enough, and end the way if a rule says so."""
+    track.evaluations += 1
+    if not math.isfinite(loss):
+        track.reason = "not_finite"
+        return
+    done = settings.stop is not None and sure is not None and sure >= settings.stop
+    if loss < track.loss or done:
+        track.loss, track.semantic, track.confidence, track.stale = loss, semantic, sure, 0
+        track.best = track.noise.detach().clone()
+    else:
+        track.stale += 1
+    if done:
+        track.reason = "confident"
+    elif settings.patience is not None and track.stale >= settings.patience:
+        track.reason = "no_better"
+    elif track.steps == settings.iterations:
+        track.reason = "iterations"
+
+
+def move(track: Track, settings: SeedSelectEngine, gradient: Tensor) -> None:
+    """One step of the track's noise."""
+    late = track.steps >= FAST_STEPS and settings.later_step_size is not None
+    size = settings.later_step_size if late and settings.later_step_size is not None else settings.step_size
+    track.steps += 1
+    if not gradient.isfinite().all():
+        track.reason = "not_finite"
+    elif track.optimizer is None:
+        track.noise = step_on_shell(track.noise, gradient, size)
+    else:
+        track.optimizer.param_groups[0]["lr"] = size
+        track.noise.grad = gradient
+        track.optimizer.step()
+
+
+def step_on_shell(noise: Tensor, gradient: Tensor, size: float) -> Tensor:
+    """`noise` moved by `size` of its norm against the gradient's tangential part, its norm kept."""
+    radius = noise.norm()
+    outward = noise / radius
+    tangent = gradient - (gradient * outward).sum() * outward
+    length = tangent.norm()
+    if length == 0:
+        return noise
+    moved = noise - size * radius * tangent / length
+    kept: Tensor = moved * (radius / moved.norm())
+    return kept
+
+
+def conclude(search: Search, settings: SeedSelectEngine, track: Track, found: Found) -> None:
+    """Write the outcome of a track into what was found."""
+    steps, branches = search.calls(search.sampling.settings.steps), search.branches
+    differentiated = min(settings.grad_steps or steps, steps) * (branches if settings.unconditional_gradient else 1)
+    found.noise = track.best
+    found.forward += track.evaluations * steps * branches + track.slopes * differentiated * settings.checkpointing
+    found.backward += track.slopes * differentiated
+    found.error = NOT_FINITE if math.isinf(track.loss) else None
+    found.record |= {
+        "iterations": track.steps,
+        "stop_reason": track.reason,
+        "loss": rounded(track.loss),
+        "semantic_loss": rounded(track.semantic),
+        "confidence": rounded(track.confidence),
+    }
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits are what equal runs agree on; what is not finite is unknown."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)

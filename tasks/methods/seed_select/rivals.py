@@ -1,0 +1,50 @@
+"""Searches without gradients, as honest rivals and for generators that cannot be differentiated."""
+
+import torch
+from torch import Tensor
+
+from schemas.engines import ZeroOrderEngine
+from tasks.methods.plan_samples import derive_seed
+from tasks.methods.seed_select.search import Batch, Found, Search, draw, score_noise, screen
+
+
+def best_of_n(search: Search, batch: Batch) -> list[Found]:
+    """The best of the engine's `candidates` noises for every image."""
+    found, _ = screen(search, batch, search.settings.candidates)
+    return found
+
+
+@torch.no_grad()
+def zero_order(search: Search, batch: Batch, settings: ZeroOrderEngine) -> list[Found]:
+    """Best of a few, then round after round the best of itself and its neighbours (arXiv 2501.09732).
+
+    A neighbour of z with norm n and direction u is n (c u + sqrt(1 - c^2) w), w a random unit vector orthogonal to u.
+    """
+    found, scores = screen(search, batch, settings.candidates)
+    best = torch.stack([each.noise for each in found])
+    if settings.candidates == 1:
+        scores = score_noise(search, batch, best)
+    for number in range(settings.rounds * settings.neighbours):
+        if number % settings.neighbours == 0:
+            pivot = best.clone()
+        seeds = [derive_seed(sample.sample_id, f"neighbour-{number}") for sample in batch.samples]
+        shape = (pivot.shape[1], pivot.shape[2], pivot.shape[3])
+        rival = neighbour(pivot, draw(search, seeds, shape), settings.cosine)
+        seen = score_noise(search, batch, rival)
+        better = seen > scores
+        best[better], scores[better] = rival[better], seen[better]
+    looks = settings.rounds * settings.neighbours + (settings.candidates == 1)
+    for each, noise in zip(found, best, strict=True):
+        each.noise = noise
+        each.forward += looks * search.calls(search.settings.few_steps) * search.branches
+    return found
+
+
+def neighbour(noise: Tensor, direction: Tensor, cosine: float) -> Tensor:
+    """Noise [K, C, H, W] of the same norm at the given cosine from `noise`, towards the random `direction`."""
+    radius = noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    unit = noise / radius
+    across = direction - (direction * unit).flatten(1).sum(1).view(-1, 1, 1, 1) * unit
+    across = across / across.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    moved: Tensor = radius * (cosine * unit + (1 - cosine**2) ** 0.5 * across)
+    return moved
