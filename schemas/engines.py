@@ -38,26 +38,26 @@ class SearchEngine(SamplingSettings):
     encoder: ModelSource | None = Field(
         None, description="CLIP model that compares images with the references; by default that of quality.scorer."
     )
-    target: Literal["whitened", "centroid"] = Field(
-        "whitened",
-        description="centroid: mean of the references' features. whitened: what sets them apart from plain samples of "
-        "the concept, directions in which plain samples vary counting less.",
+    target: Literal["difference", "centroid"] = Field(
+        "difference",
+        description="centroid: mean of the references' features. difference: that minus the mean of plain samples of "
+        "the concept, which holds what is not the concept.",
     )
     references_per_image: int | None = Field(
         None, ge=1, description="Each image aims at its own random subset of the references; by default at all."
     )
     plain_samples: int = Field(
-        64, ge=0, le=10_000, description="Plain few-step images of a concept that `whitened` and `stop` compare with."
+        64, ge=0, le=10_000, description="Plain few-step images of a concept that `difference` and `stop` compare with."
     )
     candidates: int = Field(16, ge=1, le=4096, description="Noises screened for each image; 1: its own alone.")
     screening_steps: int | None = Field(
-        None, ge=1, le=1000, description="Denoising steps while screening; by default a quarter of `steps`."
+        None, ge=1, le=1000, description="Denoising steps while screening; by default half of `steps`."
     )
 
     @model_validator(mode="after")
-    def _whitening_needs_plain_samples(self) -> "SearchEngine":
-        if self.target == "whitened" and self.plain_samples < 8:
-            raise ValueError(f"target whitened needs 8 plain_samples or more, found {self.plain_samples}")
+    def _difference_needs_plain_samples(self) -> "SearchEngine":
+        if self.target == "difference" and self.plain_samples < 8:
+            raise ValueError(f"target difference needs 8 plain_samples or more, found {self.plain_samples}")
         return self
 
     @property
@@ -68,7 +68,7 @@ class SearchEngine(SamplingSettings):
     @property
     def few_steps(self) -> int:
         """Denoising steps of a screened image."""
-        return self.screening_steps or max(1, self.steps // 4)
+        return self.screening_steps or max(1, self.steps // 2)
 
 
 class BestOfNEngine(SearchEngine):

@@ -100,7 +100,7 @@ def make_aims(job: PartitionJob) -> pa.Table:
 def require_difference(job: PartitionJob, aim: Aim) -> None:
     """Errors: RecipeError if the references share nothing that plain samples lack: all images would be done at once."""
     engine = search_engine(job.build)
-    measured = engine.target == "whitened" or (isinstance(engine, SeedSelectEngine) and engine.stop is not None)
+    measured = engine.target == "difference" or (isinstance(engine, SeedSelectEngine) and engine.stop is not None)
     if not measured:
         return
     if len(aim.plain) < 8:

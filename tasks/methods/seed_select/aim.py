@@ -1,14 +1,17 @@
 """What a search aims at: a direction in an image encoder's feature space for every image.
 
 The published target is the mean of the references' features. With few references of varied looks it also asks for
-their colours and backgrounds. Our whitened target is the direction of linear discriminant analysis (Fisher 1936)
-between the references and plain samples of the same concept, with the plain samples' covariance, shrunk:
+their colours and backgrounds. Ours is the difference of means
 
-    t = A^-1 (mean of references - mean of plain),   A = S + 0.1 tr(S)/D I
+    t = (mean of references - mean of plain) / its norm
 
-so directions in which plain samples vary anyway (material, surface) count little. Both targets are scored by the
-cosine with t. The confidence of features f is ((f - mean of plain) . t) / g: 0 for a mean plain sample, 1 for a mean
-reference that the target was made without (g: the mean over references left out in turn).
+to plain samples of the same concept, which have all that is not the concept in common with the images to come. Both
+are scored by the cosine with t. Measured on the embedded generator, area under the curve of that score for images that
+the judge calls right (four rare parts, eight sets of five references): 0.87 against 0.83 for the published target and
+0.78 for the difference whitened by the plain samples' covariance (linear discriminant), which is therefore not here.
+
+The confidence of features f is ((f - mean of plain) . t) / g: 0 for a mean plain sample, 1 for a mean reference that
+the target was made without (g: the mean over references left out in turn).
 """
 
 from collections.abc import Sequence
@@ -20,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SHRINKAGE = 0.1
+Target = Literal["difference", "centroid"]
+
 SMALLEST_GAP = 1e-3  # references that plain samples are no further from than this are drawn anyway
 
 
@@ -54,26 +58,14 @@ class Aim:
             return torch.zeros_like(self.references[0])
         return functional.normalize(self.plain, dim=-1).mean(0)
 
-    @cached_property
-    def precision(self) -> Tensor:
-        """A^-1 [D, D] in float64."""
-        centred = (functional.normalize(self.plain, dim=-1) - self.plain_mean).double()
-        covariance = centred.T @ centred / max(len(centred) - 1, 1)
-        size = len(covariance)
-        ridge = SHRINKAGE * covariance.trace() / size + 1e-9
-        shrunk = covariance + ridge * torch.eye(size, dtype=torch.float64, device=covariance.device)
-        inverse: Tensor = torch.linalg.inv(shrunk)
-        return inverse
-
-    def target(self, chosen: Sequence[int], kind: Literal["whitened", "centroid"]) -> Tensor:
+    def target(self, chosen: Sequence[int], kind: Target) -> Tensor:
         """Unit vector [D] from the references `chosen`."""
         rows = list(chosen)
         if kind == "centroid":  # the published mean is over features as they are
             return functional.normalize(self.references[rows].mean(0), dim=-1)
-        difference = self.units[rows].mean(0) - self.plain_mean
-        return functional.normalize((self.precision @ difference.double()).to(self.units.dtype), dim=-1)
+        return functional.normalize(self.units[rows].mean(0) - self.plain_mean, dim=-1)
 
-    def gap(self, kind: Literal["whitened", "centroid"]) -> float:
+    def gap(self, kind: Target) -> float:
         """g: how far a reference that the target does not know is from the plain samples, along the target."""
         everyone = range(len(self.units))
         others = [[i for i in everyone if i != left] or [left] for left in everyone]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
 from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
 from schemas.errors import RecipeError
@@ -323,14 +324,23 @@ def test_a_sampler_that_adds_noise_is_refused() -> None:
         render(1, seed_select(**QUICK), Ancestral())
 
 
-def test_a_whitened_target_leaves_out_what_plain_samples_vary_in() -> None:
-    draws = torch.Generator().manual_seed(0)
-    plain = torch.tensor([1.0, 0.0, 0.0]) + torch.tensor([0.0, 1.0, 0.0]) * torch.randn(200, 1, generator=draws)
-    plain += 0.05 * torch.randn(200, 3, generator=draws)
-    references = torch.tensor([[1.0, 0.8, 0.5], [1.0, 0.9, 0.5], [1.0, 1.0, 0.5]])
+def test_a_difference_leaves_out_what_plain_samples_have_too() -> None:
+    plain = torch.tensor([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]])
+    references = torch.tensor([[1.0, 0.1, 0.5], [1.0, 0.0, 0.5], [1.0, -0.1, 0.5]])
     aim = Aim(references, plain, torch.zeros(1))
-    whitened, centroid = aim.target([0, 1, 2], "whitened"), aim.target([0, 1, 2], "centroid")
-    assert abs(whitened[2]) > 3 * abs(whitened[1])
-    assert centroid[1] > centroid[2]
-    assert whitened.norm().item() == pytest.approx(1)
-    assert aim.gap("whitened") > 0.1
+    difference, centroid = aim.target([0, 1, 2], "difference"), aim.target([0, 1, 2], "centroid")
+    assert centroid[0] > centroid[2]
+    assert difference[2] > difference[0]
+    assert difference.norm().item() == centroid.norm().item() == pytest.approx(1)
+    unseen = functional_gap(references, plain)
+    assert aim.gap("difference") == pytest.approx(unseen, rel=1e-4)
+
+
+def functional_gap(references: torch.Tensor, plain: torch.Tensor) -> float:
+    """The confidence's unit by the textbook: each reference along the target of the others."""
+    units, middle = normalize(references, dim=-1), normalize(plain, dim=-1).mean(0)
+    along = [
+        float((units[i] - middle) @ normalize(units[[j for j in range(3) if j != i]].mean(0) - middle, dim=-1))
+        for i in range(3)
+    ]
+    return sum(along) / 3
