@@ -153,19 +153,26 @@ def calibrate(module: nn.Module, channels: int = 3, side: int = 16) -> nn.Module
     module.train()
     with torch.no_grad():
         for _ in range(12):
-            coarse = torch.randn(32, channels, 4, 4, generator=random)
-            module(functional.interpolate(coarse, (side, side), mode="bilinear"))
+            module(smooth_pictures(32, channels, side, random))
     return module.eval()
 
 
+def smooth_pictures(count: int, channels: int, side: int, random: torch.Generator) -> Tensor:
+    coarse = torch.randn(count, channels, 4, 4, generator=random)
+    return functional.interpolate(coarse, (side, side), mode="bilinear")
+
+
 def tiny_teacher(classes: int = 10, side: int = 16) -> TinyTeacher:
-    """A ResNet of three stages, with logits as far apart as those of a trained one."""
+    """A ResNet of three stages; each class has logits of mean 0 and deviation 5 on smooth pictures, as if trained."""
     torch.manual_seed(0)
     module = CifarResNet((4, 6, 8), classes, blocks=1)
+    calibrate(module, side=side)
     with torch.no_grad():
-        module.linear.weight.mul_(10)
-        module.linear.bias.zero_()
-    return TinyTeacher(calibrate(module, side=side), size=(side, side))
+        logits = module(smooth_pictures(256, 3, side, torch.Generator().manual_seed(2)))
+        factor = 5 / logits.std(0)
+        module.linear.weight.mul_(factor.unsqueeze(1))
+        module.linear.bias.copy_((module.linear.bias - logits.mean(0)) * factor)
+    return TinyTeacher(module, size=(side, side))
 
 
 def state_digest(module: nn.Module) -> str:

@@ -1,0 +1,115 @@
+"""Settings of NaturalInversion: images from a trained classifier. What they do: tasks/methods/natural_inversion."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from schemas.fields import ModelSource, Strict
+
+Form = Literal["pyramid", "generator", "pixels"]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class TeacherSource(ModelSource):
+    """A trained image classifier: a transformers model, or any torch module that `module` builds.
+
+    What is left out here is read from the model's config.json and preprocessor_config.json.
+    """
+
+    module: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`package.module:callable` that returns the torch module; it is imported, so it runs as your own "
+        "code. Keyword arguments: `arguments` in the model's config.json. Without it the model is one of transformers.",
+    )
+    mean: tuple[float, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
+    std: tuple[Positive, ...] | None = Field(None, min_length=1)
+    size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] | None = Field(
+        None, description="Height and width of the input in pixels."
+    )
+    class_names: tuple[str, ...] | None = Field(None, min_length=2)
+
+
+# The numbers of the authors' code; both presets share all but the two below.
+PUBLISHED: Mapping[str, Any] = {
+    "form": "pyramid",
+    "batch_size": 256,
+    "groups": 1,
+    "latent_size": 1024,
+    "width": 128,
+    "alpha_start": 5.0,
+    "generator_rate": 1e-3,
+    "pyramid_rate": 5e-4,
+    "alpha_rate": 0.05,
+    "variation_weight": 6e-3,
+    "norm_weight": 1.5e-5,
+    "jitter": 2,
+    "flip": True,
+    "zero_start": False,
+    "scale_free": False,
+    "saved_pixels": False,
+    "stale_features": False,
+    "warm_start": False,
+    "stop_improvement": None,
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "cifar10": {**PUBLISHED, "steps": 2000, "statistics_weight": 10.0},
+    "cifar100": {**PUBLISHED, "steps": 4000, "statistics_weight": 3.0},
+}
+
+
+class InversionSettings(Strict):
+    """How a teacher is inverted. Presets cifar10 and cifar100 take the authors' numbers wherever a key is not given."""
+
+    preset: Literal["default", "cifar10", "cifar100"] = "default"
+    form: Form = Field(
+        "pyramid",
+        description="pyramid: as published. generator: without the Feature Transfer Pyramid. pixels: the image itself "
+        "is optimised, as DeepInversion does.",
+    )
+    steps: int = Field(400, ge=1, le=100_000, description="Optimiser steps for each batch, at most.")
+    batch_size: int = Field(64, ge=2, le=4096, description="Images that share one generator.")
+    groups: int = Field(1, ge=1, le=256, description="Generators that are trained side by side in one teacher pass.")
+    latent_size: int = Field(128, ge=1, le=8192, description="Noise numbers of an image.")
+    width: int = Field(128, ge=2, le=1024, description="Channels of the generator; half of it before the picture.")
+    alpha_start: float = Field(3.0, gt=0, le=100, description="Mean of the channel scales at the start.")
+    generator_rate: float = Field(3e-3, gt=0, le=10)
+    pyramid_rate: float = Field(1e-3, gt=0, le=10)
+    alpha_rate: float = Field(0.02, gt=0, le=10)
+    pixel_rate: float = Field(0.1, gt=0, le=10, description="Learning rate of form pixels.")
+    statistics_weight: float = Field(1.0, ge=0, description="Of the distance to the BatchNorm layers' statistics.")
+    variation_weight: float = Field(6e-3, ge=0, description="Of the total variation.")
+    norm_weight: float = Field(1.5e-5, ge=0, description="Of the images' norm.")
+    jitter: int = Field(2, ge=0, le=64, description="Images are rolled by up to so many pixels in every step.")
+    flip: bool = Field(False, description="Images are mirrored in half of the steps; not for digits and letters.")
+    zero_start: bool = Field(True, description="The pyramid starts without effect: step 0 equals form generator.")
+    scale_free: bool = Field(
+        True, description="Statistics relative to each layer's own, total variation and norm as of 256 images."
+    )
+    saved_pixels: bool = Field(
+        True, description="The loss sees the 8-bit image that will be saved; gradients pass straight through."
+    )
+    stale_features: bool = Field(True, description="The pyramid reads the last step's teacher pass: a third less work.")
+    warm_start: bool = Field(False, description="A batch takes over the convolutions of the one before in its place.")
+    score_every: int = Field(50, ge=1, description="Steps between candidates; one is scored without jitter.")
+    stop_improvement: float | None = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="A batch is done when the teacher agrees with all its labels and its loss fell by less than this "
+        "part since the last candidate; null: never before `steps`.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, data: Any) -> Any:
+        numbers = PRESETS.get(data["preset"]) if isinstance(data, dict) and "preset" in data else None
+        return {**numbers, **data} if numbers else data
+
+
+class NaturalInversionEngine(InversionSettings):
+    """NaturalInversion (arXiv 2306.16661): labelled images that a teacher assigns to their labels, from its weights."""
+
+    kind: Literal["natural_inversion"] = "natural_inversion"
+    teacher: TeacherSource

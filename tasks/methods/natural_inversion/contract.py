@@ -1,0 +1,48 @@
+"""What goes into an inversion and what comes out."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class TeacherProtocol(Protocol):
+    """A trained classifier; `mean` and `std` have one number a channel, for pixels in 0..1. `size`: height, width."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def logits(self, images: Tensor) -> Tensor:
+        """[N, classes] of normalised images [N, channels, height, width]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """One image; `pixels` and what is measured on them are None when `error` says why there is no image.
+
+    `logits` are the teacher's on the saved 8-bit image, and `agrees_saved` is about them; `agrees` is about the image
+    before it was rounded. `losses` are those of its whole batch at `step`, the step after which it was taken.
+    """
+
+    label: int
+    pixels: NDArray[np.uint8] | None  # [height, width, 3]; grey repeated
+    logits: NDArray[np.float32] | None  # [classes]
+    alpha: tuple[float, ...] | None  # one scale a channel; None for form pixels
+    losses: dict[str, float] | None
+    agrees: bool | None
+    agrees_saved: bool | None
+    step: int | None
+    provenance: dict[str, Any]
+    error: str | None = None

@@ -1,0 +1,275 @@
+"""A trained image classifier as the teacher that natural_inversion speaks to: of transformers, or any torch module.
+
+Mean, standard deviation, size and class names are the model's own: from config.json and preprocessor_config.json of
+its folder, whoever wrote them; the recipe's come first. Weights are safetensors, code from a hub is never run.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForImageClassification
+
+from schemas.errors import ModelError, RecipeError
+from schemas.inversion import TeacherSource
+from schemas.jobs import ResolvedModel
+from tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
+from tasks.models.cache import load_once
+from tasks.models.generator_files import check_safetensors, read_json, weight_files
+from tasks.models.pretrained import load_weights, model_folder, pick_device
+
+ROLE = "engine.teacher"
+SHOWN = 10  # class names in an error
+RESCALE = 1 / 255
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What the teacher was trained on: `mean` and `std` of each channel for pixels in 0..1, `size` (height, width)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey pictures, 3 for colour."""
+        return len(self.mean)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen classifier; class k is `class_names[k]`. `digest` stands for its files."""
+
+    module: nn.Module
+    preparation: Preparation
+    class_names: tuple[str, ...]
+    digest: str
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each channel, pixels in 0..1."""
+        return self.preparation.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of each channel, pixels in 0..1."""
+        return self.preparation.std
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return self.preparation.size
+
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+        return self.preparation.channels
+
+    def logits(self, images: Tensor) -> Tensor:
+        """[N, classes] of normalised images [N, channels, height, width]."""
+        output = self.module(images)
+        if hasattr(output, "logits"):
+            output = output.logits
+        logits: Tensor = output[0] if isinstance(output, tuple) else output
+        return logits
+
+    def label(self, name: str) -> int:
+        """The class of this name, or of one of its names where they are listed with commas; case does not matter.
+
+        Errors: RecipeError if the teacher has no such class, or several.
+        """
+        wanted = name.strip().casefold()
+        whole = [place for place, known in enumerate(self.class_names) if known.strip().casefold() == wanted]
+        found = whole or [
+            place
+            for place, known in enumerate(self.class_names)
+            if wanted in (part.strip().casefold() for part in known.split(","))
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = ", ".join(f"{place}: {self.class_names[place]!r}" for place in found)
+            raise RecipeError(f"{name!r} is the name of {len(found)} of the teacher's classes ({several}); use the "
+                              "whole name of one")  # fmt: skip
+        close = difflib.get_close_matches(name, self.class_names, n=3, cutoff=0.5)
+        shown = ", ".join(self.class_names[:SHOWN]) + (", ..." if len(self.class_names) > SHOWN else "")
+        hint = f"closest: {', '.join(close)}; " if close else ""
+        raise RecipeError(f"the teacher has no class {name!r}; {hint}it has {len(self.class_names)}: {shown}")
+
+
+def load_teacher(model: ResolvedModel, source: TeacherSource, code_folder: Path | None = None) -> Teacher:
+    """The teacher, loaded once a process. `code_folder`: where `source.module` is looked for first.
+
+    Errors: ModelError that names the missing or broken file, the field to fill in, or the class of a teacher that has
+    no BatchNorm.
+    """
+    key = ("teacher", model.digest, source.model_dump_json(), str(code_folder))
+    return load_once(key, lambda: _load(model, source, code_folder))
+
+
+def _load(model: ResolvedModel, source: TeacherSource, code_folder: Path | None) -> Teacher:
+    folder = model_folder(model, ROLE)
+    config = _read_optional(folder / "config.json") if source.module else read_json(folder / "config.json")
+    if source.module is None:
+        module = _load_transformers(folder, config)
+    else:
+        module = _load_plain(source.module, config.get("arguments", {}), folder, code_folder)
+    freeze(module)
+    require_batchnorm(module)
+    teacher = Teacher(module, read_preparation(folder, config, source), (), model.digest)
+    try:
+        classes = examine(teacher).classes
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{ROLE}: {type(module).__name__} fails on images of {teacher.channels} channels and "
+            f"{teacher.size[0]} x {teacher.size[1]} pixels: {error}; check {ROLE}.mean, std and size"
+        ) from error
+    names = _class_names(config, source, classes, folder)
+    return Teacher(module, teacher.preparation, names, model.digest)
+
+
+def _load_transformers(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    if "model_type" not in config:
+        raise ModelError(
+            f"{folder / 'config.json'} names no model_type, so it is no transformers model; a torch module of your own "
+            f"needs {ROLE}.module (package.module:callable)"
+        )
+    return load_weights(AutoModelForImageClassification, folder, ROLE)
+
+
+def _load_plain(path: str, arguments: Any, folder: Path, code_folder: Path | None) -> nn.Module:
+    if not isinstance(arguments, dict):
+        raise ModelError(f"{folder / 'config.json'}: arguments is {arguments!r}; give an object of keyword arguments")
+    build = _import_callable(path, code_folder)
+    files = weight_files(folder, "model")
+    for file in files:
+        check_safetensors(file)
+    try:
+        module = build(**arguments)
+    except Exception as error:  # the user's own code can raise anything
+        raise ModelError(f"{ROLE}.module: {path} called with {arguments} failed: {error!r}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{ROLE}.module: {path} returns a {type(module).__name__}; it must return a torch module")
+    try:
+        module.load_state_dict({key: value for file in files for key, value in load_file(file).items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"{ROLE}: weights of {folder} do not fit the {type(module).__name__} of {path}: {error}; save them with "
+            "safetensors.torch.save_file(module.state_dict(), 'model.safetensors')"
+        ) from error
+    return module.float().to(pick_device())
+
+
+def _import_callable(path: str, code_folder: Path | None) -> Callable[..., Any]:
+    name, _, attribute = path.partition(":")
+    places = [] if code_folder is None else [str(code_folder)]
+    sys.path[:0] = places
+    try:
+        importlib.invalidate_caches()
+        found = getattr(importlib.import_module(name), attribute)
+    except Exception as error:  # an import runs the user's own code, which can raise anything
+        where = f" from {code_folder} or" if code_folder else " from"
+        raise ModelError(f"{ROLE}.module: {path} cannot be imported{where} the Python path: {error!r}") from error
+    finally:
+        del sys.path[: len(places)]
+    if not callable(found):
+        raise ModelError(f"{ROLE}.module: {path} is a {type(found).__name__}; name a class or function")
+    builder: Callable[..., Any] = found
+    return builder
+
+
+def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSource) -> Preparation:
+    """From the recipe, else preprocessor_config.json or processor_config.json, else config.json.
+
+    Errors: ModelError naming the field to fill in.
+    """
+    processor = _processor(folder)
+    channels = int(config["num_channels"]) if "num_channels" in config else None
+    scale = 255 * (float(processor.get("rescale_factor", RESCALE)) if processor.get("do_rescale", True) else 1.0)
+    mean, std = _numbers(source.mean), _numbers(source.std)
+    if mean is None:
+        mean = _scaled(_normalisation(processor, "image_mean", 0.0, channels), scale)
+    if std is None:
+        std = _scaled(_normalisation(processor, "image_std", 1.0, channels), scale)
+    size = source.size or _size(processor) or _square(config.get("image_size"))
+    for field, value in (("mean", mean), ("std", std), ("size", size)):
+        if value is None:
+            raise ModelError(
+                f"{ROLE}: {folder} says nothing of the {field} of its images; give {ROLE}.{field} in the recipe, or "
+                "write preprocessor_config.json with image_mean, image_std and size"
+            )
+    if not len(mean or ()) == len(std or ()) == (channels or len(mean or ())):
+        raise ModelError(
+            f"{ROLE}: {len(mean or ())} means, {len(std or ())} deviations and {channels or len(mean or ())} channels; "
+            f"give one of each a channel in {ROLE}.mean and {ROLE}.std"
+        )
+    return Preparation(mean or (), std or (), size or (0, 0))
+
+
+def _processor(folder: Path) -> Mapping[str, Any]:
+    if (folder / "preprocessor_config.json").is_file():
+        return read_json(folder / "preprocessor_config.json")
+    whole = _read_optional(folder / "processor_config.json")
+    inner: Mapping[str, Any] = whole.get("image_processor", {})
+    return inner
+
+
+def _normalisation(
+    processor: Mapping[str, Any], key: str, without: float, channels: int | None
+) -> Sequence[float] | None:
+    """The processor's numbers; `without` for each channel if it does not normalise."""
+    if processor and not processor.get("do_normalize", True):
+        return [without] * (channels or 3)
+    return processor.get(key)
+
+
+def _scaled(value: Sequence[float] | None, scale: float) -> tuple[float, ...] | None:
+    """For pixels in 0..1 what was meant for pixels in 0..`scale`."""
+    return None if value is None else tuple(float(number) / scale for number in value)
+
+
+def _numbers(value: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if value is None else tuple(float(number) for number in value)
+
+
+def _size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
+    crop = processor.get("crop_size") if processor.get("do_center_crop", "crop_size" in processor) else None
+    return _square(crop) or _square(processor.get("size"))
+
+
+def _square(value: Any) -> tuple[int, int] | None:
+    """A size as transformers writes it: a number, a list, or an object with height and width or shortest_edge."""
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return int(value[0]), int(value[1])
+    if isinstance(value, dict):
+        side = value.get("shortest_edge")
+        height, width = value.get("height", side), value.get("width", side)
+        return (int(height), int(width)) if height and width else None
+    return None
+
+
+def _class_names(config: Mapping[str, Any], source: TeacherSource, classes: int, folder: Path) -> tuple[str, ...]:
+    if source.class_names is not None:
+        names, origin = source.class_names, f"{ROLE}.class_names"
+    elif "id2label" in config:
+        table = {int(key): str(value) for key, value in dict(config["id2label"]).items()}
+        names, origin = tuple(table[key] for key in sorted(table)), f"{folder / 'config.json'}: id2label"
+    else:
+        return tuple(str(place) for place in range(classes))
+    if len(names) != classes:
+        raise ModelError(f"{origin} has {len(names)} names, the teacher has {classes} classes; give one name a class")
+    return names
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

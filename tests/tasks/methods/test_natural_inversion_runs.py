@@ -1,0 +1,325 @@
+"""Whole inversions of small teachers: every known defect of the published code, and the switches of ours."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from schemas.errors import ModelError, RecipeError
+from schemas.inversion import PRESETS, InversionSettings, NaturalInversionEngine
+from tasks.methods.natural_inversion.contract import Inverted
+from tasks.methods.natural_inversion.invert import invert, split_batches
+from tasks.methods.natural_inversion.losses import inversion_losses
+from tasks.methods.natural_inversion.saving import PixelScale
+from tasks.methods.natural_inversion.taps import Probe, examine
+from tests.tiny_teachers import (
+    SharedActivation,
+    TinyTeacher,
+    WideResNet,
+    calibrate,
+    squeeze_net,
+    state_digest,
+    tiny_teacher,
+    vgg,
+)
+
+LABELS = [0, 1, 2, 3, 4, 5]
+SEEDS = [11, 12, 13, 14, 15, 16]
+FAST: dict[str, Any] = {"steps": 6, "batch_size": 6, "latent_size": 8, "score_every": 2, "stop_improvement": None}
+PLAIN: dict[str, Any] = {**FAST, "saved_pixels": False, "stale_features": False}  # smooth in its inputs
+
+
+def small(classes: int = 10) -> TinyTeacher:
+    return tiny_teacher(classes, side=8)
+
+
+def run(
+    teacher: TinyTeacher, labels: Sequence[int] = LABELS, seeds: Sequence[int] = SEEDS, **changes: Any
+) -> list[Inverted]:
+    return list(invert(teacher, labels, seeds, InversionSettings(**(FAST | changes))))
+
+
+def pixels_of(images: Sequence[Inverted]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.stack([image.pixels for image in images if image.pixels is not None])
+
+
+def logits_of(images: Sequence[Inverted]) -> Tensor:
+    return torch.from_numpy(np.stack([image.logits for image in images if image.logits is not None]))
+
+
+def scale_of(teacher: TinyTeacher) -> PixelScale:
+    return PixelScale(teacher.mean, teacher.std, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
+def test_a_run_lowers_what_it_minimises(form: str) -> None:
+    changes = {"form": form, "score_every": 10, "generator_rate": 0.01, "statistics_weight": 0.1}
+    labels = [0, 1, 2, 0, 1, 2]
+    (start, *_), images = (run(small(classes=3), labels, steps=steps, **changes) for steps in (1, 100))
+    assert images[0].losses["total"] < 0.7 * start.losses["total"]
+    assert images[0].losses["cross_entropy"] < start.losses["cross_entropy"]
+    assert sum(bool(image.agrees_saved) for image in images) > 2  # a third would by chance
+    assert {image.step for image in images} <= {80, 90, 100}
+
+
+@pytest.mark.parametrize("preset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("batch_size", [5, 6])
+def test_the_final_images_of_every_batch_are_there(preset: str, batch_size: int) -> None:
+    labels, seeds = [*LABELS, *LABELS], range(12)
+    images = run(small(), labels, seeds, preset=preset, batch_size=batch_size)
+    assert [image.label for image in images] == labels
+    assert [image.provenance["seed"] for image in images] == list(seeds)
+    assert pixels_of(images).shape == (12, 8, 8, 3)
+    assert all(image.step == 6 and image.error is None and len(image.alpha or ()) == 3 for image in images)
+    assert len(np.unique(pixels_of(images), axis=0)) == 12
+
+
+def test_presets_hold_the_published_numbers() -> None:
+    shared = {
+        "variation_weight": 6e-3, "norm_weight": 1.5e-5, "generator_rate": 1e-3, "pyramid_rate": 5e-4,
+        "alpha_rate": 0.05, "batch_size": 256, "latent_size": 1024, "width": 128, "alpha_start": 5.0,
+        "jitter": 2, "flip": True,
+    }  # fmt: skip
+    own = {"cifar10": {"steps": 2000, "statistics_weight": 10.0}, "cifar100": {"steps": 4000, "statistics_weight": 3.0}}
+    for preset, numbers in own.items():
+        settings = InversionSettings.model_validate({"preset": preset})
+        assert settings.model_dump(include=set(shared | numbers)) == shared | numbers
+        assert settings.form == "pyramid"
+        assert not settings.zero_start | settings.scale_free | settings.saved_pixels | settings.stale_features
+        assert settings.stop_improvement is None
+        changed = NaturalInversionEngine.model_validate({"preset": preset, "steps": 7, "teacher": {"model": "x"}})
+        assert changed.steps == 7
+        assert set(PRESETS[preset]) <= set(InversionSettings.model_fields)
+
+
+def test_a_hundred_classes() -> None:
+    images = run(small(classes=100), labels=[0, 17, 42, 63, 98, 99], steps=3)
+    assert [image.label for image in images] == [0, 17, 42, 63, 98, 99]
+    assert logits_of(images).shape == (6, 100)
+
+
+@pytest.mark.parametrize("build", [vgg, WideResNet, squeeze_net])
+@pytest.mark.parametrize("stale", [False, True])
+def test_other_teachers(build: Any, stale: bool) -> None:
+    torch.manual_seed(0)
+    teacher = TinyTeacher(calibrate(build(), side=32), size=(32, 32))
+    images = run(teacher, steps=2, stale_features=stale)
+    assert pixels_of(images).shape == (6, 32, 32, 3)
+
+
+def test_grey_teachers_of_odd_size() -> None:
+    torch.manual_seed(0)
+    teacher = TinyTeacher(calibrate(SharedActivation(), 1, 14), (0.13,), (0.31,), (14, 11))
+    pixels = pixels_of(run(teacher))
+    assert pixels.shape == (6, 14, 11, 3)
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def test_one_seed_gives_equal_images_and_others_different_ones() -> None:
+    first, again = run(small()), run(small())
+    other = run(small(), seeds=[seed + 100 for seed in SEEDS])
+    assert np.array_equal(pixels_of(first), pixels_of(again))
+    assert torch.equal(logits_of(first), logits_of(again))
+    assert (pixels_of(first) != pixels_of(other)).any(axis=(1, 2, 3)).all()
+
+
+def test_the_teacher_stays_as_it_was_and_gets_no_gradient() -> None:
+    teacher = small()
+    teacher.module.train().requires_grad_(True)
+    before = state_digest(teacher.module)
+    run(teacher)
+    assert state_digest(teacher.module) == before
+    assert not teacher.module.training
+    assert all(weight.grad is None and not weight.requires_grad for weight in teacher.module.parameters())
+    assert sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in teacher.module.modules()) == 0
+
+
+@pytest.mark.parametrize(("stale", "a_step"), [(False, 2), (True, 1)])
+def test_teacher_passes_are_counted(stale: bool, a_step: int) -> None:
+    """One dry pass, `a_step` a step and for the one candidate, two for the finished images; never one a new minimum."""
+    teacher = small()
+    run(teacher, steps=8, score_every=4, stale_features=stale)
+    first_features = int(stale)
+    assert teacher.passes == 1 + 8 * a_step + first_features + 1 * a_step + 2
+
+
+class Readings(TorchDispatchMode):
+    """Counts how often a number is read from the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
+def test_no_number_is_read_from_the_device_in_a_step(form: str) -> None:
+    counts = []
+    for steps in (4, 12):
+        with Readings() as readings:
+            run(small(), form=form, steps=steps, score_every=100)
+        counts.append(readings.count)
+    assert counts[0] == counts[1]
+
+
+def test_the_kept_losses_are_those_of_the_saved_images() -> None:
+    teacher = small()
+    images = run(teacher, steps=12)
+    settings = InversionSettings(**FAST)
+    saved = scale_of(teacher).from_pixels(pixels_of(images)).unsqueeze(1)
+    with Probe(teacher, examine(teacher)) as probe, torch.no_grad():
+        found = probe(saved, statistics=True)
+        losses = inversion_losses(saved, torch.tensor([LABELS]).T, found, probe.running, settings)
+    assert images[0].losses == pytest.approx({name: float(value) for name, value in losses.items()}, rel=1e-5)
+
+
+def test_the_saved_image_is_the_one_that_was_optimised() -> None:
+    teacher = small()
+    images = run(teacher, steps=20)
+    assert [image.agrees for image in images] == [image.agrees_saved for image in images]
+    with torch.no_grad():
+        again = teacher.logits(scale_of(teacher).from_pixels(pixels_of(images)))
+    torch.testing.assert_close(logits_of(images), again)
+    assert [image.agrees_saved for image in images] == (again.argmax(1) == torch.tensor(LABELS)).tolist()
+
+
+def test_the_kept_candidate_is_the_best_one() -> None:
+    """A run that scores each of the last steps keeps the best of the runs that score one of them and the last."""
+
+    def kept(score_every: int) -> tuple[float, int | None]:  # rates so high that the loss goes up and down
+        image = run(small(), steps=16, score_every=score_every, generator_rate=0.1, alpha_rate=0.5)[0]
+        assert image.losses is not None
+        return image.losses["total"], image.step
+
+    some = [kept(score_every) for score_every in (12, 13, 14, 15)]
+    assert kept(1) == min(some)
+    assert {step for _, step in some} <= {12, 13, 14, 15, 16}
+
+
+@pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
+def test_batches_side_by_side_equal_each_alone(form: str) -> None:
+    labels, seeds = [label % 10 for label in range(18)], list(range(18))
+    together = run(small(), labels, seeds, **PLAIN | {"form": form, "groups": 3})
+    alone = run(small(), labels, seeds, **PLAIN | {"form": form, "groups": 1})
+    for one, other in zip(together, alone, strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=3e-5)
+        assert (one.alpha or ()) == pytest.approx(other.alpha or (), rel=1e-3)
+    assert int(np.abs(pixels_of(together).astype(int) - pixels_of(alone)).max()) <= 1
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """In single precision Adam makes steps out of rounding errors, and two runs part after some tens of steps."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("stale", [False, True])
+def test_refilled_slots_change_no_batch(stale: bool) -> None:
+    """Five batches in two slots, stopped at different steps, come out in order and as each alone."""
+    labels, seeds = [label % 3 for label in range(10)], list(range(10))
+    changes = PLAIN | {"batch_size": 2, "steps": 24, "stop_improvement": 0.1, "stale_features": stale,
+                       "generator_rate": 0.002, "statistics_weight": 0.1}  # fmt: skip
+    together = run(small(classes=3), labels, seeds, **changes, groups=2)
+    alone = run(small(classes=3), labels, seeds, **changes, groups=1)
+    assert [image.label for image in together] == labels
+    steps = [image.provenance["steps"] for image in together]
+    assert steps == [image.provenance["steps"] for image in alone]
+    assert len(set(steps)) > 1
+    for one, other in zip(together, alone, strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=1e-3)
+
+
+def test_a_batch_that_is_good_enough_stops_early() -> None:
+    image = run(small(), steps=400, score_every=10, stop_improvement=0.5, statistics_weight=0.1)[0]
+    assert image.provenance["steps"] < 400
+    assert image.agrees_saved
+
+
+def test_a_warm_start_takes_over_from_the_batch_before() -> None:
+    labels, seeds = [*LABELS, *LABELS], list(range(12))
+    cold, warm = (run(small(), labels, seeds, warm_start=warm) for warm in (False, True))
+    assert np.array_equal(pixels_of(cold[:6]), pixels_of(warm[:6]))
+    assert (pixels_of(cold[6:]) != pixels_of(warm[6:])).any(axis=(1, 2, 3)).all()
+
+
+class Poisoned(nn.Module):
+    """Gives no numbers for the images of the second of two batches."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images)
+        if len(logits) != 12:
+            return logits
+        return logits * torch.tensor([1.0, float("nan")]).repeat(6).unsqueeze(1)
+
+
+@pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
+def test_a_batch_that_is_not_finite_fails_alone(form: str) -> None:
+    labels, seeds = [*LABELS, *LABELS], list(range(12))
+    teacher = small()
+    healthy = run(teacher, labels[:6], seeds[:6], **PLAIN | {"form": form})
+    images = run(
+        TinyTeacher(Poisoned(teacher.module), size=teacher.size), labels, seeds, **PLAIN | {"form": form, "groups": 2}
+    )
+    assert [image.error is None for image in images] == [True] * 6 + [False] * 6
+    assert "no finite number" in str(images[6].error)
+    assert images[6].pixels is images[6].logits is images[6].losses is None
+    assert images[6].provenance["seed"] == 6
+    assert images[0].losses == pytest.approx(healthy[0].losses, rel=3e-5)
+
+
+class Breaking(TinyTeacher):
+    """Gives no numbers any more once it was trained against for a while."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits = super().logits(images)
+        return logits * float("nan") if torch.is_grad_enabled() and self.passes > 12 else logits
+
+
+@pytest.mark.parametrize("stop_improvement", [None, 1e-9])
+def test_a_batch_that_breaks_late_keeps_its_candidate(stop_improvement: float | None) -> None:
+    teacher = Breaking(small().module, size=(8, 8))
+    images = run(teacher, steps=20, score_every=1, jitter=0, stop_improvement=stop_improvement)
+    if stop_improvement is None:  # candidates are scored in the last quarter alone
+        assert all(image.error is not None for image in images)
+    else:
+        assert all(image.error is None and image.step is not None and image.step < 12 for image in images)
+        assert bool(logits_of(images).isfinite().all())
+
+
+def test_labels_that_the_teacher_does_not_have() -> None:
+    with pytest.raises(RecipeError, match=r"labels \[-1, 10\] .* 10 classes, 0 to 9"):
+        run(small(), labels=[0, 10, -1, 3, 4, 5])
+
+
+def test_each_label_needs_a_seed() -> None:
+    with pytest.raises(ValueError, match="6 labels and 2 seeds"):
+        run(small(), seeds=[1, 2])
+
+
+def test_a_teacher_without_batchnorm_is_refused_before_anything_is_drawn() -> None:
+    with pytest.raises(ModelError, match="0 BatchNorm"):
+        invert(TinyTeacher(nn.Sequential(nn.Flatten(), nn.Linear(768, 10))), [0], [1], InversionSettings())
+
+
+def test_nothing_asked_nothing_made() -> None:
+    assert run(small(), [], []) == []
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (6, [6]), (7, [4, 3]), (13, [5, 4, 4]), (18, [6, 6, 6])])
+def test_batches_are_of_nearly_equal_size(count: int, sizes: list[int]) -> None:
+    batches = split_batches(list(range(count)), list(range(count)), 6)
+    assert [len(batch.labels) for batch in batches] == sizes
+    assert [label for batch in batches for label in batch.labels] == list(range(count))
+    assert len({batch.seed for batch in batches}) == len(sizes)

@@ -1,0 +1,230 @@
+"""Teacher adapter: transformers folders and plain torch modules, their own preparation, and every way to be wrong."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from schemas.errors import ModelError, RecipeError
+from schemas.inversion import TeacherSource
+from schemas.jobs import ResolvedModel
+from tasks.methods.natural_inversion.saving import PixelScale
+from tasks.models.cache import forget_all
+from tasks.models.teacher import Teacher, load_teacher
+from tests.tiny_teachers import SharedActivation
+
+NAMES = ["gear", "hook, crook", "ring", "plate"]
+PROCESSOR: dict[str, Any] = {
+    "do_resize": True, "size": {"height": 32, "width": 32}, "resample": 2, "do_rescale": True,
+    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3],
+}  # fmt: skip
+CODE = """
+from torch import nn
+
+
+def build(width=4, classes=3):
+    return nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
+def count():
+    return 3
+
+
+def broken():
+    raise OSError("no disk")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_models() -> None:
+    forget_all()
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "resnet"
+    torch.manual_seed(0)
+    names = {"id2label": dict(enumerate(NAMES)), "label2id": {name: place for place, name in enumerate(NAMES)}}
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[6, 8], depths=[1, 1], layer_type="basic", **names)
+    ResNetForImageClassification(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    return folder
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A folder with weights of a grey teacher; its code lies beside it."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    name = f"code_{abs(hash(str(tmp_path)))}"  # a module is imported once a process
+    (tmp_path / f"{name}.py").write_text(CODE)
+    namespace: dict[str, Any] = {}
+    exec(CODE, namespace)
+    torch.manual_seed(0)
+    save_file(namespace["build"](6, 3).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(
+        json.dumps({"arguments": {"width": 6}, "id2label": {"0": "a", "1": "b", "2": "c"}})
+    )
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.13], "image_std": [0.31], "size": [12, 10]})
+    )
+    (folder / "module.txt").write_text(name)
+    return folder
+
+
+def load(folder: Path, **changes: Any) -> Teacher:
+    source = TeacherSource(model=str(folder), **changes)
+    return load_teacher(ResolvedModel(path=str(folder), digest=str(folder)), source, folder.parent)
+
+
+def load_plain(folder: Path, attribute: str = "build", **changes: Any) -> Teacher:
+    return load(folder, module=f"{(folder / 'module.txt').read_text()}:{attribute}", **changes)
+
+
+def changed(folder: Path, target: Path, file: str, **changes: Any) -> Path:
+    shutil.copytree(folder, target)
+    value = json.loads((target / file).read_text()) | changes
+    (target / file).write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
+    return target
+
+
+def test_a_transformers_model_with_its_own_preparation(resnet: Path) -> None:
+    teacher = load(resnet)
+    assert teacher.class_names == tuple(NAMES)
+    assert (teacher.mean, teacher.std, teacher.size) == ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), (32, 32))
+    assert teacher.channels == 3
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    prepared = ViTImageProcessorPil(**PROCESSOR)([Image.fromarray(one, "RGB") for one in pixels], return_tensors="pt")
+    ours = PixelScale(teacher.mean, teacher.std, torch.device("cpu")).from_pixels(pixels)
+    torch.testing.assert_close(ours, prepared.pixel_values)
+    with torch.no_grad():
+        expected = ResNetForImageClassification.from_pretrained(resnet).eval()(prepared.pixel_values).logits
+        torch.testing.assert_close(teacher.logits(ours), expected)
+    assert not teacher.module.training
+    assert not any(weight.requires_grad for weight in teacher.module.parameters())
+
+
+def test_a_plain_module_with_its_own_preparation(plain: Path) -> None:
+    teacher = load_plain(plain)
+    assert (teacher.mean, teacher.std, teacher.size, teacher.channels) == ((0.13,), (0.31,), (12, 10), 1)
+    assert teacher.class_names == ("a", "b", "c")
+    assert teacher.logits(torch.zeros(5, 1, 12, 10)).shape == (5, 3)
+
+
+def test_a_plain_module_on_the_python_path_with_the_preparation_of_the_recipe(tmp_path: Path) -> None:
+    save_file(SharedActivation().state_dict(), tmp_path / "model.safetensors")
+    teacher = load(tmp_path, module="tests.tiny_teachers:SharedActivation", mean=(0.1,), std=(0.3,), size=(8, 8))
+    assert teacher.class_names == tuple(str(label) for label in range(10))
+    assert teacher.size == (8, 8)
+
+
+def test_the_recipe_comes_first(resnet: Path) -> None:
+    teacher = load(resnet, mean=(0, 0, 0), std=(1, 1, 1), size=(64, 48), class_names=("p", "q", "r", "s"))
+    assert (teacher.mean, teacher.size, teacher.class_names) == ((0, 0, 0), (64, 48), ("p", "q", "r", "s"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "mean", "size"),
+    [
+        ({"do_normalize": False}, (0.0, 0.0, 0.0), (32, 32)),
+        ({"do_rescale": False, "image_mean": [51, 102, 153]}, (0.2, 0.4, 0.6), (32, 32)),
+        ({"size": {"shortest_edge": 48}}, (0.5, 0.4, 0.3), (48, 48)),
+        ({"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 36}}, (0.5, 0.4, 0.3), (40, 36)),
+        ({"crop_size": 40, "do_center_crop": False}, (0.5, 0.4, 0.3), (32, 32)),
+    ],
+)
+def test_what_preprocessor_config_can_say(
+    resnet: Path, tmp_path: Path, changes: dict[str, Any], mean: tuple[float, ...], size: tuple[int, int]
+) -> None:
+    teacher = load(changed(resnet, tmp_path / "changed", "preprocessor_config.json", **changes))
+    assert teacher.mean == pytest.approx(mean)
+    assert teacher.size == size
+
+
+def test_a_teacher_is_loaded_once(resnet: Path) -> None:
+    assert load(resnet) is load(resnet)
+
+
+@pytest.mark.parametrize(("name", "label"), [("gear", 0), ("  Ring ", 2), ("hook, crook", 1), ("crook", 1)])
+def test_classes_are_found_by_name(resnet: Path, name: str, label: int) -> None:
+    assert load(resnet).label(name) == label
+
+
+def test_labels_that_the_teacher_does_not_have(resnet: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no class 'rings'; closest: ring; it has 4: gear, hook, crook, ring, plate"):
+        load(resnet).label("rings")
+    twice = load(resnet, class_names=("a, x", "b, x", "c", "d"))
+    with pytest.raises(RecipeError, match="name of 2 of the teacher's classes"):
+        twice.label("x")
+
+
+def test_a_vit_is_refused_by_name(tmp_path: Path) -> None:
+    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=16,
+                       patch_size=8)  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"ViTForImageClassification has 0 BatchNorm layers.*ResNet"):
+        load(tmp_path)
+
+
+def test_folders_that_are_no_teacher(resnet: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        load(tmp_path)
+    with pytest.raises(ModelError, match="names no model_type"):
+        load(changed(resnet, tmp_path / "typeless", "config.json", model_type=None))
+    with pytest.raises(ModelError, match="is not a directory"):
+        load(tmp_path / "nowhere")
+
+
+def test_broken_weights_are_named(resnet: Path, plain: Path, tmp_path: Path) -> None:
+    for folder in (shutil.copytree(resnet, tmp_path / "cut"), plain):
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-8])
+        with pytest.raises(ModelError, match=r"model\.safetensors is \d+ bytes long"):
+            load(folder) if folder != plain else load_plain(folder)
+    (plain / "model.safetensors").unlink()
+    (plain / "model.pt").touch()
+    with pytest.raises(ModelError, match=r"pickle \(model\.pt\)"):
+        load_plain(plain)
+
+
+def test_weights_of_another_module(plain: Path) -> None:
+    (plain / "config.json").write_text('{"arguments": {"width": 7}}')
+    with pytest.raises(ModelError, match="do not fit the Sequential"):
+        load_plain(plain)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [("absent", "cannot be imported"), ("count", "returns a int"), ("nn", "is a module"), ("broken", "no disk")],
+)
+def test_code_that_builds_no_module(plain: Path, attribute: str, message: str) -> None:
+    (plain / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=message):
+        load_plain(plain, attribute)
+
+
+def test_preparations_that_do_not_fit(resnet: Path, plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="1 means, 3 deviations and 3 channels"):
+        load(resnet, mean=(0.5,))
+    with pytest.raises(ModelError, match=r"fails on images of 3 channels and 12 x 10 pixels.*engine\.teacher\.mean"):
+        load_plain(plain, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(ModelError, match="2 names, the teacher has 4 classes"):
+        load(resnet, class_names=("a", "b"))
+    sizeless = changed(resnet, tmp_path / "sizeless", "preprocessor_config.json", size=None)
+    with pytest.raises(ModelError, match=r"says nothing of the size.*engine\.teacher\.size"):
+        load(sizeless)
+
+
+@pytest.mark.parametrize("module", ["net", ":build", "a:b:c", "os;x:y"])
+def test_module_is_a_dotted_path_and_a_name(module: str) -> None:
+    with pytest.raises(ValueError, match="module"):
+        TeacherSource(model="x", module=module)
