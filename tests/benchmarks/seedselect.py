@@ -37,12 +37,12 @@ from tests.benchmarks.seedselect_page import COMMON, write_page
 REFERENCE_SEED = 987_654  # no pool of the training recipe has it
 REFERENCES = 5
 SAMPLING: dict[str, Any] = {"steps": 16, "guidance": 3.0, "batch_size": 8, "checkpointing": False}
-FOUND_SEEDS = 8
+FOUND_SEEDS = 6
 ARMS: dict[str, SearchEngine] = {
     "plain": SeedSelectEngine(**SAMPLING, candidates=1, iterations=0),
-    "best_of_n": BestOfNEngine(**{k: v for k, v in SAMPLING.items() if k != "checkpointing"}, candidates=64),
+    "best_of_n": BestOfNEngine(**{k: v for k, v in SAMPLING.items() if k != "checkpointing"}, candidates=32),
     "zero_order": ZeroOrderEngine(
-        **{k: v for k, v in SAMPLING.items() if k != "checkpointing"}, candidates=16, rounds=6, neighbours=8
+        **{k: v for k, v in SAMPLING.items() if k != "checkpointing"}, candidates=8, rounds=4, neighbours=6
     ),
     "published": SeedSelectEngine(preset="published", guidance=3.0, batch_size=4, checkpointing=False),
     "ours": SeedSelectEngine(**SAMPLING),
@@ -58,6 +58,7 @@ ABLATIONS: dict[str, SearchEngine] = {
         "subsets of three references": {"references_per_image": 3},
         "no screening": {"candidates": 1},
         "no steps": {"iterations": 0},
+        "longer steps": {"step_size": 0.1},
         "no stop": {"stop": None},
         "one view": {"views": 1},
         "adamw": {"optimizer": "adamw", "step_size": 0.1, "later_step_size": 0.01},
@@ -180,7 +181,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=list(ENGINES), default=list(ARMS))
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=[*TAIL_PARTS, *COMMON])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=8, help="images of each arm, part and seed")
+    parser.add_argument("--images", type=int, default=6, help="images of each arm, part and seed")
     parser.add_argument("--references", type=Path)
     words = parser.parse_args()
     if words.references:
