@@ -177,7 +177,7 @@ def write_references(folder: Path) -> None:
 def main() -> None:
     """Make what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("seedselect-work"))
+    parser.add_argument("--work", type=Path, default=Path("work/seedselect"))
     parser.add_argument("--arms", nargs="*", choices=list(ENGINES), default=list(ARMS))
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=[*TAIL_PARTS, *COMMON])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
