@@ -35,6 +35,7 @@ SCHEDULERS: dict[str, type[Any]] = {
     "euler": EulerDiscreteScheduler,
     "unipc": UniPCMultistepScheduler,
 }
+CLIPPING: dict[str, dict[str, bool]] = {"ddim": {"clip_sample": False}}
 PIPELINES: dict[str, type[Any]] = {
     "StableDiffusionPipeline": StableDiffusionPipeline,
     "StableDiffusionXLPipeline": StableDiffusionXLPipeline,
@@ -77,7 +78,10 @@ class DiffusersGenerator:
     def make_scheduler(self, name: str) -> Scheduler:
         saved = self.pipeline.scheduler
         kind = type(saved) if name == "model" else SCHEDULERS[name]
-        scheduler: Scheduler = kind.from_config(saved.config)
+        # Latents are not bounded by 1. A configuration saved by a scheduler that does not clip says nothing of it, and
+        # DDIM would clip by default; one that says True is corrected by the pipeline when it loads.
+        options = {} if name == "model" or "clip_sample" in saved.config else CLIPPING.get(name, {})
+        scheduler: Scheduler = kind.from_config(saved.config, **options)
         return scheduler
 
     def encode_prompt(self, prompt: str) -> Conditioning:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from schemas.engines import PlainEngine
@@ -221,3 +222,11 @@ def test_pixels_by_hand() -> None:
 def test_a_shape_error_is_not_taken_for_lack_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("expected 4 channels"))
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+
+
+def test_ddim_clips_no_latents_of_a_generator_saved_with_another_scheduler() -> None:
+    """DDIM clips by default, and the configuration of a multistep solver does not tell it otherwise."""
+    pipeline = build_sd()
+    pipeline.scheduler = DPMSolverMultistepScheduler(prediction_type="v_prediction", timestep_spacing="trailing")
+    assert DDIMScheduler.from_config(pipeline.scheduler.config).config.clip_sample
+    assert not DiffusersGenerator(pipeline).make_scheduler("ddim").config.clip_sample
