@@ -282,13 +282,13 @@ def test_an_image_is_made_again_from_its_kept_noise_without_searching() -> None:
 
 
 def test_mixes_with_found_seeds_are_mostly_right_and_need_no_gradient() -> None:
-    model, engine = GaussianMixture(), seed_select(**QUICK | {"fresh_share": 0.3, "mode": "bootstrapped"})
+    model, engine = GaussianMixture(), seed_select(**QUICK | {"fresh_share": 0.2, "mode": "bootstrapped"})
     found = find_noise(model, mixture_samples(8), seed_select(**QUICK), make_goal(model), Clock())
     goal = make_goal(model)
     goal = Goal(goal.encoder, goal.aim, None, torch.stack([each.noise for each in found]))
     samples = [s.model_copy(update={"sample_id": f"m{s.sample_id}", "seed": s.seed + 1}) for s in mixture_samples(40)]
     made = list(render_searched(model, samples, engine, goal, None, Clock()))
-    assert share_rare(made) > 0.85
+    assert share_rare(made) > 0.8
     assert all(row.provenance["backward_evaluations"] == 0 for row in made)
     norms = [row.provenance["noise_norm"] for row in made]
     assert np.mean(norms) == pytest.approx(8, rel=0.05)  # sqrt(64): the mix is as long as fresh noise
@@ -331,12 +331,11 @@ def test_a_difference_leaves_out_what_plain_samples_have_too() -> None:
     difference, centroid = aim.target([0, 1, 2], "difference"), aim.target([0, 1, 2], "centroid")
     assert centroid[0] > centroid[2]
     assert difference[2] > difference[0]
-    assert difference.norm().item() == centroid.norm().item() == pytest.approx(1)
-    unseen = functional_gap(references, plain)
-    assert aim.gap("difference") == pytest.approx(unseen, rel=1e-4)
+    assert (difference.norm().item(), centroid.norm().item()) == pytest.approx((1, 1))
+    assert aim.gap("difference") == pytest.approx(expected_gap(references, plain), rel=1e-4)
 
 
-def functional_gap(references: torch.Tensor, plain: torch.Tensor) -> float:
+def expected_gap(references: torch.Tensor, plain: torch.Tensor) -> float:
     """The confidence's unit by the textbook: each reference along the target of the others."""
     units, middle = normalize(references, dim=-1), normalize(plain, dim=-1).mean(0)
     along = [
