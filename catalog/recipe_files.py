@@ -11,6 +11,7 @@ from schemas.errors import NotFoundError, RecipeError
 from schemas.recipe import Recipe, parse_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+TRAINING = ("train-", "teacher-")
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,8 +33,8 @@ class RecipeFile:
 
 
 def recipe_names() -> list[str]:
-    """Names of the dataset recipes in the catalog (training recipes, `train-*`, left out)."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("train-"))
+    """Names of the dataset recipes in the catalog (training recipes, `train-*` and `teacher-*`, left out)."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(TRAINING))
 
 
 def find_recipe(reference: str) -> Path:

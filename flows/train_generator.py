@@ -7,8 +7,9 @@ from typing import Any
 
 from prefect import flow
 
-import catalog
-from schemas.training import load_training_recipe
+from catalog.model_files import MODELS
+from schemas.errors import RecipeError
+from schemas.training import TrainingRecipe, load_training_recipe
 from tasks import training_stages
 from tasks.train_generator import (
     evaluate_generator,
@@ -22,21 +23,20 @@ from tasks.train_generator import (
 )
 from tasks.training_stages import TrainingJob
 
-CATALOG = Path(catalog.__file__).parent
-
 
 @flow(name="train-generator", log_prints=False)
 def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = None) -> dict[str, Any]:
-    """Train by the recipe (a file, or a name in catalog/recipes); return the model's folder and its success by part.
+    """Train by the recipe's file; return the model's folder and its success by part.
 
     `work_dir`: a local folder for pools, checkpoints and receipts; finished stages in it are not done again.
     `models_dir`: where the model's folder goes, by default catalog/models.
     Errors: RecipeError for a recipe that cannot be used, TrainingError for a run that diverged.
     """
     _show_progress()
-    named = CATALOG / "recipes" / f"{recipe_path}.yaml"
-    recipe = load_training_recipe(named if named.exists() else Path(recipe_path))
-    models = Path(models_dir) if models_dir else CATALOG / "models"
+    recipe = load_training_recipe(Path(recipe_path))
+    if not isinstance(recipe, TrainingRecipe):
+        raise RecipeError(f"training recipe {recipe_path} is of kind {recipe.kind}; a generator's has none")
+    models = Path(models_dir) if models_dir else MODELS
     job = TrainingJob(
         recipe=recipe, work_dir=str(Path(work_dir).resolve()), models_dir=str(models.resolve())
     ).model_dump(mode="json")

@@ -4,6 +4,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 ├── UserError               exit 2: the user can mend it; never retried
 │   ├── RecipeError         a recipe (or a training recipe) that cannot be built as written
 │   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
+│   ├── ImagesError         labelled images that cannot be trained on or measured with
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
 │   └── StoreAccessError    a store that cannot be opened or written at all
 ├── StoreError              a read or write that failed on the way (lost connection); retried
@@ -37,6 +38,10 @@ class RecipeError(UserError):
 
 class ModelError(UserError):
     """A model directory or hub id cannot be used: missing or corrupt file, wrong class, unpinned revision."""
+
+
+class ImagesError(UserError):
+    """Labelled images cannot be used: unreadable file, missing column, unknown class, another size."""
 
 
 class NotFoundError(UserError):

@@ -1,4 +1,7 @@
-"""The training recipe of the embedded generator: one frozen model of everything that decides its weights."""
+"""The training recipe of the embedded generator: one frozen model of everything that decides its weights.
+
+A teacher's recipe is in schemas/classifiers.py; both are read here.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
 
 Count = Annotated[int, Field(ge=1)]
@@ -143,16 +147,20 @@ class TrainingRecipe(Strict):
                 raise ValueError(f"{name}.caption_aliases.{part} sums to {sum(aliases.values())}; at most 1")
 
 
-def load_training_recipe(path: Path) -> TrainingRecipe:
-    """Read and check a YAML training recipe. Errors: RecipeError naming the file and the field."""
+def load_training_recipe(path: Path) -> TrainingRecipe | TeacherRecipe:
+    """Read and check a YAML training recipe, a generator's or, with `kind: teacher`, a teacher's.
+
+    Errors: RecipeError naming the file and the field.
+    """
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"training recipe {path} does not exist; give the path of a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"training recipe {path} is not YAML: {error}; mend the file") from error
+    is_teacher = isinstance(content, dict) and content.get("kind") == "teacher"
     try:
-        return TrainingRecipe.model_validate(content)
+        return TeacherRecipe.model_validate(content) if is_teacher else TrainingRecipe.model_validate(content)
     except ValidationError as error:
         lines = [
             f"  {'.'.join(str(key) for key in item['loc']) or 'recipe'}: {item['msg'].removeprefix('Value error, ')}"

@@ -25,7 +25,7 @@ from tasks.methods import (
     train_judges,
     write_captions,
 )
-from tasks.methods.training_loop import Learner
+from tasks.methods.training_loop import Trainable
 from tasks.models.checkpoints import Checkpointer, load_checkpoint
 
 RENDER_VERSION = "pools.1"
@@ -139,7 +139,7 @@ class Progress:
         """Wall time of the training, the runs before a resumption included."""
         return round(self.checkpointer.seconds / 60, 1)
 
-    def __call__(self, learner: Learner, loss: float) -> None:
+    def __call__(self, learner: Trainable, loss: float) -> None:
         self._losses.append(loss)
         seconds = time.monotonic() - self._since
         if seconds >= REPORT_EVERY_S:

@@ -13,7 +13,6 @@ from tasks.methods.workshop import HEAD_PARTS, MATERIALS, PARTS, SURFACES, TAIL_
 def tiny_recipe(**changes: Any) -> dict[str, Any]:
     """A valid recipe as plain values; `changes` are dotted keys with double underscores: autoencoder__steps=4."""
     counts = dict.fromkeys(PARTS, 4)
-    weights = dict.fromkeys(HEAD_PARTS, 0.12) | dict.fromkeys(TAIL_PARTS, 0.01)
     recipe: dict[str, Any] = {
         "name": "tiny",
         "seed": 5,
@@ -24,6 +23,22 @@ def tiny_recipe(**changes: Any) -> dict[str, Any]:
         "long_tailed": {"seed": 1, "part_counts": counts},
         "balanced": {"seed": 2, "part_counts": counts},
         "held_out": {"seed": 3, "part_counts": dict.fromkeys(PARTS, 1)},
+        **_tiny_modules(),
+        "evaluation": {"images_per_part": 1, "steps": 2, "guidance": 2.0, "seed": 7},
+    }
+    for key, value in changes.items():
+        at = recipe
+        *path, last = key.split("__")
+        for name in path:
+            at = at[name]
+        at[last] = value
+    return yaml.safe_load(yaml.safe_dump(recipe))  # type: ignore[no-any-return]
+
+
+def _tiny_modules() -> dict[str, Any]:
+    """What is trained: every network with its steps."""
+    weights = dict.fromkeys(HEAD_PARTS, 0.12) | dict.fromkeys(TAIL_PARTS, 0.01)
+    return {
         "autoencoder": {
             "steps": 4,
             "batch": 2,
@@ -67,15 +82,7 @@ def tiny_recipe(**changes: Any) -> dict[str, Any]:
             "learning_rate": 0.002,
             "ema_decay": 0.5,
         },
-        "evaluation": {"images_per_part": 1, "steps": 2, "guidance": 2.0, "seed": 7},
     }
-    for key, value in changes.items():
-        at = recipe
-        *path, last = key.split("__")
-        for name in path:
-            at = at[name]
-        at[last] = value
-    return yaml.safe_load(yaml.safe_dump(recipe))  # type: ignore[no-any-return]
 
 
 def tiny_settings(**changes: Any) -> TrainingRecipe:

@@ -1,6 +1,6 @@
 """Augmentation of accepted samples by albumentations: image, class mask and instance masks go through one pipeline.
 
-The one module that imports albumentations (2.0.8, the last MIT release). All randomness comes from one seed a call.
+albumentations is 2.0.8, the last MIT release. All randomness comes from one seed a call.
 """
 
 import hashlib

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.training import AutoencoderSettings
+from tasks.methods.pixels import to_tensor
 from tasks.methods.training_loop import (
     Learner,
     Observe,
-    images_to_tensor,
     numpy_draws,
     run_steps,
     torch_draws,
@@ -66,7 +66,7 @@ def train_autoencoder(
 
     def loss_at(step: int) -> Tensor:
         crops = _draw_crops(images, settings, numpy_draws(seed, step))
-        return reconstruction_loss(model, images_to_tensor(crops), torch_draws(seed, step))
+        return reconstruction_loss(model, to_tensor(crops), torch_draws(seed, step))
 
     rate = warm_up_then_cosine(settings.learning_rate, settings.steps, settings.steps // 50)
     run_steps(learner, settings.steps, loss_at, rate, observe)
@@ -91,7 +91,7 @@ def reconstruction_loss(model: AutoencoderKL, pixels: Tensor, draws: torch.Gener
 def encode_images(model: AutoencoderKL, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Latent means [N, C, h, w], before the scaling factor."""
     parts = [
-        model.encode(images_to_tensor(images[first : first + ENCODE_BATCH])).latent_dist.mean.contiguous().numpy()
+        model.encode(to_tensor(images[first : first + ENCODE_BATCH])).latent_dist.mean.contiguous().numpy()
         for first in range(0, len(images), ENCODE_BATCH)
     ]
     return np.concatenate(parts)
@@ -102,7 +102,7 @@ def measure_psnr(model: AutoencoderKL, images: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB of the reconstruction of whole images, from the mean squared error over all."""
     total = 0.0
     for first in range(0, len(images), ENCODE_BATCH):
-        pixels = images_to_tensor(images[first : first + ENCODE_BATCH])
+        pixels = to_tensor(images[first : first + ENCODE_BATCH])
         decoded = model.decode(model.encode(pixels).latent_dist.mean).sample.clamp(-1, 1)
         total += float(((decoded - pixels) / 2).square().mean()) * len(pixels)
     return float(-10 * np.log10(total / len(images)))

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from schemas.training import ClipSettings
+from tasks.methods.pixels import to_tensor
 from tasks.methods.training_loop import (
     Learner,
     Observe,
     degrade,
-    images_to_tensor,
     numpy_draws,
     run_steps,
     torch_draws,
@@ -150,7 +150,7 @@ def _fit(
         rows = draws.integers(len(images), size=settings.batch)
         labels = labels_N3[rows]
         texts, claims = draw_captions(labels, WORDING, draws)
-        pixels = images_to_tensor(_turn(images[rows], draws))
+        pixels = to_tensor(_turn(images[rows], draws))
         pixels = pixels if crisp else degrade(pixels, torch_draws(seed, step))
         text, picture = _embed_pairs(model, tokenize(tokenizer, texts), pixels)
         matched = contrastive_loss(_score_pairs(model, text, picture), find_true_pairs(labels, claims))
@@ -182,7 +182,7 @@ def classify_zero_shot(
     """Position of the best text for each picture: [N]."""
     found = []
     for first in range(0, len(images), 256):
-        pixels = images_to_tensor(images[first : first + 256])
+        pixels = to_tensor(images[first : first + 256])
         found.append(_score_pairs(model, *_embed_pairs(model, tokenize(tokenizer, texts), pixels)).argmax(0))
     return torch.cat(found).numpy()
 

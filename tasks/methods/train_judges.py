@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from schemas.training import JudgeSettings
+from tasks.methods.pixels import to_tensor
 from tasks.methods.training_loop import (
     Learner,
     Observe,
     degrade,
-    images_to_tensor,
     numpy_draws,
     run_steps,
     torch_draws,
@@ -120,7 +120,7 @@ def train_classifier(
     def loss_at(step: int) -> Tensor:
         draws = numpy_draws(seed, step)
         rows = draws.integers(len(images), size=settings.batch)
-        pixels = degrade(images_to_tensor(_flip(images[rows], draws)), torch_draws(seed, step))
+        pixels = degrade(to_tensor(_flip(images[rows], draws)), torch_draws(seed, step))
         targets = torch.from_numpy(np.array(labels_N3[rows], dtype=np.int64))
         heads = _split_heads(model(pixels))
         total = pixels.new_zeros(())
@@ -151,7 +151,7 @@ def train_segmenter(
     def loss_at(step: int) -> Tensor:
         draws = numpy_draws(seed, step)
         rows = draws.integers(len(images), size=settings.batch)
-        logits = model(degrade(images_to_tensor(images[rows]), torch_draws(seed, step)))
+        logits = model(degrade(to_tensor(images[rows]), torch_draws(seed, step)))
         target = torch.from_numpy(np.array(masks[rows], dtype=np.float32))
         found = logits.sigmoid()
         overlap = 2 * (found * target).sum((1, 2)) / ((found + target).sum((1, 2)) + 1)
@@ -168,7 +168,7 @@ def train_segmenter(
 def classify(model: Classifier, images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Positions in PARTS, MATERIALS and SURFACES of uint8 pictures: [N, 3]."""
     found = [
-        torch.stack([head.argmax(1) for head in _split_heads(model(images_to_tensor(images[at : at + BATCH])))], dim=1)
+        torch.stack([head.argmax(1) for head in _split_heads(model(to_tensor(images[at : at + BATCH])))], dim=1)
         for at in range(0, len(images), BATCH)
     ]
     return torch.cat(found).numpy()
@@ -177,7 +177,7 @@ def classify(model: Classifier, images: NDArray[np.uint8]) -> NDArray[np.int64]:
 @torch.no_grad()
 def segment(model: Segmenter, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Mask of the part in uint8 pictures: [N, H, W]."""
-    found = [model(images_to_tensor(images[at : at + BATCH])) > 0 for at in range(0, len(images), BATCH)]
+    found = [model(to_tensor(images[at : at + BATCH])) > 0 for at in range(0, len(images), BATCH)]
     return torch.cat(found).numpy()
 
 

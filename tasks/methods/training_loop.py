@@ -7,6 +7,7 @@ exactly as if it had never stopped: there is no generator state to save.
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -75,16 +76,7 @@ class Learner:
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Go back to a saved state. Errors: TrainingError if it belongs to other modules."""
-        own = self.state()
-        wrong = sorted(set(own) ^ set(saved)) or [key for key in own if own[key].shape != saved[key].shape]
-        if wrong:
-            raise TrainingError(
-                f"the checkpoint does not fit the model: {wrong[0]} and {len(wrong) - 1} more differ; "
-                "it belongs to another training recipe, so remove it or choose another work directory"
-            )
-        with torch.no_grad():
-            for key, value in own.items():
-                value.copy_(saved[key])
+        restore_tensors(self.state(), saved)
         self.step = int(saved["step"])
 
     def load_average(self) -> None:
@@ -94,11 +86,34 @@ class Learner:
                 value.copy_(self.average[key])
 
 
-Observe = Callable[[Learner, float], None]
+def restore_tensors(own: State, saved: Mapping[str, Tensor]) -> None:
+    """Copy a saved state into the tensors of `own`. Errors: TrainingError if it belongs to other modules."""
+    wrong = sorted(set(own) ^ set(saved)) or [key for key in own if own[key].shape != saved[key].shape]
+    if wrong:
+        raise TrainingError(
+            f"the checkpoint does not fit the model: {wrong[0]} and {len(wrong) - 1} more differ; "
+            "it belongs to another training recipe, so remove it or choose another work directory"
+        )
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(saved[key])
+
+
+class Trainable(Protocol):
+    """What the loop drives and a checkpoint saves, whatever its optimiser."""
+
+    step: int
+
+    def learn(self, loss: Tensor, learning_rate: float) -> float: ...
+
+    def state(self) -> State: ...
+
+
+Observe = Callable[[Trainable, float], None]
 
 
 def run_steps(
-    learner: Learner,
+    learner: Trainable,
     steps: int,
     loss_at: Callable[[int], Tensor],
     learning_rate_at: Callable[[int], float],
@@ -130,12 +145,6 @@ def torch_draws(seed: int, step: int) -> torch.Generator:
     """The torch generator of one training step."""
     word = hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(word, "little") >> 1)
-
-
-def images_to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 [N, H, W, 3] to float32 [N, 3, H, W] in [-1, 1], channels last in memory (faster on CPUs); copies."""
-    scaled = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(torch.float32)
-    return scaled.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
 
 
 def degrade(pixels: Tensor, draws: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from schemas.errors import TrainingError
-from tasks.methods.training_loop import Learner
+from tasks.methods.training_loop import Trainable
 
 DigestAt = Callable[[int], str]
 
@@ -75,14 +75,14 @@ class Checkpointer:
         """Wall time of the training, earlier runs included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def __call__(self, learner: Learner) -> bool:
+    def __call__(self, learner: Trainable) -> bool:
         """Save if it is time; returns whether it did."""
         if time.monotonic() - self._last < self.every_s:
             return False
         self.save(learner)
         return True
 
-    def save(self, learner: Learner) -> None:
+    def save(self, learner: Trainable) -> None:
         """Save now."""
         save_checkpoint(self.path, learner.state(), self.digest_at(learner.step), self.seconds)
         self._last = time.monotonic()

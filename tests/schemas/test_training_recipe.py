@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import catalog
+from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
 from schemas.training import load_training_recipe
 from tests.tiny_training import tiny_recipe
@@ -30,6 +31,14 @@ def test_tiny_recipe_is_read(tmp_path: Path) -> None:
 def test_shipped_recipe_is_read() -> None:
     path = Path(catalog.__file__).parent / "recipes" / "train-workshop.yaml"
     assert load_training_recipe(path).name == "workshop"
+
+
+@pytest.mark.parametrize("name", ["workshop", "mnist", "cifar10"])
+def test_shipped_teacher_recipes_are_read(name: str) -> None:
+    recipe = load_training_recipe(Path(catalog.__file__).parent / "recipes" / f"teacher-{name}.yaml")
+    assert isinstance(recipe, TeacherRecipe)
+    assert recipe.name == f"{name}-teacher"
+    assert TeacherRecipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 @pytest.mark.parametrize(

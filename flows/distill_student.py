@@ -1,0 +1,157 @@
+"""From the names that a user gives to a distilled student: finds the version, its teacher and the test images.
+
+A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from catalog.model_files import resolve_model
+from catalog.recipe_files import RECIPES
+from catalog.registry import Dataset, load_dataset
+from catalog.store import Store
+from flows.training_progress import show_training
+from flows.views import split_reference
+from schemas.classifiers import DistillSettings
+from schemas.errors import ImagesError, ModelError, RecipeError
+from schemas.inversion import TeacherSource
+from tasks.distill import Origins, distill
+from tasks.labelled_images import LabelledImages, choose_rows, decode_images, label_rows, open_images, open_version
+from tasks.methods.train_classifier import Pictures
+from tasks.models.teacher import Teacher, load_verifier
+
+INVERSION = "natural_inversion"
+
+
+def distill_student(
+    dataset: str | None,
+    store: str,
+    test: str,
+    out: Path,
+    settings: Mapping[str, Any],
+    teacher: TeacherSource | None = None,
+    real: str | None = None,
+    images: int | None = None,
+) -> dict[str, Any]:
+    """Distil a student into `out` and return its report, with `folder`.
+
+    It learns on `dataset` (dataset@version, split train), or on `real`: a Parquet file, a folder of one folder a class,
+    or another version. `images` takes so many of them by lot, of every class as equally many as there are. `test` is
+    like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from.
+    Errors: UserError of every kind, TrainingError.
+    """
+    source = real or dataset
+    if source is None or (real and dataset):
+        raise ImagesError("name either a version to learn from, or images of your own by --real")
+    chosen = _parse(settings)
+    found, origin = _load_teacher(dataset, store, teacher)
+    training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
+    measured = open_images(test, store, "test")
+    if training.origin == measured.origin:
+        raise ImagesError(
+            f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
+            "other images by --test"
+        )
+    origins = Origins(origin, training.origin, measured.origin)
+    learnt, held_out = _decode(training, found, images, chosen.seed), _decode(measured, found, None, 0)
+    with show_training(f"distil {chosen.student}", chosen.steps) as watch:
+        report = distill(found, learnt, held_out, chosen, origins, out, watch)
+    return {"folder": str(out), **report}
+
+
+def name_teacher(recipe: Mapping[str, Any]) -> TeacherSource | None:
+    """The teacher that a published recipe was made from; None if its engine needs none.
+
+    The recipe's generator is the teacher, with what `engine.teacher` says of it.
+    """
+    engine = recipe["engine"]
+    if engine["kind"] != INVERSION:
+        return None
+    return TeacherSource.model_validate({**recipe["generator"], **(engine.get("teacher") or {})})
+
+
+def parse_teacher(model: str, module: str | None) -> TeacherSource:
+    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError."""
+    name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
+    place = str(Path(name).resolve()) if Path(name).is_dir() else name
+    try:
+        return TeacherSource(model=place, revision=revision or None, module=module)
+    except ValidationError as error:
+        raise ModelError(
+            f"--teacher {model!r} with --teacher-module {module!r}: {error.errors()[0]['msg']}; give a model and, for "
+            "a torch module of your own, package.module:callable"
+        ) from error
+
+
+def _parse(settings: Mapping[str, Any]) -> DistillSettings:
+    try:
+        return DistillSettings.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + ".".join(map(str, first["loc"])).replace("_", "-")
+        raise RecipeError(f"{option}: {first['msg']}, found {first['input']!r}") from error
+
+
+def _load_teacher(dataset: str | None, store: str, named: TeacherSource | None) -> tuple[Teacher, str]:
+    """The teacher and what the report calls it."""
+    if named is not None:
+        return _load_named(named), _shown(named)
+    if dataset is None:
+        raise ModelError("images of your own name no teacher; name it by --teacher")
+    version = load_dataset(Store.open(store), *split_reference(dataset))
+    label = f"{version.name}@{version.version}"
+    source = name_teacher(version.recipe)
+    if source is None:
+        raise ModelError(
+            f"{label} was made by engine {version.recipe['engine']['kind']}, which has no teacher; name a classifier "
+            "of its classes by --teacher"
+        )
+    try:
+        resolved = resolve_model(source, RECIPES, f"teacher of {label}")
+        _require_same(version, source, resolved.digest, label)
+        return load_verifier(resolved, source, RECIPES, f"teacher of {label}"), _shown(source)
+    except ModelError as error:
+        raise ModelError(f"{error}; or name a teacher by --teacher") from error
+
+
+def _load_named(named: TeacherSource) -> Teacher:
+    resolved = resolve_model(named, Path.cwd(), "--teacher")
+    try:
+        return load_verifier(resolved, named, Path.cwd(), "--teacher")
+    except ModelError as error:
+        raise ModelError(str(error).replace("--teacher.module", "--teacher-module")) from error
+
+
+def _require_same(version: Dataset, source: TeacherSource, digest: str, label: str) -> None:
+    recorded = version.lineage.get("models", {}).get("generator", {}).get("digest")
+    if source.module is None and recorded not in (None, digest):  # with a module the digest is also of its code
+        raise ModelError(
+            f"the teacher of {label} is not the one that the version was made from: its files have digest {digest}, "
+            f"the version says {recorded}; restore it"
+        )
+
+
+def _shown(source: TeacherSource) -> str:
+    """The model's name, without the folders of this machine."""
+    if source.revision:
+        return f"{source.model}@{source.revision}"
+    return source.model if source.model.startswith("catalog:") else Path(source.model).name
+
+
+def _decode(images: LabelledImages, teacher: Teacher, count: int | None, seed: int) -> Pictures:
+    def label_of(label: str) -> int:
+        try:
+            return teacher.label(label)
+        except RecipeError as error:
+            raise ImagesError(f"{images.origin}: {error}") from error
+
+    rows = np.arange(len(images))
+    if count is not None:
+        if count > len(images):
+            raise ImagesError(f"{images.origin} has {len(images)} images, --images asks for {count}; ask for fewer")
+        rows = choose_rows(label_rows(images, label_of), count, seed)
+    return decode_images(images, label_of, teacher.size, teacher.channels, rows)

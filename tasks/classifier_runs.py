@@ -1,0 +1,89 @@
+"""A classifier's training in a folder of its own: resumed from its checkpoint, finished when its report is there."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.classifiers import ClassifierTraining
+from schemas.errors import UserError
+from tasks.methods.natural_inversion.saving import PixelScale
+from tasks.methods.train_classifier import Classifier, LossOf, Pictures, train_on_views
+from tasks.methods.training_loop import Trainable
+from tasks.models.checkpoints import Checkpointer, load_checkpoint
+
+REPORT = "report.json"
+CHECKPOINT = "checkpoint.safetensors"
+
+Watch = Callable[[int, float], None]  # step that is done, its loss
+
+
+def find_report(folder: Path, key: str) -> dict[str, Any] | None:
+    """The report of a finished training with this key, or None if the folder is free or holds an unfinished one.
+
+    The folder is made where it is missing. Errors: UserError if it cannot be, or holds anything else.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be made: {error.strerror}; name another") from error
+    if (folder / REPORT).is_file():
+        report: dict[str, Any] = json.loads((folder / REPORT).read_text())
+        if report.get("key") == key:
+            return report
+        raise UserError(
+            f"{folder} holds a finished model of other settings, teacher or images; name another folder or remove it"
+        )
+    if not (folder / CHECKPOINT).exists() and any(folder.iterdir()):
+        raise UserError(f"folder {folder} holds files that are not of a training; name another folder")
+    return None
+
+
+def run_training(
+    folder: Path,
+    key: str,
+    classifier: Classifier,
+    pictures: Pictures,
+    scale: PixelScale,
+    settings: ClassifierTraining,
+    loss_of: LossOf,
+    every_s: float,
+    watch: Watch,
+) -> tuple[NDArray[np.float32], float]:
+    """Train from the folder's checkpoint on, if there is one; returns the losses and the seconds of all runs.
+
+    A checkpoint is written every `every_s` seconds and after the last step. Errors: TrainingError.
+    """
+
+    def digest_at(step: int) -> str:
+        return key
+
+    saved = load_checkpoint(folder / CHECKPOINT, digest_at)
+    checkpointer = Checkpointer(folder / CHECKPOINT, digest_at, every_s)
+
+    def observe(learner: Trainable, loss: float) -> None:
+        checkpointer.save(learner) if learner.step == settings.steps else checkpointer(learner)
+        watch(learner.step, loss)
+
+    losses = train_on_views(classifier, pictures, scale, settings, loss_of, saved, observe)
+    return losses, checkpointer.seconds
+
+
+def finish_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write the report last, then drop the checkpoint: the model is finished when its report is there."""
+    beside = folder / "report.tmp"
+    beside.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(folder / REPORT)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def digest_pictures(pictures: Pictures) -> str:
+    """sha256 (hex) over pixels and labels."""
+    whole = hashlib.sha256(f"{pictures.images.shape}".encode())
+    whole.update(np.ascontiguousarray(pictures.images).data)
+    whole.update(np.ascontiguousarray(pictures.labels).data)
+    return whole.hexdigest()

@@ -1,0 +1,172 @@
+"""Labelled images from where a user keeps them: a Parquet file, a folder of one folder a class, a published version."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.reader import open_dataset
+from catalog.reference_files import SUFFIXES
+from catalog.registry import NAME, load_dataset
+from catalog.store import Store
+from schemas.errors import ImagesError, NotFoundError
+from tasks.methods.train_classifier import Pictures
+
+MODES = {1: "L", 3: "RGB"}
+LabelOf = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images that are not decoded yet. `origin` says where they come from, `place(k)` where image k does."""
+
+    origin: str
+    labels: tuple[str, ...]
+    read: Callable[[int], bytes]
+    place: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def open_images(source: str, store: str, split: str) -> LabelledImages:
+    """`source` is a Parquet file, a folder, or dataset@version of the store, in this order.
+
+    Of a file with a column `split`, and of a version, only the rows of `split` are taken; a test may take a version
+    that has no test split whole. Errors: NotFoundError; ImagesError for a file that holds no labelled images.
+    """
+    if Path(source).exists():
+        return open_files(Path(source), split)
+    name, _, version = source.partition("@")
+    if not NAME.match(name):
+        raise NotFoundError(
+            f"{source!r} is no file, no folder and no name of a dataset; give a Parquet file, a folder of one folder a "
+            "class, or dataset@version"
+        )
+    return open_version(store, name, version or "latest", split)
+
+
+def open_files(path: Path, split: str) -> LabelledImages:
+    """Images of a Parquet file or of a folder of one folder a class. Errors: NotFoundError, ImagesError."""
+    if path.is_dir():
+        return _open_folder(path)
+    if path.is_file():
+        return _open_parquet(path, split)
+    raise NotFoundError(f"{path} does not exist; give a Parquet file or a folder of one folder a class")
+
+
+def open_version(store: str, name: str, version: str, split: str) -> LabelledImages:
+    """Images of a published version; all of it for a test where it has no test split. Errors: NotFoundError."""
+    dataset = load_dataset(Store.open(store), name, version)
+    whole = split == "test" and split not in dataset.counts.by_split
+    splits = list(dataset.counts.by_split) if whole else [split]
+    keys, labels, images = [], [], []
+    for each in splits:
+        for sample in open_dataset(store, dataset.version, each, name=name, decode=False):
+            keys.append(sample["key"])
+            labels.append(dataset.classes[sample["cls"]])
+            images.append(sample["image"])
+    origin = f"{name}@{dataset.version} ({', '.join(splits)})"
+    return LabelledImages(origin, tuple(labels), images.__getitem__, lambda row: f"{origin}: sample {keys[row]}")
+
+
+def _open_folder(folder: Path) -> LabelledImages:
+    files = [
+        file
+        for inner in sorted(folder.iterdir())
+        if inner.is_dir() and not inner.name.startswith(".")
+        for file in sorted(inner.rglob("*"))
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    ]
+    if not files:
+        raise ImagesError(
+            f"folder {folder} holds no image in a folder of its class; make one folder a class, named as the class, "
+            f"with images in it ({', '.join(SUFFIXES)})"
+        )
+    labels = tuple(file.relative_to(folder).parts[0] for file in files)
+    return LabelledImages(str(folder), labels, lambda row: files[row].read_bytes(), lambda row: str(files[row]))
+
+
+def _open_parquet(file: Path, split: str) -> LabelledImages:
+    try:
+        table = pq.ParquetFile(file).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ImagesError(
+            f"{file} cannot be read as Parquet: {error}; give a Parquet file with columns image and label, or a folder "
+            "of one folder a class"
+        ) from error
+    if missing := {"image", "label"} - set(table.column_names):
+        raise ImagesError(
+            f"{file} has no column {sorted(missing)[0]!r}; it has: {', '.join(table.column_names)}. It needs image "
+            "(bytes of an image file) and label (class name), and may have split"
+        )
+    origin, rows = str(file), np.arange(table.num_rows)
+    if "split" in table.column_names:
+        splits = table["split"].cast(pa.string())
+        rows = np.flatnonzero(pc.equal(splits, split).to_numpy(zero_copy_only=False))
+        origin = f"{file} ({split})"
+        if not len(rows):
+            known = ", ".join(sorted(value for value in pc.unique(splits).to_pylist() if value))
+            raise ImagesError(f"{file} has no row of split {split!r}; it has: {known or 'none'}")
+    if not len(rows):
+        raise ImagesError(f"{file} has no rows; give a file with labelled images")
+    images = table["image"]
+    labels = tuple(str(label) for label in table["label"].take(pa.array(rows)).to_pylist())
+
+    def read(row: int) -> bytes:
+        value: Any = images[int(rows[row])].as_py()
+        data: bytes = value["bytes"] if isinstance(value, dict) else value
+        return data
+
+    return LabelledImages(origin, labels, read, lambda row: f"{file}: row {rows[row]}")
+
+
+def decode_images(
+    images: LabelledImages, label_of: LabelOf, size: tuple[int, int], channels: int, rows: NDArray[np.int64]
+) -> Pictures:
+    """Images and class numbers of the given rows; `size` is (height, width), `channels` 1 (grey) or 3.
+
+    Errors: ImagesError that names the image which is broken or of another size; what `label_of` raises.
+    """
+    labels = label_rows(images, label_of)[rows]
+    decoded = [_decode(images, int(row), size, channels) for row in rows]
+    return Pictures(np.stack(decoded), labels)
+
+
+def label_rows(images: LabelledImages, label_of: LabelOf) -> NDArray[np.int64]:
+    """Class number of every row."""
+    numbers = {label: label_of(label) for label in dict.fromkeys(images.labels)}
+    return np.array([numbers[label] for label in images.labels], np.int64)
+
+
+def choose_rows(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """`count` rows by lot, of every class as equally many as there are."""
+    lot = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # how many of its class come before a row
+    for label in np.unique(labels):
+        own = lot[labels[lot] == label]
+        rank[own] = np.arange(len(own))
+    order = np.lexsort((np.argsort(lot), rank))
+    return np.sort(order[:count])
+
+
+def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(images.read(row))) as image:
+            pixels = np.asarray(image.convert(MODES[channels]), np.uint8)
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise ImagesError(f"{images.place(row)} cannot be read as an image: {error}; replace or remove it") from error
+    if pixels.shape[:2] != size:
+        raise ImagesError(
+            f"{images.place(row)} is {pixels.shape[1]} x {pixels.shape[0]} pixels (width x height), the classifier "
+            f"reads {size[1]} x {size[0]}; give images of that size"
+        )
+    return pixels.reshape(*size, channels)

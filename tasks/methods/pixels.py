@@ -1,0 +1,12 @@
+"""The step from 8-bit pictures to what networks read."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """float32 [B, 3, H, W] in [-1, 1] of uint8 [B, H, W, 3]; copies. Channels stay last in memory (faster on CPUs)."""
+    levels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+    return levels.to(torch.float32).div_(127.5).sub_(1.0)

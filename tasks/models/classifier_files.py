@@ -1,0 +1,64 @@
+"""Folders of trained classifiers: weights as safetensors, class names in config.json, and how images are prepared.
+
+Networks of transformers load with AutoModelForImageClassification; a torch module of ours by its import path.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from tasks.methods.cifar_resnet import CifarResNet
+from tasks.methods.train_classifier import Classifier
+from tasks.models.teacher import RESCALE, Preparation
+
+CIFAR_RESNET = f"{CifarResNet.__module__}:{CifarResNet.__name__}"  # what a recipe's teacher.module says
+NEAREST, BILINEAR = 0, 2  # numbers of Pillow's filters
+
+
+def save_classifier(
+    folder: Path,
+    classifier: Classifier,
+    preparation: Preparation,
+    names: Sequence[str],
+    arguments: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the model; `preparation` is that of the images before they are enlarged.
+
+    `arguments`: of the constructor of a torch module; None for a network of transformers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    module = classifier.module.cpu()
+    weights = {key: value.contiguous() for key, value in module.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    if isinstance(module, PreTrainedModel):
+        module.config.architectures = [type(module).__name__]
+        config = json.loads(module.config.to_json_string(use_diff=True))
+    else:
+        config = {"arguments": dict(arguments or {}), "id2label": dict(enumerate(names))}
+        config["num_channels"] = preparation.channels
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "preprocessor_config.json", _describe_images(preparation, classifier.enlarge))
+
+
+def _describe_images(preparation: Preparation, enlarge: int) -> dict[str, Any]:
+    """An image processor of transformers. Nearest neighbours repeat each pixel, as in training."""
+    height, width = (enlarge * side for side in preparation.size)
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": height, "width": width},
+        "resample": NEAREST if enlarge > 1 else BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": RESCALE,
+        "do_normalize": True,
+        "image_mean": list(preparation.mean),
+        "image_std": list(preparation.std),
+    }
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

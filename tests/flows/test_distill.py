@@ -1,0 +1,177 @@
+"""`tailforge distill` and `tailforge train` of a teacher, as a user calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import ViTConfig, ViTForImageClassification
+
+from catalog.model_files import digest_model
+from catalog.store import Store
+from flows.distill_student import name_teacher
+from schemas.inversion import TeacherSource
+from tasks.methods.train_classifier import Pictures
+from tests.fabricate import make_build, make_recipe, publish_build
+from tests.flows.conftest import Command
+from tests.tiny_pictures import NAMES, load_folder, save_toy_teacher, toy_pictures, write_folder, write_parquet
+
+FAST = ("--steps", "3", "--batch", "8")
+TEACHER = {
+    "kind": "teacher",
+    "name": "toy",
+    "size_px": 16,
+    "threads": 1,
+    "pictures": {"kind": "images"},
+    "model": {"architecture": "resnet", "widths": [16, 16], "depths": [1, 1]},
+    "training": {"steps": 40, "batch": 32, "learning_rate": 0.05, "padding": 1},
+}
+WORKSHOP = {"kind": "workshop", "train_per_part": 3, "test_per_part": 2, "seed": 1, "workers": 1}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_teacher(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store.open(str(tmp_path_factory.mktemp("store")), create=True)
+    for name, concepts in (("parts", NAMES), ("tools", ("gear", "saw"))):
+        recipe = make_recipe(name=name, concepts=concepts, splits={"train": 1.0})
+        publish_build(make_build(store, recipe, dict.fromkeys(concepts, 10)), {"report/index.html": b"<html>"})
+    return store
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    return write_parquet(folder / "toy.parquet", {"train": toy_pictures(60, seed=3), "test": toy_pictures(30, seed=4)})
+
+
+def test_a_student_of_a_version(command: Command, store: Store, teacher: Path, toys: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    call = ["distill", "parts", "--store", store.uri, "--teacher", teacher, "--test", toys, "--out", out, *FAST]
+    code, printed, error = command(*call, "--json")
+    assert code == 0
+    assert "step 3 of 3" in error
+    report = json.loads(printed)
+    assert report["training"]["origin"] == "parts@1.0.0 (train)"
+    assert report["training"]["images"] == 27
+    assert report["student_accuracy"]["images"] == 30
+    assert report["teacher"]["digest"] == digest_model(teacher)
+    assert (out / "config.json").exists()
+    code, printed, _ = command(*call)
+    assert code == 0
+    assert "report.html" in printed
+
+
+def test_a_control_on_real_images(command: Command, teacher: Path, toys: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tree", toy_pictures(30, seed=8))
+    arguments = ("--teacher", teacher, "--test", folder, "--out", tmp_path / "student", *FAST, "--json")
+    code, printed, _ = command("distill", "--real", toys, "--images", 12, *arguments)
+    assert code == 0
+    assert json.loads(printed)["training"]["by_class"] == dict.fromkeys(NAMES, 4)
+
+
+def test_a_teacher_may_lack_batchnorm(command: Command, toys: Path, tmp_path: Path) -> None:
+    names = {"id2label": dict(enumerate(NAMES)), "label2id": {name: place for place, name in enumerate(NAMES)}}
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
+        **names,
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 16, "width": 16}})
+    )
+    arguments = ("--real", toys, "--test", toys, "--out", tmp_path / "student", *FAST, "--json")
+    code, printed, _ = command("distill", "--teacher", tmp_path / "vit", *arguments)
+    assert code == 0
+    assert json.loads(printed)["teacher"]["model"] == "vit"
+
+
+def test_a_torch_module_without_its_path_is_explained(command: Command, toys: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "config.json").write_text("{}")
+    arguments = ("--real", toys, "--test", toys, "--out", tmp_path / "student", *FAST)
+    code, _, error = command("distill", "--teacher", tmp_path / "plain", *arguments)
+    assert code == 2
+    assert "needs --teacher-module" in error
+
+
+def test_what_cannot_be_distilled_is_explained(
+    command: Command, store: Store, teacher: Path, toys: Path, tmp_path: Path
+) -> None:
+    ours = ("--store", store.uri, "--out", tmp_path / "student", *FAST)
+    pictures = toy_pictures(3, seed=0)
+    small = write_folder(tmp_path / "small", Pictures(pictures.images[:, :8], pictures.labels))
+    for arguments, message in (
+        (("nothing", "--teacher", teacher, "--test", toys), "has no dataset 'nothing'; it has: parts, tools"),
+        (("parts@9.0.0", "--teacher", teacher, "--test", toys), "no version '9.0.0'"),
+        (("tools", "--teacher", teacher, "--test", toys), "tools@1.0.0 (train): the teacher has no class 'saw'"),
+        (("parts", "--teacher", teacher, "--test", "tools"), "tools@1.0.0 (train): the teacher has no class 'saw'"),
+        (("parts", "--teacher", teacher, "--test", small), "0000.png is 16 x 8 pixels"),
+        (("parts", "--teacher", teacher, "--test", "parts"), "the test images are the training images"),
+        (("parts", "--teacher", teacher, "--test", tmp_path / "no.parquet"), "no file, no folder and no name"),
+        (("parts", "--test", toys), "engine plain, which has no teacher"),
+        (("parts", "--teacher", tmp_path / "none", "--test", toys), "--teacher"),
+        (("parts", "--teacher", teacher, "--teacher-module", "a b", "--test", toys), "--teacher-module"),
+        (("parts", "--teacher", teacher, "--test", toys, "--images", 1000), "--images asks for 1000"),
+        (("parts", "--teacher", teacher, "--test", toys, "--student", "vit"), "--student: "),
+        (("parts", "--real", toys, "--teacher", teacher, "--test", toys), "either a version"),
+        (("--teacher", teacher, "--test", toys), "either a version"),
+        (("--real", toys, "--test", toys), "name it by --teacher"),
+    ):
+        code, _, error = command("distill", *arguments, *ours)
+        assert (code, message in error) == (2, True), error
+    assert not (tmp_path / "student" / "config.json").exists()
+
+
+def test_the_teacher_of_an_inverted_version_is_its_generator() -> None:
+    recipe = {"generator": {"model": "catalog:t", "module": "a:b"}, "engine": {"kind": "natural_inversion"}}
+    assert name_teacher(recipe) == TeacherSource(model="catalog:t", module="a:b")
+    assert name_teacher({**recipe, "engine": {"kind": "plain"}}) is None
+
+
+def test_a_teacher_of_labelled_images(command: Command, toys: Path, tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(TEACHER))
+    call = ("train", path, "--work", tmp_path / "work", "--models", tmp_path / "models", "--images", toys)
+    code, printed, _ = command(*call, "--json")
+    assert code == 0
+    made = json.loads(printed)
+    assert made["accuracy"]["value"] > 0.9
+    teacher = load_folder(tmp_path / "models" / "toy")
+    assert teacher.class_names == NAMES
+    assert f"{made['accuracy']['value']:.2%}" in (tmp_path / "models" / "toy" / "README.md").read_text()
+    weights = (tmp_path / "models" / "toy" / "model.safetensors").read_bytes()
+    code, printed, error = command(*call, "--json")
+    assert (code, json.loads(printed)) == (0, made)
+    assert "step" not in error  # nothing was trained again
+    assert (tmp_path / "models" / "toy" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_teacher_of_the_workshop(command: Command, tmp_path: Path) -> None:
+    training = {"steps": 2, "batch": 8}
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump({**TEACHER, "pictures": WORKSHOP, "training": training}))
+    code, printed, _ = command("train", path, "--work", tmp_path / "work", "--models", tmp_path / "models", "--json")
+    assert code == 0
+    assert json.loads(printed)["accuracy"]["images"] == 24
+    assert len(load_folder(tmp_path / "models" / "toy").class_names) == 12
+
+
+def test_a_teacher_that_cannot_be_trained_is_explained(command: Command, toys: Path, tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    for changes, options, message in (
+        ({}, (), "toy learns from labelled images; name a Parquet file"),
+        ({}, ("--images", tmp_path / "none"), "none does not exist"),
+        ({}, ("--images", write_folder(tmp_path / "tree", toy_pictures(9, 1))), "does not tell training from test"),
+        ({"size_px": 24}, ("--images", toys), "is 16 x 16 pixels"),
+        ({"size": 16}, (), "size: Extra inputs are not permitted"),
+        ({"model": {**TEACHER["model"], "depths": [1]}}, (), "2 widths and 1 depths"),  # type: ignore[dict-item]
+        ({"channels": 1, "pictures": WORKSHOP}, (), "channels 3"),
+    ):  # fmt: skip
+        path.write_text(yaml.safe_dump({**TEACHER, **changes}))
+        code, _, error = command("train", path, "--work", tmp_path / "work", "--models", tmp_path / "models", *options)
+        assert (code, message in error) == (2, True), error

@@ -1,0 +1,153 @@
+"""A student from a teacher: it learns, its folder loads in transformers, and being killed changes no bit."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from schemas.classifiers import DistillSettings
+from schemas.errors import UserError
+from tasks.distill import Origins, distill
+from tests.tiny_pictures import NAMES, SCALE, load_folder, save_toy_teacher, toy_pictures
+
+SETTINGS = DistillSettings(steps=40, batch=32, learning_rate=0.05, padding=1)
+ORIGINS = Origins("toy", "toys (train)", "toys (test)")
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = """
+import sys
+from pathlib import Path
+from schemas.classifiers import DistillSettings
+from tasks.distill import distill
+from tests.tasks.test_distill import ORIGINS, TEST, TRAINING
+from tests.tiny_pictures import load_folder
+settings = DistillSettings.model_validate_json(sys.argv[3])
+distill(load_folder(Path(sys.argv[1])), TRAINING, TEST, settings, ORIGINS, Path(sys.argv[2]), checkpoint_every_s=0)
+"""
+TRAINING, TEST = toy_pictures(120, seed=5), toy_pictures(90, seed=6)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_teacher(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="module")
+def student(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("students") / "student"
+    return folder, distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, folder)
+
+
+def test_a_student_learns_what_the_teacher_knows(student: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = student
+    assert report["teacher_accuracy"]["value"] > 0.95
+    assert report["student_accuracy"]["value"] > 0.95
+    assert report["agreement"]["value"] > 0.95
+    assert report["student_accuracy"]["low"] < report["student_accuracy"]["value"]
+    assert report["training"] == {
+        "origin": "toys (train)",
+        "images": 120,
+        "by_class": dict.fromkeys(NAMES, 40),
+    }
+    assert report["losses"][-1][0] == report["kd_steps"] == 40
+    assert report["losses"][-1][1] < report["losses"][0][1]
+    assert json.loads((folder / "report.json").read_text()) == report
+    page = (folder / "report.html").read_text()
+    assert all(name in page for name in (*NAMES, "toys (test)", f"{report['student_accuracy']['value']:.1%}"[:-1]))
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("preset", ["resnet-small", "resnet18"])
+def test_the_folder_loads_in_transformers_and_says_how_images_are_prepared(
+    teacher: Path, tmp_path: Path, preset: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"steps": 2, "batch": 4, "student": preset})
+    distill(load_folder(teacher), TRAINING, TEST, settings, ORIGINS, tmp_path / "student")
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "student").eval()
+    prepare = AutoImageProcessor.from_pretrained(tmp_path / "student")
+    assert model.config.id2label == dict(enumerate(NAMES))
+    again = load_folder(tmp_path / "student")
+    prepared = prepare([Image.fromarray(image) for image in TEST.images[:4]], return_tensors="pt").pixel_values
+    enlarge = 4 if preset == "resnet18" else 1
+    expected = SCALE.from_pixels(TEST.images[:4]).repeat_interleave(enlarge, 2).repeat_interleave(enlarge, 3)
+    torch.testing.assert_close(prepared, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(again.logits(prepared), model(prepared).logits)
+
+
+def test_the_teacher_is_left_as_it_was(teacher: Path, student: tuple[Path, dict[str, Any]]) -> None:
+    used, fresh = load_folder(teacher), AutoModelForImageClassification.from_pretrained(teacher)
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(used.module.state_dict()[key], value)
+
+
+def test_a_killed_training_ends_with_the_same_bits(
+    teacher: Path, student: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    arguments = [sys.executable, "-c", PROGRAM, str(teacher), str(folder), SETTINGS.model_dump_json()]
+    with subprocess.Popen(arguments, cwd=ROOT) as child:
+        while child.poll() is None and not (folder / "checkpoint.safetensors").exists():
+            time.sleep(0.005)
+        child.kill()
+    assert not (folder / "report.json").exists()
+    assert (folder / "checkpoint.safetensors").exists()
+    steps: list[int] = []
+    report = distill(
+        load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, folder, lambda step, loss: steps.append(step)
+    )
+    assert steps[0] > 1  # it went on
+    whole, expected = student
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert report | {"minutes": 0} == expected | {"minutes": 0}
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+def test_a_finished_student_is_not_trained_again(teacher: Path, student: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = student
+
+    def fail(step: int, loss: float) -> None:
+        raise AssertionError("trained again")
+
+    assert distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, folder, fail) == report
+
+
+def test_a_folder_with_anything_else_is_refused(
+    teacher: Path, student: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    other = SETTINGS.model_copy(update={"temperature": 2.0})
+    with pytest.raises(UserError, match="finished model of other settings"):
+        distill(load_folder(teacher), TRAINING, TEST, other, ORIGINS, student[0])
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(UserError, match="not of a training"):
+        distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path)
+    with pytest.raises(UserError, match="cannot be made"):
+        distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path / "letter.txt")
+
+
+def test_seeds_decide_the_student(teacher: Path, tmp_path: Path) -> None:
+    def weights(name: str, seed: int) -> bytes:
+        settings = SETTINGS.model_copy(update={"steps": 2, "seed": seed})
+        distill(load_folder(teacher), TRAINING, TEST, settings, ORIGINS, tmp_path / name)
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    first = weights("first", 0)
+    assert weights("again", 0) == first
+    assert weights("other", 1) != first
+
+
+def test_labels_count_where_they_are_asked_for(teacher: Path, tmp_path: Path) -> None:
+    wrong = type(TRAINING)(TRAINING.images, (TRAINING.labels + 1) % len(NAMES))
+    settings = SETTINGS.model_copy(update={"label_weight": 20.0, "learning_rate": 0.01})
+    without = distill(load_folder(teacher), wrong, TEST, SETTINGS, ORIGINS, tmp_path / "without")
+    with_labels = distill(load_folder(teacher), wrong, TEST, settings, ORIGINS, tmp_path / "with")
+    assert without["student_accuracy"]["value"] > 0.9
+    assert with_labels["student_accuracy"]["value"] < 0.1
+    most = {row["class"]: row["taken_for"] for row in reversed(with_labels["confusions"])}
+    assert most == {NAMES[place]: NAMES[(place + 1) % len(NAMES)] for place in range(len(NAMES))}
