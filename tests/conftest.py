@@ -1,16 +1,20 @@
 """Settings of every test run, made before Prefect is imported: no server of the user, a scratch home, no telemetry."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAILFORGE_", "HF_", "CUDA_"))]:
     del os.environ[name]
 SCRATCH = tempfile.mkdtemp(prefix="tailforge-tests-")
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 os.environ |= {
     "PREFECT_API_URL": "",
     "PREFECT_HOME": f"{SCRATCH}/prefect",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "CROISSANT_CACHE": f"{SCRATCH}/croissant",  # where mlcroissant unpacks tars
     "HF_HUB_OFFLINE": "1",
     "HF_HOME": f"{SCRATCH}/huggingface",
     "NO_ALBUMENTATIONS_UPDATE": "1",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.pages import DOCS, ROOT, markdown_table, row, write_json
-from tests.benchmarks.sharding import measure_sharding
+from tests.benchmarks.sharding import ROUNDS, measure_sharding
 from tests.tiny_recipes import write_recipe
 
 OVERHEAD_IMAGES = 2000
@@ -91,15 +91,18 @@ def measure_kills() -> list[dict[str, Any]]:
 
 def judge(rows: list[dict[str, Any]]) -> list[str]:
     """Each goal with its figure, and whether it is met."""
-    found = {(entry["arm"], entry["metric"]): entry["value"] for entry in rows}
-    ours = {metric: value for (arm, metric), value in found.items() if arm == "tailforge"}
+    own = [entry for entry in rows if entry["arm"] == "tailforge"]
+    ours = {entry["metric"]: entry["value"] for entry in own}
+    slowest = {entry["metric"]: entry["low"] for entry in own}
     goals = [
         ("orchestration overhead at most 1.10", ours["orchestration_overhead"], ours["orchestration_overhead"] <= 1.10),
         ("peak at 5,000 images over peak at 1,000 at most 1.10", ours["peak_mb_5000"] / ours["peak_mb_1000"],
          ours["peak_mb_5000"] <= 1.10 * ours["peak_mb_1000"]),
         ("shards at 300 MB/s or more", ours["shard_mb_per_second"], ours["shard_mb_per_second"] >= 300),
-        ("never slower than ShardWriter, 100 kB samples", ours["shard_ratio"], ours["shard_ratio"] >= 1),
-        ("never slower than ShardWriter, 8 kB samples", ours["shard_ratio_small"], ours["shard_ratio_small"] >= 1),
+        (f"never slower than ShardWriter, 100 kB samples, slowest of {ROUNDS} turns", slowest["shard_ratio"],
+         slowest["shard_ratio"] >= 1),
+        (f"never slower than ShardWriter, 8 kB samples, slowest of {ROUNDS} turns", slowest["shard_ratio_small"],
+         slowest["shard_ratio_small"] >= 1),
         ("no file differs after kills", ours["kill_mismatches"], ours["kill_mismatches"] == 0),
     ]  # fmt: skip
     return [f"- {goal}: {value:.3g}, {'met' if met else '**missed**'}" for goal, value, met in goals]
@@ -155,7 +158,8 @@ server whose start is not counted.
 - `peak_mb_*`: peak resident memory of the build process, tiny random generator, one round, no gates.
 - `shard_mb_per_second`: tar with per-member and whole-file sha256 and manifest rows, samples of about 100 kB
   (`_small`: about 8 kB), against webdataset's ShardWriter, which computes no digests, turn about in one process, both
-  synced to the disk. `shard_ratio`: median of the turns' ratios. `shard_task_*`: the whole task, tables read included.
+  synced to the disk. `shard_ratio`: median of the turns' ratios, its interval their range; "never slower" is judged by
+  the slowest turn. `shard_task_*`: the whole task, tables read included.
 - `kill_*`: builds ended by SIGKILL at random moments and started again; mismatches are files of the published version
   that differ from an undisturbed build's, and finished partitions that were done again.
 

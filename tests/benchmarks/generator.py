@@ -75,8 +75,7 @@ Rows from the top: {", ".join(PARTS)}.
 commoner ones, which is the failure that rare-concept methods mend. That failure is made, not found: besides being rare,
 the tail's names were put on some pictures of commoner parts, and both were adjusted over several phases by this same
 judge's counts until the tail lay in range (history in the training recipe and the model card). So the tail figures say
-where the tail was set, and are no evidence
-of what rarity alone does.
+where the tail was set, and are no evidence of what rarity alone does.
 
 **Falls short.** {_shortfall(missed)} The judge was trained on renders with light blur and noise; where a picture is
 between two parts it must choose one, so its word is a measure and not the truth.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from catalog.model_files import MODELS, digest_model
 from schemas.engines import PlainEngine
 from schemas.jobs import ResolvedModel, SampleSpec, Slot
-from schemas.recipe import Annotation
+from schemas.quality import Annotation
 from tasks.methods.clock import Clock
 from tasks.methods.measure_generator import NORMAL_95, Request, plan_requests
 from tasks.methods.plain_sampling import Rendered, render_plain

@@ -1,16 +1,11 @@
 """A published dataset to read; made once, and copied by the tests that damage it."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from catalog.store import Store
 from tests.fabricate import make_build, make_recipe, publish_build
-
-# mlcroissant unpacks tars into a cache in the home folder unless it is told otherwise before it is imported.
-os.environ["CROISSANT_CACHE"] = tempfile.mkdtemp(prefix="tailforge-croissant-")
 
 
 @pytest.fixture(scope="session")
