@@ -5,8 +5,10 @@ import json
 import re
 from pathlib import Path
 
+from catalog.code_digest import digest_code
 from schemas.errors import ModelError
 from schemas.fields import ModelSource
+from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 
 MODELS = Path(__file__).parent / "models"
@@ -21,10 +23,19 @@ def model_names() -> list[str]:
 
 
 def resolve_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
-    """Find a model and digest it. `folder`: of the recipe; `field`: of the recipe, named in errors.
+    """Find a model and digest it, its code included where that is the user's own.
 
-    A directory wins over a hub id of the same form. Errors: ModelError.
+    `folder`: of the recipe; `field`: of the recipe, named in errors. A directory wins over a hub id of the same form.
+    Errors: ModelError.
     """
+    found = _find_model(source, folder, field)
+    if not isinstance(source, TeacherSource) or source.module is None:
+        return found
+    whole = f"{found.digest} {source.module} {digest_code(source.module, folder, field)}"
+    return found.model_copy(update={"digest": hashlib.sha256(whole.encode()).hexdigest()})
+
+
+def _find_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
     path = _directory(source, folder, field)
     if path is not None:
         inner = path / source.subfolder if source.subfolder else path
@@ -59,6 +70,9 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
         if not path.is_relative_to(folder.resolve()) and not Path(source.model).is_absolute():
             raise ModelError(f"{field}: {source.model!r} leaves the recipe's folder; give an absolute path instead")
         return path
+    if path.is_file():
+        raise ModelError(f"{field}: {source.model!r} is a file; name the folder that holds a model's configuration and "
+                         "weights")  # fmt: skip
     if HUB_ID.match(source.model):
         return None
     raise ModelError(

@@ -12,7 +12,10 @@ from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 
-STAGES = ("prompts", "aims", "seeds", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan", "shards")
+STAGES = (
+    "prompts", "aims", "seeds", "inversions", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan",
+    "shards",
+)  # fmt: skip
 SAMPLED_RECEIPTS = 50  # receipts read a stage for its cost a row; more would not change the estimate
 
 

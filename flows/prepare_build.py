@@ -7,9 +7,13 @@ from catalog.model_files import resolve_model
 from catalog.recipe_files import RecipeFile, load_recipe
 from catalog.reference_files import digest_references, require_references
 from catalog.store import Store
+from flows.find_classifiers import check_verifier, find_labels
+from schemas.engines import SearchEngine
 from schemas.errors import StoreAccessError
 from schemas.fields import ModelSource
+from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, ResolvedModel
+from tasks.filter_quality import VERIFIER
 from tasks.methods.augment import build_pipeline
 from tasks.methods.seed_select.search import check_deterministic
 from tasks.models.clip import check_scorer
@@ -31,22 +35,26 @@ def resolve_build(file: RecipeFile, store: str, *, with_references: bool = True)
     """
     recipe, folder = file.recipe, file.folder
     generator = resolve_model(recipe.generator, folder, "generator")
-    check_generator(generator)
+    inverts = isinstance(recipe.engine, NaturalInversionEngine)
+    teacher = find_labels(recipe, generator, folder) if inverts else None
+    if not inverts:
+        check_generator(generator)
+    verifier = _resolve(recipe.quality.verifier, folder, VERIFIER)
+    check_verifier(recipe, verifier, folder)
     scorer = _resolve(recipe.quality.scorer, folder, "quality.scorer")
     if scorer is not None:
         check_scorer(scorer)
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
     encoder = _resolve(recipe.guide, folder, "engine.encoder") if with_references else None
-    if encoder is not None:
+    if encoder is not None and isinstance(recipe.engine, SearchEngine):
         check_scorer(encoder)
         if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
             check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
-        for concept in recipe.concepts:
-            require_references(folder, concept)
     expander = recipe.prompts.language_model
     named = [concept for concept in recipe.concepts if with_references and concept.references is not None]
-    references = {concept.name: digest_references(folder, concept) for concept in named}
+    find = digest_references if encoder is None else require_references
+    references = {concept.name: find(folder, concept) for concept in named}
     address = store if "://" in store else str(Path(store).expanduser().resolve())
     if not Store.open(address, create=True).is_local:
         raise StoreAccessError(f"store {store!r}: builds need a folder on a local disk for now; give one by --store")
@@ -57,8 +65,10 @@ def resolve_build(file: RecipeFile, store: str, *, with_references: bool = True)
         generator=generator,
         scorer=scorer,
         encoder=encoder,
+        verifier=verifier,
         language_model=_resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
         references=references,
+        teacher=teacher,
     )
 
 

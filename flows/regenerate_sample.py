@@ -1,6 +1,5 @@
 """Makes one published image again, alone, from what its version says of it."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,17 @@ from flows.chain import Drive, Step
 from flows.prepare_build import resolve_build
 from flows.stages import aim_all, expand_all, round_jobs
 from flows.views import split_reference
+from schemas.engines import SearchEngine
 from schemas.errors import EngineError, ModelError, NotFoundError
+from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.recipe import parse_recipe
 from tasks.annotate_masks import annotate_partition
 from tasks.augment_samples import augment_partition
+from tasks.invert_teacher import inversion_job
+from tasks.methods.arrays import decode_array
 from tasks.methods.encode_samples import encode_jpeg, mark_png
-from tasks.synthesize import regenerate, render_again
+from tasks.synthesize import invert_again, regenerate, render_again
 
 
 def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folder: Path = RECIPES) -> dict[str, Any]:
@@ -51,10 +54,12 @@ def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folde
     job = find_job(context, dataset, row, prompts)
     if noise is not None:
         samples = render_again(job, original_id(row), noise)
+    elif isinstance(context.recipe.engine, NaturalInversionEngine):
+        run = inversion_job(context, prompts, job.attempt, job.source, job.part)
+        samples = invert_again(job, original_id(row), run)
     else:
-        compares = (
-            getattr(context.recipe.engine, "contrast_weight", 0) > 0
-        )  # with all concepts, else with its own alone
+        engine = context.recipe.engine
+        compares = isinstance(engine, SearchEngine) and engine.compares_concepts
         aimed = prompts if compares else {job.concept: prompts[job.concept]}
         samples = regenerate(job, original_id(row), finished(aim_all(drive, context, aimed))[job.concept])
     image = remake_image(job, row, samples)
@@ -132,8 +137,7 @@ def read_noise(store: Store, folder: str, row: dict[str, Any]) -> NDArray[np.flo
     for member in row["members"]:
         if member["field"] == "noise.npy":
             data = store.read_range(f"{folder}/shards/{row['shard']}", member["offset"], member["size"])
-            noise: NDArray[np.float16] = np.load(io.BytesIO(data), allow_pickle=False)
-            return noise
+            return decode_array(data)
     return None
 
 

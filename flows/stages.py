@@ -1,6 +1,7 @@
 """The chain of a build: prompts -> samples -> masks -> verdicts -> selection -> augmentation -> shards.
 
-Before the samples of an engine that searches: aims, and seeds where it starts from such.
+Before the samples of an engine that searches: aims, and seeds where it starts from such. Before those of a round of
+engine natural_inversion: inversions.
 
 Only the order is here. What a stage does is in tasks/, how steps run is in flows/chain.py.
 """
@@ -9,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
 from flows.chain import Chain, Drive, Step
 from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
-from schemas.receipts import Receipt, SearchInputs
+from schemas.receipts import EngineInputs, Receipt
 from schemas.recipe import Recipe
 from tasks import (
     aim_search,
@@ -21,6 +25,7 @@ from tasks import (
     expand_prompts,
     filter_quality,
     find_seeds,
+    invert_teacher,
     select_samples,
     synthesize,
     write_shards,
@@ -62,11 +67,11 @@ def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] |
     return {name: expand_prompts.read_prompts(table) for name, table in zip(names, tables, strict=True)}
 
 
-def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]]) -> dict[str, SearchInputs] | None:
+def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]]) -> dict[str, EngineInputs] | None:
     """What the search for each concept reads; nothing for an engine that does not search."""
     engine = context.recipe.engine
     if not isinstance(engine, SearchEngine):
-        return dict.fromkeys(prompts, SearchInputs())
+        return dict.fromkeys(prompts, EngineInputs())
 
     def aim(job: PartitionJob) -> Chain:
         return (yield Step(aim_search.locate(job), aim_search.aim_search, (job.model_dump(mode="json"),)))
@@ -75,15 +80,15 @@ def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]
     if None in aims:
         return None
     by_name = dict(zip(prompts, aims, strict=True))
-    compares = isinstance(engine, SeedSelectEngine) and engine.contrast_weight > 0
-    rivals = {name: tuple(by_name[other] for other in by_name if other != name) if compares else () for name in by_name}
-    inputs = {name: SearchInputs(aim=by_name[name], rivals=rivals[name]) for name in by_name}
+    known = by_name if engine.compares_concepts else {}
+    rivals = {name: tuple(known[other] for other in known if other != name) for name in by_name}
+    inputs = {name: EngineInputs(aim=by_name[name], rivals=rivals[name]) for name in by_name}
     return _find_all_seeds(drive, context, prompts, inputs)
 
 
 def _find_all_seeds(
-    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], inputs: dict[str, SearchInputs]
-) -> dict[str, SearchInputs] | None:
+    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], inputs: dict[str, EngineInputs]
+) -> dict[str, EngineInputs] | None:
     """The inputs with the noises found for each concept, where the engine starts from such."""
     engine = context.recipe.engine
     if not isinstance(engine, SeedSelectEngine) or engine.mode == "full":
@@ -101,7 +106,7 @@ def _find_all_seeds(
     found = iter(made)
     # Rivals were for the gradient, and a mix follows none.
     return {
-        name: SearchInputs(aim=inputs[name].aim, seeds=tuple(next(found) for _ in own)) for name, own in jobs.items()
+        name: EngineInputs(aim=inputs[name].aim, seeds=tuple(next(found) for _ in own)) for name, own in jobs.items()
     }
 
 
@@ -109,16 +114,34 @@ def round_jobs(
     context: BuildContext, prompts: dict[str, list[Prompt]], attempt: int, sizes: dict[str, int]
 ) -> Iterator[PartitionJob]:
     """Partitions of one round, concept by concept. `part` counts within concept, attempt and source."""
+    run = invert_teacher.samples_per_partition(context)
     for concept, size in sizes.items():
         counts: dict[str, int] = {}
-        for source, samples in plan_round(context.recipe, concept, prompts[concept], attempt, size):
+        for source, samples in plan_round(context.recipe, concept, prompts[concept], attempt, size, run):
             part = counts[source] = counts.get(source, -1) + 1
             yield PartitionJob(
                 build=context, concept=concept, attempt=attempt, source=source, part=part, samples=samples
             )
 
 
-def partition_chain(job: PartitionJob, inputs: SearchInputs) -> Chain:
+def invert_all(
+    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PartitionJob]
+) -> list[EngineInputs] | None:
+    """What each partition of a round reads of an inversion: the run that makes it together with other concepts'."""
+
+    def invert(source: str, part: int) -> Chain:
+        job = invert_teacher.inversion_job(context, prompts, jobs[0].attempt, source, part)
+        return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (_dump(job),), len(job.places)))
+
+    runs = list(dict.fromkeys((job.source, job.part) for job in jobs))
+    made = drive.run([invert(*run) for run in runs], ["inversions"])
+    if None in made:
+        return None
+    receipts = dict(zip(runs, made, strict=True))
+    return [EngineInputs(inversion=receipts[job.source, job.part]) for job in jobs]
+
+
+def partition_chain(job: PartitionJob, inputs: EngineInputs) -> Chain:
     """Synthesise, annotate and judge one partition; returns the BuiltPartition."""
     sent, rows = job.model_dump(mode="json"), len(job.samples)
     arguments = (sent, inputs.model_dump(mode="json"))
@@ -144,9 +167,13 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     rounds: list[dict[str, int]] = []
     for attempt in range(recipe.quality.max_rounds):
         planned = list(round_jobs(context, prompts, attempt, sizes))
-        made = drive.run(
-            [partition_chain(job, inputs[job.concept]) for job in planned], ["samples", "masks", "verdicts"]
-        )
+        read = [inputs[job.concept] for job in planned]
+        if isinstance(recipe.engine, NaturalInversionEngine):
+            if (inverted := invert_all(drive, context, prompts, planned)) is None:
+                return None
+            read = inverted
+        chains = [partition_chain(job, own) for job, own in zip(planned, read, strict=True)]
+        made = drive.run(chains, ["samples", "masks", "verdicts"])
         if None in made:
             return None
         jobs, partitions, rounds = jobs + planned, partitions + made, [*rounds, sizes]
@@ -220,5 +247,5 @@ def write_all(
     return None if None in made else made
 
 
-def _dump(receipt: Receipt) -> dict[str, object]:
-    return receipt.model_dump(mode="json")
+def _dump(value: BaseModel) -> dict[str, object]:
+    return value.model_dump(mode="json")

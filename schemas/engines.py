@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from schemas.fields import ModelSource, Strict
+from schemas.inversion import NaturalInversionEngine
+
+Target = Literal["difference", "centroid"]
 
 
 class SamplingSettings(Strict):
@@ -38,7 +41,7 @@ class SearchEngine(SamplingSettings):
     encoder: ModelSource | None = Field(
         None, description="CLIP model that compares images with the references; by default that of quality.scorer."
     )
-    target: Literal["difference", "centroid"] = Field(
+    target: Target = Field(
         "difference",
         description="centroid: mean of the references' features. difference: that minus the mean of plain samples of "
         "the concept, which holds what is not the concept.",
@@ -64,6 +67,11 @@ class SearchEngine(SamplingSettings):
     def searches_nowhere(self) -> bool:
         """Whether the noise of every image is the one that plain sampling takes."""
         return self.candidates == 1
+
+    @property
+    def compares_concepts(self) -> bool:
+        """Whether the search for one concept reads the aims of the recipe's others."""
+        return False
 
     @property
     def few_steps(self) -> int:
@@ -120,8 +128,13 @@ class SeedSelectEngine(SearchEngine):
     kind: Literal["seed_select"] = "seed_select"
     preset: Literal["default", "published"] = "default"
     mode: Literal["full", "bootstrapped"] = Field(
-        "full", description="bootstrapped: a few noises are found in full, every image starts from a mix with one."
+        "full", description="bootstrapped: a noise is found in full for each prompt, images are mixes with it."
     )
+    candidates: int = Field(8, ge=1, le=4096, description="Noises screened for an image in a round; 1: its own alone.")
+    finalists: int = Field(
+        2, ge=1, description="Screened noises of an image that are looked at again with all steps; the best goes on."
+    )
+    rounds: int = Field(5, ge=1, le=1000, description="Rounds of screening at most; an image leaves at `stop`.")
     iterations: int = Field(10, ge=0, le=1000, description="Gradient steps at most; 0: none.")
     optimizer: Literal["shell", "adamw"] = Field(
         "shell", description="shell: steps of a fixed angle, the noise's norm kept. adamw: the published optimiser."
@@ -140,7 +153,7 @@ class SeedSelectEngine(SearchEngine):
         description="Weights of the semantic loss after the last denoising steps, the last one last.",
     )
     stop: float | None = Field(
-        1.0, gt=0, le=10, description="An image is done at this confidence: 0 as plain samples, 1 as the references."
+        1.0, gt=0, le=10, description="An image is done at this confidence: 0 as its candidates, 1 as the references."
     )
     views: int = Field(
         4, ge=1, le=4, description="Views (whole, mirrored, two crops) that the confidence is the mean of."
@@ -151,9 +164,12 @@ class SeedSelectEngine(SearchEngine):
     )
     checkpointing: bool = Field(True, description="Keep no activations: less memory, a third more time.")
     unconditional_gradient: bool = Field(False, description="Differentiate guidance's unconditional branch as well.")
-    found_seeds: int = Field(16, ge=1, le=1000, description="bootstrapped: noises a concept that are found in full.")
+    found_seeds: int | None = Field(
+        None, ge=1, le=10_000, description="bootstrapped: noises of a concept found in full; by default one a prompt."
+    )
+    mixes: int = Field(4, ge=1, le=4096, description="bootstrapped: mixes screened for each image.")
     fresh_share: float = Field(
-        0.5, gt=0, lt=1, description="bootstrapped: part of a mix's variance that is the image's own noise."
+        0.05, gt=0, lt=1, description="bootstrapped: part of a mix's variance that is the image's own noise."
     )
 
     @model_validator(mode="before")
@@ -179,5 +195,12 @@ class SeedSelectEngine(SearchEngine):
     def searches_nowhere(self) -> bool:
         return self.candidates == 1 and self.iterations == 0 and self.mode == "full"
 
+    @property
+    def compares_concepts(self) -> bool:
+        return self.contrast_weight > 0
 
-Engine = Annotated[PlainEngine | BestOfNEngine | ZeroOrderEngine | SeedSelectEngine, Field(discriminator="kind")]
+
+Engine = Annotated[
+    PlainEngine | BestOfNEngine | ZeroOrderEngine | SeedSelectEngine | NaturalInversionEngine,
+    Field(discriminator="kind"),
+]

@@ -78,8 +78,8 @@ class InversionSettings(Strict):
     pyramid_rate: float = Field(1e-3, gt=0, le=10)
     alpha_rate: float = Field(0.02, gt=0, le=10)
     pixel_rate: float = Field(0.1, gt=0, le=10, description="Learning rate of form pixels.")
-    statistics_weight: float = Field(1.0, ge=0, description="Of the distance to the BatchNorm layers' statistics.")
-    variation_weight: float = Field(6e-3, ge=0, description="Of the total variation.")
+    statistics_weight: float = Field(10.0, ge=0, description="Of the distance to the BatchNorm layers' statistics.")
+    variation_weight: float = Field(1e-3, ge=0, description="Of the total variation.")
     norm_weight: float = Field(1.5e-5, ge=0, description="Of the images' norm.")
     jitter: int = Field(2, ge=0, le=64, description="Images are rolled by up to so many pixels in every step.")
     flip: bool = Field(False, description="Images are mirrored in half of the steps; not for digits and letters.")
@@ -109,7 +109,30 @@ class InversionSettings(Strict):
 
 
 class NaturalInversionEngine(InversionSettings):
-    """NaturalInversion (arXiv 2306.16661): labelled images that a teacher assigns to their labels, from its weights."""
+    """NaturalInversion (arXiv 2306.16661): labelled images from the weights of a classifier, the recipe's `generator`.
+
+    Concepts are its classes, by name or number; see docs/natural_inversion.md.
+    """
 
     kind: Literal["natural_inversion"] = "natural_inversion"
-    teacher: TeacherSource
+    batches_per_run: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Batches of one run, the unit of work and resume; by default `groups`. With more than `groups` a "
+        "batch that stops early makes room for the next.",
+    )
+
+    @model_validator(mode="after")
+    def _warm_start_has_a_batch_before(self) -> "NaturalInversionEngine":
+        if self.warm_start and self.batches <= self.groups:
+            raise ValueError(
+                f"warm_start takes over from a batch before in the same run, which holds {self.batches} batches in "
+                f"{self.groups} groups; raise batches_per_run"
+            )
+        return self
+
+    @property
+    def batches(self) -> int:
+        """Batches of one run."""
+        return self.batches_per_run or self.groups

@@ -16,6 +16,15 @@ class ResolvedModel(BaseModel):
     digest: str
 
 
+class TeacherLabels(BaseModel):
+    """How many classes the teacher knows, and which of them each concept of the recipe is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int
+    labels: dict[str, int]
+
+
 class BuildContext(BaseModel):
     """What all jobs of one build share: the recipe with everything that it names already found and digested.
 
@@ -31,7 +40,9 @@ class BuildContext(BaseModel):
     generator: ResolvedModel
     scorer: ResolvedModel | None = None
     encoder: ResolvedModel | None = None
+    verifier: ResolvedModel | None = None
     language_model: ResolvedModel | None = None
+    teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
 
 
@@ -86,3 +97,30 @@ class PartitionJob(BaseModel):
     def label(self) -> str:
         """What a person reads in logs and in the Prefect page."""
         return f"{self.concept} r{self.attempt} {self.source} #{self.part}"
+
+
+class InversionPlace(BaseModel):
+    """One image of an inversion; without `sample_id` it only fills its batch and is thrown away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample_id: str | None
+    seed: int
+    label: int
+
+
+class InversionJob(BaseModel):
+    """One run of an inversion: the partitions of that round, prompt source and number of all concepts, together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    build: BuildContext
+    attempt: int
+    source: str
+    part: int
+    places: tuple[InversionPlace, ...]
+
+    @property
+    def label(self) -> str:
+        """What a person reads in logs."""
+        return f"r{self.attempt} {self.source} #{self.part}"

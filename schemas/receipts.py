@@ -30,19 +30,24 @@ class Receipt(BaseModel):
     details: dict[str, Any] = {}
 
 
-class SearchInputs(BaseModel):
-    """What a searching engine reads beside its job: AIMS of the concept, SEEDS found before, AIMS of rival concepts."""
+class EngineInputs(BaseModel):
+    """What an engine reads beside its job.
+
+    One that searches: AIMS of the concept, SEEDS found before, AIMS of rival concepts. One that inverts: INVERSIONS.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     aim: Receipt | None = None
     seeds: tuple[Receipt, ...] = ()
     rivals: tuple[Receipt, ...] = ()
+    inversion: Receipt | None = None
 
     @property
     def digests(self) -> dict[str, str]:
         """Content of everything read, for an address."""
-        own = {} if self.aim is None else {"aim": self.aim.sha256}
+        single = {"aim": self.aim, "inversion": self.inversion}
+        own = {name: receipt.sha256 for name, receipt in single.items() if receipt is not None}
         for name, receipts in (("seed", self.seeds), ("rival", self.rivals)):
             own |= {f"{name} {number}": receipt.sha256 for number, receipt in enumerate(receipts)}
         return own

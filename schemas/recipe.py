@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from schemas.engines import Engine, PlainEngine, SearchEngine
 from schemas.errors import RecipeError
 from schemas.fields import ModelSource, Share, Strict, Text
+from schemas.inversion import NaturalInversionEngine, TeacherSource
+from schemas.quality import WINDOW, Annotation, Quality
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SLOT = re.compile(r"\{([a-z_]+)\}")
@@ -77,82 +79,6 @@ class Prompts(Strict):
         return attributes
 
 
-class Annotation(Strict):
-    """Masks from the generator's cross-attention (choices of ours unless the method page says otherwise)."""
-
-    kind: Literal["cross_attention"] = "cross_attention"
-    window: tuple[Share, Share] = Field((0.0, 0.5), description="Part of the noise schedule (t/T) that is recorded.")
-    threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
-    )
-    ignore_band: Share = Field(0.0, description="Soft values this far below the threshold become 255 (ignore).")
-    min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
-
-    @field_validator("window")
-    @classmethod
-    def _rising(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if window[0] > window[1]:
-            raise ValueError(f"window begins at {window[0]} and ends at {window[1]}; give the smaller number first")
-        return window
-
-
-GATES = (
-    "brightness",
-    "contrast",
-    "clipped",
-    "sharpness",
-    "clip_score",
-    "concept_margin",
-    "reference_similarity",
-    "mask_area",
-    "mask_confidence",
-)
-
-
-class Gate(Strict):
-    """Bounds on one score: absolute, or quantiles over the images of the same concept."""
-
-    min: float | None = None
-    max: float | None = None
-    min_quantile: Share | None = Field(None, description="Reject the lowest share of the concept's images.")
-    max_quantile: Share | None = Field(None, description="Reject above this quantile of the concept's images.")
-
-    @model_validator(mode="after")
-    def _bounded(self) -> "Gate":
-        if not self.model_fields_set:
-            raise ValueError("a gate needs min, max, min_quantile or max_quantile")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}: no image could pass")
-        if self.min_quantile is not None and self.max_quantile is not None and self.min_quantile >= self.max_quantile:
-            raise ValueError(f"min_quantile {self.min_quantile} is not below max_quantile {self.max_quantile}")
-        return self
-
-
-class NearDuplicates(Strict):
-    """64-bit perceptual hashes; the later of two that are this close is rejected."""
-
-    max_distance: int = Field(3, ge=0, le=32, description="Hamming distance, in bits, that still counts as the same.")
-    against_references: bool = True
-
-
-class Quality(Strict):
-    """Quality gates, and what happens when too few images pass."""
-
-    scorer: ModelSource | None = Field(None, description="CLIP model; needed for clip_score and concept_margin.")
-    gates: Mapping[Literal[GATES], Gate] = Field(default_factory=dict)  # type: ignore[valid-type]
-    near_duplicates: NearDuplicates | None = NearDuplicates()
-    oversample: float = Field(1.2, ge=1, le=100, description="Images of the first round over images wanted.")
-    max_rounds: int = Field(3, ge=1, le=100, description="Rounds of synthesis, the first included.")
-    on_shortfall: Literal["report", "fail"] = "report"
-
-    @model_validator(mode="after")
-    def _scorer_for_clip_gates(self) -> "Quality":
-        needs = {"clip_score", "concept_margin", "reference_similarity"} & set(self.gates)
-        if needs and self.scorer is None:
-            raise ValueError(f"gates {sorted(needs)} need quality.scorer, a CLIP model")
-        return self
-
-
 class Transform(Strict):
     """One albumentations transform by class name with its own parameters."""
 
@@ -181,6 +107,17 @@ class Sharding(Strict):
     )
 
 
+def _kind_of_source(data: object) -> str:
+    """Tag of a generator that is given with what only a teacher has, or without."""
+    given = set(data) if isinstance(data, dict) else data.model_fields_set if isinstance(data, ModelSource) else set()
+    return "teacher" if given & set(TeacherSource.model_fields) - set(ModelSource.model_fields) else "pipeline"
+
+
+GeneratorSource = Annotated[
+    Annotated[ModelSource, Tag("pipeline")] | Annotated[TeacherSource, Tag("teacher")], Discriminator(_kind_of_source)
+]
+
+
 class Recipe(Strict):
     """A dataset to be: everything that decides its contents."""
 
@@ -194,7 +131,9 @@ class Recipe(Strict):
         {"train": 1.0}, description="Shares; a sample's split follows from its id alone."
     )
     prompts: Prompts = Prompts()
-    generator: ModelSource
+    generator: GeneratorSource = Field(
+        description="What draws: a text-to-image pipeline, or the classifier that engine natural_inversion inverts."
+    )
     engine: Engine = Field(PlainEngine(), description="How images are made; a name alone takes its defaults.")
     annotation: Annotation = Annotation()
     quality: Quality = Quality()
@@ -205,8 +144,20 @@ class Recipe(Strict):
         ge=1,
         le=100_000,
         description="Samples a partition, the unit of work and resume: whole batches of the engine. By default one "
-        "batch of an engine that searches, and of the others the batches that make 64 samples.",
+        "batch of an engine that searches, and of the others the batches that make 64 samples. Not for "
+        "natural_inversion, whose partitions are its runs.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _annotation_follows_the_engine(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        engine, annotation = data.get("engine"), data.get("annotation", {})
+        kind = engine.get("kind") if isinstance(engine, dict) else engine
+        if kind != "natural_inversion" or not isinstance(annotation, dict):
+            return data
+        return data | {"annotation": {"kind": "class_activation"} | annotation}
 
     @field_validator("engine", mode="before")
     @classmethod
@@ -235,6 +186,11 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _partitions_hold_whole_batches(self) -> "Recipe":
         size, batch = self.partition_size, self.engine.batch_size
+        if size is not None and isinstance(self.engine, NaturalInversionEngine):
+            raise ValueError(
+                "partition_size: a partition of engine natural_inversion is one of its runs; leave it out and set "
+                "engine.batches_per_run"
+            )
         if size is not None and size % batch:
             raise ValueError(
                 f"partition_size {size} is no multiple of engine.batch_size {batch}, try {-(-size // batch) * batch}"
@@ -250,7 +206,7 @@ class Recipe(Strict):
                 f"engine {self.engine.kind} needs reference photographs of every concept; {missing[0]!r} has none, "
                 "give it `references`, a folder"
             )
-        if getattr(self.engine, "contrast_weight", 0) and len(self.concepts) < 2:
+        if self.engine.compares_concepts and len(self.concepts) < 2:
             raise ValueError("engine.contrast_weight compares with the recipe's other concepts, and there is no other")
         if self.guide is None:
             raise ValueError(
@@ -258,6 +214,46 @@ class Recipe(Strict):
                 "or quality.scorer"
             )
         return self
+
+    @model_validator(mode="after")
+    def _inversion_reads_no_text(self) -> "Recipe":
+        if not isinstance(self.engine, NaturalInversionEngine):
+            return self._refuse_teacher()
+        reasons = {
+            "quality.scorer": self.quality.scorer is not None,
+            "prompts.attributes": bool(self.prompts.attributes),
+            "prompts.language_model": self.prompts.language_model is not None,
+            "annotation.window": self.annotation.window != WINDOW,
+            "annotation.kind cross_attention": self.annotation.kind != "class_activation",
+        }
+        for name, given in reasons.items():
+            if given:
+                raise ValueError(
+                    f"{name}: engine natural_inversion makes images from a classifier, which reads no text, "
+                    "so no prompt; leave it out (teacher_agreement and verifier_agreement replace a scorer's gates)"
+                )
+        return self
+
+    def _refuse_teacher(self) -> "Recipe":
+        kind = self.engine.kind
+        if isinstance(self.generator, TeacherSource):
+            raise ValueError(
+                f"generator.module, mean, std, size and class_names describe a classifier, engine {kind} draws with a "
+                "text-to-image pipeline; leave them out or use engine natural_inversion"
+            )
+        if "teacher_agreement" in self.quality.gates:
+            raise ValueError(
+                f"gate teacher_agreement: engine {kind} has no teacher; use verifier_agreement with quality.verifier, "
+                "or engine natural_inversion"
+            )
+        if self.annotation.kind == "class_activation":
+            raise ValueError(f"annotation.kind class_activation: engine {kind} has no classifier; leave it out")
+        return self
+
+    @property
+    def teacher(self) -> TeacherSource:
+        """The generator as a classifier; what the recipe does not say of it is read from the model."""
+        return TeacherSource.model_validate(self.generator.model_dump())
 
     @property
     def guide(self) -> ModelSource | None:

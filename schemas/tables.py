@@ -71,6 +71,21 @@ SEEDS = pa.schema(
 
 OUTCOME = [("status", pa.string()), ("error", pa.string())]  # "ok" or "failed"; error is null when ok
 
+# What a run of an inversion made: a row a sample of any concept.
+INVERSIONS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.int32()),  # class of the teacher
+        *OUTCOME,
+        ("image", pa.binary()),  # lossless PNG, RGB
+        ("attention", pa.binary()),  # .npy of float16 [1, h, w]: the teacher's class-activation map of the label
+        (
+            "record",
+            pa.string(),
+        ),  # canonical JSON: losses, channel scales, the teacher's logits, how it ended
+    ]
+)
+
 SAMPLES = pa.schema(
     [
         *IDENTITY,
@@ -78,7 +93,7 @@ SAMPLES = pa.schema(
         ("image", pa.binary()),  # lossless PNG, RGB
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: cross-attention of every slot, rows as in `slots`
+        ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: soft map of every slot, rows as in `slots`
         ("noise", pa.binary()),  # .npy of float16 [C, h, w]: what a searching engine started from; null for plain noise
         ("engine", pa.string()),
         ("provenance", pa.string()),  # canonical JSON: steps, guidance, scheduler, batch, library versions, digests
@@ -101,7 +116,7 @@ MASKS = pa.schema(
         ("mask", pa.binary()),  # indexed PNG of the image's size: 0 background, category_id, 255 ignore
         ("instances", INSTANCES),
         *MASK_SCORES,
-        ("mask_source", pa.string()),  # cross_attention, ...
+        ("mask_source", pa.string()),  # cross_attention or class_activation
     ]
 )
 
@@ -114,6 +129,8 @@ IMAGE_SCORES = [
     ("clip_score", pa.float32()),  # cosine of image and caption
     ("concept_margin", pa.float32()),  # cosine with the right concept minus the best other concept
     ("reference_similarity", pa.float32()),  # largest cosine with a reference photograph of the concept
+    ("teacher_agreement", pa.float32()),  # probability of the concept by the classifier that the image was made from
+    ("verifier_agreement", pa.float32()),  # the same by an independent classifier
 ]
 
 VERDICTS = pa.schema(

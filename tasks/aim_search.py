@@ -1,7 +1,5 @@
 """Stage "aims": what a search for a concept aims at, from its reference photographs and plain samples of it."""
 
-import hashlib
-import io
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,21 +11,26 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from prefect import task
-from torch import Tensor
+from torch.nn.functional import normalize
 
-from catalog.reference_files import list_references
+from catalog.reference_files import open_references
 from catalog.store import Store
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.errors import EngineError, RecipeError
 from schemas.jobs import BuildContext, PartitionJob, Prompt
-from schemas.receipts import Receipt
+from schemas.receipts import EngineInputs, Receipt
+from schemas.recipe import Concept
 from schemas.tables import AIMS
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
+from tasks.expand_prompts import find_concept
+from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.clock import Clock
 from tasks.methods.generator import ImageGenerator
+from tasks.methods.pixels import to_tensor
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, render_plain
 from tasks.methods.plan_samples import plan_side_samples
 from tasks.methods.seed_select.aim import SMALLEST_GAP, Aim, ImageEncoder
+from tasks.methods.seed_select.engine import Goal
 from tasks.models.clip import load_clip
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
@@ -80,9 +83,11 @@ def make_aims(job: PartitionJob) -> pa.Table:
     """AIMS of a concept."""
     assert job.build.encoder is not None
     model, encoder = load_generator(job.build.generator), load_clip(job.build.encoder)
+    digests = job.build.references[job.concept]
+    photographs = read_references(job.build.folder, find_concept(job.build, job.concept), digests)
     rows: list[dict[str, Any]] = [
         {"kind": "reference", "sha256": sha256, "feature": feature(encoder, image), "latent": latent(model, job, image)}
-        for sha256, image in zip(job.build.references[job.concept], read_references(job), strict=True)
+        for sha256, image in zip(digests, photographs, strict=True)
     ]
     few = search_engine(job.build).model_copy(update={"steps": search_engine(job.build).few_steps})
     for made in render_plain(model, job.samples, few, None, Clock()):
@@ -112,31 +117,23 @@ def require_difference(job: PartitionJob, aim: Aim) -> None:
         )
 
 
-def read_references(job: PartitionJob) -> list[NDArray[np.uint8]]:
-    """The concept's photographs, upright RGB [height, width, 3], in file-name order.
+def read_references(folder: str | None, concept: Concept, expected: tuple[str, ...]) -> list[NDArray[np.uint8]]:
+    """The concept's photographs below the recipe's `folder`, upright RGB [height, width, 3], in file-name order.
 
-    Errors: RecipeError if they are not the ones that the build began with.
+    Errors: RecipeError if they are not the ones that the build began with, whose sha256 are `expected`.
     """
-    concept = job.build.recipe.concepts[job.build.recipe.class_id(job.concept)]
-    files = list_references(Path(job.build.folder or "."), concept)
-    contents = [file.read_bytes() for file in files]
-    if tuple(hashlib.sha256(content).hexdigest() for content in contents) != job.build.references[job.concept]:
+    photographs = list(open_references(Path(folder or "."), concept))
+    if tuple(photograph.sha256 for photograph in photographs) != expected:
         raise RecipeError(
-            f"concept {job.concept!r}: the folder of references changed while the dataset was built; build again"
+            f"concept {concept.name!r}: the folder of references changed while the dataset was built; build again"
         )
-    pictures = [Image.open(io.BytesIO(content)) for content in contents]
-    return [np.asarray(ImageOps.exif_transpose(picture).convert("RGB")) for picture in pictures]
-
-
-def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """[1, 3, height, width] in -1..1."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return [np.asarray(ImageOps.exif_transpose(each.image).convert("RGB")) for each in photographs]
 
 
 @torch.no_grad()
 def feature(encoder: ImageEncoder, pixels: NDArray[np.uint8]) -> list[float]:
     """The encoder's features of one image."""
-    found: list[float] = encoder.embed_pixels(to_tensor(pixels))[0].cpu().tolist()
+    found: list[float] = encoder.embed_pixels(to_tensor(pixels[None]))[0].cpu().tolist()
     return found
 
 
@@ -146,9 +143,22 @@ def latent(model: ImageGenerator, job: PartitionJob, pixels: NDArray[np.uint8]) 
     engine = search_engine(job.build)
     height, width = engine.height or model.default_size[0], engine.width or model.default_size[1]
     fitted = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BICUBIC)
-    out = io.BytesIO()
-    np.save(out, model.encode(to_tensor(np.asarray(fitted)))[0].float().cpu().numpy(), allow_pickle=False)
-    return out.getvalue()
+    encoded = model.encode(to_tensor(np.asarray(fitted)[None]))[0]
+    return encode_array(encoded.float().cpu().numpy())
+
+
+def load_search(build: BuildContext, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
+    """The generator, and what a search on it is given: encoder, aim, centroids of the concepts it is told apart from.
+
+    Errors: ModelError.
+    """
+    assert build.encoder is not None
+    assert inputs.aim is not None
+    model, encoder = load_generator(build.generator), load_clip(build.encoder)
+    aim = load_aim(build.store, inputs.aim.model_dump_json(), model.device)
+    rivals = [load_aim(build.store, rival.model_dump_json(), model.device) for rival in inputs.rivals]
+    centroids = torch.stack([normalize(rival.units.mean(0), dim=-1) for rival in rivals]) if rivals else None
+    return model, Goal(encoder, aim, centroids)
 
 
 @lru_cache(maxsize=64)
@@ -162,7 +172,7 @@ def read_aim(table: pa.Table, device: torch.device | str = "cpu") -> Aim:
     rows = table.to_pylist()
     references = [row for row in rows if row["kind"] == "reference"]
     plain = [row["feature"] for row in rows if row["kind"] == "plain"]
-    latents = [torch.from_numpy(np.load(io.BytesIO(row["latent"]), allow_pickle=False)) for row in references]
+    latents = [torch.from_numpy(decode_array(row["latent"])) for row in references]
     known = torch.tensor([row["feature"] for row in references])
     return Aim(
         references=known.to(device),

@@ -1,6 +1,5 @@
 """Stage "masks": soft attention maps in, masks, boxes and their scores out."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from schemas.jobs import PartitionJob
 from schemas.receipts import Receipt
 from schemas.tables import MASKS
 from tasks.artifacts import Address, Stage, read_table, run_once
+from tasks.methods.arrays import decode_array
 from tasks.methods.masks import encode_mask, instances_from_mask
 from tasks.methods.soft_masks import Scores, SoftMask, mask_from_attention
 from tasks.prefect_options import STAGE_TASK
@@ -49,7 +49,9 @@ def annotate_masks(job: dict[str, Any], samples: dict[str, Any]) -> dict[str, An
 
 def annotate_partition(job: PartitionJob, samples: pa.Table) -> pa.Table:
     """MASKS of a partition, from the columns `COLUMNS` of its SAMPLES."""
-    return pa.Table.from_pylist([_row(job, sample) for sample in samples.to_pylist()], MASKS)
+    source = job.build.recipe.annotation.kind
+    rows = [_row(job, sample) | {"mask_source": source} for sample in samples.to_pylist()]
+    return pa.Table.from_pylist(rows, MASKS)
 
 
 def _row(job: PartitionJob, sample: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def _row(job: PartitionJob, sample: dict[str, Any]) -> dict[str, Any]:
     names = [slot["name"] for slot in sample["slots"]]
     if sample["attention"] is None or "concept" not in names:
         return _failed(sample["sample_id"], "no attention map of the concept")
-    maps = np.load(io.BytesIO(sample["attention"]), allow_pickle=False).astype(np.float32)
+    maps = decode_array(sample["attention"]).astype(np.float32)
     recipe = job.build.recipe
     category = recipe.class_id(job.concept) + 1
     found = mask_from_attention(
@@ -75,7 +77,6 @@ def _annotated(sample_id: str, concept: str, category: int, found: SoftMask) -> 
         "mask": encode_mask(found.mask),
         "instances": instances_from_mask(found.mask, {category: concept}, {category: found.scores.confidence}),
         **_score_columns(found.scores),
-        "mask_source": "cross_attention",
     }
 
 
@@ -87,7 +88,6 @@ def _failed(sample_id: str, error: str) -> dict[str, Any]:
         "mask": None,
         "instances": [],
         **_score_columns(Scores()),
-        "mask_source": "cross_attention",
     }
 
 

@@ -1,31 +1,41 @@
 """Stage `verdicts`: scores of every image, and whether the absolute gates accept it."""
 
 import json
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from prefect import task
 
 from catalog.store import Store
-from schemas.jobs import PartitionJob
+from schemas.fields import ModelSource
+from schemas.jobs import PartitionJob, ResolvedModel
 from schemas.receipts import Receipt
+from schemas.recipe import Concept
 from schemas.tables import VERDICTS
 from tasks.aim_search import read_references
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
+from tasks.expand_prompts import find_concept
 from tasks.methods.clock import Clock
-from tasks.methods.judge_images import Item, judge_images
+from tasks.methods.judge_images import Item, Vectors, Verify, judge_images
+from tasks.methods.verify_labels import label_probabilities
 from tasks.models.clip import load_clip
+from tasks.models.teacher import load_verifier
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("verdicts", "2", VERDICTS)
-SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image"]
+STAGE = Stage("verdicts", "3", VERDICTS)
+SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask_area", "mask_confidence"]
+SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
+VERIFIER = "quality.verifier"
 
 
 def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
     """Address of one partition's verdicts; quantiles, quotas and near duplicates do not touch it."""
-    recipe, scorer = job.build.recipe, job.build.scorer
+    recipe, scorer, verifier = job.build.recipe, job.build.scorer, job.build.verifier
     references = job.build.references.get(job.concept, ())
+    source, models = recipe.quality.verifier, {"scorer": scorer, "verifier": verifier}
     bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in recipe.quality.gates.items()}
     return Address(
         STAGE,
@@ -33,15 +43,16 @@ def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
         label=job.label,
         settings={
             "gates": {name: bound for name, bound in bounds.items() if set(bound.values()) != {None}},
-            "concept": job.concept if scorer else None,
+            "concept": job.concept if scorer or verifier else None,
             "concepts": [concept.name for concept in recipe.concepts] if scorer else None,
+            **({} if source is None else {"verifier": source.model_dump(mode="json", exclude=SOURCE)}),
         },
         inputs={
             "samples": samples.sha256,
             "masks": masks.sha256,
             **({"references": digest(list(references))} if scorer and references else {}),
         },
-        models={"scorer": scorer.digest} if scorer else {},
+        models={role: model.digest for role, model in models.items() if model},
     )
 
 
@@ -65,12 +76,43 @@ def judge_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa
     recipe, clock = job.build.recipe, Clock()
     with clock.phase("load"):
         scorer = load_clip(job.build.scorer) if job.build.scorer else None
-    items = [
-        Item(row["sample_id"], row["prompt"], row["image"], row["error"], mask["mask_area"], mask["mask_confidence"])
-        for row, mask in zip(samples.to_pylist(), masks.to_pylist(), strict=True)
-    ]
+        verify = _load_verify(job)
+    items = [_item(row, mask) for row, mask in zip(samples.to_pylist(), masks.to_pylist(), strict=True)]
     with clock.phase("compute"):
         concepts = [concept.name for concept in recipe.concepts]
-        references = read_references(job) if scorer and job.build.references.get(job.concept) else []
-        rows = judge_images(items, recipe.quality.gates, job.concept, concepts, scorer, references)
+        references = _embed_own_references(job)
+        rows = judge_images(items, recipe.quality.gates, job.concept, concepts, scorer, references, verify)
     return pa.Table.from_pylist(rows, VERDICTS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+
+
+def _item(sample: dict[str, Any], mask: dict[str, Any]) -> Item:
+    return Item(
+        sample["sample_id"],
+        sample["prompt"],
+        sample["image"],
+        sample["error"],
+        mask["mask_area"],
+        mask["mask_confidence"],
+        json.loads(sample["provenance"] or "{}").get("teacher_agreement"),
+    )
+
+
+def _load_verify(job: PartitionJob) -> Verify | None:
+    build, source = job.build, job.build.recipe.quality.verifier
+    if source is None or build.verifier is None:
+        return None
+    verifier = load_verifier(build.verifier, source, Path(build.folder) if build.folder else None, VERIFIER)
+    return partial(label_probabilities, verifier, label=verifier.label(job.concept))
+
+
+def _embed_own_references(job: PartitionJob) -> Vectors | None:
+    scorer, digests = job.build.scorer, job.build.references.get(job.concept)
+    if scorer is None or not digests:
+        return None
+    return embed_references(scorer, job.build.folder, find_concept(job.build, job.concept), digests)
+
+
+@lru_cache(maxsize=16)
+def embed_references(scorer: ResolvedModel, folder: str | None, concept: Concept, digests: tuple[str, ...]) -> Vectors:
+    """Unit vectors of a concept's photographs, which are read and embedded once a process and not once a partition."""
+    return load_clip(scorer).embed_images(read_references(folder, concept, digests))

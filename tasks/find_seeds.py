@@ -1,7 +1,5 @@
 """Stage "seeds": noises found in full by SeedSelect, for the images of a concept that start from a mix with one."""
 
-import io
-import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,41 +8,37 @@ import numpy as np
 import pyarrow as pa
 import torch
 from prefect import task
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from catalog.store import Store
 from schemas.engines import SeedSelectEngine
 from schemas.errors import EngineError
 from schemas.jobs import BuildContext, PartitionJob, Prompt
-from schemas.receipts import SearchInputs
+from schemas.receipts import EngineInputs
 from schemas.tables import SEEDS
-from tasks.aim_search import load_aim
+from tasks.aim_search import load_search
 from tasks.artifacts import Address, Stage, canonical_json, digest, read_table, run_once
+from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import cut_batches
 from tasks.methods.plan_samples import plan_side_samples
-from tasks.methods.seed_select.aim import ImageEncoder
-from tasks.methods.seed_select.engine import Goal, find_noise
+from tasks.methods.seed_select.engine import Seeds, find_noise
 from tasks.methods.seed_select.search import Found
-from tasks.models.clip import load_clip
-from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
 STAGE = Stage("seeds", "1", SEEDS)
-NOT_OF_THE_SEARCH = {"mode", "found_seeds", "fresh_share", "encoder"}
+NOT_OF_THE_SEARCH = {"mode", "found_seeds", "mixes", "fresh_share", "encoder"}
 
 
 def seed_jobs(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> Iterator[PartitionJob]:
     """The searches of a concept, a batch a job."""
     engine = build.recipe.engine
     assert isinstance(engine, SeedSelectEngine)
-    samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds)
+    samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds or len(prompts))
     for part, batch in enumerate(cut_batches(samples, engine.batch_size)):
         yield PartitionJob(build=build, concept=concept, attempt=0, source="seeds", part=part, samples=tuple(batch))
 
 
-def locate(job: PartitionJob, inputs: SearchInputs) -> Address:
+def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Where one batch's SEEDS lie."""
     assert job.build.encoder is not None
     return Address(
@@ -60,55 +54,37 @@ def locate(job: PartitionJob, inputs: SearchInputs) -> Address:
 @task(task_run_name="find seeds of {job[concept]} #{job[part]}", **STAGE_TASK)
 def find_seeds(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Search for one batch of noises and return the receipt of SEEDS."""
-    parsed, read = PartitionJob.model_validate(job), SearchInputs.model_validate(inputs)
+    parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
     store = Store.open(parsed.build.store)
     return run_once(store, locate(parsed, read), lambda: search_batch(parsed, read)).model_dump(mode="json")
 
 
-def search_batch(job: PartitionJob, inputs: SearchInputs) -> pa.Table:
+def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
     """SEEDS of one batch; a noise whose image is not finite is left out."""
     engine = job.build.recipe.engine
     assert isinstance(engine, SeedSelectEngine)
-    assert job.build.encoder is not None
-    model, encoder = load_generator(job.build.generator), load_clip(job.build.encoder)
-    goal = load_goal(job.build.store, inputs, encoder, model.device)
+    model, goal = load_search(job.build, inputs)
     found = find_noise(model, job.samples, engine, goal, Clock())
     rows = [_row(sample, each) for sample, each in zip(job.samples, found, strict=True) if each.error is None]
     return pa.Table.from_pylist(rows, SEEDS)
 
 
-def load_goal(store: str, inputs: SearchInputs, encoder: ImageEncoder, device: torch.device) -> Goal:
-    """What a search is given: its aim, and the centroids of the concepts that it is told apart from."""
-    assert inputs.aim is not None
-    aim = load_aim(store, inputs.aim.model_dump_json(), device)
-    rivals = [load_aim(store, rival.model_dump_json(), device) for rival in inputs.rivals]
-    centroids = torch.stack([normalize(rival.units.mean(0), dim=-1) for rival in rivals]) if rivals else None
-    return Goal(encoder, aim, centroids)
-
-
 def _row(sample: Any, found: Found) -> dict[str, Any]:
-    out = io.BytesIO()
-    np.save(out, found.noise.half().cpu().numpy(), allow_pickle=False)
     return {
         "sample_id": sample.sample_id,
         "prompt": sample.prompt,
-        "noise": out.getvalue(),
+        "noise": encode_array(found.noise.half().cpu().numpy()),
         "confidence": found.record.get("confidence"),
         "record": canonical_json(found.record | {"candidate": found.candidate}),
     }
 
 
 @lru_cache(maxsize=16)
-def load_seeds(store: str, inputs_json: str, stop: float | None, device: torch.device) -> Tensor:
-    """Noises [F, C, H, W] of the seeds in the inputs (as JSON): those that reached `stop`, or the better half.
-
-    Errors: EngineError if every search failed.
-    """
-    receipts = SearchInputs.model_validate_json(inputs_json).seeds
+def load_seeds(store: str, inputs_json: str, device: torch.device) -> Seeds:
+    """The seeds in the inputs (as JSON), read once a process. Errors: EngineError if every search failed."""
+    receipts = EngineInputs.model_validate_json(inputs_json).seeds
     rows = [row for receipt in receipts for row in read_table(Store.open(store), receipt).to_pylist()]
     if not rows:
         raise EngineError("no seed was found: every search's image was not finite; check the generator and engine")
-    good = [row for row in rows if stop is not None and (row["confidence"] or 0) >= stop]
-    if not good:
-        good = sorted(rows, key=lambda row: json.loads(row["record"]).get("loss") or 0.0)[: (len(rows) + 1) // 2]
-    return torch.from_numpy(np.stack([np.load(io.BytesIO(row["noise"])) for row in good])).float().to(device)
+    noise = torch.from_numpy(np.stack([decode_array(row["noise"]) for row in rows])).float().to(device)
+    return Seeds(noise, tuple(row["prompt"] for row in rows))

@@ -41,6 +41,8 @@ from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from tasks.assemble_version import assemble, digest_file
 from tasks.built_partitions import BuiltPartition, shard_fields
+from tasks.methods.count_inversion import sum_inversion
+from tasks.methods.count_outcomes import select_originals
 from tasks.prefect_options import STAGE_TASK
 from tasks.render_report import read_example_images, render_report
 
@@ -215,7 +217,11 @@ def _draft(
         fields=tuple(shard_fields(build.recipe.sharding)),
         classes=tuple(concept.name for concept in build.recipe.concepts),
         recipe=build.recipe.model_dump(mode="json"),
-        lineage={**_trace_lineage(build, partitions, shards), "rounds": [dict(sizes) for sizes in rounds]},
+        lineage={
+            **_trace_lineage(build, partitions, shards),
+            **_sum_inversion(store, folder, build),
+            "rounds": [dict(sizes) for sizes in rounds],
+        },
         shards=tuple(entries),
         files=files,
     )
@@ -237,6 +243,7 @@ def _trace_lineage(
         "generator": build.generator,
         "scorer": build.scorer,
         "encoder": build.encoder,
+        "verifier": build.verifier,
         "language_model": build.language_model,
     }
     return {
@@ -247,6 +254,15 @@ def _trace_lineage(
         "references": {concept: list(digests) for concept, digests in sorted(build.references.items())},
         "versions": {library: sorted(values) for library, values in sorted(versions.items())},
     }
+
+
+def _sum_inversion(store: Store, folder: str, build: BuildContext) -> dict[str, Any]:
+    """What the card says of images that were made from a classifier's weights."""
+    if build.teacher is None:
+        return {}
+    with store.open_read(f"{folder}/manifest.parquet") as file:
+        manifest = pq.ParquetFile(file).read(["concept", "provenance", "parent_id"], use_threads=False)
+    return {"inversion": sum_inversion([select_originals(manifest)])}
 
 
 def _is_same(draft: Dataset, published: Dataset) -> bool:

@@ -74,6 +74,7 @@ def _name_models(build: BuildContext) -> dict[str, str]:
         "generator": build.generator,
         "scorer": build.scorer,
         "encoder": build.encoder,
+        "verifier": build.verifier,
         "language model": build.language_model,
     }
     return {f"sha256 of the {role}": model.digest for role, model in models.items() if model is not None}

@@ -1,22 +1,23 @@
 """Stage `selection`: the last word on every sample of a build so far, which needs all verdicts at once."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from catalog.reference_files import list_references
+from catalog.reference_files import open_references
 from catalog.store import Store
 from schemas.jobs import BuildContext
+from schemas.quality import GATES
 from schemas.receipts import Receipt
-from schemas.recipe import GATES
 from schemas.tables import SELECTION
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.methods.image_scores import perceptual_hash
-from tasks.methods.png import decode_png
 from tasks.methods.quality_gates import Candidate, select
 from tasks.prefect_options import STAGE_TASK
 
@@ -129,5 +130,5 @@ def hash_references(build: BuildContext) -> list[int]:
     rule = build.recipe.quality.near_duplicates
     if rule is None or not rule.against_references or build.folder is None:
         return []
-    files = [file for concept in build.recipe.concepts for file in list_references(Path(build.folder), concept)]
-    return [perceptual_hash(decode_png(file.read_bytes())) for file in files]
+    found = (open_references(Path(build.folder), concept) for concept in build.recipe.concepts)
+    return [perceptual_hash(np.asarray(each.image.convert("RGB"))) for each in chain.from_iterable(found)]

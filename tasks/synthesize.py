@@ -1,6 +1,5 @@
 """Stage "samples": noise and prompts in, images and soft attention maps out."""
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,51 +11,60 @@ from numpy.typing import NDArray
 from prefect import task
 
 from catalog.store import Store
-from schemas.engines import SeedSelectEngine
+from schemas.engines import SamplingSettings
 from schemas.errors import EngineError, NotFoundError
-from schemas.jobs import PartitionJob, SampleSpec
-from schemas.receipts import SearchInputs
+from schemas.jobs import InversionJob, PartitionJob, SampleSpec
+from schemas.receipts import EngineInputs
 from schemas.tables import SAMPLES
-from tasks.aim_search import search_engine
-from tasks.artifacts import Address, Stage, canonical_json, digest, library_versions, run_once
-from tasks.find_seeds import load_goal, load_seeds
+from tasks.aim_search import load_search, search_engine
+from tasks.artifacts import Address, Stage, canonical_json, digest, library_versions, read_table, run_once
+from tasks.find_seeds import load_seeds
+from tasks.invert_teacher import invert_run, pick_inverted
+from tasks.methods.arrays import encode_array
 from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, cut_batches, render_plain
 from tasks.methods.png import encode_png
 from tasks.methods.seed_select.engine import render_kept_noise, render_searched
-from tasks.models.clip import load_clip
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
 STAGE = Stage("samples", "2", SAMPLES)
 
 # An engine renders samples of one job, in order, and loads what models it needs.
-Engine = Callable[[PartitionJob, Sequence[SampleSpec], SearchInputs, Clock], Iterator[Rendered]]
+Engine = Callable[[PartitionJob, Sequence[SampleSpec], EngineInputs, Clock], Iterator[Rendered]]
 
 
 def render_with_plain(
-    job: PartitionJob, samples: Sequence[SampleSpec], inputs: SearchInputs, clock: Clock
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
 ) -> Iterator[Rendered]:
     """Engine "plain"; see tasks/methods/plain_sampling.py."""
     with clock.phase("load"):
         model = load_generator(job.build.generator)
     recipe = job.build.recipe
+    assert isinstance(recipe.engine, SamplingSettings)
     return render_plain(model, samples, recipe.engine, recipe.annotation.window, clock)
 
 
 def render_with_search(
-    job: PartitionJob, samples: Sequence[SampleSpec], inputs: SearchInputs, clock: Clock
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
 ) -> Iterator[Rendered]:
     """Engines that search for noise whose image is like the references; see tasks/methods/seed_select."""
     build, engine = job.build, search_engine(job.build)
-    assert build.encoder is not None
     with clock.phase("load"):
-        model, encoder = load_generator(build.generator), load_clip(build.encoder)
-        goal = load_goal(build.store, inputs, encoder, model.device)
+        model, goal = load_search(build, inputs)
         if inputs.seeds:
-            stop = engine.stop if isinstance(engine, SeedSelectEngine) else None
-            goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), stop, model.device))
+            goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), model.device))
     return render_searched(model, samples, engine, goal, build.recipe.annotation.window, clock)
+
+
+def render_with_inversion(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
+) -> Iterator[Rendered]:
+    """Engine "natural_inversion": a run of batches, which mix all concepts, made the images in stage "inversions"."""
+    assert inputs.inversion is not None
+    with clock.phase("read"):
+        table = read_table(Store.open(job.build.store), inputs.inversion)
+    return pick_inverted(table, samples)
 
 
 ENGINES: dict[str, Engine] = {
@@ -64,10 +72,11 @@ ENGINES: dict[str, Engine] = {
     "seed_select": render_with_search,
     "best_of_n": render_with_search,
     "zero_order": render_with_search,
+    "natural_inversion": render_with_inversion,
 }
 
 
-def locate(job: PartitionJob, inputs: SearchInputs) -> Address:
+def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Where the partition's SAMPLES lie."""
     build = job.build
     models = {"generator": build.generator.digest}
@@ -89,12 +98,12 @@ def locate(job: PartitionJob, inputs: SearchInputs) -> Address:
 @task(task_run_name="synthesize {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
 def synthesize(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Make the images of one partition and return the receipt of its SAMPLES."""
-    parsed, read = PartitionJob.model_validate(job), SearchInputs.model_validate(inputs)
+    parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
     store = Store.open(parsed.build.store)
     return run_once(store, locate(parsed, read), lambda: synthesize_partition(parsed, read)).model_dump(mode="json")
 
 
-def synthesize_partition(job: PartitionJob, inputs: SearchInputs) -> pa.Table:
+def synthesize_partition(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
     """SAMPLES of a partition, with its timings. Errors: EngineError if not one image fits into memory; ModelError."""
     clock = Clock()
     rows = []
@@ -112,13 +121,13 @@ def synthesize_partition(job: PartitionJob, inputs: SearchInputs) -> pa.Table:
 
 
 def synthesize_batch(
-    job: PartitionJob, samples: Sequence[SampleSpec], inputs: SearchInputs, clock: Clock | None = None
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock | None = None
 ) -> Iterator[Rendered]:
     """Render some samples of a job by the recipe's engine, cut into batches from the first on."""
     return ENGINES[job.build.recipe.engine.kind](job, samples, inputs, clock or Clock())
 
 
-def regenerate(job: PartitionJob, sample_id: str, inputs: SearchInputs) -> pa.Table:
+def regenerate(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> pa.Table:
     """SAMPLES of one sample, made again bit-equal on the same class of machine by making its whole batch again.
 
     Errors: NotFoundError if the job does not hold the sample.
@@ -131,15 +140,27 @@ def regenerate(job: PartitionJob, sample_id: str, inputs: SearchInputs) -> pa.Ta
     raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
 
 
+def invert_again(job: PartitionJob, sample_id: str, run: InversionJob) -> pa.Table:
+    """SAMPLES of one sample of an inversion, made again by its whole run. Errors: NotFoundError."""
+    sample = _find_sample(job, sample_id)
+    (made,) = pick_inverted(invert_run(run), [sample])
+    return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
+
+
 def render_again(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> pa.Table:
     """SAMPLES of one sample from the noise that its search chose, without searching. Errors: NotFoundError."""
-    sample = next((each for each in job.samples if each.sample_id == sample_id), None)
-    if sample is None:
-        raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
+    sample = _find_sample(job, sample_id)
     window = job.build.recipe.annotation.window
     model = load_generator(job.build.generator)
     made = render_kept_noise(model, sample, noise, search_engine(job.build), window, Clock())
     return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
+
+
+def _find_sample(job: PartitionJob, sample_id: str) -> SampleSpec:
+    sample = next((each for each in job.samples if each.sample_id == sample_id), None)
+    if sample is None:
+        raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
+    return sample
 
 
 def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
@@ -177,10 +198,3 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
         **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
         "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
     }
-
-
-def encode_array(array: np.ndarray[Any, Any]) -> bytes:
-    """.npy bytes of an array."""
-    out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()

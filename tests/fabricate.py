@@ -16,6 +16,7 @@ from schemas.recipe import Recipe, parse_recipe
 from schemas.tables import AUGMENTED, MASKS, SAMPLES, SELECTION, VERDICTS
 from tasks.artifacts import Address, Stage, run_once
 from tasks.built_partitions import BuiltPartition
+from tasks.methods.arrays import encode_array
 from tasks.methods.plan_samples import assign_split, derive_copy_id, derive_seed, identify_sample
 from tasks.publish_version import ExtraFiles, Publication, publish
 from tasks.write_shards import list_shard_jobs, plan_build_shards, write_shard
@@ -105,75 +106,19 @@ def _index(image: Image.Image) -> Image.Image:
 def _make_partition(
     store: Store, recipe: Recipe, concept: str, ids: list[str], start: int, pixels: int, changed: str | None
 ) -> BuiltPartition:
-    class_id = recipe.class_id(concept)
+    indexed, instance = _annotate(recipe, concept, pixels)
     tables: dict[str, list[dict[str, Any]]] = {"samples": [], "masks": [], "verdicts": [], "augmented": []}
     for row, sample_id in enumerate(ids):
         rng = np.random.default_rng(derive_seed(sample_id) + (sample_id == changed))
         failed = row == REJECT_EVERY - 1
-        outcome = {"status": "failed", "error": "blank image"} if failed else {"status": "ok", "error": None}
-        image = encode_png(rng.integers(0, 256, (pixels, pixels, 3), np.uint8))
-        indexed = np.zeros((pixels, pixels), np.uint8)
-        indexed[2:6, 3:9] = class_id + 1
-        instance = {
-            "slot": "concept",
-            "category": concept,
-            "category_id": class_id + 1,
-            "bbox": [3.0, 2.0, 6.0, 4.0],
-            "area": 24,
-            "score": 0.9,
-            "rle": "Pd11\\2",
+        known = {
+            "sample_id": sample_id,
+            "status": "failed" if failed else "ok",
+            "error": "blank image" if failed else None,
         }
-        prompt = f"a photo of a {concept}"
-        tables["samples"].append(
-            {
-                "sample_id": sample_id,
-                "concept": concept,
-                "prompt_index": start + row,
-                "replica": 0,
-                "attempt": 1,
-                "seed": derive_seed(sample_id),
-                "prompt": prompt,
-                **outcome,
-                "image": image,
-                "width": pixels,
-                "slots": [{"name": "concept", "value": concept, "start": 13, "end": 13 + len(concept)}],
-                "height": pixels,
-                "attention": _soft_map(rng),
-                "engine": "plain",
-                "provenance": '{"steps":20}',
-            }
-        )
-        tables["masks"].append(
-            {
-                "sample_id": sample_id,
-                **outcome,
-                "mask": encode_png(indexed, palette=True),
-                "instances": [instance],
-                "mask_area": 24 / pixels**2,
-                "mask_confidence": 0.8,
-                "mask_contrast": 0.5,
-                "mask_presence": 3.0,
-                "mask_components": 1,
-                "mask_source": "cross_attention",
-            }
-        )
-        tables["verdicts"].append(
-            {
-                "sample_id": sample_id,
-                **outcome,
-                "brightness": 0.5,
-                "contrast": 0.2,
-                "clipped": 0.0,
-                "sharpness": 90.0,
-                "clip_score": 0.3,
-                "concept_margin": 0.1,
-                "mask_area": 24 / pixels**2,
-                "mask_confidence": 0.8,
-                "phash": int(rng.integers(2**63)),
-                "accepted": True,
-                "reason": None,
-            }
-        )
+        tables["samples"].append(known | _synthesize(concept, start + row, sample_id, pixels, rng))
+        tables["masks"].append(known | _mask(indexed, instance))
+        tables["verdicts"].append(known | _judge(pixels, rng))
         if recipe.augmentation is not None and row % REJECT_EVERY != REJECT_EVERY - 1:
             tables["augmented"] += _augment(recipe, sample_id, pixels, indexed, instance)
     schemas = {"samples": SAMPLES, "masks": MASKS, "verdicts": VERDICTS, "augmented": AUGMENTED}
@@ -181,6 +126,69 @@ def _make_partition(
         schemas.pop("augmented")
     receipts = {name: _commit(store, name, schema, tables[name], start) for name, schema in schemas.items()}
     return BuiltPartition(concept=concept, attempt=1, **receipts)
+
+
+def _annotate(recipe: Recipe, concept: str, pixels: int) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    """Indexed mask and instance of a rectangle."""
+    category = recipe.class_id(concept) + 1
+    indexed = np.zeros((pixels, pixels), np.uint8)
+    indexed[2:6, 3:9] = category
+    return indexed, {
+        "slot": "concept",
+        "category": concept,
+        "category_id": category,
+        "bbox": [3.0, 2.0, 6.0, 4.0],
+        "area": 24,
+        "score": 0.9,
+        "rle": "Pd11\\2",
+    }
+
+
+def _synthesize(concept: str, number: int, sample_id: str, pixels: int, rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "concept": concept,
+        "prompt_index": number,
+        "replica": 0,
+        "attempt": 1,
+        "seed": derive_seed(sample_id),
+        "prompt": f"a photo of a {concept}",
+        "image": encode_png(rng.integers(0, 256, (pixels, pixels, 3), np.uint8)),
+        "width": pixels,
+        "slots": [{"name": "concept", "value": concept, "start": 13, "end": 13 + len(concept)}],
+        "height": pixels,
+        "attention": encode_array(rng.random((1, 4, 4)).astype(np.float16)),
+        "engine": "plain",
+        "provenance": '{"steps":20}',
+    }
+
+
+def _mask(indexed: np.ndarray[Any, Any], instance: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "mask": encode_png(indexed, palette=True),
+        "instances": [instance],
+        "mask_area": 24 / indexed.size,
+        "mask_confidence": 0.8,
+        "mask_contrast": 0.5,
+        "mask_presence": 3.0,
+        "mask_components": 1,
+        "mask_source": "cross_attention",
+    }
+
+
+def _judge(pixels: int, rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "brightness": 0.5,
+        "contrast": 0.2,
+        "clipped": 0.0,
+        "sharpness": 90.0,
+        "clip_score": 0.3,
+        "concept_margin": 0.1,
+        "mask_area": 24 / pixels**2,
+        "mask_confidence": 0.8,
+        "phash": int(rng.integers(2**63)),
+        "accepted": True,
+        "reason": None,
+    }
 
 
 def _augment(
@@ -203,12 +211,6 @@ def _augment(
         }
         for number, own in enumerate(ids)
     ]
-
-
-def _soft_map(rng: np.random.Generator) -> bytes:
-    out = io.BytesIO()
-    np.save(out, rng.random((1, 4, 4)).astype(np.float16))
-    return out.getvalue()
 
 
 def _select(recipe: Recipe, concept: str, partition: int, row: int, sample_id: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.recipe import Gate
+from schemas.quality import Gate
 
 WIDTH, HEIGHT, BINS = 320.0, 112.0, 32
 STRAGGLERS = 0.25  # a tail longer than this share of the central 98 % is gathered in the last bin
@@ -17,6 +17,8 @@ SCORES: Mapping[str, tuple[str, str]] = {
     "clip_score": ("CLIP score", "cosine of image and caption"),
     "concept_margin": ("Concept margin", "cosine with its own concept minus the best other"),
     "reference_similarity": ("Nearest reference", "largest cosine with a reference photograph"),
+    "teacher_agreement": ("Teacher's agreement", "its probability of the concept, on the saved image"),
+    "verifier_agreement": ("Verifier's agreement", "an independent classifier's probability of the concept"),
     "mask_area": ("Mask area", "fraction of the image"),
     "mask_confidence": ("Mask confidence", "0 to 1"),
     "sharpness": ("Sharpness", "variance of the Laplacian of luma"),

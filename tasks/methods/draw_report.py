@@ -18,6 +18,7 @@ import yaml
 
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
+from tasks.methods.count_inversion import count_inversion, describe_inversion
 from tasks.methods.count_outcomes import (
     SURPLUS,
     count_concepts,
@@ -156,6 +157,7 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         histograms=draw_histograms(data),
         chart={"width": WIDTH, "height": HEIGHT},
         searches=count_search([select_originals(data.manifest), data.rejects]),
+        inversions=count_inversion([select_originals(data.manifest), data.rejects]),
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
     )
@@ -240,6 +242,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         "Mask": row["mask_source"],
         "Error": row.get("error"),
         **describe_search(row["provenance"]),
+        **describe_inversion(row["provenance"]),
     }
     return Tile(
         sample_id=row["sample_id"],

@@ -1,4 +1,4 @@
-"""Verdicts on the images of one concept, one by one: cheap scores first, CLIP for what they leave, then the mask.
+"""Verdicts on the images of one concept, one by one: cheap scores first, networks for what they leave, then the mask.
 
 CLIP score and concept margin are zero-shot readings of CLIP (Radford et al. 2021); which texts and gates is our choice.
 """
@@ -10,15 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.recipe import Gate
+from schemas.quality import Gate
 from tasks.methods.expand_prompts import indefinite_article
 from tasks.methods.image_scores import ImageScores, score_image
 from tasks.methods.png import decode_png
-from tasks.methods.quality_gates import CHEAP_GATES, CLIP_GATES, MASK_GATES, first_failed_gate
+from tasks.methods.quality_gates import CHEAP_GATES, CLIP_GATES, LABEL_GATES, MASK_GATES, first_failed_gate
 
 CHUNK = 32  # images decoded at once
 
 Vectors = NDArray[np.float32]
+Verify = Callable[[Sequence[NDArray[np.uint8]]], Sequence[float]]  # a classifier's probability of the concept, an image
 
 
 class Scorer(Protocol):
@@ -39,6 +40,7 @@ class Item:
     error: str | None
     mask_area: float
     mask_confidence: float
+    teacher_agreement: float | None = None  # where a classifier made the image
 
 
 def judge_images(
@@ -47,13 +49,14 @@ def judge_images(
     concept: str,
     concepts: Sequence[str],
     scorer: Scorer | None,
-    references: Sequence[NDArray[np.uint8]] = (),
+    references: Vectors | None = None,
+    verify: Verify | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of VERDICTS. Only `min` and `max` of the gates count here; quantiles need the whole build.
 
-    A score that was not computed is None: all of a failed sample, the CLIP scores of an image that a cheaper gate
-    rejected or when there is no scorer, the margin when `concepts` has no other concept, and the similarity when the
-    concept has no `references` (RGB photographs).
+    A score that was not computed is None: all of a failed sample, those of CLIP and the verifier of an image that a
+    cheaper gate rejected or when there is no such network, the margin when `concepts` has no other concept, and the
+    similarity when the concept has no `references` (unit vectors of its photographs).
     """
     measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts, references)
     rows: list[dict[str, Any]] = []
@@ -65,13 +68,15 @@ def judge_images(
         for row, scores in zip(made, cheap, strict=True):
             row["reason"] = _cheap_reason(row, scores, gates)
         alive = [place for place, row in enumerate(made) if row["reason"] is None]
+        shown = [image for image in (images[place] for place in alive) if image is not None]
         if measure is not None and alive:
-            found = measure([image for image in (images[place] for place in alive) if image is not None],
-                            [chunk[place].caption for place in alive])  # fmt: skip
-            for place, clip in zip(alive, found, strict=True):
+            for place, clip in zip(alive, measure(shown, [chunk[place].caption for place in alive]), strict=True):
                 made[place] |= clip
+        if verify is not None and alive:
+            for place, probability in zip(alive, verify(shown), strict=True):
+                made[place]["verifier_agreement"] = _as_stored(probability)
         for place in alive:
-            made[place]["reason"] = first_failed_gate(gates, [*CLIP_GATES, *MASK_GATES], made[place])
+            made[place]["reason"] = first_failed_gate(gates, [*CLIP_GATES, *LABEL_GATES, *MASK_GATES], made[place])
         rows += made
     return [row | {"accepted": row["reason"] is None} for row in rows]
 
@@ -85,6 +90,8 @@ def _score_row(item: Item, scores: ImageScores | None) -> dict[str, Any]:
         "clip_score": None,
         "concept_margin": None,
         "reference_similarity": None,
+        "teacher_agreement": None if item.teacher_agreement is None else _as_stored(item.teacher_agreement),
+        "verifier_agreement": None,
         "mask_area": scores and _as_stored(item.mask_area),
         "mask_confidence": scores and _as_stored(item.mask_confidence),
         "phash": scores and scores.phash,
@@ -102,14 +109,13 @@ def _clip_scores(
     items: Sequence[Item],
     concept: str,
     concepts: Sequence[str],
-    references: Sequence[NDArray[np.uint8]],
+    references: Vectors | None,
 ) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], list[dict[str, float | None]]]:
     """A function (images, captions) -> CLIP scores, with every distinct text embedded once."""
     captions = list(dict.fromkeys(item.caption for item in items))
     by_caption = dict(zip(captions, scorer.embed_texts(captions), strict=True))
     names = scorer.embed_texts([f"a photo of {indefinite_article(name)} {name}" for name in concepts])
     own = list(concepts).index(concept)
-    known = scorer.embed_images(references) if len(references) else None
 
     def measure(images: Sequence[NDArray[np.uint8]], texts: Sequence[str]) -> list[dict[str, float | None]]:
         vectors = scorer.embed_images(images)
@@ -119,7 +125,7 @@ def _clip_scores(
             {
                 "clip_score": _as_stored(vectors[i] @ by_caption[text]),
                 "concept_margin": _as_stored(cosines[i, own] - rivals[i].max()) if rivals.shape[1] else None,
-                "reference_similarity": None if known is None else _as_stored((vectors[i] @ known.T).max()),
+                "reference_similarity": None if references is None else _as_stored((vectors[i] @ references.T).max()),
             }
             for i, text in enumerate(texts)
         ]

@@ -7,7 +7,7 @@ image never depends on how many others were asked for; of a round that grew only
 
 import hashlib
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 from schemas.jobs import Prompt, SampleSpec
@@ -19,8 +19,7 @@ MARGIN = 1.1  # planned over expected, so that one round is mostly enough
 
 def identify_sample(dataset: str, seed: int, concept: str, prompt_index: int, replica: int, attempt: int) -> str:
     """16 hex digits that identify a sample for ever; not its content, which the prompt's text also decides."""
-    identity = "\x1f".join(map(str, (dataset, seed, concept, prompt_index, replica, attempt)))
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return _hash_identity(dataset, seed, concept, prompt_index, replica, attempt)
 
 
 def plan_side_samples(
@@ -30,15 +29,18 @@ def plan_side_samples(
     planned = []
     for number in range(count):
         prompt = prompts[number % len(prompts)]
-        identity = "\x1f".join(map(str, (recipe.name, recipe.seed, concept, purpose, number)))
-        sample_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        sample_id = _hash_identity(recipe.name, recipe.seed, concept, purpose, number)
         planned.append(_sample(prompt, sample_id, number // len(prompts)))
     return tuple(planned)
 
 
 def derive_copy_id(sample_id: str, copy: int) -> str:
     """Identity of the `copy`-th augmented copy of a sample."""
-    return hashlib.sha256(f"{sample_id}\x1fcopy\x1f{copy}".encode()).hexdigest()[:16]
+    return _hash_identity(sample_id, "copy", copy)
+
+
+def _hash_identity(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def derive_seed(sample_id: str, purpose: str = "noise") -> int:
@@ -65,26 +67,32 @@ def assign_split(sample_id: str, shares: dict[str, float]) -> str:
 
 
 def plan_round(
-    recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, count: int
+    recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, count: int, run: int | None = None
 ) -> list[tuple[str, tuple[SampleSpec, ...]]]:
     """Partitions (source, samples) of at least `count` samples of one concept in one attempt.
 
     Each source is filled up to whole batches of the engine, so that no sample ever changes its batch-mates.
-    Order: by first appearance of the source, then by sample number.
+    Order: by first appearance of the source, then by sample number. `run`: samples that an inversion makes of the
+    concept together; then these are batch and partition.
     """
-    by_source: dict[str, list[Prompt]] = defaultdict(list)
-    for prompt in prompts:
-        by_source[prompt.source].append(prompt)
     asked = Counter(prompts[j % len(prompts)].source for j in range(count))
-    batch, size = recipe.engine.batch_size, recipe.samples_per_partition
+    batch, size = run or recipe.engine.batch_size, run or recipe.samples_per_partition
     planned = []
-    for source, own in by_source.items():
-        specs = [
-            _specify(recipe, concept, own[k % len(own)], attempt, k // len(own))
-            for k in range(-(-asked[source] // batch) * batch)
-        ]
-        planned += [(source, tuple(specs[start : start + size])) for start in range(0, len(specs), size)]
+    for source in dict.fromkeys(prompt.source for prompt in prompts):
+        whole = -(-asked[source] // batch) * batch
+        specs = plan_slice(recipe, concept, prompts, attempt, source, range(whole))
+        planned += [(source, specs[start : start + size]) for start in range(0, whole, size)]
     return planned
+
+
+def plan_slice(
+    recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, source: str, numbers: range
+) -> tuple[SampleSpec, ...]:
+    """The samples of one source with these numbers, its prompts in turn; none if the source wrote no prompt."""
+    own = [prompt for prompt in prompts if prompt.source == source]
+    if not own:
+        return ()
+    return tuple(_specify(recipe, concept, own[k % len(own)], attempt, k // len(own)) for k in numbers)
 
 
 def _specify(recipe: Recipe, concept: str, prompt: Prompt, attempt: int, replica: int) -> SampleSpec:

@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.recipe import GATES, Gate, Recipe
+from schemas.quality import GATES, Gate
+from schemas.recipe import Recipe
 from tasks.methods.plan_samples import assign_split
 
 CHEAP_GATES = GATES[:4]
 CLIP_GATES = GATES[4:7]
-MASK_GATES = GATES[7:]
+LABEL_GATES = GATES[7:9]
+MASK_GATES = GATES[9:]
 
 BLOCK = 256  # hashes compared at once: bounds memory
 

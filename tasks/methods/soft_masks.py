@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from schemas.recipe import Annotation
+from schemas.quality import Annotation
 from tasks.methods.masks import IGNORE, Mask
 
 Soft = NDArray[np.floating[Any]]

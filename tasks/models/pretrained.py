@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ModelError
 from schemas.jobs import ResolvedModel
@@ -50,6 +51,7 @@ def load_weights(kind: Any, folder: Path, role: str) -> nn.Module:
     Errors: ModelError that names the missing or broken file, or the weights that the files do not hold.
     """
     read_json(folder / "config.json")
+    transformers_logging.disable_progress_bar()
     files = weight_files(folder, "model")
     for file in files:
         check_safetensors(file)

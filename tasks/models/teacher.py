@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from tasks.models.cache import load_once
 from tasks.models.generator_files import check_safetensors, read_json, weight_files
 from tasks.models.pretrained import load_weights, model_folder, pick_device
 
-ROLE = "engine.teacher"
+ROLE = "generator"  # what a recipe calls a teacher
 SHOWN = 10  # class names in an error
 RESCALE = 1 / 255
 
@@ -105,70 +106,102 @@ class Teacher:
         raise RecipeError(f"the teacher has no class {name!r}; {hint}it has {len(self.class_names)}: {shown}")
 
 
-def load_teacher(model: ResolvedModel, source: TeacherSource, code_folder: Path | None = None) -> Teacher:
-    """The teacher, loaded once a process. `code_folder`: where `source.module` is looked for first.
+def load_teacher(
+    model: ResolvedModel, source: TeacherSource, code_folder: Path | None = None, role: str = ROLE
+) -> Teacher:
+    """A classifier that can be inverted, loaded once a process.
 
-    Errors: ModelError that names the missing or broken file, the field to fill in, or the class of a teacher that has
-    no BatchNorm.
+    `code_folder`: where `source.module` is looked for first; `role`: what errors call it. Errors: ModelError that names
+    the missing or broken file, the field to fill in, or the class of a teacher that has no BatchNorm.
     """
-    key = ("teacher", model.digest, source.model_dump_json(), str(code_folder))
-    return load_once(key, lambda: _load(model, source, code_folder))
+    return _load_once(model, source, _Reading(role, code_folder, inverted=True))
 
 
-def _load(model: ResolvedModel, source: TeacherSource, code_folder: Path | None) -> Teacher:
-    folder = model_folder(model, ROLE)
+def load_verifier(model: ResolvedModel, source: TeacherSource, code_folder: Path | None, role: str) -> Teacher:
+    """Any image classifier; otherwise as `load_teacher`."""
+    return _load_once(model, source, _Reading(role, code_folder, inverted=False))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a classifier is read: what errors call it, where its code is, and whether it must have BatchNorm."""
+
+    role: str
+    code_folder: Path | None
+    inverted: bool
+
+
+def _load_once(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Teacher:
+    key = ("teacher", model.digest, source.model_dump_json(), reading)
+    return load_once(key, lambda: _load(model, source, reading))
+
+
+def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Teacher:
+    role, folder = reading.role, model_folder(model, reading.role)
     config = _read_optional(folder / "config.json") if source.module else read_json(folder / "config.json")
     if source.module is None:
-        module = _load_transformers(folder, config)
+        module = _load_transformers(folder, config, role)
     else:
-        module = _load_plain(source.module, config.get("arguments", {}), folder, code_folder)
+        module = _load_plain(source.module, config.get("arguments", {}), folder, reading)
     freeze(module)
-    require_batchnorm(module)
-    teacher = Teacher(module, read_preparation(folder, config, source), (), model.digest)
+    if reading.inverted:
+        require_batchnorm(module)
+    teacher = Teacher(module, read_preparation(folder, config, source, role), (), model.digest)
     try:
-        classes = examine(teacher).classes
+        classes = examine(teacher).classes if reading.inverted else _count_classes(teacher)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
-            f"{ROLE}: {type(module).__name__} fails on images of {teacher.channels} channels and "
-            f"{teacher.size[0]} x {teacher.size[1]} pixels: {error}; check {ROLE}.mean, std and size"
+            f"{role}: {type(module).__name__} fails on images of {teacher.channels} channels and "
+            f"{teacher.size[0]} x {teacher.size[1]} pixels: {error}; check {role}.mean, std and size"
         ) from error
-    names = _class_names(config, source, classes, folder)
+    names = _class_names(config, source, classes, folder, role)
     return Teacher(module, teacher.preparation, names, model.digest)
 
 
-def _load_transformers(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+@torch.no_grad()
+def _count_classes(classifier: Teacher) -> int:
+    device = next(classifier.module.parameters()).device
+    logits = classifier.logits(torch.zeros(1, classifier.channels, *classifier.size, device=device))
+    if logits.ndim != 2:
+        raise ValueError(f"it returns {list(logits.shape)}; a classifier returns logits [images, classes]")
+    return logits.shape[1]
+
+
+def _load_transformers(folder: Path, config: Mapping[str, Any], role: str) -> nn.Module:
     if "model_type" not in config:
         raise ModelError(
             f"{folder / 'config.json'} names no model_type, so it is no transformers model; a torch module of your own "
-            f"needs {ROLE}.module (package.module:callable)"
+            f"needs {role}.module (package.module:callable)"
         )
-    return load_weights(AutoModelForImageClassification, folder, ROLE)
+    return load_weights(AutoModelForImageClassification, folder, role)
 
 
-def _load_plain(path: str, arguments: Any, folder: Path, code_folder: Path | None) -> nn.Module:
+def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> nn.Module:
+    role = reading.role
     if not isinstance(arguments, dict):
         raise ModelError(f"{folder / 'config.json'}: arguments is {arguments!r}; give an object of keyword arguments")
-    build = _import_callable(path, code_folder)
+    build = _import_callable(path, reading)
     files = weight_files(folder, "model")
     for file in files:
         check_safetensors(file)
     try:
         module = build(**arguments)
     except Exception as error:  # the user's own code can raise anything
-        raise ModelError(f"{ROLE}.module: {path} called with {arguments} failed: {error!r}") from error
+        raise ModelError(f"{role}.module: {path} called with {arguments} failed: {error!r}") from error
     if not isinstance(module, nn.Module):
-        raise ModelError(f"{ROLE}.module: {path} returns a {type(module).__name__}; it must return a torch module")
+        raise ModelError(f"{role}.module: {path} returns a {type(module).__name__}; it must return a torch module")
     try:
         module.load_state_dict({key: value for file in files for key, value in load_file(file).items()})
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(
-            f"{ROLE}: weights of {folder} do not fit the {type(module).__name__} of {path}: {error}; save them with "
+            f"{role}: weights of {folder} do not fit the {type(module).__name__} of {path}: {error}; save them with "
             "safetensors.torch.save_file(module.state_dict(), 'model.safetensors')"
         ) from error
     return module.float().to(pick_device())
 
 
-def _import_callable(path: str, code_folder: Path | None) -> Callable[..., Any]:
+def _import_callable(path: str, reading: _Reading) -> Callable[..., Any]:
+    role, code_folder = reading.role, reading.code_folder
     name, _, attribute = path.partition(":")
     places = [] if code_folder is None else [str(code_folder)]
     sys.path[:0] = places
@@ -177,16 +210,16 @@ def _import_callable(path: str, code_folder: Path | None) -> Callable[..., Any]:
         found = getattr(importlib.import_module(name), attribute)
     except Exception as error:  # an import runs the user's own code, which can raise anything
         where = f" from {code_folder} or" if code_folder else " from"
-        raise ModelError(f"{ROLE}.module: {path} cannot be imported{where} the Python path: {error!r}") from error
+        raise ModelError(f"{role}.module: {path} cannot be imported{where} the Python path: {error!r}") from error
     finally:
         del sys.path[: len(places)]
     if not callable(found):
-        raise ModelError(f"{ROLE}.module: {path} is a {type(found).__name__}; name a class or function")
+        raise ModelError(f"{role}.module: {path} is a {type(found).__name__}; name a class or function")
     builder: Callable[..., Any] = found
     return builder
 
 
-def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSource) -> Preparation:
+def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSource, role: str = ROLE) -> Preparation:
     """From the recipe, else preprocessor_config.json or processor_config.json, else config.json.
 
     Errors: ModelError naming the field to fill in.
@@ -203,13 +236,13 @@ def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSou
     for field, value in (("mean", mean), ("std", std), ("size", size)):
         if value is None:
             raise ModelError(
-                f"{ROLE}: {folder} says nothing of the {field} of its images; give {ROLE}.{field} in the recipe, or "
+                f"{role}: {folder} says nothing of the {field} of its images; give {role}.{field} in the recipe, or "
                 "write preprocessor_config.json with image_mean, image_std and size"
             )
     if not len(mean or ()) == len(std or ()) == (channels or len(mean or ())):
         raise ModelError(
-            f"{ROLE}: {len(mean or ())} means, {len(std or ())} deviations and {channels or len(mean or ())} channels; "
-            f"give one of each a channel in {ROLE}.mean and {ROLE}.std"
+            f"{role}: {len(mean or ())} means, {len(std or ())} deviations and {channels or len(mean or ())} channels; "
+            f"give one of each a channel in {role}.mean and {role}.std"
         )
     return Preparation(mean or (), std or (), size or (0, 0))
 
@@ -258,9 +291,11 @@ def _square(value: Any) -> tuple[int, int] | None:
     return None
 
 
-def _class_names(config: Mapping[str, Any], source: TeacherSource, classes: int, folder: Path) -> tuple[str, ...]:
+def _class_names(
+    config: Mapping[str, Any], source: TeacherSource, classes: int, folder: Path, role: str
+) -> tuple[str, ...]:
     if source.class_names is not None:
-        names, origin = source.class_names, f"{ROLE}.class_names"
+        names, origin = source.class_names, f"{role}.class_names"
     elif "id2label" in config:
         table = {int(key): str(value) for key, value in dict(config["id2label"]).items()}
         names, origin = tuple(table[key] for key in sorted(table)), f"{folder / 'config.json'}: id2label"

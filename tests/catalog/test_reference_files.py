@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from catalog.reference_files import digest_references, list_references, require_references
+from catalog.reference_files import digest_references, open_references, require_references
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
@@ -26,12 +26,12 @@ def test_photographs_are_listed_by_name_and_digested(tmp_path: Path) -> None:
     files = [photograph(tmp_path / "photos" / name, i) for i, name in enumerate(["a.png", "b.JPG", "c.webp"])]
     (tmp_path / "photos" / "notes.txt").write_text("not an image")
     (tmp_path / "photos" / ".hidden.png").write_text("not an image")
-    assert list_references(tmp_path, concept()) == files
+    assert [photograph.file for photograph in open_references(tmp_path, concept())] == files
     assert digest_references(tmp_path, concept()) == tuple(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)
 
 
 def test_a_concept_without_folder_has_none(tmp_path: Path) -> None:
-    assert list_references(tmp_path, concept(None)) == []
+    assert list(open_references(tmp_path, concept(None))) == []
     assert digest_references(tmp_path, concept(None)) == ()
 
 
@@ -78,7 +78,7 @@ def test_unusable_references_are_named(tmp_path: Path, arrange: Callable[[Path],
     folder.mkdir()
     arrange(folder)
     with pytest.raises(RecipeError, match=message) as raised:
-        list_references(folder, concept())
+        list(open_references(folder, concept()))
     assert "'gear'" in str(raised.value)
 
 
@@ -88,7 +88,7 @@ def test_a_path_cannot_leave_the_recipes_folder(tmp_path: Path, path: str) -> No
     photograph(folder / "photos" / "a.png")
     photograph(tmp_path / "elsewhere" / "a.png")
     with pytest.raises(RecipeError, match="leaves the recipe's folder"):
-        list_references(folder, concept(path))
+        list(open_references(folder, concept(path)))
 
 
 def test_a_search_needs_three_different_photographs(tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_a_search_needs_three_different_photographs(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"1\.png and 2\.bmp are the same picture"):
         require_references(tmp_path, concept())
     photograph(tmp_path / "photos" / "2.bmp", 2)
-    require_references(tmp_path, concept())
+    assert require_references(tmp_path, concept()) == digest_references(tmp_path, concept())

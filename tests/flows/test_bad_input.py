@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification
 
 from tests.flows.conftest import Command
+from tests.inversion_recipes import MODULE, save_teacher
 from tests.tiny_clip import save_clip
 
 Change = Callable[[dict[str, Any], Path], object]
@@ -80,6 +82,34 @@ def search(*changes: Change, **engine: Any) -> Change:
             each(recipe, folder)
 
     return change
+
+
+def invert(*changes: Change, **engine: Any) -> Change:
+    """An engine that inverts a classifier of gears and benches, then more changes."""
+
+    def change(recipe: dict[str, Any], folder: Path) -> None:
+        save_teacher(folder / "teacher", ("gear, cog", "bench"))
+        recipe |= {"generator": {"model": "teacher", "module": MODULE}, "prompts": {"templates": ["a {concept}"]}}
+        recipe["engine"] = {"kind": "natural_inversion", "batch_size": 4, **engine}
+        recipe.pop("partition_size")
+        for each in changes:
+            each(recipe, folder)
+
+    return change
+
+
+def save_vit(recipe: dict[str, Any], folder: Path) -> None:
+    """Name a vision transformer, which has no BatchNorm, as the generator."""
+    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=16,
+                       patch_size=8)  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(folder / "vit")
+    recipe["generator"] = {"model": "vit"}
+
+
+def other_verifier(recipe: dict[str, Any], folder: Path) -> None:
+    """Name a verifier that knows other things."""
+    save_teacher(folder / "verifier", ("cat", "dog"))
+    recipe["quality"]["verifier"] = {"model": "verifier", "module": MODULE}
 
 
 UNET = "generator/unet/diffusion_pytorch_model.safetensors"
@@ -176,6 +206,62 @@ CASES: dict[str, tuple[Change, str]] = {
         "3 weights for 2 denoising",
     ),
     "noise of an engine that chooses none": (put("sharding", value={"noise": True}), "sharding.noise"),
+    "teacher without BatchNorm": (invert(save_vit), "ViTForImageClassification has 0 BatchNorm layers.*Name a conv"),
+    "teacher that is a file": (
+        invert(put("generator", value={"model": "teacher/model.safetensors"})),
+        "'teacher/model.safetensors' is a file; name the folder",
+    ),
+    "teacher that is no classifier": (
+        invert(put("generator", value={"model": "generator"})),
+        r"config\.json is missing",
+    ),
+    "teacher of no known kind": (invert(put("generator", value={"model": "teacher"})), r"names no model_type.*module"),
+    "teacher with lost weights": (invert(cut("teacher/model.safetensors")), r"model\.safetensors is \d+ bytes long"),
+    "teacher whose code is nowhere": (
+        invert(put("generator", "module", value="nowhere:build")),
+        r"generator\.module: nowhere is neither in",
+    ),
+    "teacher that says nothing of its images": (
+        invert(remove("teacher/preprocessor_config.json")),
+        r"says nothing of the mean.*give generator\.mean",
+    ),
+    "teacher of other channels": (invert(put("generator", "mean", value=[0.5])), "1 means, 3 deviations"),
+    "image too small": (invert(put("generator", "size", value=[2, 2])), r"generator\.teacher\.size\.0.*4 \(found 2\)"),
+    "concept that the teacher does not know": (
+        invert(put("concepts", 0, "name", value="wrench")),
+        "concept 'wrench', generator: the teacher has no class 'wrench'; .*it has 2: gear, cog, bench",
+    ),
+    "two names of one class": (
+        invert(put("concepts", 1, "name", value="cog")),
+        "concepts 'gear' and 'cog' are both class 0 of the teacher",
+    ),
+    "inversion with a scorer": (invert(put("quality", "scorer", value={"model": "clip"})), r"quality\.scorer.*no text"),
+    "inversion with attributes": (
+        invert(put("prompts", "attributes", value={"place": ["bench"]})),
+        r"prompts\.attributes: engine natural_inversion",
+    ),
+    "inversion with partitions": (invert(put("partition_size", value=4)), "set engine.batches_per_run"),
+    "inversion with attention": (
+        invert(put("annotation", value={"kind": "cross_attention"})),
+        "annotation.kind cross_attention",
+    ),
+    "inversion with noise": (invert(put("sharding", "noise", value=True)), "sharding.noise"),
+    "inversion with a preset of nobody": (invert(preset="imagenet"), "preset"),
+    "warm start from nothing": (invert(warm_start=True), "raise batches_per_run"),
+    "verifier that knows other things": (invert(other_verifier), "'gear', quality.verifier: .* no class 'gear'"),
+    "verifier's gate without verifier": (
+        put("quality", "gates", value={"verifier_agreement": {"min": 0.5}}),
+        "needs quality.verifier",
+    ),
+    "teacher's gate without teacher": (
+        put("quality", "gates", value={"teacher_agreement": {"min": 0.5}}),
+        "engine plain has no teacher",
+    ),
+    "pipeline described as a classifier": (
+        put("generator", "class_names", value=["gear", "bench"]),
+        "describe a classifier, engine plain",
+    ),
+    "activation maps of a pipeline": (put("annotation", value={"kind": "class_activation"}), "has no classifier"),
     "scorer missing": (put("quality", "scorer", value={"model": "clip"}), "clip"),
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.inversion_recipes import inversion_recipe, save_teacher
 from tests.tiny_clip import save_clip
 from tests.tiny_recipes import write_recipe
 
@@ -35,6 +36,20 @@ def let_search(recipe: Path) -> None:
     engine = {"kind": "seed_select", "steps": 4, "batch_size": 2, "iterations": 4, "plain_samples": 8, "candidates": 2,
               "encoder": {"model": "clip"}}  # fmt: skip
     write_recipe(recipe.parent, concepts=concepts, engine=engine, partition_size=None)
+
+
+def let_invert(recipe: Path) -> None:
+    """Put a small classifier in the place of the tiny generator; six runs of one batch."""
+    save_teacher(recipe.parent / "teacher")
+    concepts = [{"name": name, "wanted": 6} for name in ("gear", "hook", "plate", "ring")]
+    inversion_recipe(recipe.parent, {"batch_size": 4, "steps": 20}, concepts=concepts)
+
+
+PREPARE: dict[str, Callable[[Path], object]] = {
+    "plain": lambda recipe: None,
+    "seed_select": let_search,
+    "natural_inversion": let_invert,
+}
 
 
 def start(recipe: Path, store: Path, server: str) -> subprocess.Popen[bytes]:
@@ -71,16 +86,16 @@ def kill_at_a_random_moment(process: subprocess.Popen[bytes], store: Path, draws
     return True
 
 
-@pytest.mark.parametrize("engine", ["plain", "seed_select"])
+@pytest.mark.parametrize("engine", PREPARE)
 def test_killed_builds_end_byte_equal(
     engine: str, tiny_recipe: Path, tmp_path: Path, prefect_server: str, record_property: Callable[[str, object], None]
 ) -> None:
     """A fast machine ends a build before ten kills: then the next is killed, and each that ended is compared.
 
-    A search's partition is one batch, so a search that is killed in the middle loses one batch at most.
+    A search's partition is one batch, so a search that is killed in the middle loses one batch at most; so is a run of
+    an inversion.
     """
-    if engine == "seed_select":
-        let_search(tiny_recipe)
+    PREPARE[engine](tiny_recipe)
     assert start(tiny_recipe, tmp_path / "whole", prefect_server).wait() == 0
     whole, draws, kills, mismatches = published(tmp_path / "whole"), random.Random(7), 0, set()
     for attempt in range(MOST_BUILDS):

@@ -1,6 +1,5 @@
 """The stage "masks": a row a sample, categories from the recipe, and empty masks where there is nothing to find."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from schemas.recipe import parse_recipe
 from schemas.tables import MASKS, SAMPLES
 from tasks.annotate_masks import COLUMNS, annotate_masks, annotate_partition, locate
 from tasks.artifacts import Address, run_once
+from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.masks import decode_mask, decode_rle
 from tasks.synthesize import STAGE as SAMPLES_STAGE
-from tasks.synthesize import encode_array
 from tests.tiny_generators import make_samples
 
 SLOTS = [
@@ -111,4 +110,4 @@ def test_the_task_commits_and_its_address_follows_settings_and_samples(tmp_path:
 
 
 def test_maps_are_plain_numpy_files() -> None:
-    assert np.load(io.BytesIO(attention()), allow_pickle=False).dtype == np.float16
+    assert decode_array(attention()).dtype == np.float16

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from catalog.reference_files import digest_references
+from schemas.errors import RecipeError
 from schemas.jobs import ResolvedModel
 from schemas.receipts import Receipt
+from schemas.recipe import Concept
 from schemas.tables import VERDICTS
-from tasks.filter_quality import filter_quality, locate
+from tasks.filter_quality import embed_references, filter_quality, locate
 from tests.stage_tables import commit_samples, make_build, make_job
 from tests.tiny_clip import save_clip
 
@@ -90,3 +94,18 @@ def test_with_a_scorer_the_rival_concepts_count(tmp_path: Path) -> None:
     one = make_build(tmp_path, **scorer)
     other = make_build(tmp_path, **scorer, concepts=[{"name": "gear", "wanted": 3}, {"name": "bolt", "wanted": 3}])
     assert locate(make_job(one), *receipts).fingerprint != locate(make_job(other), *receipts).fingerprint
+
+
+def test_references_are_embedded_once_and_must_be_those_of_the_build(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    save_clip(tmp_path / "clip")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(BLANK).save(tmp_path / "photos" / "0.png")
+    scorer = ResolvedModel(path=str(tmp_path / "clip"), digest="tiny")
+    concept = Concept(name="gear", wanted=1, references="photos")
+    digests = digest_references(tmp_path, concept)
+    vectors = embed_references(scorer, str(tmp_path), concept, digests)
+    assert vectors.shape[0] == 1
+    assert embed_references(scorer, str(tmp_path), concept, digests) is vectors
+    with pytest.raises(RecipeError, match="the folder of references changed"):
+        embed_references(scorer, str(tmp_path), concept, ("0" * 64,))

@@ -12,10 +12,11 @@ from PIL import Image
 from catalog.store import Store
 from schemas.errors import EngineError, NotFoundError
 from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
-from schemas.receipts import SearchInputs
+from schemas.receipts import EngineInputs
 from schemas.recipe import parse_recipe
 from schemas.tables import SAMPLES
 from tasks.artifacts import encode_table, find_receipt, read_table
+from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered
 from tasks.synthesize import ENGINES, STAGE, locate, regenerate, synthesize, synthesize_partition
 from tests.tiny_generators import make_samples, save_sd
@@ -49,14 +50,14 @@ def job(generator: ResolvedModel, tmp_path: Path) -> PartitionJob:
 
 
 def test_a_partition_has_a_row_a_sample(job: PartitionJob) -> None:
-    table = synthesize_partition(job, SearchInputs())
+    table = synthesize_partition(job, EngineInputs())
     assert table.schema.equals(SAMPLES)
     rows = table.to_pylist()
     assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in job.samples]
     for row, sample in zip(rows, job.samples, strict=True):
         assert (row["status"], row["error"], row["width"], row["height"]) == ("ok", None, 32, 32)
         assert Image.open(io.BytesIO(row["image"])).format == "PNG"
-        assert np.load(io.BytesIO(row["attention"])).shape == (1, 16, 16)
+        assert decode_array(row["attention"]).shape == (1, 16, 16)
         assert row["slots"] == [slot.model_dump() for slot in sample.slots]
         assert row["seed"] == sample.seed
     timings = json.loads(table.schema.metadata[b"timings"])
@@ -64,7 +65,7 @@ def test_a_partition_has_a_row_a_sample(job: PartitionJob) -> None:
 
 
 def test_provenance_tells_what_decided_the_bytes(job: PartitionJob) -> None:
-    origin = json.loads(synthesize_partition(job, SearchInputs()).to_pylist()[4]["provenance"])
+    origin = json.loads(synthesize_partition(job, EngineInputs()).to_pylist()[4]["provenance"])
     assert origin["kind"] == "plain"
     assert (origin["steps"], origin["guidance"], origin["scheduler"]) == (2, 3.0, "DDIMScheduler")
     assert (origin["batch_size"], origin["batch_row"]) == (1, 0)  # the fifth of batches of two
@@ -74,34 +75,34 @@ def test_provenance_tells_what_decided_the_bytes(job: PartitionJob) -> None:
 
 
 def test_equal_jobs_give_equal_bytes(job: PartitionJob) -> None:
-    first, second = (synthesize_partition(job, SearchInputs()).replace_schema_metadata(None) for _ in range(2))
+    first, second = (synthesize_partition(job, EngineInputs()).replace_schema_metadata(None) for _ in range(2))
     assert encode_table(first) == encode_table(second)
 
 
 def test_one_sample_is_made_again_bit_equal(job: PartitionJob) -> None:
-    for row in synthesize_partition(job, SearchInputs()).to_pylist():
-        assert regenerate(job, row["sample_id"], SearchInputs()).to_pylist() == [row]
+    for row in synthesize_partition(job, EngineInputs()).to_pylist():
+        assert regenerate(job, row["sample_id"], EngineInputs()).to_pylist() == [row]
     with pytest.raises(NotFoundError, match="f" * 16):
-        regenerate(job, "f" * 16, SearchInputs())
+        regenerate(job, "f" * 16, EngineInputs())
 
 
 def test_the_task_commits_once(job: PartitionJob) -> None:
     store = Store.open(job.build.store, create=True)
     receipt = synthesize.fn(job.model_dump(mode="json"), {})
-    assert find_receipt(store, locate(job, SearchInputs())).model_dump(mode="json") == receipt
+    assert find_receipt(store, locate(job, EngineInputs())).model_dump(mode="json") == receipt
     assert receipt["counts"] == {"status:ok": 5}
     assert receipt["models"] == {"generator": "0" * 64}
-    assert read_table(store, find_receipt(store, locate(job, SearchInputs()))).num_rows == 5
+    assert read_table(store, find_receipt(store, locate(job, EngineInputs()))).num_rows == 5
     assert synthesize.fn(job.model_dump(mode="json"), {}) == receipt
     assert json.loads(json.dumps(receipt)) == receipt
 
 
 def test_the_address_follows_what_decides_the_images(generator: ResolvedModel, tmp_path: Path) -> None:
     job = make_job(generator, tmp_path)
-    base = locate(job, SearchInputs()).fingerprint
+    base = locate(job, EngineInputs()).fingerprint
 
     def changed(**update: object) -> str:
-        return locate(job.model_copy(update=update), SearchInputs()).fingerprint
+        return locate(job.model_copy(update=update), EngineInputs()).fingerprint
 
     recipe = job.build.recipe
     same = recipe.model_copy(
@@ -127,7 +128,7 @@ def failing(errors: list[str | None]):  # type: ignore[no-untyped-def]
 
 def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "plain", failing([None, "image is blank", None, OUT_OF_MEMORY, None]))
-    rows = synthesize_partition(job, SearchInputs()).to_pylist()
+    rows = synthesize_partition(job, EngineInputs()).to_pylist()
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "failed", "ok"]
     assert rows[1]["error"] == "image is blank"
     assert (rows[1]["image"], rows[1]["width"], rows[1]["attention"]) == (None, None, None)
@@ -136,12 +137,12 @@ def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPa
 def test_a_partition_that_never_fits_is_an_error(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "plain", failing([OUT_OF_MEMORY] * 5))
     with pytest.raises(EngineError, match=r"gear r0 template:0 #3: all 5 images ran out of memory"):
-        synthesize_partition(job, SearchInputs())
+        synthesize_partition(job, EngineInputs())
 
 
 def test_a_partition_of_blank_images_is_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "plain", failing(["image is blank"] * 5))
-    assert pa.compute.all(pa.compute.equal(synthesize_partition(job, SearchInputs())["status"], "failed")).as_py()
+    assert pa.compute.all(pa.compute.equal(synthesize_partition(job, EngineInputs())["status"], "failed")).as_py()
 
 
 def test_stage_is_the_samples_table() -> None:

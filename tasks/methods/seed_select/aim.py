@@ -6,24 +6,25 @@ their colours and backgrounds. Ours is the difference of means
     t = (mean of references - mean of plain) / its norm
 
 to plain samples of the same concept, which have all that is not the concept in common with the images to come. Both
-are scored by the cosine with t. Measured on the embedded generator, area under the curve of that score for images that
-the judge calls right (four rare parts, eight sets of five references): 0.87 against 0.83 for the published target and
-0.78 for the difference whitened by the plain samples' covariance (linear discriminant), which is therefore not here.
+are scored by the cosine with t. How often either ranks a right image above a wrong one, beside the difference whitened
+by the plain samples' covariance, which is therefore not here, is in docs/benchmarks/seedselect.md (arms `guide/`).
 
-The confidence of features f is ((f - mean of plain) . t) / g: 0 for a mean plain sample, 1 for a mean reference that
-the target was made without (g: the mean over references left out in turn).
+The confidence of features f is (f . t - s) / g: 0 for what the image's prompt gives without a choice (s: mean score of
+its own screened candidates; without such, of the plain samples), 1 for as much more than that as a mean reference that
+the target was made without has over a mean plain sample (g: the mean over references left out in turn). The material
+and the background that a prompt asks for move the score as much as the concept does; in s they cancel.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Target = Literal["difference", "centroid"]
+from schemas.engines import Target
 
 SMALLEST_GAP = 1e-3  # references that plain samples are no further from than this are drawn anyway
 

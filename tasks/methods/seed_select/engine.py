@@ -17,9 +17,11 @@ from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroO
 from schemas.jobs import SampleSpec
 from tasks.methods.clock import Clock
 from tasks.methods.generator import ImageGenerator, join_conditionings
+from tasks.methods.pixels import to_tensor
 from tasks.methods.plain_sampling import (
     OUT_OF_MEMORY,
     Rendered,
+    Sampling,
     Text,
     cut_batches,
     hold,
@@ -31,19 +33,32 @@ from tasks.methods.plain_sampling import (
 )
 from tasks.methods.plan_samples import derive_seed
 from tasks.methods.seed_select.aim import Aim, ImageEncoder
-from tasks.methods.seed_select.optimise import optimise, rounded
+from tasks.methods.seed_select.optimise import optimise
 from tasks.methods.seed_select.rivals import best_of_n, zero_order
-from tasks.methods.seed_select.search import Batch, Found, Search, aim_each, require_deterministic, screen
+from tasks.methods.seed_select.screening import screen, screen_rounds
+from tasks.methods.seed_select.search import Batch, Found, Search, aim_each, require_deterministic, rounded
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Noises [F, C, H, W] that were found before, and the prompt that each was found for."""
+
+    noise: Tensor
+    prompts: Sequence[str]
+
+    def of(self, prompt: str) -> list[int]:
+        """Those found for a prompt; all where it has none (another prompt's are hardly better than fresh ones)."""
+        return [row for row, own in enumerate(self.prompts) if own == prompt] or list(range(len(self.prompts)))
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a concept's search is given: its aim, rival concepts' centroids [N, D], noises found before [F, C, H, W]."""
+    """What a concept's search is given: its aim, rival concepts' centroids [N, D], noises found before."""
 
     encoder: ImageEncoder
     aim: Aim
     rivals: Tensor | None = None
-    seeds: Tensor | None = None
+    seeds: Seeds | None = None
 
 
 def render_searched(
@@ -98,7 +113,7 @@ def open_search(
     return Search(sampling, goal.encoder, goal.aim, settings, goal.rivals)
 
 
-def find(search: Search, samples: Sequence[SampleSpec], texts: dict[str, Text], seeds: Tensor | None) -> list[Found]:
+def find(search: Search, samples: Sequence[SampleSpec], texts: dict[str, Text], seeds: Seeds | None) -> list[Found]:
     """Choose the noise of every image of a batch by the engine's own way."""
     text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
     batch, settings = Batch(samples, text, aim_each(search, samples)), search.settings
@@ -108,25 +123,29 @@ def find(search: Search, samples: Sequence[SampleSpec], texts: dict[str, Text], 
         return best_of_n(search, batch)
     assert isinstance(settings, SeedSelectEngine)
     if seeds is not None:
-        found, _ = screen(search, batch, settings.candidates, lambda number: mix(search, batch, seeds, number))
-        return found
-    found, _ = screen(search, batch, settings.candidates)
+        return screen(
+            search, batch, range(settings.mixes), noise=lambda part, numbers: mix(search, part, seeds, numbers)
+        )
+    found = screen_rounds(search, batch, settings)
     optimise(search, batch, settings, found)
     return found
 
 
-def mix(search: Search, batch: Batch, seeds: Tensor, number: int) -> Tensor:
-    """Candidate `number` of every image [K, C, H, W]: sqrt(1 - s) found noise + sqrt(s) own noise, s the fresh share.
+def mix(search: Search, batch: Batch, seeds: Seeds, numbers: Sequence[int]) -> Tensor:
+    """One candidate of every image [K, C, H, W]: sqrt(1 - s) found noise + sqrt(s) own noise, s the fresh share.
 
     Independent normal parts with squared weights that sum to 1 are normal again, so the mix has the norm and the
     statistics that the generator expects; a mean would fall inside the shell.
     """
     settings = search.settings
     assert isinstance(settings, SeedSelectEngine)
-    draws = [derive_seed(sample.sample_id, f"mix-{number}") % len(seeds) for sample in batch.samples]
+    draws = []
+    for sample, number in zip(batch.samples, numbers, strict=True):
+        known = seeds.of(sample.prompt)
+        draws.append(known[derive_seed(sample.sample_id, f"mix-{number}") % len(known)])
     fresh = settings.fresh_share
-    own = batch.noise(search, number)
-    mixed: Tensor = ((1 - fresh) ** 0.5 * seeds[draws] + fresh**0.5 * own).to(own.dtype)
+    own = batch.noise(search, numbers)
+    mixed: Tensor = ((1 - fresh) ** 0.5 * seeds.noise[draws] + fresh**0.5 * own).to(own.dtype)
     return mixed
 
 
@@ -135,9 +154,8 @@ def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Fo
     if found.error is not None:
         return Rendered(sample.sample_id, found.error, None, None, found.record)
     kept = None if search.settings.searches_nowhere else found.noise.half()
-    noise = (found.noise if kept is None else kept)[None].to(search.sampling.model.dtype)
-    generator = torch.Generator("cpu").manual_seed(sample.seed)
-    (made,) = render_noise(search.sampling, [sample], texts, noise, [generator])
+    noise = (found.noise if kept is None else kept).to(search.sampling.model.dtype)
+    made = render_alone(search.sampling, sample, texts, noise)
     found.forward += search.calls(search.sampling.settings.steps) * search.branches
     provenance = {
         **made.provenance,
@@ -156,8 +174,8 @@ def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Fo
 @torch.no_grad()
 def nearest_reference(search: Search, pixels: NDArray[np.uint8]) -> dict[str, object]:
     """Which reference, by its place in file-name order, the image is most like, and their cosine."""
-    image = torch.from_numpy(pixels).to(search.aim.units.device).permute(2, 0, 1)[None].float() / 127.5 - 1
-    cosines = functional.normalize(search.encoder.embed_pixels(image), dim=-1) @ search.aim.units.T
+    features = search.encoder.embed_pixels(to_tensor(pixels[None], search.aim.units.device))
+    cosines = functional.normalize(features, dim=-1) @ search.aim.units.T
     return {"nearest_reference": int(cosines.argmax()), "reference_cosine": rounded(float(cosines.max()))}
 
 
@@ -174,6 +192,10 @@ def render_kept_noise(
     texts: dict[str, Text] = {}
     with hold(model, clock):
         prepare_texts(sampling, [sample], texts)
-        start = torch.from_numpy(noise)[None].to(model.device, model.dtype)
-        generator = torch.Generator("cpu").manual_seed(sample.seed)
-        return render_noise(sampling, [sample], texts, start, [generator])[0]
+        return render_alone(sampling, sample, texts, torch.from_numpy(noise).to(model.device, model.dtype))
+
+
+def render_alone(sampling: Sampling, sample: SampleSpec, texts: dict[str, Text], noise: Tensor) -> Rendered:
+    """One image from its noise [C, H, W], without batch-mates, so that the noise is all it takes to make it again."""
+    generator = torch.Generator("cpu").manual_seed(sample.seed)
+    return render_noise(sampling, [sample], texts, noise[None], [generator])[0]

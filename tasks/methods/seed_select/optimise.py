@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from schemas.engines import SeedSelectEngine
-from tasks.methods.generator import Conditioning
 from tasks.methods.plain_sampling import NOT_FINITE, prepare_scheduler, walk_steps
 from tasks.methods.seed_select.aim import embed_views
 from tasks.methods.seed_select.gradient import predict_with_gradient, run
-from tasks.methods.seed_select.search import Batch, Found, Search
+from tasks.methods.seed_select.search import Batch, Found, Search, rounded
 
 LOSS_SCALE = 1024.0  # keeps half-precision derivatives above underflow; a power of two, so nothing is rounded
 FAST_STEPS = 3  # the published rate is ten times larger for as many steps
@@ -29,12 +28,13 @@ TEMPERATURE = 0.07  # of the contrast term; ours
 
 @dataclass
 class Track:
-    """One image's way: where its noise is, the best so far, why it ended."""
+    """One image's way: where its noise is, the best so far, why it ended. `plain_score`: see search.Found."""
 
     row: int
     noise: Tensor
     best: Tensor
     optimizer: torch.optim.AdamW | None
+    plain_score: float
     loss: float = math.inf
     semantic: float = math.inf
     confidence: float | None = None
@@ -47,19 +47,19 @@ class Track:
 
 @dataclass(frozen=True)
 class Looked:
-    """Losses [K] and their semantic part, and confidences [K] or None."""
+    """Losses [K] and their semantic part, and scores by several views [K] or None."""
 
     losses: Tensor
     semantic: Tensor
-    confidence: Tensor | None
+    scores: Tensor | None
 
 
 def optimise(search: Search, batch: Batch, settings: SeedSelectEngine, found: Sequence[Found]) -> None:
     """Improve what was found, in place. An image whose loss is not finite from the start gets an error."""
     if settings.iterations == 0:
         return
-    tracks = [start(settings, row, each.noise) for row, each in enumerate(found)]
-    gap = None if settings.stop is None else search.aim.gap(settings.target)
+    tracks = [start(search, batch, settings, row, each) for row, each in enumerate(found) if not each.done]
+    gap = search.aim.gap(settings.target)
     for iteration in range(settings.iterations + 1):
         active = [track for track in tracks if track.reason is None]
         if not active:
@@ -67,9 +67,9 @@ def optimise(search: Search, batch: Batch, settings: SeedSelectEngine, found: Se
         last = iteration == settings.iterations
         noise = torch.stack([track.noise.detach() for track in active]).requires_grad_(not last)
         with torch.set_grad_enabled(not last):
-            looked = look(search, take(batch, active), settings, noise, gap)
-        for track, values in zip(active, rows_of(looked), strict=True):
-            observe(track, settings, *values)
+            looked = look(search, batch.take([track.row for track in active]), settings, noise)
+        for track, (loss, semantic, score) in zip(active, rows_of(looked), strict=True):
+            observe(track, settings, loss, semantic, None if score is None else (score - track.plain_score) / gap)
         if not last and any(track.reason is None for track in active):
             finite = looked.losses.isfinite()
             (gradient,) = torch.autograd.grad(looked.losses[finite].sum() * LOSS_SCALE, noise)
@@ -82,23 +82,17 @@ def optimise(search: Search, batch: Batch, settings: SeedSelectEngine, found: Se
         conclude(search, settings, track, found[track.row])
 
 
-def start(settings: SeedSelectEngine, row: int, noise: Tensor) -> Track:
+def start(search: Search, batch: Batch, settings: SeedSelectEngine, row: int, found: Found) -> Track:
     """State before the first step."""
-    leaf = noise.detach().to(torch.promote_types(noise.dtype, torch.float32)).clone()
+    leaf = found.noise.detach().to(torch.promote_types(found.noise.dtype, torch.float32)).clone()
     adamw = torch.optim.AdamW([leaf], lr=settings.step_size) if settings.optimizer == "adamw" else None
-    return Track(row, leaf, leaf.clone(), adamw)
+    plain = found.plain_score
+    if plain is None:
+        plain = float(search.aim.plain_mean @ batch.targets[row])
+    return Track(row, leaf, leaf.clone(), adamw, plain)
 
 
-def take(batch: Batch, active: Sequence[Track]) -> Batch:
-    """The rows of a batch that are still searched for."""
-    rows = [track.row for track in active]
-    pooled = None if batch.text.pooled is None else batch.text.pooled[rows]
-    return Batch(
-        [batch.samples[row] for row in rows], Conditioning(batch.text.embeds[rows], pooled), batch.targets[rows]
-    )
-
-
-def look(search: Search, batch: Batch, settings: SeedSelectEngine, noise: Tensor, gap: float | None) -> Looked:
+def look(search: Search, batch: Batch, settings: SeedSelectEngine, noise: Tensor) -> Looked:
     """Make the images of `noise` and say how far they are from the target; differentiable in `noise`."""
     sampling, encoder = search.sampling, search.encoder
     start_from = noise.to(sampling.model.dtype)
@@ -125,24 +119,22 @@ def look(search: Search, batch: Batch, settings: SeedSelectEngine, noise: Tensor
         others = features.detach().nan_to_num(0.0)  # one that failed repels nobody
         likeness = (features @ others.T).fill_diagonal_(0).sum(1) / (len(noise) - 1)
         losses = losses + settings.repulsion_weight * likeness
-    return Looked(losses, semantic.detach(), confidence(search, batch, settings, images, gap))
+    return Looked(losses, semantic.detach(), score_views(search, batch, settings, images))
 
 
 @torch.no_grad()
-def confidence(
-    search: Search, batch: Batch, settings: SeedSelectEngine, images: Tensor, gap: float | None
-) -> Tensor | None:
-    """0 as plain samples, 1 as references, mean over views [K]; see aim.py."""
-    if gap is None:
+def score_views(search: Search, batch: Batch, settings: SeedSelectEngine, images: Tensor) -> Tensor | None:
+    """Cosine [K] with the target of the mean over views, where an image may be done by it."""
+    if settings.stop is None:
         return None
     features = embed_views(search.encoder, images.detach().clamp(-1, 1), settings.views)
-    return ((features - search.aim.plain_mean) * batch.targets).sum(-1) / gap
+    return (features * batch.targets).sum(-1)
 
 
 def rows_of(looked: Looked) -> list[tuple[float, float, float | None]]:
-    """(loss, semantic, confidence) of every image."""
-    sure = [None] * len(looked.losses) if looked.confidence is None else looked.confidence.tolist()
-    return list(zip(looked.losses.tolist(), looked.semantic.tolist(), sure, strict=True))
+    """(loss, semantic, score) of every image."""
+    scores = [None] * len(looked.losses) if looked.scores is None else looked.scores.tolist()
+    return list(zip(looked.losses.tolist(), looked.semantic.tolist(), scores, strict=True))
 
 
 def observe(track: Track, settings: SeedSelectEngine, loss: float, semantic: float, sure: float | None) -> None:
@@ -208,8 +200,3 @@ def conclude(search: Search, settings: SeedSelectEngine, track: Track, found: Fo
         "semantic_loss": rounded(track.semantic),
         "confidence": rounded(track.confidence),
     }
-
-
-def rounded(value: float | None) -> float | None:
-    """Six digits are what equal runs agree on; what is not finite is unknown."""
-    return None if value is None or not math.isfinite(value) else round(value, 6)

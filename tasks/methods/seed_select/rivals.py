@@ -5,13 +5,13 @@ from torch import Tensor
 
 from schemas.engines import ZeroOrderEngine
 from tasks.methods.plan_samples import derive_seed
-from tasks.methods.seed_select.search import Batch, Found, Search, draw, score_noise, screen
+from tasks.methods.seed_select.screening import score_noise, screen
+from tasks.methods.seed_select.search import Batch, Found, Search, draw
 
 
 def best_of_n(search: Search, batch: Batch) -> list[Found]:
     """The best of the engine's `candidates` noises for every image."""
-    found, _ = screen(search, batch, search.settings.candidates)
-    return found
+    return screen(search, batch, range(search.settings.candidates))
 
 
 @torch.no_grad()
@@ -20,23 +20,23 @@ def zero_order(search: Search, batch: Batch, settings: ZeroOrderEngine) -> list[
 
     A neighbour of z with norm n and direction u is n (c u + sqrt(1 - c^2) w), w a random unit vector orthogonal to u.
     """
-    found, scores = screen(search, batch, settings.candidates)
+    found = screen(search, batch, range(settings.candidates))
     best = torch.stack([each.noise for each in found])
-    if settings.candidates == 1:
-        scores = score_noise(search, batch, best)
+    scores = best.new_tensor([each.score for each in found])
     for number in range(settings.rounds * settings.neighbours):
         if number % settings.neighbours == 0:
             pivot = best.clone()
         seeds = [derive_seed(sample.sample_id, f"neighbour-{number}") for sample in batch.samples]
         shape = (pivot.shape[1], pivot.shape[2], pivot.shape[3])
         rival = neighbour(pivot, draw(search, seeds, shape), settings.cosine)
-        seen = score_noise(search, batch, rival)
+        seen = score_noise(search, batch, rival, search.settings.few_steps)
         better = seen > scores
         best[better], scores[better] = rival[better], seen[better]
-    looks = settings.rounds * settings.neighbours + (settings.candidates == 1)
     for each, noise in zip(found, best, strict=True):
         each.noise = noise
-        each.forward += looks * search.calls(search.settings.few_steps) * search.branches
+        each.forward += (
+            settings.rounds * settings.neighbours * search.calls(search.settings.few_steps) * search.branches
+        )
     return found
 
 

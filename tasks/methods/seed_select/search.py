@@ -1,18 +1,18 @@
-"""What all searches share: the batch at hand, few-step images of many noises, and what was found for each image."""
+"""What all searches share: the batch at hand, its noises, and what was found for each image."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from schemas.engines import SearchEngine
 from schemas.errors import RecipeError
 from schemas.jobs import SampleSpec
 from tasks.methods.generator import Conditioning
-from tasks.methods.plain_sampling import Sampling, prepare_scheduler, sample_latents
+from tasks.methods.plain_sampling import Sampling, prepare_scheduler
 from tasks.methods.plan_samples import derive_seed
 from tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
 
@@ -58,22 +58,40 @@ class Batch:
     text: Conditioning
     targets: Tensor
 
-    def noise(self, search: Search, number: int) -> Tensor:
-        """Candidate `number` of every image [K, C, H, W]; number 0 is the noise that plain sampling would take."""
+    def take(self, rows: Sequence[int]) -> "Batch":
+        """Some of its rows."""
+        places, pooled = list(rows), self.text.pooled
+        text = Conditioning(self.text.embeds[places], None if pooled is None else pooled[places])
+        return Batch([self.samples[row] for row in places], text, self.targets[places])
+
+    def noise(self, search: Search, numbers: Sequence[int]) -> Tensor:
+        """One candidate of every image by its number [K, C, H, W]; 0 is the noise that plain sampling would take."""
         shape = search.sampling.model.latent_shape(*search.sampling.size)
-        return draw(search, [candidate_seed(sample, number) for sample in self.samples], shape)
+        return draw(search, list(map(candidate_seed, self.samples, numbers)), shape)
 
 
 @dataclass
 class Found:
-    """The noise [C, H, W] chosen for one image, and how it was found, in numbers of network rows and of steps."""
+    """The noise [C, H, W] chosen for one image, and how it was found, in numbers of network rows and of steps.
+
+    Where noises were screened: `score` is the cosine of the chosen one's features with the target, `plain_score` the
+    mean over the image's own candidates, what its prompt gives without a choice. `done`: nothing more is to be gained.
+    """
 
     noise: Tensor
     candidate: int = 0
+    score: float | None = None
+    plain_score: float | None = None
+    done: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     forward: int = 0
     backward: int = 0
     error: str | None = None
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits are what equal runs agree on; what is not finite is unknown."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def candidate_seed(sample: SampleSpec, number: int) -> int:
@@ -97,39 +115,6 @@ def aim_each(search: Search, samples: Sequence[SampleSpec]) -> Tensor:
         chosen = choose_references(len(aim.references), settings.references_per_image, generator)
         rows.append(aim.target(chosen, settings.target))
     return torch.stack(rows)
-
-
-@torch.no_grad()
-def score_noise(search: Search, batch: Batch, noise: Tensor) -> Tensor:
-    """Cosine [K] of each image's features with its target, after few denoising steps."""
-    sampling = search.sampling
-    scheduler = prepare_scheduler(sampling, search.settings.few_steps)
-    guidance = sampling.settings.guidance
-    latents = sample_latents(sampling.model, scheduler, noise, batch.text, sampling.negative, guidance, ())
-    features = search.encoder.embed_pixels(sampling.model.decode(latents).float())
-    scores = (functional.normalize(features, dim=-1) * batch.targets).sum(-1)
-    return scores.nan_to_num(-2.0)  # an image that is not finite is worse than any
-
-
-def screen(
-    search: Search, batch: Batch, count: int, noise: Callable[[int], Tensor] | None = None
-) -> tuple[list[Found], Tensor]:
-    """The best of `count` noises for every image, with its scores [K].
-
-    `noise(j)` gives the j-th of each; by default the images' own candidates, of which the first is the plain noise.
-    """
-    noise = noise or (lambda number: batch.noise(search, number))
-    best = noise(0)
-    if count == 1:
-        return [Found(row) for row in best], torch.full((len(best),), -2.0, device=best.device)
-    scores, numbers = score_noise(search, batch, best), [0] * len(best)
-    for number in range(1, count):
-        rival = noise(number)
-        found = score_noise(search, batch, rival)
-        for row in torch.nonzero(found > scores).flatten().tolist():
-            best[row], scores[row], numbers[row] = rival[row], found[row], number
-    forward = count * search.calls(search.settings.few_steps) * search.branches
-    return [Found(row, number, forward=forward) for row, number in zip(best, numbers, strict=True)], scores
 
 
 def require_deterministic(sampling: Sampling) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.recipe import Gate
+from schemas.quality import Gate
 from tasks.methods.draw_histogram import HEIGHT, WIDTH, describe_gate, draw_histogram, show_number
 
 SCORE_LISTS = st.lists(st.floats(-1e4, 1e4).map(lambda v: round(v, 3)), max_size=60)

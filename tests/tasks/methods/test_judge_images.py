@@ -1,12 +1,13 @@
 """Verdicts: the order of the checks, one reason each, and CLIP only for what the cheap gates leave."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.recipe import Gate
+from schemas.quality import Gate
 from tasks.methods.image_scores import perceptual_hash
 from tasks.methods.judge_images import CHUNK, Item, judge_images
 from tasks.methods.png import encode_png
@@ -124,6 +125,30 @@ def test_a_single_concept_has_no_margin_and_passes_its_gate() -> None:
     rows = judge_images([item(GEAR)], {"concept_margin": Gate(min=0.5)}, "gear", ["gear"], ColourScorer())
     assert rows[0]["concept_margin"] is None
     assert rows[0]["accepted"]
+
+
+def test_a_teachers_word_and_a_verifiers_look_are_gates_like_the_others() -> None:
+    seen: list[int] = []
+
+    def redness(images: Sequence[NDArray[np.uint8]]) -> list[float]:
+        seen.append(len(images))
+        return [float(image[..., 0].max() / 255) for image in images]
+
+    gates = {"teacher_agreement": Gate(min=0.5), "verifier_agreement": Gate(min=0.5), "mask_area": Gate(min=0.1)}
+    blank = np.zeros((16, 16, 3), np.uint8)
+    cases = [
+        (replace(item(GEAR), teacher_agreement=0.9), None),
+        (replace(item(GEAR), teacher_agreement=0.1), "teacher_agreement_low"),
+        (replace(item(HOOK, area=0.0), teacher_agreement=0.9), "verifier_agreement_low"),
+        (replace(item(GEAR, area=0.0), teacher_agreement=0.9), "mask_area_low"),
+        (replace(item(blank), teacher_agreement=0.9), "blank"),
+    ]
+    rows = judge_images([case for case, _ in cases], gates, "gear", CONCEPTS, None, None, redness)
+    assert [row["reason"] for row in rows] == [reason for _, reason in cases]
+    assert seen == [4]
+    assert rows[0]["teacher_agreement"] == np.float32(0.9)
+    assert rows[0]["verifier_agreement"] == np.float32(250 / 255)
+    assert rows[4]["verifier_agreement"] is None
 
 
 def test_verdicts_do_not_depend_on_the_company() -> None:

@@ -57,7 +57,8 @@ def scale_of(teacher: TinyTeacher) -> PixelScale:
 
 @pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
 def test_a_run_lowers_what_it_minimises(form: str) -> None:
-    changes = {"form": form, "score_every": 10, "generator_rate": 0.01, "statistics_weight": 0.1}
+    weights = {"statistics_weight": 0.1, "variation_weight": 6e-3}
+    changes = {"form": form, "score_every": 10, "generator_rate": 0.01, **weights}
     labels = [0, 1, 2, 0, 1, 2]
     (start, *_), images = (run(small(classes=3), labels, steps=steps, **changes) for steps in (1, 100))
     assert images[0].losses["total"] < 0.7 * start.losses["total"]
@@ -91,7 +92,7 @@ def test_presets_hold_the_published_numbers() -> None:
         assert settings.form == "pyramid"
         assert not settings.zero_start | settings.scale_free | settings.saved_pixels | settings.stale_features
         assert settings.stop_improvement is None
-        changed = NaturalInversionEngine.model_validate({"preset": preset, "steps": 7, "teacher": {"model": "x"}})
+        changed = NaturalInversionEngine.model_validate({"preset": preset, "steps": 7})
         assert changed.steps == 7
         assert set(PRESETS[preset]) <= set(InversionSettings.model_fields)
 
@@ -238,7 +239,8 @@ def test_refilled_slots_change_no_batch(stale: bool) -> None:
 
 
 def test_a_batch_that_is_good_enough_stops_early() -> None:
-    image = run(small(), steps=400, score_every=10, stop_improvement=0.5, statistics_weight=0.1)[0]
+    weights = {"statistics_weight": 0.1, "variation_weight": 6e-3}
+    image = run(small(), steps=400, score_every=10, stop_improvement=0.5, **weights)[0]
     assert image.provenance["steps"] < 400
     assert image.agrees_saved
 

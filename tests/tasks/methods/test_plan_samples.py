@@ -7,11 +7,14 @@ from schemas.jobs import Prompt
 from schemas.recipe import Recipe, parse_recipe
 from tasks.methods.plan_samples import (
     assign_split,
+    derive_copy_id,
+    derive_seed,
     first_round_size,
     fraction_of,
     identify_sample,
     next_round_size,
     plan_round,
+    plan_side_samples,
 )
 
 PROMPTS = [Prompt(prompt_index=i, source=f"template:{i % 3}", text=f"prompt {i}", slots=()) for i in range(10)]
@@ -73,6 +76,14 @@ def test_every_part_of_the_identity_counts() -> None:
         ids.add(identify_sample(*changed))  # type: ignore[arg-type]
     assert len(ids) == 7
     assert all(len(i) == 16 for i in ids)
+
+
+def test_identities_are_those_of_versions_already_published() -> None:
+    assert identify_sample("d", 1, "gear", 2, 3, 4) == "cb2cf6558ae5a4c1"
+    assert derive_copy_id("0123456789abcdef", 1) == "07048929ea272d3d"
+    assert derive_seed("0123456789abcdef") == 1748588633834766393
+    aside = plan_side_samples(recipe(1), "gear", PROMPTS, "plain", 2)
+    assert [sample.sample_id for sample in aside] == ["a05c64c21f8a3a05", "da5fc699c8e72899"]
 
 
 def test_splits_follow_the_shares_and_the_id_alone() -> None:

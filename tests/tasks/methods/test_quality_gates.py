@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.recipe import GATES, Gate, Recipe, parse_recipe
+from schemas.quality import GATES, Gate
+from schemas.recipe import Recipe, parse_recipe
 from tasks.methods.plan_samples import assign_split, identify_sample
 from tasks.methods.quality_gates import (
     Candidate,

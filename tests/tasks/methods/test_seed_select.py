@@ -1,6 +1,7 @@
 """SeedSelect on a generator that is known exactly: what it finds, what it costs, what it leaves alone."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,22 @@ from torch.nn.functional import normalize
 from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
 from schemas.errors import RecipeError
 from tasks.methods.clock import Clock
+from tasks.methods.generator import join_conditionings
+from tasks.methods.pixels import to_tensor
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, Text, prepare_texts, render_plain
 from tasks.methods.seed_select.aim import Aim
-from tasks.methods.seed_select.engine import Goal, find, find_noise, open_search, render_kept_noise, render_searched
+from tasks.methods.seed_select.engine import (
+    Goal,
+    Seeds,
+    find,
+    find_noise,
+    open_search,
+    render_kept_noise,
+    render_searched,
+)
 from tasks.methods.seed_select.optimise import look, step_on_shell
 from tasks.methods.seed_select.rivals import neighbour
+from tasks.methods.seed_select.screening import score_noise, screen
 from tasks.methods.seed_select.search import Batch, aim_each
 from tests.gaussian_mixture import GaussianMixture, PixelEncoder, is_rare, mixture_samples
 
@@ -85,7 +97,7 @@ def test_the_gradient_through_the_chain_is_that_of_finite_differences(guidance: 
     batch = Batch(samples, texts[samples[0].prompt].conditioning.expand(2), aim_each(search, samples))
 
     def loss(noise: torch.Tensor) -> torch.Tensor:
-        return look(search, batch, engine, noise, None).losses.sum()
+        return look(search, batch, engine, noise).losses.sum()
 
     noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     (gradient,) = torch.autograd.grad(loss(leaf := noise.clone().requires_grad_()), leaf)
@@ -109,7 +121,7 @@ def test_a_constant_unconditional_branch_leaves_the_gradient_its_direction(guida
         noise = torch.randn(
             2, 1, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64
         ).requires_grad_()
-        losses = look(search, batch, engine, noise, None).losses
+        losses = look(search, batch, engine, noise).losses
         slopes.append((losses.detach(), torch.autograd.grad(losses.sum(), noise)[0]))
     (loss, true), (same, found) = slopes
     assert torch.allclose(loss, same)
@@ -124,7 +136,8 @@ def test_a_half_precision_generator_is_searched_in_single_precision(changes: dic
     engine = seed_select(**QUICK | {"stop": None, "iterations": 3, **changes})
     if changes.get("mode"):
         found = find_noise(model, mixture_samples(2), seed_select(**QUICK), goal, Clock())
-        goal = Goal(goal.encoder, goal.aim, None, torch.stack([each.noise for each in found]).float())
+        noise = torch.stack([each.noise for each in found]).float()
+        goal = replace(goal, seeds=Seeds(noise, [sample.prompt for sample in mixture_samples(2)]))
     for row in render_searched(model, mixture_samples(2), engine, goal, None, Clock()):
         assert row.error is None
         assert row.provenance.get("stop_reason") != "not_finite"
@@ -143,9 +156,7 @@ def test_a_contrast_turns_the_search_away_from_rivals() -> None:
         engine = seed_select(**QUICK | {"contrast_weight": weight, "stop": None, "patience": None})
         told = Goal(goal.encoder, goal.aim, rival[None])
         made = render_searched(model, mixture_samples(4), engine, told, None, Clock())
-        images = torch.stack([torch.from_numpy(row.pixels[..., 0].copy()).float() / 127.5 - 1 for row in made]).flatten(
-            1
-        )
+        images = to_tensor(np.stack([row.pixels for row in made]))[:, 0].flatten(1)
         near.append(float((torch.nn.functional.normalize(images, dim=-1) @ rival).mean()))
     assert near[1] < near[0]
 
@@ -209,9 +220,10 @@ def test_after_a_stop_no_more_is_computed() -> None:
 
 def test_evaluations_are_counted() -> None:
     model = GaussianMixture()
-    engine = seed_select(**QUICK | {"iterations": 3, "stop": None, "patience": None, "checkpointing": False})
+    changes = {"iterations": 3, "rounds": 2, "finalists": 3, "stop": None, "patience": None, "checkpointing": False}
+    engine = seed_select(**QUICK | changes)
     (made,) = render(1, engine, model)
-    screening, looking, rendering = 4 * 4, 4 * 10, 10
+    screening, looking, rendering = 2 * (4 * 4 + 3 * 10), 4 * 10, 10
     assert made.provenance["forward_evaluations"] == screening + looking + rendering == model.calls
     assert made.provenance["backward_evaluations"] == 3 * 10
     kept = GaussianMixture()
@@ -285,14 +297,58 @@ def test_mixes_with_found_seeds_are_mostly_right_and_need_no_gradient() -> None:
     model, engine = GaussianMixture(), seed_select(**QUICK | {"fresh_share": 0.2, "mode": "bootstrapped"})
     found = find_noise(model, mixture_samples(8), seed_select(**QUICK), make_goal(model), Clock())
     goal = make_goal(model)
-    goal = Goal(goal.encoder, goal.aim, None, torch.stack([each.noise for each in found]))
+    seeds = Seeds(torch.stack([each.noise for each in found]), [sample.prompt for sample in mixture_samples(8)])
+    goal = replace(goal, seeds=seeds)
     samples = [s.model_copy(update={"sample_id": f"m{s.sample_id}", "seed": s.seed + 1}) for s in mixture_samples(40)]
     made = list(render_searched(model, samples, engine, goal, None, Clock()))
     assert share_rare(made) > 0.8
     assert all(row.provenance["backward_evaluations"] == 0 for row in made)
     norms = [row.provenance["noise_norm"] for row in made]
-    assert np.mean(norms) == pytest.approx(8, rel=0.05)  # sqrt(64): the mix is as long as fresh noise
+    square = float(seeds.noise.square().sum()) / len(found)  # a mix is as long as its parts; their mean is shorter
+    assert np.mean(norms) == pytest.approx((0.8 * square + 0.2 * 64) ** 0.5, rel=0.05)
     assert len({row.pixels.tobytes() for row in made}) == 40
+
+
+def test_an_image_starts_from_a_noise_found_for_its_own_prompt() -> None:
+    seeds = Seeds(torch.zeros(3, 1, 8, 8), ["red", "blue", "red"])
+    assert seeds.of("red") == [0, 2]
+    assert seeds.of("blue") == [1]
+    assert seeds.of("green") == [0, 1, 2]  # none of its own: any
+
+
+@pytest.mark.parametrize("finalists", [1, 4])
+def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int) -> None:
+    model, goal = GaussianMixture(), make_goal(GaussianMixture())
+    engine = seed_select(**QUICK | {"candidates": 8, "screening_steps": 1, "iterations": 0, "finalists": finalists})
+    search, texts, samples = open_search(model, engine, goal, None, Clock()), dict[str, Text](), mixture_samples(12)
+    prepare_texts(search.sampling, samples, texts)
+    text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
+    batch = Batch(samples, text, aim_each(search, samples))
+    by_few, by_all = (
+        torch.stack([score_noise(search, batch, batch.noise(search, [n] * 12), steps) for n in range(8)])
+        for steps in (engine.few_steps, engine.steps)
+    )
+    entrants = by_few.argsort(0, descending=True)[:finalists]
+    expected = entrants.gather(0, by_all.gather(0, entrants).argmax(0, keepdim=True))[0]
+    found = screen(search, batch, range(8), finalists)
+    assert [each.candidate for each in found] == expected.tolist()
+    scores = (by_all if finalists > 1 else by_few).gather(0, expected[None])[0]
+    assert [each.score for each in found] == pytest.approx(scores.tolist())
+    assert [each.plain_score for each in found] == pytest.approx(by_few.mean(0).tolist())
+
+
+def test_an_image_that_is_good_enough_has_no_further_round() -> None:
+    """What 40 noises in rounds choose is good enough, or the best of them all."""
+    changes = {"candidates": 4, "rounds": 10, "finalists": 2, "iterations": 0, "stop": 0.7}
+    model = GaussianMixture()
+    made = render(24, seed_select(**QUICK | changes), model)
+    rounds = [(row.provenance["forward_evaluations"] - 10) / (4 * 4 + 2 * 10) for row in made]
+    assert sum(row.provenance["forward_evaluations"] for row in made) == model.calls
+    for row, count in zip(made, rounds, strict=True):
+        good = row.provenance["confidence"] >= 0.7
+        assert (row.provenance.get("stop_reason") == "confident") == good
+        assert 4 * (count - 1) <= row.provenance["candidate"] < 4 * count if good else count == 10
+    assert len(set(rounds)) > 2
 
 
 def test_out_of_memory_halves_the_batch() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.recipe import Annotation
+from schemas.quality import Annotation
 from tasks.methods.soft_masks import (
     combine_confidence,
     find_threshold,

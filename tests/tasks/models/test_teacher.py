@@ -215,12 +215,12 @@ def test_code_that_builds_no_module(plain: Path, attribute: str, message: str) -
 def test_preparations_that_do_not_fit(resnet: Path, plain: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="1 means, 3 deviations and 3 channels"):
         load(resnet, mean=(0.5,))
-    with pytest.raises(ModelError, match=r"fails on images of 3 channels and 12 x 10 pixels.*engine\.teacher\.mean"):
+    with pytest.raises(ModelError, match=r"fails on images of 3 channels and 12 x 10 pixels.*generator\.mean"):
         load_plain(plain, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(ModelError, match="2 names, the teacher has 4 classes"):
         load(resnet, class_names=("a", "b"))
     sizeless = changed(resnet, tmp_path / "sizeless", "preprocessor_config.json", size=None)
-    with pytest.raises(ModelError, match=r"says nothing of the size.*engine\.teacher\.size"):
+    with pytest.raises(ModelError, match=r"says nothing of the size.*generator\.size"):
         load(sizeless)
 
 

@@ -1,0 +1,44 @@
+"""What the recipe's concepts are to the classifiers that it names; proves that those can be used."""
+
+from pathlib import Path
+
+from schemas.errors import RecipeError
+from schemas.jobs import ResolvedModel, TeacherLabels
+from schemas.recipe import Recipe
+from tasks.filter_quality import VERIFIER
+from tasks.models.teacher import Teacher, load_teacher, load_verifier
+
+
+def find_labels(recipe: Recipe, generator: ResolvedModel, folder: Path) -> TeacherLabels:
+    """The teacher's class of each concept; loads the teacher.
+
+    Errors: ModelError for a generator that cannot be inverted; RecipeError for a concept that is no class of it, or the
+    same one as another.
+    """
+    teacher = load_teacher(generator, recipe.teacher, folder)
+    labels: dict[str, int] = {}
+    for concept in recipe.concepts:
+        label = _label(teacher, concept.name, "generator")
+        if twin := next((name for name, known in labels.items() if known == label), None):
+            raise RecipeError(
+                f"concepts {twin!r} and {concept.name!r} are both class {label} of the teacher, "
+                f"{teacher.class_names[label]!r}; leave one out"
+            )
+        labels[concept.name] = label
+    return TeacherLabels(classes=len(teacher.class_names), labels=labels)
+
+
+def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, folder: Path) -> None:
+    """Errors: ModelError for a verifier that cannot be loaded; RecipeError for a concept that it does not know."""
+    if verifier is None or recipe.quality.verifier is None:
+        return
+    classifier = load_verifier(verifier, recipe.quality.verifier, folder, VERIFIER)
+    for concept in recipe.concepts:
+        _label(classifier, concept.name, VERIFIER)
+
+
+def _label(classifier: Teacher, concept: str, role: str) -> int:
+    try:
+        return classifier.label(concept)
+    except RecipeError as error:
+        raise RecipeError(f"concept {concept!r}, {role}: {error}") from error

@@ -1,0 +1,99 @@
+"""The recipe's words for what happens to an image that was made: how it is annotated, and whether it passes."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.fields import ModelSource, Share, Strict
+from schemas.inversion import TeacherSource
+
+WINDOW = (0.0, 0.5)  # of the noise schedule, recorded unless the recipe says otherwise
+
+
+class Annotation(Strict):
+    """Masks from where the generator looks (choices of ours unless the method page says otherwise)."""
+
+    kind: Literal["cross_attention", "class_activation"] = Field(
+        "cross_attention",
+        description="What the soft maps are; it follows from the engine. class_activation: of the teacher that engine "
+        "natural_inversion inverts; cross_attention: of all other generators.",
+    )
+    window: tuple[Share, Share] = Field(WINDOW, description="Part of the noise schedule (t/T) that is recorded.")
+    threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
+    )
+    ignore_band: Share = Field(0.0, description="Soft values this far below the threshold become 255 (ignore).")
+    min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
+
+    @field_validator("window")
+    @classmethod
+    def _rising(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if window[0] > window[1]:
+            raise ValueError(f"window begins at {window[0]} and ends at {window[1]}; give the smaller number first")
+        return window
+
+
+GATES = (
+    "brightness",
+    "contrast",
+    "clipped",
+    "sharpness",
+    "clip_score",
+    "concept_margin",
+    "reference_similarity",
+    "teacher_agreement",
+    "verifier_agreement",
+    "mask_area",
+    "mask_confidence",
+)
+
+
+class Gate(Strict):
+    """Bounds on one score: absolute, or quantiles over the images of the same concept."""
+
+    min: float | None = None
+    max: float | None = None
+    min_quantile: Share | None = Field(None, description="Reject the lowest share of the concept's images.")
+    max_quantile: Share | None = Field(None, description="Reject above this quantile of the concept's images.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Gate":
+        if not self.model_fields_set:
+            raise ValueError("a gate needs min, max, min_quantile or max_quantile")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: no image could pass")
+        if self.min_quantile is not None and self.max_quantile is not None and self.min_quantile >= self.max_quantile:
+            raise ValueError(f"min_quantile {self.min_quantile} is not below max_quantile {self.max_quantile}")
+        return self
+
+
+class NearDuplicates(Strict):
+    """64-bit perceptual hashes; the later of two that are this close is rejected."""
+
+    max_distance: int = Field(3, ge=0, le=32, description="Hamming distance, in bits, that still counts as the same.")
+    against_references: bool = True
+
+
+class Quality(Strict):
+    """Quality gates, and what happens when too few images pass."""
+
+    scorer: ModelSource | None = Field(None, description="CLIP model; needed for clip_score and concept_margin.")
+    verifier: TeacherSource | None = Field(
+        None,
+        description="Classifier that knows the concepts by name and had no part in the images; for verifier_agreement.",
+    )
+    gates: Mapping[Literal[GATES], Gate] = Field(default_factory=dict)  # type: ignore[valid-type]
+    near_duplicates: NearDuplicates | None = NearDuplicates()
+    oversample: float = Field(1.2, ge=1, le=100, description="Images of the first round over images wanted.")
+    max_rounds: int = Field(3, ge=1, le=100, description="Rounds of synthesis, the first included.")
+    on_shortfall: Literal["report", "fail"] = "report"
+
+    @model_validator(mode="after")
+    def _scorer_for_clip_gates(self) -> "Quality":
+        needs = {"clip_score", "concept_margin", "reference_similarity"} & set(self.gates)
+        if needs and self.scorer is None:
+            raise ValueError(f"gates {sorted(needs)} need quality.scorer, a CLIP model")
+        if "verifier_agreement" in self.gates and self.verifier is None:
+            raise ValueError("gate verifier_agreement needs quality.verifier, a classifier of the recipe's concepts")
+        return self

@@ -1,0 +1,98 @@
+"""Many noises are looked at without gradients, the best of them go on.
+
+Looking with few denoising steps costs a part of an image and ranks noises less well than looking with all, so a round
+screens all candidates with few and only the best of them, the finalists, with all steps. An image that is good enough
+leaves; only the others have further rounds. All of this is a choice of ours.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from schemas.engines import SeedSelectEngine
+from tasks.methods.plain_sampling import prepare_scheduler, sample_latents
+from tasks.methods.seed_select.aim import embed_views
+from tasks.methods.seed_select.search import Batch, Found, Search, rounded
+
+WORST = -2.0  # the score of an image that is not finite: below any cosine
+Noise = Callable[[Batch, Sequence[int]], Tensor]  # one candidate of every image of a batch by its number
+
+
+@torch.no_grad()
+def score_noise(search: Search, batch: Batch, noise: Tensor, steps: int, views: int = 1) -> Tensor:
+    """Cosine [K] of each image's features, mean over views, with its target, after so many denoising steps."""
+    sampling = search.sampling
+    scheduler = prepare_scheduler(sampling, steps)
+    guidance = sampling.settings.guidance
+    latents = sample_latents(sampling.model, scheduler, noise, batch.text, sampling.negative, guidance, ())
+    images = sampling.model.decode(latents).float().clamp(-1, 1)
+    scores = (embed_views(search.encoder, images, views) * batch.targets).sum(-1)
+    return scores.nan_to_num(WORST)
+
+
+def screen(
+    search: Search, batch: Batch, numbers: range, finalists: int = 1, views: int = 1, noise: Noise | None = None
+) -> list[Found]:
+    """The best of the candidates of these numbers for every image.
+
+    All are looked at with few denoising steps, then the best `finalists` of each image with all steps and by `views`.
+    By default the candidates are the images' own, of which number 0 is the plain noise.
+    """
+    draw = noise or (lambda part, chosen: part.noise(search, chosen))
+    few, steps, size = search.settings.few_steps, search.sampling.settings.steps, len(batch.samples)
+    scores = torch.stack([score_noise(search, batch, draw(batch, [number] * size), few) for number in numbers])
+    forward = len(numbers) * search.calls(few)
+    plain = scores.where(scores > WORST, torch.nan).nanmean(0).nan_to_num(0.0)
+    best, order = scores.sort(stable=True, dim=0, descending=True)
+    if (finalists := min(finalists, len(numbers))) > 1:
+        entrants = [draw(batch, [numbers[place] for place in places]) for places in order[:finalists].tolist()]
+        forward += finalists * search.calls(steps)
+        looked = torch.stack([score_noise(search, batch, entrant, steps, views) for entrant in entrants])
+        best, places = looked.sort(stable=True, dim=0, descending=True)
+        order = order.gather(0, places)
+    chosen = [numbers[place] for place in order[0].tolist()]
+    rows = zip(draw(batch, chosen), chosen, best[0].tolist(), plain.tolist(), strict=True)
+    return [Found(*row, forward=forward * search.branches) for row in rows]
+
+
+def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> list[Found]:
+    """Rounds of candidates until an image's best is as confident as `stop` asks; see aim.py for the confidence."""
+    if settings.candidates == 1:
+        return [Found(row) for row in batch.noise(search, [0] * len(batch.samples))]
+    gap = search.aim.gap(settings.target)
+    found: list[Found | None] = [None] * len(batch.samples)
+    for number in range(settings.rounds):
+        rows = [row for row, each in enumerate(found) if each is None or not each.done]
+        if not rows:
+            break
+        numbers = range(number * settings.candidates, (number + 1) * settings.candidates)
+        fresh = screen(search, batch.take(rows), numbers, settings.finalists, settings.views)
+        for row, new in zip(rows, fresh, strict=True):
+            found[row] = better = join(found[row], new, number)
+            note_confidence(better, settings, gap)
+    return cast(list[Found], found)
+
+
+def join(before: Found | None, new: Found, rounds: int) -> Found:
+    """The better of what was found in `rounds` rounds and in a further one."""
+    if before is None:
+        return new
+    assert before.plain_score is not None
+    assert new.plain_score is not None
+    better = new if (new.score or WORST) > (before.score or WORST) else before
+    better.plain_score = (rounds * before.plain_score + new.plain_score) / (rounds + 1)
+    better.forward = before.forward + new.forward
+    return better
+
+
+def note_confidence(found: Found, settings: SeedSelectEngine, gap: float) -> None:
+    """Write down the confidence, and whether it is enough."""
+    if settings.stop is None or found.score is None or found.plain_score is None:
+        return
+    confidence = (found.score - found.plain_score) / gap
+    found.record["confidence"] = rounded(confidence)
+    if confidence >= settings.stop:
+        found.done = True
+        found.record |= {"iterations": 0, "stop_reason": "confident"}

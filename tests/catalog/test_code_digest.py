@@ -1,0 +1,65 @@
+"""The digest of a user's code: what counts, what does not, and that nothing runs."""
+
+from pathlib import Path
+
+import pytest
+
+from catalog.code_digest import digest_code
+from schemas.errors import ModelError
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+CODE = {
+    "net.py": "import layers\nfrom torch import nn\nraise SystemExit('it was run')\n",
+    "layers.py": "from blocks.basic import Block\n",
+    "blocks/__init__.py": "",
+    "blocks/basic.py": "from . import tools\nimport blocks.extra as extra\n",
+    "blocks/tools.py": "x = 1\n",
+    "blocks/extra.py": "x = 1\n",
+    "other.py": "x = 1\n",
+    "notes.txt": "x",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [
+        ("net.py", True),
+        ("layers.py", True),
+        ("blocks/__init__.py", True),
+        ("blocks/basic.py", True),
+        ("blocks/tools.py", True),
+        ("blocks/extra.py", True),
+        ("other.py", False),
+        ("notes.txt", False),
+    ],
+)
+def test_all_that_the_module_imports_counts_and_nothing_else(changed: str, counts: bool, tmp_path: Path) -> None:
+    before = digest_code("net:build", write(tmp_path, CODE), "generator")
+    write(tmp_path, {changed: CODE[changed] + "# changed\n"})
+    assert (digest_code("net:build", tmp_path, "generator") != before) is counts
+
+
+def test_the_digest_is_the_same_in_another_folder(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "one", CODE), write(tmp_path / "two", CODE)
+    assert digest_code("net:build", one, "generator") == digest_code("net:build", two, "generator")
+
+
+def test_an_installed_package_counts_by_its_own_files_alone(tmp_path: Path) -> None:
+    assert len(digest_code("catalog.code_digest:digest_code", tmp_path, "generator")) == 64
+
+
+def test_code_that_does_not_parse_has_a_digest_too(tmp_path: Path) -> None:
+    assert len(digest_code("net:build", write(tmp_path, {"net.py": "def"}), "generator")) == 64
+
+
+@pytest.mark.parametrize("target", ["nowhere:build", "blocks.nowhere.at_all:build"])
+def test_code_that_is_nowhere_is_named(target: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"generator\.module: .*nowhere.* is neither"):
+        digest_code(target, write(tmp_path, {"net.py": ""}), "generator")

@@ -1,0 +1,109 @@
+"""Stage `inversions`: a row a sample, fillers left out, failures as rows, and an address that captions do not touch."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from catalog.store import Store
+from flows.prepare_build import prepare_build
+from schemas.errors import EngineError
+from schemas.jobs import InversionJob, Prompt, SampleSpec, Slot
+from schemas.receipts import Receipt
+from schemas.tables import INVERSIONS
+from tasks import invert_teacher as stage
+from tasks.artifacts import read_table
+from tasks.methods.arrays import decode_array
+from tasks.methods.natural_inversion.contract import Inverted
+from tasks.methods.natural_inversion.invert import invert
+from tasks.methods.png import decode_png
+from tests.inversion_recipes import NAMES, SIDE, inversion_recipe, save_teacher
+
+TEXT = "a photo of a thing"
+PROMPT = Prompt(prompt_index=0, source="template:0", text=TEXT, slots=())
+
+
+def make_job(tmp_path: Path, part: int = 0, text: str = TEXT, **changes: Any) -> InversionJob:
+    folder = tmp_path / "recipe"
+    if not folder.exists():
+        save_teacher(folder / "teacher")
+    concepts = [{"name": name, "wanted": 3} for name in ("gear", "hook")]
+    recipe = inversion_recipe(folder, changes, concepts=concepts)
+    build = prepare_build(str(recipe), str(tmp_path / "store"))
+    prompt = PROMPT.model_copy(update={"text": text})
+    return stage.inversion_job(build, {"gear": [prompt], "hook": [prompt]}, 0, "template:0", part)
+
+
+def test_a_run_has_a_row_a_sample_and_none_for_what_fills_it(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    assert len(job.places) == 8
+    receipt = Receipt.model_validate(stage.invert_teacher.fn(job.model_dump(mode="json")))
+    rows = read_table(Store.open(job.build.store), receipt).cast(INVERSIONS).to_pylist()
+    assert [row["sample_id"] for row in rows] == [place.sample_id for place in job.places if place.sample_id]
+    assert [NAMES[row["label"]] for row in rows] == ["gear"] * 2 + ["hook"] * 2
+    assert {"load", "compute", "wait"} <= set(receipt.timings)
+    for row in rows:
+        assert decode_png(row["image"]).shape == (SIDE, SIDE, 3)
+        seen = decode_array(row["attention"])
+        assert (seen.shape, seen.dtype) == ((1, SIDE, SIDE), np.float16)
+        assert len(json.loads(row["record"])["teacher_logits"]) == len(NAMES)
+
+
+def test_equal_runs_give_equal_tables_and_other_parts_other_images(tmp_path: Path) -> None:
+    first, again = (stage.invert_run(make_job(tmp_path)) for _ in range(2))
+    assert first.equals(again)
+    other = stage.invert_run(make_job(tmp_path, part=1))
+    assert not set(first["image"].to_pylist()) & set(other["image"].to_pylist())
+
+
+def test_the_samples_of_a_partition_are_picked_from_its_run(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    table = stage.invert_run(job)
+    slots = tuple(Slot(name="concept", value="gear", start=start, end=start + 4) for start in (0, 9))
+    wanted = [place for place in job.places if place.sample_id][2::-2]
+    samples = [
+        SampleSpec(sample_id=str(place.sample_id), seed=place.seed, prompt_index=0, replica=0, prompt="", slots=slots)
+        for place in wanted
+    ]
+    found = list(stage.pick_inverted(table, samples))
+    assert [made.sample_id for made in found] == [place.sample_id for place in wanted]
+    assert all(made.attention is not None and made.attention.shape == (2, SIDE, SIDE) for made in found)
+    assert [made.provenance["label"] for made in found] == [place.label for place in wanted]
+
+
+def test_the_address_follows_what_decides_the_images(tmp_path: Path) -> None:
+    base = stage.locate(make_job(tmp_path)).fingerprint
+    assert stage.locate(make_job(tmp_path, text="another text")).fingerprint == base
+    assert stage.locate(make_job(tmp_path, part=1)).fingerprint != base
+    assert stage.locate(make_job(tmp_path, steps=5)).fingerprint != base
+
+
+def test_a_failed_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_fails(*arguments: Any) -> Iterator[Inverted]:
+        for place, image in enumerate(invert(*arguments)):
+            yield replace(image, pixels=None, logits=None, losses=None, error="not finite") if place == 1 else image
+
+    monkeypatch.setattr(stage, "invert", one_fails)
+    job = make_job(tmp_path)
+    table = stage.invert_run(job)
+    rows = table.to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok", "ok"]
+    assert rows[1]["error"] == "not finite"
+    assert rows[1]["image"] is rows[1]["attention"] is None
+    sample = SampleSpec(sample_id=rows[1]["sample_id"], seed=0, prompt_index=0, replica=0, prompt="", slots=())
+    (made,) = stage.pick_inverted(table, [sample])
+    assert (made.error, made.pixels, made.attention) == ("not finite", None, None)
+
+
+def test_memory_that_runs_out_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stage, "invert", full)
+    with pytest.raises(EngineError, match=r"r0 template:0 #0: out of memory with 1 batch\(es\) of 8 images; lower"):
+        stage.invert_run(make_job(tmp_path))
