@@ -30,13 +30,13 @@ def describe_machine() -> str:
 def write_json(name: str, seeds: list[int], rows: list[dict[str, Any]]) -> None:
     """Write docs/benchmarks/<name>.json; rows of a partial run replace those of the same arm and metric.
 
-    Every row names the `seeds` that it was made with; those of the page are those of all its rows.
+    Every row names the `seeds` that it was made with, by default these; those of the page are those of all its rows.
     """
     path = DOCS / f"{name}.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     fresh = {(r["arm"], r["metric"]) for r in rows}
     kept = [r for r in before if (r["arm"], r["metric"]) not in fresh]
-    written = [*kept, *({**r, "seeds": seeds} for r in rows)]
+    written = [*kept, *({"seeds": seeds, **r} for r in rows)]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()

@@ -18,7 +18,7 @@ from tests.benchmarks.pages import ROOT, row
 from tests.benchmarks.seedselect_parts import make_goal, open_bench, request
 
 BATCHES = (1, 2, 4, 8, 16)
-SHORT: dict[str, Any] = {"steps": 16, "guidance": 3.0, "candidates": 2, "finalists": 1, "stop": None, "iterations": 1}
+SHORT: dict[str, Any] = {"steps": 16, "guidance": 3.0, "candidates": 2, "finalists": 1, "stop": None, "iterations": 1, "rounds": 1}
 
 
 def peak_mb() -> float:

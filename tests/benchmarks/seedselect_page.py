@@ -1,6 +1,7 @@
 """Page and figure of the SeedSelect benchmark; see seedselect.py."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def ablation_table(figures: Figures, arms: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def seeds_of(made: Cells) -> list[int]:
+    """The seeds that it was made with."""
+    return sorted({seed for _, seed in made})
+
+
+def count_images(made: dict[str, Cells]) -> str:
+    """Arms by how many images they have: what the intervals rest on."""
+    arms: dict[str, list[str]] = defaultdict(list)
+    for arm, own in made.items():
+        images = sum(len(values["images"]) for (part, _), values in own.items() if part in TAIL_PARTS)
+        arms[f"{images} images of rare parts with {len(seeds_of(own))} seed(s)"].append(f"`{arm}`")
+    return "\n".join(f"- {count}: {', '.join(names)}." for count, names in arms.items())
+
+
 def write_page(work: Path, references: Sequence[NDArray[np.uint8]], extra: Sequence[dict[str, Any]]) -> None:
     """docs/benchmarks/seedselect.{json,md} and its figure, with `extra` rows of the guide and of memory."""
     judges, made = load_judges(MODELS / "judges"), load(work)
@@ -130,12 +145,16 @@ def write_page(work: Path, references: Sequence[NDArray[np.uint8]], extra: Seque
     renders = {part: features_of(judges, np.stack(images)) for part, images in zip(order, references, strict=True)}
     arms = {arm: own for arm, own in made.items() if "/" not in arm}
     changed = [arm for arm in made if arm not in arms]
-    rows = [entry for arm, own in made.items() for entry in rows_of(arm, own, renders, judges)]
+    rows = [
+        entry | {"seeds": seeds_of(own)} for arm, own in made.items() for entry in rows_of(arm, own, renders, judges)
+    ]
     rows += render_rows(renders, max(len(values["images"]) for own in made.values() for values in own.values()))
     by_part = [entry for arm, own in arms.items() for entry in part_rows(arm, own, judges)]
     leads = [lead_row(made["ours"], made[rival], rival, judges) for rival in RIVALS if {"ours", rival} <= set(made)]
     rows += [*leads, *confident_rows("ours", made["ours"], judges), *extra]
-    write_json("seedselect", sorted({seed for own in made.values() for _, seed in own}), [*rows, *by_part])
+    write_json(
+        "seedselect", seeds_of({key: values for own in made.values() for key, values in own.items()}), [*rows, *by_part]
+    )
     draw_figure(arms, references)
     figures = Figures([*rows, *by_part])
     template = (DOCS.parent.parent / "tests" / "benchmarks" / "seedselect_page.md").read_text()
@@ -143,6 +162,7 @@ def write_page(work: Path, references: Sequence[NDArray[np.uint8]], extra: Seque
         template.format(
             figures=figures,
             table=markdown_table([entry for entry in rows if entry["arm"] not in changed]),
+            counts=count_images(made),
             parts=part_table(figures, list(arms)),
             ablations=ablation_table(figures, ["ours", "ours_bootstrapped", *changed]),
             goals="\n".join(goals(figures)),

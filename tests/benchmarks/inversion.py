@@ -1,0 +1,167 @@
+"""NaturalInversion on MNIST beside its baselines and real images. `make bench-inversion`.
+
+`python -m tests.benchmarks.inversion [--images mnist.parquet] [--work DIR] [--arms ...] [--seeds ...]` trains the
+teacher and an independent verifier where DIR lacks them, makes the images and the student of each arm and seed that is
+missing, each written whole (so it can be stopped), then writes docs/benchmarks/inversion.{json,md} and a figure from
+all that DIR holds. The Parquet file has columns split, label and image; TAILFORGE_MNIST names it where --images does
+not, and without either nothing is run.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from schemas.classifiers import DistillSettings
+from schemas.inversion import PRESETS, InversionSettings
+from tasks.methods.classifiers import build_student
+from tasks.methods.distillation import teacher_loss
+from tasks.methods.natural_inversion.contract import Inverted
+from tasks.methods.natural_inversion.invert import invert
+from tasks.methods.natural_inversion.labels import spread_labels
+from tasks.methods.train_classifier import Pictures, predict, train_on_views
+from tests.benchmarks.inversion_page import write_page
+from tests.benchmarks.inversion_parts import Bench, open_bench, real_images
+from tests.benchmarks.inversion_rows import SET, STUDENT
+
+STEPS = 120
+BATCH = 64
+PUBLISHED_STEPS = 60  # of 2000: all that two cores can pay for
+OURS: dict[str, Any] = {"steps": STEPS, "batch_size": BATCH, "width": 32}
+PUBLISHED_ON_A_CPU: dict[str, Any] = {
+    "preset": "cifar10",
+    "steps": PUBLISHED_STEPS,
+    "batch_size": BATCH,
+    "flip": False,  # a mirrored digit is none
+}
+ARMS: dict[str, dict[str, Any]] = {
+    "ours": OURS,
+    "generator_only": OURS | {"form": "generator"},
+    "pixel": OURS | {"form": "pixels"},
+    "published": PUBLISHED_ON_A_CPU,
+}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    f"ours/{name}": OURS | changes
+    for name, changes in {
+        "without zero_start": {"zero_start": False},
+        "without scale_free": {"scale_free": False, "variation_weight": PRESETS["cifar10"]["variation_weight"]},
+        "without saved_pixels": {"saved_pixels": False},
+        "without stale_features": {"stale_features": False},
+        "without stop_improvement": {"stop_improvement": None},
+        "with warm_start": {"warm_start": True},
+        "width 128": {"width": 128},
+        "groups 4": {"groups": 4},
+    }.items()
+}
+REAL = "real"
+ALL_ARMS = [*ARMS, REAL, *ABLATIONS]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Images of one arm and seed and what making them took; `notes` are figures that only the maker knows."""
+
+    pictures: Pictures
+    notes: dict[str, float]
+
+
+def make_images(bench: Bench, arm: str, seed: int, count: int) -> Made:
+    """The images of an arm and seed."""
+    if arm == REAL:
+        pictures = real_images(bench, count, seed)
+        found = predict(bench.teacher.logits, pictures.images, bench.scale)
+        return Made(pictures, {"agreement": float((found == pictures.labels).mean())})
+    settings = InversionSettings.model_validate((ARMS | ABLATIONS)[arm])
+    labels = [
+        label
+        for batch in range(count // settings.batch_size)
+        for label in spread_labels(settings.batch_size, len(bench.teacher.class_names), 1000 * seed + batch)
+    ]
+    started = time.process_time()  # other work on the machine does not count
+    images = list(invert(bench.teacher, labels, range(10**6 * seed, 10**6 * seed + len(labels)), settings))
+    seconds = time.process_time() - started
+    return Made(_as_pictures(images), _describe(images) | {"images_per_second": len(images) / seconds})
+
+
+def _as_pictures(images: list[Inverted]) -> Pictures:
+    pixels = np.stack([image.pixels[..., :1] for image in images if image.pixels is not None])
+    return Pictures(pixels, np.array([image.label for image in images if image.pixels is not None], np.int64))
+
+
+def _describe(images: list[Inverted]) -> dict[str, float]:
+    """A failed image agrees with nothing."""
+    return {
+        "agreement": float(np.mean([bool(image.agrees_saved) for image in images])),
+        "steps": float(np.mean([image.provenance["steps"] for image in images])),
+    }
+
+
+def teach_student(bench: Bench, pictures: Pictures, seed: int, steps: int) -> float:
+    """Accuracy on the test images of a new student that saw these images alone."""
+    teacher = bench.teacher
+    student = build_student(STUDENT, teacher.class_names, teacher.channels, teacher.size, seed)
+    settings = DistillSettings(student=STUDENT, steps=steps, batch=BATCH, seed=seed)
+    loss_of = teacher_loss(teacher.logits, settings)
+    train_on_views(student, pictures, bench.scale, settings, loss_of, None, lambda learner, loss: None)
+    return float((predict(student.logits, bench.test.images, bench.scale) == bench.test.labels).mean())
+
+
+def make_cell(file: Path, bench: Bench, arm: str, seed: int, words: argparse.Namespace) -> None:
+    """One arm and seed, written whole or not at all."""
+    started = time.process_time()
+    made = make_images(bench, arm, seed, words.count)
+    accuracy = teach_student(bench, made.pictures, seed, words.kd_steps)
+    values: dict[str, Any] = {
+        "arm": arm,
+        "images": made.pictures.images,
+        "labels": made.pictures.labels,
+        "student_accuracy": accuracy,
+        "kd_steps": words.kd_steps,
+        "cell_seconds": time.process_time() - started,
+        **made.notes,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".tmp.npz")
+    np.savez(beside, **values)
+    beside.replace(file)
+    print(f"{arm}, seed {seed}: {made.notes} student {accuracy:.4f}", flush=True)
+
+
+def main() -> None:
+    """Make what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, default=os.environ.get("TAILFORGE_MNIST") or None)
+    parser.add_argument("--work", type=Path, default=Path("work/inversion"))
+    parser.add_argument("--arms", nargs="*", choices=ALL_ARMS, default=[*ARMS, REAL])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=256, help="images of each arm and seed")
+    parser.add_argument("--kd-steps", type=int, default=400)
+    words = parser.parse_args()
+    if words.images is None or not words.images.is_file():
+        print("skipped: no MNIST; name its Parquet file (columns split, label, image) by --images or TAILFORGE_MNIST")
+        return
+    torch.set_num_threads(1)
+    bench = open_bench(words.images, words.work)
+    for seed in words.seeds:
+        for arm in words.arms:
+            file = words.work / SET / arm.replace("/", "__").replace(" ", "_") / f"{seed}.npz"
+            if not file.exists():
+                make_cell(file, bench, arm, seed, words)
+    facts = {
+        "settings": ", ".join(f"{name} {value}" for name, value in OURS.items()),
+        "count": words.count,
+        "kd_steps": words.kd_steps,
+        "batch": BATCH,
+        "published_steps": PUBLISHED_STEPS,
+        "published_full": PRESETS["cifar10"]["steps"],
+    }
+    write_page(words.work, bench, facts)
+
+
+if __name__ == "__main__":
+    main()

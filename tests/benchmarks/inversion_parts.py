@@ -1,0 +1,97 @@
+"""Teacher, verifier and real images of the inversion benchmark; see inversion.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from catalog.model_files import resolve_model
+from schemas.classifiers import TeacherModel, TeacherRecipe
+from schemas.inversion import TeacherSource
+from schemas.training import load_training_recipe
+from tasks.labelled_images import LabelledImages, choose_rows, decode_images, label_rows, open_files
+from tasks.methods.natural_inversion.saving import PixelScale
+from tasks.methods.train_classifier import Pictures
+from tasks.models.classifier_files import CIFAR_RESNET
+from tasks.models.teacher import Teacher, load_teacher, load_verifier
+from tasks.train_teacher import open_pictures, train_teacher
+from tests.benchmarks.pages import ROOT
+
+RECIPE = ROOT / "catalog" / "recipes" / "teacher-mnist.yaml"
+VERIFIER_MODEL = TeacherModel(architecture="regnet", widths=(32, 64, 128), depths=(1, 1, 1))
+VERIFIER_SEED = 7
+VERIFIER_STEPS = 500
+FEATURES_AT_ONCE = 256
+
+Features = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all arms share. The verifier has no part in making an image or teaching a student."""
+
+    teacher: Teacher
+    verifier: Teacher
+    test: Pictures
+    training: LabelledImages
+
+    @cached_property
+    def scale(self) -> PixelScale:
+        """The teacher's; the verifier's is the same, from the same training images."""
+        return PixelScale(self.teacher.mean, self.teacher.std, torch.device("cpu"))
+
+
+def open_bench(images: Path, work: Path) -> Bench:
+    """Load teacher and verifier, training in `work` what is not finished there."""
+    teacher_recipe = load_training_recipe(RECIPE)
+    assert isinstance(teacher_recipe, TeacherRecipe)
+    verifier_recipe = make_verifier_recipe(teacher_recipe)
+    models = work / "models"
+    for recipe in (teacher_recipe, verifier_recipe):
+        if not (models / recipe.name / "config.json").is_file():
+            train_teacher(recipe, open_pictures(recipe, RECIPE.parent, work, images), work / "training", models)
+    teacher = _load(models / teacher_recipe.name, CIFAR_RESNET, load_teacher)
+    test = open_files(images, "test")
+    return Bench(
+        teacher,
+        _load(models / verifier_recipe.name, None, lambda *given: load_verifier(*given, None, "verifier")),
+        decode_images(test, teacher.label, teacher.size, teacher.channels, np.arange(len(test))),
+        open_files(images, "train"),
+    )
+
+
+def make_verifier_recipe(recipe: TeacherRecipe) -> TeacherRecipe:
+    """The teacher's, but with a network of another kind and another seed."""
+    training = recipe.training.model_copy(update={"steps": VERIFIER_STEPS, "seed": VERIFIER_SEED})
+    return recipe.model_copy(update={"name": "mnist-verifier", "model": VERIFIER_MODEL, "training": training})
+
+
+def _load(folder: Path, module: str | None, load: Callable[..., Teacher]) -> Teacher:
+    source = TeacherSource(model=str(folder.resolve()), module=module)
+    return load(resolve_model(source, folder, "model"), source)
+
+
+def real_images(bench: Bench, count: int, seed: int) -> Pictures:
+    """As many of each class, by lot, of the images that the teacher learnt from."""
+    teacher = bench.teacher
+    rows = choose_rows(label_rows(bench.training, teacher.label), count, seed)
+    return decode_images(bench.training, teacher.label, teacher.size, teacher.channels, rows)
+
+
+def features_of(bench: Bench, images: NDArray[np.uint8]) -> Features:
+    """What the verifier's last linear layer reads: [N, D]."""
+    last = [part for part in bench.verifier.module.modules() if isinstance(part, nn.Linear)][-1]
+    kept: list[torch.Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            for first in range(0, len(images), FEATURES_AT_ONCE):
+                bench.verifier.logits(bench.scale.from_pixels(images[first : first + FEATURES_AT_ONCE]))
+    finally:
+        handle.remove()
+    return torch.cat(kept).double().numpy()
