@@ -18,7 +18,7 @@ from tests.benchmarks.pages import ROOT, row
 from tests.benchmarks.seedselect_parts import make_goal, open_bench, request
 
 BATCHES = (1, 2, 4, 8, 16)
-SHORT: dict[str, Any] = {"steps": 16, "guidance": 3.0, "candidates": 2, "finalists": 1, "stop": None, "iterations": 1, "rounds": 1}
+SHORT: dict[str, Any] = {"steps": 16, "guidance": 3.0, "candidates": 2, "finalists": 1, "rounds": 1, "iterations": 1}
 
 
 def peak_mb() -> float:
@@ -28,7 +28,7 @@ def peak_mb() -> float:
 
 def search_once(batch: int, checkpointing: bool) -> float:
     """MiB that one batch's search took above plain sampling of one image."""
-    engine = SeedSelectEngine(**SHORT, batch_size=batch, checkpointing=checkpointing, plain_samples=8)
+    engine = SeedSelectEngine(**SHORT, batch_size=batch, checkpointing=checkpointing, plain_samples=8, stop=None)
     bench, part = open_bench(), TAIL_PARTS[0]
     goal = make_goal(bench, part, 0, engine.model_copy(update={"batch_size": 1}))
     before = peak_mb()
