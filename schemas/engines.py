@@ -132,7 +132,10 @@ class SeedSelectEngine(SearchEngine):
     )
     candidates: int = Field(8, ge=1, le=4096, description="Noises screened for an image in a round; 1: its own alone.")
     finalists: int = Field(
-        2, ge=1, description="Screened noises of an image that are looked at again with all steps; the best goes on."
+        2,
+        ge=1,
+        description="Screened noises of an image that are looked at again with all steps and by `views`; 1: none is, "
+        "the best by few steps goes on.",
     )
     rounds: int = Field(5, ge=1, le=1000, description="Rounds of screening at most; an image leaves at `stop`.")
     iterations: int = Field(10, ge=0, le=1000, description="Gradient steps at most; 0: none.")

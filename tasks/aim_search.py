@@ -147,15 +147,17 @@ def latent(model: ImageGenerator, job: PartitionJob, pixels: NDArray[np.uint8]) 
     return encode_array(encoded.float().cpu().numpy())
 
 
-def load_search(build: BuildContext, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
+def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
     """The generator, and what a search on it is given: encoder, aim, centroids of the concepts it is told apart from.
 
-    Errors: ModelError.
+    Errors: ModelError, RecipeError (the aims may have been made for a target that did not need what this one needs).
     """
+    build = job.build
     assert build.encoder is not None
     assert inputs.aim is not None
     model, encoder = load_generator(build.generator), load_clip(build.encoder)
     aim = load_aim(build.store, inputs.aim.model_dump_json(), model.device)
+    require_difference(job, aim)
     rivals = [load_aim(build.store, rival.model_dump_json(), model.device) for rival in inputs.rivals]
     centroids = torch.stack([normalize(rival.units.mean(0), dim=-1) for rival in rivals]) if rivals else None
     return model, Goal(encoder, aim, centroids)

@@ -19,7 +19,7 @@ from tasks.aim_search import load_search
 from tasks.artifacts import Address, Stage, canonical_json, digest, read_table, run_once
 from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.clock import Clock
-from tasks.methods.plain_sampling import cut_batches
+from tasks.methods.plain_sampling import OUT_OF_MEMORY, cut_batches
 from tasks.methods.plan_samples import plan_side_samples
 from tasks.methods.seed_select.engine import Seeds, find_noise
 from tasks.methods.seed_select.search import Found
@@ -60,11 +60,13 @@ def find_seeds(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
-    """SEEDS of one batch; a noise whose image is not finite is left out."""
+    """SEEDS of one batch; a noise whose image is not finite is left out. Errors: EngineError out of memory."""
     engine = job.build.recipe.engine
     assert isinstance(engine, SeedSelectEngine)
-    model, goal = load_search(job.build, inputs)
+    model, goal = load_search(job, inputs)
     found = find_noise(model, job.samples, engine, goal, Clock())
+    if any(each.error == OUT_OF_MEMORY for each in found):  # it may pass, so it must not count as done
+        raise EngineError(f"seeds of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator")
     rows = [_row(sample, each) for sample, each in zip(job.samples, found, strict=True) if each.error is None]
     return pa.Table.from_pylist(rows, SEEDS)
 

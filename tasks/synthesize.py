@@ -28,7 +28,7 @@ from tasks.methods.seed_select.engine import render_kept_noise, render_searched
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("samples", "2", SAMPLES)
+STAGE = Stage("samples", "3", SAMPLES)
 
 # An engine renders samples of one job, in order, and loads what models it needs.
 Engine = Callable[[PartitionJob, Sequence[SampleSpec], EngineInputs, Clock], Iterator[Rendered]]
@@ -51,7 +51,7 @@ def render_with_search(
     """Engines that search for noise whose image is like the references; see tasks/methods/seed_select."""
     build, engine = job.build, search_engine(job.build)
     with clock.phase("load"):
-        model, goal = load_search(build, inputs)
+        model, goal = load_search(job, inputs)
         if inputs.seeds:
             goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), model.device))
     return render_searched(model, samples, engine, goal, build.recipe.annotation.window, clock)

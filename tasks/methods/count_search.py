@@ -12,6 +12,7 @@ REASONS = {
     "confident": "sure",
     "no_better": "no better",
     "iterations": "out of steps",
+    "rounds": "out of rounds",
     "not_finite": "not finite",
 }
 

@@ -10,9 +10,9 @@ are scored by the cosine with t. How often either ranks a right image above a wr
 by the plain samples' covariance, which is therefore not here, is in docs/benchmarks/seedselect.md (arms `guide/`).
 
 The confidence of features f is (f . t - s) / g: 0 for what the image's prompt gives without a choice (s: mean score of
-its own screened candidates; without such, of the plain samples), 1 for as much more than that as a mean reference that
-the target was made without has over a mean plain sample (g: the mean over references left out in turn). The material
-and the background that a prompt asks for move the score as much as the concept does; in s they cancel.
+its own screened candidates after few steps; without such, of the plain samples), 1 for as much more than that as a mean
+reference that the target was made without has over a mean plain sample (g: the mean over references left out in turn).
+The material and the background that a prompt asks for move the score as much as the concept does; in s they cancel.
 """
 
 from collections.abc import Sequence

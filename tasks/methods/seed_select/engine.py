@@ -161,7 +161,7 @@ def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Fo
         **made.provenance,
         **found.record,
         "candidate": found.candidate,
-        "noise_norm": rounded(float(noise.norm())),
+        "noise_norm": rounded(float(noise.float().norm())),
         "forward_evaluations": found.forward,
         "backward_evaluations": found.backward,
         "search_batch": batch_size,

@@ -22,21 +22,23 @@ def zero_order(search: Search, batch: Batch, settings: ZeroOrderEngine) -> list[
     """
     found = screen(search, batch, range(settings.candidates))
     best = torch.stack([each.noise for each in found])
-    scores = best.new_tensor([each.score for each in found])
+    looks, few = settings.rounds * settings.neighbours, search.settings.few_steps
+    if settings.candidates == 1:  # which is not screened
+        scores, looks = score_noise(search, batch, best, few), looks + 1
+    else:
+        scores = batch.targets.new_tensor([each.score for each in found])
     for number in range(settings.rounds * settings.neighbours):
         if number % settings.neighbours == 0:
             pivot = best.clone()
         seeds = [derive_seed(sample.sample_id, f"neighbour-{number}") for sample in batch.samples]
         shape = (pivot.shape[1], pivot.shape[2], pivot.shape[3])
         rival = neighbour(pivot, draw(search, seeds, shape), settings.cosine)
-        seen = score_noise(search, batch, rival, search.settings.few_steps)
+        seen = score_noise(search, batch, rival, few).to(scores.dtype)
         better = seen > scores
         best[better], scores[better] = rival[better], seen[better]
     for each, noise in zip(found, best, strict=True):
         each.noise = noise
-        each.forward += (
-            settings.rounds * settings.neighbours * search.calls(search.settings.few_steps) * search.branches
-        )
+        each.forward += looks * search.calls(few) * search.branches
     return found
 
 

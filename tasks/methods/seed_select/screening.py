@@ -6,6 +6,7 @@ leaves; only the others have further rounds. All of this is a choice of ours.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -27,9 +28,10 @@ def score_noise(search: Search, batch: Batch, noise: Tensor, steps: int, views: 
     scheduler = prepare_scheduler(sampling, steps)
     guidance = sampling.settings.guidance
     latents = sample_latents(sampling.model, scheduler, noise, batch.text, sampling.negative, guidance, ())
-    images = sampling.model.decode(latents).float().clamp(-1, 1)
-    scores = (embed_views(search.encoder, images, views) * batch.targets).sum(-1)
-    return scores.nan_to_num(WORST)
+    images = sampling.model.decode(latents).float()
+    scores = (embed_views(search.encoder, images.clamp(-1, 1), views) * batch.targets).sum(-1)
+    finite = images.isfinite().flatten(1).all(1) & scores.isfinite()  # clamping would hide an overflow
+    return scores.where(finite, WORST)
 
 
 def screen(
@@ -42,9 +44,11 @@ def screen(
     """
     draw = noise or (lambda part, chosen: part.noise(search, chosen))
     few, steps, size = search.settings.few_steps, search.sampling.settings.steps, len(batch.samples)
+    if len(numbers) == 1:  # nothing to choose from
+        return [Found(row, numbers[0]) for row in draw(batch, [numbers[0]] * size)]
     scores = torch.stack([score_noise(search, batch, draw(batch, [number] * size), few) for number in numbers])
     forward = len(numbers) * search.calls(few)
-    plain = scores.where(scores > WORST, torch.nan).nanmean(0).nan_to_num(0.0)
+    plain = [tuple(score for score in own if score > WORST) for own in scores.T.tolist()]
     best, order = scores.sort(stable=True, dim=0, descending=True)
     if (finalists := min(finalists, len(numbers))) > 1:
         entrants = [draw(batch, [numbers[place] for place in places]) for places in order[:finalists].tolist()]
@@ -53,14 +57,14 @@ def screen(
         best, places = looked.sort(stable=True, dim=0, descending=True)
         order = order.gather(0, places)
     chosen = [numbers[place] for place in order[0].tolist()]
-    rows = zip(draw(batch, chosen), chosen, best[0].tolist(), plain.tolist(), strict=True)
+    rows = zip(draw(batch, chosen), chosen, best[0].tolist(), plain, strict=True)
     return [Found(*row, forward=forward * search.branches) for row in rows]
 
 
 def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> list[Found]:
     """Rounds of candidates until an image's best is as confident as `stop` asks; see aim.py for the confidence."""
     if settings.candidates == 1:
-        return [Found(row) for row in batch.noise(search, [0] * len(batch.samples))]
+        return screen(search, batch, range(1))
     gap = search.aim.gap(settings.target)
     found: list[Found | None] = [None] * len(batch.samples)
     for number in range(settings.rounds):
@@ -70,29 +74,33 @@ def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> l
         numbers = range(number * settings.candidates, (number + 1) * settings.candidates)
         fresh = screen(search, batch.take(rows), numbers, settings.finalists, settings.views)
         for row, new in zip(rows, fresh, strict=True):
-            found[row] = better = join(found[row], new, number)
+            found[row] = better = join(found[row], new)
             note_confidence(better, settings, gap)
     return cast(list[Found], found)
 
 
-def join(before: Found | None, new: Found, rounds: int) -> Found:
-    """The better of what was found in `rounds` rounds and in a further one."""
+def join(before: Found | None, new: Found) -> Found:
+    """The better of what was found before and in a further round."""
     if before is None:
         return new
-    assert before.plain_score is not None
-    assert new.plain_score is not None
-    better = new if (new.score or WORST) > (before.score or WORST) else before
-    better.plain_score = (rounds * before.plain_score + new.plain_score) / (rounds + 1)
-    better.forward = before.forward + new.forward
-    return better
+    assert before.score is not None
+    assert new.score is not None
+    better = new if new.score > before.score else before
+    return replace(
+        better,
+        plain_scores=before.plain_scores + new.plain_scores,
+        forward=before.forward + new.forward,
+        record=dict(better.record),
+    )
 
 
 def note_confidence(found: Found, settings: SeedSelectEngine, gap: float) -> None:
     """Write down the confidence, and whether it is enough."""
+    found.record |= {"iterations": 0, "stop_reason": "rounds"}
     if settings.stop is None or found.score is None or found.plain_score is None:
         return
     confidence = (found.score - found.plain_score) / gap
     found.record["confidence"] = rounded(confidence)
     if confidence >= settings.stop:
         found.done = True
-        found.record |= {"iterations": 0, "stop_reason": "confident"}
+        found.record["stop_reason"] = "confident"

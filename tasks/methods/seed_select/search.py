@@ -74,19 +74,24 @@ class Batch:
 class Found:
     """The noise [C, H, W] chosen for one image, and how it was found, in numbers of network rows and of steps.
 
-    Where noises were screened: `score` is the cosine of the chosen one's features with the target, `plain_score` the
-    mean over the image's own candidates, what its prompt gives without a choice. `done`: nothing more is to be gained.
+    Where noises were screened: `score` is the cosine of the chosen one's features with the target, `plain_scores` are
+    those of all candidates after few steps, as far as finite. `done`: nothing more is to be gained.
     """
 
     noise: Tensor
     candidate: int = 0
     score: float | None = None
-    plain_score: float | None = None
+    plain_scores: tuple[float, ...] = ()
     done: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     forward: int = 0
     backward: int = 0
     error: str | None = None
+
+    @property
+    def plain_score(self) -> float | None:
+        """What the image's prompt gives without a choice: the mean over its candidates; None without any."""
+        return sum(self.plain_scores) / len(self.plain_scores) if self.plain_scores else None
 
 
 def rounded(value: float | None) -> float | None:

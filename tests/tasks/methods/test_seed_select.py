@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
+from schemas.engines import BestOfNEngine, SeedSelectEngine, ZeroOrderEngine
 from schemas.errors import RecipeError
 from tasks.methods.clock import Clock
-from tasks.methods.generator import join_conditionings
 from tasks.methods.pixels import to_tensor
-from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, Text, prepare_texts, render_plain
+from tasks.methods.plain_sampling import OUT_OF_MEMORY, Text, prepare_texts, render_plain
 from tasks.methods.seed_select.aim import Aim
 from tasks.methods.seed_select.engine import (
     Goal,
@@ -28,32 +27,9 @@ from tasks.methods.seed_select.engine import (
 )
 from tasks.methods.seed_select.optimise import look, step_on_shell
 from tasks.methods.seed_select.rivals import neighbour
-from tasks.methods.seed_select.screening import score_noise, screen
 from tasks.methods.seed_select.search import Batch, aim_each
-from tests.gaussian_mixture import GaussianMixture, PixelEncoder, is_rare, mixture_samples
-
-QUICK = {"steps": 10, "guidance": 1.0, "plain_samples": 32, "candidates": 4, "screening_steps": 4}
-
-
-def seed_select(**changes: object) -> SeedSelectEngine:
-    return SeedSelectEngine(**{"step_size": 0.1, **changes})
-
-
-def make_goal(model: GaussianMixture, plain: int = 32, seed: int = 0) -> Goal:
-    """References are draws of the rare mode, plain samples draws of the common one."""
-    draws = torch.Generator().manual_seed(seed)
-    references = (1 + 0.5 * torch.randn(5, 64, generator=draws, dtype=model.dtype)) / 4
-    common = (-1 + 0.5 * torch.randn(plain, 64, generator=draws, dtype=model.dtype)) / 4
-    return Goal(PixelEncoder(), Aim(references, common, references.mean(0).view(1, 8, 8) * 4))
-
-
-def render(count: int, engine: SearchEngine, model: GaussianMixture | None = None) -> list[Rendered]:
-    model = model or GaussianMixture()
-    return list(render_searched(model, mixture_samples(count), engine, make_goal(model), None, Clock()))
-
-
-def share_rare(made: list[Rendered]) -> float:
-    return float(np.mean([is_rare(row.pixels) for row in made]))
+from tests.gaussian_mixture import GaussianMixture, mixture_samples
+from tests.mixture_search import QUICK, make_goal, render, seed_select, share_rare
 
 
 def test_a_mode_of_two_percent_is_found_nearly_always() -> None:
@@ -291,64 +267,6 @@ def test_an_image_is_made_again_from_its_kept_noise_without_searching() -> None:
         again = render_kept_noise(model, sample, row.noise, engine, None, Clock())
         assert np.array_equal(again.pixels, row.pixels)
         assert model.calls == engine.steps
-
-
-def test_mixes_with_found_seeds_are_mostly_right_and_need_no_gradient() -> None:
-    model, engine = GaussianMixture(), seed_select(**QUICK | {"fresh_share": 0.2, "mode": "bootstrapped"})
-    found = find_noise(model, mixture_samples(8), seed_select(**QUICK), make_goal(model), Clock())
-    goal = make_goal(model)
-    seeds = Seeds(torch.stack([each.noise for each in found]), [sample.prompt for sample in mixture_samples(8)])
-    goal = replace(goal, seeds=seeds)
-    samples = [s.model_copy(update={"sample_id": f"m{s.sample_id}", "seed": s.seed + 1}) for s in mixture_samples(40)]
-    made = list(render_searched(model, samples, engine, goal, None, Clock()))
-    assert share_rare(made) > 0.8
-    assert all(row.provenance["backward_evaluations"] == 0 for row in made)
-    norms = [row.provenance["noise_norm"] for row in made]
-    square = float(seeds.noise.square().sum()) / len(found)  # a mix is as long as its parts; their mean is shorter
-    assert np.mean(norms) == pytest.approx((0.8 * square + 0.2 * 64) ** 0.5, rel=0.05)
-    assert len({row.pixels.tobytes() for row in made}) == 40
-
-
-def test_an_image_starts_from_a_noise_found_for_its_own_prompt() -> None:
-    seeds = Seeds(torch.zeros(3, 1, 8, 8), ["red", "blue", "red"])
-    assert seeds.of("red") == [0, 2]
-    assert seeds.of("blue") == [1]
-    assert seeds.of("green") == [0, 1, 2]  # none of its own: any
-
-
-@pytest.mark.parametrize("finalists", [1, 4])
-def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int) -> None:
-    model, goal = GaussianMixture(), make_goal(GaussianMixture())
-    engine = seed_select(**QUICK | {"candidates": 8, "screening_steps": 1, "iterations": 0, "finalists": finalists})
-    search, texts, samples = open_search(model, engine, goal, None, Clock()), dict[str, Text](), mixture_samples(12)
-    prepare_texts(search.sampling, samples, texts)
-    text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
-    batch = Batch(samples, text, aim_each(search, samples))
-    by_few, by_all = (
-        torch.stack([score_noise(search, batch, batch.noise(search, [n] * 12), steps) for n in range(8)])
-        for steps in (engine.few_steps, engine.steps)
-    )
-    entrants = by_few.argsort(0, descending=True)[:finalists]
-    expected = entrants.gather(0, by_all.gather(0, entrants).argmax(0, keepdim=True))[0]
-    found = screen(search, batch, range(8), finalists)
-    assert [each.candidate for each in found] == expected.tolist()
-    scores = (by_all if finalists > 1 else by_few).gather(0, expected[None])[0]
-    assert [each.score for each in found] == pytest.approx(scores.tolist())
-    assert [each.plain_score for each in found] == pytest.approx(by_few.mean(0).tolist())
-
-
-def test_an_image_that_is_good_enough_has_no_further_round() -> None:
-    """What 40 noises in rounds choose is good enough, or the best of them all."""
-    changes = {"candidates": 4, "rounds": 10, "finalists": 2, "iterations": 0, "stop": 0.7}
-    model = GaussianMixture()
-    made = render(24, seed_select(**QUICK | changes), model)
-    rounds = [(row.provenance["forward_evaluations"] - 10) / (4 * 4 + 2 * 10) for row in made]
-    assert sum(row.provenance["forward_evaluations"] for row in made) == model.calls
-    for row, count in zip(made, rounds, strict=True):
-        good = row.provenance["confidence"] >= 0.7
-        assert (row.provenance.get("stop_reason") == "confident") == good
-        assert 4 * (count - 1) <= row.provenance["candidate"] < 4 * count if good else count == 10
-    assert len(set(rounds)) > 2
 
 
 def test_out_of_memory_halves_the_batch() -> None:
