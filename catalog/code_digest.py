@@ -2,8 +2,9 @@
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from schemas.errors import ModelError
@@ -25,16 +26,30 @@ def digest_code(target: str, folder: Path, field: str) -> str:
     return whole.hexdigest()
 
 
+def list_own_modules(target: str, folder: Path) -> dict[str, Path]:
+    """Those modules that `target` is made of whose files are in `folder`, by their dotted names."""
+    name = target.partition(":")[0]
+    root, inside = _find_root(name, folder)
+    files = _follow_imports(name, folder, "") if root is not None and not inside else set[Path]()
+    return {".".join(file.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
 def _find_root(name: str, folder: Path) -> tuple[Path | None, str]:
     """Folder that the module's dotted name starts from, and the package that is followed there; "" for all."""
     top = name.partition(".")[0]
     if PathFinder.find_spec(top, [str(folder)]) is not None:
         return folder, ""
-    spec = PathFinder.find_spec(top)
+    spec = _find_installed(top)
     if spec is None:
         return None, top
     places = list(spec.submodule_search_locations or []) or [spec.origin or ""]
     return Path(places[0]).parent, top
+
+
+def _find_installed(top: str) -> ModuleSpec | None:
+    """Asks every finder, as an editable install has one of its own; a module that is loaded already is no answer."""
+    found = (finder.find_spec(top, None) for finder in sys.meta_path)
+    return next((spec for spec in found if spec is not None), None)
 
 
 def _follow_imports(name: str, root: Path, inside: str) -> set[Path]:

@@ -246,7 +246,10 @@ def train(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="For a teacher: labelled images, a Parquet file or a folder of one folder a class."),
+        typer.Option(
+            help="For a teacher: labelled images, a Parquet file with column split, or a folder with train and test in "
+            "it, each of one folder a class."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -309,7 +312,7 @@ def distill_(
         "student": student, "steps": steps, "batch": batch, "learning_rate": learning_rate, "temperature": temperature,
         "label_weight": label_weight, "padding": padding, "flip": flip, "bf16": bf16, "seed": seed,
     }  # fmt: skip
-    named = parse_teacher(teacher, teacher_module) if teacher else None
+    named = parse_teacher(teacher, teacher_module)
     made = distill_student(dataset, store, test, out, settings, named, real, images)
     print_json(made) if as_json else print_student(made)
 

@@ -20,7 +20,15 @@ from schemas.classifiers import DistillSettings
 from schemas.errors import ImagesError, ModelError, RecipeError
 from schemas.inversion import TeacherSource
 from tasks.distill import Origins, distill
-from tasks.labelled_images import LabelledImages, choose_rows, decode_images, label_rows, open_images, open_version
+from tasks.labelled_images import (
+    LabelledImages,
+    choose_rows,
+    decode_images,
+    label_rows,
+    open_images,
+    open_version,
+    refuse_shared,
+)
 from tasks.methods.train_classifier import Pictures
 from tasks.models.teacher import Teacher, load_verifier
 
@@ -50,7 +58,7 @@ def distill_student(
     chosen = _parse(settings)
     found, origin = _load_teacher(dataset, store, teacher)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
-    measured = open_images(test, store, "test")
+    measured = open_images(test, store, "test", training.origin)
     if training.origin == measured.origin:
         raise ImagesError(
             f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
@@ -58,24 +66,23 @@ def distill_student(
         )
     origins = Origins(origin, training.origin, measured.origin)
     learnt, held_out = _decode(training, found, images, chosen.seed), _decode(measured, found, None, 0)
+    refuse_shared(learnt, held_out, origins.training, origins.test)
     with show_training(f"distil {chosen.student}", chosen.steps) as watch:
         report = distill(found, learnt, held_out, chosen, origins, out, watch)
     return {"folder": str(out), **report}
 
 
 def name_teacher(recipe: Mapping[str, Any]) -> TeacherSource | None:
-    """The teacher that a published recipe was made from; None if its engine needs none.
+    """The teacher that a published recipe was made from, its generator; None if its engine needs none."""
+    return TeacherSource.model_validate(recipe["generator"]) if recipe["engine"]["kind"] == INVERSION else None
 
-    The recipe's generator is the teacher, with what `engine.teacher` says of it.
-    """
-    engine = recipe["engine"]
-    if engine["kind"] != INVERSION:
+
+def parse_teacher(model: str | None, module: str | None) -> TeacherSource | None:
+    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError, RecipeError."""
+    if model is None:
+        if module is not None:
+            raise RecipeError(f"--teacher-module {module!r} is code of a teacher, but none is named; add --teacher")
         return None
-    return TeacherSource.model_validate({**recipe["generator"], **(engine.get("teacher") or {})})
-
-
-def parse_teacher(model: str, module: str | None) -> TeacherSource:
-    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError."""
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     place = str(Path(name).resolve()) if Path(name).is_dir() else name
     try:
@@ -119,8 +126,8 @@ def _load_teacher(dataset: str | None, store: str, named: TeacherSource | None) 
 
 
 def _load_named(named: TeacherSource) -> Teacher:
-    resolved = resolve_model(named, Path.cwd(), "--teacher")
     try:
+        resolved = resolve_model(named, Path.cwd(), "--teacher")
         return load_verifier(resolved, named, Path.cwd(), "--teacher")
     except ModelError as error:
         raise ModelError(str(error).replace("--teacher.module", "--teacher-module")) from error
@@ -128,9 +135,10 @@ def _load_named(named: TeacherSource) -> Teacher:
 
 def _require_same(version: Dataset, source: TeacherSource, digest: str, label: str) -> None:
     recorded = version.lineage.get("models", {}).get("generator", {}).get("digest")
-    if source.module is None and recorded not in (None, digest):  # with a module the digest is also of its code
+    if recorded not in (None, digest):
+        changed = "its files or its code" if source.module else "its files"
         raise ModelError(
-            f"the teacher of {label} is not the one that the version was made from: its files have digest {digest}, "
+            f"the teacher of {label} is not the one that the version was made from: {changed} have digest {digest}, "
             f"the version says {recorded}; restore it"
         )
 

@@ -13,12 +13,18 @@ def find_labels(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Teach
     """The teacher's class of each concept; loads the teacher.
 
     Errors: ModelError for a generator that cannot be inverted; RecipeError for a concept that is no class of it, or the
-    same one as another.
+    same one as another, and for more concepts than a batch has images.
     """
+    batch = recipe.engine.batch_size
+    if len(recipe.concepts) > batch:
+        raise RecipeError(
+            f"engine.batch_size {batch}: a batch holds an image or more of each of {len(recipe.concepts)} concepts; "
+            "raise engine.batch_size or ask for fewer concepts"
+        )
     teacher = load_teacher(generator, recipe.teacher, folder)
     labels: dict[str, int] = {}
     for concept in recipe.concepts:
-        label = _label(teacher, concept.name, "generator")
+        label = _label(teacher, concept.name, "generator", by_place=True)
         if twin := next((name for name, known in labels.items() if known == label), None):
             raise RecipeError(
                 f"concepts {twin!r} and {concept.name!r} are both class {label} of the teacher, "
@@ -28,17 +34,23 @@ def find_labels(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Teach
     return TeacherLabels(classes=len(teacher.class_names), labels=labels)
 
 
-def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, folder: Path) -> None:
-    """Errors: ModelError for a verifier that cannot be loaded; RecipeError for a concept that it does not know."""
+def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: ResolvedModel, folder: Path) -> None:
+    """Errors: ModelError for a verifier that cannot be loaded; RecipeError for the generator itself, and for a concept
+    that it does not know."""
     if verifier is None or recipe.quality.verifier is None:
         return
+    if verifier.digest == generator.digest:
+        raise RecipeError(
+            f"{VERIFIER}: {recipe.quality.verifier.model} is the generator itself, which made the images; name a "
+            "classifier that had no part in them"
+        )
     classifier = load_verifier(verifier, recipe.quality.verifier, folder, VERIFIER)
     for concept in recipe.concepts:
-        _label(classifier, concept.name, VERIFIER)
+        _label(classifier, concept.name, VERIFIER, by_place=False)  # its places need not be the generator's
 
 
-def _label(classifier: Teacher, concept: str, role: str) -> int:
+def _label(classifier: Teacher, concept: str, role: str, *, by_place: bool) -> int:
     try:
-        return classifier.label(concept)
+        return classifier.label(concept, by_place=by_place)
     except RecipeError as error:
         raise RecipeError(f"concept {concept!r}, {role}: {error}") from error

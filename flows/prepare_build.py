@@ -28,10 +28,13 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
     return resolve_build(load_recipe(recipe, overrides), store)
 
 
-def resolve_build(file: RecipeFile, store: str, *, with_references: bool = True) -> BuildContext:
+def resolve_build(
+    file: RecipeFile, store: str, *, with_references: bool = True, with_judges: bool = True
+) -> BuildContext:
     """Find the models and references of a validated recipe and prove that the store can be written.
 
-    Without references (and the encoder that compares with them) images can be made again only from noise that was kept.
+    Without references (and the encoder that compares with them) an engine that searches can make images again only from
+    noise that was kept. Without judges, quality.verifier and quality.scorer, images can be made but not judged.
     """
     recipe, folder = file.recipe, file.folder
     generator = resolve_model(recipe.generator, folder, "generator")
@@ -39,9 +42,9 @@ def resolve_build(file: RecipeFile, store: str, *, with_references: bool = True)
     teacher = find_labels(recipe, generator, folder) if inverts else None
     if not inverts:
         check_generator(generator)
-    verifier = _resolve(recipe.quality.verifier, folder, VERIFIER)
-    check_verifier(recipe, verifier, folder)
-    scorer = _resolve(recipe.quality.scorer, folder, "quality.scorer")
+    verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
+    check_verifier(recipe, verifier, generator, folder)
+    scorer = _resolve(recipe.quality.scorer if with_judges else None, folder, "quality.scorer")
     if scorer is not None:
         check_scorer(scorer)
     if recipe.augmentation is not None:

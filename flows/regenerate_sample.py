@@ -82,10 +82,14 @@ def find_row(store: Store, folder: str, sample_id: str, label: str) -> dict[str,
 
 
 def rebuild_context(dataset: Dataset, uri: str, folder: Path, *, with_references: bool) -> BuildContext:
-    """The build's context from the recipe in dataset.json. Errors: ModelError if a model's bytes are others now."""
+    """The build's context from the recipe in dataset.json, with what makes images alone: nothing is judged again.
+
+    `with_references`: where the engine searches. Errors: ModelError if a model's bytes are others now.
+    """
     origin = f"{dataset.name}@{dataset.version}"
     file = RecipeFile(parse_recipe(dict(dataset.recipe), origin), folder)
-    context = resolve_build(file, uri, with_references=with_references)
+    searches = with_references and isinstance(file.recipe.engine, SearchEngine)
+    context = resolve_build(file, uri, with_references=searches, with_judges=False)
     for role, model in (("generator", context.generator), ("encoder", context.encoder)):
         made_with = dataset.lineage["models"].get(role, {}).get("digest")
         if model is not None and model.digest != made_with:

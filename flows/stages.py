@@ -131,7 +131,8 @@ def invert_all(
 
     def invert(source: str, part: int) -> Chain:
         job = invert_teacher.inversion_job(context, prompts, jobs[0].attempt, source, part)
-        return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (_dump(job),), len(job.places)))
+        rows = sum(place.sample_id is not None for place in job.places)  # fillers become no rows
+        return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (_dump(job),), rows))
 
     runs = list(dict.fromkeys((job.source, job.part) for job in jobs))
     made = drive.run([invert(*run) for run in runs], ["inversions"])

@@ -50,7 +50,9 @@ class LabelledPictures(Strict):
 
     kind: Literal["images"]
     path: str | None = Field(
-        None, description="Parquet file with columns split, label and image; relative to the recipe. --images names it."
+        None,
+        description="Parquet file with columns split, label and image, or a folder with train and test in it, each of "
+        "one folder a class; relative to the recipe. --images names it.",
     )
 
 

@@ -137,8 +137,8 @@ class SeedSelectEngine(SearchEngine):
         description="Screened noises of an image that are looked at again with all steps and by `views`; 1: none is, "
         "the best by few steps goes on.",
     )
-    rounds: int = Field(5, ge=1, le=1000, description="Rounds of screening at most; an image leaves at `stop`.")
-    iterations: int = Field(10, ge=0, le=1000, description="Gradient steps at most; 0: none.")
+    rounds: int = Field(4, ge=1, le=1000, description="Rounds of screening at most; an image leaves at `stop`.")
+    iterations: int = Field(6, ge=0, le=1000, description="Gradient steps at most; 0: none.")
     optimizer: Literal["shell", "adamw"] = Field(
         "shell", description="shell: steps of a fixed angle, the noise's norm kept. adamw: the published optimiser."
     )

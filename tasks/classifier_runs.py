@@ -14,7 +14,7 @@ from schemas.errors import UserError
 from tasks.methods.natural_inversion.saving import PixelScale
 from tasks.methods.train_classifier import Classifier, LossOf, Pictures, train_on_views
 from tasks.methods.training_loop import Trainable
-from tasks.models.checkpoints import Checkpointer, load_checkpoint
+from tasks.models.checkpoints import Checkpointer, beside, load_checkpoint
 
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -32,15 +32,26 @@ def find_report(folder: Path, key: str) -> dict[str, Any] | None:
     except OSError as error:
         raise UserError(f"folder {folder} cannot be made: {error.strerror}; name another") from error
     if (folder / REPORT).is_file():
-        report: dict[str, Any] = json.loads((folder / REPORT).read_text())
+        report = _read_report(folder / REPORT)
         if report.get("key") == key:
             return report
         raise UserError(
             f"{folder} holds a finished model of other settings, teacher or images; name another folder or remove it"
         )
-    if not (folder / CHECKPOINT).exists() and any(folder.iterdir()):
+    unfinished = {beside(folder / name) for name in (CHECKPOINT, REPORT)}  # of a kill or a full disk
+    if not (folder / CHECKPOINT).exists() and set(folder.iterdir()) - unfinished:
         raise UserError(f"folder {folder} holds files that are not of a training; name another folder")
     return None
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}; name another folder or remove it") from error
+    if not isinstance(report, dict):
+        raise UserError(f"{path} is not of a training, it holds no JSON object; name another folder or remove it")
+    return report
 
 
 def run_training(
@@ -75,9 +86,9 @@ def run_training(
 
 def finish_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report last, then drop the checkpoint: the model is finished when its report is there."""
-    beside = folder / "report.tmp"
-    beside.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(folder / REPORT)
+    new = beside(folder / REPORT)
+    new.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    new.replace(folder / REPORT)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ from tasks.models.clip import load_clip
 from tasks.models.teacher import load_verifier
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("verdicts", "3", VERDICTS)
+STAGE = Stage("verdicts", "4", VERDICTS)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask_area", "mask_confidence"]
 SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
@@ -102,7 +102,7 @@ def _load_verify(job: PartitionJob) -> Verify | None:
     if source is None or build.verifier is None:
         return None
     verifier = load_verifier(build.verifier, source, Path(build.folder) if build.folder else None, VERIFIER)
-    return partial(label_probabilities, verifier, label=verifier.label(job.concept))
+    return partial(label_probabilities, verifier, label=verifier.label(job.concept, by_place=False))
 
 
 def _embed_own_references(job: PartitionJob) -> Vectors | None:

@@ -1,5 +1,6 @@
 """Labelled images from where a user keeps them: a Parquet file, a folder of one folder a class, a published version."""
 
+import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,11 +38,12 @@ class LabelledImages:
         return len(self.labels)
 
 
-def open_images(source: str, store: str, split: str) -> LabelledImages:
+def open_images(source: str, store: str, split: str, learnt: str = "") -> LabelledImages:
     """`source` is a Parquet file, a folder, or dataset@version of the store, in this order.
 
-    Of a file with a column `split`, and of a version, only the rows of `split` are taken; a test may take a version
-    that has no test split whole. Errors: NotFoundError; ImagesError for a file that holds no labelled images.
+    Of a file with a column `split`, a folder with train and test in it, and a version, only `split` is taken; a test
+    takes a version that has no test split whole, but not the split that is learnt from (`learnt`: its origin).
+    Errors: NotFoundError; ImagesError for a file that holds no labelled images.
     """
     if Path(source).exists():
         return open_files(Path(source), split)
@@ -51,30 +53,39 @@ def open_images(source: str, store: str, split: str) -> LabelledImages:
             f"{source!r} is no file, no folder and no name of a dataset; give a Parquet file, a folder of one folder a "
             "class, or dataset@version"
         )
-    return open_version(store, name, version or "latest", split)
+    return open_version(store, name, version or "latest", split, learnt)
 
 
 def open_files(path: Path, split: str) -> LabelledImages:
-    """Images of a Parquet file or of a folder of one folder a class. Errors: NotFoundError, ImagesError."""
+    """Images of a Parquet file or of a folder of one folder a class; of `split` where it holds train and test.
+
+    Errors: NotFoundError, ImagesError.
+    """
     if path.is_dir():
-        return _open_folder(path)
+        divided = all((path / name).is_dir() for name in ("train", "test"))
+        return _open_folder(path / split if divided else path)
     if path.is_file():
         return _open_parquet(path, split)
     raise NotFoundError(f"{path} does not exist; give a Parquet file or a folder of one folder a class")
 
 
-def open_version(store: str, name: str, version: str, split: str) -> LabelledImages:
-    """Images of a published version; all of it for a test where it has no test split. Errors: NotFoundError."""
+def open_version(store: str, name: str, version: str, split: str, learnt: str = "") -> LabelledImages:
+    """Images of a published version; for a test where it has no such split all but `learnt`. Errors: NotFoundError."""
     dataset = load_dataset(Store.open(store), name, version)
+
+    def origin_of(*splits: str) -> str:
+        return f"{name}@{dataset.version} ({', '.join(splits)})"
+
     whole = split == "test" and split not in dataset.counts.by_split
     splits = list(dataset.counts.by_split) if whole else [split]
+    splits = [each for each in splits if origin_of(each) != learnt] or splits
     keys, labels, images = [], [], []
     for each in splits:
         for sample in open_dataset(store, dataset.version, each, name=name, decode=False):
             keys.append(sample["key"])
             labels.append(dataset.classes[sample["cls"]])
             images.append(sample["image"])
-    origin = f"{name}@{dataset.version} ({', '.join(splits)})"
+    origin = origin_of(*splits)
     return LabelledImages(origin, tuple(labels), images.__getitem__, lambda row: f"{origin}: sample {keys[row]}")
 
 
@@ -107,6 +118,11 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
         raise ImagesError(
             f"{file} has no column {sorted(missing)[0]!r}; it has: {', '.join(table.column_names)}. It needs image "
             "(bytes of an image file) and label (class name), and may have split"
+        )
+    kind = table.schema.field("image").type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") < 0:
+        raise ImagesError(
+            f"{file}: column image is {kind}, which has no field bytes; it needs bytes of image files, or bytes in it"
         )
     origin, rows = str(file), np.arange(table.num_rows)
     if "split" in table.column_names:
@@ -156,6 +172,16 @@ def choose_rows(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.
         rank[own] = np.arange(len(own))
     order = np.lexsort((np.argsort(lot), rank))
     return np.sort(order[:count])
+
+
+def refuse_shared(training: Pictures, test: Pictures, learnt: str, measured: str) -> None:
+    """Errors: ImagesError if an image of the test is one of the training, pixel by pixel; both are of the same size."""
+    known = {hashlib.sha256(image.tobytes()).digest() for image in training.images}
+    if shared := sum(hashlib.sha256(image.tobytes()).digest() in known for image in test.images):
+        raise ImagesError(
+            f"{shared} of the {len(test)} test images of {measured} are among the training images of {learnt}; "
+            "accuracy on them would say nothing: leave them out, or name other images by --test"
+        )
 
 
 def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:

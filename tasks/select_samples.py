@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import ImageOps
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
@@ -21,7 +22,7 @@ from tasks.methods.image_scores import perceptual_hash
 from tasks.methods.quality_gates import Candidate, select
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("selection", "1", SELECTION)
+STAGE = Stage("selection", "2", SELECTION)
 ORDER_COLUMNS = ["replica", "prompt_index"]
 VERDICT_COLUMNS = ["sample_id", *GATES, "phash", "reason"]
 
@@ -126,9 +127,10 @@ def load_candidates(store: Store, partition: JudgedPartition) -> list[Candidate]
 
 
 def hash_references(build: BuildContext) -> list[int]:
-    """Hashes of all reference photographs, where the recipe compares with them."""
+    """Hashes of all reference photographs, turned upright, where the recipe compares with them."""
     rule = build.recipe.quality.near_duplicates
     if rule is None or not rule.against_references or build.folder is None:
         return []
     found = (open_references(Path(build.folder), concept) for concept in build.recipe.concepts)
-    return [perceptual_hash(np.asarray(each.image.convert("RGB"))) for each in chain.from_iterable(found)]
+    upright = (ImageOps.exif_transpose(each.image).convert("RGB") for each in chain.from_iterable(found))
+    return [perceptual_hash(np.asarray(image)) for image in upright]

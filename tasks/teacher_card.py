@@ -23,7 +23,7 @@ def write_teacher_card(path: Path, recipe: TeacherRecipe, report: Mapping[str, A
         "tags: [tailforge, teacher]",
         "---",
         "",
-        f"# {recipe.name}: a teacher of {len(classes)} classes, {recipe.size_px} x {recipe.size_px} pixels",
+        f"# {recipe.name}: a teacher of {report['classes']} classes, {recipe.size_px} x {recipe.size_px} pixels",
         "",
         f"A {recipe.model.architecture} with BatchNorm, {report['parameters']:,} parameters, widths "
         f"{list(recipe.model.widths)}, depths {list(recipe.model.depths)}. It classifies images of this size alone.",

@@ -89,6 +89,7 @@ def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str
         "key": key,
         "recipe": recipe.model_dump(mode="json"),
         "origin": pictures.origin,
+        "classes": len(pictures.names),
         "training_images": len(pictures.training),
         "parameters": sum(value.numel() for value in teacher.module.parameters()),
         "accuracy": measure_accuracy(found, labels),
@@ -150,13 +151,17 @@ def _read_pictures(
 ) -> TeacherPictures:
     if images is None and settings.path is None:
         raise ImagesError(
-            f"{recipe.name} learns from labelled images; name a Parquet file or a folder of one folder a class by "
-            "--images, or as pictures.path in the recipe"
+            f"{recipe.name} learns from labelled images; name them by --images, or as pictures.path in the "
+            "recipe: a Parquet file with a column split, or a folder with train and test in it, each of one folder a "
+            "class"
         )
     path = images or folder / (settings.path or "")
     training, test = open_files(path, "train"), open_files(path, "test")
     if training.origin == test.origin:
-        raise ImagesError(f"{path} does not tell training from test images; give a Parquet file with a column split")
+        raise ImagesError(
+            f"{path} does not tell training from test images; give a Parquet file with a column split, or a folder "
+            "with train and test in it, each of one folder a class"
+        )
     names = sort_names(set(training.labels))
     if len(names) < 2:
         raise ImagesError(f"{training.origin} has images of {len(names)} class; a classifier needs two or more")

@@ -17,7 +17,7 @@ from tasks.methods.plan_samples import derive_seed, plan_slice
 
 def share_of_batch(batch_size: int, concepts: int, classes: int) -> int:
     """Images of each concept in a batch: as many as of any class, but half of the batch where few classes are asked
-    for, so that no more than about half of it is thrown away."""
+    for, so that no more than about half of it is thrown away. A batch has an image or more for each concept."""
     return max(1, batch_size // min(classes, 2 * concepts))
 
 
@@ -56,11 +56,11 @@ def plan_run(
 
 
 def _fill(asked: Sequence[InversionPlace], count: int, teacher: TeacherLabels) -> list[InversionPlace]:
-    """`count` places whose images nobody reads; none where `count` is negative."""
+    """`count` places whose images nobody reads."""
     named = {place.label for place in asked}
     others = [label for label in range(teacher.classes) if label not in named] or list(range(teacher.classes))
     first = asked[0].sample_id or ""
-    labels = spread_labels(max(count, 0), len(others), derive_seed(first, "filling labels"))
+    labels = spread_labels(count, len(others), derive_seed(first, "filling labels"))
     return [
         InversionPlace(sample_id=None, seed=derive_seed(first, f"filling {number}"), label=others[label])
         for number, label in enumerate(labels)

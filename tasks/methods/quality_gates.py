@@ -4,6 +4,7 @@ Whole-build order: quantile gates, near duplicates, quota. All of it walks the s
 (round, replica, prompt), so the outcome does not depend on how the plan was cut into partitions.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,14 +51,17 @@ class Choice:
 
 
 def first_failed_gate(gates: Mapping[str, Gate], names: Sequence[str], scores: Scores) -> str | None:
-    """`<gate>_low` or `<gate>_high` of the first gate of `names` that the scores miss; a score of None passes."""
+    """`<gate>_low` or `<gate>_high` of the first gate of `names` that the scores miss.
+
+    A score of None passes, NaN (of a classifier whose logits are not finite) misses every bound.
+    """
     for name in names:
         gate, score = gates.get(name), scores.get(name)
         if gate is None or score is None:
             continue
-        if gate.min is not None and score < gate.min:
+        if gate.min is not None and not score >= gate.min:
             return f"{name}_low"
-        if gate.max is not None and score > gate.max:
+        if gate.max is not None and not score <= gate.max:
             return f"{name}_high"
     return None
 
@@ -86,16 +90,24 @@ def quantile_gates(recipe: Recipe, candidates: Sequence[Candidate]) -> dict[str,
     """The recipe's quantiles as absolute bounds for one concept.
 
     Measured on the samples of the first round that have the score, passed or not: a later round moves no threshold.
+    A score that is not finite is not measured; where no other is left, the bounds are infinite.
     """
     bounds = {}
     for name, gate in recipe.quality.gates.items():
-        values = [c.scores[name] for c in candidates if c.attempt == 0 and c.scores.get(name) is not None]
-        if not values or (gate.min_quantile is None and gate.max_quantile is None):
+        if gate.min_quantile is None and gate.max_quantile is None:
             continue
-        low, high = (None if q is None else float(np.quantile(np.asarray(values, np.float64), q))
-                     for q in (gate.min_quantile, gate.max_quantile))  # fmt: skip
+        known = [score for c in candidates if c.attempt == 0 and (score := c.scores.get(name)) is not None]
+        values = [score for score in known if math.isfinite(score)]
+        low, high = _quantile(values, gate.min_quantile, -math.inf), _quantile(values, gate.max_quantile, math.inf)
         bounds[name] = Gate.model_construct(min=low, max=high)
     return bounds
+
+
+def _quantile(values: Sequence[float], share: float | None, without: float) -> float | None:
+    """None for no share, `without` for no values."""
+    if share is None:
+        return None
+    return float(np.quantile(np.asarray(values, np.float64), share)) if values else without
 
 
 def find_near_duplicates(

@@ -18,6 +18,7 @@ from tasks.methods.training_loop import (
     Learner,
     Observe,
     numpy_draws,
+    restore,
     run_steps,
     torch_draws,
     warm_up_then_cosine,
@@ -62,7 +63,7 @@ def train_autoencoder(
     model = build_autoencoder(settings, images.shape[1], seed)
     learner = Learner({"autoencoder": model}, settings.ema_decay)
     if saved:
-        learner.restore(saved)
+        restore(learner, saved)
 
     def loss_at(step: int) -> Tensor:
         crops = _draw_crops(images, settings, numpy_draws(seed, step))

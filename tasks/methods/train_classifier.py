@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from schemas.classifiers import ClassifierTraining
 from schemas.errors import TrainingError
 from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.training_loop import Observe, State, restore_tensors, run_steps, warm_up_then_cosine
+from tasks.methods.training_loop import Observe, State, restore, run_steps, warm_up_then_cosine
 from tasks.methods.views import Pixels, Views
 
 VERSION = "classifier.1"
@@ -91,11 +91,6 @@ class SgdLearner:
             saved[f"momentum/{key}"] = self._optimizer.state[value]["momentum_buffer"]
         return saved
 
-    def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Go back to a saved state. Errors: TrainingError if it belongs to another module."""
-        restore_tensors(self.state(), saved)
-        self.step = int(saved["step"])
-
 
 def train_on_views(
     classifier: Classifier,
@@ -114,7 +109,7 @@ def train_on_views(
     classifier.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
     learner = SgdLearner(classifier.module, settings.weight_decay, settings.steps)
     if saved:
-        learner.restore(saved)
+        restore(learner, saved)
     height, width = pictures.images.shape[1:3]
     views = Views(height, width, settings.padding, settings.flip)
     device = scale.mean.device

@@ -23,6 +23,7 @@ from tasks.methods.training_loop import (
     Observe,
     degrade,
     numpy_draws,
+    restore,
     run_steps,
     torch_draws,
     warm_up_then_cosine,
@@ -143,7 +144,7 @@ def _fit(
     heads = nn.Linear(settings.projection, sum(HEADS))
     learner = Learner({"clip": trained, "heads": heads}, settings.ema_decay, weight_decay=0.05)
     if saved:
-        learner.restore(saved)
+        restore(learner, saved)
 
     def loss_at(step: int) -> Tensor:
         draws = numpy_draws(seed, step)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.training import DiffusionPhase, DiffusionSettings
-from tasks.methods.training_loop import Learner, Observe, numpy_draws, run_steps, torch_draws
+from tasks.methods.training_loop import Learner, Observe, numpy_draws, restore, run_steps, torch_draws
 from tasks.methods.workshop import PARTS
 from tasks.methods.write_captions import Wording, draw_captions
 
@@ -82,7 +82,7 @@ def train_diffusion(
     model = build_unet(settings, (latents.shape[1], latents.shape[2], latents.shape[3]), empty.shape[-1], seed)
     learner = Learner({"unet": model}, settings.ema_decay)
     if saved:
-        learner.restore(saved)
+        restore(learner, saved)
     levels = signal_levels()
     rows_by_part = {part: np.flatnonzero(labels_N3[:, 0] == number) for number, part in enumerate(PARTS)}
 

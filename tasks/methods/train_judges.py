@@ -19,6 +19,7 @@ from tasks.methods.training_loop import (
     Observe,
     degrade,
     numpy_draws,
+    restore,
     run_steps,
     torch_draws,
     warm_up_then_cosine,
@@ -115,7 +116,7 @@ def train_classifier(
     model = build_classifier(settings.classifier_width, seed)
     learner = Learner({"classifier": model}, settings.ema_decay)
     if saved:
-        learner.restore(saved)
+        restore(learner, saved)
 
     def loss_at(step: int) -> Tensor:
         draws = numpy_draws(seed, step)
@@ -146,7 +147,7 @@ def train_segmenter(
     model = build_segmenter(settings.segmenter_width, seed)
     learner = Learner({"segmenter": model}, settings.ema_decay)
     if saved:
-        learner.restore(saved)
+        restore(learner, saved)
 
     def loss_at(step: int) -> Tensor:
         draws = numpy_draws(seed, step)

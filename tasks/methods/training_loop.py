@@ -74,29 +74,11 @@ class Learner:
                 saved[f"optimizer/{name}/{key}"] = moment
         return saved
 
-    def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Go back to a saved state. Errors: TrainingError if it belongs to other modules."""
-        restore_tensors(self.state(), saved)
-        self.step = int(saved["step"])
-
     def load_average(self) -> None:
         """Put the moving average into the modules: what is shipped and evaluated."""
         with torch.no_grad():
             for key, value in self.parameters.items():
                 value.copy_(self.average[key])
-
-
-def restore_tensors(own: State, saved: Mapping[str, Tensor]) -> None:
-    """Copy a saved state into the tensors of `own`. Errors: TrainingError if it belongs to other modules."""
-    wrong = sorted(set(own) ^ set(saved)) or [key for key in own if own[key].shape != saved[key].shape]
-    if wrong:
-        raise TrainingError(
-            f"the checkpoint does not fit the model: {wrong[0]} and {len(wrong) - 1} more differ; "
-            "it belongs to another training recipe, so remove it or choose another work directory"
-        )
-    with torch.no_grad():
-        for key, value in own.items():
-            value.copy_(saved[key])
 
 
 class Trainable(Protocol):
@@ -110,6 +92,21 @@ class Trainable(Protocol):
 
 
 Observe = Callable[[Trainable, float], None]
+
+
+def restore(learner: Trainable, saved: Mapping[str, Tensor]) -> None:
+    """Bring a learner back to a saved state. Errors: TrainingError if it belongs to other modules."""
+    own = learner.state()
+    wrong = sorted(set(own) ^ set(saved)) or [key for key in own if own[key].shape != saved[key].shape]
+    if wrong:
+        raise TrainingError(
+            f"the checkpoint does not fit the model: {wrong[0]} and {len(wrong) - 1} more differ; "
+            "it belongs to another training recipe, so remove it or choose another work directory"
+        )
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(saved[key])
+    learner.step = int(saved["step"])
 
 
 def run_steps(

@@ -19,15 +19,20 @@ from tasks.methods.training_loop import Trainable
 DigestAt = Callable[[int], str]
 
 
+def beside(path: Path) -> Path:
+    """Where the next content of `path` is written before it replaces the last; a kill may leave it."""
+    return path.with_suffix(".tmp")
+
+
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, seconds: float) -> None:
     """Write beside, sync, rename. `seconds`: wall time of the training up to here."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
+    new = beside(path)
     whole = {key: value.contiguous() for key, value in state.items()}
-    save_file(whole, beside, {"settings": digest, "seconds": f"{seconds:.1f}"})
-    with beside.open("rb+") as file:
+    save_file(whole, new, {"settings": digest, "seconds": f"{seconds:.1f}"})
+    with new.open("rb+") as file:
         os.fsync(file.fileno())
-    beside.replace(path)
+    new.replace(path)
 
 
 def load_checkpoint(path: Path, digest_at: DigestAt) -> dict[str, Tensor] | None:

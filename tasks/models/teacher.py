@@ -5,9 +5,7 @@ its folder, whoever wrote them; the recipe's come first. Weights are safetensors
 """
 
 import difflib
-import importlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from tasks.methods.natural_inversion.taps import examine, freeze, require_batchn
 from tasks.models.cache import load_once
 from tasks.models.generator_files import check_safetensors, read_json, weight_files
 from tasks.models.pretrained import load_weights, model_folder, pick_device
+from tasks.models.user_code import import_callable
 
 ROLE = "generator"  # what a recipe calls a teacher
 SHOWN = 10  # class names in an error
@@ -82,9 +81,10 @@ class Teacher:
         logits: Tensor = output[0] if isinstance(output, tuple) else output
         return logits
 
-    def label(self, name: str) -> int:
+    def label(self, name: str, *, by_place: bool = True) -> int:
         """The class of this name, or of one of its names where they are listed with commas; case does not matter.
 
+        With `by_place` a number that is no name is the place of a class, from 0, unless other names are numbers.
         Errors: RecipeError if the teacher has no such class, or several.
         """
         wanted = name.strip().casefold()
@@ -100,10 +100,14 @@ class Teacher:
             several = ", ".join(f"{place}: {self.class_names[place]!r}" for place in found)
             raise RecipeError(f"{name!r} is the name of {len(found)} of the teacher's classes ({several}); use the "
                               "whole name of one")  # fmt: skip
+        places = by_place and not any(known.strip().isdecimal() for known in self.class_names)
+        if places and wanted.isdecimal() and int(wanted) < len(self.class_names):
+            return int(wanted)
         close = difflib.get_close_matches(name, self.class_names, n=3, cutoff=0.5)
         shown = ", ".join(self.class_names[:SHOWN]) + (", ..." if len(self.class_names) > SHOWN else "")
         hint = f"closest: {', '.join(close)}; " if close else ""
-        raise RecipeError(f"the teacher has no class {name!r}; {hint}it has {len(self.class_names)}: {shown}")
+        ways = f"; name one, or give its place, 0 to {len(self.class_names) - 1}" if places else ""
+        raise RecipeError(f"the teacher has no class {name!r}; {hint}it has {len(self.class_names)}: {shown}{ways}")
 
 
 def load_teacher(
@@ -180,7 +184,7 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
     role = reading.role
     if not isinstance(arguments, dict):
         raise ModelError(f"{folder / 'config.json'}: arguments is {arguments!r}; give an object of keyword arguments")
-    build = _import_callable(path, reading)
+    build = import_callable(path, role, reading.code_folder)
     files = weight_files(folder, "model")
     for file in files:
         check_safetensors(file)
@@ -198,25 +202,6 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
             "safetensors.torch.save_file(module.state_dict(), 'model.safetensors')"
         ) from error
     return module.float().to(pick_device())
-
-
-def _import_callable(path: str, reading: _Reading) -> Callable[..., Any]:
-    role, code_folder = reading.role, reading.code_folder
-    name, _, attribute = path.partition(":")
-    places = [] if code_folder is None else [str(code_folder)]
-    sys.path[:0] = places
-    try:
-        importlib.invalidate_caches()
-        found = getattr(importlib.import_module(name), attribute)
-    except Exception as error:  # an import runs the user's own code, which can raise anything
-        where = f" from {code_folder} or" if code_folder else " from"
-        raise ModelError(f"{role}.module: {path} cannot be imported{where} the Python path: {error!r}") from error
-    finally:
-        del sys.path[: len(places)]
-    if not callable(found):
-        raise ModelError(f"{role}.module: {path} is a {type(found).__name__}; name a class or function")
-    builder: Callable[..., Any] = found
-    return builder
 
 
 def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSource, role: str = ROLE) -> Preparation:

@@ -35,7 +35,9 @@ def draw_figure(made: dict[str, Cells]) -> None:
 
 def _grid(values: dict[str, Any]) -> Image.Image:
     labels, images = values["labels"], values["images"][..., 0]
-    lines = [np.concatenate(list(images[labels == label][:SHOWN]), axis=1) for label in np.unique(labels)]
+    classes, counts = np.unique(labels, return_counts=True)
+    shown = min(SHOWN, int(counts.min()))
+    lines = [np.concatenate(list(images[labels == label][:shown]), axis=1) for label in classes]
     grid = Image.fromarray(np.concatenate(lines))
     return grid.resize((grid.width * ENLARGED, grid.height * ENLARGED), Image.Resampling.NEAREST)
 
@@ -85,8 +87,8 @@ def compare(figures: Figures, metric: str, lower_is_better: bool = False) -> str
         other_low, other_high = figures.interval(arm, metric)
         lead = figures(ours, metric) - figures(arm, metric)
         apart = low > other_high or high < other_low
-        word = "ahead of" if (lead < 0 if lower_is_better else lead > 0) else "not ahead of"
-        words.append(f"{word} {arm} by {lead:+.3g}" + ("" if apart else " (intervals meet)"))
+        word = "level with" if lead == 0 else "ahead of" if (lead < 0) == lower_is_better else "behind"
+        words.append(f"{word} {arm} ({lead:+.3g}{'' if apart else ', intervals meet'})")
     return ", ".join(words)
 
 
@@ -118,6 +120,7 @@ def fill_template(made: dict[str, Cells], rows: Sequence[dict[str, Any]], facts:
         verified=compare(figures, "verifier"),
         distances=compare(figures, "frechet", lower_is_better=True),
         minutes=seconds / 60,
+        seeds=", ".join(f"{arm} {len(cells)}" for arm, cells in made.items() if "/" not in arm),
         full=full,
         full_ratio=figures(f"{SET}/ours", "images_per_second") / full,
     )
@@ -127,6 +130,8 @@ def write_page(work: Path, bench: Bench, facts: Mapping[str, Any]) -> None:
     """docs/benchmarks/inversion.{json,md} and its figure."""
     made = load(work)
     rows = rows_of(bench, made)
-    write_json("inversion", sorted({seed for cells in made.values() for seed in cells}), rows)
+    for seeds in sorted({tuple(sorted(cells)) for cells in made.values()} | {()}):  # a row names the seeds it has
+        own = [entry for entry in rows if tuple(sorted(made.get(entry["arm"].removeprefix(f"{SET}/"), ()))) == seeds]
+        write_json("inversion", list(seeds), own)
     draw_figure({arm: cells for arm, cells in made.items() if "/" not in arm})
     (DOCS / "inversion.md").write_text(fill_template(made, rows, facts))

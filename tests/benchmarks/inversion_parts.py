@@ -1,6 +1,5 @@
 """Teacher, verifier and real images of the inversion benchmark; see inversion.py."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from catalog.model_files import resolve_model
 from schemas.classifiers import TeacherModel, TeacherRecipe
 from schemas.inversion import TeacherSource
+from schemas.jobs import ResolvedModel
 from schemas.training import load_training_recipe
 from tasks.labelled_images import LabelledImages, choose_rows, decode_images, label_rows, open_files
 from tasks.methods.natural_inversion.saving import PixelScale
@@ -25,7 +25,7 @@ from tests.benchmarks.pages import ROOT
 RECIPE = ROOT / "catalog" / "recipes" / "teacher-mnist.yaml"
 VERIFIER_MODEL = TeacherModel(architecture="regnet", widths=(32, 64, 128), depths=(1, 1, 1))
 VERIFIER_SEED = 7
-VERIFIER_STEPS = 500
+VERIFIER_STEPS = 400
 FEATURES_AT_ONCE = 256
 
 Features = NDArray[np.float64]
@@ -55,11 +55,11 @@ def open_bench(images: Path, work: Path) -> Bench:
     for recipe in (teacher_recipe, verifier_recipe):
         if not (models / recipe.name / "config.json").is_file():
             train_teacher(recipe, open_pictures(recipe, RECIPE.parent, work, images), work / "training", models)
-    teacher = _load(models / teacher_recipe.name, CIFAR_RESNET, load_teacher)
+    teacher = load_teacher(*_find(models / teacher_recipe.name, CIFAR_RESNET))
     test = open_files(images, "test")
     return Bench(
         teacher,
-        _load(models / verifier_recipe.name, None, lambda *given: load_verifier(*given, None, "verifier")),
+        load_verifier(*_find(models / verifier_recipe.name, None), None, "verifier"),
         decode_images(test, teacher.label, teacher.size, teacher.channels, np.arange(len(test))),
         open_files(images, "train"),
     )
@@ -71,9 +71,9 @@ def make_verifier_recipe(recipe: TeacherRecipe) -> TeacherRecipe:
     return recipe.model_copy(update={"name": "mnist-verifier", "model": VERIFIER_MODEL, "training": training})
 
 
-def _load(folder: Path, module: str | None, load: Callable[..., Teacher]) -> Teacher:
+def _find(folder: Path, module: str | None) -> tuple[ResolvedModel, TeacherSource]:
     source = TeacherSource(model=str(folder.resolve()), module=module)
-    return load(resolve_model(source, folder, "model"), source)
+    return resolve_model(source, folder, "model"), source
 
 
 def real_images(bench: Bench, count: int, seed: int) -> Pictures:

@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.seedselect [--work DIR] [--arms ...] [--seeds ...] [--images N]` makes the images that are
 missing in DIR, arm by arm, part by part and seed by seed (so it can be stopped, and several may run side by side on
-different seeds), then writes docs/benchmarks/seedselect.{json,md} and a figure from all that DIR holds.
+different seeds), measures the guide and the memory, then writes docs/benchmarks/seedselect.{json,md} and a figure from
+all that DIR holds.
 `--references DIR` only writes the reference pictures of the catalog's recipe.
 """
 
@@ -49,7 +50,7 @@ ARMS: dict[str, SearchEngine] = {
     ),
     "published": SeedSelectEngine(preset="published", guidance=3.0, batch_size=4, checkpointing=False),
     "ours": SeedSelectEngine(**SAMPLING),
-    "ours_bootstrapped": SeedSelectEngine(**SAMPLING, mode="bootstrapped"),
+    "ours_bootstrapped": SeedSelectEngine(**SAMPLING, mode="bootstrapped", rounds=5, iterations=10),
 }
 
 
@@ -125,9 +126,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", choices=list(ENGINES), default=list(ARMS))
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=[*TAIL_PARTS, *COMMON])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--images", type=int, default=6, help="images of each arm, part and seed")
-    parser.add_argument("--guide", action="store_true", help="measure the guide as well")
-    parser.add_argument("--memory", action="store_true", help="measure memory by batch size as well")
+    parser.add_argument("--images", type=int, default=8, help="images of each arm, part and seed")
     parser.add_argument("--references", type=Path)
     words = parser.parse_args()
     if words.references:
@@ -140,16 +139,10 @@ def main() -> None:
                 if not file.exists():
                     save(file, *run(bench, arm, part, seed, words.images))
                     print(file, flush=True)
-    extra: list[dict[str, Any]] = []
-    if words.guide:
-        engine = SeedSelectEngine(**SAMPLING)
-        make_guide_images(bench, engine, words.work)
-        extra += guide_rows(bench, load_judges(MODELS / "judges"), words.work)
-    if words.memory:
-        extra += memory_rows()
-    write_page(
-        words.work, [render_references(part, 200, REFERENCE_SEED + 100) for part in [*TAIL_PARTS, *COMMON]], extra
-    )
+    make_guide_images(bench, SeedSelectEngine(**SAMPLING), words.work)
+    extra = [*guide_rows(bench, load_judges(MODELS / "judges"), words.work), *memory_rows(words.work)]
+    renders = [render_references(part, 200, REFERENCE_SEED + 100) for part in [*TAIL_PARTS, *COMMON]]
+    write_page(words.work, renders, extra)
     return None
 
 

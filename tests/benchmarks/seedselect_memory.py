@@ -5,9 +5,11 @@ above what the loaded models and a plain image needed.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from schemas.engines import SeedSelectEngine
@@ -36,8 +38,11 @@ def search_once(batch: int, checkpointing: bool) -> float:
     return peak_mb() - before
 
 
-def memory_rows() -> list[dict[str, Any]]:
-    """A row for each batch size, with and without checkpointing."""
+def memory_rows(work: Path) -> list[dict[str, Any]]:
+    """A row for each batch size, with and without checkpointing; measured where `work` does not hold them."""
+    file = work / "memory.json"
+    if file.exists():
+        return json.loads(file.read_text())  # type: ignore[no-any-return]
     rows = []
     for kind in ("keep", "checkpoint"):
         for batch in BATCHES:
@@ -45,6 +50,7 @@ def memory_rows() -> list[dict[str, Any]]:
             out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
             rows.append(row(f"memory/{kind}", f"search_mb_batch_{batch}", float(out), "MiB"))
             print(rows[-1], flush=True)
+    file.write_text(json.dumps(rows))
     return rows
 
 

@@ -1,6 +1,10 @@
 """The digest of a user's code: what counts, what does not, and that nothing runs."""
 
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +67,32 @@ def test_code_that_does_not_parse_has_a_digest_too(tmp_path: Path) -> None:
 def test_code_that_is_nowhere_is_named(target: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"generator\.module: .*nowhere.* is neither"):
         digest_code(target, write(tmp_path, {"net.py": ""}), "generator")
+
+
+class Finder:
+    """What an editable install of a flat layout puts beside the Python path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        file = self.folder / f"{name}.py"
+        return spec_from_file_location(name, file) if path is None and file.exists() else None
+
+
+def test_code_of_an_editable_install_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = write(tmp_path / "installed", {"editable_net.py": "raise SystemExit('it was run')\n"})
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder(installed)])
+    before = digest_code("editable_net:build", tmp_path, "generator")
+    write(installed, {"editable_net.py": "# changed\n"})
+    assert digest_code("editable_net:build", tmp_path, "generator") != before
+
+
+def test_a_loaded_module_does_not_stand_for_code_that_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_from_file_location("once_loaded", write(tmp_path / "other", {"once_loaded.py": ""}) / "once_loaded.py")
+    assert spec is not None
+    monkeypatch.setitem(sys.modules, "once_loaded", module_from_spec(spec))
+    with pytest.raises(ModelError, match="once_loaded is neither"):
+        digest_code("once_loaded:build", tmp_path, "generator")

@@ -231,6 +231,18 @@ CASES: dict[str, tuple[Change, str]] = {
         invert(put("concepts", 0, "name", value="wrench")),
         "concept 'wrench', generator: the teacher has no class 'wrench'; .*it has 2: gear, cog, bench",
     ),
+    "more concepts than a batch has images": (
+        invert(put("concepts", value=[{"name": name, "wanted": 1} for name in ("gear", "bench", "saw")]), batch_size=2),
+        "engine.batch_size 2: .*3 concepts; raise engine.batch_size",
+    ),
+    "number that is no class": (
+        invert(put("concepts", 0, "name", value="2")),
+        "no class '2'; it has 2: gear, cog, bench; name one, or give its place, 0 to 1",
+    ),
+    "verifier that is the generator": (
+        invert(put("quality", "verifier", value={"model": "teacher", "module": MODULE})),
+        "quality.verifier: teacher is the generator itself",
+    ),
     "two names of one class": (
         invert(put("concepts", 1, "name", value="cog")),
         "concepts 'gear' and 'cog' are both class 0 of the teacher",

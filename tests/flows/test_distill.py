@@ -1,8 +1,11 @@
 """`tailforge distill` and `tailforge train` of a teacher, as a user calls them."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from transformers import ViTConfig, ViTForImageClassification
@@ -99,11 +102,19 @@ def test_a_torch_module_without_its_path_is_explained(command: Command, toys: Pa
     assert "needs --teacher-module" in error
 
 
+def mix(known: Pictures, others: Pictures) -> Pictures:
+    """Three known pictures and six others."""
+    return Pictures(
+        np.concatenate([known.images[:3], others.images[:6]]), np.concatenate([known.labels[:3], others.labels[:6]])
+    )
+
+
 def test_what_cannot_be_distilled_is_explained(
     command: Command, store: Store, teacher: Path, toys: Path, tmp_path: Path
 ) -> None:
     ours = ("--store", store.uri, "--out", tmp_path / "student", *FAST)
     pictures = toy_pictures(3, seed=0)
+    mixed = write_parquet(tmp_path / "mixed.parquet", {"test": mix(toy_pictures(60, seed=3), toy_pictures(6, seed=9))})
     small = write_folder(tmp_path / "small", Pictures(pictures.images[:, :8], pictures.labels))
     for arguments, message in (
         (("nothing", "--teacher", teacher, "--test", toys), "has no dataset 'nothing'; it has: parts, tools"),
@@ -114,6 +125,12 @@ def test_what_cannot_be_distilled_is_explained(
         (("parts", "--teacher", teacher, "--test", "parts"), "the test images are the training images"),
         (("parts", "--teacher", teacher, "--test", tmp_path / "no.parquet"), "no file, no folder and no name"),
         (("parts", "--test", toys), "engine plain, which has no teacher"),
+        (("parts", "--teacher-module", "net:build", "--test", toys), "but none is named; add --teacher"),
+        (
+            ("parts", "--teacher", teacher, "--teacher-module", "no:n", "--test", toys),
+            "--teacher-module: no is neither",
+        ),
+        (("--real", toys, "--teacher", teacher, "--test", mixed), "3 of the 9 test images of"),
         (("parts", "--teacher", tmp_path / "none", "--test", toys), "--teacher"),
         (("parts", "--teacher", teacher, "--teacher-module", "a b", "--test", toys), "--teacher-module"),
         (("parts", "--teacher", teacher, "--test", toys, "--images", 1000), "--images asks for 1000"),
@@ -128,7 +145,8 @@ def test_what_cannot_be_distilled_is_explained(
 
 
 def test_the_teacher_of_an_inverted_version_is_its_generator() -> None:
-    recipe = {"generator": {"model": "catalog:t", "module": "a:b"}, "engine": {"kind": "natural_inversion"}}
+    recipe: dict[str, Any] = {"generator": {"model": "catalog:t", "module": "a:b"}}
+    recipe["engine"] = {"kind": "natural_inversion"}
     assert name_teacher(recipe) == TeacherSource(model="catalog:t", module="a:b")
     assert name_teacher({**recipe, "engine": {"kind": "plain"}}) is None
 
@@ -151,6 +169,20 @@ def test_a_teacher_of_labelled_images(command: Command, toys: Path, tmp_path: Pa
     assert (tmp_path / "models" / "toy" / "model.safetensors").read_bytes() == weights
 
 
+def test_a_teacher_of_a_folder_with_train_and_test(command: Command, tmp_path: Path) -> None:
+    for split, count, seed in (("train", 12, 3), ("test", 9, 4)):
+        write_folder(tmp_path / "toys" / split, toy_pictures(count, seed))
+    path = tmp_path / "toy.yaml"
+    # of one class there is no test image
+    shutil.rmtree(tmp_path / "toys" / "test" / NAMES[2])
+    path.write_text(yaml.safe_dump({**TEACHER, "training": {"steps": 2, "batch": 8}}))
+    options = ("--work", tmp_path / "work", "--models", tmp_path / "models", "--images", tmp_path / "toys", "--json")
+    code, printed, _ = command("train", path, *options)
+    assert code == 0
+    assert json.loads(printed)["accuracy"]["images"] == 6
+    assert "a teacher of 3 classes" in (tmp_path / "models" / "toy" / "README.md").read_text()
+
+
 def test_a_teacher_of_the_workshop(command: Command, tmp_path: Path) -> None:
     training = {"steps": 2, "batch": 8}
     path = tmp_path / "toy.yaml"
@@ -164,7 +196,7 @@ def test_a_teacher_of_the_workshop(command: Command, tmp_path: Path) -> None:
 def test_a_teacher_that_cannot_be_trained_is_explained(command: Command, toys: Path, tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     for changes, options, message in (
-        ({}, (), "toy learns from labelled images; name a Parquet file"),
+        ({}, (), "toy learns from labelled images; name them by --images"),
         ({}, ("--images", tmp_path / "none"), "none does not exist"),
         ({}, ("--images", write_folder(tmp_path / "tree", toy_pictures(9, 1))), "does not tell training from test"),
         ({"size_px": 24}, ("--images", toys), "is 16 x 16 pixels"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from catalog import open_dataset
@@ -150,7 +152,7 @@ def test_the_teacher_stays_as_its_files_say(command: Command, folder: Path, tmp_
         {"form": "pixels"},
         {"groups": 2, "batches_per_run": 3, "warm_start": True},
         {"preset": "cifar10", "batch_size": 8, "steps": 3, "latent_size": 8, "width": 8},
-        {"batch_size": 3},
+        {"batch_size": 4},
     ],
 )
 def test_other_settings_build_too(engine: dict[str, Any], command: Command, folder: Path, tmp_path: Path) -> None:
@@ -203,11 +205,10 @@ def test_one_image_is_made_again_bit_equal(command: Command, folder: Path, tmp_p
 
 def test_changed_code_of_the_teacher_is_another_teacher(command: Command, folder: Path, tmp_path: Path) -> None:
     code = "from tests.tiny_teachers import CifarResNet\n"
-    name = f"net_{abs(hash(str(tmp_path)))}"  # a module is imported once a process
-    (folder / f"{name}.py").write_text(code)
-    recipe = inversion_recipe(folder, generator={"model": "teacher", "module": f"{name}:CifarResNet"})
+    (folder / "net.py").write_text(code)
+    recipe = inversion_recipe(folder, generator={"model": "teacher", "module": "net:CifarResNet"})
     made = build(command, recipe, tmp_path / "store")
-    (folder / f"{name}.py").write_text(code + "# changed\n")
+    (folder / "net.py").write_text(code + "# changed\n")
     assert build(command, recipe, tmp_path / "store")["work"]["inversions"] == 2
     code_, _, err = command(
         "regenerate", rows_of(made)[0]["sample_id"], "--dataset", "tiny@1.0.0", "--store", tmp_path / "store",
@@ -215,6 +216,39 @@ def test_changed_code_of_the_teacher_is_another_teacher(command: Command, folder
     )  # fmt: skip
     assert code_ == 2
     assert "put the old model back" in err
+
+
+def test_one_image_is_made_again_without_judges_and_references(command: Command, folder: Path, tmp_path: Path) -> None:
+    save_teacher(folder / "verifier", NAMES[::-1], seed=5)
+    (folder / "photos").mkdir()
+    Image.new("RGB", (SIDE, SIDE)).save(folder / "photos" / "a.png")
+    quality = {"verifier": {"model": "verifier", "module": MODULE}, "oversample": 1.0, "max_rounds": 1}
+    concepts = [{"name": "gear", "wanted": 2, "references": "photos"}, {"name": "hook", "wanted": 2}]
+    made = build(command, inversion_recipe(folder, quality=quality, concepts=concepts), tmp_path / "store")
+    shutil.rmtree(folder / "verifier")
+    shutil.rmtree(folder / "photos")
+    code, out, err = command(
+        "regenerate", rows_of(made)[0]["sample_id"], "--dataset", "tiny", "--store", tmp_path / "store", "--out",
+        tmp_path / "again.png", "--folder", folder, "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["equal"] is True
+
+
+def test_the_student_of_a_teacher_whose_code_has_changed_is_refused(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "path" / "net_on_the_path.py"
+    code.parent.mkdir()
+    code.write_text("from tests.tiny_teachers import CifarResNet\n")
+    monkeypatch.syspath_prepend(str(code.parent))
+    source = {"model": str(folder / "teacher"), "module": "net_on_the_path:CifarResNet"}
+    build(command, inversion_recipe(folder, generator=source), tmp_path / "store")
+    code.write_text(code.read_text() + "# changed\n")
+    words = ("distill", "tiny", "--store", tmp_path / "store", "--test", "tiny", "--out", tmp_path / "student")
+    status, _, err = command(*words)
+    assert status == 2
+    assert "not the one that the version was made from: its files or its code have digest" in err
 
 
 def test_report_and_card_show_the_inversion(command: Command, folder: Path, tmp_path: Path) -> None:
@@ -236,6 +270,13 @@ def test_the_plan_names_what_is_to_be_inverted(command: Command, folder: Path, t
     assert code == 0, err
     stages = {stage["stage"]: stage for stage in json.loads(out)["stages"]}
     assert (stages["inversions"]["finished"], stages["inversions"]["missing"]) == (2, 3)
+    assert stages["inversions"]["missing_rows"] == 3 * 8  # all four classes are asked for, so a batch has no filler
+    code, out, err = command(
+        "plan", inversion_recipe(folder, concepts=[{"name": "hook", "wanted": 3}]), "--store", store, "--json"
+    )
+    assert code == 0, err
+    (inversions,) = (stage for stage in json.loads(out)["stages"] if stage["stage"] == "inversions")
+    assert inversions["missing_rows"] == 4 * inversions["missing"]  # half of a batch is filler
 
 
 def test_classes_without_names_are_asked_for_by_number(command: Command, folder: Path, tmp_path: Path) -> None:

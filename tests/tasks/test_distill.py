@@ -131,6 +131,21 @@ def test_a_folder_with_anything_else_is_refused(
         distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path / "letter.txt")
 
 
+def test_what_a_kill_left_half_written_is_no_foreign_file(teacher: Path, tmp_path: Path) -> None:
+    for name in ("checkpoint.tmp", "report.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    settings = SETTINGS.model_copy(update={"steps": 2, "batch": 4})
+    assert distill(load_folder(teacher), TRAINING, TEST, settings, ORIGINS, tmp_path)["kd_steps"] == 2
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "holds no JSON object")])
+def test_a_report_of_something_else_is_refused(teacher: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(UserError, match=rf"report\.json .*{message}"):
+        distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path)
+
+
 def test_seeds_decide_the_student(teacher: Path, tmp_path: Path) -> None:
     def weights(name: str, seed: int) -> bytes:
         settings = SETTINGS.model_copy(update={"steps": 2, "seed": seed})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError
-from tasks.labelled_images import choose_rows, decode_images, label_rows, open_images
+from tasks.labelled_images import choose_rows, decode_images, label_rows, open_images, refuse_shared
 from tasks.methods.train_classifier import Pictures
 from tests.fabricate import make_build, make_recipe, publish_build
 from tests.tiny_pictures import NAMES, SIDE, encode, toy_pictures, write_folder, write_parquet
@@ -72,6 +72,33 @@ def test_a_version_by_split_and_whole_for_a_test_without_one(store: Store) -> No
     assert decode("whole", store=store.uri).images.shape == (len(whole), SIDE, SIDE, 3)
 
 
+def test_a_folder_of_train_and_test(tmp_path: Path) -> None:
+    parts = {"train": toy_pictures(9, seed=1), "test": toy_pictures(6, seed=2)}
+    for split, pictures in parts.items():
+        write_folder(tmp_path / split, pictures)
+    for split, pictures in parts.items():
+        found = decode(tmp_path, split)
+        assert np.array_equal(found.images, pictures.images[np.argsort(pictures.labels, kind="stable")])
+
+
+def test_a_test_takes_nothing_of_a_version_that_is_learnt_from(store: Store) -> None:
+    recipe = make_recipe(name="held", splits={"train": 0.5, "validation": 0.5})
+    publish_build(make_build(store, recipe, dict.fromkeys(NAMES, 20)), {"report/index.html": b"<html>"})
+    train = open_images("held", store.uri, "train")
+    apart = open_images("held", store.uri, "test", train.origin)
+    assert apart.origin == "held@1.0.0 (validation)"
+    assert len(apart) + len(train) == len(open_images("held", store.uri, "test"))
+    assert open_images("whole", store.uri, "test", train.origin).origin == "whole@1.0.0 (train)"
+
+
+def test_test_images_that_are_learnt_from_are_counted() -> None:
+    training, test = toy_pictures(9, seed=1), toy_pictures(9, seed=2)
+    refuse_shared(training, test, "here", "there")
+    test.images[[2, 5]] = training.images[[7, 0]]
+    with pytest.raises(ImagesError, match="2 of the 9 test images of there are among the training images of here"):
+        refuse_shared(training, test, "here", "there")
+
+
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9), st.data())
 def test_rows_by_lot_are_of_all_classes_alike(labels: list[int], seed: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, len(labels)))
@@ -94,6 +121,8 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
     toy = {"train": toy_pictures(3, seed=1)}
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     pq.write_table(pa.table({"image": pa.array([], pa.binary()), "label": []}), tmp_path / "none.parquet")
+    paths = pa.array([{"path": "a.png"}], pa.struct([("path", pa.string())]))
+    pq.write_table(pa.table({"image": paths, "label": ["gear"]}), tmp_path / "paths.parquet")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad" / "gear").mkdir(parents=True)
     (tmp_path / "bad" / "gear" / "a.png").write_bytes(b"no image")
@@ -102,6 +131,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         (write_parquet(tmp_path / "class.parquet", toy, column="class"), "no column 'label'; it has: split, class"),
         (write_parquet(tmp_path / "other.parquet", {"dev": toy["train"]}), "no row of split 'train'; it has: dev"),
         (tmp_path / "none.parquet", "none.parquet has no rows"),
+        (tmp_path / "paths.parquet", r"paths.parquet: column image is struct<path: string>, which has no field bytes"),
         (tmp_path / "empty", "holds no image in a folder of its class"),
         (tmp_path / "bad", r"gear.a.png cannot be read as an image"),
     ):

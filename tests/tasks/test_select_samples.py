@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 
 from catalog.reference_files import digest_references
 from schemas.errors import RecipeError
@@ -15,6 +16,8 @@ from schemas.tables import SELECTION
 from tasks.filter_quality import filter_quality
 from tasks.select_samples import accepted_rows, locate, select_samples
 from tests.stage_tables import commit_samples, draw, make_build, make_job
+
+ORIENTATION = Base.Orientation
 
 
 def judged(job: PartitionJob, images: dict[int, Any] | None = None) -> dict[str, Any]:
@@ -83,6 +86,18 @@ def test_copies_of_reference_photographs_are_left_out(tmp_path: Path) -> None:
     moved = build.model_copy(update={"references": {"gear": ("0" * 64,)}})
     with pytest.raises(RecipeError, match="holds no image"):
         run(moved, partitions)
+
+
+def test_a_reference_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+    concepts = [{"name": "gear", "wanted": 9, "references": "photos"}, {"name": "hook", "wanted": 9}]
+    build = make_build(tmp_path / "store", folder=tmp_path, concepts=concepts)
+    upright = Image.fromarray(draw(make_job(build).samples[2], "gear").image)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # is to be turned a quarter clockwise
+    (tmp_path / "photos").mkdir()
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photos" / "a.png", exif=exif)
+    build = build.model_copy(update={"references": {"gear": digest_references(tmp_path, build.recipe.concepts[0])}})
+    assert [row["reason"] for row in run(build, [judged(make_job(build))])] == [None, None, "near_reference", None]
 
 
 @pytest.mark.parametrize(

@@ -188,3 +188,28 @@ def test_more_rounds_change_nothing_of_the_rounds_before() -> None:
 def test_accepted_samples_are_counted_by_concept() -> None:
     table = pa.table({"concept": ["gear", "hook", "gear", "nut"], "accepted": [True, False, True, False]})
     assert count_accepted(table) == {"gear": 2, "hook": 0, "nut": 0}
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        ({"min": 0.2}, "verifier_agreement_low"),
+        ({"max": 0.2}, "verifier_agreement_high"),
+        ({"min_quantile": 0.5}, None),
+    ],
+)
+def test_a_score_that_is_no_number_misses_every_bound(gate: dict[str, float], reason: str | None) -> None:
+    assert first_failed_gate({"verifier_agreement": Gate(**gate)}, GATES, {"verifier_agreement": NAN}) == reason
+
+
+def test_a_score_that_is_no_number_moves_no_quantile_and_passes_none() -> None:
+    gates = {"verifier_agreement": {"min_quantile": 0.5}}
+    recipe = make_recipe(9, gates=gates, verifier={"model": "somewhere"})
+    rows = [make(place, verifier_agreement=score) for place, score in enumerate((0.0, NAN, 1.0, 2.0))]
+    assert quantile_gates(recipe, rows)["verifier_agreement"].min == 1.0
+    assert reasons(recipe, *rows) == ["verifier_agreement_low", "verifier_agreement_low", None, None]
+    alone = [make(0, verifier_agreement=NAN), make(1)]
+    assert reasons(recipe, *alone) == ["verifier_agreement_low", None]

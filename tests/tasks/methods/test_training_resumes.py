@@ -14,7 +14,7 @@ from tasks.methods.train_autoencoder import train_autoencoder
 from tasks.methods.train_clip import train_clip, train_tokenizer, tune_image_tower
 from tasks.methods.train_diffusion import train_diffusion
 from tasks.methods.train_judges import train_classifier, train_segmenter
-from tasks.methods.training_loop import Learner, Observe, State, run_steps
+from tasks.methods.training_loop import Learner, Observe, State, restore, run_steps
 from tasks.methods.write_captions import every_word
 from tests.tiny_training import plain_pictures, tiny_settings
 
@@ -102,7 +102,7 @@ def test_loss_falls(fit: Callable[..., nn.Module]) -> None:
 def test_foreign_checkpoint_is_refused() -> None:
     learner = Learner({"a": nn.Linear(2, 2)}, ema_decay=0.9)
     with pytest.raises(TrainingError, match="does not fit"):
-        learner.restore(Learner({"b": nn.Linear(2, 2)}, ema_decay=0.9).state())
+        restore(learner, Learner({"b": nn.Linear(2, 2)}, ema_decay=0.9).state())
 
 
 def test_diverged_run_stops() -> None:

@@ -65,8 +65,7 @@ def plain(tmp_path: Path) -> Path:
     """A folder with weights of a grey teacher; its code lies beside it."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    name = f"code_{abs(hash(str(tmp_path)))}"  # a module is imported once a process
-    (tmp_path / f"{name}.py").write_text(CODE)
+    (tmp_path / "code_of_mine.py").write_text(CODE)
     namespace: dict[str, Any] = {}
     exec(CODE, namespace)
     torch.manual_seed(0)
@@ -77,7 +76,6 @@ def plain(tmp_path: Path) -> Path:
     (folder / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.13], "image_std": [0.31], "size": [12, 10]})
     )
-    (folder / "module.txt").write_text(name)
     return folder
 
 
@@ -87,7 +85,7 @@ def load(folder: Path, **changes: Any) -> Teacher:
 
 
 def load_plain(folder: Path, attribute: str = "build", **changes: Any) -> Teacher:
-    return load(folder, module=f"{(folder / 'module.txt').read_text()}:{attribute}", **changes)
+    return load(folder, module=f"code_of_mine:{attribute}", **changes)
 
 
 def changed(folder: Path, target: Path, file: str, **changes: Any) -> Path:
@@ -165,6 +163,32 @@ def test_labels_that_the_teacher_does_not_have(resnet: Path) -> None:
     twice = load(resnet, class_names=("a, x", "b, x", "c", "d"))
     with pytest.raises(RecipeError, match="name of 2 of the teacher's classes"):
         twice.label("x")
+
+
+def test_a_number_that_is_no_name_is_a_place(resnet: Path) -> None:
+    teacher = load(resnet)
+    assert [teacher.label(name) for name in ("0", " 3 ")] == [0, 3]
+    with pytest.raises(RecipeError, match=r"no class '4'; .*gear.*; name one, or give its place, 0 to 3"):
+        teacher.label("4")
+    with pytest.raises(RecipeError, match="no class '0'"):
+        teacher.label("0", by_place=False)
+    numbered = load(resnet, class_names=("1", "2", "3", "4"))
+    assert numbered.label("1") == 0
+    with pytest.raises(RecipeError, match="no class '0'"):
+        numbered.label("0")
+
+
+def test_changed_code_builds_another_teacher(plain: Path) -> None:
+    code = plain.parent / "code_of_mine.py"
+
+    def activation(digest: str) -> torch.nn.Module:
+        source = TeacherSource(model=str(plain), module="code_of_mine:build")
+        module = load_teacher(ResolvedModel(path=str(plain), digest=digest), source, plain.parent).module
+        return list(module)[2]  # type: ignore[call-overload, no-any-return]
+
+    assert isinstance(activation("one"), torch.nn.ReLU)
+    code.write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"))
+    assert isinstance(activation("two"), torch.nn.SiLU)
 
 
 def test_a_vit_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""A user's own code, imported so that what runs is what was digested (catalog/code_digest.py)."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from catalog.code_digest import list_own_modules
+from schemas.errors import ModelError
+
+_imported: set[str] = set()  # modules of users' folders; they stay importable for what their code imports late
+
+
+def import_callable(path: str, role: str, folder: Path | None) -> Callable[..., Any]:
+    """The callable package.module:name; `folder`, of the user, is looked at first, and its files are read anew.
+
+    Errors: ModelError that names `role`, for code that cannot be imported and for files that another module hides.
+    """
+    name, _, attribute = path.partition(":")
+    with _importable(folder):
+        try:
+            found = getattr(importlib.import_module(name), attribute)
+        except Exception as error:  # an import runs the user's own code, which can raise anything
+            where = f" from {folder} or" if folder else " from"
+            raise ModelError(f"{role}.module: {path} cannot be imported{where} the Python path: {error!r}") from error
+    if folder is not None:
+        _refuse_hidden(path, role, folder)
+    if not callable(found):
+        raise ModelError(f"{role}.module: {path} is a {type(found).__name__}; name a class or function")
+    builder: Callable[..., Any] = found
+    return builder
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    """Modules that came from users' folders before are forgotten: they may be of another folder, or have changed.
+
+    No bytecode is written: it would hide a change within the same second.
+    """
+    for name in _imported:
+        sys.modules.pop(name, None)
+    _imported.clear()
+    known, writes, places = set(sys.modules), sys.dont_write_bytecode, [] if folder is None else [str(folder)]
+    sys.path[:0], sys.dont_write_bytecode = places, True
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        del sys.path[: len(places)]
+        sys.dont_write_bytecode = writes
+        if folder is not None:
+            _imported.update(name for name in set(sys.modules) - known if _is_own(name, folder, known))
+
+
+def _is_own(name: str, folder: Path, known: set[str]) -> bool:
+    """Whether a module is the folder's; not so a part of a package that was there before, such as one of ours."""
+    module = sys.modules[name]
+    file = getattr(module, "__file__", None)
+    places = [file] if file else list(getattr(module, "__path__", []))  # a package without __init__.py has no file
+    inside = any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places)
+    return inside and name.partition(".")[0] not in known
+
+
+def _refuse_hidden(path: str, role: str, folder: Path) -> None:
+    for name, file in list_own_modules(path, folder).items():
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded is not None and Path(loaded).resolve() != file.resolve():
+            raise ModelError(f"{role}.module: {path} needs {file}, but {loaded} is loaded as {name}; rename the file")
