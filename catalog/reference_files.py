@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
@@ -64,7 +65,9 @@ def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
     found = [(each.file.name, each.sha256, _hash_pixels(each.image)) for each in open_references(folder, concept)]
     field = f"concept {concept.name!r}: references {concept.references!r}"
     if len(found) < FEWEST:
-        raise RecipeError(f"{field} holds {len(found)} photograph(s); give {FEWEST} to 10, all of the concept itself")
+        raise RecipeError(
+            f"{field} holds {len(found)} photograph(s); give {FEWEST} or more, all of the concept itself"
+        )
     seen: dict[str, str] = {}
     for name, _, pixels in found:
         if pixels in seen:
@@ -75,8 +78,19 @@ def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
     return tuple(sha256 for _, sha256, _ in found)
 
 
+def show_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB as a viewer shows it: upright, 16-bit grey scaled down, what is transparent over grey."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "I" or upright.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        upright = Image.fromarray((np.asarray(upright).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        shown = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", shown.size, (128, 128, 128, 255)), shown)
+    return upright.convert("RGB")
+
+
 def _hash_pixels(image: Image.Image) -> str:
-    return hashlib.sha256(f"{image.size}".encode() + image.convert("RGB").tobytes()).hexdigest()
+    return hashlib.sha256(f"{image.size}".encode() + show_rgb(image).tobytes()).hexdigest()
 
 
 def _open_photograph(file: Path, field: str) -> Photograph:

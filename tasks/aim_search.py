@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from prefect import task
 from torch.nn.functional import normalize
 
-from catalog.reference_files import open_references
+from catalog.reference_files import open_references, show_rgb
 from catalog.store import Store
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.errors import EngineError, RecipeError
@@ -35,7 +35,7 @@ from tasks.models.clip import load_clip
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("aims", "1", AIMS)
+STAGE = Stage("aims", "2", AIMS)
 SAMPLING = ("batch_size", "guidance", "scheduler", "height", "width", "negative_prompt")
 
 
@@ -127,7 +127,7 @@ def read_references(folder: str | None, concept: Concept, expected: tuple[str, .
         raise RecipeError(
             f"concept {concept.name!r}: the folder of references changed while the dataset was built; build again"
         )
-    return [np.asarray(ImageOps.exif_transpose(each.image).convert("RGB")) for each in photographs]
+    return [np.asarray(show_rgb(each.image)) for each in photographs]
 
 
 @torch.no_grad()

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import ImageOps
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from catalog.reference_files import open_references
+from catalog.reference_files import open_references, show_rgb
 from catalog.store import Store
 from schemas.jobs import BuildContext
 from schemas.quality import GATES
@@ -132,5 +131,4 @@ def hash_references(build: BuildContext) -> list[int]:
     if rule is None or not rule.against_references or build.folder is None:
         return []
     found = (open_references(Path(build.folder), concept) for concept in build.recipe.concepts)
-    upright = (ImageOps.exif_transpose(each.image).convert("RGB") for each in chain.from_iterable(found))
-    return [perceptual_hash(np.asarray(image)) for image in upright]
+    return [perceptual_hash(np.asarray(show_rgb(each.image))) for each in chain.from_iterable(found)]

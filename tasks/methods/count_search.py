@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 REASONS = {
-    "confident": "sure",
+    "confident": "reached stop",
     "no_better": "no better",
     "iterations": "out of steps",
     "rounds": "out of rounds",

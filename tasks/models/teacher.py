@@ -26,7 +26,7 @@ from tasks.models.pretrained import load_weights, model_folder, pick_device
 from tasks.models.user_code import import_callable
 
 ROLE = "generator"  # what a recipe calls a teacher
-SHOWN = 10  # class names in an error
+SHOWN = 30  # class names in an error
 RESCALE = 1 / 255
 
 

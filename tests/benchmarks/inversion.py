@@ -45,20 +45,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "pixel": OURS | {"form": "pixels"},
     "published": PUBLISHED_ON_A_CPU,
 }
-ABLATIONS: dict[str, dict[str, Any]] = {
-    f"ours/{name}": OURS | changes
-    for name, changes in {
-        "without zero_start": {"zero_start": False},
-        "without scale_free": {"scale_free": False},
-        "without saved_pixels": {"saved_pixels": False},
-        "without stale_features": {"stale_features": False},
-        "with warm_start": {"warm_start": True},
-        "a third of the rates": {name: rate / 3 for name, rate in RATES.items()},
-        "twice the steps": {"steps": 2 * STEPS},
-        "groups 2": {"groups": 2},
-        "width 128": {"width": 128},
-    }.items()
+CHANGES: dict[str, dict[str, Any]] = {
+    "without zero_start": {"zero_start": False},
+    "without scale_free": {"scale_free": False},
+    "without saved_pixels": {"saved_pixels": False},
+    "without stale_features": {"stale_features": False},
+    "with warm_start": {"warm_start": True},
+    "a third of the rates": {name: rate / 3 for name, rate in RATES.items()},
+    "twice the steps": {"steps": 2 * STEPS},
+    "groups 2": {"groups": 2},
+    "width 128": {"width": 128},
 }
+ABLATIONS = {f"ours/{name}": OURS | changes for name, changes in CHANGES.items()}
 REAL = "real"
 ALL_ARMS = [*ARMS, REAL, *ABLATIONS]
 

@@ -1,6 +1,7 @@
 """Page and figure of the SeedSelect benchmark; see seedselect.py."""
 
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -158,13 +159,18 @@ def write_page(work: Path, references: Sequence[NDArray[np.uint8]], extra: Seque
     draw_figure(arms, references)
     figures = Figures([*rows, *by_part])
     template = (DOCS.parent.parent / "tests" / "benchmarks" / "seedselect_page.md").read_text()
-    (DOCS / "seedselect.md").write_text(
-        template.format(
-            figures=figures,
-            table=markdown_table([entry for entry in rows if entry["arm"] not in changed]),
-            counts=count_images(made),
-            parts=part_table(figures, list(arms)),
-            ablations=ablation_table(figures, ["ours", "ours_bootstrapped", *changed]),
-            goals="\n".join(goals(figures)),
-        )
+    page = template.format(
+        figures=figures,
+        table=markdown_table([entry for entry in rows if entry["arm"] not in changed]),
+        counts=count_images(made),
+        parts=part_table(figures, list(arms)),
+        ablations=ablation_table(figures, ["ours", "ours_bootstrapped", *changed]),
+        goals="\n".join(goals(figures)),
     )
+    (DOCS / "seedselect.md").write_text("\n\n".join(map(fill, page.split("\n\n"))))
+
+
+def fill(paragraph: str) -> str:
+    """A paragraph of running text wrapped anew, after figures were put into it; others as they are."""
+    running = paragraph and paragraph[0].isalpha()
+    return textwrap.fill(paragraph, 120, break_on_hyphens=False, break_long_words=False) if running else paragraph

@@ -127,7 +127,9 @@ def lead_row(ours: Cells, other: Cells, name: str, judges: Judges) -> dict[str, 
         if part in TAIL_PARTS:
             right = [judges.classify(made[part, seed]["images"])[:, 0] == PARTS.index(part) for made in (ours, other)]
             by_seed[seed].append(float(np.mean(right[0]) - np.mean(right[1])))
-    return over_seeds(f"ours - {name}", "success_rare", [float(np.mean(parts)) for parts in by_seed.values()], "")
+    return over_seeds(
+        f"ours - {name}", "success_rare", [float(np.mean(parts)) for parts in by_seed.values()], "difference"
+    )
 
 
 def part_rows(arm: str, made: Cells, judges: Judges) -> list[dict[str, Any]]:

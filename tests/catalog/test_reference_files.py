@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from catalog.reference_files import digest_references, open_references, require_references
+from catalog.reference_files import digest_references, open_references, require_references, show_rgb
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
@@ -94,10 +95,17 @@ def test_a_path_cannot_leave_the_recipes_folder(tmp_path: Path, path: str) -> No
 def test_a_search_needs_three_different_photographs(tmp_path: Path) -> None:
     for number in range(2):
         photograph(tmp_path / "photos" / f"{number}.png", number)
-    with pytest.raises(RecipeError, match=r"holds 2 photograph\(s\); give 3 to 10"):
+    with pytest.raises(RecipeError, match=r"holds 2 photograph\(s\); give 3 or more"):
         require_references(tmp_path, concept())
     photograph(tmp_path / "photos" / "2.bmp", 1)  # the same pixels in another file format
     with pytest.raises(RecipeError, match=r"1\.png and 2\.bmp are the same picture"):
         require_references(tmp_path, concept())
     photograph(tmp_path / "photos" / "2.bmp", 2)
     assert require_references(tmp_path, concept()) == digest_references(tmp_path, concept())
+
+
+def test_a_photograph_is_read_as_a_viewer_shows_it() -> None:
+    grey = Image.fromarray(np.full((4, 4), 0x8000, np.uint16))
+    assert np.asarray(show_rgb(grey)).tolist() == np.full((4, 4, 3), 0x80).tolist()
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert np.asarray(show_rgb(clear)).tolist() == np.full((4, 4, 3), 128).tolist()

@@ -185,7 +185,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "references corrupt": (references(3, corrupt=True), "0.png"),
     "references outside": (put("concepts", 0, "references", value="../../etc"), "leaves|outside"),
     "search without references": (search(), "needs reference photographs of every concept; 'gear' has none"),
-    "search with two references": (search(references(2)), "holds 2 photograph.s.; give 3 to 10"),
+    "search with two references": (search(references(2)), "holds 2 photograph.s.; give 3 or more"),
     "search with one picture twice": (search(references(3, twice=True)), r"1\.png and 2\.png are the same picture"),
     "search with a broken reference": (search(references(3, corrupt=True)), r"0\.png cannot be read as an image"),
     "search without encoder": (search(references(3), encoder=None), "give engine.encoder or quality.scorer"),

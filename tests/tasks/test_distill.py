@@ -23,11 +23,13 @@ ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import sys
 from pathlib import Path
+import torch
 from schemas.classifiers import DistillSettings
 from tasks.distill import distill
 from tests.tasks.test_distill import ORIGINS, TEST, TRAINING
 from tests.tiny_pictures import load_folder
 settings = DistillSettings.model_validate_json(sys.argv[3])
+torch.set_num_threads(int(sys.argv[4]))
 distill(load_folder(Path(sys.argv[1])), TRAINING, TEST, settings, ORIGINS, Path(sys.argv[2]), checkpoint_every_s=0)
 """
 TRAINING, TEST = toy_pictures(120, seed=5), toy_pictures(90, seed=6)
@@ -91,7 +93,8 @@ def test_a_killed_training_ends_with_the_same_bits(
     teacher: Path, student: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder = tmp_path / "student"
-    arguments = [sys.executable, "-c", PROGRAM, str(teacher), str(folder), SETTINGS.model_dump_json()]
+    threads = str(torch.get_num_threads())  # another number of threads adds up in another order
+    arguments = [sys.executable, "-c", PROGRAM, str(teacher), str(folder), SETTINGS.model_dump_json(), threads]
     with subprocess.Popen(arguments, cwd=ROOT) as child:
         while child.poll() is None and not (folder / "checkpoint.safetensors").exists():
             time.sleep(0.005)

@@ -47,7 +47,7 @@ class Seeds:
     prompts: Sequence[str]
 
     def of(self, prompt: str) -> list[int]:
-        """Those found for a prompt; all where it has none (another prompt's are hardly better than fresh ones)."""
+        """Those found for a prompt, since another prompt's serve less well; all where it has none."""
         return [row for row, own in enumerate(self.prompts) if own == prompt] or list(range(len(self.prompts)))
 
 

@@ -23,7 +23,7 @@ def test_a_row_a_concept_over_accepted_and_rejected_images() -> None:
     hook, gear = count_search([accepted, rejected])
     assert (hook.concept, hook.images, hook.steps, hook.evaluations) == ("hook", 2, 7, 120)
     assert hook.confidence == (1.2 + 0.2) / 2
-    assert hook.reasons == (("sure", 1), ("no better", 1))
+    assert hook.reasons == (("reached stop", 1), ("no better", 1))
     assert (gear.concept, gear.steps) == ("gear", 0)
 
 
