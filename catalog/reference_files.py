@@ -65,9 +65,7 @@ def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
     found = [(each.file.name, each.sha256, _hash_pixels(each.image)) for each in open_references(folder, concept)]
     field = f"concept {concept.name!r}: references {concept.references!r}"
     if len(found) < FEWEST:
-        raise RecipeError(
-            f"{field} holds {len(found)} photograph(s); give {FEWEST} or more, all of the concept itself"
-        )
+        raise RecipeError(f"{field} holds {len(found)} photograph(s); give {FEWEST} or more, all of the concept itself")
     seen: dict[str, str] = {}
     for name, _, pixels in found:
         if pixels in seen:
