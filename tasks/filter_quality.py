@@ -19,6 +19,7 @@ from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.expand_prompts import find_concept
 from tasks.methods.clock import Clock
 from tasks.methods.judge_images import Item, Vectors, Verify, judge_images
+from tasks.methods.provenance import read_origin
 from tasks.methods.verify_labels import label_probabilities
 from tasks.models.clip import load_clip
 from tasks.models.teacher import load_verifier
@@ -93,7 +94,7 @@ def _item(sample: dict[str, Any], mask: dict[str, Any]) -> Item:
         sample["error"],
         mask["mask_area"],
         mask["mask_confidence"],
-        json.loads(sample["provenance"] or "{}").get("teacher_agreement"),
+        read_origin(sample["provenance"]).get("teacher_agreement"),
     )
 
 

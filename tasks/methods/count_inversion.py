@@ -1,12 +1,13 @@
 """What inverting the teacher came to, from the images' provenance; see tasks/methods/natural_inversion."""
 
-import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+
+from tasks.methods.provenance import origins_by_concept, read_origin
 
 REASONS = {"settled": "settled", "steps": "out of steps"}
 LOSSES = {
@@ -34,12 +35,7 @@ class InversionRow:
 
 def count_inversion(tables: Sequence[pa.Table]) -> list[InversionRow]:
     """A row a concept, in the order of the tables (MANIFEST, REJECTS); none for images that were not inverted."""
-    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for table in tables:
-        for concept, text in zip(table["concept"].to_pylist(), table["provenance"].to_pylist(), strict=True):
-            origin = json.loads(text or "{}")
-            if "teacher_agreement" in origin:
-                found[concept].append(origin)
+    found = origins_by_concept(tables, "teacher_agreement")
     return [_summarise(concept, origins) for concept, origins in found.items()]
 
 
@@ -54,7 +50,7 @@ def sum_inversion(tables: Sequence[pa.Table]) -> dict[str, Any]:
 
 def describe_inversion(provenance: str | None) -> dict[str, Any]:
     """Facts of one image's inversion, by what a person would call them."""
-    origin = json.loads(provenance or "{}")
+    origin = read_origin(provenance)
     if "teacher_agreement" not in origin:
         return {}
     before, after = ("yes" if origin[name] else "no" for name in ("agrees_before_saving", "agrees"))

@@ -1,12 +1,13 @@
 """What the search for each concept's noise came to, from its images' provenance; see tasks/methods/seed_select."""
 
-import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
+from tasks.methods.provenance import origins_by_concept, read_origin
 
 REASONS = {
     "confident": "reached stop",
@@ -32,18 +33,13 @@ class SearchRow:
 
 def count_search(tables: Sequence[pa.Table]) -> list[SearchRow]:
     """A row a concept, in the order of the tables (MANIFEST, REJECTS); none for an engine that does not search."""
-    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for table in tables:
-        for concept, text in zip(table["concept"].to_pylist(), table["provenance"].to_pylist(), strict=True):
-            origin = json.loads(text or "{}")
-            if "forward_evaluations" in origin:
-                found[concept].append(origin)
+    found = origins_by_concept(tables, "forward_evaluations")
     return [_summarise(concept, origins) for concept, origins in found.items()]
 
 
 def describe_search(provenance: str | None) -> dict[str, Any]:
     """Facts of one image's search, by what a person would call them."""
-    origin = json.loads(provenance or "{}")
+    origin = read_origin(provenance)
     if "forward_evaluations" not in origin:
         return {}
     return {

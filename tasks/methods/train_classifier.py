@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from schemas.classifiers import ClassifierTraining
-from schemas.errors import TrainingError
 from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.training_loop import Observe, State, restore, run_steps, warm_up_then_cosine
+from tasks.methods.training_loop import Observe, State, descend, restore, run_steps, warm_up_then_cosine
 from tasks.methods.views import Pixels, Views
 
 VERSION = "classifier.1"
@@ -72,13 +71,7 @@ class SgdLearner:
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
         """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"the loss is {value} at step {self.step}; lower the learning rate and start again")
-        self._optimizer.param_groups[0]["lr"] = learning_rate
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        value = descend(self._optimizer, loss, self.step, learning_rate)
         self.losses[self.step] = value
         self.step += 1
         return value

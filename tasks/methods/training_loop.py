@@ -6,7 +6,7 @@ exactly as if it had never stopped: there is no generator state to save.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -50,14 +50,7 @@ class Learner:
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
         """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"the loss is {value} at step {self.step}; lower the learning rate and start again")
-        self._optimizer.param_groups[0]["lr"] = learning_rate
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters.values(), GRADIENT_NORM)
-        self._optimizer.step()
+        value = descend(self._optimizer, loss, self.step, learning_rate, clip=self.parameters.values())
         self.step += 1
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -79,6 +72,25 @@ class Learner:
         with torch.no_grad():
             for key, value in self.parameters.items():
                 value.copy_(self.average[key])
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, loss: Tensor, step: int, learning_rate: float, clip: Collection[Tensor] = ()
+) -> float:
+    """One optimiser step; returns the loss. `clip`: parameters whose gradient's norm is bounded by GRADIENT_NORM.
+
+    Errors: TrainingError if the loss is not finite.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(f"the loss is {value} at step {step}; lower the learning rate and start again")
+    optimizer.param_groups[0]["lr"] = learning_rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip:
+        nn.utils.clip_grad_norm_(clip, GRADIENT_NORM)
+    optimizer.step()
+    return value
 
 
 class Trainable(Protocol):
