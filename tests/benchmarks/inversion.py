@@ -1,14 +1,13 @@
-"""NaturalInversion on MNIST beside its baselines and real images. `make bench-inversion`.
+"""NaturalInversion beside its baselines and real images. `make bench-inversion`.
 
-`python -m tests.benchmarks.inversion [--images mnist.parquet] [--work DIR] [--arms ...] [--seeds ...]` trains the
+`python -m tests.benchmarks.inversion [--mnist FILE] [--cifar10 FILE] [--work DIR] [--arms ...] [--seeds ...]` trains a
 teacher and an independent verifier where DIR lacks them, makes the images and the student of each arm and seed that is
-missing, each written whole (so it can be stopped), then writes docs/benchmarks/inversion.{json,md} and a figure from
-all that DIR holds. The Parquet file has columns split, label and image; TAILFORGE_MNIST names it where --images does
-not, and without either nothing is run.
+missing, each written whole (so it can be stopped), then writes docs/benchmarks/inversion.{json,md} and figures from
+all that DIR holds. The Parquet files have columns split, label and image; TAILFORGE_MNIST and TAILFORGE_CIFAR10 name
+them where the options do not, and a set without its file is passed over.
 """
 
 import argparse
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +24,16 @@ from tasks.methods.natural_inversion.contract import Inverted
 from tasks.methods.natural_inversion.invert import invert
 from tasks.methods.natural_inversion.labels import spread_labels
 from tasks.methods.train_classifier import Pictures, predict, train_on_views
-from tests.benchmarks.inversion_page import write_page
+from tests.benchmarks.inversion_page import Section, measure_set, write_page
 from tests.benchmarks.inversion_parts import Bench, open_bench, real_images
-from tests.benchmarks.inversion_rows import SET, STUDENT
+from tests.benchmarks.inversion_rows import STUDENT
+from tests.benchmarks.inversion_sets import SETS, ImageSet
 
 STEPS = 80
 BATCH = 64
-RATES = {"generator_rate": 1e-2, "pyramid_rate": 3e-3, "alpha_rate": 0.06}
-OURS: dict[str, Any] = {"steps": STEPS, "batch_size": BATCH, "width": 32, **RATES}
-PUBLISHED_ON_A_CPU: dict[str, Any] = {
-    "preset": "cifar10",
-    "steps": STEPS,  # of 2000
-    "batch_size": BATCH,
-    "flip": False,  # a mirrored digit is none
-}
+OURS: dict[str, Any] = {"steps": STEPS, "batch_size": BATCH}
+PUBLISHED_ON_A_CPU: dict[str, Any] = {"preset": "cifar10", "steps": STEPS, "batch_size": BATCH}  # of 2000 and 256
+RATES = {name: getattr(InversionSettings(), name) for name in ("generator_rate", "pyramid_rate", "alpha_rate")}
 ARMS: dict[str, dict[str, Any]] = {
     "ours": OURS,
     "generator_only": OURS | {"form": "generator"},
@@ -57,6 +52,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "width 128": {"width": 128},
 }
 ABLATIONS = {f"ours/{name}": OURS | changes for name, changes in CHANGES.items()}
+ABLATIONS |= {"published/five times the steps": PUBLISHED_ON_A_CPU | {"steps": 5 * STEPS}}
 REAL = "real"
 ALL_ARMS = [*ARMS, REAL, *ABLATIONS]
 
@@ -75,7 +71,7 @@ def make_images(bench: Bench, arm: str, seed: int, count: int) -> Made:
         pictures = real_images(bench, count, seed)
         found = predict(bench.teacher.logits, pictures.images, bench.scale)
         return Made(pictures, {"agreement": float((found == pictures.labels).mean())})
-    settings = InversionSettings.model_validate((ARMS | ABLATIONS)[arm])
+    settings = InversionSettings.model_validate((ARMS | ABLATIONS)[arm] | bench.images.engine)
     labels = [
         label
         for batch in range(count // settings.batch_size)
@@ -110,17 +106,18 @@ def teach_student(bench: Bench, pictures: Pictures, seed: int, steps: int) -> fl
     return float((predict(student.logits, bench.test.images, bench.scale) == bench.test.labels).mean())
 
 
-def make_cell(file: Path, bench: Bench, arm: str, seed: int, words: argparse.Namespace) -> None:
+def make_cell(file: Path, bench: Bench, arm: str, seed: int) -> None:
     """One arm and seed, written whole or not at all."""
+    images = bench.images
     started = time.process_time()
-    made = make_images(bench, arm, seed, words.count)
-    accuracy = teach_student(bench, made.pictures, seed, words.kd_steps)
+    made = make_images(bench, arm, seed, images.count)
+    accuracy = teach_student(bench, made.pictures, seed, images.kd_steps)
     values: dict[str, Any] = {
         "arm": arm,
         "images": made.pictures.images,
         "labels": made.pictures.labels,
         "student_accuracy": accuracy,
-        "kd_steps": words.kd_steps,
+        "kd_steps": images.kd_steps,
         "cell_seconds": time.process_time() - started,
         **made.notes,
     }
@@ -128,38 +125,38 @@ def make_cell(file: Path, bench: Bench, arm: str, seed: int, words: argparse.Nam
     beside = file.with_suffix(".tmp.npz")
     np.savez(beside, **values)
     beside.replace(file)
-    print(f"{arm}, seed {seed}: {made.notes} student {accuracy:.4f}", flush=True)
+    print(f"{images.name}/{arm}, seed {seed}: {made.notes} student {accuracy:.4f}", flush=True)
+
+
+def make_set(images: ImageSet, file: Path, words: argparse.Namespace) -> Section:
+    """Make what is missing of one set, and measure all that there is."""
+    bench = open_bench(images, file, words.work)
+    folder = words.work / images.name
+    for seed in words.seeds:
+        for arm in words.arms:
+            cell = folder / arm.replace("/", "__").replace(" ", "_") / f"{seed}.npz"
+            if not cell.exists():
+                make_cell(cell, bench, arm, seed)
+    return measure_set(bench, folder)
 
 
 def main() -> None:
     """Make what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=Path, default=os.environ.get("TAILFORGE_MNIST") or None)
+    for name in SETS:
+        parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--work", type=Path, default=Path("work/inversion"))
     parser.add_argument("--arms", nargs="*", choices=ALL_ARMS, default=[REAL, *ARMS])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=128, help="images of each arm and seed")
-    parser.add_argument("--kd-steps", type=int, default=300)
     words = parser.parse_args()
-    if words.images is None or not words.images.is_file():
-        print("skipped: no MNIST; name its Parquet file (columns split, label, image) by --images or TAILFORGE_MNIST")
-        return
+    files = {name: images.find_file(getattr(words, name)) for name, images in SETS.items()}
     torch.set_num_threads(1)
-    bench = open_bench(words.images, words.work)
-    for seed in words.seeds:
-        for arm in words.arms:
-            file = words.work / SET / arm.replace("/", "__").replace(" ", "_") / f"{seed}.npz"
-            if not file.exists():
-                make_cell(file, bench, arm, seed, words)
-    facts = {
-        "settings": ", ".join(f"{name} {value}" for name, value in OURS.items()),
-        "count": words.count,
-        "kd_steps": words.kd_steps,
-        "batch": BATCH,
-        "published_steps": STEPS,
-        "published_full": PRESETS["cifar10"]["steps"],
-    }
-    write_page(words.work, bench, facts)
+    sections = [make_set(SETS[name], file, words) for name, file in files.items() if file]
+    for name in [name for name, file in files.items() if file is None]:
+        print(f"{name} passed over: name its Parquet file by --{name} or {SETS[name].variable}")
+    if sections:
+        facts = {"batch": BATCH, "steps": STEPS, "published_full": PRESETS["cifar10"]["steps"]}
+        write_page(sections, facts)
 
 
 if __name__ == "__main__":

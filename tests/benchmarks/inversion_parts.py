@@ -10,22 +10,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from catalog.model_files import resolve_model
-from schemas.classifiers import TeacherModel, TeacherRecipe
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
-from schemas.training import load_training_recipe
 from tasks.labelled_images import LabelledImages, choose_rows, decode_images, label_rows, open_files
 from tasks.methods.natural_inversion.saving import PixelScale
 from tasks.methods.train_classifier import Pictures
 from tasks.models.classifier_files import CIFAR_RESNET
 from tasks.models.teacher import Teacher, load_teacher, load_verifier
 from tasks.train_teacher import open_pictures, train_teacher
-from tests.benchmarks.pages import ROOT
+from tests.benchmarks.inversion_sets import ImageSet
 
-RECIPE = ROOT / "catalog" / "recipes" / "teacher-mnist.yaml"
-VERIFIER_MODEL = TeacherModel(architecture="regnet", widths=(32, 64, 128), depths=(1, 1, 1))
-VERIFIER_SEED = 7
-VERIFIER_STEPS = 400
 FEATURES_AT_ONCE = 256
 
 Features = NDArray[np.float64]
@@ -33,8 +27,9 @@ Features = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bench:
-    """What all arms share. The verifier has no part in making an image or teaching a student."""
+    """What all arms of a set share. The verifier has no part in making an image or teaching a student."""
 
+    images: ImageSet
     teacher: Teacher
     verifier: Teacher
     test: Pictures
@@ -46,29 +41,21 @@ class Bench:
         return PixelScale(self.teacher.mean, self.teacher.std, torch.device("cpu"))
 
 
-def open_bench(images: Path, work: Path) -> Bench:
-    """Load teacher and verifier, training in `work` what is not finished there."""
-    teacher_recipe = load_training_recipe(RECIPE)
-    assert isinstance(teacher_recipe, TeacherRecipe)
-    verifier_recipe = make_verifier_recipe(teacher_recipe)
+def open_bench(images: ImageSet, file: Path, work: Path) -> Bench:
+    """Load teacher and verifier, training in `work` what is not finished there. `file`: the set's Parquet file."""
     models = work / "models"
-    for recipe in (teacher_recipe, verifier_recipe):
+    for recipe in (images.teacher, images.verifier):
         if not (models / recipe.name / "config.json").is_file():
-            train_teacher(recipe, open_pictures(recipe, RECIPE.parent, work, images), work / "training", models)
-    teacher = load_teacher(*_find(models / teacher_recipe.name, CIFAR_RESNET))
-    test = open_files(images, "test")
+            train_teacher(recipe, open_pictures(recipe, file.parent, work, file), work / "training", models)
+    teacher = load_teacher(*_find(models / images.teacher.name, CIFAR_RESNET))
+    test = open_files(file, "test")
     return Bench(
+        images,
         teacher,
-        load_verifier(*_find(models / verifier_recipe.name, None), None, "verifier"),
+        load_verifier(*_find(models / images.verifier.name, None), None, "verifier"),
         decode_images(test, teacher.label, teacher.size, teacher.channels, np.arange(len(test))),
-        open_files(images, "train"),
+        open_files(file, "train"),
     )
-
-
-def make_verifier_recipe(recipe: TeacherRecipe) -> TeacherRecipe:
-    """The teacher's, but with a network of another kind and another seed."""
-    training = recipe.training.model_copy(update={"steps": VERIFIER_STEPS, "seed": VERIFIER_SEED})
-    return recipe.model_copy(update={"name": "mnist-verifier", "model": VERIFIER_MODEL, "training": training})
 
 
 def _find(folder: Path, module: str | None) -> tuple[ResolvedModel, TeacherSource]:

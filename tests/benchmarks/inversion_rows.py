@@ -12,7 +12,6 @@ from tests.benchmarks.inversion_parts import Bench, Features, features_of
 from tests.benchmarks.pages import row
 from tests.benchmarks.seedselect_rows import frechet, over_seeds
 
-SET = "mnist"
 UNCHANGED = "ours/unchanged"
 STUDENT = "resnet-small"
 NEIGHBOURS = 5  # of coverage
@@ -30,10 +29,10 @@ NOTED = ("agreement", "images_per_second", "steps", "student_accuracy", "kd_step
 Cells = dict[int, dict[str, NDArray[Any]]]  # what was made with a seed
 
 
-def load(work: Path) -> dict[str, Cells]:
-    """What was made, by arm and then by seed; beside changes of ours, ours unchanged with their seeds alone."""
+def load(folder: Path) -> dict[str, Cells]:
+    """What was made of a set, by arm and by seed; beside changes of ours, ours unchanged with their seeds alone."""
     found: dict[str, Cells] = defaultdict(dict)
-    for file in sorted((work / SET).glob("*/*.npz")):
+    for file in sorted(folder.glob("*/*.npz")):
         if ".tmp" not in file.name:
             with np.load(file) as data:
                 found[str(data["arm"])][int(file.stem)] = dict(data)
@@ -83,14 +82,16 @@ def rows_of(bench: Bench, made: dict[str, Cells]) -> list[dict[str, Any]]:
         measured = [measure_cell(bench, references, values) for values in cells.values()]
         for metric in measured[0]:
             unit = UNITS.get(metric, "share")
-            rows.append(over_seeds(f"{SET}/{arm}", metric, [figures[metric] for figures in measured], unit))
+            rows.append(
+                over_seeds(f"{bench.images.name}/{arm}", metric, [figures[metric] for figures in measured], unit)
+            )
     return [*rows, *classifier_rows(bench)]
 
 
 def classifier_rows(bench: Bench) -> list[dict[str, Any]]:
     """How often teacher and verifier are right on the test images."""
     return [
-        row(f"{SET}/{name}", "test_accuracy", float((found == bench.test.labels).mean()), "share")
+        row(f"{bench.images.name}/{name}", "test_accuracy", float((found == bench.test.labels).mean()), "share")
         for name, found in (
             ("teacher", predict(bench.teacher.logits, bench.test.images, bench.scale)),
             ("verifier", predict(bench.verifier.logits, bench.test.images, bench.scale)),

@@ -27,11 +27,12 @@ from tests.benchmarks.seedselect_rows import (
     rows_of,
 )
 
+Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 RIVALS = ("best_of_n", "zero_order", "published")
 SHOWN = 8  # pictures of an arm and part in the figure
 
 
-def draw_figure(made: dict[str, Cells], references: Sequence[NDArray[np.uint8]]) -> None:
+def draw_figure(made: dict[str, Cells], references: Sequence[Pictures]) -> None:
     """A column an arm, a row a rare part; the first pictures of the lowest seed, so none is chosen."""
     side, label = 64, 14
     width = SHOWN // 2 * side + 8
@@ -41,7 +42,7 @@ def draw_figure(made: dict[str, Cells], references: Sequence[NDArray[np.uint8]])
         draw.text((column * width + 2, 1), arm, fill="black")
         for line, part in enumerate(TAIL_PARTS):
             key = min((key for key in made.get(arm, {}) if key[0] == part), default=None)
-            images = references[line] if arm == "references" else made[arm][key]["images"] if key else ()
+            images: Pictures = references[line] if arm == "references" else made[arm][key]["images"] if key else ()
             for number, image in enumerate(images[:SHOWN]):
                 x, y = (
                     column * width + number % (SHOWN // 2) * side,
@@ -139,11 +140,11 @@ def count_images(made: dict[str, Cells]) -> str:
     return "\n".join(f"- {count}: {', '.join(names)}." for count, names in arms.items())
 
 
-def write_page(work: Path, references: Sequence[NDArray[np.uint8]], extra: Sequence[dict[str, Any]]) -> None:
+def write_page(work: Path, references: Sequence[Pictures], extra: Sequence[dict[str, Any]]) -> None:
     """docs/benchmarks/seedselect.{json,md} and its figure, with `extra` rows of the guide and of memory."""
     judges, made = load_judges(MODELS / "judges"), load(work)
     order = [*TAIL_PARTS, *COMMON]
-    renders = {part: features_of(judges, np.stack(images)) for part, images in zip(order, references, strict=True)}
+    renders = {part: features_of(judges, np.asarray(images)) for part, images in zip(order, references, strict=True)}
     arms = {arm: own for arm, own in made.items() if "/" not in arm}
     changed = [arm for arm in made if arm not in arms]
     rows = [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from tasks.methods.measure_generator import wilson_interval
 from tasks.methods.pixels import to_tensor
@@ -18,7 +19,6 @@ from tests.benchmarks.pages import row
 
 COMMON = ("gear", "bolt")
 COMPONENTS = 8  # of the judge's features, so that a few dozen images give a covariance
-STUDENT_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided t quantile by number of seeds
 
 UNITS = {
     "seconds_per_image": "processor s",
@@ -88,7 +88,7 @@ def over_seeds(arm: str, metric: str, values: Sequence[float], unit: str) -> dic
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return row(arm, metric, mean, unit)
-    half = STUDENT_95[count] * float(np.std(values, ddof=1)) / count**0.5
+    half = float(student_t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / count**0.5
     low, high = mean - half, mean + half
     return row(arm, metric, mean, unit, *((max(low, 0.0), min(high, 1.0)) if unit == "share" else (low, high)))
 
