@@ -21,8 +21,8 @@ from tasks.methods.natural_inversion.saving import PixelScale
 from tasks.methods.train_classifier import Pictures, label_loss, predict
 from tasks.methods.workshop import PARTS
 from tasks.models.classifier_files import save_classifier
+from tasks.models.preparation import Preparation
 from tasks.models.pretrained import pick_device
-from tasks.models.teacher import Preparation
 from tasks.render_pools import open_pool, render_pool
 from tasks.teacher_card import write_teacher_card
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tasks.methods.cifar_resnet import CifarResNet
 from tasks.methods.train_classifier import Classifier
-from tasks.models.teacher import RESCALE, Preparation
+from tasks.models.preparation import RESCALE, Preparation
 
 CIFAR_RESNET = f"{CifarResNet.__module__}:{CifarResNet.__name__}"  # what a recipe's teacher.module says
 NEAREST, BILINEAR = 0, 2  # numbers of Pillow's filters

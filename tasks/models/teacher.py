@@ -5,7 +5,7 @@ its folder, whoever wrote them; the recipe's come first. Weights are safetensors
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,26 +22,12 @@ from schemas.jobs import ResolvedModel
 from tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
 from tasks.models.cache import load_once
 from tasks.models.generator_files import check_safetensors, read_json, weight_files
+from tasks.models.preparation import Preparation, read_optional, read_preparation
 from tasks.models.pretrained import load_weights, model_folder, pick_device
 from tasks.models.user_code import import_callable
 
 ROLE = "generator"  # what a recipe calls a teacher
 SHOWN = 30  # class names in an error
-RESCALE = 1 / 255
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What the teacher was trained on: `mean` and `std` of each channel for pixels in 0..1, `size` (height, width)."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: tuple[int, int]
-
-    @property
-    def channels(self) -> int:
-        """1 for grey pictures, 3 for colour."""
-        return len(self.mean)
 
 
 @dataclass(frozen=True)
@@ -142,7 +128,7 @@ def _load_once(model: ResolvedModel, source: TeacherSource, reading: _Reading) -
 
 def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Teacher:
     role, folder = reading.role, model_folder(model, reading.role)
-    config = _read_optional(folder / "config.json") if source.module else read_json(folder / "config.json")
+    config = read_optional(folder / "config.json") if source.module else read_json(folder / "config.json")
     if source.module is None:
         module = _load_transformers(folder, config, role)
     else:
@@ -204,78 +190,6 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
     return module.float().to(pick_device())
 
 
-def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSource, role: str = ROLE) -> Preparation:
-    """From the recipe, else preprocessor_config.json or processor_config.json, else config.json.
-
-    Errors: ModelError naming the field to fill in.
-    """
-    processor = _processor(folder)
-    channels = int(config["num_channels"]) if "num_channels" in config else None
-    scale = 255 * (float(processor.get("rescale_factor", RESCALE)) if processor.get("do_rescale", True) else 1.0)
-    mean, std = _numbers(source.mean), _numbers(source.std)
-    if mean is None:
-        mean = _scaled(_normalisation(processor, "image_mean", 0.0, channels), scale)
-    if std is None:
-        std = _scaled(_normalisation(processor, "image_std", 1.0, channels), scale)
-    size = source.size or _size(processor) or _square(config.get("image_size"))
-    for field, value in (("mean", mean), ("std", std), ("size", size)):
-        if value is None:
-            raise ModelError(
-                f"{role}: {folder} says nothing of the {field} of its images; give {role}.{field} in the recipe, or "
-                "write preprocessor_config.json with image_mean, image_std and size"
-            )
-    if not len(mean or ()) == len(std or ()) == (channels or len(mean or ())):
-        raise ModelError(
-            f"{role}: {len(mean or ())} means, {len(std or ())} deviations and {channels or len(mean or ())} channels; "
-            f"give one of each a channel in {role}.mean and {role}.std"
-        )
-    return Preparation(mean or (), std or (), size or (0, 0))
-
-
-def _processor(folder: Path) -> Mapping[str, Any]:
-    if (folder / "preprocessor_config.json").is_file():
-        return read_json(folder / "preprocessor_config.json")
-    whole = _read_optional(folder / "processor_config.json")
-    inner: Mapping[str, Any] = whole.get("image_processor", {})
-    return inner
-
-
-def _normalisation(
-    processor: Mapping[str, Any], key: str, without: float, channels: int | None
-) -> Sequence[float] | None:
-    """The processor's numbers; `without` for each channel if it does not normalise."""
-    if processor and not processor.get("do_normalize", True):
-        return [without] * (channels or 3)
-    return processor.get(key)
-
-
-def _scaled(value: Sequence[float] | None, scale: float) -> tuple[float, ...] | None:
-    """For pixels in 0..1 what was meant for pixels in 0..`scale`."""
-    return None if value is None else tuple(float(number) / scale for number in value)
-
-
-def _numbers(value: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if value is None else tuple(float(number) for number in value)
-
-
-def _size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
-    crop = processor.get("crop_size") if processor.get("do_center_crop", "crop_size" in processor) else None
-    return _square(crop) or _square(processor.get("size"))
-
-
-def _square(value: Any) -> tuple[int, int] | None:
-    """A size as transformers writes it: a number, a list, or an object with height and width or shortest_edge."""
-    if isinstance(value, int):
-        return value, value
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return int(value[0]), int(value[1])
-    if isinstance(value, dict):
-        side = value.get("shortest_edge")
-        height, width = value.get("height", side), value.get("width", side)
-        return (int(height), int(width)) if height and width else None
-    return None
-
-
 def _class_names(
     config: Mapping[str, Any], source: TeacherSource, classes: int, folder: Path, role: str
 ) -> tuple[str, ...]:
@@ -289,7 +203,3 @@ def _class_names(
     if len(names) != classes:
         raise ModelError(f"{origin} has {len(names)} names, the teacher has {classes} classes; give one name a class")
     return names
-
-
-def _read_optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
