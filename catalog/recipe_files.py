@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from schemas.errors import NotFoundError, RecipeError
+from schemas.idle_settings import find_idle_settings
+from schemas.mistakes import list_mistakes
 from schemas.recipe import Recipe, parse_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -62,12 +64,15 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
-    """Read, override and validate a recipe. Errors: NotFoundError, RecipeError."""
+    """Read, override and validate a recipe. Errors: NotFoundError; RecipeError, also for settings without effect."""
     path = find_recipe(reference)
     data = read_yaml(path)
     for override in overrides:
         apply_override(data, override)
-    return RecipeFile(parse_recipe(data, str(path)), path.resolve().parent)
+    recipe = parse_recipe(data, str(path))
+    if idle := find_idle_settings(recipe):
+        raise list_mistakes(idle, str(path))
+    return RecipeFile(recipe, path.resolve().parent)
 
 
 def apply_override(data: Any, override: str) -> None:

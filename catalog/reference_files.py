@@ -13,7 +13,9 @@ from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
 FEWEST = 3  # of which a search can tell what they have in common
+SMALLEST_SIDE = 16  # pixels: a choice of ours; smaller is a thumbnail or an accident, and tells a model nothing
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # of file managers, which hide them although no dot begins their names
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Photograph:
 def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
     """A concept's photographs, one by one, by rising file name; none where it names no folder. `folder`: of the recipe.
 
-    Every file is read and decoded once. Files of other kinds and hidden ones are passed over.
-    Errors: RecipeError for a folder that is missing, empty or outside of `folder`, and for a broken photograph.
+    Every file is read and decoded once. Hidden files are passed over.
+    Errors: RecipeError for a folder that is missing, empty or outside of `folder`, for anything else in it, and for a
+    photograph that is broken or far too small.
     """
     if concept.references is None:
         return
@@ -41,10 +44,7 @@ def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
         )
     if not own.is_dir():
         raise RecipeError(f"{field} {concept.references!r} is not a folder: {own} does not exist or is a file")
-    files = sorted(file for file in own.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-    if not files:
-        raise RecipeError(f"{field} {concept.references!r} holds no image ({', '.join(SUFFIXES)}): {own}")
-    for file in files:
+    for file in _list_photographs(own, f"{field} {concept.references!r}"):
         if not file.resolve().is_relative_to(folder.resolve()):
             raise RecipeError(
                 f"{field}: {file} is a link that leaves the recipe's folder {folder}; copy the file instead"
@@ -87,6 +87,18 @@ def show_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
+def _list_photographs(own: Path, field: str) -> list[Path]:
+    shown = sorted(file for file in own.iterdir() if file.name[0] != "." and file.name.lower() not in SYSTEM_FILES)
+    if foreign := [file.name for file in shown if file.suffix.lower() not in SUFFIXES or file.is_dir()]:
+        raise RecipeError(
+            f"{field} holds {', '.join(foreign[:5])}{', ...' if foreign[5:] else ''}, which cannot be read as "
+            f"photographs; save images as {', '.join(SUFFIXES)} and move everything else out of {own}"
+        )
+    if not shown:
+        raise RecipeError(f"{field} holds no image ({', '.join(SUFFIXES)}): {own}")
+    return shown
+
+
 def _hash_pixels(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.size}".encode() + show_rgb(image).tobytes()).hexdigest()
 
@@ -96,7 +108,17 @@ def _open_photograph(file: Path, field: str) -> Photograph:
         content = file.read_bytes()
         image = Image.open(io.BytesIO(content))
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise RecipeError(
+            f"{field}: {file} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, too many to be opened "
+            "safely; scale it down"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise RecipeError(f"{field}: {file} cannot be read as an image: {reason}; replace or remove it") from error
+    if min(image.size) < SMALLEST_SIDE:
+        raise RecipeError(
+            f"{field}: {file} has {image.width} x {image.height} pixels; give a photograph of {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE} or more"
+        )
     return Photograph(file, hashlib.sha256(content).hexdigest(), image)

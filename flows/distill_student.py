@@ -19,6 +19,7 @@ from flows.views import split_reference
 from schemas.classifiers import DistillSettings
 from schemas.errors import ImagesError, ModelError, RecipeError
 from schemas.inversion import TeacherSource
+from schemas.mistakes import describe_mistakes
 from tasks.distill import Origins, distill
 from tasks.labelled_images import (
     LabelledImages,
@@ -30,6 +31,7 @@ from tasks.labelled_images import (
     refuse_shared,
 )
 from tasks.methods.train_classifier import Pictures
+from tasks.models.pretrained import CLASSIFIER, require_kind
 from tasks.models.teacher import Teacher, load_verifier
 
 INVERSION = "natural_inversion"
@@ -85,12 +87,14 @@ def parse_teacher(model: str | None, module: str | None) -> TeacherSource | None
         return None
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     place = str(Path(name).resolve()) if Path(name).is_dir() else name
+    given = {"model": place, "revision": revision or None, "module": module}
     try:
-        return TeacherSource(model=place, revision=revision or None, module=module)
+        return TeacherSource.model_validate(given)
     except ValidationError as error:
+        mistakes = "; ".join(describe_mistakes(error, TeacherSource, given))
         raise ModelError(
-            f"--teacher {model!r} with --teacher-module {module!r}: {error.errors()[0]['msg']}; give a model and, for "
-            "a torch module of your own, package.module:callable"
+            f"--teacher {model!r} with --teacher-module {module!r}: {mistakes}; give a model and, for a torch module "
+            "of your own, package.module:callable"
         ) from error
 
 
@@ -98,9 +102,9 @@ def _parse(settings: Mapping[str, Any]) -> DistillSettings:
     try:
         return DistillSettings.model_validate(dict(settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + ".".join(map(str, first["loc"])).replace("_", "-")
-        raise RecipeError(f"{option}: {first['msg']}, found {first['input']!r}") from error
+        mistakes = describe_mistakes(error, DistillSettings, dict(settings))
+        options = [line.partition(": ") for line in mistakes]
+        raise RecipeError("; ".join(f"--{key.replace('_', '-')}: {text}" for key, _, text in options)) from error
 
 
 def _load_teacher(dataset: str | None, store: str, named: TeacherSource | None) -> tuple[Teacher, str]:
@@ -128,6 +132,8 @@ def _load_teacher(dataset: str | None, store: str, named: TeacherSource | None) 
 def _load_named(named: TeacherSource) -> Teacher:
     try:
         resolved = resolve_model(named, Path.cwd(), "--teacher")
+        if named.module is None:
+            require_kind(resolved, "--teacher", CLASSIFIER)
         return load_verifier(resolved, named, Path.cwd(), "--teacher")
     except ModelError as error:
         raise ModelError(str(error).replace("--teacher.module", "--teacher-module")) from error

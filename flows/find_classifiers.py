@@ -6,6 +6,7 @@ from schemas.errors import RecipeError
 from schemas.jobs import ResolvedModel, TeacherLabels
 from schemas.recipe import Recipe
 from tasks.filter_quality import VERIFIER
+from tasks.models.pretrained import CLASSIFIER, naming, require_kind
 from tasks.models.teacher import Teacher, load_teacher, load_verifier
 
 
@@ -21,7 +22,11 @@ def find_labels(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Teach
             f"engine.batch_size {batch}: a batch holds an image or more of each of {len(recipe.concepts)} concepts; "
             "raise engine.batch_size or ask for fewer concepts"
         )
-    teacher = load_teacher(generator, recipe.teacher, folder)
+    with naming("generator"):
+        if recipe.teacher.module is None:  # the user's own code may read weights of any kind
+            advice = "; engine natural_inversion inverts a classifier, the other engines draw with a pipeline"
+            require_kind(generator, "generator", CLASSIFIER, advice)
+        teacher = load_teacher(generator, recipe.teacher, folder)
     labels: dict[str, int] = {}
     for concept in recipe.concepts:
         label = _label(teacher, concept.name, "generator", by_place=True)
@@ -44,7 +49,10 @@ def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: Re
             f"{VERIFIER}: {recipe.quality.verifier.model} is the generator itself, which made the images; name a "
             "classifier that had no part in them"
         )
-    classifier = load_verifier(verifier, recipe.quality.verifier, folder, VERIFIER)
+    with naming(VERIFIER):
+        if recipe.quality.verifier.module is None:
+            require_kind(verifier, VERIFIER, CLASSIFIER)
+        classifier = load_verifier(verifier, recipe.quality.verifier, folder, VERIFIER)
     for concept in recipe.concepts:
         _label(classifier, concept.name, VERIFIER, by_place=False)  # its places need not be the generator's
 

@@ -9,15 +9,17 @@ from catalog.reference_files import digest_references, require_references
 from catalog.store import Store
 from flows.find_classifiers import check_verifier, find_labels
 from schemas.engines import SearchEngine
-from schemas.errors import StoreAccessError
+from schemas.errors import RecipeError, StoreAccessError
 from schemas.fields import ModelSource
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, ResolvedModel
+from schemas.recipe import Recipe
 from tasks.filter_quality import VERIFIER
 from tasks.methods.augment import build_pipeline
 from tasks.methods.seed_select.search import check_deterministic
 from tasks.models.clip import check_scorer
 from tasks.models.generator_files import check_generator, saved_scheduler
+from tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
 
 
 def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:
@@ -25,7 +27,15 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
 
     Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
     """
-    return resolve_build(load_recipe(recipe, overrides), store)
+    build = resolve_build(load_recipe(recipe, overrides), store)
+    wanted = build.recipe.engine.references_per_image if isinstance(build.recipe.engine, SearchEngine) else None
+    for concept, found in build.references.items():
+        if wanted is not None and wanted > len(found):
+            raise RecipeError(
+                f"engine.references_per_image {wanted}: concept {concept!r} has {len(found)} references; give "
+                f"{len(found)} at most, or leave it out: then every image aims at all"
+            )
+    return build
 
 
 def resolve_build(
@@ -41,17 +51,18 @@ def resolve_build(
     inverts = isinstance(recipe.engine, NaturalInversionEngine)
     teacher = find_labels(recipe, generator, folder) if inverts else None
     if not inverts:
-        check_generator(generator)
+        with naming("generator"):
+            require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
+            check_generator(generator)
+    annotator = _find_annotator(recipe, folder)
     verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
     check_verifier(recipe, verifier, generator, folder)
-    scorer = _resolve(recipe.quality.scorer if with_judges else None, folder, "quality.scorer")
-    if scorer is not None:
-        check_scorer(scorer)
+    scorer = _find_clip(recipe.quality.scorer if with_judges else None, folder, "quality.scorer")
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
-    encoder = _resolve(recipe.guide, folder, "engine.encoder") if with_references else None
-    if encoder is not None and isinstance(recipe.engine, SearchEngine):
-        check_scorer(encoder)
+    encoder = None
+    if with_references and isinstance(recipe.engine, SearchEngine):
+        encoder = _find_clip(recipe.guide, folder, "engine.encoder" if recipe.engine.encoder else "quality.scorer")
         if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
             check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
     expander = recipe.prompts.language_model
@@ -69,6 +80,7 @@ def resolve_build(
         scorer=scorer,
         encoder=encoder,
         verifier=verifier,
+        annotator=annotator,
         language_model=_resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
         references=references,
         teacher=teacher,
@@ -77,3 +89,22 @@ def resolve_build(
 
 def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
     return None if source is None else resolve_model(source, folder, field)
+
+
+def _find_annotator(recipe: Recipe, folder: Path) -> ResolvedModel | None:
+    field = "annotation.model" if recipe.annotation.model else "generator"
+    found = _resolve(recipe.annotator, folder, field)
+    if found is not None:
+        with naming(field):
+            require_kind(found, field, PIPELINE)
+            check_generator(found)
+    return found
+
+
+def _find_clip(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
+    found = _resolve(source, folder, field)
+    if found is not None:
+        with naming(field):
+            require_kind(found, field, CLIP)
+            check_scorer(found)
+    return found

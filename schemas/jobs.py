@@ -41,9 +41,16 @@ class BuildContext(BaseModel):
     scorer: ResolvedModel | None = None
     encoder: ResolvedModel | None = None
     verifier: ResolvedModel | None = None
+    annotator: ResolvedModel | None = None
     language_model: ResolvedModel | None = None
     teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def models(self) -> dict[str, ResolvedModel]:
+        """Every model that takes part, by its role."""
+        roles = ("generator", "scorer", "encoder", "verifier", "annotator", "language_model")
+        return {role: model for role in roles if (model := getattr(self, role)) is not None}
 
 
 class Slot(BaseModel):

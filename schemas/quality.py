@@ -14,17 +14,28 @@ WINDOW = (0.0, 0.5)  # of the noise schedule, recorded unless the recipe says ot
 class Annotation(Strict):
     """Masks from where the generator looks (choices of ours unless the method page says otherwise)."""
 
-    kind: Literal["cross_attention", "class_activation"] = Field(
+    kind: Literal["cross_attention", "class_activation", "renoised_attention"] = Field(
         "cross_attention",
-        description="What the soft maps are; it follows from the engine. class_activation: of the teacher that engine "
-        "natural_inversion inverts; cross_attention: of all other generators.",
+        description="What the soft maps are; by default it follows from the engine. cross_attention: the generator's, "
+        "recorded while it draws. class_activation: of the teacher that engine natural_inversion inverts. "
+        "renoised_attention: a text-to-image model's, asked afterwards by one pass over the noised image.",
     )
+    model: ModelSource | None = Field(
+        None, description="renoised_attention: the text-to-image model that is asked; by default the generator."
+    )
+    noise: Share = Field(0.2, description="renoised_attention: how far the image is noised (t/T).")
+    draws: int = Field(2, ge=1, le=64, description="renoised_attention: passes with other noise that are averaged.")
     window: tuple[Share, Share] = Field(WINDOW, description="Part of the noise schedule (t/T) that is recorded.")
     threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
     )
     ignore_band: Share = Field(0.0, description="Soft values this far below the threshold become 255 (ignore).")
     min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
+
+    @property
+    def recorded(self) -> tuple[float, float] | None:
+        """The window of a drawing generator's attention that is recorded; None where another model is asked."""
+        return None if self.kind == "renoised_attention" else self.window
 
     @field_validator("window")
     @classmethod
@@ -47,6 +58,7 @@ GATES = (
     "mask_area",
     "mask_confidence",
 )
+SCORER_GATES = ("clip_score", "concept_margin", "reference_similarity")
 
 
 class Gate(Strict):
@@ -78,22 +90,27 @@ class NearDuplicates(Strict):
 class Quality(Strict):
     """Quality gates, and what happens when too few images pass."""
 
-    scorer: ModelSource | None = Field(None, description="CLIP model; needed for clip_score and concept_margin.")
+    scorer: ModelSource | None = Field(
+        None, description="CLIP model; needed for clip_score, concept_margin and reference_similarity."
+    )
     verifier: TeacherSource | None = Field(
         None,
         description="Classifier that knows the concepts by name and had no part in the images; for verifier_agreement.",
     )
     gates: Mapping[Literal[GATES], Gate] = Field(default_factory=dict)  # type: ignore[valid-type]
     near_duplicates: NearDuplicates | None = NearDuplicates()
-    oversample: float = Field(1.2, ge=1, le=100, description="Images of the first round over images wanted.")
+    oversample: float = Field(
+        1.2,
+        ge=1,
+        le=100,
+        description="Images of the first round over images wanted; just those wanted where there are neither gates nor "
+        "near_duplicates, and max_rounds allows another round for images that fail.",
+    )
     max_rounds: int = Field(3, ge=1, le=100, description="Rounds of synthesis, the first included.")
     on_shortfall: Literal["report", "fail"] = "report"
 
     @model_validator(mode="after")
-    def _scorer_for_clip_gates(self) -> "Quality":
-        needs = {"clip_score", "concept_margin", "reference_similarity"} & set(self.gates)
-        if needs and self.scorer is None:
-            raise ValueError(f"gates {sorted(needs)} need quality.scorer, a CLIP model")
+    def _verifier_for_its_gate(self) -> "Quality":
         if "verifier_agreement" in self.gates and self.verifier is None:
             raise ValueError("gate verifier_agreement needs quality.verifier, a classifier of the recipe's concepts")
         return self

@@ -14,96 +14,33 @@ from schemas.engines import Engine, PlainEngine, SearchEngine
 from schemas.errors import RecipeError
 from schemas.fields import ModelSource, Share, Strict, Text
 from schemas.inversion import NaturalInversionEngine, TeacherSource
-from schemas.quality import WINDOW, Annotation, Quality
+from schemas.mistakes import refuse_recipe
+from schemas.output import Augmentation, Sharding
+from schemas.prompts import Prompts
+from schemas.quality import SCORER_GATES, Annotation, Quality
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SLOT = re.compile(r"\{([a-z_]+)\}")
 
 Split = Literal["train", "validation", "test"]
-Weights = Mapping[Text, Annotated[float, Field(gt=0)]]
 
 
 class Concept(Strict):
     """One thing that images are wanted of; its position in the recipe is its class."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\W_][\w -]*$", description="Class name.")
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[^\W_][\w -]*$",
+        description="Class name: a letter or digit, then letters, digits, spaces, - and _.",
+    )
     wanted: int = Field(ge=1, description="How many accepted images.")
     synonyms: tuple[Text, ...] = Field((), description="Other words for it that prompts may use.")
     templates: tuple[Text, ...] | None = Field(None, description="Templates in place of those of `prompts`.")
-    references: str | None = Field(None, description="Folder of reference photographs, relative to the recipe.")
-
-
-class LanguageModelExpander(Strict):
-    """Extra prompts written by a causal language model; those that lose the concept's word are dropped."""
-
-    source: ModelSource
-    count: int = Field(ge=1, le=1000, description="Prompts asked for, a concept.")
-    instruction: Text = Field("A photo caption about {concept}:", description="Text the model continues; {concept}.")
-    max_new_tokens: int = Field(24, ge=1, le=256)
-    temperature: float = Field(0.9, gt=0, le=5)
-
-
-class Prompts(Strict):
-    """Prompt expansion: templates times attributes times synonyms, in a balanced and deterministic order."""
-
-    templates: tuple[Text, ...] = Field(
-        ("a photo of {a} {concept}",),
-        min_length=1,
-        description="Texts with slots in braces. {concept} is required; {a} becomes a or an.",
-    )
-    attributes: Mapping[Annotated[str, Field(pattern=r"^[a-z_]+$")], Weights | tuple[Text, ...]] = Field(
-        default_factory=dict, description="Slot name to its values: a list (equal weights) or value: weight."
-    )
-    per_concept: int = Field(64, ge=1, le=100_000, description="Distinct prompts a concept at most.")
-    balance: Literal["balanced", "weighted"] = Field(
-        "balanced",
-        description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are "
-        "distinct, so weights show only where per_concept is well below the number of combinations.",
-    )
-    lexicon: Mapping[Text, tuple[Text, ...]] = Field(
-        default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
-    )
-    wordnet: bool = Field(
-        False, description="Also take synonyms from Open English WordNet 2024; the user installs its data."
-    )
-    language_model: LanguageModelExpander | None = None
-
-    @field_validator("attributes")
-    @classmethod
-    def _usable_attributes(cls, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-        for name, values in attributes.items():
-            if name in ("a", "concept"):
-                raise ValueError(f"attribute {name!r}: {{{name}}} has a meaning of its own; choose another name")
-            if not values:
-                raise ValueError(f"attribute {name!r} has no values; give at least one")
-        return attributes
-
-
-class Transform(Strict):
-    """One albumentations transform by class name with its own parameters."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9]+$")
-    parameters: Mapping[str, Any] = Field(default_factory=dict)
-
-
-class Augmentation(Strict):
-    """An albumentations pipeline over accepted samples, masks and boxes with the image."""
-
-    transforms: tuple[Transform, ...] = Field(min_length=1)
-    copies: int = Field(0, ge=0, le=100, description="0: in place; n: n extra samples that know their parent.")
-
-
-class Sharding(Strict):
-    """How accepted samples are packed."""
-
-    max_samples: int = Field(10_000, ge=1, description="Samples a shard at most.")
-    max_bytes: int = Field(512 * 2**20, ge=2**16, description="Bytes a shard at most, except for a single sample.")
-    image_format: Literal["png", "jpg"] = "png"
-    jpeg_quality: int = Field(95, ge=1, le=100)
-    attention: bool = Field(False, description="Also ship the soft maps as .attn.npy.")
-    noise: bool = Field(
-        False,
-        description="Also ship what a searching engine chose as .noise.npy: `regenerate` then need not search.",
+    references: str | None = Field(
+        None,
+        description="Folder of reference photographs, relative to the recipe; nothing else may be in it. Read by "
+        "engines that search, by near_duplicates.against_references and with quality.scorer.",
     )
 
 
@@ -216,6 +153,21 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _gates_have_a_scorer(self) -> "Recipe":
+        gates = [name for name in SCORER_GATES if name in self.quality.gates]
+        if gates and isinstance(self.engine, NaturalInversionEngine):
+            raise ValueError(
+                f"quality.gates {', '.join(gates)}: a CLIP model, quality.scorer, would measure it, and engine "
+                "natural_inversion takes none; leave it out, or use teacher_agreement, or verifier_agreement with "
+                "quality.verifier"
+            )
+        if gates and self.quality.scorer is None:
+            raise ValueError(
+                f"quality.gates {', '.join(gates)} need quality.scorer, a CLIP model; give it, or leave them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _inversion_reads_no_text(self) -> "Recipe":
         if not isinstance(self.engine, NaturalInversionEngine):
             return self._refuse_teacher()
@@ -223,8 +175,7 @@ class Recipe(Strict):
             "quality.scorer": self.quality.scorer is not None,
             "prompts.attributes": bool(self.prompts.attributes),
             "prompts.language_model": self.prompts.language_model is not None,
-            "annotation.window": self.annotation.window != WINDOW,
-            "annotation.kind cross_attention": self.annotation.kind != "class_activation",
+            "annotation.kind cross_attention": self.annotation.kind == "cross_attention",
         }
         for name, given in reasons.items():
             if given:
@@ -232,6 +183,11 @@ class Recipe(Strict):
                     f"{name}: engine natural_inversion makes images from a classifier, which reads no text, "
                     "so no prompt; leave it out (teacher_agreement and verifier_agreement replace a scorer's gates)"
                 )
+        if self.annotation.kind == "renoised_attention" and self.annotation.model is None:
+            raise ValueError(
+                "annotation.kind renoised_attention: engine natural_inversion has no text-to-image model to ask; name "
+                "one as annotation.model"
+            )
         return self
 
     def _refuse_teacher(self) -> "Recipe":
@@ -249,6 +205,11 @@ class Recipe(Strict):
         if self.annotation.kind == "class_activation":
             raise ValueError(f"annotation.kind class_activation: engine {kind} has no classifier; leave it out")
         return self
+
+    @property
+    def annotator(self) -> ModelSource | None:
+        """The text-to-image model that is asked where the concepts are; None where maps come with the images."""
+        return (self.annotation.model or self.generator) if self.annotation.kind == "renoised_attention" else None
 
     @property
     def teacher(self) -> TeacherSource:
@@ -314,8 +275,4 @@ def parse_recipe(data: object, origin: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e['input']!r:.80})"
-            for e in error.errors()
-        ]
-        raise RecipeError("\n".join([f"{origin}: {len(lines)} field(s) cannot be used:", *lines])) from error
+        raise refuse_recipe(error, Recipe, data, origin) from error

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
+from schemas.mistakes import refuse_recipe
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -159,11 +160,8 @@ def load_training_recipe(path: Path) -> TrainingRecipe | TeacherRecipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"training recipe {path} is not YAML: {error}; mend the file") from error
     is_teacher = isinstance(content, dict) and content.get("kind") == "teacher"
+    model = TeacherRecipe if is_teacher else TrainingRecipe
     try:
-        return TeacherRecipe.model_validate(content) if is_teacher else TrainingRecipe.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(key) for key in item['loc']) or 'recipe'}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
-        raise RecipeError(f"training recipe {path} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from error
+        raise refuse_recipe(error, model, content, f"training recipe {path}") from error

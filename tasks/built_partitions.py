@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from catalog.store import Store
+from schemas.output import Sharding
 from schemas.receipts import Receipt
-from schemas.recipe import Recipe, Sharding
+from schemas.recipe import Recipe
 from tasks.artifacts import read_table
 from tasks.methods.encode_samples import (
     AUGMENTED_COLUMNS,

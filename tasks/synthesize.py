@@ -42,7 +42,7 @@ def render_with_plain(
         model = load_generator(job.build.generator)
     recipe = job.build.recipe
     assert isinstance(recipe.engine, SamplingSettings)
-    return render_plain(model, samples, recipe.engine, recipe.annotation.window, clock)
+    return render_plain(model, samples, recipe.engine, recipe.annotation.recorded, clock)
 
 
 def render_with_search(
@@ -54,7 +54,7 @@ def render_with_search(
         model, goal = load_search(job, inputs)
         if inputs.seeds:
             goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), model.device))
-    return render_searched(model, samples, engine, goal, build.recipe.annotation.window, clock)
+    return render_searched(model, samples, engine, goal, build.recipe.annotation.recorded, clock)
 
 
 def render_with_inversion(
@@ -88,7 +88,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "concept": job.concept,
             "attempt": job.attempt,
             "engine": build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
-            "window": list(build.recipe.annotation.window),
+            "window": build.recipe.annotation.recorded,
         },
         inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples]), **inputs.digests},
         models=models if build.encoder is None else models | {"encoder": build.encoder.digest},
@@ -150,7 +150,7 @@ def invert_again(job: PartitionJob, sample_id: str, run: InversionJob) -> pa.Tab
 def render_again(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> pa.Table:
     """SAMPLES of one sample from the noise that its search chose, without searching. Errors: NotFoundError."""
     sample = _find_sample(job, sample_id)
-    window = job.build.recipe.annotation.window
+    window = job.build.recipe.annotation.recorded
     model = load_generator(job.build.generator)
     made = render_kept_noise(model, sample, noise, search_engine(job.build), window, Clock())
     return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import RecipeError
-from schemas.recipe import Augmentation, Transform
+from schemas.output import Augmentation, Transform
 from tasks.methods.masks import IGNORE, bound_region, decode_rle, encode_rle
 from tasks.methods.plan_samples import derive_seed
 

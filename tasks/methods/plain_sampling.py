@@ -24,6 +24,7 @@ from tasks.methods.clock import Clock
 from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, find_layers
 from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 OUT_OF_MEMORY = "out of memory with a batch of one"
@@ -73,7 +74,7 @@ class Sampling:
         return self.settings.height or height, self.settings.width or width
 
 
-def cut_batches(samples: Sequence[SampleSpec], size: int) -> list[Sequence[SampleSpec]]:
+def cut_batches(samples: Sequence[S], size: int) -> list[Sequence[S]]:
     """The plan's batches, in order."""
     return [samples[start : start + size] for start in range(0, len(samples), size)]
 
@@ -138,10 +139,8 @@ def prepare_text(model: ImageGenerator, sample: SampleSpec) -> Text:
     return Text(model.encode_prompt(sample.prompt), model.locate_tokens(sample.prompt, spans))
 
 
-def within_memory(
-    run: Callable[[Sequence[SampleSpec]], list[T]], batch: Sequence[SampleSpec], give_up: Callable[[SampleSpec], T]
-) -> list[T]:
-    """Run a batch; out of memory, its halves; `give_up` says what comes of a single sample that does not fit."""
+def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], give_up: Callable[[S], T]) -> list[T]:
+    """Run a batch; out of memory, its halves; `give_up` says what comes of a single one that does not fit."""
     try:
         return run(batch)
     except (RuntimeError, MemoryError) as error:

@@ -1,5 +1,7 @@
-"""Folders of transformers models: found or fetched, checked file by file, loaded from safetensors alone."""
+"""Folders of transformers models: told apart, found or fetched, checked file by file, loaded from safetensors alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,56 @@ from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ModelError
 from schemas.jobs import ResolvedModel
-from tasks.models.generator_files import HALF, check_safetensors, read_json, weight_files
+from tasks.models.generator_files import HALF, INDEX, check_safetensors, read_json, weight_files
 
 FETCHED = ("*.json", "*.txt", "*.safetensors")  # never a pickle, never code
+
+# What a directory of a recipe can be, as an error says it.
+PIPELINE, CLIP, CLASSIFIER = "a diffusers pipeline", "a CLIP model", "an image classifier"
+UNNAMED = "a model whose config.json names no architecture"
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """A ModelError from inside begins with the recipe's `field`."""
+    try:
+        yield
+    except ModelError as error:
+        if str(error).startswith(field):
+            raise
+        raise ModelError(f"{field}: {error}") from error
+
+
+def require_kind(model: ResolvedModel, field: str, wanted: str, advice: str = "") -> None:
+    """Errors: ModelError for a directory that plainly holds another kind; a hub model is checked when it loads.
+
+    `wanted`: PIPELINE, CLIP or CLASSIFIER; `field`: of the recipe; `advice`: another way out.
+    """
+    folder = Path(model.path) / (model.subfolder or "")
+    found = find_kind(folder)
+    if found in (None, wanted) or (wanted == CLASSIFIER and found == UNNAMED):
+        return
+    inner = next(
+        (child.name for child in sorted(folder.iterdir()) if child.is_dir() and find_kind(child) == wanted), ""
+    )
+    hint = f"; its folder {inner!r} is one: add subfolder: {inner}" if inner else ""
+    raise ModelError(f"{field}: {folder} holds {found}, but {field} must be {wanted}{hint}{advice}")
+
+
+def find_kind(folder: Path) -> str | None:
+    """PIPELINE, CLIP, CLASSIFIER, UNNAMED or the class of something else; None where the files do not say."""
+    if (folder / INDEX).is_file():
+        return PIPELINE
+    if not (folder / "config.json").is_file():
+        return None
+    config = read_json(folder / "config.json")
+    named = config.get("architectures") or [config.get("_class_name", "")]
+    name = str(named[0]) if isinstance(named, list) else ""
+    if "ForImageClassification" in name:
+        return CLASSIFIER
+    if config.get("model_type") == "clip":
+        return CLIP
+    return f"a {name}" if name else UNNAMED
 
 
 def pick_device() -> torch.device:

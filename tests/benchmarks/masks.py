@@ -1,8 +1,10 @@
-"""Masks from attention against the independent segmenter, on images that the embedded generator makes.
+"""Masks from the embedded generator's attention: of images that it makes, and of renders that it is asked about.
 
 `python -m tests.benchmarks.masks [--images 60]` adds rows `mask_miou` (arms: every part, `head`, `tail`) to
 docs/benchmarks/generator.json. A row is the mean over all images of a part, well drawn or not, of the intersection
-over union of our mask and the segmenter's; the interval is the normal one, 95 %, over images.
+over union of our mask and the segmenter's; the interval is the normal one, 95 %, over images. Arms `renoised/NOISE` are
+renders, noised so far and read in one pass with the caption "a photo of a PART"; their masks are held against the
+renderer's.
 """
 
 import argparse
@@ -18,13 +20,25 @@ from schemas.quality import Annotation
 from tasks.methods.clock import Clock
 from tasks.methods.measure_generator import NORMAL_95, Request, plan_requests
 from tasks.methods.plain_sampling import Rendered, render_plain
+from tasks.methods.renoised_attention import Captioned, read_attention
 from tasks.methods.soft_masks import mask_from_attention
-from tasks.methods.workshop import HEAD_PARTS, MATERIALS, PARTS, SURFACES, TAIL_PARTS
+from tasks.methods.workshop import (
+    BALANCED,
+    HEAD_PARTS,
+    MATERIALS,
+    PARTS,
+    SURFACES,
+    TAIL_PARTS,
+    render,
+    sample_scene,
+)
 from tasks.models.judges import load_judges
-from tasks.models.text_to_image import load_generator
+from tasks.models.text_to_image import DiffusersGenerator, load_generator
 from tests.benchmarks.pages import markdown_table, row, write_json
 
 SEED = 11
+RENDER_SEED = 991  # of no training
+NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
 def specify(number: int, request: Request) -> SampleSpec:
@@ -60,7 +74,8 @@ def measure(generator: Path, judges: Path, images: int) -> list[dict[str, object
     arms = {part: parts == number for number, part in enumerate(PARTS)}
     for name, members in (("head", HEAD_PARTS), ("tail", TAIL_PARTS)):
         arms[name] = np.isin(parts, [PARTS.index(part) for part in members])
-    return [summarise(arm, scores[chosen]) for arm, chosen in arms.items()]
+    made = [summarise(arm, scores[chosen]) for arm, chosen in arms.items()]
+    return [*made, *measure_renders(model, 2 * images)]
 
 
 def score_masks(rendered: list[Rendered], judges: Path, annotation: Annotation) -> NDArray[np.float64]:
@@ -73,6 +88,26 @@ def score_masks(rendered: list[Rendered], judges: Path, annotation: Annotation) 
         found = mask_from_attention(made.attention, 1, 1, height, width, annotation)
         scores[number] = intersection_over_union(found.mask == 1, segmenter.segment(made.pixels[None])[0])
     return scores
+
+
+def measure_renders(model: DiffusersGenerator, count: int) -> list[dict[str, object]]:
+    """Masks of renders, read back after noise, against the true ones."""
+    scenes = [sample_scene(number, RENDER_SEED, BALANCED) for number in range(count)]
+    renders, prefix, settings = [render(scene) for scene in scenes], "a photo of a ", Annotation()
+    pictures = [
+        Captioned(made.image, prefix + scene.part, ((len(prefix), len(prefix + scene.part)),), number)
+        for number, (scene, made) in enumerate(zip(scenes, renders, strict=True))
+    ]
+    rows = []
+    for noise in NOISE:
+        maps = read_attention(model, pictures, noise, Annotation(kind="renoised_attention").draws)
+        scores = []
+        for soft, made in zip(maps, renders, strict=True):
+            height, width = made.mask.shape
+            found = mask_from_attention(soft, 0, 1, height, width, settings)
+            scores.append(intersection_over_union(found.mask == 1, made.mask))
+        rows.append(summarise(f"renoised/{noise}", np.array(scores)))
+    return rows
 
 
 def summarise(arm: str, scores: NDArray[np.float64]) -> dict[str, object]:

@@ -71,6 +71,14 @@ def test_a_key_given_twice_is_refused(path: Path) -> None:
         load_recipe(str(path))
 
 
+def test_settings_without_effect_are_refused_where_they_were_given(path: Path) -> None:
+    engine = "engine={kind: seed_select, encoder: {model: clip}, candidates: 1"
+    named = [f"concepts.{name}.references=photos" for name in ("gear", "hex nut")]
+    assert load_recipe(str(path), [f"{engine}}}", *named]).recipe.engine.finalists == 2  # type: ignore[union-attr]
+    with pytest.raises(RecipeError, match=r"small\.yaml: 1 mistake:\n  engine\.finalists 2 is above engine\.cand"):
+        load_recipe(str(path), [f"{engine}, finalists: 2}}", *named])
+
+
 def test_unknown_recipes_list_what_there_is() -> None:
     with pytest.raises(NotFoundError, match="workshop"):
         load_recipe("no-such-recipe")

@@ -1,6 +1,8 @@
 """Reference photographs: found in order, and refused with a clear text."""
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catalog.reference_files import digest_references, open_references, require_references, show_rgb
+from catalog.reference_files import SMALLEST_SIDE, digest_references, open_references, require_references, show_rgb
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
@@ -19,14 +21,14 @@ def concept(references: str | None = "photos") -> Concept:
 
 def photograph(path: Path, colour: int = 9) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (colour, 0, 0)).save(path)
+    Image.new("RGB", (SMALLEST_SIDE, SMALLEST_SIDE), (colour, 0, 0)).save(path)
     return path
 
 
 def test_photographs_are_listed_by_name_and_digested(tmp_path: Path) -> None:
     files = [photograph(tmp_path / "photos" / name, i) for i, name in enumerate(["a.png", "b.JPG", "c.webp"])]
-    (tmp_path / "photos" / "notes.txt").write_text("not an image")
-    (tmp_path / "photos" / ".hidden.png").write_text("not an image")
+    for hidden in (".hidden.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "photos" / hidden).write_text("not an image")
     assert [photograph.file for photograph in open_references(tmp_path, concept())] == files
     assert digest_references(tmp_path, concept()) == tuple(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)
 
@@ -38,7 +40,27 @@ def test_a_concept_without_folder_has_none(tmp_path: Path) -> None:
 
 def _empty(folder: Path) -> None:
     (folder / "photos").mkdir()
-    (folder / "photos" / "notes.txt").write_text("no image")
+    (folder / "photos" / ".DS_Store").write_text("no image")
+
+
+def _others(folder: Path) -> None:
+    photograph(folder / "photos" / "a.png")
+    for name in ("b.gif", "c.HEIC", "notes.txt"):
+        (folder / "photos" / name).write_text("no image")
+    (folder / "photos" / "more.png").mkdir()
+
+
+def _small(folder: Path) -> None:
+    photograph(folder / "photos" / "a.png")
+    Image.new("RGB", (64, SMALLEST_SIDE - 1)).save(folder / "photos" / "b.png")
+
+
+def _bomb(folder: Path) -> None:
+    """A PNG of a few bytes whose header says 20,000 x 20,000."""
+    content = photograph(folder / "photos" / "b.png").read_bytes()
+    header = b"IHDR" + struct.pack(">2I", 20_000, 20_000) + content[24:29]
+    crc = struct.pack(">I", zlib.crc32(header))
+    (folder / "photos" / "b.png").write_bytes(content[:12] + header + crc + content[33:])
 
 
 def _file(folder: Path) -> None:
@@ -71,6 +93,9 @@ def _linked_file(folder: Path) -> None:
     [
         (lambda folder: None, "is not a folder"), (_file, "is not a folder"), (_empty, "holds no image"),
         (_broken, r"b\.png cannot be read"), (_garbage, r"b\.png cannot be read"),
+        (_others, r"holds b\.gif, c\.HEIC, more\.png, notes\.txt, which cannot be read as photographs; save images as"),
+        (_small, r"b\.png has 64 x 15 pixels; give a photograph of 16 x 16 or more"),
+        (_bomb, r"b\.png has more than 178,956,970 pixels, too many to be opened safely; scale it down"),
         (_linked_folder, "leaves the recipe's folder"), (_linked_file, "leaves the recipe's folder"),
     ],
 )  # fmt: skip

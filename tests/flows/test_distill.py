@@ -52,7 +52,9 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_parquet(folder / "toy.parquet", {"train": toy_pictures(60, seed=3), "test": toy_pictures(30, seed=4)})
 
 
-def test_a_student_of_a_version(command: Command, store: Store, teacher: Path, toys: Path, tmp_path: Path) -> None:
+def test_a_version_gives_a_student_and_its_report(
+    command: Command, store: Store, teacher: Path, toys: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "student"
     call = ["distill", "parts", "--store", store.uri, "--teacher", teacher, "--test", toys, "--out", out, *FAST]
     code, printed, error = command(*call, "--json")
@@ -69,7 +71,9 @@ def test_a_student_of_a_version(command: Command, store: Store, teacher: Path, t
     assert "report.html" in printed
 
 
-def test_a_control_on_real_images(command: Command, teacher: Path, toys: Path, tmp_path: Path) -> None:
+def test_real_images_give_a_control_with_as_many_of_each_class(
+    command: Command, teacher: Path, toys: Path, tmp_path: Path
+) -> None:
     folder = write_folder(tmp_path / "tree", toy_pictures(30, seed=8))
     arguments = ("--teacher", teacher, "--test", folder, "--out", tmp_path / "student", *FAST, "--json")
     code, printed, _ = command("distill", "--real", toys, "--images", 12, *arguments)
@@ -151,7 +155,7 @@ def test_the_teacher_of_an_inverted_version_is_its_generator() -> None:
     assert name_teacher({**recipe, "engine": {"kind": "plain"}}) is None
 
 
-def test_a_teacher_of_labelled_images(command: Command, toys: Path, tmp_path: Path) -> None:
+def test_labelled_images_give_a_teacher_that_is_trained_once(command: Command, toys: Path, tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     path.write_text(yaml.safe_dump(TEACHER))
     call = ("train", path, "--work", tmp_path / "work", "--models", tmp_path / "models", "--images", toys)
@@ -169,7 +173,7 @@ def test_a_teacher_of_labelled_images(command: Command, toys: Path, tmp_path: Pa
     assert (tmp_path / "models" / "toy" / "model.safetensors").read_bytes() == weights
 
 
-def test_a_teacher_of_a_folder_with_train_and_test(command: Command, tmp_path: Path) -> None:
+def test_a_teacher_is_measured_on_the_classes_that_have_test_images(command: Command, tmp_path: Path) -> None:
     for split, count, seed in (("train", 12, 3), ("test", 9, 4)):
         write_folder(tmp_path / "toys" / split, toy_pictures(count, seed))
     path = tmp_path / "toy.yaml"
@@ -183,7 +187,7 @@ def test_a_teacher_of_a_folder_with_train_and_test(command: Command, tmp_path: P
     assert "a teacher of 3 classes" in (tmp_path / "models" / "toy" / "README.md").read_text()
 
 
-def test_a_teacher_of_the_workshop(command: Command, tmp_path: Path) -> None:
+def test_workshop_scenes_give_a_teacher_of_the_parts(command: Command, tmp_path: Path) -> None:
     training = {"steps": 2, "batch": 8}
     path = tmp_path / "toy.yaml"
     path.write_text(yaml.safe_dump({**TEACHER, "pictures": WORKSHOP, "training": training}))
@@ -200,7 +204,7 @@ def test_a_teacher_that_cannot_be_trained_is_explained(command: Command, toys: P
         ({}, ("--images", tmp_path / "none"), "none does not exist"),
         ({}, ("--images", write_folder(tmp_path / "tree", toy_pictures(9, 1))), "does not tell training from test"),
         ({"size_px": 24}, ("--images", toys), "is 16 x 16 pixels"),
-        ({"size": 16}, (), "size: Extra inputs are not permitted"),
+        ({"size": 16}, (), "size: unknown key; did you mean 'size_px'?"),
         ({"model": {**TEACHER["model"], "depths": [1]}}, (), "2 widths and 1 depths"),  # type: ignore[dict-item]
         ({"channels": 1, "pictures": WORKSHOP}, (), "channels 3"),
     ):  # fmt: skip

@@ -11,7 +11,7 @@ from catalog.store import Store
 from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from schemas.recipe import parse_recipe
 from schemas.tables import MASKS, SAMPLES
-from tasks.annotate_masks import COLUMNS, annotate_masks, annotate_partition, locate
+from tasks.annotate_masks import annotate_masks, annotate_partition, columns_for, locate
 from tasks.artifacts import Address, run_once
 from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.masks import decode_mask, decode_rle
@@ -62,7 +62,7 @@ def samples_table() -> pa.Table:
 
 
 def test_every_sample_has_a_row(tmp_path: Path) -> None:
-    table = annotate_partition(make_job(tmp_path), samples_table().select(COLUMNS))
+    table = annotate_partition(make_job(tmp_path), samples_table().select(columns_for(make_job(tmp_path))))
     assert table.schema.equals(MASKS)
     assert table["status"].to_pylist() == ["ok", "failed", "ok", "failed"]
     assert table["sample_id"].to_pylist() == [f"{n:016x}" for n in range(4)]

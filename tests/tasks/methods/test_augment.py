@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import RecipeError
-from schemas.recipe import Augmentation
+from schemas.output import Augmentation
 from tasks.methods.augment import augment, augment_instances, build_pipeline, instance_regions, measure_area
 from tasks.methods.masks import instances_from_mask
 from tasks.methods.workshop import BALANCED, render, sample_scene
@@ -67,7 +67,7 @@ def test_masks_keep_their_values_and_go_together(name: str) -> None:
 
 
 @given(seed=st.integers(0, 2**63 - 1), names=st.lists(st.sampled_from(GEOMETRY), min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_geometry_is_the_same_for_image_and_mask(seed: int, names: list[str]) -> None:
     image = np.where(SCENE.mask[..., None], 255, 0).repeat(3, axis=2).astype(np.uint8)
     made = augment(pipeline(*((name, {"p": 0.7}) for name in names)), image, MASK, seed, [SCENE.mask])
@@ -76,7 +76,7 @@ def test_geometry_is_the_same_for_image_and_mask(seed: int, names: list[str]) ->
 
 
 @given(seed=st.integers(0, 2**63 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_warps_without_interpolation_move_image_and_mask_alike(seed: int) -> None:
     image = np.where(SCENE.mask[..., None], 255, 0).repeat(3, axis=2).astype(np.uint8)
     warps = pipeline(

@@ -1,0 +1,73 @@
+"""Settings that a recipe's author gave and that would have no effect: refused, since something else was meant."""
+
+from collections.abc import Iterator
+
+from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.quality import Annotation
+from schemas.recipe import Recipe
+
+BOOTSTRAPPED = ("found_seeds", "mixes", "fresh_share")
+ASKED_AFTERWARDS = ("model", "noise", "draws")  # of annotation
+
+
+def find_idle_settings(recipe: Recipe) -> list[str]:
+    """A line each, of a recipe as its author wrote it.
+
+    Not for a recipe that was dumped and read again: there every default counts as given.
+    """
+    lines = [*_idle_references(recipe), *_idle_annotation(recipe.annotation)]
+    if isinstance(recipe.engine, SearchEngine):
+        lines += _beyond_steps(recipe.engine)
+    if isinstance(recipe.engine, SeedSelectEngine):
+        lines += _idle_search(recipe.engine)
+    return lines
+
+
+def _idle_annotation(annotation: Annotation) -> Iterator[str]:
+    idle = {
+        "cross_attention": ASKED_AFTERWARDS,
+        "class_activation": ("window", *ASKED_AFTERWARDS),
+        "renoised_attention": ("window",),
+    }
+    for name in idle[annotation.kind]:
+        if name in annotation.model_fields_set:
+            yield f"annotation.{name} has no effect with annotation.kind {annotation.kind}; leave it out"
+
+
+def _beyond_steps(engine: SearchEngine) -> Iterator[str]:
+    for name in ("screening_steps", "grad_steps"):
+        value = getattr(engine, name, None)
+        if value is not None and value > engine.steps:
+            yield f"engine.{name} {value} is above engine.steps {engine.steps}; give {engine.steps} at most"
+
+
+def _idle_search(engine: SeedSelectEngine) -> Iterator[str]:
+    given = engine.model_fields_set
+    if "finalists" in given and engine.finalists > engine.candidates:
+        yield (
+            f"engine.finalists {engine.finalists} is above engine.candidates {engine.candidates}, of which they are "
+            f"chosen; give {engine.candidates} at most, or more candidates"
+        )
+    if engine.mode == "full":
+        yield from (
+            f"engine.{name} has no effect with engine.mode full; leave it out or set mode: bootstrapped"
+            for name in BOOTSTRAPPED
+            if name in given
+        )
+
+
+def _idle_references(recipe: Recipe) -> Iterator[str]:
+    quality = recipe.quality
+    named = [concept for concept in recipe.concepts if concept.references is not None]
+    hashed = quality.near_duplicates is not None and quality.near_duplicates.against_references
+    if named and not (isinstance(recipe.engine, SearchEngine) or hashed or quality.scorer):
+        yield (
+            f"concepts: {named[0].name!r} has references, but engine {recipe.engine.kind} reads none and "
+            "quality.near_duplicates.against_references is off; leave them out, switch that on, or choose an engine "
+            "that searches"
+        )
+    if not named and "reference_similarity" in quality.gates:
+        yield (
+            "quality.gates.reference_similarity compares with reference photographs, but no concept has any; give "
+            "concepts `references`, a folder each, or leave the gate out"
+        )

@@ -1,0 +1,201 @@
+"""What the author of a recipe reads in place of pydantic's words: the key as written, what is wrong, what was found."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, Tag, ValidationError
+
+from schemas.errors import RecipeError
+
+_Model = type[BaseModel]
+LISTED = 20  # known keys in an error that also suggests one
+MAPPING_KEY = "[key]"  # pydantic's mark of an error in a key, not in its value
+NUMBER, WHOLE, TRUTH = "must be a number", "must be a whole number", "must be true or false"
+LIST, SECTION = "must be a list", "must be a mapping of keys to values"
+# By pydantic's type of error; in braces what pydantic says of the bound.
+PHRASES: Mapping[str, str] = {
+    "missing": "is missing; add it",
+    "int_type": WHOLE,
+    "int_parsing": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": NUMBER,
+    "float_parsing": NUMBER,
+    "finite_number": "must be a finite number",
+    "bool_type": TRUTH,
+    "bool_parsing": TRUTH,
+    "string_type": "must be text, in quotes if it looks like a number",
+    "tuple_type": LIST,
+    "list_type": LIST,
+    "dict_type": SECTION,
+    "mapping_type": SECTION,
+    "model_type": SECTION,
+    "model_attributes_type": SECTION,
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "greater_than": "must be above {gt}",
+    "less_than": "must be below {lt}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} entries at most",
+    "string_too_short": "must have {min_length} or more characters",
+    "string_too_long": "must have {max_length} characters at most",
+    "string_pattern_mismatch": "must have the form {pattern}",
+    "literal_error": "must be {expected}",
+    "invalid_key": "must be text, in quotes",
+}
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """One error of pydantic. `path`: keys as written.
+
+    `doubtful`: it is about one member of a union alone, or may follow from a mistake further down.
+    """
+
+    path: tuple[str | int, ...]
+    text: str
+    found: str = ""
+    doubtful: bool = False
+
+
+def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str) -> RecipeError:
+    """The error to raise when `model` refused `data`, which was read from `origin`: a line for each mistake."""
+    return list_mistakes(describe_mistakes(error, model, data), origin)
+
+
+def list_mistakes(lines: Sequence[str], origin: str) -> RecipeError:
+    """The error to raise for mistakes in the recipe `origin`."""
+    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    return RecipeError("\n".join([f"{origin}: {count}:", *(f"  {line}" for line in lines)]))
+
+
+def describe_mistakes(error: ValidationError, model: _Model, data: object) -> list[str]:
+    """A line for each mistake in `data`; the members of a union that were tried in vain share one."""
+    mistakes = [_read(item, model, data) for item in error.errors(include_url=False)]
+    grouped: dict[tuple[Any, ...], list[_Mistake]] = {}
+    for place, each in enumerate(mistakes):
+        deeper = any(len(other.path) > len(each.path) == _common(each.path, other.path) for other in mistakes)
+        if not (each.doubtful and deeper):
+            grouped.setdefault((each.path, None if each.doubtful else place), []).append(each)
+    return [_line(path, group) for (path, _), group in grouped.items()]
+
+
+def _common(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _line(path: tuple[str | int, ...], group: Sequence[_Mistake]) -> str:
+    texts = list(dict.fromkeys(each.text for each in group))
+    whole = ", or ".join(texts) + group[0].found
+    return f"{'.'.join(map(str, path))}: {whole}" if path else whole
+
+
+def _read(item: Any, model: _Model, data: object) -> _Mistake:
+    loc, kind, context = item["loc"], item["type"], item.get("ctx", {})
+    path, in_key = _written_path(loc, data, kind), loc[-1:] == (MAPPING_KEY,)
+    if kind == "value_error":  # our own text, which says what was found
+        return _Mistake(path, str(context["error"]))
+    if kind == "missing":
+        return _Mistake(path, PHRASES[kind])
+    if kind == "extra_forbidden":
+        return _Mistake(path, _unknown_key(model, loc))
+    if kind == "union_tag_invalid":
+        known, tag = _quoted(context["expected_tags"]), str(context["tag"])
+        path = (*path, context["discriminator"].strip("'"))
+        return _Mistake(path, f"must be one of {', '.join(known)}", f"; found {tag!r}{_suggest(tag, known)}")
+    known = _quoted(context.get("expected", ""))
+    if in_key and known:
+        return _Mistake(path, _unknown(str(item["input"]), known))
+    bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    text = PHRASES[kind].format(**bounds) if kind in PHRASES else item["msg"]
+    if kind == "string_pattern_mismatch":
+        text += _meaning(model, loc)
+    found = f"; found {_show(item['input'])}{_suggest(str(item['input']), known)}"
+    doubtful = kind == "too_short" or (not in_key and path[-1:] != loc[-1:])
+    return _Mistake(path, f"this key {text}" if in_key else text, found, doubtful)
+
+
+def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str | int, ...]:
+    """The keys of `loc` that are in the document; pydantic also names the members of unions that it tried."""
+    path: list[str | int] = []
+    for key in loc:
+        inside = key in data if isinstance(data, dict) else isinstance(data, list | tuple) and isinstance(key, int)
+        if inside:
+            data = data[key]
+            path.append(key)
+    return (*path, loc[-1]) if kind == "missing" else tuple(path)
+
+
+def _meaning(model: _Model, loc: tuple[str | int, ...]) -> str:
+    """What the field at `loc` says of itself, in brackets."""
+    fields = [each.model_fields[str(loc[-1])] for each in _section(model, loc)[0] if loc[-1] in each.model_fields]
+    return next((f" ({field.description.rstrip('.')})" for field in fields if field.description), "")
+
+
+def _unknown_key(model: _Model, loc: tuple[str | int, ...]) -> str:
+    """`loc` ends with a key that the section there does not have."""
+    key, (found, others) = str(loc[-1]), _section(model, loc)
+    text = _unknown(key, list(dict.fromkeys(name for each in found for name in each.model_fields)))
+    kinds = [kind for each in others if key in each.model_fields for kind in _kinds(each)]
+    return f"{text}. It is a key of kind {', '.join(kinds)}" if kinds else text
+
+
+def _section(model: _Model, loc: tuple[str | int, ...]) -> tuple[list[_Model], list[_Model]]:
+    """The models that may stand where the last key of `loc` is, and the others of their union."""
+    found: list[_Model] = [model]
+    others: list[_Model] = []
+    members: list[tuple[_Model, set[str | None]]] = []
+    for step in loc[:-1]:
+        chosen = [each for each, tags in members if step in tags]
+        fields = [each.model_fields[str(step)] for each in found if step in each.model_fields]
+        if chosen:
+            found, others = chosen, [each for each, _ in members if each not in chosen]
+        elif fields:  # neither: a place in a list, or a key of a mapping whose values are such models
+            members = [member for field in fields for member in _members(field.annotation)]
+            found, others = [each for each, _ in members], []
+    return found, others
+
+
+def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[_Model, set[str | None]]]:
+    """Models that a field's type mentions, each with the names that a union of them may know it by."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, {*_kinds(annotation), tag}
+    arguments = get_args(annotation)
+    inner = next((argument.tag for argument in arguments if isinstance(argument, Tag)), tag)
+    for argument in arguments:
+        yield from _members(argument, inner)
+
+
+def _kinds(model: _Model) -> tuple[str, ...]:
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    hint = _suggest(key, known)
+    return (
+        f"unknown key{hint}" if hint and len(known) > LISTED else f"unknown key{hint or '.'} Known: {', '.join(known)}"
+    )
+
+
+def _suggest(found: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(found, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def _show(value: object) -> str:
+    """What was found, in the words of YAML."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

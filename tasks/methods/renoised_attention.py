@@ -1,0 +1,69 @@
+"""Where a text-to-image model looks for the words of a caption in a picture that it did not draw.
+
+The picture's latent is noised to one point of the schedule and passed once through the UNet with the caption, without
+guidance; the map of a word is its cross-attention there, the mean over several draws of noise. That attention says
+where the things of a caption are is Free-ATM's observation (arXiv 2308.06739) for pictures that the model draws itself;
+to read it from other pictures this way is a choice of ours.
+
+    z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) e,   t = noise * T
+
+Letters of shapes: B pictures, K words of a caption.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from tasks.methods.cross_attention import Capture, choose_layer, find_layers
+from tasks.methods.generator import ImageGenerator, join_conditionings
+from tasks.methods.pixels import to_tensor
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A picture [height, width, 3], its caption, and the characters [start, end) of each word that is looked for."""
+
+    pixels: Pixels
+    caption: str
+    words: tuple[tuple[int, int], ...]
+    seed: int  # of the noise
+
+
+@torch.inference_mode()
+def read_attention(
+    model: ImageGenerator, pictures: Sequence[Captioned], noise: float, draws: int
+) -> list[NDArray[np.float16]]:
+    """Maps [K, h, w] of every picture, which the model sees at its own size. The caller holds the model's lock.
+
+    `noise`: part of the schedule, 0..1; `draws` of it are averaged. Errors: EngineError for a foreign network.
+    """
+    height, width = model.default_size
+    fitted = [Image.fromarray(each.pixels).resize((width, height), Image.Resampling.BICUBIC) for each in pictures]
+    latents = model.encode(to_tensor(np.stack([np.asarray(image) for image in fitted])))
+    text = join_conditionings([model.encode_prompt(each.caption) for each in pictures])
+    words = [model.locate_tokens(each.caption, list(each.words)) for each in pictures]
+    scheduler = model.make_scheduler("ddim")
+    step = min(int(noise * scheduler.config.num_train_timesteps), scheduler.config.num_train_timesteps - 1)
+    layer = choose_layer(find_layers(model.denoiser), *latents.shape[-2:])
+    generators = [torch.Generator("cpu").manual_seed(each.seed) for each in pictures]
+    with Capture(model.denoiser, [layer], words, slice(0, len(pictures)), {float(step)}) as capture:
+        for _ in range(draws):
+            noisy = add_noise(scheduler, latents, generators, step)
+            model.denoise(noisy, torch.tensor(step, device=model.device), text)
+    return [capture.maps(row) for row in range(len(pictures))]
+
+
+def add_noise(scheduler: Any, latents: Tensor, generators: Sequence[torch.Generator], step: int) -> Tensor:
+    """Latents [B, C, H, W] at a step, one CPU generator a picture."""
+    shape = (1, *latents.shape[1:])
+    drawn = torch.cat([torch.randn(shape, generator=generator, dtype=latents.dtype) for generator in generators])
+    noisy: Tensor = scheduler.add_noise(latents, drawn.to(latents.device), torch.tensor([step], device=latents.device))
+    return noisy
