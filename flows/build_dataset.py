@@ -43,6 +43,7 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
         [partition.model_dump(mode="json") for partition in partitions],
         [shard.model_dump(mode="json") for shard in shards],
         selected.rounds,
+        [receipt.model_dump(mode="json") for receipt in drive.tally.receipts],
     )
     made = describe_build(context, selected, published, drive.tally) | {
         "wall_seconds": round(time.perf_counter() - started, 2),

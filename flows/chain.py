@@ -39,9 +39,12 @@ class Future(Protocol):
 
 
 class Progress(Protocol):
-    """Told how many steps are to come and of each one that is done; see flows/progress.py."""
+    """Told of each part of the work how many steps every stage of it has, and of each step that is done.
 
-    def expect(self, stage: str, steps: int) -> None: ...
+    `part` is what a person calls it, "" where the stages' names say enough; see flows/progress.py.
+    """
+
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None: ...
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None: ...
 
@@ -71,16 +74,15 @@ class Drive:
         self.store, self.submit, self.window, self.progress = store, submit, window, progress
         self.tally = Tally()
 
-    def run(self, chains: Sequence[Chain], stages: Sequence[str]) -> list[Any]:
+    def run(self, chains: Sequence[Chain], stages: Sequence[str], part: str = "") -> list[Any]:
         """Values that the chains return, in order; None for a chain that is not finished (only without `submit`).
 
-        `stages` names the steps of each chain. Errors: the first error of a step, after the steps in flight have
-        ended; what they made stays.
+        `stages` names the steps of each chain, `part` all of them for a person. Errors: the first error of a step,
+        after the steps in flight have ended; what they made stays.
         """
-        for stage in stages:
-            self.tally.expected[stage] += len(chains)
-            if self.progress is not None:
-                self.progress.expect(stage, len(chains))
+        self.tally.expected.update(dict.fromkeys(stages, len(chains)))
+        if self.progress is not None:
+            self.progress.begin(part, stages, len(chains))
         results: list[Any] = [None] * len(chains)
         waiting: Iterator[tuple[int, Chain]] = iter(enumerate(chains))
         done: queue.SimpleQueue[tuple[int, Chain, Step, Future]] = queue.SimpleQueue()

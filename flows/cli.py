@@ -64,15 +64,14 @@ def plan(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_js
 
     Example: `tailforge plan workshop --set concepts.hook.wanted=80`
     """
-    from flows.plan_build import plan_build
+    from flows.plan_build import PLAN_COLUMNS, plan_build
     from flows.prepare_build import prepare_build
 
     made = plan_build(prepare_build(recipe, store, set_))
     if as_json:
         return print_json(made.to_json())
-    rows = [[s.stage, s.finished, s.missing, s.missing_rows, s.seconds, s.bytes] for s in made.stages]
-    table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows to do", "seconds", "bytes"], rows)
-    console.print("everything is finished" if made.complete else "further rounds and shards follow from the verdicts")
+    table(f"{recipe} in {store}", list(PLAN_COLUMNS), [list(row) for row in made.list_rows()])
+    console.print(made.describe(), highlight=False, soft_wrap=True)
 
 
 @app.command()

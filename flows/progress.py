@@ -1,7 +1,12 @@
-"""What a build shows while it runs: a bar a stage on a terminal, one plain line a step elsewhere."""
+"""What a build shows while it runs: a bar a stage on a terminal, one plain line a step elsewhere.
+
+Every count is of one part of the work, a round or a stage, whose steps are known when it begins; so no total moves.
+"""
 
 import sys
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -12,11 +17,11 @@ from schemas.receipts import Receipt
 
 
 class PlainProgress:
-    """One line a finished step, for logs."""
+    """One line for what begins and one for each step that is finished, for logs."""
 
     def __init__(self) -> None:
-        self.done = 0
-        self.expected = 0
+        self.done: Counter[str] = Counter()
+        self.expected: Counter[str] = Counter()
 
     def __enter__(self) -> "PlainProgress":
         return self
@@ -24,21 +29,22 @@ class PlainProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         return None
 
-    def expect(self, stage: str, steps: int) -> None:
-        self.expected += steps
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        for stage in stages:
+            self.done[stage], self.expected[stage] = 0, steps
+        say(f"{', '.join(stages)}: {steps} partition{'s' * (steps != 1)}" + f", {part}" * bool(part))
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
-        self.done += 1
+        stage = receipt.stage
+        self.done[stage] += 1
         if not cached:
             seconds = receipt.timings.get("compute", 0.0)
-            line = (
-                f"[{self.done}/{self.expected}] {receipt.stage}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s"
-            )
-            print(line, file=sys.stderr, flush=True)
+            count = f"{self.done[stage]}/{self.expected[stage]}"
+            say(f"{stage} {count}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s")
 
 
 class TerminalProgress:
-    """Live bars."""
+    """Live bars: of the rounds, the one under way is shown."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -53,16 +59,22 @@ class TerminalProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bars.stop()
 
-    def expect(self, stage: str, steps: int) -> None:
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
         with self.lock:
-            if stage not in self.tasks:
-                self.tasks[stage] = self.bars.add_task(stage, total=0, note="")
-            bar = self.tasks[stage]
-            self.bars.update(bar, total=(self.bars.tasks[bar].total or 0) + steps)
+            for stage in stages:
+                if stage not in self.tasks:
+                    self.tasks[stage] = self.bars.add_task(stage, total=steps, note=part)
+                else:
+                    self.bars.reset(self.tasks[stage], total=steps, note=part)
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
-        note = "finished before" if cached else receipt.label
+        note = f"{receipt.label}, finished before" if cached else receipt.label
         self.bars.update(self.tasks[receipt.stage], advance=1, note=note)
+
+
+def say(line: str) -> None:
+    """One line on standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def open_progress() -> PlainProgress | TerminalProgress:

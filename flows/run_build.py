@@ -11,12 +11,13 @@ from catalog.store import Store
 from flows.build_dataset import build_dataset, describe_build
 from flows.chain import Drive
 from flows.embedded import stop_orphaned_servers
-from flows.plan_build import STAGES, walk
+from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.runners import local_threads
 from schemas.errors import NotFoundError, OrchestrationError, VerificationError
 from schemas.jobs import BuildContext
 from tasks.artifacts import receipt_uri
+from tasks.render_report import STAGES
 
 
 def run_build(recipe: str, store: str, overrides: Sequence[str], workers: int | None) -> dict[str, Any]:

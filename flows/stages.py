@@ -74,7 +74,8 @@ def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]
         return dict.fromkeys(prompts, EngineInputs())
 
     def aim(job: PartitionJob) -> Chain:
-        return (yield Step(aim_search.locate(job), aim_search.aim_search, (job.model_dump(mode="json"),)))
+        rows = len(context.references[job.concept]) + len(job.samples)
+        return (yield Step(aim_search.locate(job), aim_search.aim_search, (job.model_dump(mode="json"),), rows))
 
     aims = drive.run([aim(aim_search.aim_job(context, name, own)) for name, own in prompts.items()], ["aims"])
     if None in aims:
@@ -124,8 +125,13 @@ def round_jobs(
             )
 
 
+def inversion_runs(jobs: list[PartitionJob]) -> list[tuple[str, int]]:
+    """(source, part) of the runs that make the partitions of a round."""
+    return list(dict.fromkeys((job.source, job.part) for job in jobs))
+
+
 def invert_all(
-    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PartitionJob]
+    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PartitionJob], part: str
 ) -> list[EngineInputs] | None:
     """What each partition of a round reads of an inversion: the run that makes it together with other concepts'."""
 
@@ -134,8 +140,8 @@ def invert_all(
         rows = sum(place.sample_id is not None for place in job.places)  # fillers become no rows
         return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (_dump(job),), rows))
 
-    runs = list(dict.fromkeys((job.source, job.part) for job in jobs))
-    made = drive.run([invert(*run) for run in runs], ["inversions"])
+    runs = inversion_runs(jobs)
+    made = drive.run([invert(*run) for run in runs], ["inversions"], part)
     if None in made:
         return None
     receipts = dict(zip(runs, made, strict=True))
@@ -162,19 +168,20 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     recipe = context.recipe
     if (prompts := expand_all(drive, context)) is None or (inputs := aim_all(drive, context, prompts)) is None:
         return None
-    sizes = {c.name: first_round_size(c.wanted, recipe.quality.oversample) for c in recipe.concepts}
+    sizes = first_sizes(recipe)
     jobs: list[PartitionJob] = []
     partitions: list[BuiltPartition] = []
     rounds: list[dict[str, int]] = []
     for attempt in range(recipe.quality.max_rounds):
         planned = list(round_jobs(context, prompts, attempt, sizes))
+        part = describe_round(recipe, attempt, planned)
         read = [inputs[job.concept] for job in planned]
         if isinstance(recipe.engine, NaturalInversionEngine):
-            if (inverted := invert_all(drive, context, prompts, planned)) is None:
+            if (inverted := invert_all(drive, context, prompts, planned, part)) is None:
                 return None
             read = inverted
         chains = [partition_chain(job, own) for job, own in zip(planned, read, strict=True)]
-        made = drive.run(chains, ["samples", "masks", "verdicts"])
+        made = drive.run(chains, ["samples", "masks", "verdicts"], part)
         if None in made:
             return None
         jobs, partitions, rounds = jobs + planned, partitions + made, [*rounds, sizes]
@@ -186,6 +193,17 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
         if not sizes:
             break
     return selected
+
+
+def first_sizes(recipe: Recipe) -> dict[str, int]:
+    """Samples of the first round by concept."""
+    return {concept.name: first_round_size(concept.wanted, recipe.quality) for concept in recipe.concepts}
+
+
+def describe_round(recipe: Recipe, attempt: int, jobs: list[PartitionJob]) -> str:
+    """What a person is told of a round while it runs."""
+    images = sum(len(job.samples) for job in jobs)
+    return f"round {attempt + 1} of at most {recipe.quality.max_rounds}, {images} images"
 
 
 def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:

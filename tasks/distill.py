@@ -70,7 +70,7 @@ def distill(
     report = {
         "format": FORMAT,
         "key": test_key,
-        **_describe(teacher, training, student, settings, origins),
+        **_describe(teacher, training, test, student, settings, origins),
         **_measure(found, wanted, test.labels, teacher.class_names),
         "losses": summarise_losses(losses),
         "minutes": round(seconds / 60, 2),
@@ -97,9 +97,15 @@ def _key(teacher: Teacher, training: Pictures, settings: DistillSettings) -> str
 
 
 def _describe(
-    teacher: Teacher, training: Pictures, student: Classifier, settings: DistillSettings, origins: Origins
+    teacher: Teacher,
+    training: Pictures,
+    test: Pictures,
+    student: Classifier,
+    settings: DistillSettings,
+    origins: Origins,
 ) -> dict[str, Any]:
-    counts = np.bincount(training.labels, minlength=len(teacher.class_names)).tolist()
+    names = teacher.class_names
+    counts, tested = (np.bincount(each.labels, minlength=len(names)) for each in (training, test))
     return {
         "student": {
             "preset": settings.student,
@@ -117,9 +123,14 @@ def _describe(
         "training": {
             "origin": origins.training,
             "images": len(training),
-            "by_class": dict(zip(teacher.class_names, counts, strict=True)),
+            "by_class": dict(zip(names, counts.tolist(), strict=True)),
         },
-        "test": {"origin": origins.test},
+        "test": {
+            "origin": origins.test,
+            "images": len(test),
+            "classes": int((tested > 0).sum()),
+        },
+        "chance": {"guess": 1 / len(names), "most_frequent": int(tested.max()) / len(test)},
         "kd_steps": settings.steps,
         "settings": settings.model_dump(mode="json"),
     }

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -44,7 +43,7 @@ from tasks.built_partitions import BuiltPartition, shard_fields
 from tasks.methods.count_inversion import sum_inversion
 from tasks.methods.count_outcomes import select_originals
 from tasks.prefect_options import STAGE_TASK
-from tasks.render_report import read_example_images, render_report
+from tasks.render_report import render_version_report
 
 ABANDONED_SECONDS = 24 * 3600
 
@@ -73,40 +72,23 @@ def publish_version(
     partitions: list[dict[str, Any]],
     shards: list[dict[str, Any]],
     rounds: list[dict[str, int]],
+    work: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Publish what the receipts of `shards` name, with its report, as the next version of the recipe's dataset.
 
     `rounds`: samples planned by concept in each round, from which any sample can be planned and made again.
+    `work`: receipts of all that was done for the version, in any order, for the report.
     """
     context, chosen = BuildContext.model_validate(build), Receipt.model_validate(selection)
     built = [BuiltPartition.model_validate(partition) for partition in partitions]
     written = [Receipt.model_validate(shard) for shard in shards]
+    done = [Receipt.model_validate(receipt) for receipt in work or ()]
     store = Store.open(context.store)
 
     def report(folder: str, version: str) -> Mapping[str, bytes]:
-        return render_version_report(store, context, folder, version, built, [chosen, *written])
+        return render_version_report(store, context, folder, version, built, [*done, chosen, *written])
 
     return publish(store, context, chosen, built, written, report, rounds).model_dump(mode="json")
-
-
-def render_version_report(
-    store: Store,
-    build: BuildContext,
-    folder: str,
-    version: str,
-    partitions: Sequence[BuiltPartition],
-    receipts: Sequence[Receipt],
-) -> dict[str, bytes]:
-    """The report's files from the tables in `folder` and the images in the partitions."""
-    samples, masks = [part.samples for part in partitions], [part.masks for part in partitions]
-    augmented = [part.augmented for part in partitions if part.augmented]
-    with store.open_read(f"{folder}/manifest.parquet") as file:
-        manifest = pq.ParquetFile(file).read(use_threads=False)
-    with store.open_read(f"{folder}/rejects.parquet") as file:
-        rejects = pq.ParquetFile(file).read(use_threads=False)
-    read_images = partial(read_example_images, store, [*samples, *masks, *augmented])
-    ran = [*samples, *masks, *(part.verdicts for part in partitions), *augmented, *receipts]
-    return render_report(build, version, manifest, rejects, ran, read_images)
 
 
 def publish(
@@ -239,18 +221,9 @@ def _trace_lineage(
         fingerprints.setdefault(receipt.stage, set()).add(receipt.fingerprint)
         for library, version in receipt.versions.items():
             versions.setdefault(library, set()).add(version)
-    models = {
-        "generator": build.generator,
-        "scorer": build.scorer,
-        "encoder": build.encoder,
-        "verifier": build.verifier,
-        "language_model": build.language_model,
-    }
     return {
         "fingerprints": {stage: sorted(values) for stage, values in sorted(fingerprints.items())},
-        "models": {
-            role: {"digest": model.digest, "revision": model.revision} for role, model in models.items() if model
-        },
+        "models": {role: {"digest": model.digest, "revision": model.revision} for role, model in build.models.items()},
         "references": {concept: list(digests) for concept, digests in sorted(build.references.items())},
         "versions": {library: sorted(values) for library, values in sorted(versions.items())},
     }

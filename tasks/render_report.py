@@ -1,20 +1,62 @@
 """The report page of a version: collects its example images and has the page drawn."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib import resources
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.reference_files import open_references, show_rgb
 from catalog.store import Store
+from schemas.errors import RecipeError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
+from schemas.recipe import Concept
 from tasks.artifacts import read_table
+from tasks.built_partitions import BuiltPartition
+from tasks.methods.draw_references import Reference, shrink_photograph
 from tasks.methods.draw_report import PER_REASON, ReportData, choose_examples, draw_report, examples_per_concept
 
+# In the order in which they are done and the report lists them.
+STAGES = (
+    "prompts", "aims", "seeds", "inversions", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan",
+    "shards",
+)  # fmt: skip
 ReadImages = Callable[[Sequence[str]], Mapping[str, tuple[bytes, bytes | None]]]
 FOLDER = "report"  # inside the version's folder
+
+
+def render_version_report(
+    store: Store,
+    build: BuildContext,
+    folder: str,
+    version: str,
+    partitions: Sequence[BuiltPartition],
+    receipts: Sequence[Receipt],
+) -> dict[str, bytes]:
+    """The report's files from the tables in `folder` and the images in the partitions.
+
+    `receipts`: of all other work, and of that of the partitions as well if it is at hand; each counts once.
+    """
+    samples, masks = [part.samples for part in partitions], [part.masks for part in partitions]
+    augmented = [part.augmented for part in partitions if part.augmented]
+    with store.open_read(f"{folder}/manifest.parquet") as file:
+        manifest = pq.ParquetFile(file).read(use_threads=False)
+    with store.open_read(f"{folder}/rejects.parquet") as file:
+        rejects = pq.ParquetFile(file).read(use_threads=False)
+    read_images = partial(read_example_images, store, [*samples, *masks, *augmented])
+    verdicts = [part.verdicts for part in partitions]
+    ran = {each.uri: each for each in [*receipts, *samples, *masks, *verdicts, *augmented]}
+    ordered = sorted(ran.values(), key=lambda each: (_place(each.stage), each.uri))
+    return render_report(build, version, manifest, rejects, ordered, read_images, read_seeds(store, ordered))
+
+
+def _place(stage: str) -> int:
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
 def render_report(
@@ -24,10 +66,12 @@ def render_report(
     rejects: pa.Table,
     receipts: Sequence[Receipt],
     read_images: ReadImages,
+    seeds: pa.Table | None = None,
 ) -> dict[str, bytes]:
     """File name, relative to the version's folder, to bytes; the page is report/index.html.
 
     `read_images` gives image and mask of the samples it is asked for, as far as they exist: a few hundred at most.
+    `seeds`: SEEDS of the build, where its images start from such.
     """
     per_concept = examples_per_concept(len(build.recipe.concepts))
     accepted, rejected = choose_examples(manifest, rejects, per_concept, PER_REASON)
@@ -39,6 +83,8 @@ def render_report(
         examples=read_images([*accepted, *rejected]),
         receipts=receipts,
         lineage=_name_models(build),
+        references=read_references(build, per_concept if build.recipe.sharding.references else 0),
+        seeds=seeds,
     )
     template = resources.files("tasks").joinpath("report.html.j2").read_text(encoding="utf-8")
     return {f"{FOLDER}/{name}": content for name, content in draw_report(data, template).items()}
@@ -68,13 +114,31 @@ def read_example_images(
     return {sample_id: (image, found["mask"].get(sample_id)) for sample_id, image in found["image"].items()}
 
 
+def read_seeds(store: Store, receipts: Sequence[Receipt]) -> pa.Table | None:
+    """How the noises in SEEDS were found, without the noises; None if none were. Errors: StoreError."""
+    tables = [read_table(store, each, ["prompt", "record"]) for each in receipts if each.stage == "seeds"]
+    return pa.concat_tables(tables) if tables else None
+
+
+def read_references(build: BuildContext, shown: int) -> dict[str, tuple[Reference, ...]]:
+    """The photographs of each concept that has some, the first `shown` of each with a small picture.
+
+    A build knows them by their digests; one that is no longer in the recipe's folder has neither name nor picture.
+    """
+    named = [concept for concept in build.recipe.concepts if build.references.get(concept.name)]
+    return {concept.name: _read_own_references(build, concept, shown) for concept in named}
+
+
+def _read_own_references(build: BuildContext, concept: Concept, shown: int) -> tuple[Reference, ...]:
+    digests = build.references[concept.name]
+    found: dict[str, list[Reference]] = {}
+    with suppress(RecipeError, OSError):  # the version is made: it is published without them
+        for each in open_references(Path(build.folder), concept) if build.folder is not None else ():
+            picture = shrink_photograph(show_rgb(each.image)) if each.sha256 in digests[:shown] else None
+            found.setdefault(each.sha256, []).append(Reference(each.file.name, picture))
+    return tuple(found[sha256].pop(0) if found.get(sha256) else Reference(None) for sha256 in digests)
+
+
 def _name_models(build: BuildContext) -> dict[str, str]:
     """Every model of the build: where it came from and the digest that stands for its bytes."""
-    models = {
-        "generator": build.generator,
-        "scorer": build.scorer,
-        "encoder": build.encoder,
-        "verifier": build.verifier,
-        "language model": build.language_model,
-    }
-    return {f"sha256 of the {role}": model.digest for role, model in models.items() if model is not None}
+    return {f"sha256 of the {role.replace('_', ' ')}": model.digest for role, model in build.models.items()}

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from catalog.store import Store
 from schemas.jobs import BuildContext
+from schemas.output import Sharding
 from schemas.receipts import Receipt
-from schemas.recipe import Recipe, Sharding
+from schemas.recipe import Recipe
 from schemas.tables import MANIFEST
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.built_partitions import BuiltPartition, class_ids, list_variants, load_rows, shard_fields
@@ -29,6 +30,7 @@ from tasks.prefect_options import STAGE_TASK
 PLAN = Stage("shard_plan", "1", SHARD_PLAN)
 STAGE = Stage("shards", "1", MANIFEST)
 MARK_BYTES = len(mark_png(b""))
+NOT_OF_THE_PLAN = {"jpeg_quality", "references"}
 
 
 class ShardJob(BaseModel):
@@ -52,7 +54,10 @@ def locate_plan(build: BuildContext, selection: Receipt, partitions: Sequence[Bu
         PLAN,
         0,
         f"plan shards of {build.recipe.name}",
-        settings={"sharding": sharding.model_dump(exclude={"jpeg_quality"}), "classes": class_ids(build.recipe)},
+        settings={
+            "sharding": sharding.model_dump(exclude=NOT_OF_THE_PLAN),
+            "classes": class_ids(build.recipe),
+        },
         inputs={"selection": selection.sha256, "partitions": digest([part.digests for part in partitions])},
     )
 

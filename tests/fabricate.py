@@ -89,18 +89,13 @@ def publish_build(build: Build, extra_files: ExtraFiles | None = None) -> Public
 
 
 def encode_png(pixels: np.ndarray[Any, Any], palette: bool = False) -> bytes:
-    out = io.BytesIO()
+    """PNG bytes; with `palette` a grey one for each of 256 indices [height, width]."""
     image = Image.fromarray(pixels)
     if palette:
-        image = image.convert("P") if image.mode != "L" else _index(image)
+        image.putpalette([value for i in range(256) for value in (i, i, i)])
+    out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return out.getvalue()
-
-
-def _index(image: Image.Image) -> Image.Image:
-    indexed = image.copy()
-    indexed.putpalette([value for i in range(256) for value in (i, i, i)])
-    return indexed
 
 
 def _make_partition(
@@ -223,7 +218,7 @@ def _select(recipe: Recipe, concept: str, partition: int, row: int, sample_id: s
         "row": row,
         "accepted": accepted,
         "reason": None if accepted else ("failed" if row < REJECT_EVERY else "sharpness"),
-        "split": assign_split(sample_id, dict(recipe.splits)) if accepted else None,
+        "split": assign_split(sample_id, dict(recipe.splits.items())) if accepted else None,
     }
 
 

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
@@ -19,6 +19,7 @@ import yaml
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
 from tasks.methods.count_inversion import count_inversion, describe_inversion
+from tasks.methods.count_noises import count_noises, describe_mix
 from tasks.methods.count_outcomes import (
     SURPLUS,
     count_concepts,
@@ -40,6 +41,7 @@ from tasks.methods.draw_histogram import (
     show_number,
 )
 from tasks.methods.draw_overlay import draw_overlay, shrink_image
+from tasks.methods.draw_references import Reference, draw_references, name_nearest
 
 PER_CONCEPT, PER_REASON = 12, 6
 GALLERY_IMAGES = 300  # with many concepts each shows fewer, down to 2
@@ -57,7 +59,8 @@ REASONS = {
 class ReportData:
     """What the page tells. `examples`: sample_id to encoded image and indexed mask (None where there is none).
 
-    Tables: `manifest` is MANIFEST and `rejects` REJECTS of schemas/tables.py. `lineage`: label to digest or version.
+    Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None where no noises
+    were found beforehand. `lineage`: label to digest or version. `references`: photographs by concept, in their order.
     """
 
     recipe: Recipe
@@ -67,17 +70,23 @@ class ReportData:
     examples: Mapping[str, tuple[bytes, bytes | None]]
     receipts: Sequence[Receipt]
     lineage: Mapping[str, str]
+    references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
+    seeds: pa.Table | None = None
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate)."""
+    """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate).
+
+    `reason`: why it was left out, if it was; `refused`: whether that was for a fault.
+    """
 
     sample_id: str
     concept: str
     concept_index: int
     caption: str
     reason: str
+    refused: bool
     image: str
     mask: str
     small: bool
@@ -87,7 +96,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class ReasonRow:
-    """One reason for rejection, with the concepts it hit most and, for failures, what went wrong."""
+    """One reason to leave an image out, with the concepts it hit most and, for failures, what went wrong.
+
+    `share` is of the images that are counted together.
+    """
 
     title: str
     explanation: str
@@ -153,10 +165,13 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         splits=count_splits(data.recipe, data.manifest),
         failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
         tiles=accepted,
-        reasons=count_reasons(data.recipe, data.rejects, rejected),
+        references=draw_references(data.recipe, data.references, files),
+        reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
+        unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
         histograms=draw_histograms(data),
         chart={"width": WIDTH, "height": HEIGHT},
         searches=count_search([select_originals(data.manifest), data.rejects]),
+        noises=count_noises(data.seeds, [select_originals(data.manifest), data.rejects]),
         inversions=count_inversion([select_originals(data.manifest), data.rejects]),
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
@@ -165,11 +180,11 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
 
 
 def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:
-    """Reasons, most frequent first, surplus last because it is no fault."""
+    """The reasons of these rows of REJECTS, most frequent first."""
     rows = _rows(rejects, "concept", "reason", "status", "error")
     counts = Counter(map(_reason, rows))
     found = []
-    for name, count in sorted(counts.items(), key=lambda item: (item[0] == SURPLUS, -item[1], item[0])):
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         own = [row for row in rows if _reason(row) == name]
         concepts = Counter(row["concept"] for row in own).most_common(3)
         errors = Counter(row["error"] for row in own if row["error"]).most_common(3)
@@ -242,6 +257,8 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         "Mask": row["mask_source"],
         "Error": row.get("error"),
         **describe_search(row["provenance"]),
+        **describe_mix(row["provenance"]),
+        "Nearest reference": name_nearest(row["provenance"], data.references.get(row["concept"], ())),
         **describe_inversion(row["provenance"]),
     }
     return Tile(
@@ -250,6 +267,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         concept_index=row["class_id"],
         caption=row["caption"] or "",
         reason=describe_reason(_reason(row), data.recipe)[0] if "reason" in row else "",
+        refused="reason" in row and row["reason"] != SURPLUS,
         image=name,
         mask="data:image/png;base64," + base64.b64encode(draw_overlay(mask)).decode() if mask else "",
         small=max(row["width"] or 0, row["height"] or 0) <= 128,

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from schemas.jobs import Prompt, SampleSpec
+from schemas.quality import Quality
 from schemas.recipe import Recipe
 
 MIN_RATE = 0.05  # a round is never planned for an acceptance rate below this
@@ -111,8 +112,13 @@ def _sample(prompt: Prompt, sample_id: str, replica: int) -> SampleSpec:
     )
 
 
-def first_round_size(wanted: int, oversample: float) -> int:
-    """Samples of the first round."""
+def first_round_size(wanted: int, quality: Quality) -> int:
+    """Samples of the first round: a reserve only where some may be rejected, or where no further round would follow.
+
+    Without gates and near duplicates nothing but a failed or blank image is lost, and a further round replaces that.
+    """
+    judged = bool(quality.gates) or quality.near_duplicates is not None
+    oversample = quality.oversample if judged or quality.max_rounds == 1 else 1.0
     return math.ceil(round(wanted * oversample, 6))
 
 

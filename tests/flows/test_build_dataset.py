@@ -15,6 +15,7 @@ from catalog.store import Store
 from catalog.verify import verify
 from schemas.tables import MANIFEST
 from tests.flows.conftest import Command
+from tests.flows.conftest import build as build_version
 from tests.tiny_recipes import write_recipe
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
@@ -25,9 +26,7 @@ def build(command: Command, tmp_path: Path) -> Any:
     """Build a recipe in this test's store; returns what `--json` printed."""
 
     def run(recipe: Path, *words: str) -> dict[str, Any]:
-        code, out, err = command("build", recipe, "--store", tmp_path / "store", "--json", *words)
-        assert code == 0, err
-        return json.loads(out)  # type: ignore[no-any-return]
+        return build_version(command, recipe, tmp_path / "store", *words)
 
     return run
 

@@ -1,6 +1,7 @@
 """The chain with engines that search: references in, images, noise and provenance out, and one image made again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 from catalog import open_dataset
 from catalog.store import Store
 from catalog.verify import verify
-from tests.flows.conftest import Command
+from tests.flows.conftest import Command, build, rows_of
 from tests.tiny_clip import save_clip
 from tests.tiny_generators import build_sdxl
 from tests.tiny_recipes import write_recipe
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
 SEARCH: dict[str, Any] = {
     "kind": "seed_select", "steps": 4, "guidance": 1.5, "batch_size": 2, "plain_samples": 8, "candidates": 2,
-    "iterations": 2, "encoder": {"model": "clip"}, "scheduler": "ddim",
+    "rounds": 2, "iterations": 2, "encoder": {"model": "clip"}, "scheduler": "ddim",
 }  # fmt: skip
 
 
@@ -58,16 +59,6 @@ def searching(tiny_recipe: Path) -> Any:
         return write_recipe(folder, **values | changes)
 
     return write
-
-
-def build(command: Command, recipe: Path, store: Path, *words: str) -> dict[str, Any]:
-    code, out, err = command("build", recipe, "--store", store, "--json", *words)
-    assert code == 0, err
-    return json.loads(out)  # type: ignore[no-any-return]
-
-
-def rows_of(made: dict[str, Any]) -> list[dict[str, Any]]:
-    return pq.read_table(Path(made["uri"]) / "manifest.parquet").to_pylist()  # type: ignore[no-any-return]
 
 
 def test_a_search_is_published_with_its_provenance_and_is_not_done_twice(
@@ -113,7 +104,7 @@ def test_a_gate_on_the_references_rejects_copies_of_them(command: Command, searc
 
 @pytest.mark.parametrize("kind", ["best_of_n", "zero_order"])
 def test_rivals_without_gradients_build_too(kind: str, command: Command, searching: Any, tmp_path: Path) -> None:
-    engine = {key: value for key, value in SEARCH.items() if key != "iterations"} | {"kind": kind}
+    engine = {key: value for key, value in SEARCH.items() if key not in ("rounds", "iterations")} | {"kind": kind}
     made = build(command, searching(engine), tmp_path / "store")
     origins = [json.loads(row["provenance"]) for row in rows_of(made)]
     assert {origin["backward_evaluations"] for origin in origins} == {0}
@@ -131,6 +122,11 @@ def test_many_images_start_from_few_found_seeds(command: Command, searching: Any
     recipe, store = searching(engine), tmp_path / "store"
     made = build(command, recipe, store)
     assert made["work"]["seeds"] == 4  # three noises in batches of two, for two concepts
+    page = Path(made["report"]).read_text()
+    timings = re.findall(r'<th scope="row">(\w+)</th>', page[page.index('<section id="timings"') :])
+    assert timings[:4] == ["prompts", "aims", "seeds", "samples"]
+    assert "Noises found" in page
+    assert all(f"#{number} {number - 1}.png" in page for number in (1, 2, 3, 4))  # the photographs of both concepts
     more = build(command, recipe, store, "--set", "concepts.0.wanted=6")
     assert "seeds" not in more["work"]
     assert more["version"] == "1.1.0"

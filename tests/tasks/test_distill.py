@@ -1,6 +1,7 @@
 """A student from a teacher: it learns, its folder loads in transformers, and being killed changes no bit."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from schemas.classifiers import DistillSettings
-from schemas.errors import UserError
+from schemas.errors import TrainingError, UserError
 from tasks.distill import Origins, distill
+from tasks.methods.train_classifier import Pictures
 from tests.tiny_pictures import NAMES, SCALE, load_folder, save_toy_teacher, toy_pictures
+from tests.tiny_teachers import state_digest
 
 SETTINGS = DistillSettings(steps=40, batch=32, learning_rate=0.05, padding=1)
 ORIGINS = Origins("toy", "toys (train)", "toys (test)")
@@ -57,11 +60,18 @@ def test_a_student_learns_what_the_teacher_knows(student: tuple[Path, dict[str, 
         "images": 120,
         "by_class": dict.fromkeys(NAMES, 40),
     }
+    assert report["test"] == {"origin": "toys (test)", "images": 90, "classes": 3}
+    assert report["chance"] == {"guess": 1 / 3, "most_frequent": 1 / 3}
     assert report["losses"][-1][0] == report["kd_steps"] == 40
     assert report["losses"][-1][1] < report["losses"][0][1]
     assert json.loads((folder / "report.json").read_text()) == report
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "model.safetensors", "preprocessor_config.json", "report.html", "report.json"
+    }  # fmt: skip
     page = (folder / "report.html").read_text()
     assert all(name in page for name in (*NAMES, "toys (test)", f"{report['student_accuracy']['value']:.1%}"[:-1]))
+    assert "90 test images of\ntoys (test), which show 3 of the teacher's 3 classes" in page.replace("&#39;", "'")
+    assert re.search(r"chance: a guess among 3 classes</th>\s*<td class=\"n\">33.3 %", page)
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -83,10 +93,12 @@ def test_the_folder_loads_in_transformers_and_says_how_images_are_prepared(
         torch.testing.assert_close(again.logits(prepared), model(prepared).logits)
 
 
-def test_the_teacher_is_left_as_it_was(teacher: Path, student: tuple[Path, dict[str, Any]]) -> None:
-    used, fresh = load_folder(teacher), AutoModelForImageClassification.from_pretrained(teacher)
-    for key, value in fresh.state_dict().items():
-        assert torch.equal(used.module.state_dict()[key], value)
+def test_the_teacher_is_left_as_it_was(teacher: Path, tmp_path: Path) -> None:
+    used = load_folder(teacher)
+    before = state_digest(used.module)
+    settings = SETTINGS.model_copy(update={"steps": 2, "batch": 4})
+    distill(used, TRAINING, TEST, settings, ORIGINS, tmp_path / "student")
+    assert state_digest(used.module) == before
 
 
 def test_a_killed_training_ends_with_the_same_bits(
@@ -127,11 +139,27 @@ def test_a_folder_with_anything_else_is_refused(
     other = SETTINGS.model_copy(update={"temperature": 2.0})
     with pytest.raises(UserError, match="finished model of other settings"):
         distill(load_folder(teacher), TRAINING, TEST, other, ORIGINS, student[0])
+    relabelled = Pictures(TRAINING.images, TRAINING.labels[::-1])
+    for training, test in ((relabelled, TEST), (TRAINING, relabelled)):
+        with pytest.raises(UserError, match="finished model of other settings, teacher or images"):
+            distill(load_folder(teacher), training, test, SETTINGS, ORIGINS, student[0])
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(UserError, match="not of a training"):
         distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path)
     with pytest.raises(UserError, match="cannot be made"):
         distill(load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path / "letter.txt")
+
+
+def test_an_unfinished_student_of_other_settings_is_refused(teacher: Path, tmp_path: Path) -> None:
+    def stop(step: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    begun = (load_folder(teacher), TRAINING, TEST, SETTINGS, ORIGINS, tmp_path, stop)
+    with pytest.raises(KeyboardInterrupt):
+        distill(*begun, checkpoint_every_s=0)
+    other = SETTINGS.model_copy(update={"temperature": 2.0})
+    with pytest.raises(TrainingError, match="made under other settings"):
+        distill(load_folder(teacher), TRAINING, TEST, other, ORIGINS, tmp_path)
 
 
 def test_what_a_kill_left_half_written_is_no_foreign_file(teacher: Path, tmp_path: Path) -> None:
@@ -161,7 +189,7 @@ def test_seeds_decide_the_student(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_labels_count_where_they_are_asked_for(teacher: Path, tmp_path: Path) -> None:
-    wrong = type(TRAINING)(TRAINING.images, (TRAINING.labels + 1) % len(NAMES))
+    wrong = Pictures(TRAINING.images, (TRAINING.labels + 1) % len(NAMES))
     settings = SETTINGS.model_copy(update={"label_weight": 20.0, "learning_rate": 0.01})
     without = distill(load_folder(teacher), wrong, TEST, SETTINGS, ORIGINS, tmp_path / "without")
     with_labels = distill(load_folder(teacher), wrong, TEST, settings, ORIGINS, tmp_path / "with")
@@ -169,3 +197,14 @@ def test_labels_count_where_they_are_asked_for(teacher: Path, tmp_path: Path) ->
     assert with_labels["student_accuracy"]["value"] < 0.1
     most = {row["class"]: row["taken_for"] for row in reversed(with_labels["confusions"])}
     assert most == {NAMES[place]: NAMES[(place + 1) % len(NAMES)] for place in range(len(NAMES))}
+
+
+def test_chance_is_that_of_the_images_tested(teacher: Path, tmp_path: Path) -> None:
+    rows = [row for row, label in enumerate(TEST.labels) if label == 0][:6] + [
+        row for row, label in enumerate(TEST.labels) if label == 2
+    ][:2]
+    settings = SETTINGS.model_copy(update={"steps": 2, "batch": 4})
+    tested = type(TEST)(TEST.images[rows], TEST.labels[rows])
+    report = distill(load_folder(teacher), TRAINING, tested, settings, ORIGINS, tmp_path)
+    assert report["test"]["classes"] == 2
+    assert report["chance"] == {"guess": 1 / 3, "most_frequent": 6 / 8}

@@ -1,6 +1,7 @@
 """The report page of a small build: read from its artifacts, and looked at in a real browser (Chromium)."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from schemas.recipe import parse_recipe
 from schemas.tables import MANIFEST, MASKS, REJECTS, SAMPLES
 from tasks.artifacts import Address, Stage, run_once
 from tasks.methods.workshop import Scene, caption, render
-from tasks.render_report import read_example_images, render_report
+from tasks.render_report import read_example_images, read_references, render_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -161,6 +162,57 @@ def test_an_augmented_image_replaces_its_original(tmp_path: Path) -> None:
     assert found[_sample_id(3)][0] == b"augmented"
     assert found[_sample_id(3)][1] is not None
     assert found[_sample_id(4)][0].startswith(b"\x89PNG")
+
+
+def _referring(folder: Path) -> tuple[BuildContext, list[bytes]]:
+    """The build of a recipe in `folder` whose gear has photographs; returns it with their bytes."""
+    build, *_ = _build(folder / "store")
+    (folder / "gears").mkdir()
+    contents = [_png(Image.new("RGB", (400, 300), (60 * number, 90, 30))) for number in range(3)]
+    for number, content in enumerate(contents):
+        (folder / "gears" / f"{number} side.png").write_bytes(content)
+    gear, hook = build.recipe.concepts
+    recipe = build.recipe.model_copy(update={"concepts": (gear.model_copy(update={"references": "gears"}), hook)})
+    digests = tuple(hashlib.sha256(content).hexdigest() for content in contents)
+    changes = {"recipe": recipe, "folder": str(folder), "references": {"gear": digests}}
+    return build.model_copy(update=changes), contents
+
+
+def test_reference_photographs_have_the_numbers_that_the_build_gave_them(tmp_path: Path) -> None:
+    build, _ = _referring(tmp_path)
+    found = read_references(build, 2)
+    assert list(found) == ["gear"]
+    assert [each.file for each in found["gear"]] == ["0 side.png", "1 side.png", "2 side.png"]
+    assert [each.picture is not None for each in found["gear"]] == [True, True, False]
+    (tmp_path / "gears" / "0 side.png").unlink()
+    (tmp_path / "gears" / "1 side.png").write_bytes(_png(Image.new("RGB", (40, 30))))
+    left = read_references(build, 3)["gear"]
+    assert [each.file for each in left] == [None, None, "2 side.png"]
+    assert left[2].picture is not None
+
+
+def test_a_recipe_can_keep_its_photographs_to_itself(tmp_path: Path) -> None:
+    build, _ = _referring(tmp_path)
+    private = build.recipe.sharding.model_copy(update={"references": False})
+    build = build.model_copy(update={"recipe": build.recipe.model_copy(update={"sharding": private})})
+    _, manifest, rejects, receipts = _build(tmp_path / "other")
+    read_images = partial(read_example_images, Store.open(str(tmp_path / "other")), receipts)
+    files = render_report(build, "1.0.0", manifest, rejects, receipts, read_images)
+    assert not [name for name in files if "references/" in name]
+
+
+@pytest.mark.parametrize("gone", ["folder", "recipe's folder", "unknown"])
+def test_a_report_is_made_without_photographs_that_are_gone(tmp_path: Path, gone: str) -> None:
+    build, _ = _referring(tmp_path)
+    if gone == "folder":
+        shutil.rmtree(tmp_path / "gears")
+    else:
+        build = build.model_copy(update={"folder": str(tmp_path / "elsewhere") if gone != "unknown" else None})
+    _, manifest, rejects, receipts = _build(tmp_path / "other")
+    read_images = partial(read_example_images, Store.open(str(tmp_path / "other")), receipts)
+    files = render_report(build, "1.0.0", manifest, rejects, receipts, read_images)
+    assert not [name for name in files if "references/" in name]
+    assert b"0 of 3; 3 files could not be read again" in files["report/index.html"]
 
 
 class Chromium:

@@ -1,5 +1,6 @@
 """The report page: what is chosen, what is counted, what is escaped."""
 
+import json
 from html.parser import HTMLParser
 from importlib import resources
 from io import BytesIO
@@ -13,8 +14,9 @@ from PIL import Image
 
 from schemas.receipts import Receipt
 from schemas.recipe import Concept, Recipe, parse_recipe
-from schemas.tables import MANIFEST, REJECTS
+from schemas.tables import MANIFEST, REJECTS, SEEDS
 from tasks.methods.count_outcomes import count_concepts, count_splits, sum_timings
+from tasks.methods.draw_references import Reference
 from tasks.methods.draw_report import (
     ReportData,
     choose_examples,
@@ -296,3 +298,60 @@ def test_samples_without_mask_or_example_are_left_bare() -> None:
     page = _Page(files["index.html"])
     assert set(files) == {"index.html", "images/0000000000000001.png"}
     assert "mask" not in page.values("span", "class")
+
+
+def test_surplus_is_neither_called_nor_counted_as_rejected() -> None:
+    rejects = _rejects(
+        _row(3, "gear", reason="blur"), _row(4, "gear", reason="surplus"), _row(5, "hook", reason="surplus")
+    )
+    page = _Page(draw_report(_data(_manifest(_row(1, "gear")), rejects), TEMPLATE)["index.html"])
+    assert "blur 1 100 % of those rejected" in page.text
+    assert "1 image did not pass." in page.text
+    assert "2 images passed every gate when enough had been accepted" in page.text
+    assert page.text.count("rejected: blur") == 1
+    assert "rejected: Surplus" not in page.text
+    assert page.text.count("not needed: it passed every gate") == 2
+    alone = _Page(draw_report(_data(_manifest(), _rejects(_row(4, "gear", reason="surplus"))), TEMPLATE)["index.html"])
+    assert "Nothing was rejected." in alone.text
+    assert "did not pass" not in alone.text
+
+
+def test_reference_photographs_are_shown_with_number_and_file() -> None:
+    origin = {"forward_evaluations": 8, "backward_evaluations": 0, "nearest_reference": 1, "reference_cosine": 0.75}
+    manifest = _manifest(_row(1, "gear", provenance=json.dumps(origin)))
+    references = {"gear": (Reference("first.jpg", b"one"), Reference(HOSTILE, b"two"), Reference(None))}
+    files = draw_report(_data(manifest, _rejects(), references=references), TEMPLATE)
+    page = _Page(files["index.html"])
+    assert (files["references/0-1.webp"], files["references/0-2.webp"]) == (b"one", b"two")
+    assert {"references/0-1.webp", "references/0-2.webp"} < set(page.values("img", "src"))
+    assert "gear 2 of 3; 1 file could not be read again when the version was published" in page.text
+    assert "#1 first.jpg" in page.text
+    assert f"Nearest reference #2 {HOSTILE}, cosine 0.75" in page.text
+    assert "Reference photographs" not in _Page(draw_report(_data(manifest, _rejects()), TEMPLATE)["index.html"]).text
+
+
+def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column() -> None:
+    mixed = {
+        "forward_evaluations": 24, "backward_evaluations": 0, "mode": "bootstrapped", "mixes": 4, "fresh_share": 0.05,
+        "iterations": 6, "candidate": 2,
+    }  # fmt: skip
+    recipe = parse_recipe(
+        {
+            **_recipe().model_dump(exclude={"engine"}),
+            "concepts": [{"name": name, "wanted": 1, "references": name} for name in ("gear", "hook")],
+            "engine": {"kind": "seed_select", "mode": "bootstrapped", "encoder": {"model": "catalog:x"}},
+        },
+        "recipe.yaml",
+    )
+    record = json.dumps({"iterations": 6, "stop_reason": "confident", "confidence": 1.25})
+    seeds = pa.Table.from_pylist([{"prompt": "gear", "record": record}], SEEDS).select(["prompt", "record"])
+    manifest = _manifest(_row(1, "gear", provenance=json.dumps(mixed)))
+    page = _Page(draw_report(_data(manifest, _rejects(), recipe, seeds=seeds), TEMPLATE)["index.html"])
+    assert "best of 4 mixes by few steps" in page.text
+    assert "Concept Noises found Steps Confidence Ended gear 1 6 1.25 reached stop 1" in page.text
+    assert "Concept Images Network rows Nearest reference gear 1 24 –" in page.text
+    assert "Mix the best of 4 screened, number 3" in page.text
+    assert "Search steps" not in page.text
+    full = json.dumps(mixed | {"mode": "full", "stop_reason": "no_better", "confidence": 0.5})
+    other = _Page(draw_report(_data(_manifest(_row(1, "gear", provenance=full)), _rejects()), TEMPLATE)["index.html"])
+    assert "Network rows Nearest reference Ended gear 1 6 0.5 24 – no better 1" in other.text

@@ -1,0 +1,73 @@
+"""What the first round of a build holds, counted from the recipe and its prompts before anything of it is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from catalog.store import Store
+from flows.stages import first_sizes, inversion_runs, round_jobs
+from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.inversion import NaturalInversionEngine
+from schemas.jobs import BuildContext, PartitionJob, Prompt
+from tasks import aim_search, expand_prompts, find_seeds
+from tasks.artifacts import find_receipt, read_table
+from tasks.methods.expand_prompts import expand_prompts as expand
+from tasks.models.lexicon import load_wordnet
+
+Work = dict[str, tuple[int, int]]  # stage to (steps, rows)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Images of the first round, and steps and rows of each stage, finished or not.
+
+    Without prompts, which a language model is still to write, only the images are known; whole batches may add some.
+    """
+
+    images: int
+    steps: Mapping[str, int]
+    rows: Mapping[str, int]
+
+
+def forecast_build(store: Store, context: BuildContext) -> Forecast:
+    """Errors: RecipeError where the templates give no prompt."""
+    prompts = find_prompts(store, context)
+    if prompts is None:
+        return Forecast(sum(first_sizes(context.recipe).values()), {}, {})
+    jobs = list(round_jobs(context, prompts, 0, first_sizes(context.recipe)))
+    images = sum(len(job.samples) for job in jobs)
+    work = _count_before(context, prompts, jobs) | dict.fromkeys(("samples", "masks", "verdicts"), (len(jobs), images))
+    work["selection"] = (1, images)
+    if context.recipe.augmentation is not None:
+        work["augmented"] = (len(jobs), sum(concept.wanted for concept in context.recipe.concepts))
+    return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()})
+
+
+def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]] | None:
+    """Prompts of every concept, from their receipts or made here; None where a language model is still to write."""
+    found = {}
+    for concept in context.recipe.concepts:
+        receipt = find_receipt(store, expand_prompts.locate(context, concept.name))
+        if receipt is not None:
+            found[concept.name] = expand_prompts.read_prompts(read_table(store, receipt))
+        elif context.recipe.prompts.language_model is not None:
+            return None
+        else:
+            lexicon = load_wordnet() if context.recipe.prompts.wordnet else None
+            found[concept.name] = expand(context.recipe, concept, lexicon=lexicon)
+    return found
+
+
+def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PartitionJob]) -> Work:
+    """Work that comes before the samples of an engine, and the prompts."""
+    engine = context.recipe.engine
+    work: Work = {"prompts": (len(prompts), 0)}
+    if isinstance(engine, SearchEngine):
+        aims = [aim_search.aim_job(context, name, own) for name, own in prompts.items()]
+        rows = sum(len(job.samples) + len(context.references[job.concept]) for job in aims)
+        work["aims"] = (len(aims), rows)
+    if isinstance(engine, SeedSelectEngine) and engine.mode == "bootstrapped":
+        seeds = [job for name, own in prompts.items() for job in find_seeds.seed_jobs(context, name, own)]
+        work["seeds"] = (len(seeds), sum(len(job.samples) for job in seeds))
+    if isinstance(engine, NaturalInversionEngine):
+        work["inversions"] = (len(inversion_runs(jobs)), sum(len(job.samples) for job in jobs))
+    return work

@@ -1,0 +1,131 @@
+"""What `plan` says of a build before it: images, partitions by stage, durations; nothing is run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog.store import Store
+from flows.chain import Drive, Step
+from flows.plan_build import Plan, plan_build
+from flows.prepare_build import prepare_build
+from flows.regenerate_sample import run_here
+from flows.stages import expand_all, first_sizes, round_jobs
+from schemas.jobs import BuildContext
+from tests.inversion_recipes import inversion_recipe, save_teacher
+
+
+def stages(plan: Plan) -> dict[str, tuple[int, int, int]]:
+    return {stage.stage: (stage.finished, stage.missing, stage.missing_rows) for stage in plan.stages}
+
+
+def test_a_new_recipe_is_counted_as_it_will_be_built(tiny_recipe: Path, tmp_path: Path) -> None:
+    context = prepare_build(str(tiny_recipe), str(tmp_path / "store"))
+    fresh = plan_build(context)
+    assert (fresh.concepts, fresh.wanted, fresh.images, fresh.finished_images, fresh.complete) == (2, 15, 24, 0, False)
+    partitions = {"samples": 6, "masks": 6, "verdicts": 6}
+    assert stages(fresh) == {
+        "prompts": (0, 2, 0), **{name: (0, count, 24) for name, count in partitions.items()}, "selection": (0, 1, 24),
+    }  # fmt: skip
+    assert Store.open(context.store).names("artifacts") == []
+    drive = Drive(Store.open(context.store), run_here)
+    prompts = expand_all(drive, context)
+    assert prompts is not None
+    assert len(list(round_jobs(context, prompts, 0, first_sizes(context.recipe)))) == 6
+    assert stages(plan_build(context)) == stages(fresh) | {"prompts": (2, 0, 0)}
+
+
+def test_a_plan_in_words(tiny_recipe: Path, tmp_path: Path) -> None:
+    context = prepare_build(str(tiny_recipe), str(tmp_path / "store"))
+    plan = plan_build(context)
+    first, times, rest = plan.describe().splitlines()
+    assert first == "15 images of 2 concepts wanted; the first round makes 24; 0 finished"
+    assert times == "no time is known of prompts, samples, masks, verdicts, selection"
+    assert "verdicts" in rest
+    assert plan.list_rows()[1] == ["samples", "0", "6", "24", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "under 1 s"), (41.26, "41.0 s"), (337.2, "5 min 37 s"), (7261.0, "2 h 01 min")]
+)
+def test_durations_are_as_people_read_them(seconds: float, text: str) -> None:
+    from flows.chain import Tally
+    from flows.plan_build import StagePlan
+
+    stage = StagePlan("samples", 2, 3, 12, seconds, 1_234_567)
+    plan = Plan([stage], False, Tally(), concepts=1, wanted=1, images=12, finished_images=8)
+    assert plan.list_rows() == [["samples", "2", "3", "12", text, "1.2 MB"]]
+    assert (f"about {text} of computing" in plan.describe()) is (seconds > 0)
+
+
+def test_an_inversion_counts_its_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "recipe"
+    save_teacher(folder / "teacher")
+    plan = plan_build(prepare_build(str(inversion_recipe(folder)), str(tmp_path / "store")))
+    assert stages(plan)["inversions"] == (0, 2, 16)
+    assert stages(plan)["samples"] == (0, 8, 16)
+
+
+def test_a_search_counts_what_comes_before_its_images(searching_context: BuildContext) -> None:
+    found = stages(plan_build(searching_context))
+    assert found["aims"] == (0, 2, 2 * 8 + 3 + 4)
+    assert found["seeds"] == (0, 4, 6)
+    assert found["samples"] == (0, 3, 6)
+
+
+def test_prompts_that_a_language_model_is_to_write_leave_the_partitions_open(
+    searching_context: BuildContext,
+) -> None:
+    recipe = searching_context.recipe
+    expander: Any = {"source": {"model": "writer"}, "count": 2}
+    prompts = type(recipe.prompts).model_validate(recipe.prompts.model_dump() | {"language_model": expander})
+    context = searching_context.model_copy(update={"recipe": recipe.model_copy(update={"prompts": prompts})})
+    plan = plan_build(context)
+    assert stages(plan) == {"prompts": (0, 2, 0)}
+    assert (plan.wanted, plan.images) == (5, 5)
+
+
+@pytest.fixture
+def searching_context(tiny_recipe: Path, tmp_path: Path) -> BuildContext:
+    from tests.flows.test_search_engines import SEARCH, photograph
+    from tests.tiny_clip import save_clip
+    from tests.tiny_recipes import write_recipe
+
+    folder = tiny_recipe.parent
+    save_clip(folder / "clip")
+    photograph(folder / "gears", 3, 1)
+    photograph(folder / "benches", 4, 2)
+    path = write_recipe(
+        folder,
+        engine=SEARCH | {"mode": "bootstrapped", "found_seeds": 3},
+        partition_size=None,
+        concepts=[
+            {"name": "gear", "wanted": 3, "references": "gears"},
+            {"name": "bench", "wanted": 2, "references": "benches"},
+        ],
+        quality={"gates": {}, "near_duplicates": None},
+        prompts={"templates": ["a photo of a {concept}"]},
+    )
+    return prepare_build(str(path), str(tmp_path / "store"))
+
+
+def test_a_step_that_was_made_is_not_counted_as_missing(tiny_recipe: Path, tmp_path: Path) -> None:
+    context = prepare_build(str(tiny_recipe), str(tmp_path / "store"))
+    done: list[Step] = []
+
+    def submit(step: Step) -> Any:
+        if len(done) == 5:  # two of prompts, then a partition's samples, masks and verdicts
+            raise RuntimeError("enough")
+        done.append(step)
+        return run_here(step)
+
+    from flows.stages import run_rounds
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run_rounds(Drive(Store.open(context.store), submit, window=1), context)
+    plan = plan_build(context)
+    assert stages(plan)["samples"] == (1, 5, 20)
+    assert stages(plan)["verdicts"] == (1, 5, 20)
+    assert plan.finished_images == 4
+    assert "0 finished" not in plan.describe()
+    assert plan.list_rows()[1][4] != ""
