@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+from hypothesis import HealthCheck, settings
+
 for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAILFORGE_", "HF_", "CUDA_"))]:
     del os.environ[name]
 SCRATCH = tempfile.mkdtemp(prefix="tailforge-tests-")
@@ -19,3 +21,7 @@ os.environ |= {
     "HF_HOME": f"{SCRATCH}/huggingface",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
+
+# A busy machine is no failure.
+settings.register_profile("tailforge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tailforge")

@@ -16,7 +16,7 @@ SIDE = 16
 
 
 def save_teacher(folder: Path, names: tuple[str, ...] = NAMES, seed: int = 0) -> TinyTeacher:
-    """A plain torch module as a user would save it, with a third of its weights its own for another `seed`."""
+    """A plain torch module as a user would save it; another `seed` changes its last layer a little."""
     teacher = tiny_teacher(len(names), SIDE)
     if seed:
         with torch.no_grad():

@@ -5,9 +5,10 @@ import torch
 
 from schemas.engines import SearchEngine, SeedSelectEngine
 from tasks.methods.clock import Clock
-from tasks.methods.plain_sampling import Rendered
+from tasks.methods.plain_sampling import Rendered, Text, prepare_texts
 from tasks.methods.seed_select.aim import Aim
 from tasks.methods.seed_select.engine import Goal, render_searched
+from tasks.methods.seed_select.search import Batch, Search, aim_each
 from tests.gaussian_mixture import GaussianMixture, PixelEncoder, is_rare, mixture_samples
 
 QUICK = {"steps": 10, "guidance": 1.0, "plain_samples": 32, "candidates": 4, "screening_steps": 4}
@@ -23,6 +24,13 @@ def make_goal(model: GaussianMixture, plain: int = 32, seed: int = 0) -> Goal:
     references = (1 + 0.5 * torch.randn(5, 64, generator=draws, dtype=model.dtype)) / 4
     common = (-1 + 0.5 * torch.randn(plain, 64, generator=draws, dtype=model.dtype)) / 4
     return Goal(PixelEncoder(), Aim(references, common, references.mean(0).view(1, 8, 8) * 4))
+
+
+def make_batch(search: Search, count: int, prompt: str = "a rare thing") -> Batch:
+    """Samples of one prompt with their texts and targets."""
+    texts, samples = dict[str, Text](), mixture_samples(count, prompt)
+    prepare_texts(search.sampling, samples, texts)
+    return Batch(samples, texts[prompt].conditioning.expand(count), aim_each(search, samples))
 
 
 def render(count: int, engine: SearchEngine, model: GaussianMixture | None = None) -> list[Rendered]:

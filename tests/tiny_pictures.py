@@ -18,7 +18,8 @@ from tasks.methods.classifiers import build_teacher
 from tasks.methods.natural_inversion.saving import PixelScale
 from tasks.methods.train_classifier import Pictures, label_loss, train_on_views
 from tasks.models.classifier_files import save_classifier
-from tasks.models.teacher import Preparation, Teacher, load_teacher
+from tasks.models.preparation import Preparation
+from tasks.models.teacher import Teacher, load_teacher
 
 NAMES = ("gear", "hook", "ring")
 SIDE = 16

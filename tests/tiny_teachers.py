@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.methods.cifar_resnet import BasicBlock
+
 
 @dataclass
 class TinyTeacher:
@@ -23,24 +25,8 @@ class TinyTeacher:
         return logits
 
 
-class BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        return functional.relu(y + self.shortcut(x))
-
-
 class CifarResNet(nn.Module):
-    """Four stages at full, half, quarter and eighth size, as in the published code."""
+    """Four stages at full, half, quarter and eighth size, named as in the published code."""
 
     def __init__(self, widths: tuple[int, ...] = (4, 8, 12, 16), classes: int = 10, blocks: int = 2) -> None:
         super().__init__()
@@ -173,6 +159,10 @@ def tiny_teacher(classes: int = 10, side: int = 16) -> TinyTeacher:
         module.linear.weight.mul_(factor.unsqueeze(1))
         module.linear.bias.copy_((module.linear.bias - logits.mean(0)) * factor)
     return TinyTeacher(module, size=(side, side))
+
+
+def count_hooks(module: nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
 
 
 def state_digest(module: nn.Module) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.model_files import MODELS
-from schemas.training import load_training_recipe
+from schemas.training import TrainingRecipe, load_training_recipe
 from tasks.methods.measure_generator import METRICS, Request, count_confusions, plan_requests, tabulate
 from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
 from tasks.models.judges import load_judges
@@ -24,7 +24,15 @@ from tasks.models.workshop_generator import draw_images, open_generator
 from tasks.training_stages import stage_key
 from tests.benchmarks.pages import DOCS, ROOT, describe_machine, write_json
 
-RECIPE = load_training_recipe(ROOT / "catalog" / "recipes" / "train-workshop.yaml")
+
+def open_recipe() -> TrainingRecipe:
+    """The recipe that the embedded generator was trained by."""
+    recipe = load_training_recipe(ROOT / "catalog" / "recipes" / "train-workshop.yaml")
+    assert isinstance(recipe, TrainingRecipe)
+    return recipe
+
+
+RECIPE = open_recipe()
 SETTINGS = RECIPE.evaluation
 COLUMNS = 12
 EVERY = 8  # picture of a part, so that all materials and surfaces are seen

@@ -55,23 +55,23 @@ ARMS: dict[str, SearchEngine] = {
 
 
 # One setting of ours changed at a time; `--arms` names them, by default they are not run.
+CHANGES: dict[str, dict[str, Any]] = {
+    "centroid": {"target": "centroid"},
+    "subsets of three references": {"references_per_image": 3},
+    "no screening": {"candidates": 1},
+    "one finalist": {"finalists": 1},
+    "no steps": {"iterations": 0},
+    "longer steps": {"step_size": 0.1},
+    "no stop": {"stop": None},
+    "one view": {"views": 1},
+    "adamw": {"optimizer": "adamw", "step_size": 0.1, "later_step_size": 0.01},
+    "appearance": {"appearance_weight": 1.0},
+    "repulsion": {"repulsion_weight": 2.0},
+    "unconditional gradient": {"unconditional_gradient": True},
+    "gradient of last 8 steps": {"grad_steps": 8},
+}
 ABLATIONS: dict[str, SearchEngine] = {
-    f"ours/{name}": SeedSelectEngine(**SAMPLING | changes)
-    for name, changes in {
-        "centroid": {"target": "centroid"},
-        "subsets of three references": {"references_per_image": 3},
-        "no screening": {"candidates": 1},
-        "one finalist": {"finalists": 1},
-        "no steps": {"iterations": 0},
-        "longer steps": {"step_size": 0.1},
-        "no stop": {"stop": None},
-        "one view": {"views": 1},
-        "adamw": {"optimizer": "adamw", "step_size": 0.1, "later_step_size": 0.01},
-        "appearance": {"appearance_weight": 1.0},
-        "repulsion": {"repulsion_weight": 2.0},
-        "unconditional gradient": {"unconditional_gradient": True},
-        "gradient of last 8 steps": {"grad_steps": 8},
-    }.items()
+    f"ours/{name}": SeedSelectEngine(**SAMPLING | changes) for name, changes in CHANGES.items()
 }
 OTHER_PROMPTS = "ours_bootstrapped/noises of other prompts"
 ABLATIONS |= {OTHER_PROMPTS: ARMS["ours_bootstrapped"]}

@@ -40,7 +40,7 @@ def make_guide_images(bench: Bench, engine: SeedSelectEngine, work: Path) -> Non
             continue
         samples = request(part, "guide", NOISES * PROMPTS)
         few = engine.model_copy(update={"steps": engine.few_steps, "batch_size": 16})
-        made = {
+        made: dict[str, Any] = {
             "few": draw_plain(bench, samples, few),
             "all": draw_plain(bench, samples, engine),
             "plain": draw_plain(bench, request(part, "guide-plain", engine.plain_samples), few),

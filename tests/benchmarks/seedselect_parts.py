@@ -41,7 +41,8 @@ def open_bench() -> Bench:
 
 def render_references(part: str, count: int, seed: int) -> list[NDArray[np.uint8]]:
     """Renders of a part in materials and surfaces as they come."""
-    found, index = [], 0
+    found: list[NDArray[np.uint8]] = []
+    index = 0
     while len(found) < count:
         scene = sample_scene(index, seed, BALANCED)
         if scene.part == part:

@@ -55,8 +55,22 @@ def test_the_digest_is_the_same_in_another_folder(tmp_path: Path) -> None:
     assert digest_code("net:build", one, "generator") == digest_code("net:build", two, "generator")
 
 
-def test_an_installed_package_counts_by_its_own_files_alone(tmp_path: Path) -> None:
-    assert len(digest_code("catalog.code_digest:digest_code", tmp_path, "generator")) == 64
+def test_where_a_file_lies_counts(tmp_path: Path) -> None:
+    user = {"net.py": "import one\nimport two\n"}  # of which there is but one
+    one, two = (write(tmp_path / name, {**user, f"{name}.py": "x = 1\n"}) for name in ("one", "two"))
+    assert digest_code("net:build", one, "generator") != digest_code("net:build", two, "generator")
+
+
+@pytest.mark.parametrize(("changed", "counts"), [("pack/inner.py", True), ("beside.py", False)])
+def test_an_installed_package_counts_by_its_own_files_alone(
+    changed: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"pack/__init__.py": "import beside\nfrom . import inner\n", "pack/inner.py": "", "beside.py": ""}
+    installed = write(tmp_path / "installed", files)
+    monkeypatch.syspath_prepend(installed)
+    before = digest_code("pack:build", tmp_path, "generator")
+    write(installed, {changed: "# changed\n"})
+    assert (digest_code("pack:build", tmp_path, "generator") != before) is counts
 
 
 def test_code_that_does_not_parse_has_a_digest_too(tmp_path: Path) -> None:

@@ -1,16 +1,31 @@
 """One temporary Prefect server for all tests that start flows; the only place of the tests that starts Prefect."""
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny_recipes import write_recipe
 
 Command = Callable[..., tuple[int, str, str]]
+
+
+def build(command: Command, recipe: Path, store: Path, *words: str) -> dict[str, Any]:
+    """What `tailforge build --json` prints of a build that succeeds."""
+    code, out, err = command("build", recipe, "--store", store, "--json", *words)
+    assert code == 0, err
+    return json.loads(out)  # type: ignore[no-any-return]
+
+
+def rows_of(made: dict[str, Any], table: str = "manifest") -> list[dict[str, Any]]:
+    """Rows of a table of the version that a build made."""
+    return pq.read_table(Path(made["uri"]) / f"{table}.parquet").to_pylist()  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")

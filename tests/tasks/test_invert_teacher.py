@@ -1,9 +1,12 @@
 """Stage `inversions`: a row a sample, fillers left out, failures as rows, and an address that captions do not touch."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -22,18 +25,22 @@ from tasks.methods.arrays import decode_array
 from tasks.methods.natural_inversion.contract import Inverted
 from tasks.methods.natural_inversion.invert import invert
 from tasks.methods.png import decode_png
-from tests.inversion_recipes import NAMES, SIDE, inversion_recipe, save_teacher
+from tests.inversion_recipes import MODULE, NAMES, SIDE, inversion_recipe, save_teacher
+from tests.tiny_inversions import run, small
 
 TEXT = "a photo of a thing"
 PROMPT = Prompt(prompt_index=0, source="template:0", text=TEXT, slots=())
 
 
-def make_job(tmp_path: Path, part: int = 0, text: str = TEXT, **changes: Any) -> InversionJob:
+def make_job(
+    tmp_path: Path, part: int = 0, text: str = TEXT, preparation: dict[str, Any] | None = None, **changes: Any
+) -> InversionJob:
     folder = tmp_path / "recipe"
     if not folder.exists():
         save_teacher(folder / "teacher")
     concepts = [{"name": name, "wanted": 3} for name in ("gear", "hook")]
-    recipe = inversion_recipe(folder, changes, concepts=concepts)
+    source = {"model": "teacher", "module": MODULE, **(preparation or {})}
+    recipe = inversion_recipe(folder, changes, concepts=concepts, generator=source)
     build = prepare_build(str(recipe), str(tmp_path / "store"))
     prompt = PROMPT.model_copy(update={"text": text})
     return stage.inversion_job(build, {"gear": [prompt], "hook": [prompt]}, 0, "template:0", part)
@@ -81,6 +88,49 @@ def test_the_address_follows_what_decides_the_images(tmp_path: Path) -> None:
     assert stage.locate(make_job(tmp_path, text="another text")).fingerprint == base
     assert stage.locate(make_job(tmp_path, part=1)).fingerprint != base
     assert stage.locate(make_job(tmp_path, steps=5)).fingerprint != base
+
+
+@pytest.mark.parametrize("preparation", [{"size": [8, 8]}, {"mean": [0.5, 0.5, 0.5]}, {"std": [0.5, 0.5, 0.5]}])
+def test_the_address_follows_how_images_are_prepared(preparation: dict[str, Any], tmp_path: Path) -> None:
+    base = stage.locate(make_job(tmp_path)).fingerprint
+    assert stage.locate(make_job(tmp_path, preparation=preparation)).fingerprint != base
+
+
+def test_the_address_follows_the_teachers_weights(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    shutil.rmtree(tmp_path / "recipe" / "teacher")
+    save_teacher(tmp_path / "recipe" / "teacher", seed=5)
+    assert stage.locate(make_job(tmp_path)).fingerprint != stage.locate(job).fingerprint
+
+
+def test_a_preset_is_what_its_numbers_are(tmp_path: Path) -> None:
+    named = make_job(tmp_path, preset="cifar10")
+    numbers = stage.inversion_engine(named.build).model_dump(exclude={"kind", "preset"})
+    assert stage.locate(make_job(tmp_path, **numbers)).fingerprint == stage.locate(named).fingerprint
+
+
+def test_one_run_inverts_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, met = Barrier(2, timeout=1), []
+
+    def meet(*arguments: Any) -> Iterator[Inverted]:
+        try:
+            both.wait()
+            met.append(True)
+        except BrokenBarrierError:
+            met.append(False)
+        return invert(*arguments)
+
+    monkeypatch.setattr(stage, "invert", meet)
+    jobs = [make_job(tmp_path, part=part) for part in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(stage.invert_run, jobs))
+    assert met == [False, False]
+
+
+def test_a_batch_that_used_all_its_steps_has_not_settled() -> None:
+    (image, *_) = run(small(), steps=4)
+    assert stage.describe_inversion(image, 4)["stop_reason"] == "steps"
+    assert stage.describe_inversion(image, 5)["stop_reason"] == "settled"
 
 
 def test_a_failed_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def test_parquet_rows_of_a_split(tmp_path: Path) -> None:
+def test_parquet_rows_are_read_by_split(tmp_path: Path) -> None:
     train, test = toy_pictures(9, seed=1), toy_pictures(6, seed=2)
     file = write_parquet(tmp_path / "toy.parquet", {"train": train, "test": test})
     for split, pictures in (("train", train), ("test", test)):
@@ -42,7 +42,7 @@ def test_parquet_rows_of_a_split(tmp_path: Path) -> None:
         assert np.array_equal(found.labels, pictures.labels)
 
 
-def test_parquet_as_the_datasets_library_writes_it(tmp_path: Path) -> None:
+def test_parquet_that_the_datasets_library_wrote_is_read(tmp_path: Path) -> None:
     pictures = toy_pictures(3, seed=1, channels=1)
     rows = [{"image": {"bytes": encode(image), "path": None}, "label": "hook"} for image in pictures.images]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "toy.parquet")
@@ -51,7 +51,7 @@ def test_parquet_as_the_datasets_library_writes_it(tmp_path: Path) -> None:
     assert found.labels.tolist() == [1, 1, 1]
 
 
-def test_a_folder_of_one_folder_a_class(tmp_path: Path) -> None:
+def test_a_folder_of_one_folder_a_class_is_read_class_by_class(tmp_path: Path) -> None:
     pictures = toy_pictures(9, seed=1)
     folder = write_folder(tmp_path / "toy", pictures)
     (folder / "notes.txt").write_text("not an image")
@@ -62,7 +62,7 @@ def test_a_folder_of_one_folder_a_class(tmp_path: Path) -> None:
     assert np.array_equal(found.labels, pictures.labels[order])
 
 
-def test_a_version_by_split_and_whole_for_a_test_without_one(store: Store) -> None:
+def test_a_version_is_read_by_split_and_whole_where_it_has_no_test(store: Store) -> None:
     train, test = (open_images("parts@1.0.0", store.uri, split) for split in ("train", "test"))
     assert train.origin == "parts@1.0.0 (train)"
     assert len(train) > len(test) > 0
@@ -72,7 +72,7 @@ def test_a_version_by_split_and_whole_for_a_test_without_one(store: Store) -> No
     assert decode("whole", store=store.uri).images.shape == (len(whole), SIDE, SIDE, 3)
 
 
-def test_a_folder_of_train_and_test(tmp_path: Path) -> None:
+def test_a_folder_of_train_and_test_is_read_by_split(tmp_path: Path) -> None:
     parts = {"train": toy_pictures(9, seed=1), "test": toy_pictures(6, seed=2)}
     for split, pictures in parts.items():
         write_folder(tmp_path / split, pictures)

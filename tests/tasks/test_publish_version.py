@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from catalog.registry import list_datasets, list_versions, load_dataset
 from catalog.store import Store
 from catalog.verify import verify
 from schemas.errors import QuotaError, StoreAccessError
+from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
 from tasks.publish_version import claim_version, publish_version
 from tests.fabricate import make_build, make_recipe, pack_build, publish_build
@@ -78,6 +80,24 @@ def test_the_task_publishes_with_a_report_and_the_sizes_of_the_rounds(store: Sto
     assert load_dataset(store, "parts").lineage["rounds"] == [COUNTS]
     assert b"parts" in read_folder(store, "1.0.0")["report/index.html"]
     assert verify(store, "parts") == []
+
+
+def test_the_report_counts_every_stage_once_from_its_receipts(store: Store) -> None:
+    build = make_build(store, make_recipe(), COUNTS)
+    shards = [receipt.model_dump(mode="json") for receipt in pack_build(build)]
+    aims = Receipt(
+        stage="aims", fingerprint="0" * 32, part=0, label="aim of gear", uri="artifacts/aims/0/part-00000.parquet",
+        sha256="0" * 64, rows=12, bytes=1, timings={"compute": 7200.0},
+    )  # fmt: skip
+    samples = [partition.samples.model_dump(mode="json") for partition in build.partitions]
+    work = [*shards, *samples, aims.model_dump(mode="json")]
+    publish_version.fn(*build.arguments, shards, [COUNTS], work)
+    page = read_folder(store, "1.0.0")["report/index.html"].decode()
+    timings = page[page.index('<section id="timings"') :]
+    rows = re.findall(r'<th scope="row">(\w+)</th>.*?<td class="n wide">([\d,]+)</td>', timings)
+    assert [name for name, _ in rows] == ["aims", "samples", "masks", "verdicts", "selection", "shards", "All"]
+    assert dict(rows)["samples"] == str(len(build.partitions))
+    assert re.search(r"of computing</dt><dd>2 h 00 min<", page)
 
 
 def test_nothing_changed_gives_no_new_version(store: Store) -> None:

@@ -19,7 +19,7 @@ def even(sizes: list[int]) -> list[list[float]]:
 
 
 @given(sizes=SIZES, count=st.integers(1, 60), seed=st.integers(0, 2**63 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_beginning_uses_every_value_equally_often(sizes: list[int], count: int, seed: int) -> None:
     rows = balance_rows(even(sizes), count, seed)
     assert rows.shape == (count, len(sizes))
@@ -30,13 +30,13 @@ def test_every_beginning_uses_every_value_equally_often(sizes: list[int], count:
 
 
 @given(sizes=SIZES, count=st.integers(1, 40), more=st.integers(0, 200), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_more_rows_do_not_change_the_first_ones(sizes: list[int], count: int, more: int, seed: int) -> None:
     assert (balance_rows(even(sizes), count + more, seed)[:count] == balance_rows(even(sizes), count, seed)).all()
 
 
 @given(sizes=SIZES, seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_hardly_repeat_in_the_first_third_and_all_come_in_the_end(sizes: list[int], seed: int) -> None:
     possible = prod(sizes)
     rows = [tuple(row) for row in balance_rows(even(sizes), 4 * possible, seed)]

@@ -122,7 +122,7 @@ def test_all_combinations_come_when_there_is_room() -> None:
 
 
 @given(per_concept=st.integers(1, 40), seed=st.integers(0, 50))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_prompts_are_distinct_numbered_and_bounded(per_concept: int, seed: int) -> None:
     recipe = make_recipe(
         {"templates": ["{concept}", "{a} {concept}  ", "{material} {concept}", "{concept} on {surface}"],

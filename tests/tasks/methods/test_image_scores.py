@@ -74,7 +74,7 @@ def test_different_scenes_are_far_apart() -> None:
 
 
 @given(image=IMAGES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_image_has_finite_scores_in_range(image: np.ndarray) -> None:
     scores = score_image(image)
     assert 0 <= scores.brightness <= 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.quality import Gate
+from schemas.quality import GATES, Gate
 from tasks.methods.image_scores import perceptual_hash
 from tasks.methods.judge_images import CHUNK, Item, judge_images
 from tasks.methods.png import encode_png
@@ -76,18 +76,7 @@ def test_scores_are_those_of_the_image_and_its_texts() -> None:
 def test_a_failed_sample_stays_a_row_without_scores() -> None:
     (row,) = judge([item(None)], {"contrast": Gate(min=0.1)}, ColourScorer())
     assert (row["status"], row["error"], row["reason"], row["accepted"]) == ("failed", "lost", "failed", False)
-    scores = (
-        "brightness",
-        "contrast",
-        "clipped",
-        "sharpness",
-        "clip_score",
-        "concept_margin",
-        "mask_area",
-        "mask_confidence",
-        "phash",
-    )
-    assert all(row[name] is None for name in scores)
+    assert all(row[name] is None for name in (*GATES, "phash"))
 
 
 def test_checks_come_in_order_and_give_one_reason() -> None:

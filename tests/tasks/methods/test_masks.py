@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -27,14 +27,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=20)
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.uint8, SHAPES))
 def test_masks_come_back_from_their_png(mask: np.ndarray) -> None:
     assert np.array_equal(decode_mask(encode_mask(mask)), mask)
     assert encode_mask(mask) == encode_mask(mask.copy())
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.bool_, SHAPES))
 def test_regions_come_back_from_run_lengths(region: np.ndarray) -> None:
     counts = encode_rle(region)
@@ -42,7 +40,6 @@ def test_regions_come_back_from_run_lengths(region: np.ndarray) -> None:
     assert np.array_equal(decode_rle(counts, *region.shape), region)
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
 def test_images_come_back_from_their_png(pixels: np.ndarray) -> None:
     assert np.array_equal(decode_png(encode_png(pixels)), pixels)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tasks.methods.natural_inversion.class_activation import class_activation
 from tasks.methods.natural_inversion.saving import PixelScale
-from tests.tiny_teachers import TinyTeacher, tiny_teacher
+from tests.tiny_teachers import TinyTeacher, calibrate, count_hooks, tiny_teacher, vgg
 
 
 class Head(nn.Module):
@@ -47,7 +47,7 @@ def test_maps_are_in_range_depend_on_the_label_and_leave_no_hook() -> None:
     assert float(maps.min()) >= 0
     assert float(maps.max()) == pytest.approx(1, abs=1e-3)
     assert len(np.unique(maps, axis=0)) > 3
-    assert not any(part._forward_hooks for part in teacher.module.modules())
+    assert count_hooks(teacher.module) == 0
 
 
 def test_a_map_without_evidence_is_empty() -> None:
@@ -55,3 +55,13 @@ def test_a_map_without_evidence_is_empty() -> None:
     nn.init.constant_(module.linear.weight, -1.0)
     white = np.full((1, 6, 6, 3), 255, np.uint8)
     assert float(class_activation(TinyTeacher(module, size=(6, 6)), white, [0]).max()) == 0
+
+
+def test_maps_come_from_the_last_resolution_that_says_where() -> None:
+    """Of taps down to 4 x 4 and 2 x 2 pixels the former: enlarged, its border is 4 pixels wide and not 8."""
+    torch.manual_seed(0)
+    teacher = TinyTeacher(calibrate(vgg(), side=32), size=(32, 32))
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8)
+    maps = class_activation(teacher, pixels, range(10))
+    assert np.array_equal(maps[:, :, 0], maps[:, :, 1])
+    assert (maps[:, :, 1] != maps[:, :, 4]).any()

@@ -104,7 +104,7 @@ def test_the_zero_start_adds_nothing_but_learns() -> None:
     assert picture.grad is not None
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(-2, 2), st.integers(-2, 2), st.booleans())
 def test_jitter_rolls_then_mirrors_and_can_be_undone(down: int, right: int, mirrored: bool) -> None:
     images = torch.arange(2 * 2 * 3 * 6 * 5, dtype=torch.float32).view(2, 2, 3, 6, 5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.methods.natural_inversion.labels import spread_labels
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 300), st.integers(1, 130), st.integers(0, 2**63 - 1))
 def test_each_class_has_its_share(count: int, classes: int, seed: int) -> None:
     labels = spread_labels(count, classes, seed)

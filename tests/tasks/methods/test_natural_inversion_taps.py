@@ -20,6 +20,7 @@ from tests.tiny_teachers import (
     TinyTeacher,
     WideResNet,
     calibrate,
+    count_hooks,
     squeeze_net,
     tiny_teacher,
     vgg,
@@ -32,10 +33,6 @@ def taps_of(module: nn.Module, side: int, channels: int = 3) -> tuple[Tap, ...]:
 
 def square(name: str, channels: int, side: int, call: int = 0) -> Tap:
     return Tap(name, channels, (side, side), call)
-
-
-def hooks_of(module: nn.Module) -> int:
-    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
 
 
 def test_a_cifar_resnet_has_the_published_taps() -> None:
@@ -130,14 +127,14 @@ def test_hooks_are_gone_afterwards_and_after_an_error() -> None:
     anatomy = examine(teacher)
     probe = Probe(teacher, anatomy)
     with probe:
-        assert hooks_of(teacher.module) > 0
+        assert count_hooks(teacher.module) > 0
         with pytest.raises(RuntimeError):
             probe(torch.zeros(2, 1, 5, 16, 16), statistics=True)
-    assert hooks_of(teacher.module) == 0
+    assert count_hooks(teacher.module) == 0
     teacher.mean = teacher.std = (0.5,)
     with pytest.raises(RuntimeError):
         examine(teacher)
-    assert hooks_of(teacher.module) == 0
+    assert count_hooks(teacher.module) == 0
 
 
 def test_a_teacher_without_batchnorm_is_refused() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.tables import MEMBERS
@@ -15,7 +15,7 @@ from tasks.methods.pack_shards import CANDIDATES, RECORD, TarPacker, plan_shards
 
 FIELDS = ("cls", "json", "png")
 KEYS = st.text("0123456789abcdef", min_size=16, max_size=16)
-PROPERTY = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(max_examples=30)
 SAMPLES = st.dictionaries(KEYS, st.tuples(*(st.binary(max_size=1500) for _ in FIELDS)), max_size=8)
 
 

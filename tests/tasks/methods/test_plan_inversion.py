@@ -76,6 +76,12 @@ def test_every_label_of_ten_classes_is_there_as_published() -> None:
     assert sorted(labels.values()) == [25] * 4 + [26] * 6
 
 
+def test_which_other_labels_fill_a_batch_is_drawn_anew_each_time() -> None:
+    drawn = {tuple(place.label for place in run(2, 10, part) if place.sample_id is None) for part in range(6)}
+    assert {len(labels) for labels in drawn} == {4}
+    assert len(drawn) > 3
+
+
 @given(concepts=st.integers(1, 5), part=st.integers(0, 3), batches=st.integers(1, 2), two=st.booleans())
 def test_a_run_holds_just_the_planned_partitions(concepts: int, part: int, batches: int, two: bool) -> None:
     recipe = recipe_of(concepts, batches_per_run=batches)

@@ -1,9 +1,11 @@
 """Planning: identities are stable, rounds only append, partitions never mix concepts or sources."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.jobs import Prompt
+from schemas.quality import Quality
 from schemas.recipe import Recipe, parse_recipe
 from tasks.methods.plan_samples import (
     assign_split,
@@ -101,8 +103,21 @@ def test_fractions_lie_in_the_unit_interval(sample_id: str) -> None:
 
 
 def test_round_sizes() -> None:
-    assert first_round_size(40, 1.2) == 48
-    assert first_round_size(41, 1.2) == 50
+    assert first_round_size(40, Quality(oversample=1.2)) == 48
+    assert first_round_size(41, Quality(oversample=1.2)) == 50
     assert next_round_size(40, 40, 48) == 0
     assert next_round_size(40, 30, 60) == 22  # 10 short at 50 %, and a tenth more
     assert next_round_size(10, 0, 16) == 220  # nothing passed yet: planned at the least rate
+
+
+@pytest.mark.parametrize(
+    ("quality", "size"),
+    [
+        ({"near_duplicates": None}, 40),
+        ({"near_duplicates": None, "max_rounds": 1}, 80),  # nothing would replace a failed image
+        ({"near_duplicates": None, "gates": {"contrast": {"min": 0.1}}}, 80),
+        ({}, 80),
+    ],
+)
+def test_a_first_round_has_a_reserve_only_where_images_can_be_rejected(quality: dict[str, object], size: int) -> None:
+    assert first_round_size(40, Quality.model_validate({"oversample": 2.0, **quality})) == size

@@ -137,7 +137,7 @@ def test_splits_follow_from_the_id_and_only_for_accepted_samples() -> None:
     distance=st.integers(0, 6),
     block=st.integers(1, 9),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_near_duplicates_are_those_of_the_plain_algorithm(
     hashes: list[int], known: list[int], distance: int, block: int
 ) -> None:
@@ -164,7 +164,7 @@ def test_twenty_thousand_hashes_with_planted_duplicates() -> None:
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_in_which_samples_come_decides_nothing(seed: int) -> None:
     shuffle = random.Random(seed)
     recipe = make_recipe(4, near_duplicates={"max_distance": 1}, gates={"sharpness": {"min_quantile": 0.2}})

@@ -5,23 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.engines import BestOfNEngine, SearchEngine, ZeroOrderEngine
 from tasks.methods.clock import Clock
-from tasks.methods.generator import join_conditionings
-from tasks.methods.plain_sampling import Text, prepare_texts
-from tasks.methods.seed_select.engine import Seeds, find_noise, open_search, render_searched
-from tasks.methods.seed_select.screening import score_noise, screen
-from tasks.methods.seed_select.search import Batch, Search, aim_each
+from tasks.methods.seed_select.engine import Seeds, find_noise, mix, open_search, render_searched
+from tasks.methods.seed_select.rivals import neighbour
+from tasks.methods.seed_select.screening import score_noise, screen, screen_rounds
+from tasks.methods.seed_select.search import Batch, Search
 from tests.gaussian_mixture import GaussianMixture, mixture_samples
-from tests.mixture_search import QUICK, make_goal, render, seed_select, share_rare
+from tests.mixture_search import QUICK, make_batch, make_goal, render, seed_select, share_rare
 
 
-def make_batch(search: Search, count: int) -> Batch:
-    texts, samples = dict[str, Text](), mixture_samples(count)
-    prepare_texts(search.sampling, samples, texts)
-    text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
-    return Batch(samples, text, aim_each(search, samples))
+def score_candidates(search: Search, batch: Batch, count: int, steps: int) -> torch.Tensor:
+    """Scores [count, K] of the first candidates of every image."""
+    size = len(batch.samples)
+    return torch.stack([score_noise(search, batch, batch.noise(search, [n] * size), steps) for n in range(count)])
 
 
 @pytest.mark.parametrize(
@@ -40,22 +40,23 @@ def test_rivals_search_a_half_precision_generator_and_count_what_they_do(engine:
     assert sum(row.provenance["forward_evaluations"] for row in made) == model.calls
 
 
+@given(st.integers(0, 10_000), st.floats(0.05, 0.99))
+def test_a_neighbour_has_the_norm_and_the_cosine_asked_for(seed: int, cosine: float) -> None:
+    noise, direction = torch.randn(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = neighbour(noise, direction, cosine)
+    for one, other in zip(noise, found, strict=True):
+        assert other.norm().item() == pytest.approx(one.norm().item())
+        assert ((one * other).sum() / one.norm() ** 2).item() == pytest.approx(cosine)
+
+
 def test_an_overflow_is_worse_than_any_image() -> None:
     class Bright(GaussianMixture):
         def decode(self, latents: torch.Tensor) -> torch.Tensor:
             pixels = super().decode(latents)
             return torch.where(pixels > 0.5, torch.inf, pixels)  # clamped it would be as good as the references
 
-    model, goal = Bright(), make_goal(GaussianMixture())
-    search, texts, samples = (
-        open_search(model, BestOfNEngine(**QUICK), goal, None, Clock()),
-        dict[str, Text](),
-        mixture_samples(4),
-    )
-    prepare_texts(search.sampling, samples, texts)
-    batch = Batch(
-        samples, join_conditionings([texts[s.prompt].conditioning for s in samples]), aim_each(search, samples)
-    )
+    search = open_search(Bright(), BestOfNEngine(**QUICK), make_goal(GaussianMixture()), None, Clock())
+    batch = make_batch(search, 4)
     bright = torch.ones_like(batch.noise(search, [0] * 4))
     assert score_noise(search, batch, bright * 9, 4).tolist() == [-2.0] * 4
 
@@ -77,10 +78,12 @@ def test_mixes_with_found_seeds_are_mostly_right_and_need_no_gradient() -> None:
 
 
 def test_an_image_starts_from_a_noise_found_for_its_own_prompt() -> None:
-    seeds = Seeds(torch.zeros(3, 1, 8, 8), ["red", "blue", "red"])
-    assert seeds.of("red") == [0, 2]
-    assert seeds.of("blue") == [1]
-    assert seeds.of("green") == [0, 1, 2]  # none of its own: any
+    seeds = Seeds(torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 8, 8), ["red", "blue", "red"])
+    engine = seed_select(**QUICK | {"mode": "bootstrapped", "fresh_share": 1e-12})
+    search = open_search(GaussianMixture(), engine, make_goal(GaussianMixture()), None, Clock())
+    for prompt, known in (("red", {0.0, 2.0}), ("blue", {1.0}), ("green", {0.0, 1.0, 2.0})):  # none is of green: any
+        mixed = mix(search, make_batch(search, 30, prompt), seeds, range(30))
+        assert set(mixed.round().flatten().tolist()) == known
 
 
 @pytest.mark.parametrize("finalists", [1, 4])
@@ -89,10 +92,7 @@ def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int)
     engine = seed_select(**QUICK | {"candidates": 8, "screening_steps": 1, "iterations": 0, "finalists": finalists})
     search = open_search(model, engine, goal, None, Clock())
     batch = make_batch(search, 12)
-    by_few, by_all = (
-        torch.stack([score_noise(search, batch, batch.noise(search, [n] * 12), steps) for n in range(8)])
-        for steps in (engine.few_steps, engine.steps)
-    )
+    by_few, by_all = (score_candidates(search, batch, 8, steps) for steps in (engine.few_steps, engine.steps))
     entrants = by_few.argsort(0, descending=True)[:finalists]
     expected = entrants.gather(0, by_all.gather(0, entrants).argmax(0, keepdim=True))[0]
     found = screen(search, batch, range(8), finalists)
@@ -100,6 +100,17 @@ def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int)
     scores = (by_all if finalists > 1 else by_few).gather(0, expected[None])[0]
     assert [each.score for each in found] == pytest.approx(scores.tolist())
     assert [each.plain_score for each in found] == pytest.approx(by_few.mean(0).tolist())
+
+
+def test_rounds_keep_the_best_of_all_and_compare_it_with_all_that_was_seen() -> None:
+    engine = seed_select(**QUICK | {"rounds": 3, "finalists": 1, "stop": None})
+    search = open_search(GaussianMixture(), engine, make_goal(GaussianMixture()), None, Clock())
+    batch = make_batch(search, 12)
+    scores = score_candidates(search, batch, 3 * engine.candidates, engine.few_steps)
+    found = screen_rounds(search, batch, engine)
+    assert [each.candidate for each in found] == scores.argmax(0).tolist()
+    assert {each.candidate // engine.candidates for each in found} == {0, 1, 2}
+    assert [each.plain_score for each in found] == pytest.approx(scores.mean(0).tolist())
 
 
 def test_an_image_that_is_good_enough_has_no_further_round() -> None:

@@ -76,7 +76,7 @@ def test_small_components_are_dropped() -> None:
     assert keep_components(np.zeros((3, 3), bool), 0.1)[1] == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=40))
 def test_otsu_equals_exhaustive_search(values: list[float]) -> None:
     soft = np.array(values, np.float32)

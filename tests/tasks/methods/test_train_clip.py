@@ -24,7 +24,7 @@ def test_words_of_the_world_are_single_tokens() -> None:
     assert TOKENIZER.tokenize("a brass gear") == ["a</w>", "brass</w>", "gear</w>"]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(st.characters(codec="utf-8", categories=("Ll", "Nd", "Lo")), min_size=1, max_size=12))
 def test_every_text_can_be_written_and_read_back(text: str) -> None:
     ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]

@@ -33,6 +33,18 @@ def test_grey_verifiers_of_another_size(size: tuple[int, int]) -> None:
     assert np.sum(scores, axis=0) == pytest.approx([1, 1, 1], abs=1e-5)
 
 
+def test_a_larger_image_is_averaged_and_not_sampled() -> None:
+    verifier = tiny_teacher(4)  # which reads a quarter of the size
+    columns = np.tile(np.array([255, 0, 0, 255], np.uint8), 16)  # where samples would fall it is black
+    stripes = np.broadcast_to(columns[:, None], (64, 64, 3))
+    grey, black = (np.full((64, 64, 3), level, np.uint8) for level in (128, 0))
+    found, mean, sampled = (
+        np.array([label_probabilities(verifier, [image], label) for label in range(4)])
+        for image in (stripes, grey, black)
+    )
+    assert np.abs(found - mean).max() < np.abs(found - sampled).max() / 4
+
+
 def test_a_grey_verifier_reads_the_luma() -> None:
     torch.manual_seed(0)
     verifier = TinyTeacher(calibrate(SharedActivation(), 1, 14), (0.4,), (0.3,), (16, 16))

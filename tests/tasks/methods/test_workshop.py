@@ -41,7 +41,7 @@ AREA_AT_64 = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scene=SCENES)
 def test_the_same_scene_gives_the_same_bytes(scene: Scene) -> None:
     first, second = render(scene), render(scene)
@@ -62,7 +62,7 @@ def test_rendering_leaves_numpys_global_generator_alone() -> None:
     assert np.random.get_state()[1].tolist() == before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scene=SCENES, material=st.sampled_from(MATERIALS), surface=st.sampled_from(SURFACES))
 def test_material_and_surface_leave_the_mask_alone(scene: Scene, material: str, surface: str) -> None:
     other = dataclasses.replace(scene, material=material, surface=surface)

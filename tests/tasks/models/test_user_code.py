@@ -1,5 +1,6 @@
 """Code of a user's folder: what runs is what lies there now, whatever was loaded before."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -45,7 +46,31 @@ def test_a_file_that_a_loaded_module_hides_is_named(tmp_path: Path) -> None:
         built(tmp_path)
 
 
-def test_what_was_there_before_stays(tmp_path: Path) -> None:
+def test_pythons_own_settings_are_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before = [*sys.path]
+    built(folder_of(tmp_path, 1))
+    with pytest.raises(ModelError, match="cannot be imported"):
+        import_callable("nowhere:build", "generator", tmp_path)
+    assert sys.path == before
+    assert not sys.dont_write_bytecode
+
+
+def test_a_late_part_of_a_package_that_was_there_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "grown").mkdir()
+    for name, text in (("__init__", ""), ("late", "def build():\n    pass\n")):
+        (tmp_path / "grown" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("grown")
+    try:
+        one, two = (import_callable("grown.late:build", "generator", tmp_path) for _ in range(2))
+    finally:
+        for name in ("grown", "grown.late"):
+            sys.modules.pop(name, None)
+    assert one is two
+
+
+def test_what_was_there_before_stays() -> None:
     import tasks.methods.cifar_resnet as known
 
     root = Path(__file__).parents[3]
