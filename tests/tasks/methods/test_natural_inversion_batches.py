@@ -12,23 +12,24 @@ from tests.tiny_inversions import LABELS, PLAIN, logits_of, pixels_of, run, smal
 from tests.tiny_teachers import TinyTeacher
 
 
-@pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
-def test_batches_side_by_side_equal_each_alone(form: str) -> None:
-    labels, seeds = [label % 10 for label in range(18)], list(range(18))
-    together = run(small(), labels, seeds, **PLAIN | {"form": form, "groups": 3})
-    alone = run(small(), labels, seeds, **PLAIN | {"form": form, "groups": 1})
-    for one, other in zip(together, alone, strict=True):
-        assert one.losses == pytest.approx(other.losses, rel=3e-5)
-        assert (one.alpha or ()) == pytest.approx(other.alpha or (), rel=1e-3)
-    assert int(np.abs(pixels_of(together).astype(int) - pixels_of(alone)).max()) <= 1
-
-
 @pytest.fixture
 def double_precision() -> Iterator[None]:
     """In single precision Adam makes steps out of rounding errors, and two runs part after some tens of steps."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
+def test_batches_side_by_side_equal_each_alone(form: str) -> None:
+    labels, seeds = [label % 10 for label in range(18)], list(range(18))
+    together = run(small(), labels, seeds, **PLAIN | {"form": form, "groups": 3})
+    alone = run(small(), labels, seeds, **PLAIN | {"form": form, "groups": 1})
+    for one, other in zip(together, alone, strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=1e-6)
+        assert (one.alpha or ()) == pytest.approx(other.alpha or (), rel=1e-6)
+    assert int(np.abs(pixels_of(together).astype(int) - pixels_of(alone)).max()) <= 1
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -88,6 +89,7 @@ class Poisoned(nn.Module):
         return logits * torch.tensor([1.0, float("nan")]).repeat(6).unsqueeze(1)
 
 
+@pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("form", ["pyramid", "generator", "pixels"])
 def test_a_batch_that_is_not_finite_fails_alone(form: str) -> None:
     labels, seeds = [*LABELS, *LABELS], list(range(12))
@@ -100,7 +102,7 @@ def test_a_batch_that_is_not_finite_fails_alone(form: str) -> None:
     assert "no finite number" in str(images[6].error)
     assert images[6].pixels is images[6].logits is images[6].losses is None
     assert images[6].provenance["seed"] == 6
-    assert images[0].losses == pytest.approx(healthy[0].losses, rel=3e-5)
+    assert images[0].losses == pytest.approx(healthy[0].losses, rel=1e-6)
 
 
 class Breaking(TinyTeacher):
