@@ -211,6 +211,28 @@ def diff(
 
 
 @app.command()
+def export(
+    dataset: DatasetName,
+    format_: Annotated[str, typer.Option("--format", help="coco, panoptic, yolo or voc.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; it must not exist yet.")],
+    split: Annotated[list[str], typer.Option(help="Only this split; may be repeated.")] = [],  # noqa: B006
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Write a version in another tool's format: its images as they are, its masks, boxes and captions.
+
+    Example: `tailforge export workshop --format coco --out workshop-coco`
+    """
+    from flows.views import export_view
+
+    made = export_view(store, dataset, format_, out, split)
+    if as_json:
+        return print_json(made)
+    what = f"{made['name']}@{made['version']} ({plain(made['splits'])}) as {format_} in {made['folder']}"
+    console.print(f"{what}: {made['files']} files, {made['bytes']} bytes", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def regenerate(
     sample_id: Annotated[str, typer.Argument(help="16 hex digits.")],
     dataset: Annotated[str, typer.Option(help="Dataset, or dataset@version.")],

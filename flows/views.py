@@ -1,8 +1,11 @@
 """What the command prints of a store: plain dictionaries, for tables and for --json alike."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from catalog.diff import compare_versions
+from catalog.exports.export import export_version
 from catalog.registry import latest_version, list_datasets, list_versions, load_dataset, version_folder
 from catalog.store import Store
 from catalog.verify import verify
@@ -79,6 +82,11 @@ def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
         for name in names:
             fields[name] = fields.get(name, 0) + 1
     return {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed), "fields": fields}
+
+
+def export_view(uri: str, reference: str, format_name: str, out: Path, splits: Sequence[str]) -> dict[str, Any]:
+    """What was written into `out`: a version, or some of its splits, in another tool's format."""
+    return export_version(Store.open(uri), *split_reference(reference), format_name, out, splits)
 
 
 def published_version(uri: str, name: str) -> str | None:

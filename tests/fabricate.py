@@ -17,6 +17,7 @@ from schemas.tables import AUGMENTED, MASKS, SAMPLES, SELECTION, VERDICTS
 from tasks.artifacts import Address, Stage, run_once
 from tasks.built_partitions import BuiltPartition
 from tasks.methods.arrays import encode_array
+from tasks.methods.masks import encode_rle
 from tasks.methods.plan_samples import assign_split, derive_copy_id, derive_seed, identify_sample
 from tasks.publish_version import ExtraFiles, Publication, publish
 from tasks.write_shards import list_shard_jobs, plan_build_shards, write_shard
@@ -135,7 +136,7 @@ def _annotate(recipe: Recipe, concept: str, pixels: int) -> tuple[np.ndarray[Any
         "bbox": [3.0, 2.0, 6.0, 4.0],
         "area": 24,
         "score": 0.9,
-        "rle": "Pd11\\2",
+        "rle": encode_rle(indexed == category),
     }
 
 

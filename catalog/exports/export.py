@@ -1,0 +1,53 @@
+"""Exporting a version into a folder: the formats by name, and the one call that reads, converts and writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from catalog.exports.coco import convert_coco
+from catalog.exports.folder import PieceWriter, new_folder
+from catalog.exports.panoptic import convert_panoptic
+from catalog.exports.pieces import Convert
+from catalog.exports.samples import list_splits, open_split
+from catalog.exports.voc import convert_voc
+from catalog.exports.yolo import convert_yolo
+from catalog.registry import load_dataset
+from catalog.store import Store
+from schemas.errors import NotFoundError
+
+FORMATS: dict[str, Convert] = {
+    "coco": convert_coco,
+    "panoptic": convert_panoptic,
+    "yolo": convert_yolo,
+    "voc": convert_voc,
+}
+
+
+def export_version(
+    store: Store, name: str, version: str, format_name: str, target: Path, splits: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write a version's splits, all by default, into the new folder `target`; what was written.
+
+    Images are the bytes that the shards hold. Errors: NotFoundError for a dataset, version, split or format that does
+    not exist; UserError if `target` exists; VerificationError for a damaged version; StoreFullError, StoreAccessError
+    and StoreError for what cannot be read or written. After an error there is no `target`.
+    """
+    if format_name not in FORMATS:
+        raise NotFoundError(f"there is no format {format_name!r}; choose one of {', '.join(FORMATS)}")
+    dataset = load_dataset(store, name, version)
+    chosen = splits or list_splits(dataset)
+    samples = {split: open_split(store, dataset, split) for split in chosen}
+    with new_folder(target) as folder, PieceWriter(folder, target) as writer:
+        for piece in FORMATS[format_name](dataset, samples):
+            writer.write(piece)
+        writer.finish()
+    sizes = {split: sum(shard.samples for shard in dataset.shards if shard.split == split) for split in chosen}
+    return {
+        "name": name,
+        "version": dataset.version,
+        "format": format_name,
+        "folder": str(target),
+        "splits": sizes,
+        "files": writer.files,
+        "bytes": writer.bytes,
+    }

@@ -1,0 +1,139 @@
+"""Writing an export: a folder appears under its name when all of it is there, and not before."""
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from catalog.exports.pieces import Document, Line, Piece, Row, WholeFile
+from catalog.store import TEMPORARY
+from schemas.errors import NotFoundError, StoreAccessError, StoreError, StoreFullError, UserError
+
+
+@contextmanager
+def writing_errors(target: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ours. Errors: StoreFullError, StoreAccessError, StoreError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot write --out {target}: {error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(f"{what}; the disk is full: free some space and export again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreAccessError(f"{what}; name a folder where you may write") from error
+        raise StoreError(f"{what}; export again or name another folder") from error
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to fill. It takes the name when the block ends well and is removed when it does not.
+
+    Errors: UserError if `target` exists; NotFoundError if the folder it shall lie in does not.
+    """
+    if os.path.lexists(target):
+        raise UserError(f"--out {target} exists already; name another folder or remove it")
+    if not os.path.isdir(target.parent):
+        raise NotFoundError(f"--out {target}: the folder {target.parent} does not exist; make it first")
+    temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        with writing_errors(target):
+            temporary.mkdir()
+        yield temporary
+        with writing_errors(target):
+            os.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class PieceWriter:
+    """Writes pieces below `folder`. Rows of JSON lists wait in files of their own, so memory does not grow with them.
+
+    Use as a context manager; `files` and `bytes` hold when `finish` was called. `target` is what errors name.
+    """
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self.files = self.bytes = 0
+        self._folder, self._target = folder, target
+        self._documents: list[Document] = []
+        self._open: dict[str, IO[bytes]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "PieceWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with writing_errors(self._target):
+            self._stack.close()
+
+    def write(self, piece: Piece) -> None:
+        """Errors: those of `writing_errors`."""
+        with writing_errors(self._target):
+            match piece:
+                case WholeFile(path, data):
+                    with open(self._place(path), "xb") as out:
+                        out.write(data)
+                    self._count(path)
+                case Line(path, text):
+                    self._append(path, f"{text}\n".encode())
+                case Document():
+                    self._documents.append(piece)
+                case Row(path, name, value):
+                    self._append(_rows_file(path, name), json.dumps(value).encode() + b"\n")
+
+    def finish(self) -> None:
+        """Put the documents together. Errors: those of `writing_errors`."""
+        with writing_errors(self._target):
+            self._stack.close()
+            rows = {_rows_file(document.path, name) for document in self._documents for name in document.lists}
+            for document in self._documents:
+                self._assemble(document)
+                self._count(document.path)
+            for path in self._open.keys() - rows:
+                self._count(path)
+
+    def _assemble(self, document: Document) -> None:
+        with open(self._place(document.path), "xb") as out:
+            out.write(json.dumps(document.head).encode()[:-1])
+            for name in document.lists:
+                out.write(f', "{name}": ['.encode())
+                rows = self._folder / _rows_file(document.path, name)
+                if rows.exists():
+                    _copy_rows(rows, out)
+                    rows.unlink()
+                out.write(b"]")
+            out.write(b"}\n")
+
+    def _append(self, path: str, data: bytes) -> None:
+        if path not in self._open:
+            out = open(self._place(path), "xb")  # noqa: SIM115  the stack closes it
+            self._open[path] = self._stack.enter_context(out)
+        self._open[path].write(data)
+
+    def _place(self, path: str) -> Path:
+        """Where a file goes, in a folder that is there."""
+        place = self._folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def _count(self, path: str) -> None:
+        self.files += 1
+        self.bytes += os.path.getsize(self._folder / path)
+
+
+def _rows_file(path: str, name: str) -> str:
+    return f"{path}.{name}"
+
+
+def _copy_rows(rows: Path, out: IO[bytes]) -> None:
+    """Lines of `rows` as the elements of a JSON list."""
+    with open(rows, "rb") as lines:
+        for number, line in enumerate(lines):
+            out.write((b",\n" if number else b"\n") + line.rstrip(b"\n"))

@@ -1,0 +1,89 @@
+"""COCO panoptic segmentation (https://cocodataset.org/#format-data): every pixel belongs to one segment, or is void.
+
+A segment's id is R + 256 G + 256^2 B in its PNG; 0 is void, which is what the version's masks ignore (255). Background
+is a category of its own without instances ("stuff"), and its id, the one after the classes', is our choice.
+"""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.exports.coco import LISTS, describe_dataset, describe_image, list_categories
+from catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
+from catalog.exports.samples import ExportedSample
+from catalog.registry import Dataset
+
+IGNORE = 255
+
+
+def convert_panoptic(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
+    """images/SPLIT/, annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/ with the PNGs."""
+    background = len(dataset.classes) + 1
+    head = describe_dataset(dataset) | {"categories": _list_categories(dataset, background)}
+    for split, samples in splits.items():
+        document = f"annotations/panoptic_{split}.json"
+        yield Document(document, head, LISTS)
+        for sample in samples:
+            segments, rows = find_segments(sample, background)
+            name = f"{sample.key}.png"
+            yield WholeFile(f"images/{split}/{sample.file_name}", sample.image)
+            yield WholeFile(f"annotations/panoptic_{split}/{name}", encode_segments(segments))
+            yield Row(document, "images", describe_image(sample))
+            yield Row(document, "annotations", {"image_id": sample.number, "file_name": name, "segments_info": rows})
+
+
+def find_segments(sample: ExportedSample, background: int) -> tuple[NDArray[np.uint32], list[dict[str, Any]]]:
+    """Segment ids [height, width] and their rows of `segments_info`.
+
+    The mask decides what category a pixel is, its instances which segment. Where instances overlap the first has the
+    pixel; pixels of a category that no instance holds are one more segment of it.
+    """
+    mask = np.asarray(sample.open_mask())
+    segments = np.zeros(mask.shape, np.uint32)
+    rows: list[dict[str, Any]] = []
+
+    def add(region: NDArray[np.bool_], category: int) -> None:
+        if region.any():
+            segments[region] = len(rows) + 1
+            rows.append(_describe_segment(region, len(rows) + 1, category))
+
+    for value in (int(value) for value in np.unique(mask)):
+        if value == IGNORE:
+            continue
+        left = mask == value
+        for instance in sample.instances:
+            if instance["category_id"] == value:
+                own = sample.region(instance) & left
+                add(own, value)
+                left &= ~own
+        add(left, value or background)
+    return segments, rows
+
+
+def encode_segments(segments: NDArray[np.uint32]) -> bytes:
+    """RGB PNG of ids [height, width] below 2^24."""
+    channels = np.stack([segments >> shift & 255 for shift in (0, 8, 16)], axis=-1)
+    out = io.BytesIO()
+    Image.fromarray(channels.astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _list_categories(dataset: Dataset, background: int) -> list[dict[str, Any]]:
+    stuff = {"id": background, "name": "background", "supercategory": "background", "isthing": 0}
+    return [*(category | {"isthing": 1} for category in list_categories(dataset)), stuff]
+
+
+def _describe_segment(region: NDArray[np.bool_], number: int, category: int) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        "id": number,
+        "category_id": category,
+        "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
+        "area": int(region.sum()),
+        "iscrowd": 0,
+    }

@@ -1,0 +1,50 @@
+"""What a format makes of a version: pieces of files, in the order in which they become known.
+
+A format is a generator of pieces, so neither it nor whoever writes them holds more than one sample.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from catalog.exports.samples import ExportedSample
+from catalog.registry import Dataset
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """A file and all its bytes. Paths are relative to the export's folder, with forward slashes."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Line:
+    """One more line of a text file."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON object: the keys of `head`, and the keys `lists`, whose rows follow as `Row`."""
+
+    path: str
+    head: Mapping[str, Any]
+    lists: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One more row of a list in a Document that came before."""
+
+    path: str
+    list: str
+    value: Mapping[str, Any]
+
+
+Piece = WholeFile | Line | Document | Row
+Splits = Mapping[str, Iterable[ExportedSample]]
+Convert = Callable[[Dataset, Splits], Iterator[Piece]]

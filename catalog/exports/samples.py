@@ -1,0 +1,108 @@
+"""Samples of a published version as the formats take them."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.exports.run_lengths import decode_rle
+from catalog.reader import ShardedDataset, open_dataset
+from catalog.registry import Dataset
+from catalog.store import Store, storage_errors
+from schemas.errors import VerificationError
+
+SAMPLE_ID = re.compile(r"[0-9a-f]{16}")  # it becomes a file's name, and a version may come from anywhere
+LOOK = "run `tailforge verify` to see what else is wrong"
+
+
+@dataclass(frozen=True)
+class ExportedSample:
+    """`number` counts from 1 over all splits of the version, so that it is the same whichever of them are exported.
+
+    `image` and `mask` are the bytes of their files, `suffix` is png or jpg; `instances` are rows of INSTANCES.
+    """
+
+    number: int
+    key: str
+    suffix: str
+    image: bytes
+    mask: bytes
+    caption: str
+    width: int
+    height: int
+    instances: tuple[Mapping[str, Any], ...]
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.key}.{self.suffix}"
+
+    def open_mask(self) -> Image.Image:
+        """The indexed mask, decoded, of the image's size. Errors: VerificationError."""
+        try:
+            with Image.open(io.BytesIO(self.mask)) as image:
+                image.load()
+            if image.size != (self.width, self.height):
+                raise ValueError(f"it has {image.size} pixels, its image ({self.width}, {self.height})")
+            return image
+        except (OSError, SyntaxError, ValueError) as error:
+            raise VerificationError(f"the mask of sample {self.key} cannot be used: {error}; {LOOK}") from error
+
+    def region(self, instance: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Pixels [height, width] of one of `instances`. Errors: VerificationError."""
+        try:
+            return decode_rle(instance["rle"], self.height, self.width)
+        except ValueError as error:
+            raise VerificationError(
+                f"the run lengths of an instance of sample {self.key} do not fit its image: {error}; {LOOK}"
+            ) from error
+
+
+def list_splits(dataset: Dataset) -> list[str]:
+    """Splits that hold samples, in alphabetic order."""
+    return sorted({shard.split for shard in dataset.shards})
+
+
+def open_split(store: Store, dataset: Dataset, split: str) -> Iterator[ExportedSample]:
+    """Samples of a split in their published order, read as they are asked for.
+
+    Errors: NotFoundError at once for an unknown split; VerificationError for damage, when it is reached.
+    """
+    samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False)
+    first = 1 + sum(shard.samples for shard in dataset.shards if shard.split < split)
+    suffix = "png" if "png" in dataset.fields else "jpg"
+    return _read_samples(samples, first, suffix, f"{store.uri}: split {split} of {dataset.name} {dataset.version}")
+
+
+def _read_samples(samples: ShardedDataset, first: int, suffix: str, origin: str) -> Iterator[ExportedSample]:
+    found = 0
+    try:
+        with storage_errors("read", origin):
+            for sample in samples:
+                yield _convert(sample, first + found, suffix, origin)
+                found += 1
+    except FileNotFoundError as error:
+        raise VerificationError(f"{origin} lacks a shard: {error}; {LOOK}") from error
+    if found != len(samples):
+        raise VerificationError(f"{origin} has {found} samples where dataset.json says {len(samples)}; {LOOK}")
+
+
+def _convert(sample: Mapping[str, Any], number: int, suffix: str, origin: str) -> ExportedSample:
+    key, known = sample["key"], sample["json"]
+    if not SAMPLE_ID.fullmatch(key):
+        raise VerificationError(f"{origin} has a sample {key!r}, and sample ids are 16 hex digits; {LOOK}")
+    return ExportedSample(
+        number=number,
+        key=key,
+        suffix=suffix,
+        image=sample["image"],
+        mask=sample["mask"],
+        caption=sample["caption"],
+        width=known["width"],
+        height=known["height"],
+        instances=tuple(known["instances"]),
+    )

@@ -1,0 +1,36 @@
+"""YOLO detection as Ultralytics reads it (https://docs.ultralytics.com/datasets/detect/).
+
+A line a box: class, then centre and size as fractions of the image. Classes count from 0, as the version's do.
+data.yaml names no `path`, so that its own folder is taken and the export can be moved.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from catalog.exports.pieces import Piece, Splits, WholeFile
+from catalog.exports.samples import ExportedSample
+from catalog.registry import Dataset
+
+SPLIT_NAMES = {"validation": "val"}
+
+
+def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
+    """data.yaml, images/SPLIT/ and labels/SPLIT/; split `validation` is called val, as this format does."""
+    folders = {split: SPLIT_NAMES.get(split, split) for split in splits}
+    card = {folder: f"images/{folder}" for folder in folders.values()} | {"names": dict(enumerate(dataset.classes))}
+    yield WholeFile("data.yaml", yaml.safe_dump(card, sort_keys=False, allow_unicode=True).encode())
+    for split, samples in splits.items():
+        for sample in samples:
+            yield WholeFile(f"images/{folders[split]}/{sample.file_name}", sample.image)
+            lines = "".join(f"{describe_box(sample, instance)}\n" for instance in sample.instances)
+            yield WholeFile(f"labels/{folders[split]}/{sample.key}.txt", lines.encode())
+
+
+def describe_box(sample: ExportedSample, instance: Mapping[str, Any]) -> str:
+    """The line of an instance. Eight digits place a box to a thousandth of a pixel in any image."""
+    x, y, width, height = instance["bbox"]
+    centre = ((x + width / 2) / sample.width, (y + height / 2) / sample.height)
+    numbers = (*centre, width / sample.width, height / sample.height)
+    return " ".join([str(instance["category_id"] - 1), *(f"{number:.8f}" for number in numbers)])
