@@ -6,25 +6,19 @@ position p and text token s, with the layer's own queries and keys:
     P[p, s] = softmax over all s of (q_p . k_s * scale)
     a[p, j] = mean over heads of (sum of P[p, s] over the tokens s of word j)
 
-A word's map is the mean of `a` over the recorded layers and steps. Hooks read what `to_q` and `to_k` gave anyway, so
-the image is bit-equal with and without capture. All state is in the context object: two networks can be read at once.
+A word's map is the mean of `a` over the recorded layers and steps, read from what `to_q` and `to_k` gave.
 """
 
 import math
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
 
 from schemas.errors import EngineError
+from tasks.methods.word_capture import Grid, WordCapture
 
 TARGET_TOKENS = 256  # a grid of 16 x 16: coarse enough to mean objects, fine enough to show their shape
 
@@ -91,121 +85,27 @@ def choose_steps(timesteps: Sequence[float], train_steps: int, window: tuple[flo
     return frozenset(inside or [min(timesteps, key=lambda t: abs(t / train_steps - middle))])
 
 
-@dataclass
-class _Kept:
-    """What one layer's projections gave in the current call."""
+class Capture(WordCapture[Layer]):
+    """Records the cross-attention of a UNet2DConditionModel; the fields and the errors are those of WordCapture."""
 
-    query: Tensor | None = None
-    key: Tensor | None = None
-
-
-@dataclass
-class Capture:
-    """Context in which calls of `denoiser` at the timesteps `steps` add to the maps.
-
-    `words[b][j]` holds the token positions of word j of image b. `rows` are the rows of the denoiser's batch that
-    carry the prompts (with guidance the second half): declared by the caller, never guessed. Maps are kept on the
-    device in float32, one sum a grid. Errors: EngineError on leaving, if a chosen layer was never called.
-    """
-
-    denoiser: nn.Module
-    layers: Sequence[Layer]
-    words: Sequence[Sequence[Sequence[int]]]
-    rows: slice
-    steps: Collection[float]
-    _handles: list[RemovableHandle] = field(default_factory=list)
-    _sums: dict[int, Tensor] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
-    _size: tuple[int, int] | None = None  # latent rows and columns of the current call; None outside `steps`
-    _select: Tensor | None = None  # [B, S, K]: 1 where token s belongs to word k
-
-    def __enter__(self) -> "Capture":
-        self._counts = {layer.name: 0 for layer in self.layers}
-        self._handles.append(self.denoiser.register_forward_pre_hook(self._begin_call, with_kwargs=True))
-        for layer in self.layers:
-            self._watch(layer)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        silent = [name for name, count in self._counts.items() if count == 0]
-        if kind is None and silent:
-            raise EngineError(
-                f"cross-attention layer {silent[0]} was never called while its map was recorded; "
-                "use a model without fused projections or skipped blocks"
-            )
-
-    def _begin_call(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _measure_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Grid | None:
         sample = args[0] if args else kwargs["sample"]
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-        self._size = tuple(sample.shape[-2:]) if float(timestep) in self.steps else None
+        height, width = sample.shape[-2:]
+        return (height, width) if float(timestep) in self.steps else None
 
-    def _watch(self, layer: Layer) -> None:
-        kept, module = _Kept(), layer.module
+    def _list_projections(self, layer: Layer) -> Sequence[str]:
+        return "to_q", "to_k"
 
-        def keep_query(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            kept.query = output.detach() if self._size else None
-
-        def keep_key(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            kept.key = output.detach() if self._size else None
-
-        def add_maps(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            if self._size and kept.query is not None and kept.key is not None:
-                self._add(layer, kept.query[self.rows], kept.key[self.rows])
-            kept.query = kept.key = None
-
-        self._handles += [
-            module.get_submodule("to_q").register_forward_hook(keep_query),
-            module.get_submodule("to_k").register_forward_hook(keep_key),
-            module.register_forward_hook(add_maps),
-        ]
-
-    @torch.no_grad()
-    def _add(self, layer: Layer, query: Tensor, key: Tensor) -> None:
+    def _read_layer(self, layer: Layer, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> tuple[Tensor, Grid]:
         assert self._size is not None
-        if len(query) != len(self.words):
-            raise EngineError(f"the denoiser was called with {len(query)} prompt rows for {len(self.words)} images")
         module: Any = layer.module
-        maps = attend(query, key, module.heads, module.scale) @ self._selection(key)
-        rows, columns = grid_at(layer.level, *self._size)
-        if maps.shape[1] != rows * columns:
-            raise EngineError(
-                f"cross-attention layer {layer.name} has {maps.shape[1]} positions, not {rows} x {columns}"
-            )
-        maps = maps.transpose(1, 2).reshape(len(self.words), -1, rows, columns)
-        self._sums[layer.level] = self._sums[layer.level] + maps if layer.level in self._sums else maps
-        self._counts[layer.name] += 1
-
-    def _selection(self, key: Tensor) -> Tensor:
-        if self._select is None:
-            select = torch.zeros(len(self.words), key.shape[1], max(1, *map(len, self.words)))
-            for b, words in enumerate(self.words):
-                for k, tokens in enumerate(words):
-                    select[b, list(tokens), k] = 1
-            self._select = select.to(key.device)
-        return self._select
-
-    def maps(self, image: int) -> NDArray[np.float16]:
-        """Maps [K, h, w] of one image's own words on the finest recorded grid; a word without tokens is all zero."""
-        finest = min(self._sums)
-        size = self._sums[finest].shape[-2:]
-        total = torch.stack([_resize(sums[image], size) for sums in self._sums.values()]).sum(0) / sum(
-            self._counts.values()
-        )
-        return total[: len(self.words[image])].to(torch.float16).cpu().numpy()
+        query, key = projected["to_q"], projected["to_k"]
+        words = self._select_words(key.shape[1], key.device)
+        return attend(query, key, module.heads, module.scale) @ words, grid_at(layer.level, *self._size)
 
 
 def attend(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
     """Attention weights [B, N, S], the mean over heads, in float32, of query [B, N, D] and key [B, S, D]."""
     query, key = (x.float().reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key))
     return ((query @ key.transpose(-1, -2)) * scale).softmax(-1).mean(1)
-
-
-def _resize(maps: Tensor, size: torch.Size) -> Tensor:
-    if maps.shape[-2:] == size:
-        return maps
-    return functional.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,162 @@
+"""What all readings of a network's attention share: hooks beside an untouched forward pass, and sums of words' maps.
+
+Hooks read what a layer's projections gave anyway, so the image is bit-equal with and without capture. All state is in
+the context object: two networks can be read at once.
+
+Letters of shapes: B images, N image positions, S text tokens, K words.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from schemas.errors import EngineError
+
+Grid = tuple[int, int]  # rows and columns
+
+
+class NamedLayer(Protocol):
+    """An attention layer and its name in the network."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def module(self) -> nn.Module: ...
+
+
+L = TypeVar("L", bound=NamedLayer)
+
+
+@dataclass
+class WordCapture(ABC, Generic[L]):
+    """Context in which calls of `denoiser` at the timesteps `steps` add to the maps.
+
+    `words[b][j]` holds the token positions of word j of image b. `rows` are the rows of the denoiser's batch that
+    carry the prompts (with guidance the second half): declared by the caller, never guessed. Maps are kept on the
+    device in float32, one sum a grid. Errors: EngineError on leaving, if a chosen layer was never called.
+    """
+
+    denoiser: nn.Module
+    layers: Sequence[L]
+    words: Sequence[Sequence[Sequence[int]]]
+    rows: slice
+    steps: Collection[float]
+    _handles: list[RemovableHandle] = field(default_factory=list)
+    _sums: dict[Grid, Tensor] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _size: Grid | None = None  # what `_measure_call` said of the current call
+    _paused: bool = False
+    _selection: Tensor | None = None  # [B, S, K]: 1 where token s belongs to word k
+
+    @abstractmethod
+    def _measure_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Grid | None:
+        """Size of the image in a call of the denoiser with these arguments, or None for a step not in `steps`."""
+
+    @abstractmethod
+    def _list_projections(self, layer: L) -> Sequence[str]:
+        """Submodules of a layer whose outputs `_read_layer` needs."""
+
+    @abstractmethod
+    def _read_layer(self, layer: L, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> tuple[Tensor, Grid]:
+        """Words' attention [B, N, K], and its grid, of the projections' prompt rows and the call's keywords."""
+
+    def __enter__(self) -> Self:
+        self._counts = {layer.name: 0 for layer in self.layers}
+        self._handles.append(self.denoiser.register_forward_pre_hook(self._begin_call, with_kwargs=True))
+        for layer in self.layers:
+            self._watch(layer)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        silent = [name for name, count in self._counts.items() if count == 0]
+        if kind is None and silent:
+            raise EngineError(
+                f"attention layer {silent[0]} was never called while its map was recorded; "
+                "use a model without fused projections or skipped blocks"
+            )
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Calls in here add nothing: the unconditional pass, where guidance makes two passes of one batch each."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def _begin_call(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._size = None if self._paused else self._measure_call(args, kwargs)
+
+    def _watch(self, layer: L) -> None:
+        names = self._list_projections(layer)
+        kept: dict[str, Tensor] = {}  # of the current call
+
+        def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+                if self._size:
+                    kept[name] = output.detach()
+
+            return hook
+
+        def add_maps(_module: nn.Module, _inputs: Any, kwargs: dict[str, Any], _output: Any) -> None:
+            if self._size and len(kept) == len(names):
+                self._add(layer, {name: output[self.rows] for name, output in kept.items()}, kwargs)
+            kept.clear()
+
+        self._handles += [layer.module.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+        self._handles.append(layer.module.register_forward_hook(add_maps, with_kwargs=True))
+
+    @torch.no_grad()
+    def _add(self, layer: L, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> None:
+        count = len(next(iter(projected.values())))
+        if count != len(self.words):
+            raise EngineError(f"the denoiser was called with {count} prompt rows for {len(self.words)} images")
+        maps, grid = self._read_layer(layer, projected, kwargs)
+        if maps.shape[1] != grid[0] * grid[1]:
+            raise EngineError(f"attention layer {layer.name} has {maps.shape[1]} positions, not {grid[0]} x {grid[1]}")
+        maps = maps.transpose(1, 2).reshape(count, -1, *grid)
+        self._sums[grid] = self._sums[grid] + maps if grid in self._sums else maps
+        self._counts[layer.name] += 1
+
+    def _select_words(self, tokens: int, device: torch.device) -> Tensor:
+        """[B, S, K] for a text of S = `tokens`: 1 where a token belongs to a word."""
+        if self._selection is None:
+            last = max((token for words in self.words for word in words for token in word), default=0)
+            if last >= tokens:
+                raise EngineError(f"a word lies at token {last}, but the text of the denoiser has {tokens} tokens")
+            select = torch.zeros(len(self.words), tokens, max(1, *map(len, self.words)))
+            for b, words in enumerate(self.words):
+                for k, word in enumerate(words):
+                    select[b, list(word), k] = 1
+            self._selection = select.to(device)
+        return self._selection
+
+    def maps(self, image: int) -> NDArray[np.float16]:
+        """Maps [K, h, w] of one image's own words on the finest recorded grid; a word without tokens is all zero."""
+        finest = max(self._sums, key=lambda grid: grid[0] * grid[1])
+        total = torch.stack([_resize(sums[image], finest) for sums in self._sums.values()]).sum(0) / sum(
+            self._counts.values()
+        )
+        return total[: len(self.words[image])].to(torch.float16).cpu().numpy()
+
+
+def _resize(maps: Tensor, size: Grid) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
