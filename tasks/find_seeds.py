@@ -22,7 +22,7 @@ from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, cut_batches
 from tasks.methods.plan_samples import plan_side_samples
 from tasks.methods.seed_select.engine import Seeds, find_noise
-from tasks.methods.seed_select.search import Found
+from tasks.methods.seed_select.search import VERSION, Found
 from tasks.prefect_options import STAGE_TASK
 
 STAGE = Stage("seeds", "1", SEEDS)
@@ -45,7 +45,10 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
         STAGE,
         part=job.part,
         label=f"seeds of {job.concept} #{job.part}",
-        settings={"engine": job.build.recipe.engine.model_dump(mode="json", exclude=NOT_OF_THE_SEARCH)},
+        settings={
+            "method": VERSION,
+            "engine": job.build.recipe.engine.model_dump(mode="json", exclude=NOT_OF_THE_SEARCH),
+        },
         inputs={"samples": digest([s.model_dump(mode="json") for s in job.samples]), **inputs.digests},
         models={"generator": job.build.generator.digest, "encoder": job.build.encoder.digest},
     )

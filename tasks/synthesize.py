@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prefect import task
 
 from catalog.store import Store
-from schemas.engines import SamplingSettings
+from schemas.engines import SamplingSettings, SearchEngine
 from schemas.errors import EngineError, NotFoundError
 from schemas.jobs import InversionJob, PartitionJob, SampleSpec
 from schemas.receipts import EngineInputs
@@ -25,6 +25,7 @@ from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, cut_batches, render_plain
 from tasks.methods.png import encode_png
 from tasks.methods.seed_select.engine import render_kept_noise, render_searched
+from tasks.methods.seed_select.search import VERSION
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
@@ -80,6 +81,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Where the partition's SAMPLES lie."""
     build = job.build
     models = {"generator": build.generator.digest}
+    method = {"method": VERSION} if isinstance(build.recipe.engine, SearchEngine) else {}
     return Address(
         STAGE,
         part=job.part,
@@ -89,6 +91,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "attempt": job.attempt,
             "engine": build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
             "window": build.recipe.annotation.recorded,
+            **method,
         },
         inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples]), **inputs.digests},
         models=models if build.encoder is None else models | {"encoder": build.encoder.digest},

@@ -17,6 +17,7 @@ from tasks.models.judges import load_judges
 from tests.benchmarks.pages import DOCS, markdown_table, write_json
 from tests.benchmarks.seedselect_rows import (
     COMMON,
+    UNCHANGED,
     Cells,
     confident_rows,
     features_of,
@@ -165,7 +166,7 @@ def write_page(work: Path, references: Sequence[Pictures], extra: Sequence[dict[
         table=markdown_table([entry for entry in rows if entry["arm"] not in changed]),
         counts=count_images(made),
         parts=part_table(figures, list(arms)),
-        ablations=ablation_table(figures, ["ours", "ours_bootstrapped", *changed]),
+        ablations=ablation_table(figures, ["ours_bootstrapped", *sorted(changed, key=lambda arm: arm != UNCHANGED)]),
         goals="\n".join(goals(figures)),
     )
     (DOCS / "seedselect.md").write_text("\n\n".join(map(fill, page.split("\n\n"))))

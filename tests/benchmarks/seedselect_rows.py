@@ -18,6 +18,7 @@ from tasks.models.judges import Judges
 from tests.benchmarks.pages import row
 
 COMMON = ("gear", "bolt")
+UNCHANGED = "ours/unchanged"
 COMPONENTS = 8  # of the judge's features, so that a few dozen images give a covariance
 
 UNITS = {
@@ -70,7 +71,7 @@ def asked(count: int) -> NDArray[np.int64]:
 
 
 def load(work: Path) -> dict[str, Cells]:
-    """What was made, by arm and then by part and seed."""
+    """What was made, by arm, then by part and seed; beside changes of ours, ours with their parts and seeds alone."""
     found: dict[str, Cells] = defaultdict(dict)
     for file in sorted(work.glob("*/*-*.npz")):
         if ".tmp" in file.name:
@@ -80,6 +81,9 @@ def load(work: Path) -> dict[str, Cells]:
             values = {name: data[name] for name in data.files}
         values["provenance"] = json.loads(str(values["provenance"]))
         found[file.parent.name.replace("__", "/")][part.replace("_", " "), int(seed)] = values
+    cells = {cell for arm, made in found.items() if arm.startswith("ours/") for cell in made}
+    if same := {cell: values for cell, values in found.get("ours", {}).items() if cell in cells}:
+        found[UNCHANGED] = same
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from schemas.engines import SeedSelectEngine
-from tasks.methods.plain_sampling import prepare_scheduler, sample_latents
+from tasks.methods.plain_sampling import cut_batches, prepare_scheduler, sample_latents
 from tasks.methods.seed_select.aim import embed_views
 from tasks.methods.seed_select.search import Batch, Found, Search, rounded
 
@@ -35,25 +35,41 @@ def score_noise(search: Search, batch: Batch, noise: Tensor, steps: int, views: 
 
 
 def screen(
-    search: Search, batch: Batch, numbers: range, finalists: int = 1, views: int = 1, noise: Noise | None = None
+    search: Search,
+    batch: Batch,
+    numbers: range,
+    finalists: int = 1,
+    views: int = 1,
+    noise: Noise | None = None,
+    at_once: int = 0,
 ) -> list[Found]:
     """The best of the candidates of these numbers for every image.
 
-    All are looked at with few denoising steps, then the best `finalists` of each image with all steps and by `views`.
-    By default the candidates are the images' own, of which number 0 is the plain noise.
+    All are looked at with few denoising steps, then the best `finalists` of each image with all steps and by `views`;
+    `at_once` rows together, by default as many as there are images. By default the candidates are the images' own, of
+    which number 0 is the plain noise.
     """
     draw = noise or (lambda part, chosen: part.noise(search, chosen))
     few, steps, size = search.settings.few_steps, search.sampling.settings.steps, len(batch.samples)
     if len(numbers) == 1:  # nothing to choose from
         return [Found(row, numbers[0]) for row in draw(batch, [numbers[0]] * size)]
-    scores = torch.stack([score_noise(search, batch, draw(batch, [number] * size), few) for number in numbers])
+
+    def look(chosen: Sequence[Sequence[int]], after: int, views: int) -> Tensor:
+        """Scores [len(chosen), K] of one candidate of every image after another."""
+        pairs = [(row, number) for own in chosen for row, number in enumerate(own)]
+        scores = []
+        for chunk in cut_batches(pairs, max(at_once, size)):
+            part = batch.take([row for row, _ in chunk])
+            scores.append(score_noise(search, part, draw(part, [number for _, number in chunk]), after, views))
+        return torch.cat(scores).reshape(len(chosen), size)
+
+    scores = look([[number] * size for number in numbers], few, 1)
     forward = len(numbers) * search.calls(few)
     plain = [tuple(score for score in own if score > WORST) for own in scores.T.tolist()]
     best, order = scores.sort(stable=True, dim=0, descending=True)
     if (finalists := min(finalists, len(numbers))) > 1:
-        entrants = [draw(batch, [numbers[place] for place in places]) for places in order[:finalists].tolist()]
         forward += finalists * search.calls(steps)
-        looked = torch.stack([score_noise(search, batch, entrant, steps, views) for entrant in entrants])
+        looked = look([[numbers[place] for place in places] for places in order[:finalists].tolist()], steps, views)
         best, places = looked.sort(stable=True, dim=0, descending=True)
         order = order.gather(0, places)
     chosen = [numbers[place] for place in order[0].tolist()]
@@ -72,7 +88,10 @@ def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> l
         if not rows:
             break
         numbers = range(number * settings.candidates, (number + 1) * settings.candidates)
-        fresh = screen(search, batch.take(rows), numbers, settings.finalists, settings.views)
+        # Images that are done leave room for more candidates of the others: a round is as wide as the first one was.
+        fresh = screen(
+            search, batch.take(rows), numbers, settings.finalists, settings.views, at_once=len(batch.samples)
+        )
         for row, new in zip(rows, fresh, strict=True):
             found[row] = better = join(found[row], new)
             note_confidence(better, settings, gap)

@@ -16,6 +16,8 @@ from tasks.methods.plain_sampling import Sampling, prepare_scheduler
 from tasks.methods.plan_samples import derive_seed
 from tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
 
+VERSION = "search.2"  # of what all engines that search do; another number makes their images anew
+
 # Schedulers of diffusers whose steps add no noise: the image follows from the first noise alone.
 DETERMINISTIC = (
     "DDIMScheduler",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.engines import BestOfNEngine, SearchEngine, ZeroOrderEngine
 from tasks.methods.clock import Clock
+from tasks.methods.generator import Conditioning
 from tasks.methods.seed_select.engine import Seeds, find_noise, mix, open_search, render_searched
 from tasks.methods.seed_select.rivals import neighbour
 from tasks.methods.seed_select.screening import score_noise, screen, screen_rounds
@@ -86,8 +87,8 @@ def test_an_image_starts_from_a_noise_found_for_its_own_prompt() -> None:
         assert set(mixed.round().flatten().tolist()) == known
 
 
-@pytest.mark.parametrize("finalists", [1, 4])
-def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int) -> None:
+@pytest.mark.parametrize(("finalists", "at_once"), [(1, 0), (4, 0), (4, 30)])
+def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int, at_once: int) -> None:
     model, goal = GaussianMixture(), make_goal(GaussianMixture())
     engine = seed_select(**QUICK | {"candidates": 8, "screening_steps": 1, "iterations": 0, "finalists": finalists})
     search = open_search(model, engine, goal, None, Clock())
@@ -95,7 +96,7 @@ def test_finalists_are_chosen_by_what_they_become_with_all_steps(finalists: int)
     by_few, by_all = (score_candidates(search, batch, 8, steps) for steps in (engine.few_steps, engine.steps))
     entrants = by_few.argsort(0, descending=True)[:finalists]
     expected = entrants.gather(0, by_all.gather(0, entrants).argmax(0, keepdim=True))[0]
-    found = screen(search, batch, range(8), finalists)
+    found = screen(search, batch, range(8), finalists, at_once=at_once)
     assert [each.candidate for each in found] == expected.tolist()
     scores = (by_all if finalists > 1 else by_few).gather(0, expected[None])[0]
     assert [each.score for each in found] == pytest.approx(scores.tolist())
@@ -111,6 +112,27 @@ def test_rounds_keep_the_best_of_all_and_compare_it_with_all_that_was_seen() -> 
     assert [each.candidate for each in found] == scores.argmax(0).tolist()
     assert {each.candidate // engine.candidates for each in found} == {0, 1, 2}
     assert [each.plain_score for each in found] == pytest.approx(scores.mean(0).tolist())
+
+
+def test_candidates_of_images_that_go_on_fill_the_places_of_those_that_are_done() -> None:
+    class Measured(GaussianMixture):
+        def __init__(self) -> None:
+            super().__init__()
+            self.widths: list[int] = []
+
+        def denoise(self, latents: torch.Tensor, timestep: object, text: Conditioning) -> torch.Tensor:
+            self.widths.append(len(latents))
+            return super().denoise(latents, timestep, text)
+
+    model = Measured()
+    engine = seed_select(**QUICK | {"rounds": 6, "stop": 0.7})
+    search = open_search(model, engine, make_goal(GaussianMixture()), None, Clock())
+    found = screen_rounds(search, make_batch(search, 12), engine)
+    assert any(each.done for each in found)
+    assert not all(each.done for each in found)
+    widest, rows = max(model.widths), sum(model.widths)
+    assert rows == sum(each.forward for each in found)
+    assert len(model.widths) <= rows // widest + 6 * (4 + 10)  # full but for the last of a look
 
 
 def test_an_image_that_is_good_enough_has_no_further_round() -> None:
