@@ -136,6 +136,13 @@ def lead_row(ours: Cells, other: Cells, name: str, judges: Judges) -> dict[str, 
     )
 
 
+def cost_row(ours: Cells, other: Cells, name: str) -> dict[str, Any]:
+    """Seconds of another arm over those of ours, on the parts and seeds that both have."""
+    both = set(ours) & set(other)
+    seconds = [sum(float(made[cell]["seconds"]) for cell in both) for made in (other, ours)]
+    return row(f"{name} / ours", "seconds_per_image", seconds[0] / seconds[1], "ratio")
+
+
 def part_rows(arm: str, made: Cells, judges: Judges) -> list[dict[str, Any]]:
     """Success on each part, all seeds together, with Wilson's 95 % interval."""
     rows = []
