@@ -63,7 +63,8 @@ def _introduce(dataset: Dataset) -> str:
             f"# {dataset.name} {dataset.version}",
             str(dataset.recipe["description"]),
             f"{dataset.counts.samples} synthetic images of {len(dataset.classes)} concepts, with captions, masks, "
-            f"boxes and scores; {dataset.counts.rejected} more were made and rejected (rejects.parquet says why). "
+            f"boxes and scores; besides them {dataset.counts.rejected} were rejected and {dataset.counts.surplus} were "
+            "not needed, because enough had been accepted (rejects.parquet has both). "
             "No image shows anything that exists: every one carries the IPTC digital source type "
             "`trainedAlgorithmicMedia`.",
         ]

@@ -39,6 +39,14 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(TRAINING))
 
 
+def recipe_home(name: str) -> Path:
+    """Where the relative paths of a published recipe start from unless the user says otherwise.
+
+    A version names no folder of a machine: the catalog's recipes are at home there, others in the current folder.
+    """
+    return RECIPES if name in recipe_names() else Path.cwd()
+
+
 def find_recipe(reference: str) -> Path:
     """Path of a recipe given by catalog name or by path. Errors: NotFoundError that lists the names there are."""
     by_name = RECIPES / f"{reference}.yaml"

@@ -39,10 +39,14 @@ class ShardEntry(Strict):
 
 
 class Counts(Strict):
-    """Samples that are published, and those that were rejected."""
+    """Samples that are published, and those in rejects.parquet: rejected, or surplus.
+
+    Surplus passed every gate when enough had been accepted; older versions count it as rejected.
+    """
 
     samples: int
     rejected: int
+    surplus: int = 0
     by_split: Mapping[str, int]
     by_concept: Mapping[str, int]
 

@@ -118,7 +118,7 @@ def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: in
     concepts = Counter(row["concept"] for row in rows)
     found = {
         "counts.samples": (len(rows), dataset.counts.samples),
-        "counts.rejected": (rejected, dataset.counts.rejected),
+        "counts.rejected + surplus": (rejected, dataset.counts.rejected + dataset.counts.surplus),
         "counts.by_split": (dict(Counter(row["split"] for row in rows)), dict(dataset.counts.by_split)),
         "counts.by_concept": ({name: concepts[name] for name in dataset.classes}, dict(dataset.counts.by_concept)),
         "samples by shard": (

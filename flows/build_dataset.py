@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from catalog.registry import DATASETS
+from catalog.registry import DATASETS, load_dataset
 from catalog.store import Store
 from flows.chain import Drive, Step, Tally
 from flows.prepare_build import prepare_build
@@ -89,6 +89,8 @@ def describe_build(
     """What a build did, as it is printed and returned."""
     location = f"{DATASETS}/{published['name']}/{published['version']}"
     store = Store.open(context.store)
+    inversion = load_dataset(store, published["name"], published["version"]).lineage.get("inversion", {})
+    agreement = {"teacher_agrees": inversion["agreed"]} if inversion else {}
     return {
         "name": published["name"],
         "version": published["version"],
@@ -96,6 +98,7 @@ def describe_build(
         "samples": published["counts"]["samples"],
         "uri": store.path(location),
         "report": store.path(f"{location}/report/index.html"),
+        **agreement,
         "rounds": len(selected.rounds),
         "shortfall": shortfall(context, selected.accepted),
         "work": dict(tally.missing),

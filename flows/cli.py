@@ -29,6 +29,14 @@ Store = Annotated[
     str, typer.Option(envvar="TAILFORGE_STORE", help="Folder that holds everything made; to read, any fsspec URI.")
 ]
 Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
+LOW_AGREEMENT = 0.9  # of a teacher with the labels: below, a person is warned
+RecipeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the version's recipe, for models and references that it names by relative paths; by default "
+        "the catalog for a recipe of the catalog, else the current folder."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
 DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
@@ -238,19 +246,16 @@ def regenerate(
     dataset: Annotated[str, typer.Option(help="Dataset, or dataset@version.")],
     store: Store = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="Image to write; <sample_id>.png by default.")] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Folder of the recipe, where it names models or references by relative paths.")
-    ] = None,
+    folder: RecipeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Make one published image again from its recipe and seed, and compare it with the published bytes.
 
     Example: `tailforge regenerate 0123456789abcdef --dataset workshop`
     """
-    from catalog.recipe_files import RECIPES
     from flows.regenerate_sample import regenerate_sample
 
-    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder or RECIPES)
+    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder)
     if as_json:
         return print_json(found)
     console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
@@ -311,6 +316,7 @@ def distill_(
         str | None, typer.Option(help="Learn from these images, given as for --test, in place of a version: a control.")
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Learn from so many of the images, by lot.")] = None,
+    folder: RecipeFolder = None,
     student: Annotated[str, typer.Option(help="resnet-small or resnet18.")] = "resnet-small",
     steps: Annotated[int, typer.Option(help="Training steps.")] = 1000,
     batch: Annotated[int, typer.Option(help="Images in a step.")] = 128,
@@ -334,7 +340,7 @@ def distill_(
         "label_weight": label_weight, "padding": padding, "flip": flip, "bf16": bf16, "seed": seed,
     }  # fmt: skip
     named = parse_teacher(teacher, teacher_module)
-    made = distill_student(dataset, store, test, out, settings, named, real, images)
+    made = distill_student(dataset, store, test, out, settings, named, real, images, folder)
     print_json(made) if as_json else print_student(made)
 
 
@@ -361,6 +367,13 @@ def print_publication(made: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     console.print(f"work done: {work}", highlight=False, soft_wrap=True)
+    if (agreed := made.get("teacher_agrees", 1.0)) < LOW_AGREEMENT:
+        console.print(
+            f"[yellow]labels:[/yellow] the teacher sees {100 * agreed:.0f} % of the images as they are labelled; set "
+            "quality.gates.teacher_agreement, more engine.steps, or look for another teacher",
+            highlight=False,
+            soft_wrap=True,
+        )
     for name, count in made["shortfall"].items():
         console.print(f"[yellow]short:[/yellow] {name} lacks {count}", highlight=False)
     console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from catalog.model_files import resolve_model
-from catalog.recipe_files import RECIPES
+from catalog.model_files import COMMIT, HUB_ID, resolve_model
+from catalog.recipe_files import recipe_home
 from catalog.registry import Dataset, load_dataset
 from catalog.store import Store
 from flows.training_progress import show_training
@@ -46,19 +46,26 @@ def distill_student(
     teacher: TeacherSource | None = None,
     real: str | None = None,
     images: int | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """Distil a student into `out` and return its report, with `folder`.
 
     It learns on `dataset` (dataset@version, split train), or on `real`: a Parquet file, a folder of one folder a class,
     or another version. `images` takes so many of them by lot, of every class as equally many as there are. `test` is
-    like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from.
+    like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from;
+    `folder` is that of its recipe, by default see `recipe_home`.
     Errors: UserError of every kind, TrainingError.
     """
     source = real or dataset
-    if source is None or (real and dataset):
-        raise ImagesError("name either a version to learn from, or images of your own by --real")
+    if source is None:
+        raise ImagesError("there is nothing to learn from; name a version, or images of your own by --real")
+    if real and dataset:
+        raise ImagesError(
+            f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them, leave the "
+            "other out"
+        )
     chosen = _parse(settings)
-    found, origin = _load_teacher(dataset, store, teacher)
+    found, origin = _load_teacher(dataset, store, teacher, folder)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
     measured = open_images(test, store, "test", training.origin)
     if training.origin == measured.origin:
@@ -66,7 +73,7 @@ def distill_student(
             f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
             "other images by --test"
         )
-    origins = Origins(origin, training.origin, measured.origin)
+    origins = Origins(origin, _without_folders(training.origin, source), _without_folders(measured.origin, test))
     learnt, held_out = _decode(training, found, images, chosen.seed), _decode(measured, found, None, 0)
     refuse_shared(learnt, held_out, origins.training, origins.test)
     with show_training(f"distil {chosen.student}", chosen.steps) as watch:
@@ -86,16 +93,18 @@ def parse_teacher(model: str | None, module: str | None) -> TeacherSource | None
             raise RecipeError(f"--teacher-module {module!r} is code of a teacher, but none is named; add --teacher")
         return None
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
+    if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
+        raise ModelError(
+            f"--teacher {model!r}: a model of the hub is named with its commit (40 hex digits): --teacher "
+            f"{name}@COMMIT; or, if a folder was meant, {Path(name).resolve()} does not exist"
+        )
     place = str(Path(name).resolve()) if Path(name).is_dir() else name
     given = {"model": place, "revision": revision or None, "module": module}
     try:
         return TeacherSource.model_validate(given)
     except ValidationError as error:
         mistakes = "; ".join(describe_mistakes(error, TeacherSource, given))
-        raise ModelError(
-            f"--teacher {model!r} with --teacher-module {module!r}: {mistakes}; give a model and, for a torch module "
-            "of your own, package.module:callable"
-        ) from error
+        raise ModelError(f"--teacher {model!r} with --teacher-module {module!r}: {mistakes}") from error
 
 
 def _parse(settings: Mapping[str, Any]) -> DistillSettings:
@@ -107,7 +116,9 @@ def _parse(settings: Mapping[str, Any]) -> DistillSettings:
         raise RecipeError("; ".join(f"--{key.replace('_', '-')}: {text}" for key, _, text in options)) from error
 
 
-def _load_teacher(dataset: str | None, store: str, named: TeacherSource | None) -> tuple[Teacher, str]:
+def _load_teacher(
+    dataset: str | None, store: str, named: TeacherSource | None, folder: Path | None
+) -> tuple[Teacher, str]:
     """The teacher and what the report calls it."""
     if named is not None:
         return _load_named(named), _shown(named)
@@ -122,11 +133,14 @@ def _load_teacher(dataset: str | None, store: str, named: TeacherSource | None) 
             "of its classes by --teacher"
         )
     try:
-        resolved = resolve_model(source, RECIPES, f"teacher of {label}")
+        home = (folder or recipe_home(version.name)).resolve()
+        resolved = resolve_model(source, home, f"teacher of {label}")
         _require_same(version, source, resolved.digest, label)
-        return load_verifier(resolved, source, RECIPES, f"teacher of {label}"), _shown(source)
+        return load_verifier(resolved, source, home, f"teacher of {label}"), _shown(source)
     except ModelError as error:
-        raise ModelError(f"{error}; or name a teacher by --teacher") from error
+        raise ModelError(
+            f"{error}; name the recipe's folder by --folder, or a teacher by --teacher (and --teacher-module)"
+        ) from error
 
 
 def _load_named(named: TeacherSource) -> Teacher:
@@ -154,6 +168,11 @@ def _shown(source: TeacherSource) -> str:
     if source.revision:
         return f"{source.model}@{source.revision}"
     return source.model if source.model.startswith("catalog:") else Path(source.model).name
+
+
+def _without_folders(origin: str, source: str) -> str:
+    """What the report calls images: a file or folder by its name, without the folders of this machine."""
+    return origin.replace(str(Path(source)), Path(source).resolve().name, 1) if Path(source).exists() else origin
 
 
 def _decode(images: LabelledImages, teacher: Teacher, count: int | None, seed: int) -> Pictures:

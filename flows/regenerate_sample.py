@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.recipe_files import RECIPES, RecipeFile
+from catalog.recipe_files import RecipeFile, recipe_home
 from catalog.registry import Dataset, load_dataset, version_folder
 from catalog.store import Store
 from flows.build_dataset import finished
@@ -20,7 +20,7 @@ from flows.prepare_build import resolve_build
 from flows.stages import aim_all, expand_all, round_jobs
 from flows.views import split_reference
 from schemas.engines import SearchEngine
-from schemas.errors import EngineError, ModelError, NotFoundError
+from schemas.errors import EngineError, ModelError, NotFoundError, UserError
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.recipe import parse_recipe
@@ -32,10 +32,12 @@ from tasks.methods.encode_samples import encode_jpeg, mark_png
 from tasks.synthesize import invert_again, regenerate, render_again
 
 
-def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folder: Path = RECIPES) -> dict[str, Any]:
+def regenerate_sample(
+    sample_id: str, reference: str, uri: str, out: Path, folder: Path | None = None
+) -> dict[str, Any]:
     """Make the image of `sample_id` again and write it to `out`. `reference`: dataset or dataset@version.
 
-    `folder` is where the recipe's relative paths start from; a published version names no path of a machine.
+    `folder` is where the recipe's relative paths start from, by default see `recipe_home`.
 
     Returns {"file", "equal"}: `equal` tells whether its bytes are those that were published, which holds on the same
     class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
@@ -48,7 +50,11 @@ def regenerate_sample(sample_id: str, reference: str, uri: str, out: Path, folde
     dataset, published = load_dataset(store, name, version), version_folder(store, name, version)
     row = find_row(store, published, sample_id, f"{name}@{dataset.version}")
     noise = read_noise(store, published, row)
-    context = rebuild_context(dataset, uri, folder, with_references=noise is None)
+    try:
+        context = rebuild_context(dataset, uri, (folder or recipe_home(name)).resolve(), with_references=noise is None)
+    except UserError as error:
+        where = "" if folder else "; if the recipe is in another folder, name that by --folder"
+        raise type(error)(f"{error}{where}") from error
     drive = Drive(Store.open(context.store), run_here)
     prompts = finished(expand_all(drive, context))
     job = find_job(context, dataset, row, prompts)

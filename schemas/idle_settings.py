@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.idle_inversion import find_idle_inversion
+from schemas.inversion import NaturalInversionEngine
 from schemas.quality import Annotation
 from schemas.recipe import Recipe
 
@@ -20,6 +22,8 @@ def find_idle_settings(recipe: Recipe) -> list[str]:
         lines += _beyond_steps(recipe.engine)
     if isinstance(recipe.engine, SeedSelectEngine):
         lines += _idle_search(recipe.engine)
+    if isinstance(recipe.engine, NaturalInversionEngine):
+        lines += find_idle_inversion(recipe.engine)
     return lines
 
 
@@ -57,9 +61,9 @@ def _idle_search(engine: SeedSelectEngine) -> Iterator[str]:
 
 
 def _idle_references(recipe: Recipe) -> Iterator[str]:
-    quality = recipe.quality
+    quality, near = recipe.quality, recipe.quality.near_duplicates
     named = [concept for concept in recipe.concepts if concept.references is not None]
-    hashed = quality.near_duplicates is not None and quality.near_duplicates.against_references
+    hashed = near is not None and near.against_references
     if named and not (isinstance(recipe.engine, SearchEngine) or hashed or quality.scorer):
         yield (
             f"concepts: {named[0].name!r} has references, but engine {recipe.engine.kind} reads none and "
@@ -70,4 +74,9 @@ def _idle_references(recipe: Recipe) -> Iterator[str]:
         yield (
             "quality.gates.reference_similarity compares with reference photographs, but no concept has any; give "
             "concepts `references`, a folder each, or leave the gate out"
+        )
+    if not named and near is not None and hashed and "against_references" in near.model_fields_set:
+        yield (
+            "quality.near_duplicates.against_references compares with reference photographs, but no concept has any; "
+            "give concepts `references`, a folder each, or leave it out"
         )

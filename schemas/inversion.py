@@ -1,14 +1,18 @@
 """Settings of NaturalInversion: images from a trained classifier. What they do: tasks/methods/natural_inversion."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.fields import ModelSource, Strict
 
 Form = Literal["pyramid", "generator", "pixels"]
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 Positive = Annotated[float, Field(gt=0)]
+# Of pixels in 0..1 both are below 1; the room is for odd preparations, numbers of pixels in 0..255 are beyond it.
+OF_UNIT_PIXELS: Mapping[str, tuple[float, float]] = {"mean": (-1, 2), "std": (0, 2)}
 
 
 class TeacherSource(ModelSource):
@@ -19,16 +23,36 @@ class TeacherSource(ModelSource):
 
     module: str | None = Field(
         None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="`package.module:callable` that returns the torch module; it is imported, so it runs as your own "
         "code. Keyword arguments: `arguments` in the model's config.json. Without it the model is one of transformers.",
     )
     mean: tuple[float, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
-    std: tuple[Positive, ...] | None = Field(None, min_length=1)
+    std: tuple[Positive, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
     size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] | None = Field(
         None, description="Height and width of the input in pixels."
     )
     class_names: tuple[str, ...] | None = Field(None, min_length=2)
+
+    @field_validator("module")
+    @classmethod
+    def _module_is_an_import_path(cls, module: str | None) -> str | None:
+        if module is not None and not IMPORT_PATH.fullmatch(module):
+            raise ValueError(
+                "must be package.module:callable, for example networks.digits:build, a function or class that returns "
+                f"the torch module; found {module!r}"
+            )
+        return module
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _of_unit_pixels(cls, values: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        low, high = OF_UNIT_PIXELS[str(info.field_name)]
+        if beyond := [value for value in values or () if not low <= value <= high]:
+            raise ValueError(
+                f"pixels are in 0..1, so {beyond[0]:g} cannot be right; divide by 255 what was taken of pixels in "
+                "0..255"
+            )
+        return values
 
 
 # The numbers of the authors' code; both presets share all but the two below.

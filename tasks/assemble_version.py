@@ -19,6 +19,7 @@ from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
 from tasks.artifacts import read_table
 from tasks.built_partitions import BuiltPartition, class_ids
+from tasks.methods.count_outcomes import select_refused, select_surplus
 from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
 
 
@@ -35,6 +36,7 @@ def assemble(
         _link(store, shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
     by_split: Counter[str] = Counter()
     by_concept: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
 
     def manifest() -> Iterator[pa.Table]:
         for shard in shards:
@@ -43,32 +45,32 @@ def assemble(
             by_concept.update(rows["concept"].to_pylist())
             yield rows
 
+    def rejects() -> Iterator[pa.Table]:
+        for rows in _read_rejects(store, build, selection, partitions):
+            outcomes.update(surplus=select_surplus(rows).num_rows, rejected=select_refused(rows).num_rows)
+            yield rows
+
     _write_table(store, f"{folder}/manifest.parquet", MANIFEST, manifest())
-    rejected = _write_table(
-        store, f"{folder}/rejects.parquet", REJECTS, _read_rejects(store, build, selection, partitions)
-    )
+    _write_table(store, f"{folder}/rejects.parquet", REJECTS, rejects())
     return Counts(
         samples=sum(by_split.values()),
-        rejected=rejected,
+        rejected=outcomes["rejected"],
+        surplus=outcomes["surplus"],
         by_split=dict(sorted(by_split.items())),
         by_concept={concept.name: by_concept[concept.name] for concept in build.recipe.concepts},
     )
 
 
-def _write_table(store: Store, path: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
-    """One row group a table, so that a shard's rows are one group of the manifest. Returns the number of rows."""
-    rows = 0
+def _write_table(store: Store, path: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+    """One row group a table, so that a shard's rows are one group of the manifest."""
 
     def write_to(out: Any) -> None:
-        nonlocal rows
         options = {"compression": "zstd", "compression_level": 3, "write_page_index": True, "write_page_checksum": True}
         with pq.ParquetWriter(out, schema.with_metadata({"tailforge.format": "1"}), **options) as writer:
             for table in tables:
                 writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
-                rows += table.num_rows
 
     store.write(path, write_to)
-    return rows
 
 
 def _read_rejects(

@@ -22,7 +22,8 @@ from tasks.methods.plan_samples import assign_split, derive_copy_id, derive_seed
 from tasks.publish_version import ExtraFiles, Publication, publish
 from tasks.write_shards import list_shard_jobs, plan_build_shards, write_shard
 
-REJECT_EVERY = 5  # rows 4, 9, ... of a partition are rejected, the first of them as a failed sample
+REJECT_EVERY = 5  # rows 4, 9, ... of a partition are not accepted
+REASONS = ("failed", "sharpness", "surplus")  # of the first such row, the second and all others
 
 
 @dataclass
@@ -218,7 +219,7 @@ def _select(recipe: Recipe, concept: str, partition: int, row: int, sample_id: s
         "partition": partition,
         "row": row,
         "accepted": accepted,
-        "reason": None if accepted else ("failed" if row < REJECT_EVERY else "sharpness"),
+        "reason": None if accepted else REASONS[min(row // REJECT_EVERY, len(REASONS) - 1)],
         "split": assign_split(sample_id, dict(recipe.splits.items())) if accepted else None,
     }
 

@@ -36,6 +36,8 @@ def save_teacher(folder: Path, names: tuple[str, ...] = NAMES, seed: int = 0) ->
 def inversion_recipe(folder: Path, engine: dict[str, Any] | None = None, **changes: Any) -> Path:
     """Write a recipe for the teacher in `folder`/teacher; returns its path."""
     fast = {"kind": "natural_inversion", "steps": 4, "batch_size": 8, "latent_size": 8, "width": 8, "score_every": 2}
+    if engine is not None and engine.get("form") == "pixels":  # which has no generator
+        del fast["latent_size"], fast["width"]
     values: dict[str, Any] = {
         "generator": {"model": "teacher", "module": MODULE},
         "engine": fast | (engine or {}),

@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 
 WIDTH, HEIGHT = 640.0, 160.0
+LABELS = ", plus the weighted cross entropy with the labels"
 UNSHOWN = ("steps", "student")  # settings that the page says in words
 
 
@@ -43,7 +44,7 @@ def _list_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     settings = {name: value for name, value in report["settings"].items() if name not in UNSHOWN}
     enlarged = report["student"]["enlarge"]
     return [
-        ("loss", "T² KL(teacher, student) on augmented views, plus the weighted cross entropy with the labels"),
+        ("loss", "T² KL(teacher, student) on augmented views" + (LABELS if settings["label_weight"] > 0 else "")),
         *((name.replace("_", " "), str(value)) for name, value in settings.items()),
         ("images enlarged for the student", f"{enlarged} times" if enlarged > 1 else "no"),
         ("teacher, sha256 of its files", report["teacher"]["digest"]),

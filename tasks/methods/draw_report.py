@@ -18,8 +18,8 @@ import yaml
 
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
-from tasks.methods.count_inversion import count_inversion, describe_inversion
-from tasks.methods.count_noises import count_noises, describe_mix
+from tasks.methods.count_inversion import InversionRow, count_inversion, describe_inversion, sum_inversion
+from tasks.methods.count_noises import NoiseRow, count_noises, describe_mix
 from tasks.methods.count_outcomes import (
     SURPLUS,
     count_concepts,
@@ -29,7 +29,7 @@ from tasks.methods.count_outcomes import (
     select_surplus,
     sum_timings,
 )
-from tasks.methods.count_search import count_search, describe_search
+from tasks.methods.count_search import SearchRow, count_search, describe_search
 from tasks.methods.draw_histogram import (
     HEIGHT,
     SCORES,
@@ -156,6 +156,11 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
     recipe_yaml = yaml.safe_dump(
         data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
+    made, names = [select_originals(data.manifest), data.rejects], [concept.name for concept in data.recipe.concepts]
+
+    def place(row: SearchRow | NoiseRow | InversionRow) -> int:
+        return names.index(row.concept)
+
     page = environment.from_string(template).render(
         recipe=data.recipe,
         recipe_yaml=recipe_yaml,
@@ -170,9 +175,10 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
         histograms=draw_histograms(data),
         chart={"width": WIDTH, "height": HEIGHT},
-        searches=count_search([select_originals(data.manifest), data.rejects]),
-        noises=count_noises(data.seeds, [select_originals(data.manifest), data.rejects]),
-        inversions=count_inversion([select_originals(data.manifest), data.rejects]),
+        searches=sorted(count_search(made), key=place),
+        noises=sorted(count_noises(data.seeds, made), key=place),
+        inversions=sorted(count_inversion(made), key=place),
+        agreement=sum_inversion([select_originals(data.manifest)]).get("agreed"),
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
     )

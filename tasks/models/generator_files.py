@@ -25,6 +25,7 @@ WEIGHTS = {
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 HALF = "fp16"  # the variant under which hub models keep half-precision files
 COPY_AGAIN = "copy or download the model again"
+SAVE_MODULE = "of a torch module of your own by safetensors.torch.save_file(module.state_dict(), 'model.safetensors')"
 
 
 def check_generator(model: ResolvedModel) -> None:
@@ -104,10 +105,12 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED) if folder.is_dir() else []
     if pickled:
         raise ModelError(
-            f"{folder} holds its weights as a pickle ({pickled[0]}), which can run code when it is loaded; save the "
-            f"pipeline again with save_pretrained(..., safe_serialization=True)"
+            f"{folder} holds its weights as a pickle ({pickled[0]}), which can run code when it is loaded; save them "
+            "as safetensors: of a pipeline, or a model of transformers, by save_pretrained(..., "
+            f"safe_serialization=True), {SAVE_MODULE}"
         )
-    raise ModelError(f"{folder / (stem + '.safetensors')} is missing; {COPY_AGAIN}")
+    own = f", or save the weights {SAVE_MODULE}" if stem == "model" else ""
+    raise ModelError(f"{folder / (stem + '.safetensors')} is missing; {COPY_AGAIN}{own}")
 
 
 def weights_variant(folder: Path) -> str | None:

@@ -10,6 +10,7 @@ from schemas.inversion import TeacherSource
 from tasks.models.generator_files import read_json
 
 RESCALE = 1 / 255
+PROCESSOR_KEYS = {"mean": "image_mean", "std": "image_std", "size": "size"}
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,28 @@ def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSou
     size = source.size or _size(processor) or _square(config.get("image_size"))
     for field, value in (("mean", mean), ("std", std), ("size", size)):
         if value is None:
+            recipe = f"give {role}.{field} in the recipe, or " if is_key(role) else ""
             raise ModelError(
-                f"{role}: {folder} says nothing of the {field} of its images; give {role}.{field} in the recipe, or "
+                f"{role}: {folder} says nothing of the {field} of its images; {recipe}"
                 "write preprocessor_config.json with image_mean, image_std and size"
             )
     if not len(mean or ()) == len(std or ()) == (channels or len(mean or ())):
         raise ModelError(
             f"{role}: {len(mean or ())} means, {len(std or ())} deviations and {channels or len(mean or ())} channels; "
-            f"give one of each a channel in {role}.mean and {role}.std"
+            f"give one of each a channel in {name_settings(role, 'mean', 'std')}"
         )
     return Preparation(mean or (), std or (), size or (0, 0))
+
+
+def is_key(role: str) -> bool:
+    """Whether what errors call a classifier is a key of a recipe, as quality.verifier is and --teacher is not."""
+    return role.replace(".", "_").isidentifier()
+
+
+def name_settings(role: str, *fields: str) -> str:
+    """What a user changes: keys of the recipe, or where there is none those of preprocessor_config.json."""
+    *first, last = [f"{role}.{field}" if is_key(role) else PROCESSOR_KEYS[field] for field in fields]
+    return f"{', '.join(first)} and {last}" + ("" if is_key(role) else " in preprocessor_config.json")
 
 
 def _processor(folder: Path) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ its folder, whoever wrote them; the recipe's come first. Weights are safetensors
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,27 @@ from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 from tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
 from tasks.models.cache import load_once
-from tasks.models.generator_files import check_safetensors, read_json, weight_files
-from tasks.models.preparation import Preparation, read_optional, read_preparation
+from tasks.models.generator_files import SAVE_MODULE, check_safetensors, read_json, weight_files
+from tasks.models.preparation import Preparation, is_key, name_settings, read_optional, read_preparation
 from tasks.models.pretrained import load_weights, model_folder, pick_device
 from tasks.models.user_code import import_callable
 
 ROLE = "generator"  # what a recipe calls a teacher
-SHOWN = 30  # class names in an error
+SHOWN, FEW = 30, 4  # class names and weights in an error
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen classifier; class k is `class_names[k]`. `digest` stands for its files."""
+    """A frozen classifier; class k is `class_names[k]`. `digest` stands for its files.
+
+    `naming`: how its classes could be given names; None where they have them.
+    """
 
     module: nn.Module
     preparation: Preparation
     class_names: tuple[str, ...]
     digest: str
+    naming: str | None = None
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -71,7 +75,7 @@ class Teacher:
         """The class of this name, or of one of its names where they are listed with commas; case does not matter.
 
         With `by_place` a number that is no name is the place of a class, from 0, unless other names are numbers.
-        Errors: RecipeError if the teacher has no such class, or several.
+        Errors: RecipeError if it has no such class, or several.
         """
         wanted = name.strip().casefold()
         whole = [place for place, known in enumerate(self.class_names) if known.strip().casefold() == wanted]
@@ -84,16 +88,23 @@ class Teacher:
             return found[0]
         if found:
             several = ", ".join(f"{place}: {self.class_names[place]!r}" for place in found)
-            raise RecipeError(f"{name!r} is the name of {len(found)} of the teacher's classes ({several}); use the "
+            raise RecipeError(f"{name!r} is the name of {len(found)} of the classifier's classes ({several}); use the "
                               "whole name of one")  # fmt: skip
         places = by_place and not any(known.strip().isdecimal() for known in self.class_names)
         if places and wanted.isdecimal() and int(wanted) < len(self.class_names):
             return int(wanted)
+        raise RecipeError(f"the classifier has no class {name!r}; {self._list_classes(name, places=places)}")
+
+    def _list_classes(self, name: str, *, places: bool) -> str:
+        """What classes there are, for one who asked for `name`."""
+        count = len(self.class_names)
+        if self.naming:
+            return f"its {count} classes have no names, only numbers, 0 to {count - 1}; name them by {self.naming}"
         close = difflib.get_close_matches(name, self.class_names, n=3, cutoff=0.5)
         shown = ", ".join(self.class_names[:SHOWN]) + (", ..." if len(self.class_names) > SHOWN else "")
         hint = f"closest: {', '.join(close)}; " if close else ""
-        ways = f"; name one, or give its place, 0 to {len(self.class_names) - 1}" if places else ""
-        raise RecipeError(f"the teacher has no class {name!r}; {hint}it has {len(self.class_names)}: {shown}{ways}")
+        ways = f"; name one, or give its place, 0 to {count - 1}" if places else ""
+        return f"{hint}it has {count}: {shown}{ways}"
 
 
 def load_teacher(
@@ -141,11 +152,14 @@ def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Tea
         classes = examine(teacher).classes if reading.inverted else _count_classes(teacher)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
-            f"{role}: {type(module).__name__} fails on images of {teacher.channels} channels and "
-            f"{teacher.size[0]} x {teacher.size[1]} pixels: {error}; check {role}.mean, std and size"
+            f"{role}: {type(module).__name__} fails on images of {_plural(teacher.channels, 'channel')} and "
+            f"{teacher.size[0]} x {teacher.size[1]} pixels: {error}; check "
+            f"{name_settings(role, 'mean', 'std', 'size')}"
         ) from error
     names = _class_names(config, source, classes, folder, role)
-    return Teacher(module, teacher.preparation, names, model.digest)
+    naming = f"id2label in {folder / 'config.json'}" + (f" or by {role}.class_names" if is_key(role) else "")
+    named = source.class_names is not None or "id2label" in config
+    return Teacher(module, teacher.preparation, names, model.digest, None if named else naming)
 
 
 @torch.no_grad()
@@ -177,17 +191,39 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
     try:
         module = build(**arguments)
     except Exception as error:  # the user's own code can raise anything
-        raise ModelError(f"{role}.module: {path} called with {arguments} failed: {error!r}") from error
+        raise ModelError(
+            f"{role}.module: {path} called with {arguments or 'no arguments'} failed: {error!r}; if it needs "
+            f"arguments, put them under `arguments` in {folder / 'config.json'}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"{role}.module: {path} returns a {type(module).__name__}; it must return a torch module")
     try:
-        module.load_state_dict({key: value for file in files for key, value in load_file(file).items()})
+        differences = _load_weights(module, files)
     except (SafetensorError, OSError, RuntimeError) as error:
+        differences = [_shorten(str(error).splitlines(), "\n")]
+    if differences:
         raise ModelError(
-            f"{role}: weights of {folder} do not fit the {type(module).__name__} of {path}: {error}; save them with "
-            "safetensors.torch.save_file(module.state_dict(), 'model.safetensors')"
-        ) from error
+            f"{role}: weights of {folder} do not fit the {type(module).__name__} of {path}: {'; '.join(differences)}; "
+            f"save the weights {SAVE_MODULE}"
+        )
     return module.float().to(pick_device())
+
+
+def _load_weights(module: nn.Module, files: Sequence[Path]) -> list[str]:
+    """Weights that are missing and that are too many, in words. Errors: RuntimeError for weights of another shape."""
+    weights = {key: value for file in files for key, value in load_file(file).items()}
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    found = (("it lacks", missing), ("the module has no", unexpected))
+    return [f"{what} {_shorten(keys, ', ')}" for what, keys in found if keys]
+
+
+def _shorten(parts: Sequence[str], between: str) -> str:
+    more = [f"and {len(parts) - FEW} more"] if len(parts) > FEW else []
+    return between.join([*parts[:FEW], *more])
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _class_names(
@@ -201,5 +237,7 @@ def _class_names(
     else:
         return tuple(str(place) for place in range(classes))
     if len(names) != classes:
-        raise ModelError(f"{origin} has {len(names)} names, the teacher has {classes} classes; give one name a class")
+        raise ModelError(
+            f"{origin} has {len(names)} names, the classifier has {classes} classes; give one name a class"
+        )
     return names

@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Change, str]] = {
     ),
     "concept that the teacher does not know": (
         invert(put("concepts", 0, "name", value="wrench")),
-        "concept 'wrench', generator: the teacher has no class 'wrench'; .*it has 2: gear, cog, bench",
+        "concept 'wrench', generator: the classifier has no class 'wrench'; .*it has 2: gear, cog, bench",
     ),
     "number that is no class": (
         invert(put("concepts", 0, "name", value="2")),

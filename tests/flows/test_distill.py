@@ -78,7 +78,10 @@ def test_real_images_give_a_control_with_as_many_of_each_class(
     arguments = ("--teacher", teacher, "--test", folder, "--out", tmp_path / "student", *FAST, "--json")
     code, printed, _ = command("distill", "--real", toys, "--images", 12, *arguments)
     assert code == 0
-    assert json.loads(printed)["training"]["by_class"] == dict.fromkeys(NAMES, 4)
+    report = json.loads(printed)
+    assert report["training"]["by_class"] == dict.fromkeys(NAMES, 4)
+    assert (report["training"]["origin"], report["test"]["origin"]) == ("toy.parquet (train)", "tree")
+    assert str(tmp_path) not in (tmp_path / "student" / "report.html").read_text()
 
 
 def test_a_teacher_may_lack_batchnorm(command: Command, toys: Path, tmp_path: Path) -> None:
@@ -123,8 +126,8 @@ def test_what_cannot_be_distilled_is_explained(
     for arguments, message in (
         (("nothing", "--teacher", teacher, "--test", toys), "has no dataset 'nothing'; it has: parts, tools"),
         (("parts@9.0.0", "--teacher", teacher, "--test", toys), "no version '9.0.0'"),
-        (("tools", "--teacher", teacher, "--test", toys), "tools@1.0.0 (train): the teacher has no class 'saw'"),
-        (("parts", "--teacher", teacher, "--test", "tools"), "tools@1.0.0 (train): the teacher has no class 'saw'"),
+        (("tools", "--teacher", teacher, "--test", toys), "tools@1.0.0 (train): the classifier has no class 'saw'"),
+        (("parts", "--teacher", teacher, "--test", "tools"), "tools@1.0.0 (train): the classifier has no class 'saw'"),
         (("parts", "--teacher", teacher, "--test", small), "0000.png is 16 x 8 pixels"),
         (("parts", "--teacher", teacher, "--test", "parts"), "the test images are the training images"),
         (("parts", "--teacher", teacher, "--test", tmp_path / "no.parquet"), "no file, no folder and no name"),
@@ -136,11 +139,12 @@ def test_what_cannot_be_distilled_is_explained(
         ),
         (("--real", toys, "--teacher", teacher, "--test", mixed), "3 of the 9 test images of"),
         (("parts", "--teacher", tmp_path / "none", "--test", toys), "--teacher"),
-        (("parts", "--teacher", teacher, "--teacher-module", "a b", "--test", toys), "--teacher-module"),
+        (("parts", "--teacher", teacher, "--teacher-module", "a b", "--test", toys), "must be package.module:callable"),
         (("parts", "--teacher", teacher, "--test", toys, "--images", 1000), "--images asks for 1000"),
         (("parts", "--teacher", teacher, "--test", toys, "--student", "vit"), "--student: "),
-        (("parts", "--real", toys, "--teacher", teacher, "--test", toys), "either a version"),
-        (("--teacher", teacher, "--test", toys), "either a version"),
+        (("parts", "--real", toys, "--teacher", teacher, "--test", toys), "both the version 'parts'"),
+        (("--teacher", teacher, "--test", toys), "there is nothing to learn from"),
+        (("parts", "--teacher", "nobody/nothing", "--test", toys), "--teacher nobody/nothing@COMMIT"),
         (("--real", toys, "--test", toys), "name it by --teacher"),
     ):
         code, _, error = command("distill", *arguments, *ours)

@@ -191,6 +191,26 @@ def test_one_image_is_made_again_bit_equal(command: Command, folder: Path, tmp_p
         assert json.loads(out)["equal"] is True
 
 
+def test_a_version_is_used_from_its_recipes_folder_or_with_its_name(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version names no folder of a machine, and its recipe names the teacher by a relative path."""
+    made = build(command, inversion_recipe(folder), tmp_path / "store")
+    assert 0 <= made["teacher_agrees"] <= 1
+    words = ("regenerate", rows_of(made)[0]["sample_id"], "--dataset", "tiny", "--store", tmp_path / "store", "--json",
+             "--out", tmp_path / "again.png")  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code, _, error = command(*words)
+    assert (code, "name that by --folder" in error) == (2, True)
+    learn = ("distill", "tiny", "--store", tmp_path / "store", "--test", "tiny", "--out", tmp_path / "student")
+    code, _, error = command(*learn)
+    assert (code, "name the recipe's folder by --folder" in error) == (2, True)
+    monkeypatch.chdir(folder)
+    code, out, error = command(*words)
+    assert code == 0, error
+    assert json.loads(out)["equal"] is True
+
+
 def test_changed_code_of_the_teacher_is_another_teacher(command: Command, folder: Path, tmp_path: Path) -> None:
     code = "from tests.tiny_teachers import CifarResNet\n"
     (folder / "net.py").write_text(code)

@@ -68,6 +68,23 @@ def test_a_gate_on_references_needs_some() -> None:
     assert "quality.gates.reference_similarity" in line
 
 
+@pytest.mark.parametrize("kind", ["plain", "natural_inversion"])
+def test_near_duplicates_are_compared_with_references_where_there_are_some(kind: str) -> None:
+    engine = {"kind": kind}
+    for asked in ({"against_references": False}, {"max_distance": 2}):
+        assert find_idle_settings(recipe(engine, references=False, near_duplicates=asked)) == []
+    asked = {"against_references": True}
+    assert find_idle_settings(recipe(engine, near_duplicates=asked)) == []
+    (line,) = find_idle_settings(recipe(engine, references=False, near_duplicates=asked))
+    assert "quality.near_duplicates.against_references compares with reference photographs, but no concept has" in line
+
+
+def test_settings_of_an_inversion_are_looked_at() -> None:
+    engine = {"kind": "natural_inversion", "form": "pixels", "width": 8}
+    (line,) = find_idle_settings(recipe(engine))
+    assert "engine.width has no effect with engine.form pixels" in line
+
+
 @pytest.mark.parametrize(
     ("engine", "annotation", "idle"),
     [

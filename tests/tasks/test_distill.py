@@ -68,6 +68,7 @@ def test_a_student_learns_what_the_teacher_knows(student: tuple[Path, dict[str, 
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "model.safetensors", "preprocessor_config.json", "report.html", "report.json"
     }  # fmt: skip
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     page = (folder / "report.html").read_text()
     assert all(name in page for name in (*NAMES, "toys (test)", f"{report['student_accuracy']['value']:.1%}"[:-1]))
     assert "90 test images of\ntoys (test), which show 3 of the teacher's 3 classes" in page.replace("&#39;", "'")
@@ -195,6 +196,8 @@ def test_labels_count_where_they_are_asked_for(teacher: Path, tmp_path: Path) ->
     with_labels = distill(load_folder(teacher), wrong, TEST, settings, ORIGINS, tmp_path / "with")
     assert without["student_accuracy"]["value"] > 0.9
     assert with_labels["student_accuracy"]["value"] < 0.1
+    pages = [(tmp_path / name / "report.html").read_text() for name in ("without", "with")]
+    assert ["cross entropy with the labels" in page for page in pages] == [False, True]
     most = {row["class"]: row["taken_for"] for row in reversed(with_labels["confusions"])}
     assert most == {NAMES[place]: NAMES[(place + 1) % len(NAMES)] for place in range(len(NAMES))}
 

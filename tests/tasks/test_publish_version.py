@@ -43,9 +43,16 @@ def test_a_first_version_holds_all_that_the_layout_names(store: Store) -> None:
     for path, entry in dataset.files.items():
         assert (len(files[path]), hashlib.sha256(files[path]).hexdigest()) == (entry.bytes, entry.sha256)
     assert dataset.counts.samples == sum(dataset.counts.by_concept.values()) == 21
-    assert dataset.counts.rejected == 3
+    assert (dataset.counts.rejected, dataset.counts.surplus) == (3, 0)
     assert dataset.recipe["seed"] == 7
     assert {"samples", "masks", "verdicts", "shards"} == set(dataset.lineage["fingerprints"])
+    assert verify(store, "parts") == []
+
+
+def test_images_that_were_not_needed_are_not_called_rejected(store: Store) -> None:
+    counts = publish_build(make_build(store, make_recipe(), {"gear": 20}, rows=20)).counts
+    assert (counts.samples, counts.rejected, counts.surplus) == (16, 2, 2)
+    assert "besides them 2 were rejected and 2 were not needed" in read_folder(store, "1.0.0")["README.md"].decode()
     assert verify(store, "parts") == []
 
 

@@ -330,6 +330,13 @@ def test_reference_photographs_are_shown_with_number_and_file() -> None:
     assert "Reference photographs" not in _Page(draw_report(_data(manifest, _rejects()), TEMPLATE)["index.html"]).text
 
 
+def test_searches_stand_in_the_order_of_the_recipe() -> None:
+    searched = json.dumps({"forward_evaluations": 8, "backward_evaluations": 0})
+    manifest = _manifest(*(_row(i, name, provenance=searched) for i, name in enumerate(("hook", "gear"))))
+    page = _Page(draw_report(_data(manifest, _rejects()), TEMPLATE)["index.html"])
+    assert "Nearest reference gear 1 8 – hook 1 8 –" in page.text
+
+
 def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column() -> None:
     mixed = {
         "forward_evaluations": 24, "backward_evaluations": 0, "mode": "bootstrapped", "mixes": 4, "fresh_share": 0.05,

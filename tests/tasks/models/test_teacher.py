@@ -18,7 +18,7 @@ from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 from tasks.methods.natural_inversion.saving import PixelScale
 from tasks.models.cache import forget_all
-from tasks.models.teacher import Teacher, load_teacher
+from tasks.models.teacher import Teacher, load_teacher, load_verifier
 from tests.tiny_teachers import SharedActivation
 
 NAMES = ["gear", "hook, crook", "ring", "plate"]
@@ -161,7 +161,7 @@ def test_labels_that_the_teacher_does_not_have(resnet: Path) -> None:
     with pytest.raises(RecipeError, match=r"no class 'rings'; closest: ring; it has 4: gear, hook, crook, ring, plate"):
         load(resnet).label("rings")
     twice = load(resnet, class_names=("a, x", "b, x", "c", "d"))
-    with pytest.raises(RecipeError, match="name of 2 of the teacher's classes"):
+    with pytest.raises(RecipeError, match="name of 2 of the classifier's classes"):
         twice.label("x")
 
 
@@ -215,8 +215,10 @@ def test_broken_weights_are_named(resnet: Path, plain: Path, tmp_path: Path) -> 
         with pytest.raises(ModelError, match=r"model\.safetensors is \d+ bytes long"):
             load(folder) if folder != plain else load_plain(folder)
     (plain / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"is missing; copy .*, or save the weights of a torch module of your own"):
+        load_plain(plain)
     (plain / "model.pt").touch()
-    with pytest.raises(ModelError, match=r"pickle \(model\.pt\)"):
+    with pytest.raises(ModelError, match=r"pickle \(model\.pt\).*safetensors\.torch\.save_file\(module"):
         load_plain(plain)
 
 
@@ -224,11 +226,38 @@ def test_weights_of_another_module(plain: Path) -> None:
     (plain / "config.json").write_text('{"arguments": {"width": 7}}')
     with pytest.raises(ModelError, match="do not fit the Sequential"):
         load_plain(plain)
+    (plain / "config.json").write_text("{}")
+    layers = {f"layer.{place}": torch.zeros(1) for place in range(9)}
+    save_file(layers, plain / "model.safetensors")
+    with pytest.raises(ModelError, match=r"it lacks [^;]*; the module has no layer\.0, .*layer\.3, and 5 more; save"):
+        load_plain(plain)
+
+
+def test_classes_without_names_say_how_to_name_them(plain: Path) -> None:
+    (plain / "config.json").write_text('{"arguments": {"width": 6}}')
+    found = load_plain(plain)
+    assert found.label("2") == 2
+    with pytest.raises(
+        RecipeError, match=r"3 classes have no names.*0 to 2; .*id2label in .*config\.json or by generator\.class_names"
+    ):
+        found.label("gear")
+
+
+def test_an_option_has_no_keys_of_a_recipe(plain: Path) -> None:
+    source = TeacherSource(model=str(plain), module="code_of_mine:build", mean=(0, 0, 0), std=(1, 1, 1))
+    model = ResolvedModel(path=str(plain), digest="option")
+    with pytest.raises(ModelError, match=r"3 channels and .*check image_mean, image_std and size in preprocessor_con"):
+        load_verifier(model, source, plain.parent, "--teacher")
 
 
 @pytest.mark.parametrize(
     ("attribute", "message"),
-    [("absent", "cannot be imported"), ("count", "returns a int"), ("nn", "is a module"), ("broken", "no disk")],
+    [
+        ("absent", "cannot be imported"),
+        ("count", "returns a int"),
+        ("nn", "is a module"),
+        ("broken", r"with no arguments failed.*no disk.*under `arguments` in"),
+    ],
 )
 def test_code_that_builds_no_module(plain: Path, attribute: str, message: str) -> None:
     (plain / "config.json").write_text("{}")
@@ -241,7 +270,7 @@ def test_preparations_that_do_not_fit(resnet: Path, plain: Path, tmp_path: Path)
         load(resnet, mean=(0.5,))
     with pytest.raises(ModelError, match=r"fails on images of 3 channels and 12 x 10 pixels.*generator\.mean"):
         load_plain(plain, mean=(0, 0, 0), std=(1, 1, 1))
-    with pytest.raises(ModelError, match="2 names, the teacher has 4 classes"):
+    with pytest.raises(ModelError, match="2 names, the classifier has 4 classes"):
         load(resnet, class_names=("a", "b"))
     sizeless = changed(resnet, tmp_path / "sizeless", "preprocessor_config.json", size=None)
     with pytest.raises(ModelError, match=r"says nothing of the size.*generator\.size"):
