@@ -91,15 +91,18 @@ def _student_goal(section: Section) -> str:
 
 
 def _speed_goal(section: Section) -> str:
-    """Published needs more steps where it agrees less, so then the ratio at equal agreement is larger still."""
+    """Beside the published arm that agrees most, but no more than ours: at equal agreement the ratio is larger."""
     figures = section.figures
-    ratio = figures("ours", "images_per_second") / figures("published", "images_per_second")
-    agreements = figures("ours", "agreement"), figures("published", "agreement")
-    meets = ratio >= 3 and agreements[0] >= agreements[1]
+    agreed = {arm: figures(arm, "agreement") for arm in section.made if arm.startswith("published")}
+    slower = [arm for arm, agreement in agreed.items() if agreement <= figures("ours", "agreement")]
+    arm = max(slower, key=lambda arm: agreed[arm], default="published")
+    ratio = figures("ours", "images_per_second") / figures(arm, "images_per_second")
+    if math.isnan(ratio):
+        return f"- {section.images.title}: the published method was not run; its speed is not compared"
     return (
         f"- {section.images.title}: at least 3 times the images a second of published at equal teacher agreement: "
-        f"{ratio:.2f} times in as many steps, agreement {agreements[0]:.3f} beside {agreements[1]:.3f}, "
-        f"{_verdict(meets)}"
+        f"{ratio:.2f} times those of `{arm}`, agreement {figures('ours', 'agreement'):.3f} beside "
+        f"{figures(arm, 'agreement'):.3f}, {_verdict(ratio >= 3)}"
     )
 
 
@@ -157,10 +160,13 @@ def fill_section(section: Section, facts: Mapping[str, Any]) -> str:
     means = (
         f"Student accuracy of ours: {compare(figures, 'student_accuracy')}; verifier: {compare(figures, 'verifier')}; "
         f"Frechet distance: {compare(figures, 'frechet', lower_is_better=True)}. Students of real images reach "
-        f"{figures('real', 'student_accuracy'):.1%}, those of ours {figures('ours', 'student_accuracy'):.1%}. With all "
-        f"of its {facts['published_full']} steps, at the measured cost of a step, published would make {full:.3f} "
-        f"images a second, and ours {figures('ours', 'images_per_second') / full:.0f} times as many."
+        f"{figures('real', 'student_accuracy'):.1%}, those of ours {figures('ours', 'student_accuracy'):.1%}."
     )
+    if not math.isnan(full):
+        means += (
+            f" With all of its {facts['published_full']} steps, at the measured cost of a step, published would make "
+            f"{full:.3f} images a second, and ours {figures('ours', 'images_per_second') / full:.0f} times as many."
+        )
     picture = f"![The first pictures of each arm, none chosen; a row a class](figures/inversion-{images.name}.png)"
     table = changes_table(section) + picture
     return "\n\n".join([f"### {images.title}", fill(about), markdown_table(shown), table, fill(means)])
