@@ -80,11 +80,13 @@ def make_images(bench: Bench, arm: str, seed: int, count: int) -> Made:
     started = time.process_time()  # other work on the machine does not count
     images = list(invert(bench.teacher, labels, range(10**6 * seed, 10**6 * seed + len(labels)), settings))
     seconds = time.process_time() - started
-    return Made(_as_pictures(images), _describe(images) | {"images_per_second": len(images) / seconds})
+    pictures = _as_pictures(images, bench.teacher.channels)
+    return Made(pictures, _describe(images) | {"images_per_second": len(images) / seconds})
 
 
-def _as_pictures(images: list[Inverted]) -> Pictures:
-    pixels = np.stack([image.pixels[..., :1] for image in images if image.pixels is not None])
+def _as_pictures(images: list[Inverted], channels: int) -> Pictures:
+    """As the teacher reads them: the three channels of a grey image are the same."""
+    pixels = np.stack([image.pixels[..., :channels] for image in images if image.pixels is not None])
     return Pictures(pixels, np.array([image.label for image in images if image.pixels is not None], np.int64))
 
 
