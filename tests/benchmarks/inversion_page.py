@@ -123,7 +123,8 @@ def compare(figures: Figures, metric: str, lower_is_better: bool = False) -> str
         lead = figures("ours", metric) - figures(arm, metric)
         apart = low > other_high or high < other_low
         word = "level with" if lead == 0 else "ahead of" if (lead < 0) == lower_is_better else "behind"
-        words.append(f"{word} {arm} ({lead:+.3g}{'' if apart else ', intervals meet'})")
+        remark = ", one seed" if math.isnan(low) or math.isnan(other_low) else "" if apart else ", intervals meet"
+        words.append(f"{word} {arm} ({lead:+.3g}{remark})")
     return ", ".join(words)
 
 
