@@ -94,6 +94,8 @@ SAMPLES = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: soft map of every slot, rows as in `slots`
+        # 0..1, a number a slot: how well early and late readings of the map agree; null where there was one, or none
+        ("attention_agreement", pa.list_(pa.float32())),
         ("noise", pa.binary()),  # .npy of float16 [C, h, w]: what a searching engine started from; null for plain noise
         ("engine", pa.string()),
         ("provenance", pa.string()),  # canonical JSON: steps, guidance, scheduler, batch, library versions, digests

@@ -89,7 +89,7 @@ def _ask_annotator(job: PartitionJob, rows: list[dict[str, Any]], clock: Clock) 
     def ask(batch: Sequence[int]) -> list[Soft]:
         with clock.phase("attention"):
             maps = read_attention(model, [_caption(rows[place]) for place in batch], settings.noise, settings.draws)
-        return [own.astype(np.float32) for own in maps]
+        return [own.maps.astype(np.float32) for own in maps]
 
     def give_up(place: int) -> Soft:
         raise EngineError(f"sample {rows[place]['sample_id']}: out of memory while annotation.model reads it alone; "

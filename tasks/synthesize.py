@@ -29,7 +29,7 @@ from tasks.methods.seed_select.search import VERSION
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("samples", "3", SAMPLES)
+STAGE = Stage("samples", "4", SAMPLES)
 
 # An engine renders samples of one job, in order, and loads what models it needs.
 Engine = Callable[[PartitionJob, Sequence[SampleSpec], EngineInputs, Clock], Iterator[Rendered]]
@@ -183,6 +183,7 @@ def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any
         "width": width,
         "height": height,
         "attention": None if made.attention is None else encode_array(made.attention),
+        "attention_agreement": made.agreement,
         "noise": None if made.noise is None else encode_array(made.noise),
         "engine": job.build.recipe.engine.kind,
         "provenance": canonical_json(describe_origin(job, sample, made)),

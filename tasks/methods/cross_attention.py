@@ -78,11 +78,14 @@ def choose_layer(layers: Sequence[Layer], height: int, width: int) -> Layer:
     return ([layer for layer in found if layer.name.startswith("up_")] or found)[-1]
 
 
-def choose_steps(timesteps: Sequence[float], train_steps: int, window: tuple[float, float]) -> frozenset[float]:
-    """Timesteps with t / train_steps inside the window, or the one nearest to its middle where none is."""
+def choose_steps(timesteps: Sequence[float], train_steps: int, window: tuple[float, float]) -> list[float]:
+    """Timesteps with t / train_steps inside the window, or the one nearest to its middle where none is.
+
+    One that a scheduler visits twice is there twice.
+    """
     inside = [t for t in timesteps if window[0] <= t / train_steps <= window[1]]
     middle = (window[0] + window[1]) / 2
-    return frozenset(inside or [min(timesteps, key=lambda t: abs(t / train_steps - middle))])
+    return inside or [min(timesteps, key=lambda t: abs(t / train_steps - middle))]
 
 
 class Capture(WordCapture[Layer]):

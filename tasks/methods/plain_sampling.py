@@ -47,6 +47,7 @@ class Rendered:
     attention: NDArray[np.float16] | None  # [slot, h, w]
     provenance: dict[str, Any]
     noise: NDArray[np.float16] | None = None  # [C, H, W], where an engine chose it: what the image is made of again
+    agreement: list[float] | None = None  # of early and late attention on each slot, 0..1; None of a single reading
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def render_noise(
             None if error else pixels[row],
             None if error or capture is None else capture.maps(row),
             {**origin, "batch_row": row},
+            agreement=None if error or capture is None else capture.agreement(row),
         )
         for row, sample in enumerate(batch)
     ]

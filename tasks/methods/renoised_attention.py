@@ -37,11 +37,17 @@ class Captioned:
     seed: int  # of the noise
 
 
+@dataclass(frozen=True)
+class Read:
+    """Maps [K, h, w] of a picture's words, and how well the draws' halves agree on each; None of a single draw."""
+
+    maps: NDArray[np.float16]
+    agreement: list[float] | None
+
+
 @torch.inference_mode()
-def read_attention(
-    model: ImageGenerator, pictures: Sequence[Captioned], noise: float, draws: int
-) -> list[NDArray[np.float16]]:
-    """Maps [K, h, w] of every picture, which the model sees at its own size. The caller holds the model's lock.
+def read_attention(model: ImageGenerator, pictures: Sequence[Captioned], noise: float, draws: int) -> list[Read]:
+    """The words of every picture, which the model sees at its own size. The caller holds the model's lock.
 
     `noise`: part of the schedule, 0..1; `draws` of it are averaged. Errors: EngineError for a foreign network.
     """
@@ -54,11 +60,11 @@ def read_attention(
     step = min(int(noise * scheduler.config.num_train_timesteps), scheduler.config.num_train_timesteps - 1)
     layer = choose_layer(find_layers(model.denoiser), *latents.shape[-2:])
     generators = [torch.Generator("cpu").manual_seed(each.seed) for each in pictures]
-    with Capture(model.denoiser, [layer], words, slice(0, len(pictures)), {float(step)}) as capture:
+    with Capture(model.denoiser, [layer], words, slice(0, len(pictures)), [float(step)] * draws) as capture:
         for _ in range(draws):
             noisy = add_noise(scheduler, latents, generators, step)
             model.denoise(noisy, torch.tensor(step, device=model.device), text)
-    return [capture.maps(row) for row in range(len(pictures))]
+    return [Read(capture.maps(row), capture.agreement(row)) for row in range(len(pictures))]
 
 
 def add_noise(scheduler: Any, latents: Tensor, generators: Sequence[torch.Generator], step: int) -> Tensor:

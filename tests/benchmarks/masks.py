@@ -104,7 +104,7 @@ def measure_renders(model: DiffusersGenerator, count: int) -> list[dict[str, obj
         scores = []
         for soft, made in zip(maps, renders, strict=True):
             height, width = made.mask.shape
-            found = mask_from_attention(soft, 0, 1, height, width, settings)
+            found = mask_from_attention(soft.maps, 0, 1, height, width, settings)
             scores.append(intersection_over_union(found.mask == 1, made.mask))
         rows.append(summarise(f"renoised/{noise}", np.array(scores)))
     return rows

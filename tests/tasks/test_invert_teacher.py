@@ -80,6 +80,7 @@ def test_the_samples_of_a_partition_are_picked_from_its_run(tmp_path: Path) -> N
     found = list(stage.pick_inverted(table, samples))
     assert [made.sample_id for made in found] == [place.sample_id for place in wanted]
     assert all(made.attention is not None and made.attention.shape == (2, SIDE, SIDE) for made in found)
+    assert all(made.agreement is None for made in found)  # the teacher is asked once
     assert [made.provenance["label"] for made in found] == [place.label for place in wanted]
 
 

@@ -58,6 +58,7 @@ def test_a_partition_has_a_row_a_sample(job: PartitionJob) -> None:
         assert (row["status"], row["error"], row["width"], row["height"]) == ("ok", None, 32, 32)
         assert Image.open(io.BytesIO(row["image"])).format == "PNG"
         assert decode_array(row["attention"]).shape == (1, 16, 16)
+        assert row["attention_agreement"] is None  # of a single reading
         assert row["slots"] == [slot.model_dump() for slot in sample.slots]
         assert row["seed"] == sample.seed
     timings = json.loads(table.schema.metadata[b"timings"])
@@ -143,6 +144,13 @@ def test_a_partition_that_never_fits_is_an_error(job: PartitionJob, monkeypatch:
 def test_a_partition_of_blank_images_is_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "plain", failing(["image is blank"] * 5))
     assert pa.compute.all(pa.compute.equal(synthesize_partition(job, EngineInputs())["status"], "failed")).as_py()
+
+
+def test_agreement_is_a_number_a_slot(generator: ResolvedModel, tmp_path: Path) -> None:
+    table = synthesize_partition(make_job(generator, tmp_path, steps=4), EngineInputs())
+    agreement = table["attention_agreement"].to_pylist()
+    assert [len(own) for own in agreement] == [1] * 5
+    assert all(0 < own[0] < 1 for own in agreement)
 
 
 def test_stage_is_the_samples_table() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from schemas.errors import EngineError
 from tasks.methods.cross_attention import Capture, attend, choose_layer, choose_steps, find_layers, grid_at
+from tasks.methods.word_capture import agree
 from tasks.models.text_to_image import DiffusersGenerator
 from tests.tiny_generators import build_sd, build_sdxl
 
@@ -115,6 +116,50 @@ def test_steps_outside_the_window_add_nothing() -> None:
         assert np.array_equal(capture.maps(image), inside[image])
 
 
+def read(unet: nn.Module, capture: Capture, steps: list[float]) -> None:
+    """Calls at some steps, each with other latents."""
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randn(2, 16, 16, generator=generator)
+    with torch.no_grad(), capture:
+        for step in steps:
+            latents = torch.randn(2, 4, 16, 16, generator=generator)
+            unet(latents, torch.tensor(step), encoder_hidden_states=text)
+
+
+def scaled(maps: Tensor) -> Tensor:
+    low, high = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
+    return (maps - low) / (high - low)
+
+
+@pytest.mark.parametrize(("steps", "early"), [([9.0, 5.0], 1), ([9.0, 5.0, 5.0], 1), ([9.0, 7.0, 5.0, 3.0, 1.0], 2)])
+def test_agreement_is_of_the_early_and_the_late_half(steps: list[float], early: int) -> None:
+    capture = Capture(SD.unet, [choose_layer(find_layers(SD.unet), 16, 16)], WORDS, slice(0, 2), steps)
+    with Reference(list(capture.layers)) as reference:
+        read(SD.unet, capture, steps)
+    truth = torch.stack(reference.maps)
+    for image, words in enumerate(WORDS):
+        readings = torch.stack([truth[:, image, :, tokens].sum(-1) for tokens in words], dim=1)
+        first, last = scaled(readings[:early].mean(0)), scaled(readings[early:].mean(0))
+        expected = torch.minimum(first, last).sum(-1) / torch.maximum(first, last).sum(-1)
+        assert capture.agreement(image) == pytest.approx(expected.tolist(), abs=1e-4)
+        both = readings.mean(0).reshape(len(words), 16, 16).numpy()
+        assert np.abs(capture.maps(image) - both).max() < 5e-4  # every reading counts the same
+
+
+def test_agreement_by_hand() -> None:
+    rows = [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.5], [1.0, 1.0, 0.0, 0.0], [3.0] * 4]
+    one, half, other, constant = (torch.tensor(row).reshape(1, 2, 2) for row in rows)
+    cases = [(one, one, 1), (one, one * 9 - 4, 1), (one, half, 0.75), (one, other, 0), (constant, constant, 0)]
+    for first, second, agreed in cases:
+        assert agree(first, second).tolist() == agree(second, first).tolist() == [agreed]
+
+
+def test_one_reading_has_nothing_to_agree_with() -> None:
+    capture = capture_of(SD.unet)
+    run(SD.unet, capture)
+    assert capture.agreement(0) is None
+
+
 def test_two_grids_are_averaged_on_the_finer() -> None:
     one, two = capture_of(SD.unet), capture_of(SD.unet, levels=(0, 1))
     run(SD.unet, one)
@@ -180,13 +225,14 @@ def test_the_level_nearest_to_sixteen_by_sixteen_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("timesteps", "window", "chosen"),
     [
-        ([900, 700, 500, 300, 100], (0.2, 0.8), {700, 500, 300}),
-        ([999, 1], (0.2, 0.8), {999}),
-        ([999], (0.0, 0.5), {999}),
-        ([10, 5], (0.0, 1.0), {10, 5}),
+        ([900, 700, 500, 300, 100], (0.2, 0.8), [700, 500, 300]),
+        ([999, 1], (0.2, 0.8), [999]),
+        ([999], (0.0, 0.5), [999]),
+        ([10, 5], (0.0, 1.0), [10, 5]),
+        ([900, 500, 500, 100], (0.2, 0.8), [500, 500]),
     ],
 )
-def test_steps_in_the_window(timesteps: list[float], window: tuple[float, float], chosen: set[float]) -> None:
+def test_steps_in_the_window(timesteps: list[float], window: tuple[float, float], chosen: list[float]) -> None:
     assert choose_steps(timesteps, 1000, window) == chosen
 
 

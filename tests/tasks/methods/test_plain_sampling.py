@@ -105,6 +105,16 @@ def test_capture_leaves_the_image_bit_equal() -> None:
         assert all(row.attention is not None and row.attention.shape == (1, 16, 16) for row in with_capture)
 
 
+def test_agreement_is_kept_where_there_are_two_readings() -> None:
+    model, samples = DiffusersGenerator(SD), make_samples(2)
+    for row in render(model, samples, (0.0, 1.0)):
+        assert row.agreement is not None
+        assert len(row.agreement) == 1
+        assert 0 < row.agreement[0] < 1
+    assert [row.agreement for row in render(model, samples, (0.0, 1.0), steps=1)] == [None, None]
+    assert [row.agreement for row in render(model, samples)] == [None, None]
+
+
 class Wrapped(DiffusersGenerator):
     """The real adapter with one call changed by the test."""
 
@@ -179,7 +189,7 @@ def test_one_bad_sample_fails_alone(at: str, value: float, error: str) -> None:
     made, good = render(Wrapped(spoil, at), samples, (0.2, 0.8)), render(DiffusersGenerator(SD), samples, (0.2, 0.8))
     assert [row.error for row in made] == [None, error, None, None]
     assert made[1].pixels is None
-    assert made[1].attention is None
+    assert made[1].attention is made[1].agreement is None
     for i in (0, 2, 3):
         assert np.array_equal(made[i].pixels, good[i].pixels)
         assert np.array_equal(made[i].attention, good[i].attention)

@@ -43,7 +43,7 @@ def mean_overlap(maps: list[np.ndarray], truth: list[np.ndarray]) -> float:
 
 def test_the_map_lies_on_the_part(workshop: DiffusersGenerator) -> None:
     pictures, truth = renders(24)
-    maps = read_attention(workshop, pictures, DEFAULTS.noise, DEFAULTS.draws)
+    maps = [found.maps for found in read_attention(workshop, pictures, DEFAULTS.noise, DEFAULTS.draws)]
     assert mean_overlap(maps, truth) > 0.7
     assert mean_overlap(maps, truth[1:] + truth[:1]) < 0.4  # and not just on the middle of any picture
 
@@ -51,9 +51,21 @@ def test_the_map_lies_on_the_part(workshop: DiffusersGenerator) -> None:
 def test_a_picture_keeps_its_map_in_any_batch(workshop: DiffusersGenerator) -> None:
     pictures, _ = renders(3)
     together = read_attention(workshop, pictures, 0.2, 2)
-    for picture, soft in zip(pictures, together, strict=True):
+    for picture, found in zip(pictures, together, strict=True):
         (alone,) = read_attention(workshop, [picture], 0.2, 2)
-        np.testing.assert_allclose(alone.astype(np.float32), soft.astype(np.float32), atol=2e-3)
+        np.testing.assert_allclose(alone.maps.astype(np.float32), found.maps.astype(np.float32), atol=2e-3)
+        assert alone.agreement == pytest.approx(found.agreement, abs=1e-3)
+
+
+@pytest.mark.parametrize("draws", [1, 2, 3])
+def test_draws_agree_where_there_are_some(workshop: DiffusersGenerator, draws: int) -> None:
+    pictures, _ = renders(2)
+    for found in read_attention(workshop, pictures, 0.2, draws):
+        if draws == 1:
+            assert found.agreement is None
+        else:
+            assert len(found.agreement) == 1
+            assert 0.3 < found.agreement[0] < 1
 
 
 def test_a_picture_of_another_size_is_read_at_the_models_own(workshop: DiffusersGenerator) -> None:
@@ -61,8 +73,8 @@ def test_a_picture_of_another_size_is_read_at_the_models_own(workshop: Diffusers
     (own,) = read_attention(workshop, pictures, 0.2, 1)
     twice = np.repeat(np.repeat(pictures[0].pixels, 2, axis=0), 2, axis=1)
     (larger,) = read_attention(workshop, [Captioned(twice, *_rest(pictures[0]))], 0.2, 1)
-    assert own.shape == larger.shape
-    assert np.corrcoef(own.ravel(), larger.ravel())[0, 1] > 0.95
+    assert own.maps.shape == larger.maps.shape
+    assert np.corrcoef(own.maps.ravel(), larger.maps.ravel())[0, 1] > 0.95
 
 
 def _rest(picture: Captioned) -> tuple[str, tuple[tuple[int, int], ...], int]:
