@@ -9,6 +9,7 @@ from schemas.quality import Annotation
 from schemas.recipe import Recipe
 
 BOOTSTRAPPED = ("found_seeds", "mixes", "fresh_share")
+RECORDED = ("window", "affinity")  # of annotation
 ASKED_AFTERWARDS = ("model", "noise", "draws")  # of annotation
 
 
@@ -30,8 +31,8 @@ def find_idle_settings(recipe: Recipe) -> list[str]:
 def _idle_annotation(annotation: Annotation) -> Iterator[str]:
     idle = {
         "cross_attention": ASKED_AFTERWARDS,
-        "class_activation": ("window", *ASKED_AFTERWARDS),
-        "renoised_attention": ("window",),
+        "class_activation": (*RECORDED, *ASKED_AFTERWARDS),
+        "renoised_attention": RECORDED,
     }
     for name in idle[annotation.kind]:
         if name in annotation.model_fields_set:

@@ -11,6 +11,13 @@ from schemas.inversion import TeacherSource
 WINDOW = (0.0, 0.5)  # of the noise schedule, recorded unless the recipe says otherwise
 
 
+class Recording(Strict):
+    """What is recorded of a generator's attention while it draws; see Annotation."""
+
+    window: tuple[Share, Share] = WINDOW
+    affinity: int = 0
+
+
 class Annotation(Strict):
     """Masks from where the generator looks (choices of ours unless the method page says otherwise)."""
 
@@ -26,6 +33,9 @@ class Annotation(Strict):
     noise: Share = Field(0.2, description="renoised_attention: how far the image is noised (t/T).")
     draws: int = Field(2, ge=1, le=64, description="renoised_attention: passes with other noise that are averaged.")
     window: tuple[Share, Share] = Field(WINDOW, description="Part of the noise schedule (t/T) that is recorded.")
+    affinity: int = Field(
+        0, ge=0, le=8, description="How many times a map is spread by the generator's self-attention; 0: not at all."
+    )
     threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
     )
@@ -33,9 +43,9 @@ class Annotation(Strict):
     min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
 
     @property
-    def recorded(self) -> tuple[float, float] | None:
-        """The window of a drawing generator's attention that is recorded; None where another model is asked."""
-        return None if self.kind == "renoised_attention" else self.window
+    def recorded(self) -> Recording | None:
+        """What is recorded of a drawing generator's attention; None where another model is asked."""
+        return None if self.kind == "renoised_attention" else Recording(window=self.window, affinity=self.affinity)
 
     @field_validator("window")
     @classmethod

@@ -41,7 +41,7 @@ def locate(job: PartitionJob, samples: Receipt) -> Address:
         part=job.part,
         label=job.label,
         settings={
-            "annotation": recipe.annotation.model_dump(mode="json", exclude={"window", *hidden}),
+            "annotation": recipe.annotation.model_dump(mode="json", exclude={"window", "affinity", *hidden}),
             "category": [recipe.class_id(job.concept) + 1, job.concept],
         },
         inputs={"samples": samples.sha256},

@@ -79,7 +79,7 @@ ENGINES: dict[str, Engine] = {
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Where the partition's SAMPLES lie."""
-    build = job.build
+    build, recorded = job.build, job.build.recipe.annotation.recorded
     models = {"generator": build.generator.digest}
     method = {"method": VERSION} if isinstance(build.recipe.engine, SearchEngine) else {}
     return Address(
@@ -90,7 +90,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "concept": job.concept,
             "attempt": job.attempt,
             "engine": build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
-            "window": build.recipe.annotation.recorded,
+            "recorded": recorded.model_dump(mode="json") if recorded else None,
             **method,
         },
         inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples]), **inputs.digests},
@@ -153,9 +153,9 @@ def invert_again(job: PartitionJob, sample_id: str, run: InversionJob) -> pa.Tab
 def render_again(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> pa.Table:
     """SAMPLES of one sample from the noise that its search chose, without searching. Errors: NotFoundError."""
     sample = _find_sample(job, sample_id)
-    window = job.build.recipe.annotation.recorded
+    recording = job.build.recipe.annotation.recorded
     model = load_generator(job.build.generator)
-    made = render_kept_noise(model, sample, noise, search_engine(job.build), window, Clock())
+    made = render_kept_noise(model, sample, noise, search_engine(job.build), recording, Clock())
     return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
 
 

@@ -23,10 +23,9 @@ from typing import Any
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
-from torch.nn import functional
 
 from schemas.errors import EngineError
-from tasks.methods.word_capture import Grid, WordCapture
+from tasks.methods.word_capture import Grid, WordCapture, apply_attention
 
 FLUX_TIMESTEPS = 1000  # Flux is told t / 1000, SD3 is told t
 
@@ -129,7 +128,7 @@ class JointCapture(WordCapture[JointLayer]):
             cos, sin = rotation
             query, key = rotate(query, cos[text:], sin[text:]), rotate(key, cos, sin)
         words = self._select_words(text, key.device)
-        return attend_jointly(query, key, words), self._size
+        return apply_attention(query, key, words), self._size
 
 
 def split_heads(projected: Tensor, heads: int, norm: nn.Module | None) -> Tensor:
@@ -147,20 +146,3 @@ def rotate(features: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = features.float().reshape(*features.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([-second, first], dim=-1).flatten(-2)
     return (features.float() * cos + turned * sin).to(features.dtype)
-
-
-def attend_jointly(query: Tensor, key: Tensor, words: Tensor) -> Tensor:
-    """Attention [B, N, K] that words get, the mean over heads, in float32, of query [B, H, N, D] and key [B, H, S, D].
-
-    `words` [B, T, K] is 1 where one of the first T keys belongs to a word.
-    """
-    query, key = query.float(), key.float()
-    heads, features = query.shape[1], query.shape[-1]
-    parts = []
-    for columns in torch.split(words, features, dim=-1):
-        count = columns.shape[-1]
-        # As many columns as features: the kernels that do without the matrix take no other shape.
-        values = functional.pad(columns, (0, features - count, 0, key.shape[2] - columns.shape[1]))
-        values = values[:, None].expand(-1, heads, -1, -1)
-        parts.append(functional.scaled_dot_product_attention(query, key, values)[..., :count].mean(1))
-    return torch.cat(parts, dim=-1)

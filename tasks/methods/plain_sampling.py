@@ -20,9 +20,11 @@ from torch import Tensor
 
 from schemas.engines import SamplingSettings
 from schemas.jobs import SampleSpec
+from schemas.quality import Recording
 from tasks.methods.clock import Clock
 from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, find_layers
 from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
+from tasks.methods.self_affinity import SpreadCapture
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class Sampling:
 
     model: ImageGenerator
     settings: SamplingSettings
-    window: tuple[float, float] | None  # part of the noise schedule whose attention is kept; None: nothing is
+    recording: Recording | None  # what is kept of the attention; None: nothing is
     negative: Conditioning | None  # one row; None without guidance
     clock: Clock
 
@@ -84,15 +86,15 @@ def render_plain(
     model: ImageGenerator,
     samples: Sequence[SampleSpec],
     settings: SamplingSettings,
-    window: tuple[float, float] | None,
+    recording: Recording | None,
     clock: Clock,
 ) -> Iterator[Rendered]:
-    """Every sample, in order; with a `window` also the cross-attention of its slots.
+    """Every sample, in order; with a `recording` also the cross-attention of its slots.
 
     Each distinct prompt is encoded once and alone, so that its embedding does not depend on its batch.
     Errors: RecipeError for an image size that the model cannot make.
     """
-    sampling = prepare_sampling(model, settings, window, clock)
+    sampling = prepare_sampling(model, settings, recording, clock)
 
     def render(batch: Sequence[SampleSpec]) -> list[Rendered]:
         generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
@@ -107,12 +109,12 @@ def render_plain(
 
 
 def prepare_sampling(
-    model: ImageGenerator, settings: SamplingSettings, window: tuple[float, float] | None, clock: Clock
+    model: ImageGenerator, settings: SamplingSettings, recording: Recording | None, clock: Clock
 ) -> Sampling:
     """What all batches of one call share, the negative prompt encoded."""
     with hold(model, clock), torch.no_grad(), clock.phase("text"):
         negative = model.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
-    return Sampling(model, settings, window, negative, clock)
+    return Sampling(model, settings, recording, negative, clock)
 
 
 @contextmanager
@@ -228,19 +230,18 @@ def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], hei
 def watch_words(
     sampling: Sampling, scheduler: Scheduler, noise: Tensor, words: list[list[list[int]]]
 ) -> Capture | None:
-    """The capture of a batch's words, or None where no window asks for it."""
-    if sampling.window is None:
+    """The capture of a batch's words, or None where nothing is to be recorded."""
+    recording = sampling.recording
+    if recording is None:
         return None
-    steps = [float(step) for step in scheduler.timesteps]
-    count = len(noise)
-    denoiser = sampling.model.denoiser
-    return Capture(
-        denoiser,
-        [choose_layer(find_layers(denoiser), *noise.shape[-2:])],
-        words,
-        slice(0, count) if sampling.negative is None else slice(count, 2 * count),
-        choose_steps(steps, scheduler.config.num_train_timesteps, sampling.window),
-    )
+    denoiser, count = sampling.model.denoiser, len(noise)
+    layers = [choose_layer(find_layers(denoiser), *noise.shape[-2:])]
+    rows = slice(0, count) if sampling.negative is None else slice(count, 2 * count)
+    timesteps = [float(step) for step in scheduler.timesteps]
+    steps = choose_steps(timesteps, scheduler.config.num_train_timesteps, recording.window)
+    if recording.affinity:
+        return SpreadCapture(denoiser, layers, words, rows, steps, times=recording.affinity)
+    return Capture(denoiser, layers, words, rows, steps)
 
 
 def sample_latents(

@@ -8,7 +8,7 @@ trusted more: a choice of ours, the soft Jaccard index of the halves' mean maps 
 
     agreement = sum of min(E, L) / sum of max(E, L)
 
-Letters of shapes: B images, N image positions, S text tokens, K words.
+Letters of shapes: B images, H heads, N image positions, S text tokens or other keys, D features of a head, K words.
 """
 
 import math
@@ -181,6 +181,25 @@ class WordCapture(ABC, Generic[L]):
         finest = max((grid for _, grid in self._sums), key=math.prod)
         sums = [_resize(sums[image], finest) for (half, _), sums in self._sums.items() if half in halves]
         return torch.stack(sums).sum(0)[: len(self.words[image])] / sum(map(self._count, halves))
+
+
+def apply_attention(query: Tensor, key: Tensor, columns: Tensor, scale: float | None = None) -> Tensor:
+    """Attention of query [B, H, N, D] and key [B, H, S, D], the mean over heads, times columns [B, T, K]: [B, N, K].
+
+    In float32 and without making the attention itself, in the memory of an ordinary attention call. `columns` belong to
+    the first T keys, those of others are 0. `scale`: by default 1 / sqrt(D).
+    """
+    query, key = query.float(), key.float()
+    heads, features = query.shape[1], query.shape[-1]
+    parts = []
+    for some in torch.split(columns.float(), features, dim=-1):
+        count = some.shape[-1]
+        # As many columns as features: the kernels that do without the matrix take no other shape.
+        values = functional.pad(some, (0, features - count, 0, key.shape[2] - some.shape[1]))
+        values = values[:, None].expand(-1, heads, -1, -1)
+        applied = functional.scaled_dot_product_attention(query, key, values, scale=scale)
+        parts.append(applied[..., :count].mean(1))
+    return torch.cat(parts, dim=-1)
 
 
 def agree(first: Tensor, second: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def measure(generator: Path, judges: Path, images: int) -> list[dict[str, object
     requests = plan_requests(images, SEED)
     model = load_generator(ResolvedModel(path=str(generator), digest=digest_model(generator)))
     samples, annotation = [specify(n, request) for n, request in enumerate(requests)], Annotation()
-    rendered = list(render_plain(model, samples, PlainEngine(), annotation.window, Clock()))
+    rendered = list(render_plain(model, samples, PlainEngine(), annotation.recorded, Clock()))
     scores = score_masks(rendered, judges, annotation)
     parts = np.array([request.labels[0] for request in requests])
     arms = {part: parts == number for number, part in enumerate(PARTS)}

@@ -105,7 +105,8 @@ def test_the_task_commits_and_its_address_follows_settings_and_samples(tmp_path:
     assert receipt["counts"]["status:failed"] == 2
     base = locate(job, samples).fingerprint
     assert locate(make_job(tmp_path, threshold=0.4), samples).fingerprint != base
-    assert locate(make_job(tmp_path, window=(0.1, 0.9)), samples).fingerprint == base  # it decided SAMPLES already
+    for decided in ({"window": (0.1, 0.9)}, {"affinity": 2}):  # SAMPLES already
+        assert locate(make_job(tmp_path, **decided), samples).fingerprint == base
     assert locate(job, samples.model_copy(update={"sha256": "0"})).fingerprint != base
 
 

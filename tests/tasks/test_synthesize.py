@@ -114,6 +114,9 @@ def test_the_address_follows_what_decides_the_images(generator: ResolvedModel, t
     assert changed(build=job.build.model_copy(update={"recipe": same, "store": "elsewhere"})) == base
     assert changed(build=job.build.model_copy(update={"recipe": other})) != base
     assert changed(build=job.build.model_copy(update={"generator": model})) != base
+    for recorded in ({"window": (0.0, 1.0)}, {"affinity": 1}):
+        spread = recipe.model_copy(update={"annotation": recipe.annotation.model_copy(update=recorded)})
+        assert changed(build=job.build.model_copy(update={"recipe": spread})) != base
     assert changed(samples=job.samples[:-1]) != base
     assert changed(attempt=1) != base
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
 from schemas.jobs import SampleSpec
+from schemas.quality import Recording
 from tasks.methods.clock import Clock
 from tasks.methods.generator import ImageGenerator, join_conditionings
 from tasks.methods.pixels import to_tensor
@@ -66,14 +67,14 @@ def render_searched(
     samples: Sequence[SampleSpec],
     settings: SearchEngine,
     goal: Goal,
-    window: tuple[float, float] | None,
+    recording: Recording | None,
     clock: Clock,
 ) -> Iterator[Rendered]:
     """Every sample, in order, from noise that the engine of `settings` chose.
 
     Errors: RecipeError for a scheduler that adds noise on the way or an image size that the model cannot make.
     """
-    search = open_search(model, settings, goal, window, clock)
+    search = open_search(model, settings, goal, recording, clock)
     texts: dict[str, Text] = {}
 
     def render(batch: Sequence[SampleSpec]) -> list[Rendered]:
@@ -105,10 +106,10 @@ def find_noise(
 
 
 def open_search(
-    model: ImageGenerator, settings: SearchEngine, goal: Goal, window: tuple[float, float] | None, clock: Clock
+    model: ImageGenerator, settings: SearchEngine, goal: Goal, recording: Recording | None, clock: Clock
 ) -> Search:
     """What the batches of one call share."""
-    sampling = prepare_sampling(model, settings, window, clock)
+    sampling = prepare_sampling(model, settings, recording, clock)
     require_deterministic(sampling)
     return Search(sampling, goal.encoder, goal.aim, settings, goal.rivals)
 
@@ -184,11 +185,11 @@ def render_kept_noise(
     sample: SampleSpec,
     noise: NDArray[np.float16],
     settings: SearchEngine,
-    window: tuple[float, float] | None,
+    recording: Recording | None,
     clock: Clock,
 ) -> Rendered:
     """The image of a noise that was kept, without searching."""
-    sampling = prepare_sampling(model, settings, window, clock)
+    sampling = prepare_sampling(model, settings, recording, clock)
     texts: dict[str, Text] = {}
     with hold(model, clock):
         prepare_texts(sampling, [sample], texts)

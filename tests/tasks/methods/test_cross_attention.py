@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from schemas.errors import EngineError
 from tasks.methods.cross_attention import Capture, attend, choose_layer, choose_steps, find_layers, grid_at
-from tasks.methods.word_capture import agree
 from tasks.models.text_to_image import DiffusersGenerator
 from tests.tiny_generators import build_sd, build_sdxl
 
@@ -144,14 +143,6 @@ def test_agreement_is_of_the_early_and_the_late_half(steps: list[float], early: 
         assert capture.agreement(image) == pytest.approx(expected.tolist(), abs=1e-4)
         both = readings.mean(0).reshape(len(words), 16, 16).numpy()
         assert np.abs(capture.maps(image) - both).max() < 5e-4  # every reading counts the same
-
-
-def test_agreement_by_hand() -> None:
-    rows = [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.5], [1.0, 1.0, 0.0, 0.0], [3.0] * 4]
-    one, half, other, constant = (torch.tensor(row).reshape(1, 2, 2) for row in rows)
-    cases = [(one, one, 1), (one, one * 9 - 4, 1), (one, half, 0.75), (one, other, 0), (constant, constant, 0)]
-    for first, second, agreed in cases:
-        assert agree(first, second).tolist() == agree(second, first).tolist() == [agreed]
 
 
 def test_one_reading_has_nothing_to_agree_with() -> None:

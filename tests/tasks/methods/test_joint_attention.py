@@ -10,10 +10,9 @@ import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from schemas.errors import EngineError
-from tasks.methods.joint_attention import JointCapture, attend_jointly, find_joint_layers, join_positions, rotate
+from tasks.methods.joint_attention import JointCapture, find_joint_layers, join_positions, rotate
 
 TEXT = 10
 # Two images: a word of one token, one of two that lie apart and one that was cut off; then a word that is repeated.
@@ -263,41 +262,6 @@ def test_a_mask_is_an_error() -> None:
 def test_other_networks_are_an_error() -> None:
     with pytest.raises(EngineError, match="Linear"):
         find_joint_layers(nn.Linear(2, 2))
-
-
-@pytest.mark.parametrize("words", [1, 11])  # more words than a head has features
-def test_attention_is_exact_without_its_matrix(words: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    query = 3 * torch.randn(2, 3, 64, 8, generator=generator)
-    key = 3 * torch.randn(2, 3, 80, 8, generator=generator)
-    chosen = (torch.rand(2, 16, words, generator=generator) < 0.3).float()
-    largest = Largest()
-    with torch.no_grad(), largest:
-        found = attend_jointly(query, key, chosen)
-    matrix = (query.double() @ key.double().transpose(-1, -2) / 8**0.5).softmax(-1)
-    expected = matrix.mean(1)[..., :16] @ chosen.double()
-    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
-    assert largest.elements < matrix.numel() // 2
-
-
-def test_weights_of_all_keys_sum_to_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, key = torch.randn(1, 2, 12, 8, generator=generator), torch.randn(1, 2, 20, 8, generator=generator)
-    weights = attend_jointly(query, key, torch.eye(20)[None])
-    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 12), atol=1e-6, rtol=0)
-
-
-class Largest(TorchDispatchMode):
-    """Counts the elements of the largest tensor that an operation gives."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for each in out if isinstance(out, tuple) else [out]:
-            if isinstance(each, Tensor):
-                self.elements = max(self.elements, each.numel())
-        return out
 
 
 def test_rotation_by_no_angle_changes_nothing() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from schemas.engines import PlainEngine
 from schemas.jobs import SampleSpec
+from schemas.quality import Recording
 from tasks.methods.clock import Clock
 from tasks.methods.generator import Conditioning
 from tasks.methods.plain_sampling import (
@@ -33,10 +34,15 @@ SD, SDXL = build_sd(), build_sdxl()
 
 
 def render(
-    model: Any, samples: list[SampleSpec], window: tuple[float, float] | None = None, **settings: Any
+    model: Any,
+    samples: list[SampleSpec],
+    window: tuple[float, float] | None = None,
+    affinity: int = 0,
+    **settings: Any,
 ) -> list[Rendered]:
     engine = PlainEngine(**{"steps": 4, "batch_size": 4, **settings})
-    return list(render_plain(model, samples, engine, window, Clock()))
+    recording = None if window is None else Recording(window=window, affinity=affinity)
+    return list(render_plain(model, samples, engine, recording, Clock()))
 
 
 def pixels(rendered: list[Rendered]) -> np.ndarray:
@@ -113,6 +119,16 @@ def test_agreement_is_kept_where_there_are_two_readings() -> None:
         assert 0 < row.agreement[0] < 1
     assert [row.agreement for row in render(model, samples, (0.0, 1.0), steps=1)] == [None, None]
     assert [row.agreement for row in render(model, samples)] == [None, None]
+
+
+def test_affinity_spreads_the_maps_and_leaves_the_images() -> None:
+    model, samples = DiffusersGenerator(SD), make_samples(2)
+    plain, spread = (render(model, samples, (0.0, 0.5), affinity) for affinity in (0, 4))
+    assert np.array_equal(pixels(plain), pixels(spread))
+    for before, after in zip(plain, spread, strict=True):
+        assert before.attention is not None
+        assert after.attention is not None
+        assert np.ptp(after.attention) < np.ptp(before.attention)
 
 
 class Wrapped(DiffusersGenerator):
