@@ -112,8 +112,6 @@ class JointCapture(WordCapture[JointLayer]):
         self, layer: JointLayer, projected: dict[str, Tensor], kwargs: dict[str, Any]
     ) -> tuple[Tensor, Grid]:
         assert self._size is not None
-        if kwargs.get("attention_mask") is not None:
-            raise EngineError(f"attention layer {layer.name} was called with a mask, under which no map can be read")
         module: Any = layer.module
         query = split_heads(projected["to_q"], module.heads, module.norm_q)
         key = split_heads(projected["to_k"], module.heads, module.norm_k)

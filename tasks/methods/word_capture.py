@@ -52,7 +52,8 @@ class WordCapture(ABC, Generic[L]):
 
     `words[b][j]` holds the token positions of word j of image b. `rows` are the rows of the denoiser's batch that
     carry the prompts (with guidance the second half): declared by the caller, never guessed. Maps are kept on the
-    device in float32, one sum a grid and half. Errors: EngineError on leaving, if a chosen layer was never called.
+    device in float32, one sum a grid and half. Errors: EngineError for a compiled network, and on leaving, if a chosen
+    layer was never called.
     """
 
     denoiser: nn.Module
@@ -81,6 +82,7 @@ class WordCapture(ABC, Generic[L]):
         """Words' attention [B, N, K], and its grid, of the projections' prompt rows and the call's keywords."""
 
     def __enter__(self) -> Self:
+        _refuse_compiled(self.denoiser)
         self._counts = {(half, layer.name): 0 for half in HALVES for layer in self.layers}
         self._handles.append(self.denoiser.register_forward_pre_hook(self._begin_call, with_kwargs=True))
         for layer in self.layers:
@@ -137,6 +139,8 @@ class WordCapture(ABC, Generic[L]):
         count = len(next(iter(projected.values())))
         if count != len(self.words):
             raise EngineError(f"the denoiser was called with {count} prompt rows for {len(self.words)} images")
+        if kwargs.get("attention_mask") is not None:
+            raise EngineError(f"attention layer {layer.name} was called with a mask, under which no map can be read")
         maps, grid = self._read_layer(layer, projected, kwargs)
         if maps.shape[1] != grid[0] * grid[1]:
             raise EngineError(f"attention layer {layer.name} has {maps.shape[1]} positions, not {grid[0]} x {grid[1]}")
@@ -181,6 +185,16 @@ class WordCapture(ABC, Generic[L]):
         finest = max((grid for _, grid in self._sums), key=math.prod)
         sums = [_resize(sums[image], finest) for (half, _), sums in self._sums.items() if half in halves]
         return torch.stack(sums).sum(0)[: len(self.words[image])] / sum(map(self._count, halves))
+
+
+def _refuse_compiled(denoiser: nn.Module) -> None:
+    """Compiled code was traced without our hooks and may never call them."""
+    for name, module in denoiser.named_modules():
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            raise EngineError(
+                f"{type(denoiser).__name__} is compiled ({name or 'as a whole'}), so its attention cannot be recorded; "
+                "use it without torch.compile"
+            )
 
 
 def apply_attention(query: Tensor, key: Tensor, columns: Tensor, scale: float | None = None) -> Tensor:

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from schemas.errors import EngineError
-from tasks.methods.cross_attention import Capture, attend, choose_layer, choose_steps, find_layers, grid_at
+from tasks.methods.cross_attention import Capture, Layer, attend, choose_layer, choose_steps, find_layers, grid_at
 from tasks.models.text_to_image import DiffusersGenerator
 from tests.tiny_generators import build_sd, build_sdxl
 
@@ -160,11 +161,49 @@ def test_two_grids_are_averaged_on_the_finer() -> None:
     assert not np.array_equal(one.maps(0), two.maps(0))
 
 
-def test_hooks_are_gone_after_an_error() -> None:
-    before = hooks(SD.unet)
+def test_nothing_is_left_after_an_error() -> None:
+    before, processors = hooks(SD.unet), dict(SD.unet.attn_processors)
     with pytest.raises(EngineError, match="1 prompt rows for 2 images"):
         run(SD.unet, capture_of(SD.unet), rows=1)
     assert hooks(SD.unet) == before
+    assert SD.unet.attn_processors == processors
+
+
+def test_a_mask_is_an_error() -> None:
+    latents, text = torch.randn(2, 4, 16, 16), torch.randn(2, 16, 16)
+    with pytest.raises(EngineError, match="mask"), torch.no_grad(), capture_of(SD.unet):
+        SD.unet(latents, 500.0, encoder_hidden_states=text, encoder_attention_mask=torch.ones(2, 16))
+
+
+class Skipping(nn.Module):
+    """Two cross-attentions on one grid, of which the second is called at every other step alone, as caches do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.attentions = nn.ModuleList(Attention(8, cross_attention_dim=16, heads=2, dim_head=4) for _ in range(2))
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor) -> None:
+        positions = sample.flatten(2).transpose(1, 2)
+        for number, attention in enumerate(self.attentions):
+            if number == 0 or timestep % 2 == 0:
+                attention(positions, encoder_hidden_states=text)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 24), (18, 10)])
+def test_every_reading_counts_once_where_layers_are_skipped(size: tuple[int, int]) -> None:
+    network, steps = Skipping(), [4.0, 3.0, 2.0, 1.0]
+    layers = [Layer(f"attentions.{n}", module, 0) for n, module in enumerate(network.attentions)]
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randn(2, 5, 16, generator=generator)
+    capture = Capture(network, layers, WORDS, slice(0, 2), steps)
+    with torch.no_grad(), Reference(layers) as reference, capture:
+        for step in steps:
+            network(torch.randn(2, 8, *size, generator=generator), torch.tensor(step), text)
+    assert len(reference.maps) == 6
+    expected = torch.stack(reference.maps).mean(0)[0, :, [3, 4]].sum(-1).reshape(size).numpy()
+    assert np.abs(capture.maps(0)[1] - expected).max() < 5e-4
+    assert capture.agreement(0) is not None
 
 
 def test_a_layer_that_was_never_called_is_an_error() -> None:
@@ -174,11 +213,23 @@ def test_a_layer_that_was_never_called_is_an_error() -> None:
     assert hooks(SD.unet) == before
 
 
-def test_fused_projections_are_an_error_not_an_empty_map() -> None:
-    pipeline = build_sd()
-    pipeline.fuse_qkv_projections()
-    with pytest.raises(EngineError, match="fused"):
-        run(pipeline.unet, capture_of(pipeline.unet))
+def test_two_passes_with_the_unconditional_one_paused_are_one_pass_of_both() -> None:
+    generator = torch.Generator().manual_seed(1)
+    latents, text = torch.randn(2, 4, 16, 16, generator=generator), torch.randn(2, 16, 16, generator=generator)
+    steps, empty = [500.0, 400.0, 300.0], torch.zeros_like(text)
+    layers = [choose_layer(find_layers(SD.unet), 16, 16)]
+    together, apart = (Capture(SD.unet, layers, WORDS, rows, steps) for rows in (slice(2, 4), slice(0, 2)))
+    with torch.no_grad(), together:
+        for step in steps:
+            SD.unet(latents.repeat(2, 1, 1, 1), torch.tensor(step), encoder_hidden_states=torch.cat([empty, text]))
+    with torch.no_grad(), apart:
+        for step in steps:
+            with apart.paused():
+                SD.unet(latents, torch.tensor(step), encoder_hidden_states=empty)
+            SD.unet(latents, torch.tensor(step), encoder_hidden_states=text)
+    for image in range(2):
+        assert np.abs(together.maps(image).astype(float) - apart.maps(image)).max() < 5e-4
+        assert apart.agreement(image) == pytest.approx(together.agreement(image), abs=1e-4)
 
 
 def test_two_networks_can_be_read_at_once() -> None:
