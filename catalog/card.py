@@ -17,7 +17,7 @@ SIZE_CATEGORIES = (
 MEANINGS = {
     "png": "image, RGB",
     "jpg": "image, RGB",
-    "seg.png": "mask: 0 background, class + 1, 255 ignore",
+    "seg.png": "mask: 0 background, categories (class + 1 for a class), 255 ignore",
     "json": "annotation: caption, slots, boxes and run-length masks of the instances, seed",
     "txt": "caption",
     "cls": "class, counted from 0",
@@ -76,6 +76,12 @@ def _list_counts(dataset: Dataset) -> str:
     concepts = [
         f"| {index} | {name} | {dataset.counts.by_concept.get(name, 0)} |" for index, name in enumerate(dataset.classes)
     ]
+    further = [
+        f"| {value} | {category.name} | {'thing' if category.thing else 'stuff'} |"
+        for value, category in enumerate(dataset.mask_categories, 1)
+        if value > len(dataset.classes)
+    ]
+    head = ["", "Masks hold further values:", "", "| value | category | kind |", "|---|---|---|"]
     return "\n".join(
         [
             "## Counts",
@@ -87,6 +93,7 @@ def _list_counts(dataset: Dataset) -> str:
             "| class | concept | samples |",
             "|---|---|---|",
             *concepts,
+            *([*head, *further] if further else []),
         ]
     )
 

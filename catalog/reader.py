@@ -36,21 +36,30 @@ def open_dataset(
         known = ", ".join(dataset.counts.by_split)
         raise NotFoundError(f"{name} {dataset.version} has no split {split!r}; it has: {known}")
     uris = tuple(store.fs.unstrip_protocol(store.path(f"{folder}/shards/{shard.name}")) for shard in shards)
-    return ShardedDataset(uris, sum(shard.samples for shard in shards), dataset.version, dataset.classes, decode)
+    categories = tuple(category.name for category in dataset.mask_categories)
+    count = sum(shard.samples for shard in shards)
+    return ShardedDataset(uris, count, dataset.version, dataset.classes, categories, decode)
 
 
 class ShardedDataset:
     """Samples of one split in their published order: iterable any number of times, sized, picklable.
 
-    A sample is a dict: `key`, `image` (PIL, RGB), `mask` (PIL, palette: 0 background, class + 1, 255 ignore),
+    A sample is a dict: `key`, `image` (PIL, RGB), `mask` (PIL, palette: 0 background, a category, 255 ignore),
     `caption`, `cls` (int), `json` (dict), and `attention` and `noise` (float16 arrays) where shipped.
-    `classes` names the classes by number, `shards` are the addresses of the tars.
+    `classes` names the classes by number, `categories` what the values of masks mean, value 1 first: the classes, then
+    what else is masked. `shards` are the addresses of the tars.
     """
 
     def __init__(
-        self, shards: tuple[str, ...], samples: int, version: str, classes: tuple[str, ...], decode: bool
+        self,
+        shards: tuple[str, ...],
+        samples: int,
+        version: str,
+        classes: tuple[str, ...],
+        categories: tuple[str, ...],
+        decode: bool,
     ) -> None:
-        self.shards, self.version, self.classes = shards, version, classes
+        self.shards, self.version, self.classes, self.categories = shards, version, classes, categories
         self._samples, self._decode = samples, decode
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from catalog.diff import VersionDiff
 from catalog.store import Store
 from schemas import recipe
 from schemas.errors import NotFoundError, VerificationError
+from schemas.quality import Category
 
 DATASETS = "datasets"
 DATASET_FILE = "dataset.json"
@@ -61,7 +62,11 @@ class Changes(Strict):
 
 
 class Dataset(Strict):
-    """The content of dataset.json. `created` is the only time that a version holds (ISO 8601, UTC)."""
+    """The content of dataset.json. `created` is the only time that a version holds (ISO 8601, UTC).
+
+    `categories` are what values of the masks mean, value 1 first: the classes, then further things and stuff. Versions
+    that say nothing of them, as older ones, have just the classes.
+    """
 
     format: Literal["tailforge-dataset/1"] = "tailforge-dataset/1"
     name: str
@@ -71,10 +76,16 @@ class Dataset(Strict):
     counts: Counts
     fields: tuple[str, ...]
     classes: tuple[str, ...]
+    categories: tuple[Category, ...] = ()
     recipe: Mapping[str, Any]
     lineage: Mapping[str, Any]
     shards: tuple[ShardEntry, ...]
     files: Mapping[str, FileEntry]
+
+    @property
+    def mask_categories(self) -> tuple[Category, ...]:
+        """`categories`, or the classes."""
+        return self.categories or tuple(Category(name=name) for name in self.classes)
 
 
 def list_datasets(store: Store) -> list[str]:

@@ -238,8 +238,8 @@ def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str |
             if image.size != (row["width"], row["height"]):
                 return f"is {image.size[0]}x{image.size[1]} pixels, the manifest says {row['width']}x{row['height']}"
             values = set(np.unique(np.asarray(image)).tolist()) if field == "seg.png" else set()
-        unknown = values - set(range(len(dataset.classes) + 1)) - {IGNORE}
-        return f"holds the value {min(unknown)}, which is no class" if unknown else None
+        unknown = values - set(range(len(dataset.mask_categories) + 1)) - {IGNORE}
+        return f"holds the value {min(unknown)}, which is no category" if unknown else None
     if field == "json":
         document = json.loads(data)
         names = ("sample_id", "concept", "class_id", "caption", "width", "height")

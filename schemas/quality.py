@@ -18,6 +18,13 @@ class Recording(Strict):
     affinity: int = 0
 
 
+class Category(Strict):
+    """What one value of the masks means: a thing, which can be counted and has a box, or stuff around the things."""
+
+    name: str
+    thing: bool = True
+
+
 class Annotation(Strict):
     """Masks from where the generator looks (choices of ours unless the method page says otherwise)."""
 
@@ -36,16 +43,54 @@ class Annotation(Strict):
     affinity: int = Field(
         0, ge=0, le=8, description="How many times a map is spread by the generator's self-attention; 0: not at all."
     )
-    threshold: Literal["otsu"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        "otsu", description="On the soft map scaled to 0..1: Otsu's, or a fixed value."
+    things: tuple[str, ...] = Field(
+        ("concept",),
+        description="Slots of the prompts whose words get masks, boxes and scores, each a shape of its own; a value "
+        "that is no concept becomes a further category of the masks.",
     )
-    ignore_band: Share = Field(0.0, description="Soft values this far below the threshold become 255 (ignore).")
+    stuff: tuple[str, ...] = Field(
+        (), description="Slots whose words name what lies around the things (a surface): masked where no thing is."
+    )
+    refine: bool | None = Field(
+        None,
+        description="Let masks follow the image's edges (guided filter); by default for attention of a text-to-image "
+        "model, not for class_activation.",
+    )
+    threshold: Literal["otsu", "concept"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "otsu",
+        description="On the soft map scaled to 0..1: Otsu's of the image, Otsu's of the concept's images of a "
+        "partition together, or a fixed value.",
+    )
+    ignore_band: Share = Field(
+        0.0,
+        description="Soft values this far below a thing's threshold, and things that are this close to each other, "
+        "become 255 (ignore).",
+    )
     min_component: Share = Field(0.1, description="Components smaller than this share of the largest are dropped.")
+    max_hole: Share = Field(0.01, description="Holes up to this share of a thing's area are filled.")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """All slots that are masked, things first."""
+        return (*self.things, *self.stuff)
+
+    @property
+    def refined(self) -> bool:
+        """`refine`, or its default."""
+        return self.kind != "class_activation" if self.refine is None else self.refine
 
     @property
     def recorded(self) -> Recording | None:
         """What is recorded of a drawing generator's attention; None where another model is asked."""
         return None if self.kind == "renoised_attention" else Recording(window=self.window, affinity=self.affinity)
+
+    @model_validator(mode="after")
+    def _concept_is_a_thing(self) -> "Annotation":
+        if "concept" not in self.things:
+            raise ValueError("things lacks concept, which every image is of; put it in front")
+        if twice := sorted({name for name in self.slots if self.slots.count(name) > 1}):
+            raise ValueError(f"slot {twice[0]!r} is named twice in things and stuff; name it once")
+        return self
 
     @field_validator("window")
     @classmethod

@@ -6,6 +6,7 @@ What is here is a choice; what the choices do is in tasks/methods. Field descrip
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
@@ -17,10 +18,11 @@ from schemas.inversion import NaturalInversionEngine, TeacherSource
 from schemas.mistakes import refuse_recipe
 from schemas.output import Augmentation, Sharding
 from schemas.prompts import Prompts
-from schemas.quality import SCORER_GATES, Annotation, Quality
+from schemas.quality import SCORER_GATES, Annotation, Category, Quality
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SLOT = re.compile(r"\{([a-z_]+)\}")
+MASK_VALUES = 254  # of an indexed mask, without background and ignore
 
 Split = Literal["train", "validation", "test"]
 
@@ -109,8 +111,8 @@ class Recipe(Strict):
         names = [concept.name.lower() for concept in concepts]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"concepts named twice: {', '.join(twice)}")
-        if len(names) > 254:
-            raise ValueError(f"{len(names)} concepts; an indexed mask holds 254 at most")
+        if len(names) > MASK_VALUES:
+            raise ValueError(f"{len(names)} concepts; an indexed mask holds {MASK_VALUES} at most")
         return concepts
 
     @field_validator("splits")
@@ -247,8 +249,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _slots_are_known(self) -> "Recipe":
-        own = [template for concept in self.concepts for template in concept.templates or ()]
-        for template in [*self.prompts.templates, *own]:
+        for template in self.all_templates:
             slots = SLOT.findall(template)
             if "concept" not in slots:
                 raise ValueError(f"template {template!r} has no {{concept}} slot")
@@ -259,6 +260,67 @@ class Recipe(Strict):
                     f"template {template!r} uses {{{unknown[0]}}}, which prompts.attributes does not define"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _masked_slots_are_filled(self) -> "Recipe":
+        known = {"concept"} | {slot for template in self.all_templates for slot in SLOT.findall(template)} - {"a"}
+        for name in self.annotation.slots:
+            if name not in known:
+                raise ValueError(self._no_such_slot(name, sorted(known)))
+        if len(self.categories) > MASK_VALUES:
+            raise ValueError(
+                f"annotation.things and annotation.stuff bring the masks to {len(self.categories)} categories; an "
+                f"indexed mask holds {MASK_VALUES} at most: leave a slot out, or values of it"
+            )
+        return self
+
+    def _no_such_slot(self, name: str, known: list[str]) -> str:
+        holder = next((slot for slot in self.prompts.attributes if name in self.prompts.attributes[slot]), None)
+        advice = (
+            f"it is a value of slot {holder}, so name that slot"
+            if holder
+            else f"write it as a slot, prompts.attributes: {{thing: [{name}]}} and {{thing}} in a template"
+            if any(name in template for template in self.all_templates)
+            else "no template holds it, so no image could show it"
+        )
+        return (
+            f"annotation.things and annotation.stuff name slots of the prompts, and {name!r} is none: {advice}; slots "
+            f"are: {', '.join(known)}"
+        )
+
+    @property
+    def all_templates(self) -> tuple[str, ...]:
+        """Those of `prompts` and those of the concepts' own."""
+        return (*self.prompts.templates, *(each for concept in self.concepts for each in concept.templates or ()))
+
+    @cached_property
+    def categories(self) -> tuple[Category, ...]:
+        """What values of a mask mean, value 1 first: the concepts, then other things, then stuff."""
+        found = {concept.name.lower(): Category(name=concept.name) for concept in self.concepts}
+        words = set(self._concept_words)
+        for slot in self.annotation.slots:
+            for value in self.prompts.attributes.get(slot, ()):
+                if value.lower() not in words:
+                    thing = slot in self.annotation.things
+                    found.setdefault(value.lower(), Category(name=value, thing=thing))
+        return tuple(found.values())
+
+    def category_id(self, slot: str, value: str, concept: str) -> int:
+        """Value in the masks of what a slot of a prompt about `concept` holds; a word for a concept means that one."""
+        if slot == "concept":
+            return self.class_id(concept) + 1
+        name = self._concept_words.get(value.lower(), value.lower())
+        return [category.name.lower() for category in self.categories].index(name) + 1
+
+    @cached_property
+    def _concept_words(self) -> dict[str, str]:
+        """Concept by each word that the recipe has for it, in lower case; a concept's own name goes first."""
+        lexicon = {name.lower(): words for name, words in self.prompts.lexicon.items()}
+        words: dict[str, str] = {concept.name.lower(): concept.name.lower() for concept in self.concepts}
+        for concept in self.concepts:
+            for word in (*concept.synonyms, *lexicon.get(concept.name.lower(), ())):
+                words.setdefault(word.lower(), concept.name.lower())
+        return words
 
     def class_id(self, concept: str) -> int:
         """Class of a concept, from 0, in the recipe's order. In masks the value is one more: 0 is background."""

@@ -102,13 +102,16 @@ SAMPLES = pa.schema(
     ]
 )
 
-# What the annotation measured; zero where there is no mask.
+# What the annotation measured of the concept; zero where there is no mask.
 MASK_SCORES = [
     ("mask_area", pa.float32()),  # fraction of the image
-    ("mask_confidence", pa.float32()),  # 0..1
+    ("mask_confidence", pa.float32()),  # 0..1: expected intersection over union with the truth
     ("mask_contrast", pa.float32()),  # mean soft map inside minus outside
+    ("mask_separability", pa.float32()),  # of the soft map: variance between Otsu's classes over all of it
     ("mask_presence", pa.float32()),  # raw peak over raw mean of the soft map
     ("mask_components", pa.int32()),
+    ("mask_largest_share", pa.float32()),  # of the largest component in the mask's area
+    ("mask_agreement", pa.float32()),  # of early and late readings, 0..1; null where there was one reading
 ]
 
 MASKS = pa.schema(
@@ -118,7 +121,7 @@ MASKS = pa.schema(
         ("mask", pa.binary()),  # indexed PNG of the image's size: 0 background, category_id, 255 ignore
         ("instances", INSTANCES),
         *MASK_SCORES,
-        ("mask_source", pa.string()),  # cross_attention or class_activation
+        ("mask_source", pa.string()),  # cross_attention, class_activation or renoised_attention
     ]
 )
 

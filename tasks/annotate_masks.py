@@ -1,10 +1,9 @@
 """Stage "masks": soft attention maps in, masks, boxes and their scores out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from prefect import task
 
@@ -16,33 +15,45 @@ from schemas.tables import MASKS
 from tasks.artifacts import Address, Stage, read_table, run_once
 from tasks.methods.arrays import decode_array
 from tasks.methods.clock import Clock
-from tasks.methods.masks import encode_mask, instances_from_mask
+from tasks.methods.mask_confidence import Parts
+from tasks.methods.masks import describe_instance, encode_mask
 from tasks.methods.plain_sampling import cut_batches, hold, within_memory
 from tasks.methods.plan_samples import derive_seed
 from tasks.methods.png import decode_png
-from tasks.methods.renoised_attention import Captioned, read_attention
-from tasks.methods.soft_masks import Scores, Soft, SoftMask, mask_from_attention
+from tasks.methods.renoised_attention import Captioned, Read, read_attention
+from tasks.methods.soft_masks import (
+    Outline,
+    Softened,
+    Word,
+    outline_words,
+    pool_thresholds,
+    soften_words,
+)
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("masks", "1", MASKS)
-COLUMNS = ["sample_id", "status", "slots", "width", "height"]
+STAGE = Stage("masks", "2", MASKS)
+COLUMNS = ["sample_id", "status", "slots", "image"]
+RECORDED = ["attention", "attention_agreement"]
+DECIDED_SAMPLES = {"window", "affinity"}  # settings that stage "samples" follows from
 ASKING = {"model", "noise", "draws"}  # settings of kind renoised_attention alone
 
-Maps = list[Soft | None]  # [slots, h, w] of every sample, as far as it has some
+Row = dict[str, Any]
 
 
 def locate(job: PartitionJob, samples: Receipt) -> Address:
     """Where the partition's MASKS lie."""
     recipe, asked = job.build.recipe, job.build.annotator
-    hidden = {"model"} if asked else ASKING
+    hidden = DECIDED_SAMPLES | ({"model"} if asked else ASKING)
+    others = {} if recipe.annotation.slots == ("concept",) else {"categories": [c.name for c in recipe.categories]}
     return Address(
         STAGE,
         part=job.part,
         label=job.label,
         settings={
-            "annotation": recipe.annotation.model_dump(mode="json", exclude={"window", "affinity", *hidden}),
+            "annotation": recipe.annotation.model_dump(mode="json", exclude=hidden),
             "category": [recipe.class_id(job.concept) + 1, job.concept],
+            **others,
         },
         inputs={"samples": samples.sha256},
         models={"annotator": asked.digest} if asked else {},
@@ -63,93 +74,114 @@ def annotate_masks(job: dict[str, Any], samples: dict[str, Any]) -> dict[str, An
 
 def columns_for(job: PartitionJob) -> list[str]:
     """Columns of SAMPLES that are read."""
-    return [*COLUMNS, "attention"] if job.build.annotator is None else [*COLUMNS, "prompt", "image"]
+    return [*COLUMNS, *(RECORDED if job.build.annotator is None else ["prompt"])]
 
 
 def annotate_partition(job: PartitionJob, samples: pa.Table) -> pa.Table:
     """MASKS of a partition, from the columns `columns_for` of its SAMPLES. Errors: ModelError, EngineError."""
-    source, rows, clock = job.build.recipe.annotation.kind, samples.to_pylist(), Clock()
-    maps = _recorded_maps(rows) if job.build.annotator is None else _ask_annotator(job, rows, clock)
+    settings, rows, clock = job.build.recipe.annotation, samples.to_pylist(), Clock()
+    read = _recorded(rows) if job.build.annotator is None else _ask_annotator(job, rows, clock)
     with clock.phase("compute"):
-        made = [_row(job, row, own) | {"mask_source": source} for row, own in zip(rows, maps, strict=True)]
+        both = list(zip(rows, read, strict=True))
+        softened = (_soften(job, row, own) for row, own in both if own is not None)
+        thresholds = pool_thresholds(softened) if settings.threshold == "concept" else {}
+        made = [_row(job, row, own, thresholds) | {"mask_source": settings.kind} for row, own in both]
     return pa.Table.from_pylist(made, MASKS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
 
 
-def _recorded_maps(rows: list[dict[str, Any]]) -> Maps:
-    return [None if row["attention"] is None else decode_array(row["attention"]).astype(np.float32) for row in rows]
+def _recorded(rows: list[Row]) -> list[Read | None]:
+    return [
+        None if row["attention"] is None else Read(decode_array(row["attention"]), row["attention_agreement"])
+        for row in rows
+    ]
 
 
-def _ask_annotator(job: PartitionJob, rows: list[dict[str, Any]], clock: Clock) -> Maps:
+def _ask_annotator(job: PartitionJob, rows: list[Row], clock: Clock) -> list[Read | None]:
     """What a text-to-image model sees in the finished images, a batch of the engine's size at a time."""
     settings, found = job.build.recipe.annotation, job.build.annotator
     assert found is not None
     with clock.phase("load"):
         model = load_generator(found)
 
-    def ask(batch: Sequence[int]) -> list[Soft]:
+    def ask(batch: Sequence[int]) -> list[Read]:
         with clock.phase("attention"):
-            maps = read_attention(model, [_caption(rows[place]) for place in batch], settings.noise, settings.draws)
-        return [own.maps.astype(np.float32) for own in maps]
+            return read_attention(model, [_caption(rows[place]) for place in batch], settings.noise, settings.draws)
 
-    def give_up(place: int) -> Soft:
+    def give_up(place: int) -> Read:
         raise EngineError(f"sample {rows[place]['sample_id']}: out of memory while annotation.model reads it alone; "
                           "name a smaller model")  # fmt: skip
 
-    maps: Maps = [None] * len(rows)
+    read: list[Read | None] = [None] * len(rows)
     sound = [place for place, row in enumerate(rows) if row["status"] == "ok"]
     for batch in cut_batches(sound, job.build.recipe.engine.batch_size):
         with hold(model, clock):
             for place, own in zip(batch, within_memory(ask, batch, give_up), strict=True):
-                maps[place] = own
-    return maps
+                read[place] = own
+    return read
 
 
-def _caption(row: dict[str, Any]) -> Captioned:
+def _caption(row: Row) -> Captioned:
     words = tuple((slot["start"], slot["end"]) for slot in row["slots"])
     return Captioned(decode_png(row["image"]), row["prompt"], words, derive_seed(row["sample_id"], "renoise"))
 
 
-def _row(job: PartitionJob, sample: dict[str, Any], maps: Soft | None) -> dict[str, Any]:
-    if sample["status"] != "ok":
-        return _failed(sample["sample_id"], "no image")
-    names = [slot["name"] for slot in sample["slots"]]
-    if maps is None or "concept" not in names:
-        return _failed(sample["sample_id"], "no attention map of the concept")
+def _words(job: PartitionJob, row: Row) -> list[Word]:
+    """What is looked for in a sample, the concept first; a slot that its prompt lacks is passed over."""
     recipe = job.build.recipe
-    category = recipe.class_id(job.concept) + 1
-    found = mask_from_attention(
-        maps, names.index("concept"), category, sample["height"], sample["width"], recipe.annotation
-    )
-    return _annotated(sample["sample_id"], job.concept, category, found)
+    return [
+        Word(place, recipe.category_id(name, slot["value"], job.concept), name in recipe.annotation.things)
+        for name in sorted(recipe.annotation.slots, key=lambda name: name != "concept")
+        for place, slot in enumerate(row["slots"])
+        if slot["name"] == name
+    ]
 
 
-def _annotated(sample_id: str, concept: str, category: int, found: SoftMask) -> dict[str, Any]:
+def _soften(job: PartitionJob, row: Row, read: Read) -> list[Softened]:
+    return soften_words(read.maps, _words(job, row), decode_png(row["image"]), job.build.recipe.annotation)
+
+
+def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int, float]) -> Row:
+    if row["status"] != "ok":
+        return _failed(row["sample_id"], "no image")
+    if read is None or all(slot["name"] != "concept" for slot in row["slots"]):
+        return _failed(row["sample_id"], "no attention map of the concept")
+    found = outline_words(_soften(job, row, read), job.build.recipe.annotation, read.agreement, thresholds)
+    concept = found.outlines[0]
     return {
-        "sample_id": sample_id,
+        "sample_id": row["sample_id"],
         "status": "ok",
         "error": None,
         "mask": encode_mask(found.mask),
-        "instances": instances_from_mask(found.mask, {category: concept}, {category: found.scores.confidence}),
-        **_score_columns(found.scores),
+        "instances": [_instance(job, row, each) for each in found.outlines if each.region.any()],
+        **_score_columns(concept.parts, concept.confidence),
     }
 
 
-def _failed(sample_id: str, error: str) -> dict[str, Any]:
+def _instance(job: PartitionJob, row: Row, found: Outline) -> Row:
+    category, slot = found.word.category, row["slots"][found.word.row]["name"]
+    name = job.build.recipe.categories[category - 1].name
+    return describe_instance(found.region, category, name, found.confidence, slot)
+
+
+def _failed(sample_id: str, error: str) -> Row:
     return {
         "sample_id": sample_id,
         "status": "failed",
         "error": error,
         "mask": None,
         "instances": [],
-        **_score_columns(Scores()),
+        **_score_columns(Parts(), 0.0),
     }
 
 
-def _score_columns(scores: Scores) -> dict[str, float | int]:
+def _score_columns(parts: Parts, confidence: float) -> Row:
     return {
-        "mask_area": scores.area,
-        "mask_confidence": scores.confidence,
-        "mask_contrast": scores.contrast,
-        "mask_presence": scores.presence,
-        "mask_components": scores.components,
+        "mask_area": parts.area,
+        "mask_confidence": confidence,
+        "mask_contrast": parts.contrast,
+        "mask_separability": parts.separability,
+        "mask_presence": parts.presence,
+        "mask_components": parts.components,
+        "mask_largest_share": parts.largest_share,
+        "mask_agreement": parts.agreement,
     }

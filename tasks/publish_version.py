@@ -198,6 +198,7 @@ def _draft(
         counts=counts,
         fields=tuple(shard_fields(build.recipe.sharding)),
         classes=tuple(concept.name for concept in build.recipe.concepts),
+        categories=build.recipe.categories,
         recipe=build.recipe.model_dump(mode="json"),
         lineage={
             **_trace_lineage(build, partitions, shards),

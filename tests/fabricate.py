@@ -168,6 +168,9 @@ def _mask(indexed: np.ndarray[Any, Any], instance: dict[str, Any]) -> dict[str, 
         "mask_contrast": 0.5,
         "mask_presence": 3.0,
         "mask_components": 1,
+        "mask_separability": 0.9,
+        "mask_largest_share": 1.0,
+        "mask_agreement": 0.8,
         "mask_source": "cross_attention",
     }
 

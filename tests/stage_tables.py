@@ -12,7 +12,7 @@ from schemas.receipts import Receipt
 from schemas.recipe import parse_recipe
 from schemas.tables import MASKS, SAMPLES
 from tasks.artifacts import Address, Stage, run_once
-from tasks.methods.masks import encode_mask, instances_from_mask
+from tasks.methods.masks import describe_instance, encode_mask
 from tasks.methods.plan_samples import derive_seed, identify_sample
 from tasks.methods.png import encode_png
 from tasks.methods.workshop import BALANCED, Rendering, Scene, render, sample_scene
@@ -71,7 +71,7 @@ def commit_samples(job: PartitionJob, images: dict[int, np.ndarray | None] | Non
         drawn = draw(spec, job.concept)
         image = (images or {}).get(row, drawn.image)
         mask = np.where(drawn.mask > 0, category, 0).astype(np.uint8)
-        found = instances_from_mask(mask, {category: job.concept}, {category: 0.75})
+        found = [describe_instance(mask == category, category, job.concept, 0.75)]
         outcome = {"status": "failed", "error": "not finite"} if image is None else {"status": "ok", "error": None}
         samples.append(
             {
@@ -86,7 +86,8 @@ def commit_samples(job: PartitionJob, images: dict[int, np.ndarray | None] | Non
                 "sample_id": spec.sample_id, **outcome, "mask": None if image is None else encode_mask(mask),
                 "instances": [] if image is None else found,
                 "mask_area": 0.0 if image is None else float((mask > 0).mean()), "mask_confidence": 0.75,
-                "mask_contrast": 0.5, "mask_presence": 2.0, "mask_components": 1, "mask_source": "cross_attention",
+                "mask_contrast": 0.5, "mask_presence": 2.0, "mask_components": 1, "mask_separability": 0.9,
+                "mask_largest_share": 1.0, "mask_source": "cross_attention",
             }
         )  # fmt: skip
     return _commit(job, "samples", SAMPLES, samples), _commit(job, "masks", MASKS, masks)

@@ -1,6 +1,6 @@
 """COCO instances and captions (https://cocodataset.org/#format-data): masks as compressed run lengths.
 
-A category's id is its value in the version's masks, class + 1. Boxes are [x, y, width, height] in pixels.
+A category's id is its value in the version's masks, class + 1 for a class. Boxes are [x, y, width, height] in pixels.
 """
 
 from collections.abc import Iterator
@@ -47,9 +47,10 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def list_categories(dataset: Dataset) -> list[dict[str, Any]]:
-    """The version's classes."""
+    """What values of the version's masks mean: things, then stuff."""
     return [
-        {"id": number, "name": name, "supercategory": dataset.name} for number, name in enumerate(dataset.classes, 1)
+        {"id": number, "name": category.name, "supercategory": dataset.name, "isthing": int(category.thing)}
+        for number, category in enumerate(dataset.mask_categories, 1)
     ]
 
 

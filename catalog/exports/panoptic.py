@@ -1,7 +1,7 @@
 """COCO panoptic segmentation (https://cocodataset.org/#format-data): every pixel belongs to one segment, or is void.
 
 A segment's id is R + 256 G + 256^2 B in its PNG; 0 is void, which is what the version's masks ignore (255). Background
-is a category of its own without instances ("stuff"), and its id, the one after the classes', is our choice.
+is a category of its own without instances ("stuff"), and its id, the one after the others', is our choice.
 """
 
 import io
@@ -22,7 +22,7 @@ IGNORE = 255
 
 def convert_panoptic(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
     """images/SPLIT/, annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/ with the PNGs."""
-    background = len(dataset.classes) + 1
+    background = len(dataset.mask_categories) + 1
     head = describe_dataset(dataset) | {"categories": _list_categories(dataset, background)}
     for split, samples in splits.items():
         document = f"annotations/panoptic_{split}.json"
@@ -74,7 +74,7 @@ def encode_segments(segments: NDArray[np.uint32]) -> bytes:
 
 def _list_categories(dataset: Dataset, background: int) -> list[dict[str, Any]]:
     stuff = {"id": background, "name": "background", "supercategory": "background", "isthing": 0}
-    return [*(category | {"isthing": 1} for category in list_categories(dataset)), stuff]
+    return [*list_categories(dataset), stuff]
 
 
 def _describe_segment(region: NDArray[np.bool_], number: int, category: int) -> dict[str, Any]:

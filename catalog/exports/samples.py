@@ -52,6 +52,10 @@ class ExportedSample:
         except (OSError, SyntaxError, ValueError) as error:
             raise VerificationError(f"the mask of sample {self.key} cannot be used: {error}; {LOOK}") from error
 
+    def things(self, dataset: Dataset) -> list[Mapping[str, Any]]:
+        """The instances that have a box of their own; not stuff."""
+        return [each for each in self.instances if dataset.mask_categories[each["category_id"] - 1].thing]
+
     def region(self, instance: Mapping[str, Any]) -> NDArray[np.bool_]:
         """Pixels [height, width] of one of `instances`. Errors: VerificationError."""
         try:

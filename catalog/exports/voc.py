@@ -1,7 +1,8 @@
 """PASCAL VOC (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf): boxes as XML, masks as indexed PNG.
 
-Values of a mask: 0 background, class + 1, 255 void, in the devkit's colours. Boxes are pixels counted from 1, both
-ends inside. Images keep the format that they were published in, so JPEGImages/ holds PNG files for a version of PNGs.
+Values of a mask: 0 background, categories (class + 1 for a class), 255 void, in the devkit's colours. Boxes are pixels
+counted from 1, both ends inside. Images keep the format that they were published in, so JPEGImages/ holds PNG files for
+a version of PNGs.
 """
 
 import io
@@ -19,11 +20,14 @@ SPLIT_NAMES = {"validation": "val"}
 
 
 def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
-    """JPEGImages/, Annotations/, SegmentationClass/, ImageSets/ and labels.txt, whose line n (from 0) is class n.
+    """JPEGImages/, Annotations/, SegmentationClass/, ImageSets/ and labels.txt.
 
-    Split `validation` is called val, as this format does.
+    Line n of labels.txt, from 0, is what value n means. Split `validation` is called val, as this format does.
     """
-    yield WholeFile("labels.txt", "".join(f"{name}\n" for name in ("background", *dataset.classes)).encode())
+    yield WholeFile(
+        "labels.txt",
+        "".join(f"{name}\n" for name in ("background", *(each.name for each in dataset.mask_categories))).encode(),
+    )
     for split, samples in splits.items():
         for sample in samples:
             yield WholeFile(f"JPEGImages/{sample.file_name}", sample.image)
@@ -40,7 +44,7 @@ def describe_sample(dataset: Dataset, sample: ExportedSample) -> bytes:
     size = {"width": sample.width, "height": sample.height, "depth": 3}
     _add(root, {"folder": dataset.name, "filename": sample.file_name, "source": {"database": database}})
     _add(root, {"size": size, "segmented": 1})
-    for instance in sample.instances:
+    for instance in sample.things(dataset):
         _add(root, {"object": _describe_instance(instance)})
     ElementTree.indent(root)
     document: bytes = ElementTree.tostring(root, encoding="utf-8")

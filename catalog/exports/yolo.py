@@ -18,13 +18,14 @@ SPLIT_NAMES = {"validation": "val"}
 
 def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
     """data.yaml, images/SPLIT/ and labels/SPLIT/; split `validation` is called val, as this format does."""
+    names = [category.name for category in dataset.mask_categories if category.thing]  # stuff comes last and has no box
     folders = {split: SPLIT_NAMES.get(split, split) for split in splits}
-    card = {folder: f"images/{folder}" for folder in folders.values()} | {"names": dict(enumerate(dataset.classes))}
+    card = {folder: f"images/{folder}" for folder in folders.values()} | {"names": dict(enumerate(names))}
     yield WholeFile("data.yaml", yaml.safe_dump(card, sort_keys=False, allow_unicode=True).encode())
     for split, samples in splits.items():
         for sample in samples:
             yield WholeFile(f"images/{folders[split]}/{sample.file_name}", sample.image)
-            lines = "".join(f"{describe_box(sample, instance)}\n" for instance in sample.instances)
+            lines = "".join(f"{describe_box(sample, instance)}\n" for instance in sample.things(dataset))
             yield WholeFile(f"labels/{folders[split]}/{sample.key}.txt", lines.encode())
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from schemas.tables import IMAGE_SCORES, MANIFEST, REJECTS
+from schemas.tables import IMAGE_SCORES, MANIFEST, MASK_SCORES, REJECTS
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
@@ -30,7 +30,7 @@ _ITXT = b"iTXt" + b"XML:com.adobe.xmp\x00" + bytes(4) + XMP
 XMP_CHUNK = (len(_ITXT) - 4).to_bytes(4, "big") + _ITXT + zlib.crc32(_ITXT).to_bytes(4, "big")
 
 JUDGED = [name for name, _ in IMAGE_SCORES] + ["phash"]
-MEASURED = ["mask_area", "mask_confidence", "mask_contrast", "mask_presence", "mask_components", "mask_source"]
+MEASURED = [*(name for name, _ in MASK_SCORES), "mask_source"]
 # What write_shards and publish_version read of the stages' tables.
 SAMPLE_COLUMNS = [
     "sample_id", "concept", "prompt_index", "replica", "attempt", "seed", "prompt", "slots",

@@ -4,7 +4,6 @@ Values: 0 background, 1..254 category, 255 ignore.
 """
 
 import io
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -63,24 +62,16 @@ def bound_region(region: NDArray[np.bool_]) -> list[float]:
     return [float(x), float(y), float(columns[-1] - x + 1), float(rows[-1] - y + 1)]
 
 
-def instances_from_mask(
-    mask: Mask, categories: Mapping[int, str], scores: Mapping[int, float], slot: str = "concept"
-) -> list[dict[str, Any]]:
-    """One row of INSTANCES a category that is present in `mask`, by rising value; 0 and 255 are no category.
-
-    `categories` and `scores` are by mask value. All pixels of a category are one instance: attention does not tell
-    two objects of one word apart. Errors: KeyError for a value that `categories` does not name.
-    """
-    present = [int(value) for value in np.unique(mask) if value not in (0, IGNORE)]
-    return [
-        {
-            "slot": slot,
-            "category": categories[value],
-            "category_id": value,
-            "bbox": bound_region(mask == value),
-            "area": int((mask == value).sum()),
-            "score": float(scores[value]),
-            "rle": encode_rle(mask == value),
-        }
-        for value in present
-    ]
+def describe_instance(
+    region: NDArray[np.bool_], category_id: int, category: str, score: float, slot: str = "concept"
+) -> dict[str, Any]:
+    """A row of INSTANCES. All pixels of a word are one instance: attention does not tell two objects of it apart."""
+    return {
+        "slot": slot,
+        "category": category,
+        "category_id": category_id,
+        "bbox": bound_region(region),
+        "area": int(region.sum()),
+        "score": score,
+        "rle": encode_rle(region),
+    }

@@ -1,70 +1,197 @@
-"""From a soft attention map to a mask, with scores that say how far to trust it (Free-ATM, arXiv 2308.06739).
+"""From soft attention maps to masks of words, with scores that say how far to trust them (Free-ATM, arXiv 2308.06739).
 
-The paper says that thresholded cross-attention gives masks; every choice here is ours. Order: map to image size,
-raw scores, scale to 0..1, threshold, ignore band, components.
+The paper says that thresholded cross-attention gives masks; every choice here is ours. Words name things, which have a
+shape of their own, or stuff, which lies around them. Order: map to image size along the image's edges, scale to 0..1,
+threshold, competition of the things, components and holes, stuff where no thing is, ignore band.
+
+A thing's map is its attention. What is around things draws little attention of its own (a text's first token takes
+it), so stuff is read from its share of the attention that all the words get at a place.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from schemas.quality import Annotation
+from tasks.methods.guided_filter import Pixels, filter_guided, resize
+from tasks.methods.mask_confidence import Parts, estimate_overlap
 from tasks.methods.masks import IGNORE, Mask
 
 Soft = NDArray[np.floating[Any]]
+Region = NDArray[np.bool_]
 
 OTSU_RANGE = (0.3, 0.6)  # a word that fills the image, or hardly shows, drags Otsu's threshold out of this range
 ABSENT = 1.0  # raw peak over raw mean of a flat map: the word is nowhere
+# Of the guided filter; measured on the embedded generator, see docs/benchmarks/masks.md.
+CELL = 4  # working pixels a cell of the attention's grid, where the image has as many
+RADIUS = 3  # cells
+EPSILON = 3e-4
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What the annotation measured; names as in tables.MASK_SCORES without the prefix."""
+class Word:
+    """A word that is looked for: its row in the maps, and the value of its pixels in the mask."""
 
-    area: float = 0.0
-    confidence: float = 0.0
-    contrast: float = 0.0
-    presence: float = 0.0
-    components: int = 0
+    row: int
+    category: int
+    thing: bool = True
 
 
 @dataclass(frozen=True)
-class SoftMask:
-    """mask [height, width]: 0, the category, or 255 (ignore)."""
+class Softened:
+    """A word's map at image size: `soft` [height, width] in 0..1; `presence`: raw peak over raw mean."""
+
+    word: Word
+    soft: NDArray[np.float32]
+    presence: float
+
+    @property
+    def is_absent(self) -> bool:
+        return self.presence <= ABSENT or not self.soft.any()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where a word was found, [height, width]; with an empty region it was not."""
+
+    word: Word
+    region: Region
+    parts: Parts = field(default_factory=Parts)
+
+    @property
+    def confidence(self) -> float:
+        return estimate_overlap(self.parts) if self.region.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """mask [height, width]: 0, categories, or 255 (ignore); `outlines` in the order of the words."""
 
     mask: Mask
-    scores: Scores
+    outlines: tuple[Outline, ...]
 
 
-def mask_from_attention(
-    maps: Soft, word: int, category: int, height: int, width: int, settings: Annotation
-) -> SoftMask:
-    """Mask of one word from the maps [K, h, w] of all words of the prompt; all zero where nothing was found."""
-    raw = resize_map(maps[word], height, width)
-    presence = float(raw.max() / raw.mean()) if raw.mean() > 0 else 0.0
-    soft = scale_map(raw)
-    empty = SoftMask(np.zeros((height, width), np.uint8), Scores(presence=presence))
-    if presence <= ABSENT or not soft.any():
-        return empty
-    threshold, separability = find_threshold(soft, settings.threshold)
-    region, pieces = keep_components(soft >= threshold, settings.min_component)
-    if not region.any() or region.all():
-        return empty
-    mask = np.where(region, category, 0).astype(np.uint8)
-    mask[(soft >= threshold - settings.ignore_band) & (soft < threshold) & ~region] = IGNORE
-    contrast = float(soft[region].mean() - soft[~region].mean())
-    confidence = combine_confidence(contrast, separability, presence, pieces)
-    return SoftMask(mask, Scores(float(region.mean()), confidence, contrast, presence, len(pieces)))
+def soften_words(maps: Soft, words: Sequence[Word], pixels: Pixels, settings: Annotation) -> list[Softened]:
+    """The words' maps of an image [height, width, 3] from the attention [K, h, w] of all words of its prompt."""
+    asked = maps[[word.row for word in words]].astype(np.float32)
+    shares = asked / np.maximum(asked.sum(0), np.finfo(np.float32).tiny)
+    return [
+        _soften(word, own if word.thing else share, pixels, settings)
+        for word, own, share in zip(words, asked, shares, strict=True)
+    ]
 
 
-def resize_map(soft: Soft, height: int, width: int) -> NDArray[np.float32]:
-    """Bilinear, so that the threshold, taken afterwards, cuts a smooth edge."""
-    image = Image.fromarray(soft.astype(np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+def _soften(word: Word, soft: Soft, pixels: Pixels, settings: Annotation) -> Softened:
+    presence = float(soft.max() / soft.mean()) if soft.mean() > 0 else 0.0
+    scaled = scale_map(soft)
+    if settings.refined:
+        working = min(CELL * soft.shape[0], pixels.shape[0]), min(CELL * soft.shape[1], pixels.shape[1])
+        radius = max(1, RADIUS * working[0] // soft.shape[0])
+        scaled = scale_map(np.clip(filter_guided(scaled, pixels, working, radius, EPSILON), 0, 1))
+    else:
+        scaled = scale_map(resize(scaled, *pixels.shape[:2]))
+    return Softened(word, scaled, presence)
+
+
+def pool_thresholds(images: Iterable[Sequence[Softened]]) -> dict[int, float]:
+    """Otsu's threshold of each category over all images together, the absent left out."""
+    counts: dict[int, NDArray[np.int64]] = {}
+    for words in images:
+        for each in words:
+            if not each.is_absent:
+                category = each.word.category
+                counts[category] = counts.get(category, 0) + count_levels(each.soft)
+    return {category: _clip(split_levels(own)[0]) for category, own in counts.items()}
+
+
+def outline_words(
+    words: Sequence[Softened],
+    settings: Annotation,
+    agreement: Sequence[float] | None = None,
+    thresholds: Mapping[int, float] | None = None,
+) -> Outlines:
+    """Masks of the words of one image.
+
+    `agreement`: of early and late readings, by row of the maps. `thresholds`: by category, in place of Otsu's of the
+    image alone. Where two things claim a pixel, the one whose map is higher has it; where they differ by less than the
+    ignore band, nobody has.
+    """
+    levels = [_threshold(each, settings, thresholds or {}) for each in words]
+    claims = np.stack(
+        [np.where(each.is_absent, -1, each.soft - level) for each, level in zip(words, levels, strict=True)]
+    )
+    settled = _settle(words, claims, settings)
+    doubtful = _doubtful(words, claims, settled, settings.ignore_band)
+    mask = np.where(doubtful, IGNORE, 0).astype(np.uint8)
+    outlines = []
+    for each, region in zip(words, settled, strict=True):
+        sure = region & ~doubtful
+        mask[sure] = each.word.category
+        outlines.append(Outline(each.word, sure, _measure(each, sure, agreement)))
+    return Outlines(mask, tuple(outlines))
+
+
+def _threshold(each: Softened, settings: Annotation, pooled: Mapping[int, float]) -> float:
+    if settings.threshold == "concept":
+        return pooled.get(each.word.category, OTSU_RANGE[0])
+    return find_threshold(each.soft, settings.threshold)
+
+
+def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> list[Region]:
+    """A region a word: things first, stuff in what they leave."""
+    regions = [np.zeros(claims.shape[1:], np.bool_) for _ in words]
+    taken = np.zeros(claims.shape[1:], np.bool_)
+    for thing in (True, False):
+        places = [place for place, each in enumerate(words) if each.word.thing is thing]
+        if not places:
+            continue
+        heights = np.stack([words[place].soft for place in places])
+        best = np.where(claims[places] >= 0, heights, -1).argmax(0)
+        for turn, place in enumerate(places):
+            region = (claims[place] >= 0) & (best == turn) & ~taken
+            regions[place] = _clean(region, settings) if thing else region
+        taken = np.any([taken, *(regions[place] for place in places)], axis=0)
+    return regions
+
+
+def _clean(region: Region, settings: Annotation) -> Region:
+    """Without crumbs and pinholes. A thing that fills the image is none: its map has no inside and outside."""
+    region, areas = keep_components(region, settings.min_component)
+    region = fill_holes(region, settings.max_hole * sum(areas))
+    return np.zeros_like(region) if region.all() else region
+
+
+def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region], band: float) -> Region:
+    """Pixels little below a thing's threshold that no thing has, and those on which two things nearly agree."""
+    things = [place for place, each in enumerate(words) if each.word.thing and regions[place].any()]
+    if band == 0 or not things:
+        return np.zeros(claims.shape[1:], np.bool_)
+    own, taken = claims[things], np.any([regions[place] for place in things], axis=0)
+    near = ((own >= -band) & (own < 0)).any(0) & ~taken
+    heights = np.sort(np.where(own >= 0, np.stack([words[place].soft for place in things]), -np.inf), axis=0)
+    tied = (heights[-1] - heights[-2] < band) if len(things) > 1 else np.zeros_like(near)
+    doubtful: Region = near | (tied & taken)
+    return doubtful
+
+
+def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) -> Parts:
+    if not region.any():
+        return Parts(presence=each.presence)
+    _, areas = keep_components(region, 0.0)
+    outside = each.soft[~region]
+    return Parts(
+        area=float(region.mean()),
+        contrast=float(each.soft[region].mean() - (outside.mean() if outside.size else 0.0)),
+        separability=split_levels(count_levels(each.soft))[1],
+        presence=each.presence,
+        components=len(areas),
+        largest_share=max(areas) / sum(areas),
+        agreement=None if agreement is None else agreement[each.word.row],
+    )
 
 
 def scale_map(soft: Soft) -> NDArray[np.float32]:
@@ -73,18 +200,27 @@ def scale_map(soft: Soft) -> NDArray[np.float32]:
     return ((soft - low) / (high - low) if high > low else np.zeros_like(soft)).astype(np.float32)
 
 
-def find_threshold(soft: Soft, rule: Literal["otsu"] | float) -> tuple[float, float]:
-    """(threshold, separability) of a map scaled to 0..1; Otsu's is kept inside `OTSU_RANGE`."""
-    otsu, separability = otsu_threshold(soft)
-    return (float(np.clip(otsu, *OTSU_RANGE)) if rule == "otsu" else rule), separability
+def find_threshold(soft: Soft, rule: Literal["otsu"] | float) -> float:
+    """On a map scaled to 0..1; Otsu's is kept inside `OTSU_RANGE`."""
+    return _clip(split_levels(count_levels(soft))[0]) if rule == "otsu" else rule
 
 
-def otsu_threshold(soft: Soft, bins: int = 256) -> tuple[float, float]:
-    """(threshold, between-class over total variance) of values in 0..1 (Otsu 1979).
+def _clip(threshold: float) -> float:
+    return float(np.clip(threshold, *OTSU_RANGE))
+
+
+def count_levels(soft: Soft, bins: int = 256) -> NDArray[np.int64]:
+    """How many values lie in each of `bins` equal parts of 0..1."""
+    counts: NDArray[np.int64] = np.histogram(soft, bins=bins, range=(0.0, 1.0))[0]
+    return counts
+
+
+def split_levels(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """(threshold, between-class over total variance) of a histogram of values in 0..1 (Otsu 1979).
 
     Values at or above the threshold are the upper class. A flat map gives (0.5, 0).
     """
-    counts, edges = np.histogram(soft, bins=bins, range=(0.0, 1.0))
+    edges = np.linspace(0, 1, len(counts) + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     mean = float(counts @ centres) / counts.sum()
     total = float(counts @ (centres - mean) ** 2) / counts.sum()
@@ -98,7 +234,7 @@ def otsu_threshold(soft: Soft, bins: int = 256) -> tuple[float, float]:
     return float(edges[1:-1][plateau].mean()), float(min(between.max() / total, 1.0))
 
 
-def keep_components(region: NDArray[np.bool_], min_share: float) -> tuple[NDArray[np.bool_], list[int]]:
+def keep_components(region: Region, min_share: float) -> tuple[Region, list[int]]:
     """The region without 8-connected components under `min_share` of the largest, and the kept ones' areas."""
     labels, count = ndimage.label(region, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
@@ -108,10 +244,10 @@ def keep_components(region: NDArray[np.bool_], min_share: float) -> tuple[NDArra
     return np.isin(labels, kept), [int(areas[label - 1]) for label in kept]
 
 
-def combine_confidence(contrast: float, separability: float, presence: float, areas: list[int]) -> float:
-    """0..1: geometric mean of four parts, so that one bad part is enough to doubt a mask.
-
-    Presence counts fully from a peak of twice the mean; the share of the largest component speaks against scatter.
-    """
-    parts = (contrast, separability, min(presence - ABSENT, 1.0), max(areas) / sum(areas))
-    return float(np.prod(np.clip(parts, 0, 1)) ** (1 / len(parts)))
+def fill_holes(region: Region, max_pixels: float) -> Region:
+    """The region with its 4-connected holes of at most so many pixels filled; what touches the border is no hole."""
+    labels, count = ndimage.label(~region)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    small = [label for label in range(1, count + 1) if areas[label] <= max_pixels and label not in border]
+    return region | np.isin(labels, small)

@@ -82,7 +82,7 @@ def test_a_damaged_shard_is_an_error_that_says_where(train: ShardedDataset, tmp_
     for broken in (data[:5000], data[:512] + b"x" * 512 + data[1024:], data[: len(data) // 512 * 512 - 10240]):
         path.write_bytes(broken)
         with pytest.raises(VerificationError, match=r"train-000000\.tar"):
-            list(ShardedDataset((str(path),), 1, "1.0.0", (), True))
+            list(ShardedDataset((str(path),), 1, "1.0.0", (), (), True))
 
 
 def test_the_pipeline_gives_the_same_samples(train: ShardedDataset) -> None:

@@ -66,7 +66,7 @@ def test_keys_of_a_mapping_are_named_as_keys() -> None:
 def test_members_of_a_union_share_a_line() -> None:
     assert mistakes(annotation={"threshold": "otzu"}, prompts={"attributes": {"place": {"bench": 0}}}) == [
         "prompts.attributes.place.bench: must be above 0; found 0",
-        "annotation.threshold: must be 'otsu', or must be a number; found 'otzu'; did you mean 'otsu'?",
+        "annotation.threshold: must be 'otsu' or 'concept', or must be a number; found 'otzu'; did you mean 'otsu'?",
     ]
 
 

@@ -13,7 +13,7 @@ from schemas.jobs import PartitionJob
 from schemas.receipts import Receipt
 from schemas.tables import AUGMENTED
 from tasks.augment_samples import augment_samples, locate
-from tasks.methods.masks import decode_mask, instances_from_mask
+from tasks.methods.masks import decode_mask, describe_instance
 from tasks.methods.plan_samples import derive_copy_id
 from tasks.methods.png import decode_png
 from tests.stage_tables import commit_samples, draw, make_build, make_job
@@ -54,7 +54,7 @@ def test_in_place_gives_one_row_for_each_accepted_sample(tmp_path: Path) -> None
         assert row["parent_id"] == row["sample_id"]
         mask = decode_mask(row["mask"])
         assert (mask == np.where(drawn.mask[:, ::-1], 1, 0)).all()
-        assert row["instances"] == instances_from_mask(mask, {1: "gear"}, {1: 0.75})
+        assert row["instances"] == ([describe_instance(mask == 1, 1, "gear", 0.75)] if (mask == 1).any() else [])
         assert row["mask_area"] == np.float32(drawn.mask.mean())
         difference = decode_png(row["image"]).astype(int) - drawn.image[:, ::-1]
         assert 2 < np.abs(difference).mean() < 40

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.errors import RecipeError
 from schemas.output import Augmentation
 from tasks.methods.augment import augment, augment_instances, build_pipeline, instance_regions, measure_area
-from tasks.methods.masks import instances_from_mask
+from tasks.methods.masks import describe_instance
 from tasks.methods.workshop import BALANCED, render, sample_scene
 
 pytestmark = pytest.mark.filterwarnings(
@@ -109,11 +109,11 @@ def test_a_transform_that_was_not_drawn_is_recorded_so() -> None:
 def test_instances_follow_their_regions_and_vanish_outside() -> None:
     mask = np.zeros((16, 16), np.uint8)
     mask[2:6, 3:5], mask[12:, 12:] = 1, 2
-    instances = instances_from_mask(mask, {1: "gear", 2: "hook"}, {1: 0.5, 2: 0.25})
+    instances = [describe_instance(mask == 1, 1, "gear", 0.5), describe_instance(mask == 2, 2, "hook", 0.25)]
     cut = pipeline(("Crop", {"x_max": 10, "y_max": 10, "p": 1.0}), ("HorizontalFlip", {"p": 1.0}))
     made = augment(cut, np.zeros((16, 16, 3), np.uint8), mask, 1, instance_regions(instances, mask))
     (gear,) = augment_instances(instances, made.regions)
-    assert gear == instances_from_mask(made.mask, {1: "gear"}, {1: 0.5})[0]
+    assert gear == describe_instance(made.mask == 1, 1, "gear", 0.5)
     assert gear["bbox"] == [5.0, 2.0, 2.0, 4.0]
     assert measure_area(made.mask) == 8 / 100
 

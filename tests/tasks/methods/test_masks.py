@@ -14,9 +14,9 @@ from tasks.methods.masks import (
     bound_region,
     decode_mask,
     decode_rle,
+    describe_instance,
     encode_mask,
     encode_rle,
-    instances_from_mask,
     voc_palette,
 )
 from tasks.methods.png import decode_png, encode_png
@@ -80,16 +80,12 @@ def test_boxes_count_pixels() -> None:
     assert bound_region(np.ones((1, 1), bool)) == [0.0, 0.0, 1.0, 1.0]
 
 
-def test_one_instance_a_category_and_none_for_ignore() -> None:
-    mask = np.zeros((4, 6), np.uint8)
-    mask[0, 0], mask[3, 5], mask[1, 1:3], mask[2] = 3, 3, 1, 255
-    rows = instances_from_mask(mask, {1: "gear", 3: "hook"}, {1: 0.5, 3: 0.25})
-    assert [(r["category"], r["category_id"], r["area"], r["score"], r["slot"]) for r in rows] == [
-        ("gear", 1, 2, 0.5, "concept"),
-        ("hook", 3, 2, 0.25, "concept"),
-    ]
-    assert rows[1]["bbox"] == [0.0, 0.0, 6.0, 4.0]
-    assert np.array_equal(decode_rle(rows[0]["rle"], 4, 6), mask == 1)
-    assert instances_from_mask(np.zeros((2, 2), np.uint8), {}, {}) == []
-    with pytest.raises(KeyError):
-        instances_from_mask(mask, {1: "gear"}, {1: 1.0})
+def test_an_instance_is_described_by_its_region() -> None:
+    region = np.zeros((4, 6), bool)
+    region[0, 0], region[3, 5] = True, True
+    found = describe_instance(region, 3, "hook", 0.25, "other")
+    assert found["bbox"] == [0.0, 0.0, 6.0, 4.0]
+    assert np.array_equal(decode_rle(found["rle"], 4, 6), region)
+    assert {name: found[name] for name in ("slot", "category", "category_id", "area", "score")} == {
+        "slot": "other", "category": "hook", "category_id": 3, "area": 2, "score": 0.25,
+    }  # fmt: skip

@@ -1,0 +1,49 @@
+"""How much of a mask is right, from what the annotation measured of it.
+
+The parts are stored each; the one number that gates read is the expected intersection over union with the true mask,
+a logistic function of some of them:
+
+    confidence = sigmoid(w . features + b)
+
+Which parts, and the form, are choices of ours: contrast and presence added nothing to separability and are left out.
+The weights were fitted on the workshop, whose true masks are known (tests/benchmarks/mask_calibration.py). For another
+generator the number still ranks its masks, but is not calibrated.
+"""
+
+import math
+from dataclasses import dataclass
+
+# Printed by tests/benchmarks/mask_calibration.py from 600 renders.
+WEIGHTS = {"separability": 9.08, "largest_share": 0.89, "area": -0.32, "agreement": 0.2}
+BIAS = -7.62
+USUAL_AGREEMENT = 0.81  # stands in where there was one reading
+SMALLEST_AREA = 1e-4
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was measured; names as in tables.MASK_SCORES without the prefix. `agreement`: None where unknown."""
+
+    area: float = 0.0
+    contrast: float = 0.0
+    separability: float = 0.0
+    presence: float = 0.0
+    components: int = 0
+    largest_share: float = 0.0
+    agreement: float | None = None
+
+
+def list_features(parts: Parts) -> dict[str, float]:
+    """The numbers that the weights belong to."""
+    return {
+        "separability": parts.separability,
+        "largest_share": parts.largest_share,
+        "area": math.log(max(parts.area, SMALLEST_AREA)),
+        "agreement": USUAL_AGREEMENT if parts.agreement is None else parts.agreement,
+    }
+
+
+def estimate_overlap(parts: Parts) -> float:
+    """0..1: the expected intersection over union of the mask with the truth."""
+    features = list_features(parts)
+    return 1 / (1 + math.exp(-(BIAS + sum(WEIGHTS[name] * value for name, value in features.items()))))
