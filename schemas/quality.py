@@ -108,12 +108,13 @@ GATES = (
     "clip_score",
     "concept_margin",
     "reference_similarity",
+    "crop_score",
     "teacher_agreement",
     "verifier_agreement",
     "mask_area",
     "mask_confidence",
 )
-SCORER_GATES = ("clip_score", "concept_margin", "reference_similarity")
+SCORER_GATES = ("clip_score", "concept_margin", "reference_similarity", "crop_score")
 
 
 class Gate(Strict):
@@ -146,7 +147,7 @@ class Quality(Strict):
     """Quality gates, and what happens when too few images pass."""
 
     scorer: ModelSource | None = Field(
-        None, description="CLIP model; needed for clip_score, concept_margin and reference_similarity."
+        None, description="CLIP model; needed for clip_score, concept_margin, reference_similarity and crop_score."
     )
     verifier: TeacherSource | None = Field(
         None,

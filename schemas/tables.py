@@ -134,6 +134,7 @@ IMAGE_SCORES = [
     ("clip_score", pa.float32()),  # cosine of image and caption
     ("concept_margin", pa.float32()),  # cosine with the right concept minus the best other concept
     ("reference_similarity", pa.float32()),  # largest cosine with a reference photograph of the concept
+    ("crop_score", pa.float32()),  # cosine of the concept's box, cut out, and its name; null without a mask
     ("teacher_agreement", pa.float32()),  # probability of the concept by the classifier that the image was made from
     ("verifier_agreement", pa.float32()),  # the same by an independent classifier
 ]

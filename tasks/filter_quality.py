@@ -25,9 +25,9 @@ from tasks.models.clip import load_clip
 from tasks.models.teacher import load_verifier
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("verdicts", "4", VERDICTS)
+STAGE = Stage("verdicts", "5", VERDICTS)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
-MASK_COLUMNS = ["mask_area", "mask_confidence"]
+MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
 SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
 VERIFIER = "quality.verifier"
 
@@ -94,6 +94,7 @@ def _item(sample: dict[str, Any], mask: dict[str, Any]) -> Item:
         sample["error"],
         mask["mask_area"],
         mask["mask_confidence"],
+        next((each["bbox"] for each in mask["instances"] if each["slot"] == "concept"), None),
         read_origin(sample["provenance"]).get("teacher_agreement"),
     )
 

@@ -17,6 +17,7 @@ SCORES: Mapping[str, tuple[str, str]] = {
     "clip_score": ("CLIP score", "cosine of image and caption"),
     "concept_margin": ("Concept margin", "cosine with its own concept minus the best other"),
     "reference_similarity": ("Nearest reference", "largest cosine with a reference photograph"),
+    "crop_score": ("Crop score", "cosine of what the mask's box holds and the concept's name"),
     "teacher_agreement": ("Teacher's agreement", "its probability of the concept, on the saved image"),
     "verifier_agreement": ("Verifier's agreement", "an independent classifier's probability of the concept"),
     "mask_area": ("Mask area", "fraction of the image"),

@@ -17,6 +17,7 @@ from tasks.methods.png import decode_png
 from tasks.methods.quality_gates import CHEAP_GATES, CLIP_GATES, LABEL_GATES, MASK_GATES, first_failed_gate
 
 CHUNK = 32  # images decoded at once
+MARGIN = 0.1  # of a box's longer side, left around what is cut out
 
 Vectors = NDArray[np.float32]
 Verify = Callable[[Sequence[NDArray[np.uint8]]], Sequence[float]]  # a classifier's probability of the concept, an image
@@ -40,6 +41,7 @@ class Item:
     error: str | None
     mask_area: float
     mask_confidence: float
+    box: Sequence[float] | None = None  # of the concept: x, y, width, height in pixels
     teacher_agreement: float | None = None  # where a classifier made the image
 
 
@@ -56,7 +58,7 @@ def judge_images(
 
     A score that was not computed is None: all of a failed sample, those of CLIP and the verifier of an image that a
     cheaper gate rejected or when there is no such network, the margin when `concepts` has no other concept, and the
-    similarity when the concept has no `references` (unit vectors of its photographs).
+    similarity when the concept has no `references` (unit vectors of its photographs), the crop's score without a box.
     """
     measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts, references)
     rows: list[dict[str, Any]] = []
@@ -70,7 +72,7 @@ def judge_images(
         alive = [place for place, row in enumerate(made) if row["reason"] is None]
         shown = [image for image in (images[place] for place in alive) if image is not None]
         if measure is not None and alive:
-            for place, clip in zip(alive, measure(shown, [chunk[place].caption for place in alive]), strict=True):
+            for place, clip in zip(alive, measure(shown, [chunk[place] for place in alive]), strict=True):
                 made[place] |= clip
         if verify is not None and alive:
             for place, probability in zip(alive, verify(shown), strict=True):
@@ -90,6 +92,7 @@ def _score_row(item: Item, scores: ImageScores | None) -> dict[str, Any]:
         "clip_score": None,
         "concept_margin": None,
         "reference_similarity": None,
+        "crop_score": None,
         "teacher_agreement": None if item.teacher_agreement is None else _as_stored(item.teacher_agreement),
         "verifier_agreement": None,
         "mask_area": scores and _as_stored(item.mask_area),
@@ -110,27 +113,51 @@ def _clip_scores(
     concept: str,
     concepts: Sequence[str],
     references: Vectors | None,
-) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], list[dict[str, float | None]]]:
-    """A function (images, captions) -> CLIP scores, with every distinct text embedded once."""
+) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[Item]], list[dict[str, float | None]]]:
+    """A function (images, their items) -> CLIP scores, with every distinct text embedded once."""
     captions = list(dict.fromkeys(item.caption for item in items))
     by_caption = dict(zip(captions, scorer.embed_texts(captions), strict=True))
     names = scorer.embed_texts([f"a photo of {indefinite_article(name)} {name}" for name in concepts])
     own = list(concepts).index(concept)
 
-    def measure(images: Sequence[NDArray[np.uint8]], texts: Sequence[str]) -> list[dict[str, float | None]]:
+    def measure(images: Sequence[NDArray[np.uint8]], shown: Sequence[Item]) -> list[dict[str, float | None]]:
         vectors = scorer.embed_images(images)
         cosines = vectors @ names.T
         rivals = np.delete(cosines, own, axis=1)
+        crops = _score_crops(scorer, images, shown, names[own])
         return [
             {
-                "clip_score": _as_stored(vectors[i] @ by_caption[text]),
+                "clip_score": _as_stored(vectors[i] @ by_caption[item.caption]),
                 "concept_margin": _as_stored(cosines[i, own] - rivals[i].max()) if rivals.shape[1] else None,
                 "reference_similarity": None if references is None else _as_stored((vectors[i] @ references.T).max()),
+                "crop_score": crops[i],
             }
-            for i, text in enumerate(texts)
+            for i, item in enumerate(shown)
         ]
 
     return measure
+
+
+def _score_crops(
+    scorer: Scorer, images: Sequence[NDArray[np.uint8]], shown: Sequence[Item], name: Vectors
+) -> list[float | None]:
+    """Cosine of what each image's box holds and the concept's name."""
+    boxes = [(place, item.box) for place, item in enumerate(shown) if item.box is not None]
+    scores: list[float | None] = [None] * len(images)
+    if boxes:
+        vectors = scorer.embed_images([cut_square(images[place], box) for place, box in boxes])
+        for (place, _), vector in zip(boxes, vectors, strict=True):
+            scores[place] = _as_stored(vector @ name)
+    return scores
+
+
+def cut_square(image: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
+    """The square around a box (x, y, width, height) with a margin, as far as the image reaches."""
+    x, y, width, height = box
+    half = max(width, height) * (0.5 + MARGIN)
+    middle = (y + height / 2, x + width / 2)
+    (top, left), (bottom, right) = ([round(m + side) for m in middle] for side in (-half, half))
+    return image[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
 
 
 def _as_stored(score: float) -> float:

@@ -18,9 +18,9 @@ from schemas.recipe import Recipe
 from tasks.methods.plan_samples import assign_split
 
 CHEAP_GATES = GATES[:4]
-CLIP_GATES = GATES[4:7]
-LABEL_GATES = GATES[7:9]
-MASK_GATES = GATES[9:]
+CLIP_GATES = GATES[4:8]
+LABEL_GATES = GATES[8:10]
+MASK_GATES = GATES[10:]
 
 BLOCK = 256  # hashes compared at once: bounds memory
 

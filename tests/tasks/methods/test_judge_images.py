@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from schemas.quality import GATES, Gate
 from tasks.methods.image_scores import perceptual_hash
-from tasks.methods.judge_images import CHUNK, Item, judge_images
+from tasks.methods.judge_images import CHUNK, Item, cut_square, judge_images
 from tasks.methods.png import encode_png
 
 CONCEPTS = ("gear", "hook", "iron nut")
@@ -147,3 +147,31 @@ def test_verdicts_do_not_depend_on_the_company() -> None:
 
 def test_quantile_gates_wait_for_the_whole_build() -> None:
     assert judge([item(GEAR)], {"sharpness": Gate(min_quantile=1.0)})[0]["accepted"]
+
+
+def test_the_crop_is_scored_for_what_the_box_holds() -> None:
+    both = np.concatenate([GEAR, HOOK], axis=1)  # a gear on the left, a hook on the right
+    left, right = ([x, 2.0, 12.0, 12.0] for x in (2.0, 18.0))
+    boxed = [replace(item(both), box=left), replace(item(both), box=right), item(both)]
+    scores = [row["crop_score"] for row in judge(boxed, None, ColourScorer())]
+    assert scores[0] > 0.99
+    assert scores[1] < 0.2
+    assert scores[2] is None
+    gated = judge(boxed, {"crop_score": Gate(min=0.5)}, ColourScorer())
+    assert [row["reason"] for row in gated] == [None, "crop_score_low", None]
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ([10, 10, 10, 10], (9, 21), (9, 21)),
+        ([0, 12, 4, 10], (11, 23), (0, 8)),
+        ([28, 30, 4, 2], (29, 32), (28, 32)),
+        ([0, 0, 32, 32], (0, 32), (0, 32)),
+    ],
+)
+def test_a_crop_is_square_but_for_the_image_border(
+    box: list[float], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    image = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+    assert np.array_equal(cut_square(image, box), image[slice(*rows), slice(*columns)])
