@@ -1,6 +1,7 @@
 """The report's pictures: thumbnails of samples, and masks as transparent overlays to lay on them."""
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ OVERLAY_PX = (
 OUTLINE_PX = 2
 IGNORE = 255
 # Palette of an overlay. The inside stays clear, so that the thing keeps its colours; magenta is seldom one of them.
-OUTSIDE, INSIDE, EDGE, UNKNOWN = 0, 1, 2, 3
-PALETTE = [0, 0, 0, 0, 0, 0, 255, 0, 168, 128, 128, 128]
-OPACITY = bytes([88, 0, 255, 150])
+OUTSIDE, INSIDE, EDGE, UNKNOWN, AROUND = range(5)
+PALETTE = [0, 0, 0, 0, 0, 0, 255, 0, 168, 128, 128, 128, 0, 90, 255]
+OPACITY = bytes([88, 0, 255, 150, 96])
 
 
 def shrink_image(image: bytes) -> tuple[str, bytes]:
@@ -31,10 +32,10 @@ def shrink_image(image: bytes) -> tuple[str, bytes]:
     return "webp", out.getvalue()
 
 
-def draw_overlay(mask: bytes) -> bytes:
+def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
     """PNG that shows an indexed mask when laid over its image: outlined, dimmed outside, grey where ignored.
 
-    The outline lies inside the mask, and not along the image's border.
+    The outline lies inside the mask, and not along the image's border. Values of `stuff` are tinted, not outlined.
     """
     with Image.open(io.BytesIO(mask)) as opened:
         scale = OVERLAY_PX / max(opened.size)
@@ -43,8 +44,11 @@ def draw_overlay(mask: bytes) -> bytes:
             opened.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
         labels = np.asarray(opened, dtype=np.uint8)
     labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
-    paint = np.where(labels > 0, INSIDE, OUTSIDE).astype(np.uint8)
-    paint[outline(labels)] = EDGE
+    around = np.isin(labels, list(stuff))
+    things = np.where(around, 0, labels).astype(np.uint8)
+    paint = np.where(things > 0, INSIDE, OUTSIDE).astype(np.uint8)
+    paint[around] = AROUND
+    paint[outline(things)] = EDGE
     paint[labels == IGNORE] = UNKNOWN
     return _encode_palette(paint)
 
@@ -69,5 +73,5 @@ def _encode_palette(paint: NDArray[np.uint8]) -> bytes:
     image = Image.fromarray(paint)
     image.putpalette(PALETTE)
     out = io.BytesIO()
-    image.save(out, "PNG", transparency=OPACITY, bits=2, optimize=True)
+    image.save(out, "PNG", transparency=OPACITY, bits=4, optimize=True)
     return out.getvalue()

@@ -261,12 +261,15 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         "Split": row.get("split"),
         "Shard": row.get("shard"),
         "Mask": row["mask_source"],
+        "Found": _describe_found(row["instances"]),
         "Error": row.get("error"),
         **describe_search(row["provenance"]),
         **describe_mix(row["provenance"]),
         "Nearest reference": name_nearest(row["provenance"], data.references.get(row["concept"], ())),
         **describe_inversion(row["provenance"]),
     }
+    stuff = [value for value, category in enumerate(data.recipe.categories, 1) if not category.thing]
+    overlay = base64.b64encode(draw_overlay(mask, stuff)).decode() if mask else ""
     return Tile(
         sample_id=row["sample_id"],
         concept=row["concept"],
@@ -275,11 +278,17 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         reason=describe_reason(_reason(row), data.recipe)[0] if "reason" in row else "",
         refused="reason" in row and row["reason"] != SURPLUS,
         image=name,
-        mask="data:image/png;base64," + base64.b64encode(draw_overlay(mask)).decode() if mask else "",
+        mask=f"data:image/png;base64,{overlay}" if overlay else "",
         small=max(row["width"] or 0, row["height"] or 0) <= 128,
         scores=tuple((SCORES[s][0], show_number(value), describe_gate(gates.get(s))) for s, value in present),
         facts=tuple((label, str(value)) for label, value in facts.items() if value not in (None, "")),
     )
+
+
+def _describe_found(instances: Sequence[Mapping[str, Any]] | None) -> str:
+    """What was masked and the confidence of each, where that is more than the concept."""
+    found = [f"{each['category']} {show_number(each['score'])}" for each in instances or ()]
+    return ", ".join(found) if len(found) > 1 else ""
 
 
 def _lineage(data: ReportData) -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Does the embedded generator draw what it is asked for? Judged by the independent classifier. `make bench-generator`.
 
-`python -m tests.benchmarks.generator [--drawn WORK]` writes docs/benchmarks/generator.json, generator.md and a figure;
-the rows `mask_miou` in the same file come from tests/benchmarks/masks.py and are kept. The settings are those of the
-training recipe's evaluation, so the pictures that a training drew for its card are these same pictures, and its work
-directory may be given as WORK to save drawing them again; one of another recipe is refused.
+`python -m tests.benchmarks.generator [--drawn WORK]` writes docs/benchmarks/generator.json, generator.md and a figure. The
+settings are those of the training recipe's evaluation, so the pictures that a training drew for its card are these same
+pictures, and its work directory may be given as WORK to save drawing them again; one of another recipe is refused.
 """
 
 import argparse
@@ -69,10 +68,10 @@ rare parts has something to mend and something to find.
 **Measured.** {SETTINGS.images_per_part} pictures a part, "a photo of a MATERIAL PART on a SURFACE" with all materials
 and surfaces in turn, {SETTINGS.steps} steps, guidance {SETTINGS.guidance}, a seed of its own each. The classifier,
 trained on renders and used in no guide and no filter of the product, says what it sees. Intervals: Wilson, 95 %.
-Machine: {describe_machine()}. `mask_miou`: attention masks against the segmenter (tests/benchmarks/masks.py).
+Machine: {describe_machine()}. How good its attention masks are is on [a page of its own](masks.md).
 
-| part | part right | material right | surface right | mask mIoU | read as, where wrong |
-|---|---|---|---|---|---|
+| part | part right | material right | surface right | read as, where wrong |
+|---|---|---|---|---|
 {chr(10).join(table)}
 
 ![Every eighth picture of each part, none chosen](figures/generator.png)
@@ -96,9 +95,7 @@ def _line(arm: str, values: dict[tuple[str, str], dict[str, Any]], seen: dict[st
     for metric in METRICS:
         found = values[arm, metric]
         cells.append(f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})")
-    miou = values.get((arm, "mask_miou"))
     wrong = sorted(((count, part) for part, count in seen.items() if part != arm), reverse=True)[:3]
-    cells.append(f"{miou['value']:.2f}" if miou else "-")
     cells.append(", ".join(f"{part} {count}" for count, part in wrong) or "-")
     return f"| {arm} | {' | '.join(cells)} |"
 

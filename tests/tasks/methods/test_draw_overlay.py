@@ -52,6 +52,17 @@ def test_overlay_dims_the_background_alone(labels: NDArray[np.uint8]) -> None:
     assert np.array_equal(grey, enlarged == 255)
 
 
+def test_stuff_is_tinted_and_only_things_are_outlined() -> None:
+    labels = np.array([[1, 1, 3, 3, 0, 0]] * 6, np.uint8)
+    overlay = _rgba(draw_overlay(_encode(labels), stuff=[3]))
+    factor = overlay.shape[1] // 6
+    middle = overlay[overlay.shape[0] // 2]
+    assert (middle[2 * factor : 4 * factor] == middle[2 * factor]).all()
+    assert middle[2 * factor].tolist()[2:] == [255, 96]
+    assert middle[2 * factor - 1].tolist() == [255, 0, 168, 255]
+    assert middle[factor // 2, 3] == 0
+
+
 def test_overlay_of_a_large_mask_is_made_smaller() -> None:
     mask = np.zeros((1024, 512), np.uint8)
     mask[:512] = 7
