@@ -1,8 +1,8 @@
 """Does the embedded generator draw what it is asked for? Judged by the independent classifier. `make bench-generator`.
 
-`python -m tests.benchmarks.generator [--drawn WORK]` writes docs/benchmarks/generator.json, generator.md and a figure. The
-settings are those of the training recipe's evaluation, so the pictures that a training drew for its card are these same
-pictures, and its work directory may be given as WORK to save drawing them again; one of another recipe is refused.
+`python -m tests.benchmarks.generator [--drawn WORK]` writes docs/benchmarks/generator.json, generator.md and a figure.
+The settings are those of the training recipe's evaluation, so the pictures that a training drew for its card are these
+same pictures, and its work directory may be given as WORK to save drawing them again; one of another recipe is refused.
 """
 
 import argparse

@@ -69,6 +69,23 @@ def test_a_changed_threshold_makes_no_image_again(build: Any, tiny_recipe: Path)
     assert made["version"] == "1.0.1"
 
 
+def test_another_way_to_cut_masks_makes_no_image_again(build: Any, tiny_recipe: Path) -> None:
+    first = build(tiny_recipe)
+    changed = ["annotation.threshold=0.4", 'annotation.stuff=["place"]', "annotation.ignore_band=0.1"]
+    made = build(tiny_recipe, *(word for change in changed for word in ("--set", change)))
+    assert made["work"].get("samples", 0) == made["work"].get("prompts", 0) == 0
+    assert made["work"]["masks"] == first["work"]["masks"]
+    categories = json.loads((Path(made["uri"]) / "dataset.json").read_text())["categories"]
+    assert [(each["name"], each["thing"]) for each in categories] == [
+        ("gear", True),
+        ("bench", True),  # also a value of the slot
+        ("wooden bench", False),
+        ("photo", False),
+    ]
+    manifest = pq.read_table(Path(made["uri"]) / "manifest.parquet", columns=["instances"])["instances"].to_pylist()
+    assert {each["slot"] for row in manifest for each in row} == {"concept", "place"}
+
+
 def test_a_changed_template_makes_only_its_own_images_again(build: Any, tiny_recipe: Path) -> None:
     first = build(tiny_recipe)
     changed = ["a photo of a {concept} on a {place}", "one {concept} on a {place}"]
