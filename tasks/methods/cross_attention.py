@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from schemas.errors import EngineError
-from tasks.methods.word_capture import Grid, WordCapture
+from tasks.methods.word_capture import Grid, WordCapture, apply_attention, split_heads
 
 TARGET_TOKENS = 256  # a grid of 16 x 16: coarse enough to mean objects, fine enough to show their shape
 
@@ -103,12 +103,6 @@ class Capture(WordCapture[Layer]):
     def _read_layer(self, layer: Layer, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> tuple[Tensor, Grid]:
         assert self._size is not None
         module: Any = layer.module
-        query, key = projected["to_q"], projected["to_k"]
-        words = self._select_words(key.shape[1], key.device)
-        return attend(query, key, module.heads, module.scale) @ words, grid_at(layer.level, *self._size)
-
-
-def attend(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
-    """Attention weights [B, N, S], the mean over heads, in float32, of query [B, N, D] and key [B, S, D]."""
-    query, key = (x.float().reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key))
-    return ((query @ key.transpose(-1, -2)) * scale).softmax(-1).mean(1)
+        query, key = (split_heads(projected[name], module.heads) for name in ("to_q", "to_k"))
+        words = self._select_words(key.shape[2], key.device)
+        return apply_attention(query, key, words, module.scale), grid_at(layer.level, *self._size)

@@ -25,7 +25,7 @@ from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 
 from schemas.errors import EngineError
-from tasks.methods.word_capture import Grid, WordCapture, apply_attention
+from tasks.methods.word_capture import Grid, WordCapture, apply_attention, split_heads
 
 FLUX_TIMESTEPS = 1000  # Flux is told t / 1000, SD3 is told t
 
@@ -113,13 +113,13 @@ class JointCapture(WordCapture[JointLayer]):
     ) -> tuple[Tensor, Grid]:
         assert self._size is not None
         module: Any = layer.module
-        query = split_heads(projected["to_q"], module.heads, module.norm_q)
-        key = split_heads(projected["to_k"], module.heads, module.norm_k)
+        query = _normalise(split_heads(projected["to_q"], module.heads), module.norm_q)
+        key = _normalise(split_heads(projected["to_k"], module.heads), module.norm_k)
         text = self._text_tokens
         if layer.single_stream:
             query = query[:, :, text:]
         else:
-            text_key = split_heads(projected["add_k_proj"], module.heads, module.norm_added_k)
+            text_key = _normalise(split_heads(projected["add_k_proj"], module.heads), module.norm_added_k)
             key = torch.cat([text_key, key], dim=2)  # SD3 puts the image first: a softmax does not care
         rotation = kwargs.get("image_rotary_emb")
         if rotation is not None:
@@ -129,10 +129,9 @@ class JointCapture(WordCapture[JointLayer]):
         return apply_attention(query, key, words), self._size
 
 
-def split_heads(projected: Tensor, heads: int, norm: nn.Module | None) -> Tensor:
-    """[B, H, S, D] of a projection's output [B, S, H * D], normalised as the layer does it, a head at a time."""
-    split = projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
-    normalised: Tensor = split if norm is None else norm(split)
+def _normalise(features: Tensor, norm: nn.Module | None) -> Tensor:
+    """[B, H, S, D] as the layer normalises it, a head at a time."""
+    normalised: Tensor = features if norm is None else norm(features)
     return normalised
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from schemas.errors import EngineError
 from tasks.methods.cross_attention import Capture
-from tasks.methods.word_capture import HALVES, apply_attention
+from tasks.methods.word_capture import HALVES, apply_attention, split_heads
 
 PROJECTIONS = ("to_q", "to_k")
 
@@ -70,14 +70,9 @@ class SpreadCapture(Capture):
     def maps(self, image: int) -> NDArray[np.float16]:
         """Maps [K, h, w] of one image's own words, spread; a word without tokens is all zero."""
         module = self._self_attention[1]
-        query, key = (_split_heads(self._own[name][image], module.heads) for name in PROJECTIONS)
+        query, key = (split_heads(self._own[name][image, None], module.heads) for name in PROJECTIONS)
         average = self._average(image, HALVES)
         vectors = average.flatten(1).T[None]
         for _ in range(self.times):
             vectors = apply_attention(query, key, vectors, module.scale)
         return vectors[0].T.reshape(average.shape).to(torch.float16).cpu().numpy()
-
-
-def _split_heads(projected: Tensor, heads: int) -> Tensor:
-    """[1, H, N, D] of [N, H * D]."""
-    return projected.reshape(1, len(projected), heads, -1).transpose(1, 2)

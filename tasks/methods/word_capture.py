@@ -197,6 +197,11 @@ def _refuse_compiled(denoiser: nn.Module) -> None:
             )
 
 
+def split_heads(projected: Tensor, heads: int) -> Tensor:
+    """[B, H, S, D] of a projection's output [B, S, H * D]."""
+    return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
+
+
 def apply_attention(query: Tensor, key: Tensor, columns: Tensor, scale: float | None = None) -> Tensor:
     """Attention of query [B, H, N, D] and key [B, H, S, D], the mean over heads, times columns [B, T, K]: [B, N, K].
 
