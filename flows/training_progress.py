@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tasks.classifier_runs import Watch
+from tasks.training_runs import Watch
 
 LINE_EVERY_S = 10.0
 

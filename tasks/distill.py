@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.classifiers import DistillSettings
 from tasks.artifacts import digest, library_versions
-from tasks.classifier_runs import Watch, digest_pictures, find_report, finish_report, run_training
 from tasks.methods import distillation, train_classifier
 from tasks.methods.classifiers import build_student
 from tasks.methods.distillation import teacher_loss
@@ -22,10 +22,12 @@ from tasks.methods.measure_classifier import (
     worst_confusions,
 )
 from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.train_classifier import Classes, Classifier, Pictures, predict
+from tasks.methods.train_classifier import Classes, Classifier, Pictures, predict, train_on_views
+from tasks.methods.training_loop import Observe, Saved
 from tasks.models.classifier_files import save_classifier
 from tasks.models.pretrained import pick_device
 from tasks.models.teacher import Teacher
+from tasks.training_runs import Watch, digest_pictures, find_report, finish_report, run_training
 
 PAGE = "report.html"
 FORMAT = "tailforge-distillation/1"
@@ -65,7 +67,11 @@ def distill(
     student.module.to(device)
     scale = PixelScale(teacher.mean, teacher.std, device)
     loss_of = teacher_loss(teacher.logits, settings)
-    losses, seconds = run_training(folder, key, student, training, scale, settings, loss_of, checkpoint_every_s, watch)
+
+    def train(saved: Saved, observe: Observe) -> NDArray[np.float32]:
+        return train_on_views(student, training, scale, settings, loss_of, saved, observe)
+
+    losses, seconds = run_training(folder, key, settings.steps, train, checkpoint_every_s, watch)
     found, wanted = (predict(each.logits, test.images, scale) for each in (student, teacher))
     report = {
         "format": FORMAT,

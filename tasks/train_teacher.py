@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from schemas.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
 from schemas.errors import ImagesError
 from tasks.artifacts import digest, library_versions
-from tasks.classifier_runs import Watch, digest_pictures, find_report, finish_report, run_training
 from tasks.labelled_images import decode_images, open_files
 from tasks.methods import train_classifier
 from tasks.methods.classifiers import build_teacher
 from tasks.methods.measure_classifier import measure_accuracy, measure_classes, worst_confusions
 from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.train_classifier import Pictures, label_loss, predict
+from tasks.methods.train_classifier import Pictures, label_loss, predict, train_on_views
+from tasks.methods.training_loop import Observe, Saved
 from tasks.methods.workshop import PARTS
 from tasks.models.classifier_files import save_classifier
 from tasks.models.preparation import Preparation
 from tasks.models.pretrained import pick_device
 from tasks.render_pools import open_pool, render_pool
 from tasks.teacher_card import write_teacher_card
+from tasks.training_runs import Watch, digest_pictures, find_report, finish_report, run_training
 
 DIGITS = 4  # of mean and standard deviation
 
@@ -82,8 +83,11 @@ def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str
     scale = PixelScale(preparation.mean, preparation.std, device)
     teacher = build_teacher(recipe.model, pictures.names, recipe.channels, recipe.training.seed)
     teacher.module.to(device)
-    training, every_s = recipe.training, recipe.checkpoint_every_s
-    _, seconds = run_training(run, key, teacher, pictures.training, scale, training, label_loss, every_s, watch)
+
+    def train(saved: Saved, observe: Observe) -> NDArray[np.float32]:
+        return train_on_views(teacher, pictures.training, scale, recipe.training, label_loss, saved, observe)
+
+    _, seconds = run_training(run, key, recipe.training.steps, train, recipe.checkpoint_every_s, watch)
     found, labels = predict(teacher.logits, pictures.test.images, scale), pictures.test.labels
     report = {
         "key": key,

@@ -19,6 +19,7 @@ from schemas.errors import TrainingError
 GRADIENT_NORM = 1.0
 
 State = dict[str, Tensor]
+Saved = Mapping[str, Tensor] | None  # what a run goes on from
 
 
 class Learner:

@@ -142,7 +142,7 @@ def test_a_folder_with_anything_else_is_refused(
         distill(load_folder(teacher), TRAINING, TEST, other, ORIGINS, student[0])
     relabelled = Pictures(TRAINING.images, TRAINING.labels[::-1])
     for training, test in ((relabelled, TEST), (TRAINING, relabelled)):
-        with pytest.raises(UserError, match="finished model of other settings, teacher or images"):
+        with pytest.raises(UserError, match="finished model of other settings or inputs"):
             distill(load_folder(teacher), training, test, SETTINGS, ORIGINS, student[0])
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(UserError, match="not of a training"):

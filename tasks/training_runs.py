@@ -1,24 +1,22 @@
-"""A classifier's training in a folder of its own: resumed from its checkpoint, finished when its report is there."""
+"""A training in a folder of its own: resumed from its checkpoint, finished when its report is there."""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from schemas.classifiers import ClassifierTraining
 from schemas.errors import UserError
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.train_classifier import Classifier, LossOf, Pictures, train_on_views
-from tasks.methods.training_loop import Trainable
+from tasks.methods.train_classifier import Pictures
+from tasks.methods.training_loop import Observe, Saved, Trainable
 from tasks.models.checkpoints import Checkpointer, beside, load_checkpoint
 
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.safetensors"
 
+Trained = TypeVar("Trained")
 Watch = Callable[[int, float], None]  # step that is done, its loss
 
 
@@ -36,7 +34,8 @@ def find_report(folder: Path, key: str) -> dict[str, Any] | None:
         if report.get("key") == key:
             return report
         raise UserError(
-            f"{folder} holds a finished model of other settings, teacher or images; name another folder or remove it"
+            f"{folder} holds a finished model of other settings or inputs (images, masks, teacher); name another "
+            "folder or remove it"
         )
     unfinished = {beside(folder / name) for name in (CHECKPOINT, REPORT)}  # of a kill or a full disk
     if not (folder / CHECKPOINT).exists() and set(folder.iterdir()) - unfinished:
@@ -57,17 +56,14 @@ def _read_report(path: Path) -> dict[str, Any]:
 def run_training(
     folder: Path,
     key: str,
-    classifier: Classifier,
-    pictures: Pictures,
-    scale: PixelScale,
-    settings: ClassifierTraining,
-    loss_of: LossOf,
+    steps: int,
+    train: Callable[[Saved, Observe], Trained],
     every_s: float,
     watch: Watch,
-) -> tuple[NDArray[np.float32], float]:
-    """Train from the folder's checkpoint on, if there is one; returns the losses and the seconds of all runs.
+) -> tuple[Trained, float]:
+    """What `train(saved, observe)` returns, called with the folder's checkpoint, if any; and the seconds of all runs.
 
-    A checkpoint is written every `every_s` seconds and after the last step. Errors: TrainingError.
+    A checkpoint is written every `every_s` seconds and after the last of the `steps`. Errors: TrainingError.
     """
 
     def digest_at(step: int) -> str:
@@ -77,11 +73,11 @@ def run_training(
     checkpointer = Checkpointer(folder / CHECKPOINT, digest_at, every_s)
 
     def observe(learner: Trainable, loss: float) -> None:
-        checkpointer.save(learner) if learner.step == settings.steps else checkpointer(learner)
+        checkpointer.save(learner) if learner.step == steps else checkpointer(learner)
         watch(learner.step, loss)
 
-    losses = train_on_views(classifier, pictures, scale, settings, loss_of, saved, observe)
-    return losses, checkpointer.seconds
+    trained = train(saved, observe)
+    return trained, checkpointer.seconds
 
 
 def finish_report(folder: Path, report: Mapping[str, Any]) -> None:
