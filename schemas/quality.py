@@ -59,7 +59,7 @@ class Annotation(Strict):
     threshold: Literal["otsu", "concept"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         "otsu",
         description="On the soft map scaled to 0..1: Otsu's of the image, Otsu's of the concept's images of a "
-        "partition together, or a fixed value.",
+        "partition together, or a fixed value; of stuff, half of it.",
     )
     ignore_band: Share = Field(
         0.0,

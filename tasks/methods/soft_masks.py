@@ -30,6 +30,7 @@ ABSENT = 1.0  # raw peak over raw mean of a flat map: the word is nowhere
 CELL = 4  # working pixels a cell of the attention's grid, where the image has as many
 RADIUS = 3  # cells
 EPSILON = 3e-4
+STUFF = 0.5  # of the threshold: the share of what lies around things falls little but on them
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,10 @@ def outline_words(
 
 def _threshold(each: Softened, settings: Annotation, pooled: Mapping[int, float]) -> float:
     if settings.threshold == "concept":
-        return pooled.get(each.word.category, OTSU_RANGE[0])
-    return find_threshold(each.soft, settings.threshold)
+        level = pooled.get(each.word.category, OTSU_RANGE[0])
+    else:
+        level = find_threshold(each.soft, settings.threshold)
+    return level if each.word.thing else STUFF * level
 
 
 def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> list[Region]:

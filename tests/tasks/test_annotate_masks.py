@@ -131,8 +131,7 @@ def test_words_of_other_slots_become_things_and_stuff(tmp_path: Path) -> None:
         ("surface", "concrete floor", 5),
     ]
     mask = decode_mask(first["mask"])
-    assert set(np.unique(mask)) == {0, 2, 3, 5}
-    assert (mask == 0).mean() < 0.02  # a crack between the things
+    assert set(np.unique(mask)) == {2, 3, 5}
     assert mask[16, 9] == 3
     assert mask[16, 24] == 2
     assert mask[30, 40] == 5
