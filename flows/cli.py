@@ -1,69 +1,35 @@
 """The command `tailforge`. A command parses, makes one library call and prints; nothing is computed here.
 
-Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms that need torch or Prefect are imported inside the commands
-that use them, so that reading a dataset needs neither.
+Commands that train are in flows/cli_training.py. Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms that need
+torch or Prefect are imported inside the commands that use them, so that reading a dataset needs neither.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from flows.cli_parts import (
+    DEFAULT_STORE,
+    DatasetName,
+    Json,
+    RecipeFolder,
+    RecipeName,
+    Set,
+    Store,
+    app,
+    console,
+    plain,
+    print_json,
+    table,
+)
+from flows.cli_training import distill_, train
 from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
 
-app = typer.Typer(
-    help="Forges versioned synthetic image datasets from recipes.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-console = Console()
-
-Store = Annotated[
-    str, typer.Option(envvar="TAILFORGE_STORE", help="Folder that holds everything made; to read, any fsspec URI.")
-]
-Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
 LOW_AGREEMENT = 0.9  # of a teacher with the labels: below, a person is warned
-RecipeFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the version's recipe, for models and references that it names by relative paths; by default "
-        "the catalog for a recipe of the catalog, else the current folder."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
-DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
-DEFAULT_STORE = "./store"
 ROOMS = ("schemas", "catalog", "tasks", "flows")
-
-
-def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print one table."""
-    drawn = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(drawn)
-
-
-def plain(value: Any) -> str:
-    """Nested values on one line, without the marks of a programming language."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(plain, value))
-    return "none" if value is None else str(value)
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output, and nothing else."""
-    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
 
 
 @app.command()
@@ -261,100 +227,6 @@ def regenerate(
     console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
 
 
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="Training recipe: name in catalog/recipes or path.")],
-    work: Annotated[Path, typer.Option(help="Folder for data, checkpoints and logs; a rerun resumes from it.")] = Path(
-        "work"
-    ),
-    models: Annotated[
-        Path | None, typer.Option(help="Folder that gets the model's folder; catalog/models by default.")
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="For a teacher: labelled images, a Parquet file with column split, or a folder with train and test in "
-            "it, each of one folder a class."
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Train a generator or a teacher by a training recipe; a killed run resumes from its last checkpoint.
-
-    Example: `tailforge train teacher-workshop --work work`
-    """
-    from flows.train_model import train_model
-
-    made = train_model(recipe, work, models, images)
-    print_json(made) if as_json else console.print(plain(made), highlight=False, soft_wrap=True)
-
-
-@app.command("distill")
-def distill_(
-    test: Annotated[
-        str,
-        typer.Option(
-            help="Labelled images to measure with: Parquet file (image, label, split), folder of one folder a class, "
-            "or dataset@version."
-        ),
-    ],
-    dataset: Annotated[
-        str | None, typer.Argument(help="Images to learn from: dataset, or dataset@version; else --real.")
-    ] = None,
-    store: Store = DEFAULT_STORE,
-    out: Annotated[Path, typer.Option(help="Folder of the student; a rerun continues in it.")] = Path("student"),
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            help="catalog:NAME, folder, or owner/name@commit; by default the teacher that the version was made from."
-        ),
-    ] = None,
-    teacher_module: Annotated[
-        str | None, typer.Option(help="package.module:callable, where the teacher is a torch module of your own.")
-    ] = None,
-    real: Annotated[
-        str | None, typer.Option(help="Learn from these images, given as for --test, in place of a version: a control.")
-    ] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Learn from so many of the images, by lot.")] = None,
-    folder: RecipeFolder = None,
-    student: Annotated[str, typer.Option(help="resnet-small or resnet18.")] = "resnet-small",
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 1000,
-    batch: Annotated[int, typer.Option(help="Images in a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the cosine schedule.")] = 0.1,
-    temperature: Annotated[float, typer.Option(help="Of the softmax of teacher and student.")] = 4.0,
-    label_weight: Annotated[float, typer.Option(help="Of the cross entropy with the images' own labels.")] = 0.0,
-    padding: Annotated[int, typer.Option(help="Views are cropped from so many reflected pixels around an image.")] = 2,
-    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the views; not for digits and letters.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Forward passes in bfloat16.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, order and views.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Train a student on a version's images and their teacher's outputs, and measure it on real labelled images.
-
-    Example: `tailforge distill workshop_inversion --test photographs/`
-    """
-    from flows.distill_student import distill_student, parse_teacher
-
-    settings = {
-        "student": student, "steps": steps, "batch": batch, "learning_rate": learning_rate, "temperature": temperature,
-        "label_weight": label_weight, "padding": padding, "flip": flip, "bf16": bf16, "seed": seed,
-    }  # fmt: skip
-    named = parse_teacher(teacher, teacher_module)
-    made = distill_student(dataset, store, test, out, settings, named, real, images, folder)
-    print_json(made) if as_json else print_student(made)
-
-
-def print_student(made: dict[str, Any]) -> None:
-    """What a student came to, for a person."""
-    rows = [
-        [who, *(f"{100 * made[f'{who}_accuracy'][key]:.1f} %" for key in ("value", "low", "high"))]
-        for who in ("student", "teacher")
-    ]
-    table(f"accuracy on {made['test']['origin']}", ["", "accuracy", "from", "to (95 %)"], rows)
-    console.print(f"student: {made['folder']}", highlight=False, soft_wrap=True)
-    console.print(f"report: {made['folder']}/report.html", highlight=False, soft_wrap=True)
-
-
 def print_publication(made: dict[str, Any]) -> None:
     """What a build did, for a person."""
     work = (
@@ -377,6 +249,10 @@ def print_publication(made: dict[str, Any]) -> None:
     for name, count in made["shortfall"].items():
         console.print(f"[yellow]short:[/yellow] {name} lacks {count}", highlight=False)
     console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)
+
+
+app.command()(train)
+app.command("distill")(distill_)
 
 
 def main() -> None:

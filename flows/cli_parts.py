@@ -1,0 +1,57 @@
+"""What all commands share: the application, the options that several take, tables and JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Forges versioned synthetic image datasets from recipes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console()
+
+Store = Annotated[
+    str, typer.Option(envvar="TAILFORGE_STORE", help="Folder that holds everything made; to read, any fsspec URI.")
+]
+Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
+RecipeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the version's recipe, for models and references that it names by relative paths; by default "
+        "the catalog for a recipe of the catalog, else the current folder."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
+DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
+DEFAULT_STORE = "./store"
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print one table."""
+    drawn = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(drawn)
+
+
+def plain(value: Any) -> str:
+    """Nested values on one line, without the marks of a programming language."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    return "none" if value is None else str(value)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")

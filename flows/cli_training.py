@@ -1,0 +1,100 @@
+"""The commands of `tailforge` that train; flows/cli.py registers them. See there what a command may do."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_parts import DEFAULT_STORE, Json, RecipeFolder, Store, console, plain, print_json, table
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Training recipe: name in catalog/recipes or path.")],
+    work: Annotated[Path, typer.Option(help="Folder for data, checkpoints and logs; a rerun resumes from it.")] = Path(
+        "work"
+    ),
+    models: Annotated[
+        Path | None, typer.Option(help="Folder that gets the model's folder; catalog/models by default.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a teacher: labelled images, a Parquet file with column split, or a folder with train and test in "
+            "it, each of one folder a class."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a generator or a teacher by a training recipe; a killed run resumes from its last checkpoint.
+
+    Example: `tailforge train teacher-workshop --work work`
+    """
+    from flows.train_model import train_model
+
+    made = train_model(recipe, work, models, images)
+    print_json(made) if as_json else console.print(plain(made), highlight=False, soft_wrap=True)
+
+
+def distill_(
+    test: Annotated[
+        str,
+        typer.Option(
+            help="Labelled images to measure with: Parquet file (image, label, split), folder of one folder a class, "
+            "or dataset@version."
+        ),
+    ],
+    dataset: Annotated[
+        str | None, typer.Argument(help="Images to learn from: dataset, or dataset@version; else --real.")
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="Folder of the student; a rerun continues in it.")] = Path("student"),
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="catalog:NAME, folder, or owner/name@commit; by default the teacher that the version was made from."
+        ),
+    ] = None,
+    teacher_module: Annotated[
+        str | None, typer.Option(help="package.module:callable, where the teacher is a torch module of your own.")
+    ] = None,
+    real: Annotated[
+        str | None, typer.Option(help="Learn from these images, given as for --test, in place of a version: a control.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Learn from so many of the images, by lot.")] = None,
+    folder: RecipeFolder = None,
+    student: Annotated[str, typer.Option(help="resnet-small or resnet18.")] = "resnet-small",
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1000,
+    batch: Annotated[int, typer.Option(help="Images in a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the cosine schedule.")] = 0.1,
+    temperature: Annotated[float, typer.Option(help="Of the softmax of teacher and student.")] = 4.0,
+    label_weight: Annotated[float, typer.Option(help="Of the cross entropy with the images' own labels.")] = 0.0,
+    padding: Annotated[int, typer.Option(help="Views are cropped from so many reflected pixels around an image.")] = 2,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the views; not for digits and letters.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Forward passes in bfloat16.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, order and views.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a student on a version's images and their teacher's outputs, and measure it on real labelled images.
+
+    Example: `tailforge distill workshop_inversion --test photographs/`
+    """
+    from flows.distill_student import distill_student, parse_teacher
+
+    settings = {
+        "student": student, "steps": steps, "batch": batch, "learning_rate": learning_rate, "temperature": temperature,
+        "label_weight": label_weight, "padding": padding, "flip": flip, "bf16": bf16, "seed": seed,
+    }  # fmt: skip
+    named = parse_teacher(teacher, teacher_module)
+    made = distill_student(dataset, store, test, out, settings, named, real, images, folder)
+    print_json(made) if as_json else print_student(made)
+
+
+def print_student(made: dict[str, Any]) -> None:
+    """What a student came to, for a person."""
+    rows = [
+        [who, *(f"{100 * made[f'{who}_accuracy'][key]:.1f} %" for key in ("value", "low", "high"))]
+        for who in ("student", "teacher")
+    ]
+    table(f"accuracy on {made['test']['origin']}", ["", "accuracy", "from", "to (95 %)"], rows)
+    console.print(f"student: {made['folder']}", highlight=False, soft_wrap=True)
+    console.print(f"report: {made['folder']}/report.html", highlight=False, soft_wrap=True)
