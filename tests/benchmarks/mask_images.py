@@ -105,6 +105,14 @@ def specify(number: int, request: Request) -> SampleSpec:
     )
 
 
+def plan_pictures(parts: Sequence[str], images_per_part: int, seed: int) -> list[Request]:
+    """Requests of each part with materials and surfaces by lot, no pair of them twice."""
+    pairs = len(MATERIALS) * len(SURFACES)
+    requests, draws = plan_requests(pairs, seed), np.random.default_rng(seed)
+    chosen = [(PARTS.index(part), turn) for part in parts for turn in draws.permutation(pairs)[:images_per_part]]
+    return [requests[part * pairs + turn] for part, turn in chosen]
+
+
 def _pick_layers(layers: Sequence[Layer], name: str) -> list[Layer]:
     levels = {"grid16": (0,), "grid8": (1,), "all": (0, 1)}.get(name)
     return [choose_layer(layers, 16, 16)] if levels is None else [each for each in layers if each.level in levels]
@@ -121,7 +129,7 @@ def _watch(sampling: Sampling, timesteps: Sequence[float], words: Any, reading: 
 
 def make_generated(model: DiffusersGenerator, judges: Judges, seed: int, images_per_part: int) -> Set:
     """Pictures of every part, all readings recorded while they are drawn; truth is the segmenter's word."""
-    requests = plan_requests(images_per_part, seed)
+    requests = plan_pictures(PARTS, images_per_part, seed)
     samples = [specify(number, request) for number, request in enumerate(requests)]
     sampling = prepare_sampling(model, ENGINE, Recording(), Clock())
     parts = [_draw_batch(sampling, batch) for batch in cut_batches(samples, ENGINE.batch_size)]
@@ -158,7 +166,7 @@ def make_rare(judges: Judges, seed: int, images_per_part: int) -> Set:
     bench, found = open_bench(), []
     for part in TAIL_PARTS:
         goal = make_goal(bench, part, seed, SEARCH)
-        requests = [each for each in plan_requests(images_per_part, 1000 + seed) if PARTS[each.labels[0]] == part]
+        requests = plan_pictures([part], images_per_part, seed)
         samples = [specify(number, request) for number, request in enumerate(requests)]
         found += list(render_searched(bench.model, samples, SEARCH, goal, Recording(), Clock()))
     images = np.stack([made.pixels for made in found if made.pixels is not None])
