@@ -4,15 +4,16 @@
 shares over plain sampling of the same eight images with the embedded generator, 16 steps, guidance 3. `per_head` can
 only draw one image at a time; `per_head/one at a time` is over plain sampling that does so too.
 
-- `time_overhead`: wall time, all ways turn about in one process after a warm-up; the median over rounds of the ratio
-  within a round, and the middle half. `processor_overhead`: the same of processor time, which other processes on the
-  machine disturb less.
+- `time_overhead`: wall time, all ways turn about in one process after a warm-up, in another order every round; the
+  median over rounds of the ratio within a round, and the middle half. `processor_overhead`: the same of processor time,
+  which other processes on the machine disturb less.
 - `memory_overhead`: peak of allocated tensors, the weights included, in a process of its own, by the events of torch's
   allocator. A process's resident memory would be mostly libraries, and changes from run to run.
 """
 
 import argparse
 import gc
+import random
 import subprocess
 import sys
 import time
@@ -76,14 +77,14 @@ def measure_overhead(rounds: int = ROUNDS) -> list[dict[str, Any]]:
 
 
 def time_rounds(rounds: int) -> list[dict[str, Spent]]:
-    """What every way to draw took in every round; each begins a round in turn."""
+    """What every way to draw took in every round, each round in another order: a way may slow down the one after it."""
     model, samples, names = open_generator(), choose_samples(), list(DRAWS)
     for name in names:
         _spend(DRAWS[name], model, samples)  # a warm-up
     spent = []
     for number in range(rounds):
-        first = number % len(names)
-        spent.append({name: _spend(DRAWS[name], model, samples) for name in names[first:] + names[:first]})
+        random.Random(number).shuffle(names)
+        spent.append({name: _spend(DRAWS[name], model, samples) for name in names})
     return spent
 
 
