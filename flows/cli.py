@@ -24,9 +24,11 @@ from flows.cli_parts import (
     print_json,
     table,
 )
-from flows.cli_training import distill_, train
+from flows.cli_training import distill_, pretrain, train
 from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
+
+__all__ = ["app", "main"]
 
 LOW_AGREEMENT = 0.9  # of a teacher with the labels: below, a person is warned
 ROOMS = ("schemas", "catalog", "tasks", "flows")
@@ -253,6 +255,7 @@ def print_publication(made: dict[str, Any]) -> None:
 
 app.command()(train)
 app.command("distill")(distill_)
+app.command()(pretrain)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_parts import DEFAULT_STORE, Json, RecipeFolder, Store, console, plain, print_json, table
+from flows.cli_parts import DEFAULT_STORE, DatasetName, Json, RecipeFolder, Store, console, plain, print_json, table
 
 
 def train(
@@ -87,6 +87,59 @@ def distill_(
     named = parse_teacher(teacher, teacher_module)
     made = distill_student(dataset, store, test, out, settings, named, real, images, folder)
     print_json(made) if as_json else print_student(made)
+
+
+def pretrain(
+    dataset: DatasetName,
+    use: Annotated[str, typer.Option(help="contrastive, masked or caption.")],
+    masks: Annotated[
+        str,
+        typer.Option(
+            help="attention (the version's own), none, box (random boxes of equal area: a control), or a folder of "
+            "<sample_id>.png with values as in the version's masks."
+        ),
+    ] = "attention",
+    store: Store = DEFAULT_STORE,
+    out: Annotated[Path, typer.Option(help="Folder of the encoder; a rerun continues in it.")] = Path("encoder"),
+    split: Annotated[str, typer.Option(help="Split to learn from.")] = "train",
+    images: Annotated[int | None, typer.Option(min=1, help="Learn from so many of the images, by lot.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps; the default is the use's.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate of the cosine schedule.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order, views and draws.")] = 0,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Further setting, key=value (docs/pretraining.md); may be repeated.")
+    ] = [],  # noqa: B006
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled images that the features are measured on: Parquet file (image, label, split), folder with "
+            "train and test in it, each of one folder a class, or dataset@version."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Pre-train an image encoder on a version's images, with or without its masks.
+
+    Example: `tailforge pretrain workshop --use masked --masks attention --out encoder`
+    """
+    from flows.pretrain_representation import pretrain_representation
+
+    settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+    made = pretrain_representation(dataset, store, use, masks, out, settings, set_, split, images, probe)
+    print_json(made) if as_json else print_encoder(made)
+
+
+def print_encoder(made: dict[str, Any]) -> None:
+    """What an encoder came to, for a person."""
+    if probe := made.get("probe"):
+        rows = [
+            [name, *(f"{100 * probe[key][bound]:.1f} %" for bound in ("value", "low", "high"))]
+            for name, key in (("a line", "linear"), ("20 neighbours", "neighbours"))
+        ]
+        table(f"classes of {probe['origin']} told apart by", ["", "accuracy", "from", "to (95 %)"], rows)
+    console.print(f"encoder: {made['folder']}", highlight=False, soft_wrap=True)
+    console.print(f"report: {made['folder']}/report.json", highlight=False, soft_wrap=True)
 
 
 def print_student(made: dict[str, Any]) -> None:

@@ -153,8 +153,8 @@ def _fit(
         texts, claims = draw_captions(labels, WORDING, draws)
         pixels = to_tensor(_turn(images[rows], draws))
         pixels = pixels if crisp else degrade(pixels, torch_draws(seed, step))
-        text, picture = _embed_pairs(model, tokenize(tokenizer, texts), pixels)
-        matched = contrastive_loss(_score_pairs(model, text, picture), find_true_pairs(labels, claims))
+        text, picture = embed_pairs(model, tokenize(tokenizer, texts), pixels)
+        matched = contrastive_loss(score_pairs(model, text, picture), find_true_pairs(labels, claims))
         return matched + _naming_loss(heads, text, claims) + _naming_loss(heads, picture, labels)
 
     run_steps(learner, steps, loss_at, warm_up_then_cosine(settings.learning_rate, steps, steps // 20), observe)
@@ -184,18 +184,22 @@ def classify_zero_shot(
     found = []
     for first in range(0, len(images), 256):
         pixels = to_tensor(images[first : first + 256])
-        found.append(_score_pairs(model, *_embed_pairs(model, tokenize(tokenizer, texts), pixels)).argmax(0))
+        found.append(score_pairs(model, *embed_pairs(model, tokenize(tokenizer, texts), pixels)).argmax(0))
     return torch.cat(found).numpy()
 
 
-def _embed_pairs(model: CLIPModel, input_ids: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def embed_pairs(model: CLIPModel, input_ids: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors of the texts [M, D] and of the pictures [N, D]."""
-    text = model.text_projection(model.text_model(input_ids=input_ids).pooler_output)
     picture = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
-    return F.normalize(text, dim=1), F.normalize(picture, dim=1)
+    return embed_texts(model, input_ids), F.normalize(picture, dim=1)
 
 
-def _score_pairs(model: CLIPModel, text_MD: Tensor, picture_ND: Tensor) -> Tensor:
+def embed_texts(model: CLIPModel, input_ids: Tensor) -> Tensor:
+    """Unit vectors of the texts: [M, D]."""
+    return F.normalize(model.text_projection(model.text_model(input_ids=input_ids).pooler_output), dim=1)
+
+
+def score_pairs(model: CLIPModel, text_MD: Tensor, picture_ND: Tensor) -> Tensor:
     """Scaled cosine of every text with every picture: [M, N]."""
     scores: Tensor = (text_MD @ picture_ND.T) * model.logit_scale.clamp(max=LARGEST_SCALE).exp()
     return scores

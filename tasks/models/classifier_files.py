@@ -42,10 +42,10 @@ def save_classifier(
         config = {"arguments": dict(arguments or {}), "id2label": dict(enumerate(names))}
         config["num_channels"] = preparation.channels
     _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", _describe_images(preparation, classifier.enlarge))
+    _write_json(folder / "preprocessor_config.json", describe_images(preparation, classifier.enlarge))
 
 
-def _describe_images(preparation: Preparation, enlarge: int) -> dict[str, Any]:
+def describe_images(preparation: Preparation, enlarge: int = 1) -> dict[str, Any]:
     """An image processor of transformers. Nearest neighbours repeat each pixel, as in training."""
     height, width = (enlarge * side for side in preparation.size)
     return {

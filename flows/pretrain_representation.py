@@ -1,0 +1,93 @@
+"""From the names that a user gives to a pre-trained encoder: finds the version, its regions and the probe's images.
+
+A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from catalog.recipe_files import apply_override
+from flows.training_progress import show_training
+from flows.views import split_reference
+from schemas.errors import ImagesError, RecipeError
+from schemas.mistakes import describe_mistakes
+from schemas.pretraining import USES, AnyPretrainSettings
+from tasks.labelled_images import LabelledImages, decode_images, open_images, refuse_shared
+from tasks.masked_images import open_masked, require_fit
+from tasks.methods.train_classifier import Pictures
+from tasks.pretrain import pretrain, probe_encoder
+from tasks.train_teacher import sort_names
+
+
+def pretrain_representation(
+    dataset: str,
+    store: str,
+    use: str,
+    masks: str,
+    out: Path,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    split: str = "train",
+    images: int | None = None,
+    probe: str | None = None,
+) -> dict[str, Any]:
+    """Pre-train an encoder into `out` and return its report, with `folder` and, where `probe` is named, `probe`.
+
+    `use`: contrastive, masked or caption; `masks`: attention, none, box, or a folder of <sample_id>.png. `settings`:
+    fields of the use's model in schemas/pretraining.py, None for its default; `overrides`: further ones, as key=value.
+    `images` takes so many of the split by lot. `probe`: labelled images with train and test.
+    Errors: UserError of every kind, TrainingError.
+    """
+    chosen = parse_settings(use, settings, overrides)
+    opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
+    require_fit(opened, chosen.batch, chosen.patch_px)
+    pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1])
+    with show_training(f"pretrain {use}", chosen.steps) as watch:
+        report = pretrain(opened, chosen, out, watch)
+    found = {} if pictures is None else {"probe": probe_encoder(out, *pictures)}
+    return {"folder": str(out), **report, **found}
+
+
+def parse_settings(use: str, settings: Mapping[str, Any], overrides: Sequence[str] = ()) -> AnyPretrainSettings:
+    """The settings of a use. Errors: RecipeError naming the option or the key."""
+    if use not in USES:
+        close = difflib.get_close_matches(use, USES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(f"--use {use!r} is unknown; give {', '.join(USES)}{hint}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    for override in overrides:
+        apply_override(given, override)
+    try:
+        return USES[use].model_validate(given)
+    except ValidationError as error:
+        raise RecipeError("; ".join(describe_mistakes(error, USES[use], given))) from error
+
+
+def _open_probe(source: str, store: str, side: int) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
+    """Training and test images of the encoder's size, what the report calls them, and their classes."""
+    training = open_images(source, store, "train")
+    test = open_images(source, store, "test", training.origin)
+    if training.origin == test.origin:
+        raise ImagesError(
+            f"--probe {source!r} does not tell training from test images; give a Parquet file with a column split, a "
+            "folder with train and test in it, or a version with a split test"
+        )
+    names = sort_names(set(training.labels))
+    decoded = [_decode(each, names, side) for each in (training, test)]
+    refuse_shared(decoded[0], decoded[1], training.origin, test.origin)
+    origin = Path(source).resolve().name if Path(source).exists() else source
+    return decoded[0], decoded[1], origin, names
+
+
+def _decode(images: LabelledImages, names: Sequence[str], side: int) -> Pictures:
+    def label_of(label: str) -> int:
+        if label not in names:
+            raise ImagesError(f"{images.origin} has class {label!r}, of which there is no training image")
+        return names.index(label)
+
+    return decode_images(images, label_of, (side, side), 3, np.arange(len(images)))

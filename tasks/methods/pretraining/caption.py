@@ -1,0 +1,123 @@
+"""Pre-training on captions: images and texts find each other (CLIP, arXiv 2103.00020), with the places of regions said.
+
+Ours beside what positions.py says: a text that is true of several images of a batch is a negative of none of them, as
+generated captions repeat; and an image also chooses its sentence among those of every block and noun of the batch,
+since captions alone tell most images of a batch apart and would leave the places unread.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from schemas.pretraining import CaptionSettings
+from tasks.methods.pixels import to_tensor
+from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
+from tasks.methods.pretraining.fitting import PretrainLearner, fit
+from tasks.methods.pretraining.positions import Placed, Spoken, place_nouns, say_everywhere, shorten, speak
+from tasks.methods.pretraining.regions import ABSENT, Regions
+from tasks.methods.pretraining.views import Pixels, RegionViews
+from tasks.methods.train_classifier import draw_rows
+from tasks.methods.train_clip import contrastive_loss, embed_pairs, embed_texts, score_pairs, tokenize, train_tokenizer
+from tasks.methods.training_loop import Observe, Saved, numpy_draws
+
+VERSION = "caption.1"
+LONGEST = 77  # tokens of a text at most, as in CLIP
+
+
+def train_caption(
+    images: Pixels,
+    captions: Sequence[str],
+    nouns: Sequence[str],
+    regions: Regions | None,
+    settings: CaptionSettings,
+    saved: Saved,
+    observe: Observe,
+) -> tuple[CLIPModel, Tensor, CLIPTokenizer]:
+    """The model with averaged weights, frozen, the loss of every step, and the tokenizer.
+
+    `nouns` names the regions' categories, 1 first; without regions images find their captions alone.
+    """
+    captions = [shorten(caption) for caption in captions]
+    tokenizer = fit_tokenizer(captions, nouns, settings.vocabulary)
+    torch.manual_seed(settings.seed)
+    model = build_caption(settings, tokenizer, images.shape[1])
+    learner = PretrainLearner({"model": model}, settings)
+    views = RegionViews(images.shape[1], settings)
+
+    def loss_at(step: int) -> Tensor:
+        rows = draw_rows(len(images), settings.batch, settings.seed, step)
+        view = views.draw(images[rows], None if regions is None else regions.areas[rows, 1:], step)
+        placed: list[Placed] = [{} for _ in rows]
+        present: list[str] = []
+        if regions is not None and view.areas is not None:
+            own = regions.nouns[rows, 1:]
+            placed = place_nouns(view.areas, own, regions.scores[rows, 1:], nouns)
+            present = [nouns[noun - 1] for noun in np.unique(own[own != ABSENT]).tolist()]
+        spoken = speak([captions[row] for row in rows], placed, present, numpy_draws(settings.seed, step))
+        return caption_loss(model, tokenizer, to_tensor(view.pixels), spoken, settings.position_weight)
+
+    fit(learner, loss_at, settings, saved, observe)
+    return model.eval().requires_grad_(False), learner.losses, tokenizer
+
+
+def fit_tokenizer(captions: Sequence[str], nouns: Sequence[str], vocabulary: int) -> CLIPTokenizer:
+    """Made for these captions and the sentences about these nouns; pads to the longest text that can come."""
+    sentences = say_everywhere(nouns)
+    tokenizer = train_tokenizer([*captions, *sentences], vocabulary, LONGEST)
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, truncation=True)["input_ids"])
+
+    longest = max(sentences, key=count)
+    tokenizer.model_max_length = max(count(f"{caption}. {longest}") for caption in set(captions))
+    return tokenizer
+
+
+def build_caption(settings: CaptionSettings, tokenizer: CLIPTokenizer, size_px: int) -> CLIPModel:
+    """An untrained CLIP."""
+    text = {
+        "hidden_size": settings.text_width,
+        "intermediate_size": 4 * settings.text_width,
+        "num_attention_heads": settings.text_heads,
+        "num_hidden_layers": settings.text_layers,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": tokenizer.model_max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "projection_dim": settings.projection,
+    }
+    vision = describe_encoder(settings, size_px) | {"projection_dim": settings.projection}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.projection))
+    tower = model.vision_model
+    embeddings = tower.embeddings
+    start_encoder(tower, embeddings.position_embedding.weight, embeddings.patch_embedding)
+    return model
+
+
+def caption_loss(
+    model: CLIPModel, tokenizer: CLIPTokenizer, pixels: Tensor, spoken: Spoken, position_weight: float
+) -> Tensor:
+    """CLIP's loss of the batch, plus the weighted loss of choosing the sentences."""
+    text, picture = embed_pairs(model, tokenize(tokenizer, spoken.texts), pixels)
+    loss = contrastive_loss(score_pairs(model, text, picture), spoken.true)
+    seen = spoken.targets.sum(1) > 0
+    if not position_weight or not seen.any():
+        return loss
+    sentences = embed_texts(model, tokenize(tokenizer, spoken.sentences))
+    scores = score_pairs(model, sentences, picture[seen]).T
+    return loss + position_weight * sentence_loss(scores, spoken.targets[seen])
+
+
+def sentence_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross entropy of an image's softmax over the sentences [B, S] with its true ones, in proportion to targets.
+
+    An image counts as much as its surest region.
+    """
+    shares = targets / targets.sum(1, keepdim=True)
+    losses = -(shares * F.log_softmax(scores, 1)).sum(1)
+    return (targets.amax(1) * losses).mean()

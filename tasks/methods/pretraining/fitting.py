@@ -1,0 +1,43 @@
+"""The training loop of pre-training: AdamW, averaged weights, a cosine schedule; every loss is kept for the report."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from schemas.pretraining import PretrainSettings
+from tasks.methods.training_loop import Learner, Observe, Saved, State, restore, run_steps, warm_up_then_cosine
+
+
+class PretrainLearner(Learner):
+    """A learner whose `losses` [steps] hold the loss of every step so far, NaN for those ahead."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], settings: PretrainSettings) -> None:
+        super().__init__(modules, settings.ema_decay, settings.weight_decay)
+        self.losses = torch.full((settings.steps,), math.nan)
+
+    def learn(self, loss: Tensor, learning_rate: float) -> float:
+        """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
+        value = super().learn(loss, learning_rate)
+        self.losses[self.step - 1] = value
+        return value
+
+    def state(self) -> State:
+        """Everything that `restore` needs, as flat tensors."""
+        return {**super().state(), "losses": self.losses}
+
+
+def fit(
+    learner: PretrainLearner,
+    loss_at: Callable[[int], Tensor],
+    settings: PretrainSettings,
+    saved: Saved,
+    observe: Observe,
+) -> None:
+    """Train from `saved` on, then put the averaged weights into the modules. Errors: TrainingError."""
+    if saved:
+        restore(learner, saved)
+    rate = warm_up_then_cosine(settings.learning_rate, settings.steps, round(settings.warm_up * settings.steps))
+    run_steps(learner, settings.steps, loss_at, rate, observe)
+    learner.load_average()

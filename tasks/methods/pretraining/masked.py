@@ -1,0 +1,118 @@
+"""Masked pre-training: hidden patches are drawn from the visible ones (MAE, arXiv 2111.06377), regions first.
+
+That patches of regions are hidden rather than others, that a part of each region stays visible so that the rest can be
+inferred, and that regions weigh more in the loss are choices of ours.
+"""
+
+import torch
+from torch import Tensor
+from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+from schemas.pretraining import MaskedSettings
+from tasks.methods.pixels import to_tensor
+from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
+from tasks.methods.pretraining.fitting import PretrainLearner, fit
+from tasks.methods.pretraining.regions import Regions, share_patches
+from tasks.methods.pretraining.views import Pixels, RegionViews
+from tasks.methods.train_classifier import draw_rows
+from tasks.methods.training_loop import Observe, Saved, torch_draws
+
+VERSION = "masked.1"
+DECODER_HEADS = 2
+LEAST_SHARE = 0.5  # of its pixels in a region, for a patch to be one of the region's
+SMALL = 1e-6  # keeps a patch of one colour finite when it is normalised
+
+
+def train_masked(
+    images: Pixels, regions: Regions | None, settings: MaskedSettings, saved: Saved, observe: Observe
+) -> tuple[ViTMAEForPreTraining, Tensor]:
+    """Encoder and decoder with averaged weights, frozen, and the loss of every step; without regions plain MAE."""
+    torch.manual_seed(settings.seed)
+    model = build_masked(settings, images.shape[1])
+    learner = PretrainLearner({"model": model}, settings)
+    views = RegionViews(images.shape[1], settings)
+
+    def loss_at(step: int) -> Tensor:
+        rows = draw_rows(len(images), settings.batch, settings.seed, step)
+        view = views.draw(images[rows], None if regions is None else regions.areas[rows, 1:], step)
+        pixels, patches = to_tensor(view.pixels), (images.shape[1] // settings.patch_px) ** 2
+        shares = torch.zeros(len(rows), 1, patches)
+        if view.areas is not None:
+            shares = share_patches(view.areas, settings.patch_px)
+        beta = settings.beta * step / max(1, settings.steps - 1)
+        noise = draw_noise(shares, beta, settings.visible_floor, torch_draws(settings.seed, step))
+        output = model(pixels, noise=noise)
+        targets = _targets(model.patchify(pixels), settings.normalise)
+        return weighted_error(output.logits, targets, output.mask, shares, settings.gamma)
+
+    fit(learner, loss_at, settings, saved, observe)
+    return model.eval().requires_grad_(False), learner.losses
+
+
+def build_masked(settings: MaskedSettings, size_px: int) -> ViTMAEForPreTraining:
+    """An untrained encoder and decoder."""
+    patches = (size_px // settings.patch_px) ** 2
+    config = ViTMAEConfig(
+        **describe_encoder(settings, size_px),
+        decoder_hidden_size=settings.decoder_width,
+        decoder_intermediate_size=4 * settings.decoder_width,
+        decoder_num_hidden_layers=settings.decoder_layers,
+        decoder_num_attention_heads=DECODER_HEADS,
+        norm_pix_loss=settings.normalise,
+        mask_ratio=exact_ratio(patches, count_hidden(patches, settings.mask_ratio)),
+    )
+    model = ViTMAEForPreTraining(config)
+    embeddings = model.vit.embeddings
+    start_encoder(model, embeddings.position_embeddings[0], embeddings.patch_embeddings.projection)
+    return model
+
+
+def count_hidden(patches: int, mask_ratio: float) -> int:
+    """How many of `patches` are hidden: at least one, and one at least stays visible."""
+    return min(max(round(mask_ratio * patches), 1), patches - 1)
+
+
+def exact_ratio(patches: int, hidden: int) -> float:
+    """The ratio at which transformers, which cuts patches x (1 - ratio) down to a whole number, hides so many."""
+    ratio = hidden / patches
+    return ratio if int(patches * (1 - ratio)) == patches - hidden else (hidden - 0.5) / patches
+
+
+def draw_noise(shares: Tensor, beta: float, visible_floor: float, draws: torch.Generator) -> Tensor:
+    """What orders the patches [B, P]; those of the highest noise are hidden: beta x saliency + Gumbel noise.
+
+    Saliency is a patch's largest share in one of the regions, whose `shares` are [B, R, P]. At random a share
+    `visible_floor` of each region's patches, rounded up, gets noise -inf and so stays visible. beta 0 and no regions:
+    a uniform draw, as in MAE.
+    """
+    uniform = torch.rand((2, *shares.shape), generator=draws)
+    gumbel = -torch.log(-torch.log(uniform[0, :, 0].clamp(min=SMALL, max=1 - SMALL)))
+    noise = beta * shares.amax(1) + gumbel
+    owned = _owned_patches(shares)
+    place = uniform[1].masked_fill(~owned, 2.0).argsort(2).argsort(2)  # of each patch in its region's lot
+    shown = owned & (place < torch.ceil(visible_floor * owned.sum(2, keepdim=True)))
+    return noise.masked_fill(shown.any(1), -torch.inf)
+
+
+def _owned_patches(shares: Tensor) -> Tensor:
+    """bool [B, R, P]: patches that lie mostly in a region; of a region too small for any, the one it fills most."""
+    most = (shares == shares.amax(2, keepdim=True)) & (shares > 0)
+    owned = shares >= LEAST_SHARE
+    return torch.where(owned.any(2, keepdim=True), owned, most)
+
+
+def weighted_error(drawn: Tensor, targets: Tensor, hidden: Tensor, shares: Tensor, gamma: float) -> Tensor:
+    """Mean squared error of the hidden patches, each weighted by 1 + gamma x saliency; an image's weights average 1.
+
+    Shapes: drawn, targets [B, P, pixels]; hidden [B, P], 1 where a patch is hidden; shares [B, R, P].
+    """
+    weights = (1 + gamma * shares.amax(1)) * hidden
+    weights = weights / weights.sum(1, keepdim=True)
+    errors = (drawn - targets).square().mean(2)
+    return (weights * errors).sum(1).mean()
+
+
+def _targets(patches: Tensor, normalise: bool) -> Tensor:
+    if not normalise:
+        return patches
+    return (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + SMALL).sqrt()

@@ -1,0 +1,92 @@
+"""Places of regions in words, after PTP (arXiv 2212.09737, section 3.1): "the block [P] has a [O]", in 3 x 3 blocks.
+
+Ours: the block is that of a region's centroid, not of a detector's box, and a region is drawn in proportion to its
+confidence. PTP cuts captions to 22 words, so that the sentence behind them is never cut off; so do we.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.methods.pretraining.regions import Areas
+
+GRID = 3  # blocks in a row and in a column
+AWAY = -1  # the block of a region that the view does not show
+CAPTION_WORDS = 22
+
+Placed = Mapping[str, float]  # sentences that are true of an image, with the confidence of their regions
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A batch in words: `texts` [B], each the caption and, where a region is in view, one sentence.
+
+    `true` bool [B, B]: is text m true of image n? `sentences` [S] put every noun of the batch in every block;
+    `targets` [B, S] holds the confidence of those that are true of an image.
+    """
+
+    texts: list[str]
+    true: Tensor
+    sentences: list[str]
+    targets: Tensor
+
+
+def say(block: int, noun: str) -> str:
+    """The sentence of PTP."""
+    return f"the block {block} has a {noun}"
+
+
+def say_everywhere(nouns: Sequence[str]) -> list[str]:
+    """Every noun in every block."""
+    return [say(block, noun) for noun in nouns for block in range(GRID**2)]
+
+
+def shorten(caption: str) -> str:
+    """The caption's first words."""
+    return " ".join(caption.split()[:CAPTION_WORDS])
+
+
+def locate_blocks(areas: Areas) -> NDArray[np.int64]:
+    """Block of each region's centroid, 3 x row + column: [B, R] of [B, R, H, W]; AWAY where the view holds no pixel."""
+    height, width = areas.shape[2:]
+    pixels = areas.sum((2, 3))
+    row = (areas.sum(3) * (np.arange(height) + 0.5)).sum(2) / np.maximum(pixels, 1) * GRID // height
+    column = (areas.sum(2) * (np.arange(width) + 0.5)).sum(2) / np.maximum(pixels, 1) * GRID // width
+    return np.where(pixels > 0, GRID * row + column, AWAY).astype(np.int64)
+
+
+def place_nouns(
+    areas: Areas, nouns: NDArray[np.int64], scores: NDArray[np.float32], names: Sequence[str]
+) -> list[Placed]:
+    """The true sentences of each view. `areas` [B, R, H, W], `nouns` and `scores` [B, R]; `names`: of noun 1 and on."""
+    placed: list[Placed] = []
+    for blocks, own, sure in zip(locate_blocks(areas).tolist(), nouns.tolist(), scores.tolist(), strict=True):
+        shown = [(block, noun, score) for block, noun, score in zip(blocks, own, sure, strict=True) if block != AWAY]
+        placed.append({say(block, names[noun - 1]): score for block, noun, score in shown if score > 0})
+    return placed
+
+
+def speak(
+    captions: Sequence[str], placed: Sequence[Placed], nouns: Sequence[str], draws: np.random.Generator
+) -> Spoken:
+    """The words of a batch; `nouns`: those whose sentences an image is to choose among."""
+    said = [_draw_sentence(sentences, draws) for sentences in placed]
+    texts = [f"{caption}. {own}" if own else caption for caption, own in zip(captions, said, strict=True)]
+    true = [
+        [caption == other and (not own or own in there) for other, there in zip(captions, placed, strict=True)]
+        for caption, own in zip(captions, said, strict=True)
+    ]
+    sentences = say_everywhere(nouns)
+    targets = [[there.get(sentence, 0.0) for sentence in sentences] for there in placed]
+    return Spoken(texts, torch.tensor(true), sentences, torch.tensor(targets))
+
+
+def _draw_sentence(sentences: Placed, draws: np.random.Generator) -> str:
+    if not sentences:
+        return ""
+    sure = np.array(list(sentences.values()))
+    return list(sentences)[int(draws.choice(len(sure), p=sure / sure.sum()))]

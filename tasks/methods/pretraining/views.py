@@ -1,0 +1,56 @@
+"""Random views of images with their regions by albumentations: one geometry for both, colours of the image alone."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.pretraining import PretrainSettings
+from tasks.methods.pretraining.regions import Areas
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for newer versions
+
+import albumentations as A
+
+VERSION = "region-views.1"
+VIEW_STREAM = 2  # apart from the order of an epoch and from the other draws of a step
+ASPECT = (3 / 4, 4 / 3)
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class View:
+    """`pixels` uint8 [B, H, W, 3] and, where the images have regions, their `areas` [B, R, H, W] in the view."""
+
+    pixels: Pixels
+    areas: Areas | None
+
+
+class RegionViews:
+    """Views of square images of `size_px`; `grey`: share of them without colour. Not for two threads at once."""
+
+    def __init__(self, size_px: int, settings: PretrainSettings, grey: float = 0.0) -> None:
+        strength, crop = settings.jitter, settings.smallest_crop
+        self._seed = settings.seed
+        self._pipeline = A.Compose(
+            [
+                A.RandomResizedCrop((size_px, size_px), scale=(crop, 1.0), ratio=ASPECT),
+                *([A.HorizontalFlip(p=0.5)] if settings.flip else []),
+                *([A.RandomRotate90(p=1.0)] if settings.turn else []),
+                *([A.ColorJitter(strength, strength, strength, strength / 4, p=0.8)] if strength else []),
+                *([A.ToGray(p=grey)] if grey else []),
+            ]
+        )
+
+    def draw(self, pixels: Pixels, areas: Areas | None, step: int, number: int = 0) -> View:
+        """View `number` of every image of a step's batch; seed, step and number decide them all."""
+        draws = np.random.default_rng((self._seed, VIEW_STREAM, step, number))
+        self._pipeline.set_random_seed(int(draws.integers(2**32)))
+        if areas is None:
+            return View(np.stack([self._pipeline(image=image)["image"] for image in pixels]), None)
+        masks = areas.transpose(0, 2, 3, 1).astype(np.uint8)
+        made = [self._pipeline(image=image, mask=mask) for image, mask in zip(pixels, masks, strict=True)]
+        turned = np.stack([each["mask"] for each in made]).transpose(0, 3, 1, 2)
+        return View(np.stack([each["image"] for each in made]), turned.astype(bool))
