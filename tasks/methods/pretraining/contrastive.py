@@ -76,7 +76,7 @@ def train_contrastive(
         rows = draw_rows(len(images), settings.batch, settings.seed, step)
         areas = None if regions is None else regions.areas[rows]
         pair = [_prepare(views.draw(images[rows], areas, step, number), settings.patch_px) for number in (0, 1)]
-        kept = None if regions is None else _keep(regions, rows, pair)
+        kept = None if regions is None else keep_regions(regions, rows, pair)
         momentum = {key.removeprefix(f"{NETWORK}."): value for key, value in learner.average.items()}
         ways = ((pair[0], pair[1]), (pair[1], pair[0]))
         losses = [_one_way(network, momentum, here, there, kept, settings) for here, there in ways]
@@ -113,7 +113,7 @@ def region_negatives(images: Tensor, nouns: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A view as the network reads it: pixels [B, 3, H, W], shares [B, R, P] of the patches in each region."""
 
     pixels: Tensor
@@ -121,7 +121,7 @@ class _Prepared:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """Regions that fill a patch or more in both views: which they are, bool [B, R], and of each its row of [M]."""
 
     chosen: Tensor
@@ -129,24 +129,25 @@ class _Kept:
     scores: Tensor
 
 
-def _prepare(view: View, patch_px: int) -> _Prepared:
-    return _Prepared(to_tensor(view.pixels), None if view.areas is None else share_patches(view.areas, patch_px))
+def _prepare(view: View, patch_px: int) -> Prepared:
+    return Prepared(to_tensor(view.pixels), None if view.areas is None else share_patches(view.areas, patch_px))
 
 
-def _keep(regions: Regions, rows: NDArray[np.int64], pair: Sequence[_Prepared]) -> _Kept:
+def keep_regions(regions: Regions, rows: NDArray[np.int64], pair: Sequence[Prepared]) -> Kept:
+    """What both views of the images `rows` show of their regions, with the regions' negatives and confidences."""
     nouns, scores = torch.from_numpy(regions.nouns[rows]), torch.from_numpy(regions.scores[rows])
     filled = [view.shares.sum(2) >= LEAST_CELLS for view in pair if view.shares is not None]
     chosen = filled[0] & filled[1] & (nouns != ABSENT)
     images = torch.arange(len(rows))[:, None].expand_as(nouns)
-    return _Kept(chosen, region_negatives(images[chosen], nouns[chosen]), scores[chosen])
+    return Kept(chosen, region_negatives(images[chosen], nouns[chosen]), scores[chosen])
 
 
 def _one_way(
     network: TwoHeads,
     momentum: Mapping[str, Tensor],
-    here: _Prepared,
-    there: _Prepared,
-    kept: _Kept | None,
+    here: Prepared,
+    there: Prepared,
+    kept: Kept | None,
     settings: ContrastiveSettings,
 ) -> Tensor:
     """Queries of one view against keys of the other, which the momentum branch makes."""
