@@ -88,6 +88,12 @@ class Dataset(Strict):
         return self.categories or tuple(Category(name=name) for name in self.classes)
 
 
+def is_of_category(dataset: Dataset, instance: Mapping[str, Any]) -> bool:
+    """Whether an instance's number is that of the category which it names."""
+    number, categories = instance["category_id"], dataset.mask_categories
+    return 1 <= number <= len(categories) and categories[number - 1].name == instance["category"]
+
+
 def list_datasets(store: Store) -> list[str]:
     """Names of the datasets that have a version."""
     return [name for name in store.names(DATASETS) if not name.startswith(".") and list_versions(store, name)]

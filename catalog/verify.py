@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from catalog.registry import DATASET_FILE, Dataset, load_dataset, version_folder
+from catalog.registry import DATASET_FILE, Dataset, is_of_category, load_dataset, version_folder
 from catalog.store import Store
 from catalog.tars import BLOCK, RECORD, Member, padded, parse_header
 from schemas.errors import VerificationError
@@ -84,7 +84,7 @@ def _check_tables(
         by_shard = _read_rows(store, f"{folder}/manifest.parquet")
         with store.open_read(f"{folder}/rejects.parquet") as file:
             rejects = pq.ParquetFile(file)
-            rejected, known = rejects.metadata.num_rows, rejects.schema_arrow.equals(REJECTS)
+            rejected, known = rejects.metadata.num_rows, _is_known(rejects.schema_arrow, REJECTS)
     except (OSError, pa.ArrowException, VerificationError) as error:
         return [Finding("manifest.parquet or rejects.parquet", "", f"cannot be read: {error}")]
     if not known:
@@ -101,7 +101,7 @@ def _read_rows(store: Store, path: str) -> dict[str, list[Row]]:
     """Manifest rows by shard, in their order. Errors: VerificationError for another schema or a repeated sample."""
     with store.open_read(path) as file:
         manifest = pq.ParquetFile(file, page_checksum_verification=True)
-        if not manifest.schema_arrow.equals(MANIFEST):
+        if not _is_known(manifest.schema_arrow, MANIFEST):
             raise VerificationError("the manifest has other columns than the schema says")
         rows = manifest.read(columns=COLUMNS, use_threads=False).to_pylist()
     by_shard: dict[str, list[Row]] = {}
@@ -111,6 +111,12 @@ def _read_rows(store: Store, path: str) -> dict[str, list[Row]]:
     if repeated:
         raise VerificationError(f"sample {repeated[0]} is in the manifest more than once")
     return by_shard
+
+
+def _is_known(found: pa.Schema, schema: pa.Schema) -> bool:
+    """Whether these are columns of the schema; an older version lacks those that came later, none that we read."""
+    lost = {name for name in COLUMNS if name in schema.names} - set(found.names)
+    return not lost and all(field.name in schema.names and field.equals(schema.field(field.name)) for field in found)
 
 
 def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: int) -> list[Finding]:
@@ -243,6 +249,8 @@ def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str |
     if field == "json":
         document = json.loads(data)
         names = ("sample_id", "concept", "class_id", "caption", "width", "height")
+        if strange := next((i for i in document["instances"] if not is_of_category(dataset, i)), None):
+            return f"has an instance of {strange['category']!r} as category {strange['category_id']}, which it is not"
         wrong = [name for name in names if document.get(name) != row[name]]
         return f"says {wrong[0]} {document.get(wrong[0])!r}, the manifest {row[wrong[0]]!r}" if wrong else None
     if field in ("attn.npy", "noise.npy"):

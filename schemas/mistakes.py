@@ -122,7 +122,10 @@ def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str
     """The keys of `loc` that are in the document; pydantic also names the members of unions that it tried."""
     path: list[str | int] = []
     for key in loc:
-        inside = key in data if isinstance(data, dict) else isinstance(data, list | tuple) and isinstance(key, int)
+        if isinstance(data, dict):
+            inside = key in data
+        else:
+            inside = isinstance(data, list | tuple) and isinstance(key, int) and key < len(data)
         if inside:
             data = data[key]
             path.append(key)

@@ -88,6 +88,8 @@ class Annotation(Strict):
     def _concept_is_a_thing(self) -> "Annotation":
         if "concept" not in self.things:
             raise ValueError("things lacks concept, which every image is of; put it in front")
+        if "concept" in self.stuff:
+            raise ValueError("stuff holds concept, which is a thing; leave it out")
         if twice := sorted({name for name in self.slots if self.slots.count(name) > 1}):
             raise ValueError(f"slot {twice[0]!r} is named twice in things and stuff; name it once")
         return self

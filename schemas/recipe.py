@@ -15,6 +15,7 @@ from schemas.engines import Engine, PlainEngine, SearchEngine
 from schemas.errors import RecipeError
 from schemas.fields import ModelSource, Share, Strict, Text
 from schemas.inversion import NaturalInversionEngine, TeacherSource
+from schemas.masked_slots import explain_slot, refuse_value
 from schemas.mistakes import refuse_recipe
 from schemas.output import Augmentation, Sharding
 from schemas.prompts import Prompts
@@ -249,7 +250,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _slots_are_known(self) -> "Recipe":
-        for template in self.all_templates:
+        own = [template for concept in self.concepts for template in concept.templates or ()]
+        for template in [*self.prompts.templates, *own]:
             slots = SLOT.findall(template)
             if "concept" not in slots:
                 raise ValueError(f"template {template!r} has no {{concept}} slot")
@@ -263,10 +265,19 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _masked_slots_are_filled(self) -> "Recipe":
-        known = {"concept"} | {slot for template in self.all_templates for slot in SLOT.findall(template)} - {"a"}
+        known = {"concept"} | {slot for template in self.used_templates for slot in SLOT.findall(template)} - {"a"}
         for name in self.annotation.slots:
             if name not in known:
-                raise ValueError(self._no_such_slot(name, sorted(known)))
+                literal = [SLOT.sub("", template) for template in self.used_templates]
+                advice = explain_slot(name, known, self.prompts.attributes, literal, self._concept_words)
+                raise ValueError(
+                    f"annotation.things and annotation.stuff name slots of the prompts, and {name!r} is none: {advice};"
+                    f" slots are: {', '.join(sorted(known))}"
+                )
+            for value in self.prompts.attributes.get(name, ()):
+                thing, is_concept = name in self.annotation.things, value.lower() in self._concept_words
+                if problem := refuse_value(name, value, thing, is_concept):
+                    raise ValueError(problem)
         if len(self.categories) > MASK_VALUES:
             raise ValueError(
                 f"annotation.things and annotation.stuff bring the masks to {len(self.categories)} categories; an "
@@ -274,24 +285,12 @@ class Recipe(Strict):
             )
         return self
 
-    def _no_such_slot(self, name: str, known: list[str]) -> str:
-        holder = next((slot for slot in self.prompts.attributes if name in self.prompts.attributes[slot]), None)
-        advice = (
-            f"it is a value of slot {holder}, so name that slot"
-            if holder
-            else f"write it as a slot, prompts.attributes: {{thing: [{name}]}} and {{thing}} in a template"
-            if any(name in template for template in self.all_templates)
-            else "no template holds it, so no image could show it"
-        )
-        return (
-            f"annotation.things and annotation.stuff name slots of the prompts, and {name!r} is none: {advice}; slots "
-            f"are: {', '.join(known)}"
-        )
-
     @property
-    def all_templates(self) -> tuple[str, ...]:
-        """Those of `prompts` and those of the concepts' own."""
-        return (*self.prompts.templates, *(each for concept in self.concepts for each in concept.templates or ()))
+    def used_templates(self) -> tuple[str, ...]:
+        """Templates of the concepts' own, and those of `prompts` where a concept has none of its own."""
+        own = [each for concept in self.concepts for each in concept.templates or ()]
+        shared = any(concept.templates is None for concept in self.concepts)
+        return (*(self.prompts.templates if shared else ()), *own)
 
     @cached_property
     def categories(self) -> tuple[Category, ...]:

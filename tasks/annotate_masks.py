@@ -32,7 +32,7 @@ from tasks.methods.soft_masks import (
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("masks", "2", MASKS)
+STAGE = Stage("masks", "3", MASKS)
 COLUMNS = ["sample_id", "status", "slots", "image"]
 RECORDED = ["attention", "attention_agreement"]
 DECIDED_SAMPLES = {"window", "affinity"}  # settings that stage "samples" follows from
@@ -45,7 +45,7 @@ def locate(job: PartitionJob, samples: Receipt) -> Address:
     """Where the partition's MASKS lie."""
     recipe, asked = job.build.recipe, job.build.annotator
     hidden = DECIDED_SAMPLES | ({"model"} if asked else ASKING)
-    others = {} if recipe.annotation.slots == ("concept",) else {"categories": [c.name for c in recipe.categories]}
+    others = {} if recipe.annotation.slots == ("concept",) else {"categories": _list_values(job)}
     return Address(
         STAGE,
         part=job.part,
@@ -58,6 +58,17 @@ def locate(job: PartitionJob, samples: Receipt) -> Address:
         inputs={"samples": samples.sha256},
         models={"annotator": asked.digest} if asked else {},
     )
+
+
+def _list_values(job: PartitionJob) -> list[tuple[str, str, int]]:
+    """What every value of a slot that is masked would be in a mask: it follows from synonyms as well as from names."""
+    recipe = job.build.recipe
+    values = recipe.prompts.attributes
+    return [
+        (slot, value, recipe.category_id(slot, value, job.concept))
+        for slot in recipe.annotation.slots
+        for value in values.get(slot, ())
+    ]
 
 
 @task(task_run_name="annotate {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from catalog.exports.run_lengths import decode_rle
 from catalog.reader import ShardedDataset, open_dataset
-from catalog.registry import Dataset
+from catalog.registry import Dataset, is_of_category
 from catalog.store import Store, storage_errors
 from schemas.errors import VerificationError
 
@@ -79,15 +79,18 @@ def open_split(store: Store, dataset: Dataset, split: str) -> Iterator[ExportedS
     samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False)
     first = 1 + sum(shard.samples for shard in dataset.shards if shard.split < split)
     suffix = "png" if "png" in dataset.fields else "jpg"
-    return _read_samples(samples, first, suffix, f"{store.uri}: split {split} of {dataset.name} {dataset.version}")
+    origin = f"{store.uri}: split {split} of {dataset.name} {dataset.version}"
+    return _read_samples(samples, dataset, first, suffix, origin)
 
 
-def _read_samples(samples: ShardedDataset, first: int, suffix: str, origin: str) -> Iterator[ExportedSample]:
+def _read_samples(
+    samples: ShardedDataset, dataset: Dataset, first: int, suffix: str, origin: str
+) -> Iterator[ExportedSample]:
     found = 0
     try:
         with storage_errors("read", origin):
             for sample in samples:
-                yield _convert(sample, first + found, suffix, origin)
+                yield _convert(sample, dataset, first + found, suffix, origin)
                 found += 1
     except FileNotFoundError as error:
         raise VerificationError(f"{origin} lacks a shard: {error}; {LOOK}") from error
@@ -95,10 +98,15 @@ def _read_samples(samples: ShardedDataset, first: int, suffix: str, origin: str)
         raise VerificationError(f"{origin} has {found} samples where dataset.json says {len(samples)}; {LOOK}")
 
 
-def _convert(sample: Mapping[str, Any], number: int, suffix: str, origin: str) -> ExportedSample:
+def _convert(sample: Mapping[str, Any], dataset: Dataset, number: int, suffix: str, origin: str) -> ExportedSample:
     key, known = sample["key"], sample["json"]
     if not SAMPLE_ID.fullmatch(key):
         raise VerificationError(f"{origin} has a sample {key!r}, and sample ids are 16 hex digits; {LOOK}")
+    if strange := next((each for each in known["instances"] if not is_of_category(dataset, each)), None):
+        raise VerificationError(
+            f"{origin}: sample {key} has an instance of {strange['category']!r} as category {strange['category_id']}, "
+            f"which is none of that name in dataset.json; {LOOK}"
+        )
     return ExportedSample(
         number=number,
         key=key,

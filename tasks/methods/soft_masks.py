@@ -145,7 +145,7 @@ def _threshold(each: Softened, settings: Annotation, pooled: Mapping[int, float]
 
 
 def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> list[Region]:
-    """A region a word: things first, stuff in what they leave."""
+    """A region a word: things first, stuff in what they leave. No pixel is in two."""
     regions = [np.zeros(claims.shape[1:], np.bool_) for _ in words]
     taken = np.zeros(claims.shape[1:], np.bool_)
     for thing in (True, False):
@@ -156,16 +156,18 @@ def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> li
         best = np.where(claims[places] >= 0, heights, -1).argmax(0)
         for turn, place in enumerate(places):
             region = (claims[place] >= 0) & (best == turn) & ~taken
-            regions[place] = _clean(region, settings) if thing else region
+            regions[place] = keep_components(region, settings.min_component)[0] if thing else region
         taken = np.any([taken, *(regions[place] for place in places)], axis=0)
+        for place in places if thing else ():
+            regions[place] = _close(regions[place], taken, settings.max_hole)
+            taken = taken | regions[place]
     return regions
 
 
-def _clean(region: Region, settings: Annotation) -> Region:
-    """Without crumbs and pinholes. A thing that fills the image is none: its map has no inside and outside."""
-    region, areas = keep_components(region, settings.min_component)
-    region = fill_holes(region, settings.max_hole * sum(areas))
-    return np.zeros_like(region) if region.all() else region
+def _close(region: Region, taken: Region, max_hole: float) -> Region:
+    """A thing with its pinholes filled where nobody has them; one that fills the image is none: it has no outside."""
+    closed = region | (fill_holes(region, max_hole * region.sum()) & ~taken)
+    return np.zeros_like(region) if closed.all() else closed
 
 
 def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region], band: float) -> Region:
@@ -175,10 +177,18 @@ def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region]
         return np.zeros(claims.shape[1:], np.bool_)
     own, taken = claims[things], np.any([regions[place] for place in things], axis=0)
     near = ((own >= -band) & (own < 0)).any(0) & ~taken
-    heights = np.sort(np.where(own >= 0, np.stack([words[place].soft for place in things]), -np.inf), axis=0)
-    tied = (heights[-1] - heights[-2] < band) if len(things) > 1 else np.zeros_like(near)
-    doubtful: Region = near | (tied & taken)
+    doubtful: Region = near | (_tie([words[place] for place in things], own, band) & taken)
     return doubtful
+
+
+def _tie(things: Sequence[Softened], claims: Soft, band: float) -> Region:
+    """Where the two highest things that claim a pixel are of different categories and closer than the band."""
+    heights = np.where(claims >= 0, np.stack([each.soft for each in things]), -1)
+    categories = np.array([each.word.category for each in things])
+    best = heights.argmax(0)
+    other = np.where(categories[:, None, None] == categories[best], -1, heights).max(0)
+    tied: Region = (other >= 0) & (heights.max(0) - other < band)
+    return tied
 
 
 def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) -> Parts:
@@ -250,7 +260,7 @@ def keep_components(region: Region, min_share: float) -> tuple[Region, list[int]
 def fill_holes(region: Region, max_pixels: float) -> Region:
     """The region with its 4-connected holes of at most so many pixels filled; what touches the border is no hole."""
     labels, count = ndimage.label(~region)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    small = [label for label in range(1, count + 1) if areas[label] <= max_pixels and label not in border]
-    return region | np.isin(labels, small)
+    small = np.bincount(labels.ravel(), minlength=count + 1) <= max_pixels
+    small[np.concatenate([[0], labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
+    filled: Region = region | small[labels]
+    return filled

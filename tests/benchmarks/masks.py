@@ -1,9 +1,9 @@
 """Attention masks: how good, how sure, at what cost, and what a representation learns from them. `make bench-masks`.
 
-`python -m tests.benchmarks.masks [--work DIR] [--seeds ...] [--images N] [--skip-cost]` makes what is missing in DIR,
-seed by seed and each set written whole (so it can be stopped), measures the cost of capture, then writes
-docs/benchmarks/masks.{json,md} and a figure. The rows of learning come from tests/benchmarks/pretraining.py, which
-writes them to the same masks.json; they are kept.
+`python -m tests.benchmarks.masks [--work DIR] [--seeds ...] [--images N] [--keep cost learning]` makes what is missing
+in DIR, seed by seed and each set written whole (so it can be stopped), measures the cost of capture and, by
+tests/benchmarks/pretraining.py, what masks teach, then writes docs/benchmarks/masks.{json,md} and a figure. What
+`--keep` names is not measured again: its rows stay as they are.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.benchmarks.mask_overhead import measure_overhead
 
 from catalog.model_files import MODELS
 from tasks.models.judges import load_judges
@@ -24,9 +23,11 @@ from tests.benchmarks.mask_images import (
     make_renders,
     open_generator,
 )
+from tests.benchmarks.mask_overhead import measure_overhead
 from tests.benchmarks.mask_page import draw_figure, write_page
 from tests.benchmarks.mask_rows import Made, measure
 from tests.benchmarks.pages import write_json
+from tests.benchmarks.pretraining import SEEDS, measure_learning
 
 RARE_SHARE = 3  # a search costs more than a sample: so many times fewer pictures of a rare part
 RENDERS = 60  # renders of a seed
@@ -75,14 +76,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/masks"))
     parser.add_argument("--seeds", nargs="*", type=int, default=[20, 21, 22])
     parser.add_argument("--images", type=int, default=12, help="images of each part and seed")
-    parser.add_argument("--skip-cost", action="store_true", help="keep the measured cost of capture")
+    parser.add_argument("--keep", nargs="*", choices=("cost", "learning"), default=())
     words = parser.parse_args()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     made = make_all(words.work, words.seeds, words.images)
     write_json("masks", words.seeds, measure(made))
     draw_figure(made.generated[words.seeds[0]])
-    if not words.skip_cost:
+    if "learning" not in words.keep:
+        learning = words.work / "pretraining"
+        write_json("masks", list(SEEDS), measure_learning(learning / "store", learning))
+    if "cost" not in words.keep:
         torch.set_num_threads(threads)
         write_json("masks", [0], measure_overhead())
     write_page(words.images, len(words.seeds))

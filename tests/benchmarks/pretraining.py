@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ USES: dict[str, dict[str, Any]] = {
 }
 ARMS = ("none", "box", "attention", "truth")
 UNTRAINED = "random"
+ALL = (*ARMS, UNTRAINED)
+SEEDS = (0, 1, 2)
 PROBE_SEED = 5151  # of no training
 PROBED = 800  # renders to learn from, and as many to ask about
 LABELLED = 40  # renders with masks that the segmentation learns from
@@ -99,23 +102,38 @@ def write_truth(store: Path, folder: Path) -> None:
         (folder / f"{sample['key']}.png").write_bytes(png)
 
 
-def make_cell(words: argparse.Namespace, probes: Probes, use: str, arm: str, seed: int) -> None:
+def make_cell(store: Path, work: Path, probes: Probes, use: str, arm: str, seed: int) -> None:
     """One use, arm and seed, unless it is there; written whole."""
     name = f"{use}-{arm}-{seed}"
-    file = words.work / f"{name}.json"
+    file = work / f"{name}.json"
     if file.exists():
         return
     started = time.process_time()
     settings = USES[use] | {"seed": seed} | ({"steps": 1, "learning_rate": 1e-9} if arm == UNTRAINED else {})
-    masks = {"truth": str(words.work / "truth"), UNTRAINED: "none"}.get(arm, arm)
-    folder = words.work / "encoders" / name
-    report = pretrain_representation(DATASET, str(words.store), use, masks, folder, settings)
+    masks = {"truth": str(work / "truth"), UNTRAINED: "none"}.get(arm, arm)
+    folder = work / "encoders" / name
+    report = pretrain_representation(DATASET, str(store), use, masks, folder, settings)
     found = probes.measure(folder, seed)
     seconds = time.process_time() - started
     beside = file.with_suffix(".tmp")
     beside.write_text(json.dumps({"use": use, "arm": arm, "seed": seed, "seconds": seconds, **found}))
     beside.replace(file)
     print(f"{name}: {seconds:.0f} s, loss {report['losses']}, {found}", flush=True)
+
+
+def measure_learning(
+    store: Path, work: Path, uses: Sequence[str] = tuple(USES), arms: Sequence[str] = ALL, seeds: Sequence[int] = SEEDS
+) -> list[dict[str, Any]]:
+    """Make what is missing; the rows of all that there is."""
+    open_store(store)
+    if "truth" in arms:
+        write_truth(store, work / "truth")
+    probes = Probes()
+    for seed in seeds:
+        for use in uses:
+            for arm in arms:
+                make_cell(store, work, probes, use, arm, seed)
+    return collect_rows(work)
 
 
 def collect_rows(work: Path) -> list[dict[str, Any]]:
@@ -134,24 +152,17 @@ def collect_rows(work: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Make what is missing and write the rows."""
+    """Write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("work/pretraining/store"))
     parser.add_argument("--work", type=Path, default=Path("work/pretraining"))
     parser.add_argument("--uses", nargs="*", choices=list(USES), default=list(USES))
-    parser.add_argument("--arms", nargs="*", choices=[*ARMS, UNTRAINED], default=[*ARMS, UNTRAINED])
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="*", choices=ALL, default=ALL)
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
     words = parser.parse_args()
     torch.set_num_threads(1)
-    open_store(words.store)
-    if "truth" in words.arms:
-        write_truth(words.store, words.work / "truth")
-    probes = Probes()
-    for seed in words.seeds:
-        for use in words.uses:
-            for arm in words.arms:
-                make_cell(words, probes, use, arm, seed)
-    write_json("masks", words.seeds, collect_rows(words.work))
+    rows = measure_learning(words.store, words.work, words.uses, words.arms, words.seeds)
+    write_json("masks", words.seeds, rows)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,13 @@ def test_values_follow_the_concepts_things_first_and_words_for_concepts_are_no_c
 @pytest.mark.parametrize(
     ("annotation", "said"),
     [
-        ({"stuff": ["bench"]}, "'bench' is none: it is a value of slot surface, so name that slot"),
+        ({"stuff": ["bench"]}, "'bench' is none: it is a value of slot surface, or part of one, so name that slot"),
+        ({"stuff": ["Surfaces"]}, "'Surfaces' is none: did you mean 'surface'"),
+        ({"stuff": ["{surface}"]}, "write surface, without braces"),
+        ({"things": ["concept", "toothed wheel"]}, "it is a word for a concept, so name the slot concept"),
+        ({"things": ["concept", "eel"]}, "'eel' is none: no template holds it"),
+        ({"stuff": ["other"]}, "slot other is stuff and holds 'cog', which is a concept, so a thing"),
+        ({"stuff": ["concept"]}, "stuff holds concept, which is a thing"),
         ({"things": ["concept", "steel table"]}, r"prompts.attributes: \{thing: \[steel table\]\} and \{thing\}"),
         ({"things": ["concept", "ladder"]}, "'ladder' is none: no template holds it, so no image could show it"),
         ({"things": ["concept", "idle"]}, "slots are: concept, other, surface"),
@@ -56,6 +62,24 @@ def test_values_follow_the_concepts_things_first_and_words_for_concepts_are_no_c
 def test_a_word_that_no_image_could_show_is_refused(annotation: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         recipe(annotation)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("Background", "masks call their value 0"), ("a\nb", "no line breaks"), (" bench", "single spaces")],
+)
+def test_a_value_that_cannot_name_a_category_is_refused(value: str, said: str) -> None:
+    prompts = {"templates": ["a {concept} on a {surface}"], "attributes": {"surface": [value]}}
+    with pytest.raises(RecipeError, match=said):
+        recipe({"stuff": ["surface"]}, prompts=prompts)
+    assert recipe({}, prompts=prompts)
+
+
+def test_templates_that_no_concept_uses_hold_no_slot() -> None:
+    concepts = [{"name": "gear", "wanted": 1, "templates": ["a {concept} and a {other}"]}]
+    assert len(recipe({"things": ["concept", "other"]}, concepts=concepts).categories) == 4
+    with pytest.raises(RecipeError, match="slots are: concept, other"):
+        recipe({"stuff": ["surface"]}, concepts=concepts)
 
 
 def test_more_categories_than_a_mask_holds_are_refused() -> None:

@@ -118,6 +118,39 @@ def test_two_things_share_no_pixel_and_the_stronger_has_it() -> None:
     assert (tied.mask[:, 40:] == 1).all()
 
 
+def test_holes_are_not_filled_with_another_thing() -> None:
+    ring, core = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    ring[10:50, 10:50], ring[28:32, 28:32], core[28:32, 28:32] = 1, 0, 1
+    for words in ([Word(0, 1), Word(1, 2)], [Word(1, 2), Word(0, 1)]):
+        found = outline(np.stack([ring, core]), words, max_hole=0.05)
+        regions = np.stack([each.region for each in found.outlines])
+        assert (regions.sum(0) <= 1).all()
+        assert (found.mask[28:32, 28:32] == 2).all()
+        for each in found.outlines:
+            assert np.array_equal(found.mask == each.word.category, each.region)
+
+
+def test_two_things_apart_tie_nowhere_and_words_of_one_category_do_not_compete() -> None:
+    apart = np.stack([blob(slice(2, 6), slice(2, 6)), blob(slice(10, 14), slice(10, 14))])
+    found = outline(apart, [Word(0, 1), Word(1, 2)], ignore_band=0.05)
+    assert all(each.region.sum() > 100 for each in found.outlines)
+    same = outline(np.stack([apart[0], apart[0]]), [Word(0, 1), Word(1, 1)], ignore_band=0.05)
+    assert (same.mask == 1).sum() == (found.mask == 1).sum()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3), st.booleans())
+def test_no_pixel_is_in_two_regions(seed: int, things: int, refine: bool) -> None:
+    draws = np.random.default_rng(seed)
+    maps = draws.random((things + 1, 8, 8)).astype(np.float32)
+    pixels = draws.integers(0, 256, (24, 24, 3)).astype(np.uint8)
+    words = [Word(row, row + 1, row < things) for row in range(things + 1)]
+    found = outline(maps, words, pixels, refine=refine, ignore_band=0.05)
+    assert (np.stack([each.region for each in found.outlines]).sum(0) <= 1).all()
+    for each in found.outlines:
+        assert np.array_equal(found.mask == each.word.category, each.region)
+
+
 def test_stuff_takes_what_no_thing_has_by_its_share_of_attention() -> None:
     thing, stuff = blob(slice(4, 12), slice(4, 12), high=0.2), blob(slice(4, 12), slice(4, 12), low=0.02, high=0.03)
     words = [Word(0, 1), Word(1, 2, thing=False)]  # even the stuff's own attention is highest on the thing
