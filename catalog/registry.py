@@ -90,8 +90,8 @@ class Dataset(Strict):
 
 def is_of_category(dataset: Dataset, instance: Mapping[str, Any]) -> bool:
     """Whether an instance's number is that of the category which it names."""
-    number, categories = instance["category_id"], dataset.mask_categories
-    return 1 <= number <= len(categories) and categories[number - 1].name == instance["category"]
+    number, categories = int(instance["category_id"]), dataset.mask_categories
+    return 1 <= number <= len(categories) and categories[number - 1].name == str(instance["category"])
 
 
 def list_datasets(store: Store) -> list[str]:

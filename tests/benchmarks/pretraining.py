@@ -1,8 +1,8 @@
 """What attention masks are worth to a representation: three uses, each without masks, with boxes, with masks.
 
 `python -m tests.benchmarks.pretraining [--store DIR] [--work DIR] [--uses ...] [--arms ...] [--seeds ...]` pre-trains
-an encoder for each use, arm and seed that is missing in DIR by the call behind `tailforge pretrain`, probes it and writes
-what it found whole (so it can be stopped, and several may run side by side), then adds the rows to
+an encoder for each use, arm and seed that is missing in DIR by the call behind `tailforge pretrain`, probes it and
+writes what it found whole (so it can be stopped, and several may run side by side), then adds the rows to
 docs/benchmarks/masks.json; tests/benchmarks/masks.py writes the page. The store is built where it lacks the version:
 the recipe `workshop` with `WANTED` images of each part. Arm `truth` has the independent segmenter's masks.
 """
