@@ -25,7 +25,7 @@ ARMS = ("none", "box", "attention", "truth")
 LEARNT = ("probe_part", "knn_part", "probe_material", "knn_material", "segmentation_miou")
 JUDGED = ("probe_part", "segmentation_miou")  # what masks are meant to help
 RIVALS = ("stored_maps", "per_head")
-COSTS = ("time_overhead", "memory_overhead")
+COSTS = ("time_overhead", "wall_overhead", "memory_overhead")
 
 
 def draw_figure(made: Set) -> None:

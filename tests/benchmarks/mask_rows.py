@@ -202,6 +202,8 @@ def _add_scenes(rows: Rows, seed: int, made: Set) -> None:
         surface = overlap(around, ~made["truth"])
         rows.add(arm, "miou_surface", seed, surface.mean())
         rows.add(arm, "miou_two_objects", seed, ((overlap(things, made["truth"]) + surface) / 2).mean())
+    rest = overlap(~find_masks(made), ~made["truth"])
+    rows.add("surface is all that no thing has", "miou_surface", seed, rest.mean())
     raw = outline_all(made, OURS, [Word(SURFACE, 1)])
     alone = np.stack([each.mask == 1 for each in raw])
     rows.add("surface by its raw attention", "miou_surface", seed, overlap(alone, ~made["truth"]).mean())

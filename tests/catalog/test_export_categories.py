@@ -1,6 +1,7 @@
 """Exports of a version whose masks hold more than its classes: another thing, and stuff, which has no box."""
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,17 +11,18 @@ import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
-from catalog.exports.export import export_version
+from catalog.exports.export import FORMATS, export_version
 from catalog.exports.panoptic import find_segments
 from catalog.exports.samples import open_split
 from catalog.reader import open_dataset
 from catalog.registry import DATASETS, Dataset
 from catalog.store import Store
+from schemas.errors import VerificationError
 from schemas.quality import Category
 from tests.drawn_version import CLASSES, NAME, draw_masks, write_version
 
-THINGS = CLASSES[:2]  # the last class of the drawn masks plays the stuff
-CATEGORIES = (*(Category(name=name) for name in THINGS), Category(name="floor", thing=False))
+THINGS, FLOOR = CLASSES[:2], CLASSES[2]  # the last class of the drawn masks plays the stuff
+CATEGORIES = (*(Category(name=name) for name in THINGS), Category(name=FLOOR, thing=False))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def store(dataset: Dataset) -> Store:
 def test_coco_holds_stuff_with_its_category(store: Store, tmp_path: Path) -> None:
     export_version(store, NAME, "latest", "coco", tmp_path / "coco")
     coco = COCO(tmp_path / "coco/annotations/instances_train.json")
-    assert [(c["name"], c["isthing"]) for c in coco.loadCats([1, 2, 3])] == [*((n, 1) for n in THINGS), ("floor", 0)]
+    assert [(c["name"], c["isthing"]) for c in coco.loadCats([1, 2, 3])] == [*((n, 1) for n in THINGS), (FLOOR, 0)]
     assert {row["category_id"] for row in coco.anns.values()} == {1, 2, 3}
 
 
@@ -49,7 +51,7 @@ def test_panoptic_says_what_is_stuff(store: Store, dataset: Dataset, tmp_path: P
     export_version(store, NAME, "latest", "panoptic", tmp_path / "panoptic")
     document = json.loads((tmp_path / "panoptic/annotations/panoptic_train.json").read_text())
     named = {(c["id"], c["name"], c["isthing"]) for c in document["categories"]}
-    assert named == {(1, THINGS[0], 1), (2, THINGS[1], 1), (3, "floor", 0), (4, "background", 0)}
+    assert named == {(1, THINGS[0], 1), (2, THINGS[1], 1), (3, FLOOR, 0), (4, "background", 0)}
     for sample in open_split(store, dataset, "train"):
         _, rows = find_segments(sample, 4)
         assert {row["category_id"] for row in rows} <= {1, 2, 3, 4}
@@ -69,11 +71,26 @@ def test_boxes_are_of_things_alone(store: Store, tmp_path: Path) -> None:
         for element in ElementTree.parse(file).getroot().findall("object")
     ]
     assert set(named) == set(THINGS)
-    assert (tmp_path / "voc/labels.txt").read_text().splitlines() == ["background", *THINGS, "floor"]
+    assert (tmp_path / "voc/labels.txt").read_text().splitlines() == ["background", *THINGS, FLOOR]
     masks = [np.asarray(Image.open(file)) for file in (tmp_path / "voc/SegmentationClass").iterdir()]
     assert {int(value) for mask in masks for value in np.unique(mask)} == {0, 1, 2, 3, 255}
 
 
 def test_the_reader_names_what_masks_hold(store: Store) -> None:
-    assert open_dataset(store.uri, name=NAME).categories == (*THINGS, "floor")
+    assert open_dataset(store.uri, name=NAME).categories == (*THINGS, FLOOR)
     assert open_dataset(store.uri, name=NAME).classes == THINGS
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize(
+    "wrong", [CATEGORIES[:2], (CATEGORIES[1], CATEGORIES[0], CATEGORIES[2])], ids=["lost", "mixed"]
+)
+def test_categories_that_are_not_those_of_the_instances_are_damage(
+    dataset: Dataset, tmp_path: Path, format_name: str, wrong: tuple[Category, ...]
+) -> None:
+    shutil.copytree(dataset.lineage["store"], tmp_path / "store")
+    store = Store.open(str(tmp_path / "store"))
+    damaged = dataset.model_copy(update={"categories": wrong})
+    store.write_bytes(f"{DATASETS}/{NAME}/1.0.0/dataset.json", damaged.model_dump_json().encode())
+    with pytest.raises(VerificationError, match=r"has an instance of .* which is none of that name in dataset\.json"):
+        export_version(store, NAME, "latest", format_name, tmp_path / "out")
