@@ -39,7 +39,7 @@ from tests.benchmarks.pages import ROOT, markdown_table, row
 SETTINGS = PlainEngine(steps=16, guidance=3.0, batch_size=8)
 ALONE = SETTINGS.model_copy(update={"batch_size": 1})
 SEED = 11
-ROUNDS = 21
+ROUNDS = 9
 
 Draw = Callable[[DiffusersGenerator, Sequence[SampleSpec]], object]
 

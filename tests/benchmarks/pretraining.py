@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +144,26 @@ def collect_rows(work: Path) -> list[dict[str, Any]]:
         for metric, value in cell.items():
             if metric.startswith(("probe_", "knn_", "segmentation_")):
                 values[f"{cell['use']}/{cell['arm']}", metric][cell["seed"]] = value
-    return [
+    rows = [
         over_seeds(arm, metric, list(found.values()), "overlap" if "iou" in metric else "share")
         | {"seeds": sorted(found)}
         for (arm, metric), found in values.items()
     ]
+    return [*rows, *_compare(values)]
+
+
+def _compare(values: Mapping[tuple[str, str], Mapping[int, float]]) -> list[dict[str, Any]]:
+    """Attention masks less each control, seed by seed: runs of a seed share their first weights and their order."""
+    rows = []
+    for (arm, metric), found in values.items():
+        use, _, masks = arm.partition("/")
+        for control in ("none", "box") if masks == "attention" else ():
+            other = values.get((f"{use}/{control}", metric), {})
+            seeds = sorted(set(found) & set(other))
+            leads = [found[seed] - other[seed] for seed in seeds]
+            if leads:
+                rows.append(over_seeds(f"{arm} - {control}", metric, leads, "difference") | {"seeds": seeds})
+    return rows
 
 
 def main() -> None:

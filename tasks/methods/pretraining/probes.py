@@ -1,7 +1,7 @@
-"""What an encoder knows, read by probes that are as weak as they can be: lines, neighbours, a few labelled masks.
+"""What an encoder knows, read by probes that are as weak as they can be: lines and neighbours.
 
 The linear probe is that of linear classification on frozen features as usual in the literature; the choices of
-optimiser, decay, neighbours and head are ours.
+optimiser, decay and neighbours are ours.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ DECAY = 1e-3  # of the linear probe's weights
 ITERATIONS = 200  # of LBFGS at most
 NEIGHBOURS = 20
 SMALL = 1e-6
-HIDDEN = 128  # of the segmentation head
 
 Features = NDArray[np.float32]
 

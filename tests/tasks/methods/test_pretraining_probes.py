@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from tasks.methods.pretraining.probes import Split, probe_linear, probe_neighbours, read_features
-from tasks.methods.pretraining.segmentation import probe_segmentation
 
 CLASSES = 3
 
@@ -79,24 +78,6 @@ def draw_outlines(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:  # ty
         mask[top : top + 3, left : left + 4] = True
     noise = draws.integers(0, 60, (count, 8, 8, 3))
     return (noise + 150 * masks[..., None]).astype(np.uint8), masks
-
-
-def test_outlines_are_learnt_from_a_few_images() -> None:
-    module, training, test = Patches(), draw_outlines(20, 1), draw_outlines(40, 2)
-    found = probe_segmentation(module, module.tokens, training, test, seed=0)
-    assert found.shape == (40,)
-    assert found.mean() > 0.8
-    assert module.scale.item() != 1  # the encoder was tuned with the head
-    hardly = probe_segmentation(Patches(), module.tokens, training, test, seed=0, steps=1)
-    assert hardly.mean() < 0.6
-
-
-def test_an_empty_mask_that_is_found_empty_counts_as_right() -> None:
-    module, (pixels, masks) = Patches(), draw_outlines(6, 1)
-    empty = np.zeros_like(masks)
-    assert (
-        probe_segmentation(module, module.tokens, (pixels, empty), (pixels, empty), 0, steps=60).tolist() == [1.0] * 6
-    )
 
 
 def test_features_are_the_mean_of_the_tokens() -> None:
