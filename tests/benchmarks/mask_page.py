@@ -166,8 +166,9 @@ def _learning_goal(figures: Figures) -> str:
     counted = {use: metrics for use, metrics in won.items() if metrics}
     words = "; ".join(f"{use}: {', '.join(metrics)}" for use, metrics in counted.items()) or "in none"
     return (
-        "- attention masks ahead of no masks and of random boxes beyond the intervals of the differences seed by seed, in "
-        f"part probe or segmentation, in at least two of the three uses: {words}, {'met' if len(counted) >= 2 else '**missed**'}"
+        "- attention masks ahead of no masks and of random boxes beyond the intervals of the differences seed by seed, "
+        f"in part probe or segmentation, in at least two of the three uses: {words}, "
+        f"{'met' if len(counted) >= 2 else '**missed**'}"
     )
 
 
