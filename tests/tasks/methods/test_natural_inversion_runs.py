@@ -175,10 +175,12 @@ def test_the_kept_candidate_is_the_best_one() -> None:
 
 def test_all_that_is_kept_of_a_candidate_is_of_one_step() -> None:
     """A run whose best step is not its last gives what a run up to that step gives."""
-    rates = {"generator_rate": 0.1, "alpha_rate": 0.5, "jitter": 0, "flip": False}
-    image = run(small(), steps=16, score_every=1, **rates)[0]
-    assert image.step is not None
-    assert image.step < 16
+    still = {"alpha_rate": 0.5, "jitter": 0, "flip": False}
+    tried = (
+        {"generator_rate": rate, **still} for rate in (0.1, 0.2, 0.4, 0.8)
+    )  # which step is best is left to rounding
+    runs = ((rates, run(small(), steps=16, score_every=1, **rates)[0]) for rates in tried)
+    rates, image = next((rates, image) for rates, image in runs if image.step is not None and image.step < 16)
     again = run(small(), steps=image.step, score_every=100, **rates)[0]
     assert (image.alpha, image.losses) == (again.alpha, again.losses)
     assert np.array_equal(image.pixels, again.pixels)
