@@ -97,7 +97,7 @@ def _stack(samples: Sequence[dict[str, Any]], origin: str) -> Pixels:
 
 
 def _nouns(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(category.name for category in dataset.categories) or dataset.classes
+    return tuple(category.name for category in dataset.mask_categories)
 
 
 def _find_regions(
@@ -108,8 +108,7 @@ def _find_regions(
     keys = [sample["key"] for sample in samples]
     own = masks not in ARMS
     found = [_read_own(Path(masks) / f"{key}.png", dataset, side) for key in keys] if own else _published(samples)
-    stuff = {value for value, category in enumerate(dataset.categories, 1) if not category.thing}
-    things = set(range(1, len(_nouns(dataset)) + 1)) - stuff
+    things = {value for value, category in enumerate(dataset.mask_categories, 1) if category.thing}
     regions = split_masks(found, things, [{} if own else _scores(sample) for sample in samples])
     if regions.areas.shape[1] == 1:
         raise ImagesError(

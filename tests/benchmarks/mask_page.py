@@ -131,7 +131,11 @@ def goals(figures: Figures) -> list[str]:
     best = min(figures(arm, "time_overhead") for arm in RIVALS)
     composed = figures("composed renders of two parts", "miou_two_objects")
     checks: list[tuple[str, float, Callable[[float], bool]]] = [
-        ("time of capture over that of plain sampling, batch 8, two cores: at most 0.05", cost, lambda v: v <= 0.05),
+        (
+            "time of capture over that of plain sampling, batch 8, on one thread (two were asked for): at most 0.05",
+            cost,
+            lambda v: v <= 0.05,
+        ),
         ("memory of capture over that of plain sampling: at most 0.01", memory, lambda v: v <= 0.01),
         (
             "time of the cheaper rival's capture over ours (0: the rival costs none): at least 3",
