@@ -19,6 +19,7 @@ from tasks.methods.augment import build_pipeline
 from tasks.methods.seed_select.search import check_deterministic
 from tasks.models.clip import check_scorer
 from tasks.models.generator_files import check_generator, saved_scheduler
+from tasks.models.generator_settings import check_settings
 from tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
 
 
@@ -54,6 +55,7 @@ def resolve_build(
         with naming("generator"):
             require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
             check_generator(generator)
+        check_settings(recipe, generator)
     annotator = _find_annotator(recipe, folder)
     verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
     check_verifier(recipe, verifier, generator, folder)

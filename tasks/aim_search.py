@@ -32,7 +32,7 @@ from tasks.methods.plan_samples import plan_side_samples
 from tasks.methods.seed_select.aim import SMALLEST_GAP, Aim, ImageEncoder
 from tasks.methods.seed_select.engine import Goal
 from tasks.models.clip import load_clip
-from tasks.models.text_to_image import load_generator
+from tasks.models.text_to_image import load_build_generator
 from tasks.prefect_options import STAGE_TASK
 
 STAGE = Stage("aims", "2", AIMS)
@@ -82,7 +82,7 @@ def aim_search(job: dict[str, Any]) -> dict[str, Any]:
 def make_aims(job: PartitionJob) -> pa.Table:
     """AIMS of a concept."""
     assert job.build.encoder is not None
-    model, encoder = load_generator(job.build.generator), load_clip(job.build.encoder)
+    model, encoder = load_build_generator(job.build), load_clip(job.build.encoder)
     digests = job.build.references[job.concept]
     photographs = read_references(job.build.folder, find_concept(job.build, job.concept), digests)
     rows: list[dict[str, Any]] = [
@@ -155,7 +155,7 @@ def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator
     build = job.build
     assert build.encoder is not None
     assert inputs.aim is not None
-    model, encoder = load_generator(build.generator), load_clip(build.encoder)
+    model, encoder = load_build_generator(build), load_clip(build.encoder)
     aim = load_aim(build.store, inputs.aim.model_dump_json(), model.device)
     require_difference(job, aim)
     rivals = [load_aim(build.store, rival.model_dump_json(), model.device) for rival in inputs.rivals]

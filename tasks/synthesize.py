@@ -26,7 +26,7 @@ from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, cut_batches, r
 from tasks.methods.png import encode_png
 from tasks.methods.seed_select.engine import render_kept_noise, render_searched
 from tasks.methods.seed_select.search import VERSION
-from tasks.models.text_to_image import load_generator
+from tasks.models.text_to_image import load_build_generator
 from tasks.prefect_options import STAGE_TASK
 
 STAGE = Stage("samples", "4", SAMPLES)
@@ -40,7 +40,7 @@ def render_with_plain(
 ) -> Iterator[Rendered]:
     """Engine "plain"; see tasks/methods/plain_sampling.py."""
     with clock.phase("load"):
-        model = load_generator(job.build.generator)
+        model = load_build_generator(job.build)
     recipe = job.build.recipe
     assert isinstance(recipe.engine, SamplingSettings)
     return render_plain(model, samples, recipe.engine, recipe.annotation.recorded, clock)
@@ -154,7 +154,7 @@ def render_again(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) 
     """SAMPLES of one sample from the noise that its search chose, without searching. Errors: NotFoundError."""
     sample = _find_sample(job, sample_id)
     recording = job.build.recipe.annotation.recorded
-    model = load_generator(job.build.generator)
+    model = load_build_generator(job.build)
     made = render_kept_noise(model, sample, noise, search_engine(job.build), recording, Clock())
     return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
 

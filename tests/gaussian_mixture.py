@@ -37,7 +37,7 @@ class GaussianMixture:
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return 1, height, width
 
-    def make_scheduler(self, name: str) -> Scheduler:
+    def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
         scheduler: Scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
         return scheduler
 
@@ -63,6 +63,9 @@ class GaussianMixture:
         clean = (shares * (means + kept.sqrt() * SPREAD**2 / variance * away)).sum(0)
         noise = (latents - kept.sqrt() * clean) / (1 - kept).sqrt()
         return (noise + text.embeds.view(-1, 1, 1, 1)).to(self.dtype)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("nothing reads attention in a mixture")
 
     def decode(self, latents: Tensor) -> Tensor:
         return (latents / 4).expand(-1, 3, -1, -1)

@@ -37,7 +37,8 @@ def tiny_tokenizer(length: int = 16) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
 
 
-def _text_config(tokenizer: CLIPTokenizer, hidden: int) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizer, hidden: int) -> CLIPTextConfig:
+    """Of a tiny CLIP text tower for this tokenizer."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -84,7 +85,7 @@ def build_sd(prediction: str = "v_prediction") -> StableDiffusionPipeline:
     tokenizer = tiny_tokenizer()
     return StableDiffusionPipeline(
         vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(tokenizer, 16)).eval(),
+        text_encoder=CLIPTextModel(text_config(tokenizer, 16)).eval(),
         tokenizer=tokenizer,
         unet=_unet(16).eval(),
         scheduler=DDIMScheduler(
@@ -102,8 +103,8 @@ def build_sdxl() -> StableDiffusionXLPipeline:
     tokenizer = tiny_tokenizer()
     return StableDiffusionXLPipeline(
         vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(tokenizer, 16)).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, 24)).eval(),
+        text_encoder=CLIPTextModel(text_config(tokenizer, 16)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, 24)).eval(),
         tokenizer=tokenizer,
         tokenizer_2=tiny_tokenizer(),
         unet=_unet(

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Text as the denoiser reads it: embeds [B, S, D], and pooled [B, D] where the model has a second text input."""
+    """Text as the denoiser reads it: embeds [B, S, D], and pooled [B, D] where the model has a second text input.
+
+    `guidance`: the scale that is asked for, which only a network reads that was distilled to it.
+    """
 
     embeds: Tensor
     pooled: Tensor | None = None
+    guidance: float | None = None
 
     def expand(self, count: int) -> "Conditioning":
         """The one row of this conditioning, `count` times."""
@@ -58,7 +62,7 @@ class ImageGenerator(Protocol):
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network whose cross-attention can be captured."""
+        """The network whose attention to words can be captured."""
 
     @property
     def lock(self) -> Lock:
@@ -71,20 +75,33 @@ class ImageGenerator(Protocol):
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, H, W) for an image's size in pixels. Errors: RecipeError for a size that the model cannot make."""
 
-    def make_scheduler(self, name: str) -> Scheduler:
-        """A fresh scheduler; "model" is the one saved with the model. The kind of prediction is the model's."""
+    def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
+        """A fresh scheduler; "model" is the one saved with the model. The kind of prediction is the model's.
+
+        `size`: height and width of the images in pixels, by default the model's own: a flow's timesteps depend on it.
+        Errors: RecipeError for a scheduler that the model cannot be sampled with.
+        """
 
     def encode_prompt(self, prompt: str) -> Conditioning:
         """One row. A prompt longer than the text encoder reads is cut."""
 
-    def encode_negative(self, prompt: str) -> Conditioning:
-        """One row that guidance points away from; "" gives the model's own unconditional input."""
+    def encode_negative(self, prompt: str) -> Conditioning | None:
+        """One row that guidance points away from; "" gives the model's own unconditional input.
+
+        None where a second, unconditional pass makes no sense, for the network was distilled to do without.
+        """
 
     def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Token positions of each character span [start, end); empty where the span was cut off."""
+        """Positions of each character span [start, end) in the text that the denoiser reads; empty if it was cut off.
+
+        Where several encoders read the prompt, a span has tokens of each.
+        """
 
     def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
         """The network's output [B, C, H, W] for scaled latents."""
+
+    def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Latents as they are at that share of the noise schedule, 0..1, and the timestep that stands there."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, height, width], -1 to 1 but not clipped."""

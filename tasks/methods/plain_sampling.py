@@ -10,7 +10,7 @@ Letters of shapes: B images, C channels, H and W latent rows and columns.
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,9 +22,10 @@ from schemas.engines import SamplingSettings
 from schemas.jobs import SampleSpec
 from schemas.quality import Recording
 from tasks.methods.clock import Clock
-from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, find_layers
+from tasks.methods.cross_attention import choose_steps
 from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
-from tasks.methods.self_affinity import SpreadCapture
+from tasks.methods.watch_words import grid_of, watch_words
+from tasks.methods.word_capture import WordCapture
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Sampling:
     model: ImageGenerator
     settings: SamplingSettings
     recording: Recording | None  # what is kept of the attention; None: nothing is
-    negative: Conditioning | None  # one row; None without guidance
+    negative: Conditioning | None  # one row; None without guidance by a second pass
     clock: Clock
 
     @property
@@ -181,7 +182,7 @@ def render_noise(
     with sampling.clock.phase("sample"):
         scheduler = prepare_scheduler(sampling, settings.steps)
         text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
-        capture = watch_words(sampling, scheduler, noise, [texts[sample.prompt].words for sample in batch])
+        capture = record_words(sampling, scheduler, noise, [texts[sample.prompt].words for sample in batch])
         with capture or nullcontext():
             latents = sample_latents(model, scheduler, noise, text, sampling.negative, settings.guidance, generators)
         finite = latents.isfinite().flatten(1).all(1).tolist()
@@ -190,7 +191,7 @@ def render_noise(
         pixels = to_pixels(images)
         finite = [a and b for a, b in zip(finite, images.isfinite().flatten(1).all(1).tolist(), strict=True)]
     origin = {
-        "scheduler": type(scheduler).__name__,
+        "scheduler": name_scheduler(scheduler),
         "batch_size": len(batch),
         "device": name_device(model.device),
     }
@@ -209,9 +210,15 @@ def render_noise(
 
 def prepare_scheduler(sampling: Sampling, steps: int) -> Scheduler:
     """A fresh scheduler of the recipe's kind."""
-    scheduler = sampling.model.make_scheduler(sampling.settings.scheduler)
+    scheduler = sampling.model.make_scheduler(sampling.settings.scheduler, sampling.size)
     scheduler.set_timesteps(steps, device=sampling.model.device)
     return scheduler
+
+
+def name_scheduler(scheduler: Scheduler) -> str:
+    """The class of diffusers whose steps are taken, also where an adapter of ours is derived from it."""
+    names = [kind.__name__ for kind in type(scheduler).__mro__ if kind.__module__.startswith("diffusers.")]
+    return names[0]
 
 
 def name_device(device: torch.device) -> str:
@@ -227,21 +234,18 @@ def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], hei
     )
 
 
-def watch_words(
+def record_words(
     sampling: Sampling, scheduler: Scheduler, noise: Tensor, words: list[list[list[int]]]
-) -> Capture | None:
+) -> WordCapture[Any] | None:
     """The capture of a batch's words, or None where nothing is to be recorded."""
     recording = sampling.recording
     if recording is None:
         return None
-    denoiser, count = sampling.model.denoiser, len(noise)
-    layers = [choose_layer(find_layers(denoiser), *noise.shape[-2:])]
+    count = len(noise)
     rows = slice(0, count) if sampling.negative is None else slice(count, 2 * count)
     timesteps = [float(step) for step in scheduler.timesteps]
     steps = choose_steps(timesteps, scheduler.config.num_train_timesteps, recording.window)
-    if recording.affinity:
-        return SpreadCapture(denoiser, layers, words, rows, steps, times=recording.affinity)
-    return Capture(denoiser, layers, words, rows, steps)
+    return watch_words(sampling.model.denoiser, words, rows, steps, grid_of(noise), recording.affinity)
 
 
 def sample_latents(
@@ -255,9 +259,12 @@ def sample_latents(
 ) -> Tensor:
     """Clean latents [B, C, H, W] from standard normal `noise` by a scheduler whose timesteps are set.
 
-    `negative` is one row, or None for no guidance. `generators` serve schedulers that add noise on the way.
+    `negative` is one row, or None for no unconditional pass: then a network that was distilled to `guidance` reads it.
+    `generators` serve schedulers that add noise on the way.
     """
-    if negative is not None:
+    if negative is None:
+        text = replace(text, guidance=guidance)
+    else:
         text = join_conditionings([negative.expand(len(noise)), text])
 
     def predict(latents: Tensor, step: Any) -> Tensor:

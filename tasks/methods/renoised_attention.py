@@ -1,18 +1,18 @@
 """Where a text-to-image model looks for the words of a caption in a picture that it did not draw.
 
-The picture's latent is noised to one point of the schedule and passed once through the UNet with the caption, without
-guidance; the map of a word is its cross-attention there, the mean over several draws of noise. That attention says
+The picture's latent is noised to one point of the schedule and passed once through the network with the caption,
+without guidance; the map of a word is its attention there, the mean over several draws of noise. That attention says
 where the things of a caption are is Free-ATM's observation (arXiv 2308.06739) for pictures that the model draws itself;
 to read it from other pictures this way is a choice of ours.
 
-    z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) e,   t = noise * T
+    z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) e,   t = noise * T,   of a diffusion model
+    z_s = (1 - s) z_0 + s e,                 s = noise,       of a flow
 
 Letters of shapes: B pictures, K words of a caption.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tasks.methods.cross_attention import Capture, choose_layer, find_layers
 from tasks.methods.generator import ImageGenerator, join_conditionings
 from tasks.methods.pixels import to_tensor
+from tasks.methods.watch_words import grid_of, watch_words
 
 Pixels = NDArray[np.uint8]
 
@@ -56,20 +56,17 @@ def read_attention(model: ImageGenerator, pictures: Sequence[Captioned], noise: 
     latents = model.encode(to_tensor(np.stack([np.asarray(image) for image in fitted])))
     text = join_conditionings([model.encode_prompt(each.caption) for each in pictures])
     words = [model.locate_tokens(each.caption, list(each.words)) for each in pictures]
-    scheduler = model.make_scheduler("ddim")
-    step = min(int(noise * scheduler.config.num_train_timesteps), scheduler.config.num_train_timesteps - 1)
-    layer = choose_layer(find_layers(model.denoiser), *latents.shape[-2:])
     generators = [torch.Generator("cpu").manual_seed(each.seed) for each in pictures]
-    with Capture(model.denoiser, [layer], words, slice(0, len(pictures)), [float(step)] * draws) as capture:
-        for _ in range(draws):
-            noisy = add_noise(scheduler, latents, generators, step)
-            model.denoise(noisy, torch.tensor(step, device=model.device), text)
+    noisy = [model.add_noise(latents, draw_like(latents, generators), noise) for _ in range(draws)]
+    steps = [float(step) for _, step in noisy]
+    with watch_words(model.denoiser, words, slice(0, len(pictures)), steps, grid_of(latents)) as capture:
+        for noised, step in noisy:
+            model.denoise(noised, step, text)
     return [Read(capture.maps(row), capture.agreement(row)) for row in range(len(pictures))]
 
 
-def add_noise(scheduler: Any, latents: Tensor, generators: Sequence[torch.Generator], step: int) -> Tensor:
-    """Latents [B, C, H, W] at a step, one CPU generator a picture."""
+def draw_like(latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal noise of the latents' shape [B, C, H, W], one CPU generator a picture."""
     shape = (1, *latents.shape[1:])
-    drawn = torch.cat([torch.randn(shape, generator=generator, dtype=latents.dtype) for generator in generators])
-    noisy: Tensor = scheduler.add_noise(latents, drawn.to(latents.device), torch.tensor([step], device=latents.device))
-    return noisy
+    drawn = [torch.randn(shape, generator=generator, dtype=latents.dtype) for generator in generators]
+    return torch.cat(drawn).to(latents.device)

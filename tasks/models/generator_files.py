@@ -1,6 +1,7 @@
 """Is this directory a generator that can be loaded? Answered from file headers, before any work starts."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,28 @@ from schemas.errors import ModelError
 from schemas.jobs import ResolvedModel
 
 INDEX = "model_index.json"
-# Parts of each pipeline class that hold weights, and how their files are called.
+# Parts of each pipeline class that hold weights, and how their files are called. The first is its denoiser.
+DIFFUSION, MODEL = "diffusion_pytorch_model", "model"
 WEIGHTS = {
-    "StableDiffusionPipeline": {
-        "unet": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-    },
+    "StableDiffusionPipeline": {"unet": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL},
     "StableDiffusionXLPipeline": {
-        "unet": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-        "text_encoder_2": "model",
+        "unet": DIFFUSION,
+        "vae": DIFFUSION,
+        "text_encoder": MODEL,
+        "text_encoder_2": MODEL,
     },
+    "StableDiffusion3Pipeline": {
+        "transformer": DIFFUSION,
+        "vae": DIFFUSION,
+        "text_encoder": MODEL,
+        "text_encoder_2": MODEL,
+        "text_encoder_3": MODEL,
+    },
+    "FluxPipeline": {"transformer": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL, "text_encoder_2": MODEL},
 }
+FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline")
+FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3, whose pipeline reads zeros in its place
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 HALF = "fp16"  # the variant under which hub models keep half-precision files
 COPY_AGAIN = "copy or download the model again"
@@ -29,7 +38,7 @@ SAVE_MODULE = "of a torch module of your own by safetensors.torch.save_file(modu
 
 
 def check_generator(model: ResolvedModel) -> None:
-    """Prove cheaply that a directory holds a whole Stable Diffusion (XL) pipeline; a hub id is checked when it loads.
+    """Prove cheaply that a directory holds a whole pipeline of `WEIGHTS`; a hub id is checked when it loads.
 
     Reads configurations and safetensors headers, compares file sizes with them, builds nothing. Errors: ModelError
     that names the file.
@@ -40,16 +49,29 @@ def check_generator(model: ResolvedModel) -> None:
     index = read_json(folder / INDEX)
     kind = check_class(index.get("_class_name"), folder / INDEX)
     for part, stem in WEIGHTS[kind].items():
+        if part in absent_parts(index):
+            continue
         _require_part(index, part, folder)
         config = read_json(folder / part / "config.json")
         if part == "unet":
             _check_unet(config, folder / part / "config.json")
         for file in weight_files(folder / part, stem):
             check_safetensors(file)
-    read_json(folder / "scheduler" / "scheduler_config.json")
-    for part in ("tokenizer", "tokenizer_2")[: len(WEIGHTS[kind]) - 2]:
-        _require_part(index, part, folder)
-        check_tokenizer(folder / part)
+        if part.startswith("text_encoder"):
+            tokenizer = part.replace("text_encoder", "tokenizer")
+            _require_part(index, tokenizer, folder)
+            check_tokenizer(folder / tokenizer)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    found = read_json(scheduler).get("_class_name")
+    if kind in FLOWS and found != FLOW_SCHEDULER:
+        raise ModelError(f"{scheduler}: the scheduler is {found!r}; a {kind} runs with {FLOW_SCHEDULER} alone")
+
+
+def absent_parts(index: Mapping[str, Any]) -> list[str]:
+    """Parts that a pipeline of this index does without."""
+    if index.get("_class_name") != "StableDiffusion3Pipeline":
+        return []
+    return [part for part in OPTIONAL if None in (index.get(part) or [None])]
 
 
 def generator_folder(model: ResolvedModel) -> Path | None:
@@ -76,7 +98,7 @@ def saved_scheduler(model: ResolvedModel) -> dict[str, Any] | None:
 def check_class(found: object, origin: object) -> str:
     """The pipeline class if the project can run it. Errors: ModelError."""
     if not isinstance(found, str) or found not in WEIGHTS:
-        raise ModelError(f"{origin}: pipeline class is {found!r}; this project runs {' and '.join(WEIGHTS)}")
+        raise ModelError(f"{origin}: pipeline class is {found!r}; this project runs {', '.join(WEIGHTS)}")
     return found
 
 
@@ -114,10 +136,9 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def weights_variant(folder: Path) -> str | None:
-    """ "fp16" if the directory holds its UNet in half-precision files alone, else None."""
-    unet = folder / "unet"
-    plain = any(not file.name.startswith(f"diffusion_pytorch_model.{HALF}") for file in unet.glob("*.safetensors"))
-    return HALF if unet.is_dir() and not plain else None
+    """ "fp16" if the directory holds its denoiser in half-precision files alone, else None."""
+    files = [file.name for part in ("unet", "transformer") for file in (folder / part).glob("*.safetensors")]
+    return HALF if files and all(name.startswith(f"{DIFFUSION}.{HALF}") for name in files) else None
 
 
 def check_safetensors(path: Path) -> None:

@@ -7,6 +7,7 @@ generated images.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, f
 from tasks.methods.generator import join_conditionings
 from tasks.methods.mask_confidence import Parts, list_features
 from tasks.methods.pixels import to_tensor
-from tasks.methods.renoised_attention import Read, add_noise
+from tasks.methods.renoised_attention import Read, draw_like
 from tasks.methods.soft_masks import Word, outline_words, soften_words
 from tasks.methods.workshop import BALANCED, Rendering, Scene, caption, render, sample_scene
-from tasks.models.text_to_image import DiffusersGenerator, load_generator
+from tasks.models.diffusers_generator import DiffusersGenerator
+from tasks.models.text_to_image import load_generator
 
 SEED = 4242  # of no training and no other benchmark
 BATCH = 16
@@ -33,7 +35,7 @@ ROUNDS = 200
 
 def read_like_sampling(model: DiffusersGenerator, scenes: list[Scene], renders: list[Rendering]) -> list[Read]:
     """Attention on the part of each render, read at the steps that plain sampling records."""
-    scheduler = model.make_scheduler("ddim")
+    scheduler: Any = model.make_scheduler("ddim")
     sampled = model.make_scheduler("model")
     sampled.set_timesteps(PlainEngine().steps, device=model.device)
     steps = sorted(choose_steps([float(t) for t in sampled.timesteps], 1000, WINDOW), reverse=True)
@@ -49,7 +51,7 @@ def read_like_sampling(model: DiffusersGenerator, scenes: list[Scene], renders: 
     generators = [torch.Generator("cpu").manual_seed(scene.seed) for scene in scenes]
     with torch.inference_mode(), Capture(model.denoiser, [layer], words, slice(0, len(scenes)), steps) as capture:
         for step in steps:
-            noisy = add_noise(scheduler, latents, generators, int(step))
+            noisy = scheduler.add_noise(latents, draw_like(latents, generators), torch.tensor([int(step)]))
             model.denoise(noisy, torch.tensor(step, device=model.device), conditioning)
     return [Read(capture.maps(row), capture.agreement(row)) for row in range(len(scenes))]
 

@@ -45,8 +45,9 @@ from tasks.methods.workshop import (
     render,
     sample_scene,
 )
+from tasks.models.diffusers_generator import DiffusersGenerator
 from tasks.models.judges import Judges
-from tasks.models.text_to_image import DiffusersGenerator, load_generator
+from tasks.models.text_to_image import load_generator
 from tests.benchmarks.seedselect_parts import make_goal, open_bench
 
 ENGINE = PlainEngine(batch_size=8)

@@ -31,7 +31,7 @@ from schemas.quality import Annotation, Recording
 from tasks.methods.clock import Clock
 from tasks.methods.measure_generator import plan_requests
 from tasks.methods.plain_sampling import render_plain
-from tasks.models.text_to_image import DiffusersGenerator
+from tasks.models.diffusers_generator import DiffusersGenerator
 from tests.benchmarks.mask_images import open_generator, specify
 from tests.benchmarks.mask_rivals import render_per_head, render_stored
 from tests.benchmarks.pages import ROOT, markdown_table, row

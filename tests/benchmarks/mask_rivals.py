@@ -23,7 +23,7 @@ from schemas.engines import PlainEngine
 from schemas.jobs import SampleSpec
 from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import Rendered, cut_batches, render_plain
-from tasks.models.text_to_image import DiffusersGenerator
+from tasks.models.diffusers_generator import DiffusersGenerator
 
 # Gets a layer's name and the prompts' attention [B, H, N, S] in it.
 Keep = Callable[[str, Tensor], None]

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "index broken": (write("generator/model_index.json", "{"), "model_index.json"),
     "config broken": (write("generator/unet/config.json", "not json"), "config.json"),
     "scheduler missing": (remove("generator/scheduler/scheduler_config.json"), "scheduler_config.json"),
-    "other pipeline": (write("generator/model_index.json", '{"_class_name": "FluxPipeline"}'), "FluxPipeline"),
+    "other pipeline": (write("generator/model_index.json", '{"_class_name": "KolorsPipeline"}'), "KolorsPipeline"),
     "pickled weights only": (
         lambda recipe, folder: (folder / UNET).rename(folder / UNET.replace("safetensors", "bin")),
         "holds its weights as a pickle",

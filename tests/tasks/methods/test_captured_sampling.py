@@ -14,11 +14,11 @@ from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import Rendered, render_plain
 from tasks.methods.seed_select.aim import Aim
 from tasks.methods.seed_select.engine import Goal, render_kept_noise, render_searched
-from tasks.models.text_to_image import DiffusersGenerator
+from tasks.models.unet_generator import UNetGenerator
 from tests.gaussian_mixture import PixelEncoder
 from tests.tiny_generators import build_sd, build_sdxl, make_samples
 
-SD, SDXL = DiffusersGenerator(build_sd()), DiffusersGenerator(build_sdxl())
+SD, SDXL = UNetGenerator(build_sd()), UNetGenerator(build_sdxl())
 MODELS = pytest.mark.parametrize("model", [SD, SDXL], ids=["sd", "sdxl"])
 ALL = Recording(window=(0.0, 1.0))
 SEARCH = {"steps": 2, "batch_size": 2, "candidates": 2, "screening_steps": 2}

@@ -7,7 +7,7 @@ from torch import nn
 
 from schemas.errors import EngineError
 from tasks.methods.cross_attention import choose_layer, choose_steps, find_layers
-from tasks.models.text_to_image import DiffusersGenerator
+from tasks.models.unet_generator import UNetGenerator
 from tests.tiny_generators import build_sd, build_sdxl
 
 SD, SDXL = build_sd(), build_sdxl()
@@ -65,7 +65,7 @@ def test_steps_in_the_window(timesteps: list[float], window: tuple[float, float]
 @pytest.mark.parametrize("pipeline", [SD, SDXL], ids=["sd", "sdxl"])
 def test_spans_become_tokens(pipeline: Any, prompt: str, value: str, tokens: list[str]) -> None:
     start = prompt.rindex(value)
-    (positions,) = DiffusersGenerator(pipeline).locate_tokens(prompt, [(start, start + len(value))])
+    (positions,) = UNetGenerator(pipeline).locate_tokens(prompt, [(start, start + len(value))])
     ids = pipeline.tokenizer(prompt, truncation=True, max_length=16)["input_ids"]
     assert pipeline.tokenizer.convert_ids_to_tokens([ids[i] for i in positions]) == tokens
     if prompt == "a gear on a gear":

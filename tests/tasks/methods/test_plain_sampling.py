@@ -26,7 +26,7 @@ from tasks.methods.plain_sampling import (
     sample_latents,
     to_pixels,
 )
-from tasks.models.text_to_image import SCHEDULERS, DiffusersGenerator
+from tasks.models.unet_generator import SCHEDULERS, UNetGenerator
 from tests.tiny_generators import build_sd, build_sdxl, make_samples
 
 PROMPTS = ("a photo of a gear on a wooden bench", "a gear", "gear of a photo")
@@ -64,7 +64,7 @@ def pipeline_images(pipeline: Any, samples: list[SampleSpec], **options: Any) ->
 @pytest.mark.parametrize("negative", ["", "wooden"])
 def test_equals_the_pipeline_of_diffusers(pipeline: Any, guidance: float, negative: str) -> None:
     samples = make_samples(4, PROMPTS)
-    ours = pixels(render(DiffusersGenerator(pipeline), samples, guidance=guidance, negative_prompt=negative))
+    ours = pixels(render(UNetGenerator(pipeline), samples, guidance=guidance, negative_prompt=negative))
     theirs = pipeline_images(
         pipeline, samples, guidance_scale=guidance, negative_prompt=[negative] * 4 if negative else None
     )
@@ -76,7 +76,7 @@ def test_equals_the_pipeline_of_diffusers(pipeline: Any, guidance: float, negati
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 def test_equals_the_pipeline_with_another_scheduler(name: str) -> None:
     pipeline, samples = build_sd(), make_samples(3, PROMPTS)
-    ours = pixels(render(DiffusersGenerator(pipeline), samples, scheduler=name))
+    ours = pixels(render(UNetGenerator(pipeline), samples, scheduler=name))
     pipeline.scheduler = SCHEDULERS[name].from_config(pipeline.scheduler.config)
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     assert np.abs(ours.astype(int) - pipeline_images(pipeline, samples, guidance_scale=3.0)).max() <= 1
@@ -84,14 +84,14 @@ def test_equals_the_pipeline_with_another_scheduler(name: str) -> None:
 
 def test_equals_the_pipeline_at_another_size() -> None:
     samples = make_samples(2)
-    ours = pixels(render(DiffusersGenerator(SDXL), samples, height=24, width=40))
+    ours = pixels(render(UNetGenerator(SDXL), samples, height=24, width=40))
     theirs = pipeline_images(SDXL, samples, guidance_scale=3.0, height=24, width=40)
     assert ours.shape == (2, 24, 40, 3)
     assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
 def test_a_sample_alone_is_the_sample_in_its_batch() -> None:
-    model, samples = DiffusersGenerator(SD), make_samples(5, PROMPTS)
+    model, samples = UNetGenerator(SD), make_samples(5, PROMPTS)
     together = pixels(render(model, samples, batch_size=5)).astype(int)
     alone = pixels(render(model, samples, batch_size=1))
     assert np.abs(together - alone).max() <= 1
@@ -99,12 +99,12 @@ def test_a_sample_alone_is_the_sample_in_its_batch() -> None:
 
 
 def test_every_sample_has_its_own_image() -> None:
-    made = pixels(render(DiffusersGenerator(SD), make_samples(6)))
+    made = pixels(render(UNetGenerator(SD), make_samples(6)))
     assert len({image.tobytes() for image in made}) == 6
 
 
 def test_capture_leaves_the_image_bit_equal() -> None:
-    model, samples = DiffusersGenerator(SD), make_samples(4, PROMPTS)
+    model, samples = UNetGenerator(SD), make_samples(4, PROMPTS)
     for guidance in (1.0, 3.0):
         with_capture = render(model, samples, (0.2, 0.8), guidance=guidance)
         assert np.array_equal(pixels(with_capture), pixels(render(model, samples, guidance=guidance)))
@@ -112,7 +112,7 @@ def test_capture_leaves_the_image_bit_equal() -> None:
 
 
 def test_agreement_is_kept_where_there_are_two_readings() -> None:
-    model, samples = DiffusersGenerator(SD), make_samples(2)
+    model, samples = UNetGenerator(SD), make_samples(2)
     for row in render(model, samples, (0.0, 1.0)):
         assert row.agreement is not None
         assert len(row.agreement) == 1
@@ -122,7 +122,7 @@ def test_agreement_is_kept_where_there_are_two_readings() -> None:
 
 
 def test_affinity_spreads_the_maps_and_leaves_the_images() -> None:
-    model, samples = DiffusersGenerator(SD), make_samples(2)
+    model, samples = UNetGenerator(SD), make_samples(2)
     plain, spread = (render(model, samples, (0.0, 0.5), affinity) for affinity in (0, 4))
     assert np.array_equal(pixels(plain), pixels(spread))
     for before, after in zip(plain, spread, strict=True):
@@ -131,7 +131,7 @@ def test_affinity_spreads_the_maps_and_leaves_the_images() -> None:
         assert np.ptp(after.attention) < np.ptp(before.attention)
 
 
-class Wrapped(DiffusersGenerator):
+class Wrapped(UNetGenerator):
     """The real adapter with one call changed by the test."""
 
     def __init__(self, change: Callable[[Tensor], Tensor], at: str = "denoise") -> None:
@@ -171,7 +171,7 @@ def test_out_of_memory_halves_the_batch(error: Exception) -> None:
     made = render(model, make_samples(5), batch_size=5)
     assert [row.provenance["batch_size"] for row in made] == [2, 2, 1, 2, 2]
     assert max(model.calls) == 10
-    plain = pixels(render(DiffusersGenerator(SD), make_samples(5), batch_size=5)).astype(int)
+    plain = pixels(render(UNetGenerator(SD), make_samples(5), batch_size=5)).astype(int)
     assert np.abs(pixels(made) - plain).max() <= 1
 
 
@@ -202,7 +202,7 @@ def test_one_bad_sample_fails_alone(at: str, value: float, error: str) -> None:
         return output
 
     samples = make_samples(4)
-    made, good = render(Wrapped(spoil, at), samples, (0.2, 0.8)), render(DiffusersGenerator(SD), samples, (0.2, 0.8))
+    made, good = render(Wrapped(spoil, at), samples, (0.2, 0.8)), render(UNetGenerator(SD), samples, (0.2, 0.8))
     assert [row.error for row in made] == [None, error, None, None]
     assert made[1].pixels is None
     assert made[1].attention is made[1].agreement is None
@@ -212,7 +212,7 @@ def test_one_bad_sample_fails_alone(at: str, value: float, error: str) -> None:
 
 
 def test_gradients_reach_the_noise() -> None:
-    model = DiffusersGenerator(SD)
+    model = UNetGenerator(SD)
     text = model.encode_prompt("a gear")
     generators = [torch.Generator().manual_seed(3)]
     noise = draw_noise(model, generators, 32, 32).requires_grad_()
@@ -226,7 +226,7 @@ def test_gradients_reach_the_noise() -> None:
 
 
 def test_noise_depends_on_the_sample_alone() -> None:
-    model = DiffusersGenerator(SD)
+    model = UNetGenerator(SD)
     seeds = [3, 4, 5]
     together = draw_noise(model, [torch.Generator().manual_seed(seed) for seed in seeds], 32, 48)
     alone = [draw_noise(model, [torch.Generator().manual_seed(seed)], 32, 48) for seed in seeds]
@@ -255,4 +255,4 @@ def test_ddim_clips_no_latents_of_a_generator_saved_with_another_scheduler() -> 
     pipeline = build_sd()
     pipeline.scheduler = DPMSolverMultistepScheduler(prediction_type="v_prediction", timestep_spacing="trailing")
     assert DDIMScheduler.from_config(pipeline.scheduler.config).config.clip_sample
-    assert not DiffusersGenerator(pipeline).make_scheduler("ddim").config.clip_sample
+    assert not UNetGenerator(pipeline).make_scheduler("ddim").config.clip_sample

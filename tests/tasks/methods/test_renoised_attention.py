@@ -7,10 +7,11 @@ import torch
 from catalog.model_files import MODELS, digest_model
 from schemas.jobs import ResolvedModel
 from schemas.quality import Annotation
-from tasks.methods.renoised_attention import Captioned, add_noise, read_attention
+from tasks.methods.renoised_attention import Captioned, draw_like, read_attention
 from tasks.methods.soft_masks import Word, outline_words, soften_words
 from tasks.methods.workshop import BALANCED, render, sample_scene
-from tasks.models.text_to_image import DiffusersGenerator, load_generator
+from tasks.models.diffusers_generator import DiffusersGenerator
+from tasks.models.text_to_image import load_generator
 
 DEFAULTS = Annotation(kind="renoised_attention")
 
@@ -85,7 +86,9 @@ def _rest(picture: Captioned) -> tuple[str, tuple[tuple[int, int], ...], int]:
 def test_noise_follows_the_schedule_and_the_pictures_seed(workshop: DiffusersGenerator, step: int) -> None:
     scheduler = workshop.make_scheduler("ddim")
     latents = torch.full((2, 4, 8, 8), 2.0)
-    noisy = add_noise(scheduler, latents, [torch.Generator().manual_seed(seed) for seed in (5, 6)], step)
+    noise = draw_like(latents, [torch.Generator().manual_seed(seed) for seed in (5, 6)])
+    noisy, at = workshop.add_noise(latents, noise, (step + 0.5) / 1000)
+    assert int(at) == step
     share = scheduler.alphas_cumprod[step]
     drawn = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(6))
     torch.testing.assert_close(noisy[1:], share.sqrt() * latents[1:] + (1 - share).sqrt() * drawn)

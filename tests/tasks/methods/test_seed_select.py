@@ -171,12 +171,12 @@ def test_out_of_memory_halves_the_batch() -> None:
 
 def test_a_sampler_that_adds_noise_is_refused() -> None:
     class Ancestral(GaussianMixture):
-        def make_scheduler(self, name: str):  # type: ignore[no-untyped-def]
+        def make_scheduler(self, name: str, size=None):  # type: ignore[no-untyped-def]
             from diffusers import EulerAncestralDiscreteScheduler
 
             if hasattr(self, "levels"):
                 return EulerAncestralDiscreteScheduler()
-            return super().make_scheduler(name)
+            return super().make_scheduler(name, size)
 
     with pytest.raises(RecipeError, match="EulerAncestralDiscreteScheduler, which adds noise"):
         render(1, seed_select(**QUICK), Ancestral())

@@ -56,7 +56,7 @@ BREAKAGES = {
     "no index": (drop("model_index.json"), "model_index.json is missing"),
     "index is no JSON": (write("model_index.json", b"{"), "model_index.json cannot be read as JSON"),
     "index is a list": (write("model_index.json", b"[]"), "model_index.json holds a list"),
-    "wrong class": (edit("model_index.json", _class_name="FluxPipeline"), "pipeline class is 'FluxPipeline'"),
+    "wrong class": (edit("model_index.json", _class_name="KolorsPipeline"), "pipeline class is 'KolorsPipeline'"),
     "part not listed": (edit("model_index.json", vae=[None, None]), "does not list 'vae'"),
     "no part": (lambda model: shutil.rmtree(model / "vae"), "vae is missing although"),
     "no weights": (drop(UNET), "diffusion_pytorch_model.safetensors is missing"),

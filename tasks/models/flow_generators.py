@@ -1,0 +1,194 @@
+"""Stable Diffusion 3 and Flux: transformers that read image and text in one joint attention, on a flow's schedule.
+
+Along the flow (Esser et al. 2024, arXiv 2403.03206, equation 13) a latent is z = (1 - s) z_0 + s e with s from 1 to 0;
+the denoiser gives e - z_0 at the timestep 1000 s. Calls are those of diffusers' pipelines, whose images these are.
+The networks were never run here with trained weights, which were not at hand; see docs/generators.md.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffusion3Pipeline
+from torch import Tensor
+from torch.nn import functional
+
+from schemas.errors import RecipeError
+from tasks.methods.generator import Conditioning, Scheduler
+from tasks.methods.joint_attention import FLUX_TIMESTEPS, join_positions
+from tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
+
+SD3_TOKENS, FLUX_TOKENS = 256, 512  # of T5: what the pipelines cut a prompt to
+PATCH = 2  # Flux packs 2 x 2 latents into a token
+UNGUIDED = 1.0  # what a distilled network is told where nobody asks for guidance
+
+
+class FlowScheduler(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """The flow's scheduler as samplers call it, its timesteps set as the pipeline would set them.
+
+    `tokens`: of an image; where the configuration says so, more of them keep the noise high for longer.
+    `even`: levels are equal parts of 1 before they are shifted, as Flux has them, not those of the configuration.
+    """
+
+    init_noise_sigma = 1.0
+    tokens: int
+    even: bool
+
+    def scale_model_input(self, sample: Tensor, timestep: Any) -> Tensor:
+        return sample
+
+    def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None:
+        sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps) if self.even else None
+        super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=self._shift_by_tokens())
+        self.set_begin_index(0)
+
+    def _shift_by_tokens(self) -> float:
+        """On the line through the shifts of the fewest and the most tokens that the model was made for."""
+        config = self.config
+        rise = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        shift: float = config.base_shift + rise * (self.tokens - config.base_image_seq_len)
+        return shift
+
+
+class FlowGenerator(DiffusersGenerator):
+    """What the two have in common: a transformer over patches of latents, and the flow."""
+
+    even_levels: bool  # see FlowScheduler
+
+    def __init__(self, pipeline: StableDiffusion3Pipeline | FluxPipeline, patch: int) -> None:
+        super().__init__(pipeline, pipeline.transformer, patch * pipeline.vae_scale_factor)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        side = self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
+        return side, side
+
+    def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
+        if name != "model":
+            raise RecipeError(
+                f"engine.scheduler is {name}; this generator is sampled with its own alone: set it to model"
+            )
+        height, width = size or self.default_size
+        scheduler = FlowScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler.tokens = (height // self.stride) * (width // self.stride)
+        scheduler.even = self.even_levels
+        own: Scheduler = scheduler
+        return own
+
+    def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        train_steps = self.pipeline.scheduler.config.num_train_timesteps
+        return torch.lerp(latents, noise, share), torch.tensor(share * train_steps, device=latents.device)
+
+    def latent_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        return (self.pipeline.vae.config.shift_factor or 0.0,), (1.0,)
+
+
+class StableDiffusion3Generator(FlowGenerator):
+    """A StableDiffusion3Pipeline, with or without its T5."""
+
+    even_levels = False
+
+    def __init__(self, pipeline: StableDiffusion3Pipeline) -> None:
+        super().__init__(pipeline, pipeline.transformer.config.patch_size)
+
+    @property
+    def channels(self) -> int:
+        count: int = self.denoiser.config.in_channels
+        return count
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        most = self.denoiser.config.pos_embed_max_size * self.stride
+        for name, value in (("height", height), ("width", width)):
+            if value > most:
+                raise RecipeError(f"engine.{name} is {value}; this generator knows positions up to {most}, try {most}")
+        return super().latent_shape(height, width)
+
+    def encode_prompt(self, prompt: str) -> Conditioning:
+        embeds, _, pooled, _ = self._encode(prompt, None, guided=False)
+        return Conditioning(embeds, pooled)
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        _, embeds, _, pooled = self._encode("", prompt or None, guided=True)
+        return Conditioning(embeds, pooled)
+
+    def _encode(self, prompt: str, negative: str | None, guided: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        encoded: tuple[Tensor, Tensor, Tensor, Tensor] = self.pipeline.encode_prompt(
+            prompt=prompt,
+            prompt_2=None,
+            prompt_3=None,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=negative,
+            max_sequence_length=SD3_TOKENS,
+        )
+        return encoded
+
+    def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """In the text as the transformer reads it: CLIP's tokens, then T5's."""
+        pipeline, length = self.pipeline, self.pipeline.tokenizer_max_length
+        clip = find_tokens(pipeline.tokenizer, length, prompt, spans)
+        absent: list[list[int]] = [[] for _ in spans]
+        t5 = find_tokens(pipeline.tokenizer_3, SD3_TOKENS, prompt, spans) if pipeline.text_encoder_3 else absent
+        return join_positions([(length, clip), (SD3_TOKENS, t5)])
+
+    def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
+        output: Tensor = self.denoiser(
+            hidden_states=latents,
+            timestep=timestep.expand(len(latents)),
+            encoder_hidden_states=text.embeds,
+            pooled_projections=text.pooled,
+            return_dict=False,
+        )[0]
+        return output
+
+
+class FluxGenerator(FlowGenerator):
+    """A FluxPipeline; its text is T5's alone, CLIP gives the pooled input.
+
+    Flux-dev was distilled to be told the guidance scale, Flux-schnell goes without guidance: neither has an
+    unconditional pass.
+    """
+
+    even_levels = True
+
+    def __init__(self, pipeline: FluxPipeline) -> None:
+        super().__init__(pipeline, PATCH)
+
+    @property
+    def channels(self) -> int:
+        count: int = self.denoiser.config.in_channels // PATCH**2
+        return count
+
+    def encode_prompt(self, prompt: str) -> Conditioning:
+        embeds, pooled, _ = self.pipeline.encode_prompt(
+            prompt=prompt, prompt_2=None, device=self.device, max_sequence_length=FLUX_TOKENS
+        )
+        return Conditioning(embeds, pooled)
+
+    def encode_negative(self, prompt: str) -> None:
+        return None
+
+    def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+        return find_tokens(self.pipeline.tokenizer_2, FLUX_TOKENS, prompt, spans)
+
+    def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
+        packed = functional.pixel_unshuffle(latents, PATCH)
+        count, _, height, width = packed.shape
+        scale = torch.full((count,), UNGUIDED if text.guidance is None else text.guidance, device=latents.device)
+        output: Tensor = self.denoiser(
+            hidden_states=packed.flatten(2).transpose(1, 2),
+            timestep=timestep.expand(count).to(latents.dtype) / FLUX_TIMESTEPS,
+            guidance=scale if self.denoiser.config.guidance_embeds else None,
+            encoder_hidden_states=text.embeds,
+            pooled_projections=text.pooled,
+            txt_ids=latents.new_zeros(text.embeds.shape[1], 3),
+            img_ids=list_positions(height, width).to(latents),
+            return_dict=False,
+        )[0]
+        return functional.pixel_shuffle(output.transpose(1, 2).reshape(packed.shape), PATCH)
+
+
+def list_positions(height: int, width: int) -> Tensor:
+    """[height * width, 3]: 0, row and column of every token, rows first."""
+    return torch.cartesian_prod(torch.zeros(1), torch.arange(float(height)), torch.arange(float(width)))

@@ -1,0 +1,52 @@
+"""What a recipe may ask of each kind of pipeline; what would be ignored, or cannot work, is refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.engines import SamplingSettings, SearchEngine
+from schemas.errors import RecipeError
+from schemas.jobs import ResolvedModel
+from schemas.recipe import Recipe
+from tasks.methods.watch_words import NO_AFFINITY
+from tasks.models.generator_files import FLOWS, INDEX, generator_folder, read_json
+
+FLUX = "FluxPipeline"
+
+
+def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
+    """Errors: RecipeError if the recipe asks for what this generator cannot do; a hub id is asked when it loads."""
+    folder = generator_folder(generator)
+    if folder is None:
+        return
+    kind = str(read_json(folder / INDEX).get("_class_name"))
+    if kind in FLOWS:
+        refuse_settings(recipe, kind, read_json(folder / "transformer" / "config.json"))
+
+
+def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> None:
+    """The same for a pipeline's class name and the configuration of its denoiser."""
+    engine, recorded = recipe.engine, recipe.annotation.recorded
+    if kind not in FLOWS or not isinstance(engine, SamplingSettings):
+        return
+    if isinstance(engine, SearchEngine):
+        raise RecipeError(
+            f"engine.kind is {engine.kind}, which searches for noise of Stable Diffusion 1, 2 and XL, but the "
+            f"generator is a {kind}; set engine.kind to plain, or name a generator of those"
+        )
+    if engine.scheduler != "model":
+        raise RecipeError(
+            f"engine.scheduler is {engine.scheduler}, but a {kind} is sampled with its own flow-matching scheduler "
+            "alone; set it to model, or leave it out"
+        )
+    if recorded is not None and recorded.affinity:
+        raise RecipeError(f"{NO_AFFINITY}: the generator is a {kind}")
+    if kind == FLUX and engine.negative_prompt:
+        raise RecipeError(
+            f"engine.negative_prompt would have no effect: a {kind} has no unconditional pass; leave it out"
+        )
+    default = SamplingSettings.model_fields["guidance"].default
+    if kind == FLUX and not denoiser.get("guidance_embeds") and engine.guidance not in (0, 1, default):
+        raise RecipeError(
+            f"engine.guidance {engine.guidance:g} would have no effect: this Flux network reads no guidance scale "
+            "(guidance_embeds is false in its configuration); leave it out"
+        )

@@ -1,0 +1,100 @@
+"""Stable Diffusion 1, 2 and XL: a UNet that reads the text by cross-attention, on diffusion schedules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from tasks.methods.generator import Conditioning, Scheduler
+from tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
+
+SCHEDULERS: dict[str, type[Any]] = {
+    "ddim": DDIMScheduler,
+    "dpmsolver++": DPMSolverMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+CLIPPING: dict[str, dict[str, bool]] = {"ddim": {"clip_sample": False}}
+
+
+class UNetGenerator(DiffusersGenerator):
+    """A StableDiffusionPipeline or a StableDiffusionXLPipeline."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
+        super().__init__(pipeline, pipeline.unet, pipeline.vae_scale_factor)
+        self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        size, scale = self.denoiser.config.sample_size, self.pipeline.vae_scale_factor
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * scale, width * scale
+
+    @property
+    def channels(self) -> int:
+        count: int = self.denoiser.config.in_channels
+        return count
+
+    def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
+        saved = self.pipeline.scheduler
+        kind = type(saved) if name == "model" else SCHEDULERS[name]
+        # Latents are not bounded by 1. A configuration saved by a scheduler that does not clip says nothing of it, and
+        # DDIM would clip by default; one that says True is corrected by the pipeline when it loads.
+        options = {} if name == "model" or "clip_sample" in saved.config else CLIPPING.get(name, {})
+        scheduler: Scheduler = kind.from_config(saved.config, **options)
+        return scheduler
+
+    def encode_prompt(self, prompt: str) -> Conditioning:
+        encoded = self.pipeline.encode_prompt(
+            prompt=prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return Conditioning(encoded[0], encoded[2] if self.is_xl else None)
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        # None, not "": an XL pipeline may have been trained with zeros as its unconditional input.
+        encoded = self.pipeline.encode_prompt(
+            prompt="",
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=prompt or None,
+        )
+        return Conditioning(encoded[1], encoded[3] if self.is_xl else None)
+
+    def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+        tokenizer = self.pipeline.tokenizer or self.pipeline.tokenizer_2
+        return find_tokens(tokenizer, tokenizer.model_max_length, prompt, spans)
+
+    def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
+        added = None if text.pooled is None else {"text_embeds": text.pooled, "time_ids": self._time_ids(latents, text)}
+        output: Tensor = self.pipeline.unet(
+            latents, timestep, encoder_hidden_states=text.embeds, added_cond_kwargs=added, return_dict=False
+        )[0]
+        return output
+
+    def _time_ids(self, latents: Tensor, text: Conditioning) -> Tensor:
+        """XL's size conditioning: original size, crop and target size, all of the image as it is made."""
+        height, width = (side * self.pipeline.vae_scale_factor for side in latents.shape[-2:])
+        row = [height, width, 0, 0, height, width]
+        return torch.tensor([row], dtype=text.embeds.dtype, device=latents.device).expand(len(latents), -1)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        scheduler: Any = self.make_scheduler("ddim")
+        count = scheduler.config.num_train_timesteps
+        step = torch.tensor(min(int(share * count), count - 1), device=latents.device)
+        return scheduler.add_noise(latents, noise, step[None]), step
+
+    def latent_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Those of some XL models; 0 and 1 for the others."""
+        config = self.pipeline.vae.config
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        return ((0.0,), (1.0,)) if not self.is_xl or mean is None or std is None else (mean, std)
