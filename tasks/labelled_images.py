@@ -1,24 +1,28 @@
 """Labelled images from where a user keeps them: a Parquet file, a folder of one folder a class, a published version."""
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from catalog.reader import open_dataset
 from catalog.reference_files import SUFFIXES
 from catalog.registry import NAME, load_dataset
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError
+from tasks.image_bytes import (
+    decode_image,
+    list_image_files,
+    read_image_file,
+    require_image_column,
+    take_image_bytes,
+)
 from tasks.methods.train_classifier import Pictures
 
 MODES = {1: "L", 3: "RGB"}
@@ -90,20 +94,15 @@ def open_version(store: str, name: str, version: str, split: str, learnt: str = 
 
 
 def _open_folder(folder: Path) -> LabelledImages:
-    files = [
-        file
-        for inner in sorted(folder.iterdir())
-        if inner.is_dir() and not inner.name.startswith(".")
-        for file in sorted(inner.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    ]
+    classes = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
+    files = [file for inner in classes for file in list_image_files(inner)]
     if not files:
         raise ImagesError(
             f"folder {folder} holds no image in a folder of its class; make one folder a class, named as the class, "
             f"with images in it ({', '.join(SUFFIXES)})"
         )
     labels = tuple(file.relative_to(folder).parts[0] for file in files)
-    return LabelledImages(str(folder), labels, lambda row: files[row].read_bytes(), lambda row: str(files[row]))
+    return LabelledImages(str(folder), labels, lambda row: read_image_file(files[row]), lambda row: str(files[row]))
 
 
 def _open_parquet(file: Path, split: str) -> LabelledImages:
@@ -119,11 +118,7 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
             f"{file} has no column {sorted(missing)[0]!r}; it has: {', '.join(table.column_names)}. It needs image "
             "(bytes of an image file) and label (class name), and may have split"
         )
-    kind = table.schema.field("image").type
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") < 0:
-        raise ImagesError(
-            f"{file}: column image is {kind}, which has no field bytes; it needs bytes of image files, or bytes in it"
-        )
+    require_image_column(file, table.schema.field("image").type)
     origin, rows = str(file), np.arange(table.num_rows)
     if "split" in table.column_names:
         splits = table["split"].cast(pa.string())
@@ -138,9 +133,7 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
     labels = tuple(str(label) for label in table["label"].take(pa.array(rows)).to_pylist())
 
     def read(row: int) -> bytes:
-        value: Any = images[int(rows[row])].as_py()
-        data: bytes = value["bytes"] if isinstance(value, dict) else value
-        return data
+        return take_image_bytes(images[int(rows[row])].as_py())
 
     return LabelledImages(origin, labels, read, lambda row: f"{file}: row {rows[row]}")
 
@@ -185,11 +178,7 @@ def refuse_shared(training: Pictures, test: Pictures, learnt: str, measured: str
 
 
 def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(images.read(row))) as image:
-            pixels = np.asarray(image.convert(MODES[channels]), np.uint8)
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise ImagesError(f"{images.place(row)} cannot be read as an image: {error}; replace or remove it") from error
+    pixels = decode_image(images.read(row), images.place(row), lambda image: image.convert(MODES[channels]))
     if pixels.shape[:2] != size:
         raise ImagesError(
             f"{images.place(row)} is {pixels.shape[1]} x {pixels.shape[0]} pixels (width x height), the classifier "

@@ -1,0 +1,291 @@
+"""Captioned images from where a user keeps them: a published version, a folder, a Parquet file. They are streamed."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from catalog.reader import open_dataset
+from catalog.reference_files import SUFFIXES, show_rgb
+from catalog.registry import load_dataset, version_folder
+from catalog.store import Store
+from schemas.errors import ImagesError, NotFoundError, VerificationError
+from schemas.generator_training import ImageSource, filters_of
+from tasks.image_bytes import (
+    decode_image,
+    list_image_files,
+    read_image_file,
+    require_image_column,
+    take_image_bytes,
+)
+from tasks.labelled_images import choose_rows
+
+METADATA = "metadata.jsonl"
+BATCH = 32  # rows of a Parquet file that are in memory at a time: a choice of ours
+
+Stream = Callable[[Sequence[int]], Iterator[bytes]]  # bytes of the images of these rows, which rise
+
+
+@dataclass(frozen=True)
+class Found:
+    """All images of a source, none of them read. `places` says where each lies; a caption is None where it has none."""
+
+    origin: str
+    places: Sequence[str]
+    captions: Sequence[str | None]
+    stream: Stream
+
+
+@dataclass(frozen=True)
+class CaptionedImages:
+    """Images that are read in the captions' order, as often as wanted. `origin` is what reports call them."""
+
+    origin: str
+    captions: tuple[str, ...]
+    places: tuple[str, ...]
+    fit: str
+    _stream: Callable[[], Iterator[bytes]]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def read(self, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
+        """Pixels [height, width, 3], one image at a time.
+
+        Upright as its EXIF says, RGB, what is transparent over grey. Errors: ImagesError that names an image which is
+        broken or, without cropping, of another size.
+        """
+
+        def bring_to_size(image: Image.Image) -> Image.Image:
+            shown = show_rgb(image)
+            return ImageOps.fit(shown, (width, height), Image.Resampling.LANCZOS) if self.fit == "crop" else shown
+
+        for place, data in zip(self.places, self._stream(), strict=True):
+            pixels = decode_image(data, place, bring_to_size)
+            if pixels.shape[:2] != (height, width):
+                raise ImagesError(
+                    f"{place} is {pixels.shape[1]} x {pixels.shape[0]} pixels (width x height), the generator draws "
+                    f"{width} x {height}; give images of that size, or set images.fit: crop"
+                )
+            yield pixels
+
+    def digest(self) -> str:
+        """sha256 (hex) over the bytes of the images' files and their captions, in order."""
+        whole = hashlib.sha256()
+        for caption, data in zip(self.captions, self._stream(), strict=True):
+            for part in (caption.encode(), data):
+                whole.update(len(part).to_bytes(8, "big"))
+                whole.update(part)
+        return whole.hexdigest()
+
+
+def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedImages:
+    """The images of a source, as many of them as it asks for; the lot is `seed`'s. `folder`: relative paths start here.
+
+    No image is read. Errors: NotFoundError for a version, split, folder or file that does not exist; ImagesError for
+    images that cannot be used, or captions.
+    """
+    found = _open_source(source, folder)
+    captions = _complete_captions(found, source.caption)
+    if source.images is not None and source.images > len(captions):
+        raise ImagesError(
+            f"images.images is {source.images}, {found.origin} has {len(captions)}; lower it, or leave it out "
+            "to take all"
+        )
+    rows = choose_rows(np.zeros(len(captions), np.int64), source.images or len(captions), seed).tolist()
+    return CaptionedImages(
+        origin=found.origin,
+        captions=tuple(captions[row] for row in rows),
+        places=tuple(found.places[row] for row in rows),
+        fit=source.fit,
+        _stream=lambda: found.stream(rows),
+    )
+
+
+def _open_source(source: ImageSource, folder: Path) -> Found:
+    if source.dataset is not None:
+        return _open_version(source, source.dataset, folder)
+    assert source.folder is not None
+    path = (folder / Path(source.folder).expanduser()).resolve()
+    if not path.is_relative_to(folder.resolve()) and not Path(source.folder).expanduser().is_absolute():
+        raise ImagesError(
+            f"images.folder: {source.folder!r} leaves the recipe's folder {folder}; give an absolute path instead"
+        )
+    if path.is_dir():
+        return _open_folder(path)
+    if path.is_file():
+        return _open_parquet(path)
+    raise NotFoundError(
+        f"images.folder: {path} does not exist; give a folder of images or a Parquet file, relative to the recipe"
+    )
+
+
+def _complete_captions(found: Found, default: str | None) -> list[str]:
+    captions = [default if own is None else own for own in found.captions]
+    for place, caption in zip(found.places, captions, strict=True):
+        if caption is None:
+            raise ImagesError(
+                f"{place} has no caption; write it to a file of the same name with suffix .txt, to {METADATA} "
+                '({"file_name": ..., "text": ...}) or to a column caption of the Parquet file, or give images.caption, '
+                "which all images without one get"
+            )
+        if not caption.strip():
+            raise ImagesError(f"{place} has an empty caption; write what the image shows, or remove the image")
+    return [caption.strip() for caption in captions if caption is not None]
+
+
+def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
+    assert source.store is not None
+    name, _, version = dataset.partition("@")
+    address = source.store if "://" in source.store else str(folder / Path(source.store).expanduser())
+    published = load_dataset(Store.open(address), name, version or "latest").version
+    origin = f"{name}@{published} ({source.split})"
+    samples = open_dataset(address, published, source.split, name=name, decode=False)
+    keys, captions = _select_rows(Store.open(address), source, name, published)
+    if not keys:
+        raise ImagesError(f"images.where: no sample of {origin} fulfils {_show(source)}; loosen it")
+
+    def stream(rows: Sequence[int]) -> Iterator[bytes]:
+        """The manifest's rows are in the order of the shards, so one pass meets them all."""
+        wanted = [keys[row] for row in reversed(rows)]
+        for sample in samples:
+            if sample["key"] == wanted[-1]:
+                yield sample["image"]
+                wanted.pop()
+                if not wanted:
+                    return
+        raise VerificationError(
+            f"{origin}: the shards lack sample {wanted[-1]} of the manifest; `tailforge verify` says what is damaged"
+        )
+
+    return Found(origin, [f"{origin}: sample {key}" for key in keys], captions, stream)
+
+
+def _select_rows(store: Store, source: ImageSource, name: str, version: str) -> tuple[list[str], list[str]]:
+    """Ids and captions of the manifest's rows in the split for which all of `where` holds."""
+    with store.open_read(f"{version_folder(store, name, version)}/manifest.parquet") as file:
+        columns = pq.read_schema(file).names
+        hint = f"the manifest of {name}@{version} has the columns {', '.join(columns)}"
+        if unknown := [column for column, _, _ in source.where if column not in columns]:
+            raise ImagesError(f"images.where: there is no column {unknown[0]!r}; {hint}")
+        filters = [("split", "==", source.split), *filters_of(source)]
+        try:
+            chosen = pq.read_table(file, columns=["sample_id", "caption"], filters=filters, use_threads=False)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise ImagesError(
+                f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' kinds; {hint}"
+            ) from error
+    return chosen["sample_id"].to_pylist(), chosen["caption"].to_pylist()
+
+
+def _show(source: ImageSource) -> str:
+    return json.dumps(source.where, default=str)
+
+
+def _open_folder(folder: Path) -> Found:
+    files = {file.relative_to(folder).as_posix(): file for file in list_image_files(folder)}
+    if not files:
+        raise ImagesError(f"images.folder: {folder} holds no image; put some there ({', '.join(SUFFIXES)})")
+    told = _read_metadata(folder / METADATA, set(files))
+    places = [str(file) for file in files.values()]
+    captions = [told[name] if name in told else _read_caption(files[name].with_suffix(".txt")) for name in files]
+
+    def stream(rows: Sequence[int]) -> Iterator[bytes]:
+        return (read_image_file(Path(places[row])) for row in rows)
+
+    return Found(folder.name, places, captions, stream)
+
+
+def _read_caption(file: Path) -> str | None:
+    if not file.is_file():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImagesError(f"{file} cannot be read as a caption: {error}; write it in UTF-8") from error
+
+
+def _read_metadata(file: Path, images: set[str]) -> dict[str, str]:
+    """Captions by file name, as far as the file tells them; none where there is no such file."""
+    captions: dict[str, str] = {}
+    for number, line in enumerate((_read_caption(file) or "").split("\n"), 1):
+        if line.strip():
+            name, caption = _read_entry(line, f"{file} line {number}", images)
+            if name in captions:
+                raise ImagesError(f"{file} line {number} names {name} a second time; leave one of the two")
+            captions[name] = caption
+    return captions
+
+
+def _read_entry(line: str, place: str, images: set[str]) -> tuple[str, str]:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise ImagesError(f"{place} is not JSON: {error}; each line is one object with file_name and text") from error
+    name, caption = (entry.get("file_name"), entry.get("text")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(caption, str):
+        raise ImagesError(f"{place} has no file_name or no text; each line is one object with both, as texts")
+    if name not in images:
+        raise ImagesError(
+            f"{place} names {name}, which is no image in the folder ({', '.join(SUFFIXES)}); put it there or remove "
+            "the line"
+        )
+    if not caption.strip():
+        raise ImagesError(f"{place}: {name} has an empty caption; write what the image shows, or remove the image")
+    return name, caption
+
+
+def _open_parquet(file: Path) -> Found:
+    hint = "give a Parquet file with columns image and caption, or a folder of images"
+    try:
+        with pq.ParquetFile(file) as parquet:
+            schema, count = parquet.schema_arrow, parquet.metadata.num_rows
+            told = [name for name in ("caption", "text") if name in schema.names][:1]
+            table = parquet.read(told, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ImagesError(f"{file} cannot be read as Parquet: {error}; {hint}") from error
+    if "image" not in schema.names:
+        raise ImagesError(f"{file} has no column 'image'; it has: {', '.join(schema.names)}; {hint}")
+    require_image_column(file, schema.field("image").type)
+    if not count:
+        raise ImagesError(f"{file} has no rows; give a file with captioned images")
+
+    def stream(rows: Sequence[int]) -> Iterator[bytes]:
+        return _stream_parquet(file, rows)
+
+    captions = _read_captions(file, told[0], table[told[0]]) if told else [None] * count
+    return Found(file.name, [f"{file}: row {row}" for row in range(count)], captions, stream)
+
+
+def _read_captions(file: Path, name: str, column: pa.ChunkedArray) -> Sequence[str | None]:
+    try:
+        return pc.cast(column, pa.string()).to_pylist()  # type: ignore[no-any-return]
+    except pa.ArrowException as error:
+        raise ImagesError(f"{file}: column {name} holds {column.type}; it needs one text a row") from error
+
+
+def _stream_parquet(file: Path, rows: Sequence[int]) -> Iterator[bytes]:
+    """Reads the row groups that hold a row of `rows`, a few rows of each at a time."""
+    wanted = np.asarray(rows, np.int64)
+    try:
+        with pq.ParquetFile(file) as parquet:
+            start = 0
+            for group in range(parquet.num_row_groups):
+                end = start + parquet.metadata.row_group(group).num_rows
+                if np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
+                    for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=["image"], use_threads=False):
+                        low, high = np.searchsorted(wanted, (start, start + len(batch)))
+                        for row in wanted[low:high]:
+                            yield take_image_bytes(batch.column(0)[int(row) - start].as_py())
+                        start += len(batch)
+                start = end
+    except (pa.ArrowException, OSError) as error:
+        raise ImagesError(f"{file} cannot be read as Parquet: {error}; copy it again") from error
