@@ -177,7 +177,7 @@ class FluxGenerator(FlowGenerator):
         count, _, height, width = packed.shape
         scale = torch.full((count,), UNGUIDED if text.guidance is None else text.guidance, device=latents.device)
         output: Tensor = self.denoiser(
-            hidden_states=packed.flatten(2).transpose(1, 2),
+            hidden_states=packed.flatten(2).transpose(1, 2).contiguous(),
             timestep=timestep.expand(count).to(latents.dtype) / FLUX_TIMESTEPS,
             guidance=scale if self.denoiser.config.guidance_embeds else None,
             encoder_hidden_states=text.embeds,

@@ -171,6 +171,20 @@ def test_a_word_beyond_all_texts_is_an_empty_map_and_the_image_is_made(model: An
     assert made.agreement[0] > 0 == made.agreement[1]
 
 
+@pytest.mark.parametrize(
+    ("build", "adapt"), [(build_sd3, StableDiffusion3Generator), (build_flux, FluxGenerator)], ids=["sd3", "flux"]
+)
+def test_bfloat16_draws_what_the_pipeline_draws_and_is_read(build: Any, adapt: Any) -> None:
+    pipeline, samples = build().to(dtype=torch.bfloat16), make_samples(2)
+    made = render(adapt(pipeline), samples, ALL, guidance=3.0)
+    theirs = pipeline_images(pipeline, samples, guidance_scale=3.0)
+    assert np.abs(pixels(made).astype(int) - theirs).max() <= 1
+    for row, exact in zip(made, render(adapt(build()), samples, ALL, guidance=3.0), strict=True):
+        assert row.attention is not None
+        assert exact.attention is not None
+        np.testing.assert_allclose(row.attention.astype(float), exact.attention.astype(float), rtol=0.1)
+
+
 def test_sd3_without_t5_draws_and_is_read() -> None:
     pipeline, samples = build_sd3(t5=False), make_samples(2)
     made = render(StableDiffusion3Generator(pipeline), samples, ALL)
