@@ -32,7 +32,7 @@ from tasks.methods.soft_masks import (
 from tasks.models.text_to_image import load_generator
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("masks", "3", MASKS)
+STAGE = Stage("masks", "4", MASKS)
 COLUMNS = ["sample_id", "status", "slots", "image"]
 RECORDED = ["attention", "attention_agreement"]
 DECIDED_SAMPLES = {"window", "affinity"}  # settings that stage "samples" follows from

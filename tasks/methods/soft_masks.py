@@ -171,14 +171,24 @@ def _close(region: Region, taken: Region, max_hole: float) -> Region:
 
 
 def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region], band: float) -> Region:
-    """Pixels little below a thing's threshold that no thing has, and those on which two things nearly agree."""
+    """Pixels little below the threshold of a thing, from its region on, that no thing has; and close calls of two.
+
+    What lies around a crumb that was dropped, or around nothing, is background as the crumb is.
+    """
     things = [place for place, each in enumerate(words) if each.word.thing and regions[place].any()]
     if band == 0 or not things:
         return np.zeros(claims.shape[1:], np.bool_)
-    own, taken = claims[things], np.any([regions[place] for place in things], axis=0)
-    near = ((own >= -band) & (own < 0)).any(0) & ~taken
-    doubtful: Region = near | (_tie([words[place] for place in things], own, band) & taken)
+    taken = np.any([regions[place] for place in things], axis=0)
+    near = [_spread(regions[place], (claims[place] >= -band) & (claims[place] < 0) & ~taken) for place in things]
+    tied = _tie([words[place] for place in things], claims[things], band) & taken
+    doubtful: Region = np.any([*near, tied], axis=0)
     return doubtful
+
+
+def _spread(region: Region, band: Region) -> Region:
+    """The part of a band that hangs together with a region, corners included."""
+    reached: Region = ndimage.binary_propagation(region, np.ones((3, 3)), region | band)
+    return reached & band
 
 
 def _tie(things: Sequence[Softened], claims: Soft, band: float) -> Region:

@@ -104,6 +104,31 @@ def test_a_band_below_the_threshold_is_ignored() -> None:
     assert (found.mask[:, 0] == 0).all()
 
 
+def test_nothing_is_ignored_around_a_crumb_that_was_dropped() -> None:
+    soft = np.zeros((64, 64), np.float32)
+    soft[9:31, 9:31], soft[10:30, 10:30] = 0.45, 1.0  # a thing in its band
+    soft[49:52, 49:52], soft[50, 50] = 0.45, 1.0  # a crumb in its own
+    soft[40:44, 10:14] = 0.45  # a band around nothing
+    soft[31, 31], soft[32, 32] = 0.45, 0.45  # a tail that hangs on by corners
+    expected = np.zeros((64, 64), np.uint8)
+    expected[9:31, 9:31], expected[31, 31], expected[32, 32], expected[10:30, 10:30] = 255, 255, 255, 7
+    assert np.array_equal(outline(soft[None], threshold=0.5, ignore_band=0.1).mask, expected)
+    expected[49:52, 49:52], expected[50, 50] = 255, 7
+    kept = outline(soft[None], threshold=0.5, ignore_band=0.1, min_component=0.0)
+    assert np.array_equal(kept.mask, expected)
+
+
+def test_a_thing_ignores_only_around_itself() -> None:
+    maps = np.zeros((2, 64, 64), np.float32)
+    maps[0, 10:20, 10:20], maps[1, 40:50, 40:50] = 1.0, 1.0
+    maps[0, 50:52, 40:50] = 0.45  # in the first thing's band, but at the second one
+    maps[1, 50:51, 40:50] = 0.45
+    found = outline(maps, [Word(0, 1), Word(1, 2)], threshold=0.5, ignore_band=0.1)
+    expected = np.zeros((64, 64), np.uint8)
+    expected[10:20, 10:20], expected[40:50, 40:50], expected[50:51, 40:50] = 1, 2, 255
+    assert np.array_equal(found.mask, expected)
+
+
 def test_two_things_share_no_pixel_and_the_stronger_has_it() -> None:
     ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
     words = [Word(0, 1), Word(1, 2)]
