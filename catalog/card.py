@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from catalog.generator_history import describe_training
 from catalog.registry import Dataset
 
 # The Hub's own size classes: upper bound (exclusive) and name.
@@ -34,6 +35,7 @@ def write_card(dataset: Dataset) -> str:
         _explain_files(dataset),
         _show_loading(dataset),
         _tell_origin(dataset),
+        *_tell_generator(dataset),
     ]
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
@@ -153,6 +155,14 @@ def _tell_origin(dataset: Dataset) -> str:
             history,
         ]
     )
+
+
+def _tell_generator(dataset: Dataset) -> list[str]:
+    """The section on a generator that tells of its training."""
+    if dataset.generator_training is None:
+        return []
+    told = (f"- {sentence}" for sentence in describe_training(dataset.generator_training))
+    return ["\n".join(["## Generator", "", "The generator tells of its training:", "", *told])]
 
 
 def _tell_inversion(dataset: Dataset) -> list[str]:

@@ -12,6 +12,7 @@ from catalog.store import Store
 from schemas import recipe
 from schemas.errors import NotFoundError, VerificationError
 from schemas.quality import Category
+from schemas.training_record import TrainingRecord
 
 DATASETS = "datasets"
 DATASET_FILE = "dataset.json"
@@ -65,7 +66,7 @@ class Dataset(Strict):
     """The content of dataset.json. `created` is the only time that a version holds (ISO 8601, UTC).
 
     `categories` are what values of the masks mean, value 1 first: the classes, then further things and stuff. Versions
-    that say nothing of them, as older ones, have just the classes.
+    that say nothing of them, as older ones, have just the classes. `generator_training`: of a generator that tells it.
     """
 
     format: Literal["tailforge-dataset/1"] = "tailforge-dataset/1"
@@ -79,6 +80,7 @@ class Dataset(Strict):
     categories: tuple[Category, ...] = ()
     recipe: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    generator_training: TrainingRecord | None = None
     shards: tuple[ShardEntry, ...]
     files: Mapping[str, FileEntry]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from catalog.generator_history import read_training
 from catalog.model_files import resolve_model
 from catalog.recipe_files import RecipeFile, load_recipe
 from catalog.reference_files import digest_references, require_references
@@ -79,6 +80,7 @@ def resolve_build(
         recipe=recipe,
         folder=str(folder),
         generator=generator,
+        generator_training=None if inverts else read_training(generator),
         scorer=scorer,
         encoder=encoder,
         verifier=verifier,

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from schemas.recipe import Recipe
+from schemas.training_record import TrainingRecord
 
 
 class ResolvedModel(BaseModel):
@@ -38,6 +39,7 @@ class BuildContext(BaseModel):
     recipe: Recipe
     folder: str | None = None
     generator: ResolvedModel
+    generator_training: TrainingRecord | None = None
     scorer: ResolvedModel | None = None
     encoder: ResolvedModel | None = None
     verifier: ResolvedModel | None = None

@@ -205,6 +205,7 @@ def _draft(
             **_sum_inversion(store, folder, build),
             "rounds": [dict(sizes) for sizes in rounds],
         },
+        generator_training=build.generator_training,
         shards=tuple(entries),
         files=files,
     )
