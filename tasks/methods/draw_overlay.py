@@ -53,6 +53,18 @@ def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
     return _encode_palette(paint)
 
 
+def has_ignored(mask: bytes) -> bool:
+    """Whether an indexed mask holds pixels that are ignored."""
+    with Image.open(io.BytesIO(mask)) as opened:
+        return opened.getextrema()[1] == IGNORE
+
+
+def show_colour(paint: int) -> str:
+    """A colour of the palette, as style sheets write it."""
+    red, green, blue = PALETTE[3 * paint : 3 * paint + 3]
+    return f"rgb({red} {green} {blue} / {OPACITY[paint] / 255:.0%})"
+
+
 def outline(labels: NDArray[np.uint8], width: int = OUTLINE_PX) -> NDArray[np.bool_]:
     """Pixels of a region fewer than `width` + 1 steps, up, down, left or right, from another label."""
     core: NDArray[np.bool_] = labels > 0

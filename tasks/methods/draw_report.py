@@ -40,7 +40,16 @@ from tasks.methods.draw_histogram import (
     draw_histogram,
     show_number,
 )
-from tasks.methods.draw_overlay import draw_overlay, shrink_image
+from tasks.methods.draw_overlay import (
+    AROUND,
+    EDGE,
+    OUTSIDE,
+    UNKNOWN,
+    draw_overlay,
+    has_ignored,
+    show_colour,
+    shrink_image,
+)
 from tasks.methods.draw_references import Reference, draw_references, name_nearest
 
 PER_CONCEPT, PER_REASON = 12, 6
@@ -170,6 +179,7 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         splits=count_splits(data.recipe, data.manifest),
         failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
         tiles=accepted,
+        legend=explain_overlays(data),
         references=draw_references(data.recipe, data.references, files),
         reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
         unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
@@ -183,6 +193,19 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         lineage=_lineage(data),
     )
     return {"index.html": page.encode(), **dict(sorted(files.items()))}
+
+
+def explain_overlays(data: ReportData) -> list[tuple[str, str]]:
+    """What the colours of masks mean, as (colour, meaning): those that a mask of this version can show."""
+    masks = [mask for _, mask in data.examples.values() if mask]
+    stuff = data.recipe.annotation.stuff
+    meanings = [(EDGE, "outlined: a thing")]
+    if stuff:
+        meanings.append((AROUND, f"tinted: stuff around things ({', '.join(stuff)})"))
+    if any(map(has_ignored, masks)):
+        meanings.append((UNKNOWN, "grey: ignored (255), too close to call"))
+    meanings.append((OUTSIDE, "dimmed: background"))
+    return [(show_colour(paint), meaning) for paint, meaning in meanings] if masks else []
 
 
 def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:

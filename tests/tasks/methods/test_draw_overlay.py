@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.methods.draw_overlay import OVERLAY_PX, draw_overlay, outline, shrink_image
+from tasks.methods.draw_overlay import AROUND, OVERLAY_PX, draw_overlay, has_ignored, outline, show_colour, shrink_image
 
 
 def _encode(array: NDArray[np.uint8], kind: str = "PNG") -> bytes:
@@ -61,6 +61,17 @@ def test_stuff_is_tinted_and_only_things_are_outlined() -> None:
     assert middle[2 * factor].tolist()[2:] == [255, 96]
     assert middle[2 * factor - 1].tolist() == [255, 0, 168, 255]
     assert middle[factor // 2, 3] == 0
+
+
+def test_ignored_pixels_are_found() -> None:
+    labels = np.zeros((4, 4), np.uint8)
+    assert not has_ignored(_encode(labels))
+    labels[3, 0] = 255
+    assert has_ignored(_encode(labels))
+
+
+def test_a_colour_is_that_of_the_overlay() -> None:
+    assert show_colour(AROUND) == "rgb(0 90 255 / 38%)"  # 96 of 255
 
 
 def test_overlay_of_a_large_mask_is_made_smaller() -> None:

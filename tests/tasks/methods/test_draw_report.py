@@ -362,3 +362,26 @@ def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column()
     full = json.dumps(mixed | {"mode": "full", "stop_reason": "no_better", "confidence": 0.5})
     other = _Page(draw_report(_data(_manifest(_row(1, "gear", provenance=full)), _rejects()), TEMPLATE)["index.html"])
     assert "Network rows Nearest reference Ended gear 1 6 0.5 24 – no better 1" in other.text
+
+
+def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
+    manifest, plain = _manifest(_row(1, "gear")), "In masks: outlined: a thing dimmed: background"
+    assert plain in _Page(draw_report(_data(manifest, _rejects()), TEMPLATE)["index.html"]).text
+    recipe = _recipe()
+    annotation = recipe.annotation.model_copy(update={"stuff": ("surface", "sky")})
+    ignored = BytesIO()
+    Image.new("L", (8, 8), 255).save(ignored, "PNG")
+    data = _data(
+        manifest,
+        _rejects(),
+        recipe.model_copy(update={"annotation": annotation}),
+        examples={f"{1:016x}": (_picture(), ignored.getvalue())},
+    )
+    page = _Page(draw_report(data, TEMPLATE)["index.html"])
+    assert (
+        "In masks: outlined: a thing tinted: stuff around things (surface, sky) grey: ignored (255), too close to call "
+        "dimmed: background" in page.text
+    )
+    assert "--paint: rgb(0 90 255 / 38%)" in page.values("span", "style")
+    bare = _data(manifest, _rejects(), examples={f"{1:016x}": (_picture(), None)})
+    assert "In masks" not in _Page(draw_report(bare, TEMPLATE)["index.html"]).text
