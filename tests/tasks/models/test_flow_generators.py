@@ -9,14 +9,15 @@ import torch
 
 from schemas.engines import PlainEngine
 from schemas.errors import ModelError, RecipeError
-from schemas.jobs import ResolvedModel, SampleSpec, Slot
+from schemas.jobs import BuildContext, ResolvedModel, SampleSpec, Slot
 from schemas.quality import Recording
+from schemas.recipe import parse_recipe
 from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import Rendered, render_plain
 from tasks.methods.renoised_attention import Captioned, read_attention
 from tasks.models.flow_generators import SD3_TOKENS, FluxGenerator, StableDiffusion3Generator
 from tasks.models.generator_files import check_generator
-from tasks.models.text_to_image import load_generator
+from tasks.models.text_to_image import load_build_generator, load_generator
 from tests.tiny_flows import build_flux, build_sd3, save
 from tests.tiny_generators import make_samples
 
@@ -262,6 +263,23 @@ def test_a_saved_pipeline_passes_and_draws_the_same(build: Any, tmp_path: Path) 
     assert isinstance(loaded, adapt)
     if loaded.device.type == "cpu":
         assert np.array_equal(pixels(render(loaded, make_samples(2))), pixels(render(adapt(pipeline), make_samples(2))))
+
+
+def test_what_a_hub_model_cannot_do_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        {
+            "name": "tiny",
+            "description": "A test.",
+            "seed": 1,
+            "concepts": [{"name": "gear", "wanted": 3}],
+            "generator": {"model": "owner/name", "revision": "0" * 40},
+            "engine": {"kind": "plain", "scheduler": "ddim"},
+        },
+        "recipe.yaml",
+    )
+    generator = ResolvedModel(path=save(build_flux(), tmp_path / "model").path, digest=str(tmp_path))
+    with pytest.raises(RecipeError, match=r"engine.scheduler is ddim, but a FluxPipeline .* set it to model"):
+        load_build_generator(BuildContext(store=str(tmp_path), recipe=recipe, generator=generator))
 
 
 def test_another_flow_scheduler_is_refused(tmp_path: Path) -> None:
