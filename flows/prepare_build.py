@@ -21,6 +21,7 @@ from tasks.methods.seed_select.search import check_deterministic
 from tasks.models.clip import check_scorer
 from tasks.models.generator_files import check_generator, saved_scheduler
 from tasks.models.generator_settings import check_settings
+from tasks.models.guides import GUIDE, check_guide
 from tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
 
 
@@ -57,6 +58,7 @@ def resolve_build(
             require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
             check_generator(generator)
         check_settings(recipe, generator)
+    guide = _find_guide(recipe, generator, folder)
     annotator = _find_annotator(recipe, folder)
     verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
     check_verifier(recipe, verifier, generator, folder)
@@ -65,7 +67,7 @@ def resolve_build(
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
     encoder = None
     if with_references and isinstance(recipe.engine, SearchEngine):
-        encoder = _find_clip(recipe.guide, folder, "engine.encoder" if recipe.engine.encoder else "quality.scorer")
+        encoder = _find_clip(recipe.encoder, folder, "engine.encoder" if recipe.engine.encoder else "quality.scorer")
         if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
             check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
     expander = recipe.prompts.language_model
@@ -81,6 +83,7 @@ def resolve_build(
         folder=str(folder),
         generator=generator,
         generator_training=None if inverts else read_training(generator),
+        guide=guide,
         scorer=scorer,
         encoder=encoder,
         verifier=verifier,
@@ -93,6 +96,16 @@ def resolve_build(
 
 def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
     return None if source is None else resolve_model(source, folder, field)
+
+
+def _find_guide(recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
+    found = _resolve(recipe.guide, folder, GUIDE)
+    if found is not None:
+        with naming(GUIDE):
+            require_kind(found, GUIDE, PIPELINE)
+            check_generator(found)
+        check_guide(generator, found)
+    return found
 
 
 def _find_annotator(recipe: Recipe, folder: Path) -> ResolvedModel | None:

@@ -96,7 +96,7 @@ def rebuild_context(dataset: Dataset, uri: str, folder: Path, *, with_references
     file = RecipeFile(parse_recipe(dict(dataset.recipe), origin), folder)
     searches = with_references and isinstance(file.recipe.engine, SearchEngine)
     context = resolve_build(file, uri, with_references=searches, with_judges=False)
-    for role, model in (("generator", context.generator), ("encoder", context.encoder)):
+    for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):
         made_with = dataset.lineage["models"].get(role, {}).get("digest")
         if model is not None and model.digest != made_with:
             raise ModelError(

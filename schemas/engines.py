@@ -26,9 +26,14 @@ class SamplingSettings(Strict):
 
 
 class PlainEngine(SamplingSettings):
-    """Text-to-image sampling as the pipeline does it."""
+    """Text-to-image sampling as the pipeline does it, or by Domain Guidance (arXiv 2504.01521)."""
 
     kind: Literal["plain"] = "plain"
+    guide: ModelSource | None = Field(
+        None,
+        description="The unconditional half of guidance comes from this generator, for example the one that the "
+        "generator was adapted from; by default from the generator itself. It reads `negative_prompt`.",
+    )
 
 
 class SearchEngine(SamplingSettings):

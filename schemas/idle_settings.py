@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.engines import PlainEngine, SearchEngine, SeedSelectEngine
 from schemas.idle_inversion import find_idle_inversion
 from schemas.inversion import NaturalInversionEngine
 from schemas.quality import Annotation
@@ -19,6 +19,8 @@ def find_idle_settings(recipe: Recipe) -> list[str]:
     Not for a recipe that was dumped and read again: there every default counts as given.
     """
     lines = [*_idle_references(recipe), *_idle_annotation(recipe.annotation)]
+    if isinstance(recipe.engine, PlainEngine):
+        lines += _idle_guide(recipe.engine)
     if isinstance(recipe.engine, SearchEngine):
         lines += _beyond_steps(recipe.engine)
     if isinstance(recipe.engine, SeedSelectEngine):
@@ -37,6 +39,14 @@ def _idle_annotation(annotation: Annotation) -> Iterator[str]:
     for name in idle[annotation.kind]:
         if name in annotation.model_fields_set:
             yield f"annotation.{name} has no effect with annotation.kind {annotation.kind}; leave it out"
+
+
+def _idle_guide(engine: PlainEngine) -> Iterator[str]:
+    if engine.guide is not None and engine.guidance <= 1:
+        yield (
+            f"engine.guide has no effect with engine.guidance {engine.guidance:g}, which switches guidance off; raise "
+            "it above 1 or leave the guide out"
+        )
 
 
 def _beyond_steps(engine: SearchEngine) -> Iterator[str]:

@@ -40,6 +40,7 @@ class BuildContext(BaseModel):
     folder: str | None = None
     generator: ResolvedModel
     generator_training: TrainingRecord | None = None
+    guide: ResolvedModel | None = None
     scorer: ResolvedModel | None = None
     encoder: ResolvedModel | None = None
     verifier: ResolvedModel | None = None
@@ -51,7 +52,7 @@ class BuildContext(BaseModel):
     @property
     def models(self) -> dict[str, ResolvedModel]:
         """Every model that takes part, by its role."""
-        roles = ("generator", "scorer", "encoder", "verifier", "annotator", "language_model")
+        roles = ("generator", "guide", "scorer", "encoder", "verifier", "annotator", "language_model")
         return {role: model for role in roles if (model := getattr(self, role)) is not None}
 
 

@@ -148,7 +148,7 @@ class Recipe(Strict):
             )
         if self.engine.compares_concepts and len(self.concepts) < 2:
             raise ValueError("engine.contrast_weight compares with the recipe's other concepts, and there is no other")
-        if self.guide is None:
+        if self.encoder is None:
             raise ValueError(
                 f"engine {self.engine.kind} compares images with the references by a CLIP model; give engine.encoder "
                 "or quality.scorer"
@@ -221,6 +221,11 @@ class Recipe(Strict):
 
     @property
     def guide(self) -> ModelSource | None:
+        """The generator that an engine takes the unconditional half of guidance from; None: from the recipe's own."""
+        return self.engine.guide if isinstance(self.engine, PlainEngine) else None
+
+    @property
+    def encoder(self) -> ModelSource | None:
         """The encoder of an engine that searches; None for the others."""
         return (self.engine.encoder or self.quality.scorer) if isinstance(self.engine, SearchEngine) else None
 

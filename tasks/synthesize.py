@@ -26,10 +26,12 @@ from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, cut_batches, r
 from tasks.methods.png import encode_png
 from tasks.methods.seed_select.engine import render_kept_noise, render_searched
 from tasks.methods.seed_select.search import VERSION
-from tasks.models.text_to_image import load_build_generator
+from tasks.models.text_to_image import load_build_generator, load_build_guide
 from tasks.prefect_options import STAGE_TASK
 
 STAGE = Stage("samples", "4", SAMPLES)
+DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
+MODELS = {"encoder", "guide"}  # keys of an engine that name models: what counts of them is the digest
 
 # An engine renders samples of one job, in order, and loads what models it needs.
 Engine = Callable[[PartitionJob, Sequence[SampleSpec], EngineInputs, Clock], Iterator[Rendered]]
@@ -41,9 +43,10 @@ def render_with_plain(
     """Engine "plain"; see tasks/methods/plain_sampling.py."""
     with clock.phase("load"):
         model = load_build_generator(job.build)
+        guide = load_build_guide(job.build)
     recipe = job.build.recipe
     assert isinstance(recipe.engine, SamplingSettings)
-    return render_plain(model, samples, recipe.engine, recipe.annotation.recorded, clock)
+    return render_plain(model, samples, recipe.engine, recipe.annotation.recorded, clock, guide)
 
 
 def render_with_search(
@@ -80,7 +83,6 @@ ENGINES: dict[str, Engine] = {
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Where the partition's SAMPLES lie."""
     build, recorded = job.build, job.build.recipe.annotation.recorded
-    models = {"generator": build.generator.digest}
     method = {"method": VERSION} if isinstance(build.recipe.engine, SearchEngine) else {}
     return Address(
         STAGE,
@@ -89,12 +91,12 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
         settings={
             "concept": job.concept,
             "attempt": job.attempt,
-            "engine": build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
+            "engine": build.recipe.engine.model_dump(mode="json", exclude=MODELS),
             "recorded": recorded.model_dump(mode="json") if recorded else None,
             **method,
         },
         inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples]), **inputs.digests},
-        models=models if build.encoder is None else models | {"encoder": build.encoder.digest},
+        models={role: model.digest for role, model in build.models.items() if role in DRAWING},
     )
 
 
@@ -192,13 +194,14 @@ def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any
 
 def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
     """Everything that decided the image's bytes, and nothing that differs between two equal runs."""
-    generator, versions = job.build.generator, library_versions()
+    generator, guide, versions = job.build.generator, job.build.guide, library_versions()
     return {
-        **job.build.recipe.engine.model_dump(mode="json", exclude={"encoder"}),
+        **job.build.recipe.engine.model_dump(mode="json", exclude=MODELS),
         **made.provenance,
         "seed": sample.seed,
         "prompt_sha256": digest(sample.prompt),
         "generator": {"digest": generator.digest, "revision": generator.revision},
+        **({"guide": {"digest": guide.digest, "revision": guide.revision}} if guide else {}),
         **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
         "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
     }

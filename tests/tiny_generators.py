@@ -79,17 +79,20 @@ def _vae() -> AutoencoderKL:
     )
 
 
-def build_sd(prediction: str = "v_prediction") -> StableDiffusionPipeline:
-    """A StableDiffusionPipeline of 32 x 32 images with latents of 16 x 16."""
-    torch.manual_seed(0)
+def build_sd(
+    prediction: str = "v_prediction", width: int = 16, seed: int = 0, **schedule: Any
+) -> StableDiffusionPipeline:
+    """A StableDiffusionPipeline of 32 x 32 images with latents of 16 x 16; `width` is that of its text."""
+    torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     return StableDiffusionPipeline(
         vae=_vae(),
-        text_encoder=CLIPTextModel(text_config(tokenizer, 16)).eval(),
+        text_encoder=CLIPTextModel(text_config(tokenizer, width)).eval(),
         tokenizer=tokenizer,
-        unet=_unet(16).eval(),
+        unet=_unet(width).eval(),
         scheduler=DDIMScheduler(
-            prediction_type=prediction, clip_sample=False, beta_schedule="scaled_linear", steps_offset=1
+            **{"prediction_type": prediction, "clip_sample": False, "beta_schedule": "scaled_linear", "steps_offset": 1}
+            | schedule
         ),
         safety_checker=None,
         feature_extractor=None,

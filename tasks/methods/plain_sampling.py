@@ -1,5 +1,12 @@
 """Plain text-to-image sampling: what a diffusers pipeline does for the same seeds, batch by batch.
 
+With a guide it is Domain Guidance (arXiv 2504.01521): the unconditional half of guidance comes from another model, such
+as the one that the generator was adapted from. With the scale w, the prompt c and the empty one 0
+
+    prediction = generator(x, c) + (w - 1) (generator(x, c) - guide(x, 0))
+
+which is classifier-free guidance where the guide is the generator itself. Masks are read in the generator's own pass.
+
 A batch is a fixed slice of the plan, so making a batch again makes the same bytes. The noise of a sample comes from a
 CPU generator seeded by the sample alone, whatever batch it is in. Out of memory halves the batch at hand; a sample
 whose image is not finite or blank fails alone, because no layer mixes the rows of a batch.
@@ -9,7 +16,7 @@ Letters of shapes: B images, C channels, H and W latent rows and columns.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.engines import SamplingSettings
+from schemas.errors import RecipeError
 from schemas.jobs import SampleSpec
 from schemas.quality import Recording
 from tasks.methods.clock import Clock
@@ -70,6 +78,7 @@ class Sampling:
     recording: Recording | None  # what is kept of the attention; None: nothing is
     negative: Conditioning | None  # one row; None without guidance by a second pass
     clock: Clock
+    guide: ImageGenerator | None = None  # what reads `negative`; None: the model itself
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,13 +98,14 @@ def render_plain(
     settings: SamplingSettings,
     recording: Recording | None,
     clock: Clock,
+    guide: ImageGenerator | None = None,
 ) -> Iterator[Rendered]:
     """Every sample, in order; with a `recording` also the cross-attention of its slots.
 
     Each distinct prompt is encoded once and alone, so that its embedding does not depend on its batch.
-    Errors: RecipeError for an image size that the model cannot make.
+    Errors: RecipeError for an image size that the model or the guide cannot make.
     """
-    sampling = prepare_sampling(model, settings, recording, clock)
+    sampling = prepare_sampling(model, settings, recording, clock, guide)
 
     def render(batch: Sequence[SampleSpec]) -> list[Rendered]:
         generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
@@ -103,19 +113,39 @@ def render_plain(
 
     texts: dict[str, Text] = {}
     for batch in cut_batches(samples, settings.batch_size):
-        with hold(model, clock):
+        with hold_all(sampling):
             prepare_texts(sampling, batch, texts)
             rendered = within_memory(render, batch, out_of_memory)
         yield from rendered
 
 
 def prepare_sampling(
-    model: ImageGenerator, settings: SamplingSettings, recording: Recording | None, clock: Clock
+    model: ImageGenerator,
+    settings: SamplingSettings,
+    recording: Recording | None,
+    clock: Clock,
+    guide: ImageGenerator | None = None,
 ) -> Sampling:
-    """What all batches of one call share, the negative prompt encoded."""
-    with hold(model, clock), torch.no_grad(), clock.phase("text"):
-        negative = model.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
-    return Sampling(model, settings, recording, negative, clock)
+    """What all batches of one call share, the negative prompt encoded.
+
+    Errors: RecipeError for a guide whose latents are of another shape.
+    """
+    reader = guide or model
+    with hold(reader, clock), torch.no_grad(), clock.phase("text"):
+        negative = reader.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
+    sampling = Sampling(model, settings, recording, negative, clock, guide)
+    if guide is not None:
+        require_equal_shapes(model.latent_shape(*sampling.size), guide.latent_shape(*sampling.size))
+    return sampling
+
+
+def require_equal_shapes(model: tuple[int, int, int], guide: tuple[int, int, int]) -> None:
+    """Errors: RecipeError for latents of different shapes (C, H, W)."""
+    if model != guide:
+        raise RecipeError(
+            f"engine.guide: its latents have the shape {guide} (channels, rows, columns), those of the generator "
+            f"{model}; name the generator that this one was adapted from"
+        )
 
 
 @contextmanager
@@ -127,6 +157,16 @@ def hold(model: ImageGenerator, clock: Clock) -> Iterator[None]:
         yield
     finally:
         model.lock.release()
+
+
+@contextmanager
+def hold_all(sampling: Sampling) -> Iterator[None]:
+    """The generator and its guide, always in the same order, so that two threads cannot wait for each other."""
+    models = [sampling.model, *([sampling.guide] if sampling.guide else [])]
+    with ExitStack() as held:
+        for model in sorted(models, key=id):
+            held.enter_context(hold(model, sampling.clock))
+        yield
 
 
 def prepare_texts(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> None:
@@ -184,7 +224,9 @@ def render_noise(
         text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
         capture = record_words(sampling, scheduler, noise, [texts[sample.prompt].words for sample in batch])
         with capture or nullcontext():
-            latents = sample_latents(model, scheduler, noise, text, sampling.negative, settings.guidance, generators)
+            latents = sample_latents(
+                model, scheduler, noise, text, sampling.negative, settings.guidance, generators, sampling.guide
+            )
         finite = latents.isfinite().flatten(1).all(1).tolist()
     with sampling.clock.phase("decode"):
         images = model.decode(latents).float()
@@ -242,7 +284,8 @@ def record_words(
     if recording is None:
         return None
     count = len(noise)
-    rows = slice(0, count) if sampling.negative is None else slice(count, 2 * count)
+    alone = sampling.negative is None or sampling.guide is not None
+    rows = slice(0, count) if alone else slice(count, 2 * count)
     timesteps = [float(step) for step in scheduler.timesteps]
     steps = choose_steps(timesteps, scheduler.config.num_train_timesteps, recording.window)
     return watch_words(sampling.model.denoiser, words, rows, steps, grid_of(noise), recording.affinity)
@@ -256,26 +299,48 @@ def sample_latents(
     negative: Conditioning | None,
     guidance: float,
     generators: Sequence[torch.Generator],
+    guide: ImageGenerator | None = None,
 ) -> Tensor:
     """Clean latents [B, C, H, W] from standard normal `noise` by a scheduler whose timesteps are set.
 
     `negative` is one row, or None for no unconditional pass: then a network that was distilled to `guidance` reads it.
-    `generators` serve schedulers that add noise on the way.
+    `guide` reads `negative` in the model's place. `generators` serve schedulers that add noise on the way.
     """
-    if negative is None:
-        text = replace(text, guidance=guidance)
-    else:
-        text = join_conditionings([negative.expand(len(noise)), text])
-
-    def predict(latents: Tensor, step: Any) -> Tensor:
-        doubled = latents if negative is None else torch.cat([latents, latents])
-        output = model.denoise(scheduler.scale_model_input(doubled, step), step, text)
-        return output if negative is None else guide(output, guidance)
-
+    predict = choose_prediction(model, scheduler, text, negative, guidance, guide)
     latents = noise
     for latents in walk_steps(scheduler, noise, predict, generators):  # noqa: B007  only the last is wanted
         pass
     return latents
+
+
+def choose_prediction(
+    model: ImageGenerator,
+    scheduler: Scheduler,
+    text: Conditioning,
+    negative: Conditioning | None,
+    guidance: float,
+    guide: ImageGenerator | None,
+) -> Predict:
+    """How the latents of a batch are denoised; see `sample_latents`."""
+    if negative is None:
+        told = replace(text, guidance=guidance)
+        return lambda latents, step: model.denoise(scheduler.scale_model_input(latents, step), step, told)
+    unconditional = negative.expand(len(text.embeds))
+    if guide is None:
+        both = join_conditionings([unconditional, text])
+
+        def predict(latents: Tensor, step: Any) -> Tensor:
+            doubled = scheduler.scale_model_input(torch.cat([latents, latents]), step)
+            return apply_guidance(model.denoise(doubled, step, both), guidance)
+
+        return predict
+
+    def predict_with_guide(latents: Tensor, step: Any) -> Tensor:
+        scaled = scheduler.scale_model_input(latents, step)
+        halves = guide.denoise(scaled, step, unconditional), model.denoise(scaled, step, text)
+        return apply_guidance(torch.cat(halves), guidance)
+
+    return predict_with_guide
 
 
 def walk_steps(
@@ -290,7 +355,7 @@ def walk_steps(
         yield latents
 
 
-def guide(output: Tensor, guidance: float) -> Tensor:
+def apply_guidance(output: Tensor, guidance: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022) of a batch whose first half is unconditional."""
     unconditional, conditional = output.chunk(2)
     return unconditional + guidance * (conditional - unconditional)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, TypeVar, cast
 
-CAPACITY = 4
+CAPACITY = 5  # generator, its guide, annotator, scorer and verifier of one build
 
 T = TypeVar("T")
 

@@ -26,6 +26,7 @@ from tasks.models.diffusers_generator import DiffusersGenerator
 from tasks.models.flow_generators import FluxGenerator, StableDiffusion3Generator
 from tasks.models.generator_files import absent_parts, check_class, check_generator, generator_folder, weights_variant
 from tasks.models.generator_settings import refuse_settings
+from tasks.models.guides import describe_loaded, require_fit
 from tasks.models.pretrained import pick_device
 from tasks.models.unet_generator import UNetGenerator
 
@@ -67,6 +68,15 @@ def load_build_generator(build: BuildContext) -> DiffusersGenerator:
     model = load_generator(build.generator)
     refuse_settings(build.recipe, type(model.pipeline).__name__, model.denoiser.config)
     return model
+
+
+def load_build_guide(build: BuildContext) -> DiffusersGenerator | None:
+    """What guides the generator of a build in its own place. Errors: ModelError; RecipeError if the two do not fit."""
+    if build.guide is None:
+        return None
+    model, guide = load_generator(build.generator), load_generator(build.guide)
+    require_fit(*(describe_loaded(each.pipeline, each.denoiser) for each in (model, guide)))
+    return guide
 
 
 def _load(model: ResolvedModel, device: torch.device) -> DiffusersGenerator:

@@ -35,6 +35,7 @@ def recipe(
         ({"kind": "seed_select", "encoder": {"model": "clip"}, "preset": "published"}, {}),
         (SEARCH | {"mode": "bootstrapped", "found_seeds": 1, "mixes": 2, "fresh_share": 0.1}, {}),
         ({"kind": "plain"}, {}),
+        ({"kind": "plain", "guide": {"model": "before"}, "guidance": 1.5}, {}),
         ({"kind": "natural_inversion"}, {"near_duplicates": {"max_distance": 1}}),
         ({"kind": "plain"}, {"near_duplicates": None, "scorer": {"model": "clip"}}),
     ],
@@ -53,6 +54,11 @@ def test_what_has_an_effect_passes(engine: dict[str, Any], quality: dict[str, An
         (SEARCH | {"found_seeds": 3}, {}, "engine.found_seeds has no effect with engine.mode full"),
         (SEARCH | {"mixes": 4}, {}, "engine.mixes has no effect with engine.mode full"),
         (SEARCH | {"mode": "full", "fresh_share": 0.1}, {}, "engine.fresh_share has no effect with engine.mode full"),
+        (
+            {"kind": "plain", "guide": {"model": "before"}, "guidance": 1},
+            {"near_duplicates": {"max_distance": 1}},
+            "engine.guide has no effect with engine.guidance 1, which switches guidance off; raise it above 1",
+        ),
         ({"kind": "plain"}, {"near_duplicates": None}, "'gear' has references, but engine plain reads none"),
     ],
 )

@@ -11,6 +11,7 @@ from PIL import Image
 
 from catalog.store import Store
 from schemas.errors import EngineError, NotFoundError
+from schemas.fields import ModelSource
 from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from schemas.receipts import EngineInputs
 from schemas.recipe import parse_recipe
@@ -19,7 +20,7 @@ from tasks.artifacts import encode_table, find_receipt, read_table
 from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered
 from tasks.synthesize import ENGINES, STAGE, locate, regenerate, synthesize, synthesize_partition
-from tests.tiny_generators import make_samples, save_sd
+from tests.tiny_generators import build_sd, make_samples, save_sd
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,31 @@ def test_the_address_follows_what_decides_the_images(generator: ResolvedModel, t
         assert changed(build=job.build.model_copy(update={"recipe": spread})) != base
     assert changed(samples=job.samples[:-1]) != base
     assert changed(attempt=1) != base
+
+
+def test_the_guide_is_part_of_what_decides_the_images(job: PartitionJob, tmp_path: Path) -> None:
+    def guided(job: PartitionJob, guide: ResolvedModel) -> PartitionJob:
+        recipe = job.build.recipe
+        engine = recipe.engine.model_copy(update={"guide": ModelSource(model=guide.path)})
+        build = {"guide": guide, "recipe": recipe.model_copy(update={"engine": engine})}
+        return job.model_copy(update={"build": job.build.model_copy(update=build)})
+
+    build_sd(seed=1).save_pretrained(tmp_path / "before")
+    guide = ResolvedModel(path=str(tmp_path / "before"), digest="2" * 64)
+    with_guide = guided(job, guide)
+    own, theirs = (synthesize_partition(each, EngineInputs()).to_pylist() for each in (job, with_guide))
+    for one, other in zip(own, theirs, strict=True):
+        assert one["image"] != other["image"]
+        assert "guide" not in json.loads(one["provenance"])
+        assert json.loads(other["provenance"])["guide"] == {"digest": "2" * 64, "revision": None}
+        assert regenerate(with_guide, other["sample_id"], EngineInputs()).to_pylist() == [other]
+    moved = guide.model_copy(update={"path": "elsewhere"})
+    changed = guide.model_copy(update={"digest": "3" * 64})
+    places = [locate(each, EngineInputs()) for each in (job, with_guide, guided(job, moved), guided(job, changed))]
+    prints = [place.fingerprint for place in places]
+    assert prints[1] == prints[2]
+    assert len(set(prints)) == 3
+    assert places[1].models == {"generator": "0" * 64, "guide": "2" * 64}
 
 
 def failing(errors: list[str | None]):  # type: ignore[no-untyped-def]

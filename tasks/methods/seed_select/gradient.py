@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from schemas.engines import SeedSelectEngine
 from tasks.methods.generator import Conditioning, Scheduler, join_conditionings
-from tasks.methods.plain_sampling import Predict, Sampling, guide
+from tasks.methods.plain_sampling import Predict, Sampling, apply_guidance
 
 
 def run(call: Callable[..., Tensor], *arguments: Any, keep: bool) -> Tensor:
@@ -47,7 +47,7 @@ def predict_with_gradient(
         constant = negative.expand(len(latents))
         if settings.unconditional_gradient:
             both = call(torch.cat([scaled, scaled]), step, join_conditionings([constant, text]))
-            return guide(both, guidance)
+            return apply_guidance(both, guidance)
         with torch.no_grad():
             unconditional = model.denoise(scaled, step, constant)
         conditional = call(scaled, step, text)

@@ -19,8 +19,8 @@ from tasks.methods.plain_sampling import (
     NOT_FINITE,
     OUT_OF_MEMORY,
     Rendered,
+    apply_guidance,
     draw_noise,
-    guide,
     is_out_of_memory,
     render_plain,
     sample_latents,
@@ -236,8 +236,8 @@ def test_noise_depends_on_the_sample_alone() -> None:
 
 def test_guidance_by_hand() -> None:
     output = torch.tensor([[1.0], [2.0], [5.0], [4.0]])
-    assert guide(output, 3.0).tolist() == [[13.0], [8.0]]
-    assert guide(output, 1.0).tolist() == [[5.0], [4.0]]
+    assert apply_guidance(output, 3.0).tolist() == [[13.0], [8.0]]
+    assert apply_guidance(output, 1.0).tolist() == [[5.0], [4.0]]
 
 
 def test_pixels_by_hand() -> None:

@@ -1,0 +1,88 @@
+"""May one generator be the guide of another? Both must denoise the same latents along the same noise, to the same end.
+
+Answered from configurations. That the two share the weights of their autoencoder, not just its shape and scale, is left
+to whoever names the guide: a generator that was adapted from it does.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.errors import RecipeError
+from schemas.jobs import ResolvedModel
+from tasks.models.generator_files import FLOWS, INDEX, WEIGHTS, generator_folder, read_json
+from tasks.models.generator_settings import FLUX
+
+GUIDE = "engine.guide"
+# Keys of a scheduler's configuration that decide the noise at a timestep, with what diffusers takes where they are left
+# out. A flow's noise is its timestep, whatever shifts the steps.
+NOISE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "rescale_betas_zero_snr": False,
+}
+FLOW_NOISE = ("num_train_timesteps",)
+SCALE = {"scaling_factor": 0.18215, "shift_factor": None, "latents_mean": None, "latents_std": None}
+CHANNELS = {"unet": 4, "transformer": 16}
+
+Config = Mapping[str, Any]
+Traits = Mapping[str, object]
+
+
+def check_guide(generator: ResolvedModel, guide: ResolvedModel) -> None:
+    """Errors: RecipeError for a guide that does not fit; two of which one is a hub id are compared when they load."""
+    if guide.digest == generator.digest:
+        raise RecipeError(f"{GUIDE} is the generator itself, which guides without being named; leave it out")
+    folders = generator_folder(generator), generator_folder(guide)
+    found = []
+    for folder in folders:
+        if folder is None:
+            return
+        kind = str(read_json(folder / INDEX)["_class_name"])
+        parts = (next(iter(WEIGHTS[kind])), "config"), ("scheduler", "scheduler_config"), ("vae", "config")
+        found.append(describe(kind, *(read_json(folder / part / f"{file}.json") for part, file in parts)))
+    require_fit(*found)
+
+
+def describe_loaded(pipeline: Any, denoiser: Any) -> Traits:
+    """`describe` of a pipeline that is loaded."""
+    return describe(type(pipeline).__name__, denoiser.config, pipeline.scheduler.config, pipeline.vae.config)
+
+
+def describe(kind: str, denoiser: Config, scheduler: Config, vae: Config) -> Traits:
+    """What two generators must have in common, by the words for it."""
+    flow = kind in FLOWS
+    return {
+        "pipeline": kind if kind == FLUX else "",
+        "kind of prediction": "flow" if flow else scheduler.get("prediction_type", "epsilon"),
+        "noise schedule": _choose(scheduler, {key: NOISE[key] for key in FLOW_NOISE} if flow else NOISE),
+        "channels of the latents": denoiser.get("in_channels", CHANNELS["transformer" if flow else "unet"]),
+        "pixels a latent": 2 ** (len(vae.get("block_out_channels", ())) - 1),
+        "scale of the latents": _choose(vae, SCALE),
+    }
+
+
+def require_fit(generator: Traits, guide: Traits) -> None:
+    """Errors: RecipeError that names what differs."""
+    if FLUX in (generator["pipeline"], guide["pipeline"]):
+        raise RecipeError(
+            f"{GUIDE}: a {FLUX} has no unconditional pass, so it neither takes nor is a guide; leave it out"
+        )
+    for name, own in generator.items():
+        if own != guide[name]:
+            raise RecipeError(
+                f"{GUIDE} does not fit the generator: its {name} is {_show(guide[name])}, the generator's {_show(own)};"
+                " name the generator that this one was adapted from, or leave it out"
+            )
+
+
+def _choose(config: Config, defaults: Mapping[str, object]) -> dict[str, object]:
+    return {key: config.get(key, default) for key, default in defaults.items()}
+
+
+def _show(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
+    return str(value)
