@@ -65,6 +65,7 @@ class MaskedSettings(PretrainSettings):
     mask_ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that is hidden.")
     beta: Weight = Field(2.0, description="How much rather patches of regions are hidden, at the end; rises from 0.")
     gamma: Weight = Field(1.0, description="How much more patches of regions count in the loss.")
+    outline_weight: Weight = Field(4.0, description="Of drawing which pixels are in a region, beside their colours.")
     visible_floor: float = Field(0.125, ge=0, lt=1, description="Share of a region's patches that stays visible.")
     decoder_width: int = Field(64, ge=8, le=4096, multiple_of=8)
     decoder_layers: Count = 1
@@ -78,6 +79,7 @@ class CaptionSettings(PretrainSettings):
     steps: int = Field(1000, ge=1, le=10_000_000)
     learning_rate: float = Field(2e-3, gt=0, le=1)
     position_weight: Weight = Field(1.0, description="Of the loss that tells the places apart.")
+    word_weight: Weight = Field(1.0, description="Of the loss by which each patch chooses the word of what it shows.")
     text_width: int = Field(64, ge=8, le=4096, description="Features of a word.")
     text_layers: Count = 2
     text_heads: Count = 2

@@ -1,8 +1,8 @@
 """Pre-training on captions: images and texts find each other (CLIP, arXiv 2103.00020), with the places of regions said.
 
-Ours beside what positions.py says: a text that is true of several images of a batch is a negative of none of them, as
-generated captions repeat; and an image also chooses its sentence among those of every block and noun of the batch,
-since captions alone tell most images of a batch apart and would leave the places unread.
+Ours beside what positions.py and words.py say: a text that is true of several images of a batch is a negative of none
+of them, as generated captions repeat; and an image also chooses its sentence among those of every block and noun of the
+batch, since captions alone tell most images of a batch apart and would leave the places unread.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,15 @@ from schemas.pretraining import CaptionSettings
 from tasks.methods.pixels import to_tensor
 from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
 from tasks.methods.pretraining.fitting import PretrainLearner, fit
-from tasks.methods.pretraining.positions import Placed, Spoken, place_nouns, say_everywhere, shorten, speak
-from tasks.methods.pretraining.regions import ABSENT, Regions
+from tasks.methods.pretraining.positions import Spoken, place_nouns, say_everywhere, shorten, speak
+from tasks.methods.pretraining.regions import ABSENT, Regions, share_patches, surest_things
 from tasks.methods.pretraining.views import Pixels, RegionViews
+from tasks.methods.pretraining.words import name_all, share_words, word_loss
 from tasks.methods.train_classifier import draw_rows
-from tasks.methods.train_clip import contrastive_loss, embed_pairs, embed_texts, score_pairs, tokenize, train_tokenizer
+from tasks.methods.train_clip import contrastive_loss, embed_texts, score_pairs, tokenize, train_tokenizer
 from tasks.methods.training_loop import Observe, Saved, numpy_draws
 
-VERSION = "caption.1"
+VERSION = "caption.2"
 LONGEST = 77  # tokens of a text at most, as in CLIP
 
 
@@ -50,15 +51,23 @@ def train_caption(
 
     def loss_at(step: int) -> Tensor:
         rows = draw_rows(len(images), settings.batch, settings.seed, step)
-        view = views.draw(images[rows], None if regions is None else regions.areas[rows, 1:], step)
-        placed: list[Placed] = [{} for _ in rows]
-        present: list[str] = []
-        if regions is not None and view.areas is not None:
-            own = regions.nouns[rows, 1:]
-            placed = place_nouns(view.areas, own, regions.scores[rows, 1:], nouns)
-            present = [nouns[noun - 1] for noun in np.unique(own[own != ABSENT]).tolist()]
-        spoken = speak([captions[row] for row in rows], placed, present, numpy_draws(settings.seed, step))
-        return caption_loss(model, tokenizer, to_tensor(view.pixels), spoken, settings.position_weight)
+        view = views.draw(images[rows], None if regions is None else regions.areas[rows], step)
+        seen = model.vision_model(pixel_values=to_tensor(view.pixels))
+        told, draws = [captions[row] for row in rows], numpy_draws(settings.seed, step)
+        if regions is None or view.areas is None:
+            spoken = speak(told, [{} for _ in rows], [], draws)
+            return caption_loss(model, tokenizer, seen.pooler_output, spoken, settings.position_weight)
+        own, scores = regions.nouns[rows], regions.scores[rows]
+        present = np.unique(own[:, 1:][own[:, 1:] != ABSENT])
+        named = [nouns[noun - 1] for noun in present.tolist()]
+        spoken = speak(told, place_nouns(view.areas[:, 1:], own[:, 1:], scores[:, 1:], nouns), named, draws)
+        loss = caption_loss(model, tokenizer, seen.pooler_output, spoken, settings.position_weight)
+        # the class projects the class token alone; patches go through the same layers, so they read the same words
+        patches = model.vision_model.post_layernorm(seen.last_hidden_state[:, 1:])
+        words = embed_texts(model, tokenize(tokenizer, name_all(named)))
+        choice = score_pairs(model, embed_pictures(model, patches).flatten(0, 1), words).unflatten(0, patches.shape[:2])
+        shown = share_words(share_patches(view.areas, settings.patch_px), own, present)
+        return loss + settings.word_weight * word_loss(choice, shown, surest_things(own, scores))
 
     fit(learner, loss_at, settings, saved, observe)
     return model.eval().requires_grad_(False), learner.losses, tokenizer
@@ -67,7 +76,7 @@ def train_caption(
 def fit_tokenizer(captions: Sequence[str], nouns: Sequence[str], vocabulary: int) -> CLIPTokenizer:
     """Made for these captions and the sentences about these nouns; pads to the longest text that can come."""
     sentences = say_everywhere(nouns)
-    tokenizer = train_tokenizer([*captions, *sentences], vocabulary, LONGEST)
+    tokenizer = train_tokenizer([*captions, *sentences, *name_all(nouns)], vocabulary, LONGEST)
 
     def count(text: str) -> int:
         return len(tokenizer(text, truncation=True)["input_ids"])
@@ -99,11 +108,16 @@ def build_caption(settings: CaptionSettings, tokenizer: CLIPTokenizer, size_px: 
     return model
 
 
+def embed_pictures(model: CLIPModel, pooled: Tensor) -> Tensor:
+    """Unit vectors [..., D'] of what the vision tower gives [..., D] behind its last norm."""
+    return F.normalize(model.visual_projection(pooled), dim=-1)
+
+
 def caption_loss(
-    model: CLIPModel, tokenizer: CLIPTokenizer, pixels: Tensor, spoken: Spoken, position_weight: float
+    model: CLIPModel, tokenizer: CLIPTokenizer, pooled: Tensor, spoken: Spoken, position_weight: float
 ) -> Tensor:
-    """CLIP's loss of the batch, plus the weighted loss of choosing the sentences."""
-    text, picture = embed_pairs(model, tokenize(tokenizer, spoken.texts), pixels)
+    """CLIP's loss of a batch whose images the tower gives as `pooled` [B, D], plus the weighted choice of sentences."""
+    picture, text = embed_pictures(model, pooled), embed_texts(model, tokenize(tokenizer, spoken.texts))
     loss = contrastive_loss(score_pairs(model, text, picture), spoken.true)
     seen = spoken.targets.sum(1) > 0
     if not position_weight or not seen.any():

@@ -1,23 +1,26 @@
 """Masked pre-training: hidden patches are drawn from the visible ones (MAE, arXiv 2111.06377), regions first.
 
-That patches of regions are hidden rather than others, that a part of each region stays visible so that the rest can be
-inferred, and that regions weigh more in the loss are choices of ours.
+That regions are drawn beside the pixels, from the same visible patches, follows MultiMAE (arXiv 2204.01678), which
+draws pseudo-labels of segmentation by a decoder of their own; here one decoder draws both. That patches of regions are
+hidden rather than others, that a part of each region stays visible so that the rest can be inferred, and that regions
+weigh more in the loss are choices of ours.
 """
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from schemas.pretraining import MaskedSettings
 from tasks.methods.pixels import to_tensor
 from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
 from tasks.methods.pretraining.fitting import PretrainLearner, fit
-from tasks.methods.pretraining.regions import Regions, share_patches
+from tasks.methods.pretraining.regions import Areas, Regions, share_patches, surest_things
 from tasks.methods.pretraining.views import Pixels, RegionViews
 from tasks.methods.train_classifier import draw_rows
 from tasks.methods.training_loop import Observe, Saved, torch_draws
 
-VERSION = "masked.1"
+VERSION = "masked.2"
 DECODER_HEADS = 2
 LEAST_SHARE = 0.5  # of its pixels in a region, for a patch to be one of the region's
 SMALL = 1e-6  # keeps a patch of one colour finite when it is normalised
@@ -29,23 +32,33 @@ def train_masked(
     """Encoder and decoder with averaged weights, frozen, and the loss of every step; without regions plain MAE."""
     torch.manual_seed(settings.seed)
     model = build_masked(settings, images.shape[1])
+    colours = model.decoder.decoder_pred.out_features
+    drawn = colours if regions is None else colours + settings.patch_px**2  # of regions a number a pixel
+    model.decoder.decoder_pred = _resize(model.decoder.decoder_pred, drawn)
     learner = PretrainLearner({"model": model}, settings)
     views = RegionViews(images.shape[1], settings)
 
     def loss_at(step: int) -> Tensor:
         rows = draw_rows(len(images), settings.batch, settings.seed, step)
-        view = views.draw(images[rows], None if regions is None else regions.areas[rows, 1:], step)
+        view = views.draw(images[rows], None if regions is None else regions.areas[rows], step)
         pixels, patches = to_tensor(view.pixels), (images.shape[1] // settings.patch_px) ** 2
         shares = torch.zeros(len(rows), 1, patches)
         if view.areas is not None:
-            shares = share_patches(view.areas, settings.patch_px)
+            shares = share_patches(view.areas[:, 1:], settings.patch_px)
         beta = settings.beta * step / max(1, settings.steps - 1)
         noise = draw_noise(shares, beta, settings.visible_floor, torch_draws(settings.seed, step))
-        output = model(pixels, noise=noise)
+        seen = model.vit(pixels, noise=noise)
+        drawn: Tensor = model.decoder(seen.last_hidden_state, seen.ids_restore).logits
         targets = _targets(model.patchify(pixels), settings.normalise)
-        return weighted_error(output.logits, targets, output.mask, shares, settings.gamma)
+        loss = weighted_error(drawn[..., :colours], targets, seen.mask, shares, settings.gamma)
+        if regions is None or view.areas is None:
+            return loss
+        sure = surest_things(regions.nouns[rows], regions.scores[rows])
+        outlines = outline_loss(drawn[..., colours:], view.areas, sure)
+        return loss + settings.outline_weight * outlines
 
     fit(learner, loss_at, settings, saved, observe)
+    model.decoder.decoder_pred = _resize(model.decoder.decoder_pred, colours)  # as the class loads it
     return model.eval().requires_grad_(False), learner.losses
 
 
@@ -110,6 +123,32 @@ def weighted_error(drawn: Tensor, targets: Tensor, hidden: Tensor, shares: Tenso
     weights = weights / weights.sum(1, keepdim=True)
     errors = (drawn - targets).square().mean(2)
     return (weights * errors).sum(1).mean()
+
+
+def outline_loss(drawn: Tensor, areas: Areas, sure: Tensor) -> Tensor:
+    """Mean cross entropy of each pixel, in a thing or not, weighted by its image's confidence `sure` [B].
+
+    Shapes: drawn [B, P, patch x patch], logits, pixels of a patch row by row; areas [B, R, H, W], background first.
+    Pixels in no region, the ignored ones, count nothing. Visible patches count as well: what is read are pixels alone.
+    """
+    side = areas.shape[-1] // round(drawn.shape[1] ** 0.5)
+    known, thing = (
+        F.unfold(torch.from_numpy(some.any(1, keepdims=True)).float(), side, stride=side).transpose(1, 2)
+        for some in (areas, areas[:, 1:])
+    )
+    errors = F.binary_cross_entropy_with_logits(drawn, thing, reduction="none")
+    return (sure[:, None, None] * known * errors).mean()
+
+
+@torch.no_grad()
+def _resize(layer: nn.Linear, outputs: int) -> nn.Linear:
+    """The layer with so many outputs, the first as they were; further ones start by Glorot's rule."""
+    resized = nn.Linear(layer.in_features, outputs)
+    nn.init.xavier_uniform_(resized.weight)
+    nn.init.zeros_(resized.bias)
+    shared = min(outputs, layer.out_features)
+    resized.weight[:shared], resized.bias[:shared] = layer.weight[:shared], layer.bias[:shared]
+    return resized
 
 
 def _targets(patches: Tensor, normalise: bool) -> Tensor:

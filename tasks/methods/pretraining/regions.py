@@ -85,6 +85,11 @@ def random_box(region: Areas, draws: np.random.Generator) -> Areas:
     return box
 
 
+def surest_things(nouns: NDArray[np.int64], scores: NDArray[np.float32]) -> Tensor:
+    """Confidence of each image's surest thing [B], 0 where it has none; `nouns`, `scores` [B, R], background first."""
+    return torch.from_numpy(np.where(nouns > BACKGROUND, scores, 0).max(1))
+
+
 def share_patches(areas: Areas, patch_px: int) -> Tensor:
     """Share of every patch's pixels that lie in an area: float32 [B, R, P] of [B, R, H, W]; patches row by row."""
     return F.avg_pool2d(torch.from_numpy(areas).float(), patch_px).flatten(2)

@@ -16,6 +16,7 @@ from tasks.methods.pretraining.caption import (
 )
 from tasks.methods.pretraining.positions import AWAY, locate_blocks, place_nouns, say, say_everywhere, shorten, speak
 from tasks.methods.pretraining.regions import ABSENT, split_masks
+from tasks.methods.pretraining.words import name_all, share_words, word_loss
 
 TINY = CaptionSettings(
     steps=3, batch=4, patch_px=8, width=16, layers=1, heads=2, text_width=16, text_layers=1, projection=8,
@@ -109,15 +110,15 @@ def test_long_captions_leave_room_for_the_sentence() -> None:
 def test_images_without_a_region_in_view_have_no_sentence_to_choose() -> None:
     tokenizer = fit_tokenizer(["a gear", "a nut"], NAMES, 600)
     model = build_caption(TINY, tokenizer, 16)
-    pixels = torch.zeros(2, 3, 16, 16)
+    pooled = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     spoken = speak(["a gear", "a nut"], [{}, {}], NAMES, draws())
     assert torch.equal(
-        caption_loss(model, tokenizer, pixels, spoken, 0.0), caption_loss(model, tokenizer, pixels, spoken, 9.0)
+        caption_loss(model, tokenizer, pooled, spoken, 0.0), caption_loss(model, tokenizer, pooled, spoken, 9.0)
     )
     placed = [{say(4, "gear"): 1.0}, {}]
     one = speak(["a gear", "a nut"], placed, NAMES, draws())
     weights = (0.0, 1.0, 2.0)
-    found = [caption_loss(model, tokenizer, pixels, one, weight).item() for weight in weights]
+    found = [caption_loss(model, tokenizer, pooled, one, weight).item() for weight in weights]
     assert found[2] - found[1] == pytest.approx(found[1] - found[0], rel=1e-4)
     assert found[1] > found[0]
 
@@ -127,10 +128,42 @@ def test_without_regions_images_find_their_captions_alone() -> None:
     captions = [f"a photo of part {number}" for number in range(8)]
 
     def losses(weight: float) -> torch.Tensor:
-        settings = TINY.model_copy(update={"position_weight": weight})
+        settings = TINY.model_copy(update={"position_weight": weight, "word_weight": weight})
         return train_caption(pixels, captions, NAMES, None, settings, None, lambda *_: None)[1]
 
     assert torch.equal(losses(0.0), losses(3.0))
     regions = split_masks([np.tile(np.array([[1, 0]], np.uint8), (16, 8))] * 8, {1}, [{}] * 8)
     said = train_caption(pixels, captions, NAMES, regions, TINY, None, lambda *_: None)[1]
     assert not torch.equal(said, losses(1.0))
+
+
+def test_a_patch_shares_the_words_of_its_regions() -> None:
+    shares = torch.tensor([[[0.5, 0.0], [0.5, 0.75], [0.0, 0.25]], [[1.0, 0.5], [0.0, 0.25], [0.0, 0.0]]])
+    nouns = np.array([[0, 2, 5], [0, 5, ABSENT]])
+    shown = share_words(shares, nouns, np.array([2, 5]))
+    first = [[0.5, 0.5, 0.0], [0.0, 0.75, 0.25]]
+    second = [[1.0, 0.0, 0.0], [0.5, 0.0, 0.25]]  # a quarter of its last patch is ignored
+    assert shown.tolist() == [first, second]
+    assert len(name_all(NAMES)) == shown.shape[2]
+
+
+def test_the_words_loss_is_that_of_the_formula() -> None:
+    scores = torch.tensor([[[1.0, 2.0], [0.5, 0.0]], [[0.0, 1.0], [3.0, 1.0]]], dtype=torch.float64)
+    shown = torch.tensor([[[1.0, 0.0], [0.25, 0.5]], [[0.0, 1.0], [0.0, 0.0]]], dtype=torch.float64)
+    logs = scores.log_softmax(2)
+    first = -(logs[0, 0, 0] + 0.25 * logs[0, 1, 0] + 0.5 * logs[0, 1, 1]) / 2
+    second = -logs[1, 0, 1] / 2
+    sure = torch.tensor([0.8, 0.5], dtype=torch.float64)
+    assert word_loss(scores, shown, sure).item() == pytest.approx(((0.8 * first + 0.5 * second) / 2).item(), rel=1e-12)
+
+
+def test_patches_learn_from_the_words_alone_too() -> None:
+    pixels = draws().integers(0, 256, (8, 16, 16, 3), np.uint8)
+    regions = split_masks([np.tile(np.array([[1, 0]], np.uint8), (16, 8))] * 8, {1}, [{}] * 8)
+
+    def tokens(weight: float) -> torch.Tensor:
+        settings = TINY.model_copy(update={"position_weight": 0.0, "word_weight": weight})
+        model, _, _ = train_caption(pixels, ["a gear"] * 8, NAMES, regions, settings, None, lambda *_: None)
+        return model.vision_model(pixel_values=torch.ones(1, 3, 16, 16)).last_hidden_state[:, 1:]
+
+    assert not torch.allclose(tokens(0.0), tokens(1.0))

@@ -13,6 +13,7 @@ from tasks.methods.pretraining.masked import (
     count_hidden,
     draw_noise,
     exact_ratio,
+    outline_loss,
     train_masked,
     weighted_error,
 )
@@ -108,8 +109,10 @@ def test_without_regions_it_is_mae(normalise: bool) -> None:
     changed = settings.model_copy(update={"beta": 9.0, "gamma": 5.0, "visible_floor": 0.5})
     assert torch.equal(train_masked(pixels, None, changed, None, lambda *_: None)[1], losses)
     regions = split_masks([np.tile(np.array([[1, 0]], np.uint8), (16, 8))] * 8, {1}, [{}] * 8)
-    neither = settings.model_copy(update={"beta": 0.0, "gamma": 0.0, "visible_floor": 0.0})
-    assert torch.equal(train_masked(pixels, regions, neither, None, lambda *_: None)[1], losses)
+    nothing = dict.fromkeys(("beta", "gamma", "visible_floor", "outline_weight"), 0.0)
+    neither = settings.model_copy(update=nothing)
+    # a wider last layer, of which nothing counts, rounds otherwise
+    torch.testing.assert_close(train_masked(pixels, regions, neither, None, lambda *_: None)[1], losses)
     assert not torch.equal(train_masked(pixels, regions, settings, None, lambda *_: None)[1], losses)
 
 
@@ -121,3 +124,35 @@ def test_the_loss_of_plain_mae_is_that_of_transformers() -> None:
     targets = (targets - targets.mean(-1, keepdim=True)) / (targets.var(-1, keepdim=True) + 1e-6).sqrt()
     found = weighted_error(output.logits, targets, output.mask, torch.zeros(4, 1, 16), gamma=1.0)
     torch.testing.assert_close(found, output.loss)
+
+
+def test_the_outlines_loss_is_that_of_the_formula() -> None:
+    areas = np.zeros((2, 2, 4, 4), bool)  # four patches of 2 x 2
+    areas[:, 1, :2, 2] = True
+    areas[:, 0] = ~areas[:, 1]
+    areas[:, 0, 3, 3] = False  # ignored
+    drawn = torch.randn(2, 4, 4, dtype=torch.float64, generator=draws(4))
+    picture = drawn.reshape(2, 2, 2, 2, 2).permute(0, 1, 3, 2, 4).reshape(2, 4, 4).sigmoid()  # as pixels lie
+    errors = -torch.where(torch.from_numpy(areas[:, 1]), picture.log(), (1 - picture).log())
+    errors[:, 3, 3] = 0
+    expected = (0.5 * errors[0].mean() + 0.0 * errors[1].mean()) / 2
+    found = outline_loss(drawn.float(), areas, torch.tensor([0.5, 0.0]))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_outlines_are_learnt_from_masks_and_leave_no_trace_in_the_decoder() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    regions = split_masks([np.tile(np.array([[1, 0]], np.uint8), (16, 8))] * 8, {1}, [{}] * 8)
+    plain = TINY.model_copy(update={"beta": 0.0, "gamma": 0.0, "visible_floor": 0.0})
+    losses = {
+        weight: train_masked(
+            pixels, regions, plain.model_copy(update={"outline_weight": weight}), None, lambda *_: None
+        )
+        for weight in (0.0, 1.0, 2.0)
+    }
+    first = {weight: found[0].item() for weight, (_, found) in losses.items()}
+    assert first[1.0] - first[0.0] == pytest.approx(np.log(2), abs=0.3)  # a guess at every pixel
+    assert first[2.0] - first[1.0] == pytest.approx(first[1.0] - first[0.0], rel=1e-4)
+    model = losses[1.0][0]
+    assert model.decoder.decoder_pred.out_features == 3 * 8 * 8
+    assert model(torch.zeros(1, 3, 16, 16)).loss.isfinite()

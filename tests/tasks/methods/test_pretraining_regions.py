@@ -5,7 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.methods.pretraining.regions import ABSENT, BACKGROUND, box_regions, random_box, share_patches, split_masks
+from tasks.methods.pretraining.regions import (
+    ABSENT,
+    BACKGROUND,
+    box_regions,
+    random_box,
+    share_patches,
+    split_masks,
+    surest_things,
+)
 
 MASKS = [
     np.array([[0, 1, 1], [255, 3, 0]], np.uint8),
@@ -23,6 +31,11 @@ def test_every_thing_is_a_region_and_ignored_pixels_are_in_none() -> None:
     assert regions.areas[0, 0].tolist() == [[True, False, False], [False, False, True]]
     assert regions.areas[:, :, 1, 0].any(axis=1).tolist() == [False, True, True]  # ignored in the first alone
     assert not regions.areas[1, 2].any()
+
+
+def test_the_surest_thing_is_neither_background_nor_absent() -> None:
+    regions = split_masks(MASKS, THINGS, [{1: 0.5, 3: 0.75}, {2: 0.25}, {}])
+    assert surest_things(regions.nouns, regions.scores).tolist() == [0.75, 0.25, 0]
 
 
 def test_stuff_is_background() -> None:
