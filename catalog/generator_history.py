@@ -13,7 +13,7 @@ from schemas.training_record import FILE, TrainingRecord
 
 WEIGHTS = {
     "all": "all weights of its denoiser",
-    "lora": "low-rank adapters of its denoiser (folded into the weights)",
+    "lora": "low-rank adapters of its denoiser, folded into the weights,",
     "bias_scale": "biases, norms and scales of its denoiser",
 }
 ARMS = {
@@ -64,7 +64,7 @@ def _describe(record: TrainingRecord) -> str:
     base, images = record.base, record.images
     origin = f"{base.model} (sha256 {base.digest})"
     learnt = {
-        "base": f"was adapted from {origin}: {WEIGHTS[record.weights]} went on learning",
+        "base": f"was adapted from {origin}: {WEIGHTS[record.weights]} learnt",
         "scratch": f"was trained from scratch: its denoiser; the other parts are those of {origin}",
     }[record.start]
     loss = ARMS.get(record.structure.arm, f"the denoising loss and the structure arm {record.structure.arm}")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.generator_history import describe_training
 from catalog.reference_files import open_references, show_rgb
 from catalog.store import Store
 from schemas.errors import RecipeError
@@ -85,6 +86,7 @@ def render_report(
         lineage=_name_models(build),
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
         seeds=seeds,
+        training=describe_training(build.generator_training) if build.generator_training else (),
     )
     template = resources.files("tasks").joinpath("report.html.j2").read_text(encoding="utf-8")
     return {f"{FOLDER}/{name}": content for name, content in draw_report(data, template).items()}

@@ -70,6 +70,7 @@ class ReportData:
 
     Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None where no noises
     were found beforehand. `lineage`: label to digest or version. `references`: photographs by concept, in their order.
+    `training`: sentences on how the generator was trained, where it tells.
     """
 
     recipe: Recipe
@@ -81,6 +82,7 @@ class ReportData:
     lineage: Mapping[str, str]
     references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
     seeds: pa.Table | None = None
+    training: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,7 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         agreement=sum_inversion([select_originals(data.manifest)]).get("agreed"),
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
+        training=data.training,
     )
     return {"index.html": page.encode(), **dict(sorted(files.items()))}
 

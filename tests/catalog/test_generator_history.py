@@ -42,8 +42,8 @@ def test_the_chain_of_bases_is_told_from_the_last_training_to_the_first() -> Non
     )  # fmt: skip
     second = make_record(base={"model": "parts", "digest": "b" * 64, "training": first})
     assert describe_training(TrainingRecord.model_validate(second)) == [
-        f"rare-parts was adapted from parts (sha256 {'b' * 64}): low-rank adapters of its denoiser (folded into the "
-        f"weights) went on learning. It saw 48 images of parts@1.2.0 (train) (sha256 {'c' * 64}) in 300 steps of 32, "
+        f"rare-parts was adapted from parts (sha256 {'b' * 64}): low-rank adapters of its denoiser, folded into the "
+        f"weights, learnt. It saw 48 images of parts@1.2.0 (train) (sha256 {'c' * 64}) in 300 steps of 32, "
         "with the denoising loss and structure-guided adversarial training (after SADM, arXiv 2402.17563), seed 5.",
         f"parts was trained from scratch: its denoiser; the other parts are those of blank (sha256 {'a' * 64}). It saw "
         f"1 image of photos (sha256 {'d' * 64}) in 300 steps of 32, with the denoising loss alone, seed 5.",

@@ -24,10 +24,12 @@ def test_a_version_tells_how_its_generator_was_trained(command: Command, tiny_re
     assert dataset.generator_training is not None
     assert dataset.generator_training.model_dump(mode="json") == record
     assert verify(store, "tiny") == []
-    card = (Path(made["uri"]) / "README.md").read_text()
+    card, report = ((Path(made["uri"]) / name).read_text() for name in ("README.md", "report/index.html"))
     digest = dataset.lineage["models"]["generator"]["digest"]
-    for told in (f"generator: sha256 `{digest}`", "tiny was adapted from before", "before was adapted from catalog:"):
+    assert f"generator: sha256 `{digest}`" in card
+    for told in ("tiny was adapted from before", "before was adapted from catalog:workshop"):
         assert told in card
+        assert told in report
     assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows_of(made)} == {digest}
     again = build(command, tiny_recipe, tmp_path / "store")
     assert (again["new"], again["version"]) == (False, "1.0.0")

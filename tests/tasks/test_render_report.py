@@ -21,9 +21,11 @@ from schemas.jobs import BuildContext, ResolvedModel
 from schemas.receipts import Receipt
 from schemas.recipe import parse_recipe
 from schemas.tables import MANIFEST, MASKS, REJECTS, SAMPLES
+from schemas.training_record import TrainingRecord
 from tasks.artifacts import Address, Stage, run_once
 from tasks.methods.workshop import Scene, caption, render
 from tasks.render_report import read_example_images, read_references, render_report
+from tests.training_records import make_record
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -105,7 +107,10 @@ def _build(folder: Path) -> tuple[BuildContext, pa.Table, pa.Table, list[Receipt
                 rejected.append(_row(REJECTS, **common, status="ok", reason="sharpness_low"))
         receipts += [_commit(store, "samples", SAMPLES, part, samples), _commit(store, "masks", MASKS, part, masks)]
     build = BuildContext(
-        store=str(folder), recipe=recipe, generator=ResolvedModel(path="workshop", digest="0123456789abcdef" * 4)
+        store=str(folder),
+        recipe=recipe,
+        generator=ResolvedModel(path="workshop", digest="0123456789abcdef" * 4),
+        generator_training=TrainingRecord.model_validate(make_record(name=HOSTILE)),
     )
     tables = (pa.Table.from_pylist(accepted, schema=MANIFEST), pa.Table.from_pylist(rejected, schema=REJECTS))
     return build, *tables, receipts

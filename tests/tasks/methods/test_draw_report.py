@@ -364,6 +364,17 @@ def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column()
     assert "Network rows Nearest reference Ended gear 1 6 0.5 24 – no better 1" in other.text
 
 
+def test_the_training_of_the_generator_is_told_where_it_is_known() -> None:
+    known, unknown = (
+        _Page(draw_report(_data(_manifest(), _rejects(), training=told), TEMPLATE)["index.html"])
+        for told in (("rare was adapted from <b>parts</b>.", "Nothing is recorded of how parts was trained."), ())
+    )
+    assert (
+        "The generator rare was adapted from <b>parts</b>. Nothing is recorded of how parts was trained." in known.text
+    )
+    assert "The generator" not in unknown.text
+
+
 def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
     manifest, plain = _manifest(_row(1, "gear")), "In masks: outlined: a thing dimmed: background"
     assert plain in _Page(draw_report(_data(manifest, _rejects()), TEMPLATE)["index.html"]).text
