@@ -171,12 +171,13 @@ def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
 
 def _select_rows(store: Store, source: ImageSource, name: str, version: str) -> tuple[list[str], list[str]]:
     """Ids and captions of the manifest's rows in the split for which all of `where` holds."""
-    with store.open_read(f"{version_folder(store, name, version)}/manifest.parquet") as file:
-        columns = pq.read_schema(file).names
-        hint = f"the manifest of {name}@{version} has the columns {', '.join(columns)}"
-        if unknown := [column for column, _, _ in source.where if column not in columns]:
-            raise ImagesError(f"images.where: there is no column {unknown[0]!r}; {hint}")
-        filters = [("split", "==", source.split), *filters_of(source)]
+    manifest = f"{version_folder(store, name, version)}/manifest.parquet"
+    columns = _list_columns(store, manifest)
+    hint = f"the manifest of {name}@{version} has the columns {', '.join(columns)}"
+    if unknown := [column for column, _, _ in source.where if column not in columns]:
+        raise ImagesError(f"images.where: there is no column {unknown[0]!r}; {hint}")
+    filters = [("split", "==", source.split), *filters_of(source)]
+    with store.open_read(manifest) as file:
         try:
             chosen = pq.read_table(file, columns=["sample_id", "caption"], filters=filters, use_threads=False)
         except (pa.ArrowException, ValueError, TypeError) as error:
@@ -184,6 +185,16 @@ def _select_rows(store: Store, source: ImageSource, name: str, version: str) -> 
                 f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' kinds; {hint}"
             ) from error
     return chosen["sample_id"].to_pylist(), chosen["caption"].to_pylist()
+
+
+def _list_columns(store: Store, manifest: str) -> list[str]:
+    try:
+        with store.open_read(manifest) as file:
+            return pq.read_schema(file).names  # type: ignore[no-any-return]
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise VerificationError(
+            f"{store.uri}/{manifest} cannot be read: {error}; `tailforge verify` says what is damaged"
+        ) from error
 
 
 def _show(source: ImageSource) -> str:

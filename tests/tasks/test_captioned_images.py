@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_a_version_whose_shards_lack_a_sample_is_damaged(tmp_path: Path) -> None
     pq.write_table(pa.concat_tables([rows, extra]), file)
     with pytest.raises(VerificationError, match="the shards lack sample ffff"):
         list(open_version(store).read(PIXELS, PIXELS))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"PAR1")], ids=["lost", "cut"])
+def test_a_version_whose_manifest_cannot_be_read_is_damaged(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    store = Store.open(str(tmp_path), create=True)
+    publish_build(make_build(store, make_recipe(), {"gear": 10}), {"report/index.html": b"<html>"})
+    damage(tmp_path / "datasets/parts/1.0.0/manifest.parquet")
+    with pytest.raises(VerificationError, match=r"parts/1\.0\.0/manifest\.parquet cannot be read"):
+        open_version(store)
 
 
 def test_a_folder_is_read_by_rising_name_with_captions_beside_or_in_metadata(tmp_path: Path) -> None:
