@@ -65,7 +65,7 @@ def train_caption(
         # the class projects the class token alone; patches go through the same layers, so they read the same words
         patches = model.vision_model.post_layernorm(seen.last_hidden_state[:, 1:])
         words = embed_texts(model, tokenize(tokenizer, name_all(named)))
-        choice = score_pairs(model, embed_pictures(model, patches).flatten(0, 1), words).unflatten(0, patches.shape[:2])
+        choice = score_pairs(model, embed_pictures(model, patches), words)
         shown = share_words(share_patches(view.areas, settings.patch_px), own, present)
         return loss + settings.word_weight * word_loss(choice, shown, surest_things(own, scores))
 
