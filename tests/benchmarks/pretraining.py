@@ -38,8 +38,8 @@ WANTED = 75
 SHAPE: dict[str, Any] = {"width": 64, "heads": 2}  # what a CPU can pay for
 USES: dict[str, dict[str, Any]] = {
     "contrastive": SHAPE | {"steps": 260, "batch": 32, "ema_decay": 0.95, "jitter": 0.5},
-    "masked": SHAPE | {"steps": 450},
-    "caption": SHAPE | {"steps": 220},
+    "masked": SHAPE | {"steps": 320, "batch": 32, "mask_ratio": 0.5},
+    "caption": SHAPE | {"steps": 200},
 }
 ARMS = ("none", "box", "attention", "truth")
 UNTRAINED = "random"
