@@ -22,7 +22,14 @@ from tests.benchmarks.seedselect_page import Figures
 TILE = 96
 USES = ("contrastive", "masked", "caption")
 ARMS = ("none", "box", "attention", "truth")
-LEARNT = ("probe_part", "knn_part", "probe_material", "knn_material", "segmentation_miou")
+LEARNT = (
+    "probe_part",
+    "knn_part",
+    "probe_material",
+    "knn_material",
+    "segmentation_miou",
+    "segmentation_frozen_miou",
+)
 JUDGED = ("probe_part", "segmentation_miou")  # what masks are meant to help
 RIVALS = ("stored_maps", "per_head")
 COSTS = ("time_overhead", "wall_overhead", "memory_overhead")
