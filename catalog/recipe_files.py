@@ -13,7 +13,7 @@ from schemas.mistakes import list_mistakes
 from schemas.recipe import Recipe, parse_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-TRAINING = ("train-", "teacher-")
+TRAINING = ("train-", "teacher-", "adapt-")
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,7 +35,7 @@ class RecipeFile:
 
 
 def recipe_names() -> list[str]:
-    """Names of the dataset recipes in the catalog (training recipes, `train-*` and `teacher-*`, left out)."""
+    """Names of the dataset recipes in the catalog (not those of trainings: `train-*`, `teacher-*`, `adapt-*`)."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(TRAINING))
 
 

@@ -19,19 +19,26 @@ def train(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="For a teacher: labelled images, a Parquet file with column split, or a folder with train and test in "
-            "it, each of one folder a class."
+            help="In place of the recipe's. For a teacher: labelled images, a Parquet file with column split, or a "
+            "folder with train and test in it, each of one folder a class. For a generator: images with captions, a "
+            "folder or a Parquet file (docs/training.md)."
         ),
     ] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Setting in place of the recipe's, key.path=value; may be repeated.")
+    ] = [],  # noqa: B006
+    devices: Annotated[
+        int, typer.Option(min=1, help="For a generator: processes that train it together, each with its accelerator.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a generator or a teacher by a training recipe; a killed run resumes from its last checkpoint.
 
-    Example: `tailforge train teacher-workshop --work work`
+    Example: `tailforge train adapt-workshop --images photographs --set name=deer`
     """
     from flows.train_model import train_model
 
-    made = train_model(recipe, work, models, images)
+    made = train_model(recipe, work, models, images, set_, devices)
     print_json(made) if as_json else console.print(plain(made), highlight=False, soft_wrap=True)
 
 

@@ -1,62 +1,77 @@
-"""The order of training the embedded generator. A killed run continues at the stage and step it was in."""
+"""The order of training or adapting a generator: encode the images, fit the UNet, write the model's folder.
 
-import logging
+A killed run continues at the stage and step it was in.
+"""
+
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
-from catalog.model_files import MODELS
-from schemas.errors import RecipeError
-from schemas.training import TrainingRecipe, load_training_recipe
-from tasks import training_stages
-from tasks.train_generator import (
-    evaluate_generator,
-    export_models,
-    fit_autoencoder,
-    fit_clip,
-    fit_diffusion,
-    fit_image_tower,
-    fit_judges,
-    render_pools,
-)
-from tasks.training_stages import TrainingJob
+from catalog.model_files import MODELS, resolve_model
+from flows.training_progress import show_training
+from schemas.errors import TrainingError
+from schemas.generator_training import GeneratorTraining
+from tasks.captioned_images import open_captioned
+from tasks.export_generator import export_generator, refuse_foreign
+from tasks.fit_generator import fit_generator
+from tasks.generator_stages import Work, encode_images
+from tasks.models.checkpoints import write_whole
+from tasks.models.pretrained import PIPELINE, pick_device, require_kind
+from tasks.models.trainable_generator import TrainableGenerator
+from tasks.training_runs import Watch
 
 
-@flow(name="train-generator", log_prints=False)
-def train_generator(recipe_path: str, work_dir: str, models_dir: str | None = None) -> dict[str, Any]:
-    """Train by the recipe's file; return the model's folder and its success by part.
+@flow(name="train-generator", log_prints=False, validate_parameters=False)
+def train_generator(
+    recipe: GeneratorTraining, folder: str, work_dir: str, models_dir: str | None = None, devices: int = 1
+) -> dict[str, Any]:
+    """Train by the recipe; return the model's folder, its digest and what was measured.
 
-    `work_dir`: a local folder for pools, checkpoints and receipts; finished stages in it are not done again.
-    `models_dir`: where the model's folder goes, by default catalog/models.
-    Errors: RecipeError for a recipe that cannot be used, TrainingError for a run that diverged.
+    `folder`: that relative paths of the recipe start from. `work_dir`: a local folder for latents, checkpoints, logs
+    and pictures; a training in it of the same name goes on. `models_dir`: where the model's folder goes, by default
+    catalog/models. `devices`: processes that train together, each with an accelerator of its own.
+    Errors: RecipeError, ModelError, ImagesError, NotFoundError before anything is trained; TrainingError.
     """
-    _show_progress()
-    recipe = load_training_recipe(Path(recipe_path))
-    if not isinstance(recipe, TrainingRecipe):
-        raise RecipeError(f"training recipe {recipe_path} is of kind {recipe.kind}; a generator's has none")
-    models = Path(models_dir) if models_dir else MODELS
-    job = TrainingJob(
-        recipe=recipe, work_dir=str(Path(work_dir).resolve()), models_dir=str(models.resolve())
-    ).model_dump(mode="json")
-    render_pools(job)
-    fit_autoencoder(job)
-    fit_clip(job)
-    fit_judges(job)
-    fit_diffusion(job)
-    fit_image_tower(job)
-    export_models(job)
-    rows = evaluate_generator(job)["measures"]["rows"]
-    success = {row["arm"]: round(row["value"], 3) for row in rows if row["metric"] == "success"}
-    return {"model": str(models / recipe.name), "success": success}
+    home = Path(folder)
+    models = Path(models_dir).resolve() if models_dir else MODELS
+    refuse_foreign(models / recipe.name)
+    base = resolve_model(recipe.base, home, "base")
+    require_kind(base, "base", PIPELINE)
+    images = open_captioned(recipe.images, home, recipe.learning.seed)
+    work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
+    encode_images(work, images, TrainableGenerator(base, pick_device()))
+    with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
+        measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
+    made = export_generator(work, models, images.origin, len(images), measures)
+    return {**made, "work": str(work.folder), **measures}
 
 
-def _show_progress() -> None:
-    """A line on standard error for each stage, and every half minute of training."""
-    lines = logging.getLogger(training_stages.__name__)
-    lines.setLevel(logging.INFO)
-    if not lines.handlers:
-        shown = logging.StreamHandler(sys.stderr)
-        shown.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        lines.addHandler(shown)
+def _launch(work: Work, devices: int, watch: Watch) -> dict[str, Any]:
+    """Train in processes of their own; the first says each step on a line. Errors: TrainingError."""
+    job = {
+        "folder": str(work.folder),
+        "recipe": work.recipe.model_dump(mode="json"),
+        "base": work.base.model_dump(mode="json"),
+        "images_digest": work.images_digest,
+    }
+    file = work.folder / "job.json"
+    write_whole(file, json.dumps(job).encode())
+    options = ["--num_processes", str(devices), *(["--cpu"] if pick_device().type == "cpu" else ["--multi_gpu"])]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "tasks.fit_generator", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            step, _, loss = line.partition(" ")
+            if step.isdigit():
+                watch(int(step), float(loss))
+    if process.returncode:
+        raise TrainingError(
+            f"training on {devices} devices ended with exit code {process.returncode}; its own lines say why, and the "
+            "same command goes on from the last checkpoint"
+        )
+    found: dict[str, Any] = json.loads((work.folder / "generator" / "measures.json").read_text(encoding="utf-8"))
+    return found

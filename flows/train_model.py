@@ -1,34 +1,77 @@
 """`tailforge train`: what a training recipe trains follows from the recipe."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from catalog.model_files import MODELS
-from catalog.recipe_files import RECIPES
+from catalog.recipe_files import RECIPES, TRAINING, apply_override, read_yaml
 from flows.training_progress import show_training
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
-from schemas.training import load_training_recipe
+from schemas.generator_training import GeneratorTraining
+from schemas.training import parse_training_recipe
 
 
-def train_model(reference: str, work: Path, models: Path | None, images: Path | None) -> dict[str, Any]:
+def train_model(
+    reference: str,
+    work: Path,
+    models: Path | None,
+    images: Path | None,
+    overrides: Sequence[str] = (),
+    devices: int = 1,
+) -> dict[str, Any]:
     """Train by the recipe `reference` (a file, or a name in catalog/recipes); return the model's folder and figures.
 
     `work`: a local folder for checkpoints; finished work in it is not done again. `models`: where the model's folder
-    goes, by default catalog/models. `images`: labelled images of a teacher, in place of the recipe's.
+    goes, by default catalog/models. `images`: labelled images of a teacher, or captioned ones of a generator, in place
+    of the recipe's. `overrides`: settings in place of the recipe's, as key=value. `devices`: processes that train a
+    generator together.
     Errors: RecipeError, ImagesError, TrainingError.
     """
-    named = RECIPES / f"{reference}.yaml"
-    path = named if named.exists() else Path(reference)
-    recipe = load_training_recipe(path)
+    path = _find(reference)
+    content = read_yaml(path)
+    for override in overrides:
+        apply_override(content, override)
+    if images is not None and isinstance(content, dict) and content.get("kind") == "generator":
+        content["images"] = _replace_source(content.get("images"), images)
+    recipe = parse_training_recipe(content, f"training recipe {path}")
+    if devices > 1 and not isinstance(recipe, GeneratorTraining):
+        raise RecipeError(
+            f"--devices {devices}: {reference} is of no generator that several devices can train; leave it out"
+        )
     if isinstance(recipe, TeacherRecipe):
         from tasks.train_teacher import open_pictures, train_teacher
 
         pictures = open_pictures(recipe, path.parent, work, images)
         with show_training(f"train {recipe.name}", recipe.training.steps) as watch:
             return train_teacher(recipe, pictures, work, models or MODELS, watch)
-    if images is not None:
-        raise RecipeError(f"--images: {reference} trains a generator, which learns from renders alone; leave it out")
-    from flows.train_generator import train_generator
+    where = str(models) if models else None
+    if isinstance(recipe, GeneratorTraining):
+        from flows.train_generator import train_generator
 
-    return train_generator(str(path), str(work), str(models) if models else None)
+        return train_generator(recipe, str(path.parent), str(work), where, devices)
+    if images is not None:
+        raise RecipeError(
+            f"--images: {reference} trains the embedded generator, which learns from renders alone; leave it out"
+        )
+    from flows.train_embedded import train_embedded
+
+    return train_embedded(recipe, str(work), where)
+
+
+def _find(reference: str) -> Path:
+    named = RECIPES / f"{reference}.yaml"
+    path = named if named.is_file() else Path(reference)
+    if not path.is_file():
+        raise RecipeError(
+            f"training recipe {path} does not exist; give the path of a YAML file, or one of the catalog's: "
+            f"{', '.join(sorted(file.stem for file in RECIPES.glob('*.yaml') if file.stem.startswith(TRAINING)))}"
+        )
+    return path
+
+
+def _replace_source(given: Any, images: Path) -> dict[str, Any]:
+    """The recipe's way of reading images, with other images."""
+    kept = {key: given[key] for key in ("caption", "fit", "images") if isinstance(given, dict) and key in given}
+    return {**kept, "folder": str(images.resolve())}

@@ -1,6 +1,7 @@
 """The training recipe of the embedded generator: one frozen model of everything that decides its weights.
 
-A teacher's recipe is in schemas/classifiers.py; both are read here.
+A teacher's recipe is in schemas/classifiers.py, that of other generators in schemas/generator_training.py; all are read
+here.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
+from schemas.generator_training import GeneratorTraining
 from schemas.mistakes import refuse_recipe
 
 Count = Annotated[int, Field(ge=1)]
@@ -148,20 +150,29 @@ class TrainingRecipe(Strict):
                 raise ValueError(f"{name}.caption_aliases.{part} sums to {sum(aliases.values())}; at most 1")
 
 
-def load_training_recipe(path: Path) -> TrainingRecipe | TeacherRecipe:
-    """Read and check a YAML training recipe, a generator's or, with `kind: teacher`, a teacher's.
+AnyTrainingRecipe = TrainingRecipe | TeacherRecipe | GeneratorTraining
 
-    Errors: RecipeError naming the file and the field.
-    """
+
+def load_training_recipe(path: Path) -> AnyTrainingRecipe:
+    """Read and check a YAML training recipe. Errors: RecipeError naming the file and the field."""
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"training recipe {path} does not exist; give the path of a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"training recipe {path} is not YAML: {error}; mend the file") from error
-    is_teacher = isinstance(content, dict) and content.get("kind") == "teacher"
-    model = TeacherRecipe if is_teacher else TrainingRecipe
+    return parse_training_recipe(content, f"training recipe {path}")
+
+
+def parse_training_recipe(content: Any, origin: str) -> AnyTrainingRecipe:
+    """Check a training recipe: `kind: generator`, `kind: teacher`, or without a kind the embedded generator's.
+
+    Errors: RecipeError naming `origin` and the field.
+    """
+    kind = content.get("kind") if isinstance(content, dict) else None
+    models: dict[Any, type[AnyTrainingRecipe]] = {"teacher": TeacherRecipe, "generator": GeneratorTraining}
+    model = models.get(kind, TrainingRecipe)
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise refuse_recipe(error, model, content, f"training recipe {path}") from error
+        raise refuse_recipe(error, model, content, origin) from error

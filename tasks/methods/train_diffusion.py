@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.training import DiffusionPhase, DiffusionSettings
+from tasks.methods.generator_training.noise import NoiseSchedule, draw_noise
 from tasks.methods.training_loop import Learner, Observe, numpy_draws, restore, run_steps, torch_draws
 from tasks.methods.workshop import PARTS
 from tasks.methods.write_captions import Wording, draw_captions
@@ -83,7 +84,7 @@ def train_diffusion(
     learner = Learner({"unet": model}, settings.ema_decay)
     if saved:
         restore(learner, saved)
-    levels = signal_levels()
+    schedule = NoiseSchedule(signal_levels(), "v_prediction")
     rows_by_part = {part: np.flatnonzero(labels_N3[:, 0] == number) for number, part in enumerate(PARTS)}
 
     def loss_at(step: int) -> Tensor:
@@ -94,7 +95,7 @@ def train_diffusion(
         texts, _ = draw_captions(labels_N3[rows], WORDING, draws, phase.caption_aliases)
         dropped = draws.random(len(texts)) < settings.prompt_dropout
         prompts = embed(["" if drop else text for text, drop in zip(texts, dropped, strict=True)])
-        return velocity_loss(model, torch.from_numpy(latents[rows]), prompts, levels, torch_draws(seed, step))
+        return velocity_loss(model, torch.from_numpy(latents[rows]), prompts, schedule, torch_draws(seed, step))
 
     steps = sum(phase.steps for phase in settings.phases)
     run_steps(learner, steps, loss_at, lambda step: learning_rate_at(settings.phases, step), observe)
@@ -103,22 +104,17 @@ def train_diffusion(
 
 
 def velocity_loss(
-    model: UNet2DConditionModel, clean: Tensor, prompts: Tensor, levels: Tensor, draws: torch.Generator
+    model: UNet2DConditionModel, clean: Tensor, prompts: Tensor, schedule: NoiseSchedule, draws: torch.Generator
 ) -> Tensor:
     """Weighted squared error of the velocity v = sqrt(a) * noise - sqrt(1 - a) * clean at a noise level per sample.
 
     The noise levels of a batch are spread evenly from a random start, which steadies the loss.
     """
-    count = len(clean)
-    offsets = (torch.rand((), generator=draws) + torch.arange(count) / count) % 1
-    times = (offsets[torch.randperm(count, generator=draws)] * NOISE_LEVELS).long()
-    noise = torch.randn(clean.shape, generator=draws)
-    kept = levels[times].view(-1, 1, 1, 1)
-    noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-    velocity = kept.sqrt() * noise - (1 - kept).sqrt() * clean
-    found = model(noisy.contiguous(memory_format=torch.channels_last), times, encoder_hidden_states=prompts).sample
-    weight = (LARGEST_WEIGHT * (1 - levels[times])).clamp(max=1)
-    loss: Tensor = ((found - velocity).square().mean(dim=(1, 2, 3)) * weight).mean()
+    drawn = draw_noise(clean.shape, NOISE_LEVELS, 1, draws)
+    noisy = schedule.add_noise(clean, drawn.noise, drawn.times).contiguous(memory_format=torch.channels_last)
+    found = model(noisy, drawn.times, encoder_hidden_states=prompts).sample
+    errors = (found - schedule.target(clean, drawn.noise, drawn.times)).square().mean(dim=(1, 2, 3))
+    loss: Tensor = (errors * schedule.weigh(drawn.times, "min_snr_plus_one", LARGEST_WEIGHT)).mean()
     return loss
 
 

@@ -6,7 +6,7 @@ exactly as if it had never stopped: there is no generator state to save.
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -42,21 +42,20 @@ class Learner:
         self._optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=0.0, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
         )
-        for value in self.parameters.values():  # AdamW fills these in late; a saved run needs them from step 0
-            self._optimizer.state[value] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(value),
-                "exp_avg_sq": torch.zeros_like(value),
-            }
+        start_moments(self._optimizer, self.parameters.values())
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
         """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
         value = descend(self._optimizer, loss, self.step, learning_rate, clip=self.parameters.values())
+        self.finish_step()
+        return value
+
+    def finish_step(self) -> None:
+        """Count the step and move the average."""
         self.step += 1
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
-        return value
 
     def state(self) -> State:
         """Everything that `restore` needs, as flat tensors."""
@@ -64,15 +63,32 @@ class Learner:
         for key, value in self.parameters.items():
             saved[f"model/{key}"] = value.detach()
             saved[f"average/{key}"] = self.average[key]
-            for name, moment in self._optimizer.state[value].items():
-                saved[f"optimizer/{name}/{key}"] = moment
-        return saved
+        return saved | moments_of(self._optimizer, self.parameters)
 
     def load_average(self) -> None:
         """Put the moving average into the modules: what is shipped and evaluated."""
         with torch.no_grad():
             for key, value in self.parameters.items():
                 value.copy_(self.average[key])
+
+
+def start_moments(optimizer: torch.optim.Optimizer, values: Iterable[Tensor]) -> None:
+    """Adam and AdamW fill their moments in late; a saved run needs them from step 0."""
+    for value in values:
+        optimizer.state[value] = {
+            "step": torch.zeros((), device=value.device),
+            "exp_avg": torch.zeros_like(value),
+            "exp_avg_sq": torch.zeros_like(value),
+        }
+
+
+def moments_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> State:
+    """The optimiser's own tensors, as flat names."""
+    return {
+        f"optimizer/{name}/{key}": moment
+        for key, value in parameters.items()
+        for name, moment in optimizer.state[value].items()
+    }
 
 
 def descend(

@@ -65,6 +65,16 @@ def read_seconds(path: Path) -> float:
         return float((file.metadata() or {}).get("seconds", 0.0))
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside, sync, rename: a kill or a full disk leaves the old file or the new one."""
+    new = beside(path)
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
 class Checkpointer:
     """Saves a learner every `every_s` seconds of wall time; called after each step."""
 

@@ -60,7 +60,7 @@ FAMILIES: dict[str, Family] = {
 def load_generator(model: ResolvedModel) -> DiffusersGenerator:
     """The generator, loaded once a process. Errors: ModelError."""
     device = pick_device()
-    return load_once(("generator", model.digest, str(device)), lambda: _load(model, device))
+    return load_once(("generator", model.digest, str(device)), lambda: open_generator(model, device))
 
 
 def load_build_generator(build: BuildContext) -> DiffusersGenerator:
@@ -79,7 +79,8 @@ def load_build_guide(build: BuildContext) -> DiffusersGenerator | None:
     return guide
 
 
-def _load(model: ResolvedModel, device: torch.device) -> DiffusersGenerator:
+def open_generator(model: ResolvedModel, device: torch.device, whole: bool = False) -> DiffusersGenerator:
+    """A generator of its own, in float32 where `whole` or on a CPU, else in its family's half. Errors: ModelError."""
     check_generator(model)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
@@ -92,7 +93,7 @@ def _load(model: ResolvedModel, device: torch.device) -> DiffusersGenerator:
             where,
             revision=model.revision,
             variant=weights_variant(folder) if folder else None,
-            dtype=family.half if device.type == "cuda" else torch.float32,
+            dtype=torch.float32 if whole or device.type != "cuda" else family.half,
             use_safetensors=True,
             **family.left_out,
             **dict.fromkeys(absent_parts(config)),

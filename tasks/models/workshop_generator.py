@@ -46,12 +46,12 @@ def export_generator(
     for model in (unet, autoencoder, clip):
         model.to(dtype=torch.float32)
     for config in beside.glob("*/config.json"):
-        _forget_origin(config)
+        forget_origin(config)
     _swap(beside, folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _forget_origin(config: Path) -> None:
+def forget_origin(config: Path) -> None:
     """Take out the folder that a model was loaded from: it is one machine's, and would change the model's digest."""
     kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
     config.write_text(json.dumps(kept, indent=2) + "\n")

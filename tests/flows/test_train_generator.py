@@ -1,37 +1,225 @@
-"""`tailforge train` on a tiny recipe: a model that the chain can use, and nothing to do the second time."""
+"""`tailforge train` of a generator from captioned images: kinds of weights, resuming, several devices, bad input."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
+from safetensors.torch import load_file
 
-from schemas.errors import RecipeError
-from tests.flows.conftest import Command
-from tests.tiny_training import tiny_recipe
+from catalog.model_files import digest_model
+from flows.train_generator import train_generator
+from schemas.errors import TrainingError, UserError
+from schemas.generator_training import GeneratorTraining
+from tasks.models.workshop_generator import draw_images, open_generator
+from tests.flows.conftest import Command, build, rows_of
 
 pytestmark = [
     pytest.mark.flow,
     pytest.mark.usefixtures("prefect_server"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
+PROMPT = "a photo of a gear on a wooden bench"
 
 
-def test_training_flow_makes_a_model_and_does_not_repeat_itself(tmp_path: Path) -> None:
-    from flows.train_generator import train_generator
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Twelve pictures of 32 x 32 pixels, red above and blue below, each with its caption."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 60, (32, 32, 3)).astype(np.uint8)
+        pixels[:16, :, 0] += 180
+        pixels[16:, :, 2] += 180
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(PROMPT)
+    return folder
 
-    path = tmp_path / "train.yaml"
-    path.write_text(yaml.safe_dump(tiny_recipe()))
-    made = train_generator(str(path), str(tmp_path / "work"), str(tmp_path / "models"))
-    assert (Path(made["model"]) / "model_index.json").exists()
-    assert set(made["success"]) >= {"gear", "hook", "head", "tail"}
-    written = (tmp_path / "work" / "diffusion" / "receipt.json").stat().st_mtime_ns
-    assert train_generator(str(path), str(tmp_path / "work"), str(tmp_path / "models")) == made
-    assert (tmp_path / "work" / "diffusion" / "receipt.json").stat().st_mtime_ns == written
+
+@pytest.fixture
+def recipe(tiny_generator: Path, photographs: Path) -> Callable[..., dict[str, Any]]:
+    """A recipe as plain values; changes are merged into its parts."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        learning = {"steps": 6, "batch": 4, "learning_rate": 1e-3, "ema_decay": 0.5, "threads": 1, "warm_up": 0.0}
+        data: dict[str, Any] = {
+            "kind": "generator",
+            "name": "adapted",
+            "base": {"model": str(tiny_generator)},
+            "images": {"folder": str(photographs)},
+            "learning": learning | changes.pop("learning", {}),
+            "validation": {"every": 3, "images": 2, "steps": 2} | changes.pop("validation", {}),
+        }
+        return data | changes
+
+    return make
 
 
-def test_a_bad_training_recipe_is_the_users_error(tmp_path: Path, command: Command) -> None:
-    path = tmp_path / "train.yaml"
-    path.write_text(yaml.safe_dump(tiny_recipe(autoencoder__steps=0)))
-    code, _, error = command("train", path, "--work", tmp_path / "work")
-    assert code == RecipeError.exit_code == 2
-    assert "autoencoder.steps" in error
+def train(data: dict[str, Any], folder: Path, work: str = "work", devices: int = 1) -> dict[str, Any]:
+    recipe = GeneratorTraining.model_validate(data)
+    made: dict[str, Any] = train_generator(recipe, str(folder), str(folder / work), str(folder / "models"), devices)
+    return made
+
+
+def draw(folder: Path) -> Any:
+    return draw_images(open_generator(folder), [PROMPT] * 2, [1, 2], 4, 1.0)
+
+
+@pytest.mark.parametrize("weights", ["all", "lora", "bias_scale"])
+def test_a_trained_generator_draws_otherwise_and_is_a_plain_pipeline(
+    weights: str, recipe: Callable[..., dict[str, Any]], tmp_path: Path, tiny_generator: Path
+) -> None:
+    made = train(recipe(weights=weights, learning={"learning_rate": 1e-2}), tmp_path)
+    folder = Path(made["model"])
+    assert made["digest"] == digest_model(folder)
+    before, after = (load_file(each / "unet/diffusion_pytorch_model.safetensors") for each in (tiny_generator, folder))
+    assert before.keys() == after.keys()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    if weights == "lora":
+        assert all(".attn" in key for key in changed)
+    assert not np.array_equal(draw(tiny_generator), draw(folder))
+    record = json.loads((folder / "training.json").read_text())
+    assert (record["weights"], record["images"]["images"], record["steps"]) == (weights, 12, 6)
+    assert [row["step"] for row in record["measures"]["validation"]] == [3, 6]
+    assert "was adapted from" in (folder / "README.md").read_text()
+    assert len(list((tmp_path / "work/adapted/generator/pictures").glob("*.png"))) == 2
+    assert list((tmp_path / "work/adapted/logs").glob("events.*"))
+
+
+def test_the_next_command_builds_a_dataset_with_it(
+    recipe: Callable[..., dict[str, Any]], command: Command, tiny_recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(recipe(structure={"arm": "sadm", "encoder_steps": 3}, learning={"group": 4})))
+    code, out, _ = command(
+        "train", file, "--work", tmp_path / "work", "--models", tmp_path / "models", "--set", "name=new", "--json"
+    )
+    assert code == 0
+    made = json.loads(out)
+    assert {"structure/distance", "structure/null", "structure/gradient_ratio"} <= made["figures"].keys()
+    version = build(command, tiny_recipe, tmp_path / "store", "--set", f"generator.model={tmp_path / 'models/new'}")
+    assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows_of(version)} == {made["digest"]}
+    assert "new was adapted from" in (Path(version["uri"]) / "README.md").read_text()
+
+
+def test_the_same_command_again_does_nothing_new(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    first = train(recipe(), tmp_path)
+    checkpoint = tmp_path / "work/adapted/generator/checkpoint.safetensors"
+    written = checkpoint.stat().st_mtime_ns
+    assert train(recipe(), tmp_path)["digest"] == first["digest"]
+    assert checkpoint.stat().st_mtime_ns == written
+
+
+def test_from_scratch_forgets_the_bases_weights(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    made = [
+        train(recipe(start=start, name=start, learning={"steps": 1, "learning_rate": 1e-9}), tmp_path)
+        for start in ("scratch", "base")
+    ]
+    scratch, base = (draw(Path(each["model"])) for each in made)
+    assert not np.array_equal(scratch, base)
+
+
+def test_two_devices_end_where_one_does(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0}, "learning": {"group": 4, "batch": 8}}
+    alone = train(recipe(**game, name="alone"), tmp_path)
+    together = train(recipe(**game, name="together"), tmp_path, devices=2)
+    one, two = (
+        load_file(Path(made["model"]) / "unet/diffusion_pytorch_model.safetensors") for made in (alone, together)
+    )
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=2e-3), key
+
+
+def bad(change: Callable[[Path], object] | None = None, **recipe: Any) -> Any:
+    return change, recipe
+
+
+def remove_captions(photographs: Path) -> None:
+    for file in photographs.glob("*.txt"):
+        file.unlink()
+
+
+def enlarge(photographs: Path) -> None:
+    Image.new("RGB", (40, 32)).save(photographs / "3.png")
+
+
+def empty(photographs: Path) -> None:
+    for file in photographs.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        (bad(remove_captions), "caption"),
+        (bad(lambda folder: (folder / "3.png").write_bytes(b"nonsense")), "3.png"),
+        (bad(enlarge), "40 x 32"),
+        (bad(empty), "no image"),
+        (bad(base={"model": "nowhere"}), "nowhere"),
+        (bad(weights="lora", lora={"targets": ["to_nowhere"]}), "to_nowhere"),
+    ],
+)
+def test_bad_input_is_one_clear_error_of_the_users(
+    case: Any, message: str, recipe: Callable[..., dict[str, Any]], photographs: Path, tmp_path: Path
+) -> None:
+    change, settings = case
+    if change:
+        change(photographs)
+    with pytest.raises(UserError, match=message):
+        train(recipe(**settings), tmp_path)
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+def test_a_model_of_the_same_name_that_others_made_is_kept(
+    recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "models/adapted").mkdir(parents=True)
+    with pytest.raises(UserError, match="choose another name"):
+        train(recipe(), tmp_path)
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_kept(
+    recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    train(recipe(), tmp_path)
+    checkpoint = tmp_path / "work/adapted/generator/checkpoint.safetensors"
+    before = checkpoint.read_bytes()
+    with pytest.raises(TrainingError, match="other settings"):
+        train(recipe(learning={"learning_rate": 2e-3}), tmp_path)
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_ends_in_the_same_bits(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0}}
+    data = recipe(**game, learning={"group": 4, "steps": 60, "checkpoint_every_s": 0.1}, validation={"every": 20})
+    whole = train(data, tmp_path, "whole")
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(data))
+    program = [sys.executable, "-m", "flows.cli", "train", str(file)]
+    words = ["--work", str(tmp_path / "killed"), "--models", str(tmp_path / "models-killed")]
+    checkpoint = tmp_path / "killed/adapted/generator/checkpoint.safetensors"
+    for _ in range(3):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([*program, *words], env=os.environ, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run([*program, *words], env=os.environ, check=False).returncode == 0
+    first, second = (
+        load_file(folder / "unet/diffusion_pytorch_model.safetensors")
+        for folder in (Path(whole["model"]), tmp_path / "models-killed/adapted")
+    )
+    assert all(torch.equal(value, second[key]) for key, value in first.items())

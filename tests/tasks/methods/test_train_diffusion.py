@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from schemas.training import DiffusionPhase
+from tasks.methods.generator_training.noise import NoiseSchedule
 from tasks.methods.train_diffusion import (
     build_scheduler,
     draw_rows,
@@ -33,7 +34,7 @@ def loss_of(error: float, levels: torch.Tensor) -> float:
     clean = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     model = Perfect(clean, levels, error)
     draws = torch.Generator().manual_seed(1)
-    return float(velocity_loss(model, clean, torch.zeros(8, 2, 2), levels, draws))  # type: ignore[arg-type]
+    return float(velocity_loss(model, clean, torch.zeros(8, 2, 2), NoiseSchedule(levels, "v_prediction"), draws))  # type: ignore[arg-type]
 
 
 def test_true_velocity_costs_nothing() -> None:

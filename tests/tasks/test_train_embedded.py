@@ -14,7 +14,7 @@ import torch
 from schemas.errors import TrainingError
 from tasks.models.checkpoints import save_checkpoint
 from tasks.render_pools import open_pool, render_pool
-from tasks.train_generator import (
+from tasks.train_embedded import (
     evaluate_generator,
     export_checkpoint,
     export_models,
@@ -97,7 +97,7 @@ def test_a_killed_training_ends_with_the_same_weights(
 ) -> None:
     job = job_in(tmp_path, checkpoint_every_s=1e-9)
     plain = job.model_dump(mode="json")
-    program = "import sys, json; from tasks import train_generator as t; job = json.loads(sys.argv[1])\n"
+    program = "import sys, json; from tasks import train_embedded as t; job = json.loads(sys.argv[1])\n"
     program += "\n".join(f"t.{task.fn.__name__}.fn(job)" for task in TASKS)
     checkpoint = job.folder("diffusion") / "checkpoint.safetensors"
     with subprocess.Popen([sys.executable, "-c", program, json.dumps(plain)], cwd=ROOT) as child:

@@ -1,0 +1,150 @@
+"""Stages of a generator's training in its work folder: images encoded once, the structure encoder, both kept by key.
+
+A stage's folder holds receipt.json, written last, with the key of everything that decided it; the same key again means
+that there is nothing to do.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from safetensors.torch import load_file, save_file
+
+from schemas.errors import ImagesError
+from schemas.generator_training import GeneratorTraining
+from schemas.jobs import ResolvedModel
+from tasks.artifacts import digest
+from tasks.captioned_images import CaptionedImages
+from tasks.methods.generator_training.structure_encoder import VERSION as ENCODER_VERSION
+from tasks.methods.generator_training.structure_encoder import StructureEncoder, fit_encoder
+from tasks.methods.generator_training.train import Examples
+from tasks.methods.pixels import to_tensor
+from tasks.models.checkpoints import write_whole
+from tasks.models.trainable_generator import TrainableGenerator
+
+ENCODED_AT_ONCE = 32
+LEAST_HELD_OUT = 50  # images; of fewer none is held out
+ENCODER_IMAGES = 2048
+RECEIPT = "receipt.json"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training's folder, its recipe and what it starts from. `images_digest` is of the images' bytes and captions."""
+
+    folder: Path
+    recipe: GeneratorTraining
+    base: ResolvedModel
+    images_digest: str
+
+    @property
+    def images_key(self) -> str:
+        return digest(
+            {
+                "version": "latents.1",
+                "images": self.images_digest,
+                "base": self.base.digest,
+                "fit": self.recipe.images.fit,
+                "flip": self.recipe.learning.flip,
+            }
+        )
+
+    @property
+    def encoder_key(self) -> str:
+        structure = self.recipe.structure
+        chosen = {name: getattr(structure, name) for name in ("encoder", "encoder_steps", "encoder_width")}
+        learnt = structure.arm != "random_encoder"
+        return digest(
+            {"version": ENCODER_VERSION, "images": self.images_key, **chosen, "learnt": learnt}
+            | {"seed": self.recipe.learning.seed}
+        )
+
+
+def finish_once(folder: Path, key: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The receipt of a stage; `produce(folder)` does the work, unless it was done with this key."""
+    receipt = folder / RECEIPT
+    if receipt.is_file():
+        found: dict[str, Any] = json.loads(receipt.read_text(encoding="utf-8"))
+        if found["key"] == key:
+            return found
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"key": key, **produce(folder)}
+    write_whole(receipt, json.dumps(content, indent=1).encode())
+    return content
+
+
+def encode_images(work: Work, images: CaptionedImages, generator: TrainableGenerator) -> dict[str, Any]:
+    """latents.npy and captions.json of all images, and of their mirror images where these are learnt too.
+
+    Errors: ImagesError for an image that cannot be used, before any is learnt.
+    """
+
+    def produce(folder: Path) -> dict[str, Any]:
+        copies = 2 if work.recipe.learning.flip else 1
+        height, width = generator.generator.default_size
+        shape = (copies * len(images), *generator.generator.latent_shape(height, width))
+        latents = open_memmap(folder / "latents.npy", mode="w+", dtype=np.float32, shape=shape)
+        at = 0
+        pictures = images.read(height, width)
+        while chunk := list(islice(pictures, ENCODED_AT_ONCE)):
+            pixels = to_tensor(np.stack(chunk), generator.generator.device)
+            for copy in range(copies):
+                with torch.no_grad():
+                    found = generator.generator.encode(pixels.flip(-1) if copy else pixels)
+                rows = slice(copy * len(images) + at, copy * len(images) + at + len(chunk))
+                latents[rows] = found.cpu().numpy()
+            at += len(chunk)
+        if not np.isfinite(latents).all():
+            raise ImagesError(
+                f"the base's autoencoder encodes {images.origin} to numbers that are not finite; use another"
+            )
+        latents.flush()
+        write_whole(folder / "captions.json", json.dumps(list(images.captions) * copies).encode())
+        return {"images": len(images)}
+
+    return finish_once(work.folder / "images", work.images_key, produce)
+
+
+def open_examples(work: Work) -> tuple[Examples, Examples]:
+    """What is learnt from, and what is measured on: the first images by lot where there are enough to hold some out."""
+    folder = work.folder / "images"
+    latents = np.load(folder / "latents.npy", mmap_mode="r")
+    captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
+    copies = 2 if work.recipe.learning.flip else 1
+    count = len(captions) // copies
+    held = round(count * work.recipe.validation.held_out) if count >= LEAST_HELD_OUT else 0
+    lot = np.random.default_rng((work.recipe.learning.seed, 1)).permutation(count)
+    learnt = np.sort(np.concatenate([lot[held:] + count * copy for copy in range(copies)]))
+    measured = np.sort(lot[:held]) if held else learnt
+    return Examples(latents, captions, learnt), Examples(latents, captions, measured)
+
+
+def fit_structure_encoder(work: Work, generator: TrainableGenerator, examples: Examples) -> StructureEncoder:
+    """The encoder that images are compared by, trained on them once, or untrained where the arm says so."""
+    structure, device = work.recipe.structure, generator.generator.device
+    on_pixels = structure.encoder == "pixels"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(work.recipe.learning.seed)
+        channels = 3 if on_pixels else examples.latents.shape[1]
+        encoder = StructureEncoder(channels, structure.encoder_width).to(device)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        steps = 0 if structure.arm == "random_encoder" else structure.encoder_steps
+        seen = examples.take(slice(0, ENCODER_IMAGES))[0].to(device)
+        if on_pixels and steps:
+            with torch.no_grad():
+                parts = (seen[at : at + ENCODED_AT_ONCE] for at in range(0, len(seen), ENCODED_AT_ONCE))
+                seen = torch.cat([generator.generator.decode(part) for part in parts])
+        losses = fit_encoder(encoder, seen, steps, work.recipe.learning.seed)
+        save_file(encoder.state_dict(), folder / "encoder.safetensors")
+        return {"steps": steps, "losses": [losses[0], losses[-1]] if losses else []}
+
+    finish_once(work.folder / "encoder", work.encoder_key, produce)
+    encoder.load_state_dict(load_file(work.folder / "encoder" / "encoder.safetensors", device=str(device)))
+    return encoder.eval().requires_grad_(False)

@@ -1,0 +1,153 @@
+"""The game beside the denoising loss: the denoiser keeps a group's relations, the encoder looks for those it breaks.
+
+After SADM (arXiv 2402.17563): the encoder itself is the opponent, there is no head that says real or fake. Measure,
+gate, weight, anchor, pauses and the single backward pass are choices of ours (docs/training.md).
+
+Letters of shapes: B images, G groups, M images of a group, D features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from schemas.generator_training import StructureSettings
+from tasks.methods.generator_training.devices import Devices
+from tasks.methods.generator_training.structure import instance_distance, null_distance, structure_distance
+from tasks.methods.generator_training.structure_encoder import StructureEncoder
+from tasks.methods.training_loop import GRADIENT_NORM, State, moments_of, start_moments
+
+MEASURED_EVERY = 16  # plays between measurements of the gradients' ratio
+WEIGHT_DECAY = 0.9  # of the average over those measurements
+BETAS = (0.5, 0.99)
+TINY = 1e-12
+
+See = Callable[[Tensor], Tensor]  # latents to what the encoder sees
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A pass: what relations are compared with and those of the prediction, both latents [B, C, H, W].
+
+    `gate` [G]: how much each group counts, alphas_cumprod of its noise level; `used`, bool [B]: not learnt with the
+    empty prompt, whose prediction means something else.
+    """
+
+    reference: Tensor
+    found: Tensor
+    gate: Tensor
+    used: Tensor
+
+
+class StructureGame:
+    """State of the game: the encoder, its optimiser, the weight, and whether it is still played."""
+
+    def __init__(
+        self, encoder: StructureEncoder, settings: StructureSettings, group: int, see: See, devices: Devices
+    ) -> None:
+        self.encoder, self.settings, self.group = encoder, settings, group
+        self.see, self.devices = see, devices
+        self.adversarial = settings.arm in ("sadm", "random_encoder")
+        encoder.requires_grad_(False)
+        if self.adversarial:
+            encoder.last.requires_grad_(True)
+        self.parameters = {name: value for name, value in encoder.named_parameters() if value.requires_grad}
+        self._first = {name: value.detach().clone() for name, value in self.parameters.items()}
+        self._optimizer: torch.optim.Optimizer | None = None
+        if self.parameters:
+            self._optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.rate, betas=BETAS)
+            start_moments(self._optimizer, self.parameters.values())
+        self.weight = torch.zeros((), device=devices.device)  # gamma; 0: not measured yet
+        self.plays = torch.zeros((), dtype=torch.int64)  # steps that it was played in
+        self.playing = torch.ones((), dtype=torch.bool)
+        self.figures: dict[str, float] = {}
+
+    def distance(self, pair: Predicted) -> Tensor:
+        """Gated mean distance of the groups; the encoder's parameters get a gradient if they play."""
+        first, second = (self._features(each) for each in (pair.reference, pair.found))
+        used = pair.used.view(-1, self.group)
+        measure = instance_distance if self.settings.arm == "instance" else structure_distance
+        found = measure(first, second, used)
+        with torch.no_grad():
+            seen = torch.stack([found.mean(), null_distance(first).mean()])
+        self.devices.average([seen])  # else processes might disagree on a pause
+        self.figures |= dict(zip(("structure/distance", "structure/null"), seen.tolist(), strict=True))
+        return (pair.gate * found).mean()
+
+    def weigh(self, denoising: Tensor, distance: Tensor, last: nn.Parameter) -> Tensor:
+        """gamma: fixed, or so that the distance's gradient is `share` of the denoising loss's on the `last` weights."""
+        if self.settings.weight is not None:
+            return torch.as_tensor(self.settings.weight, device=self.weight.device)
+        if self.plays % MEASURED_EVERY == 0:
+            losses = (denoising, distance)
+            norms = torch.stack([torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in losses])
+            self.devices.average([norms])
+            wanted = (self.settings.share * norms[0] / (norms[1] + TINY)).clamp(max=self.settings.largest_weight)
+            first = not int(self.plays)
+            self.weight = wanted.detach() if first else torch.lerp(wanted.detach(), self.weight, WEIGHT_DECAY)
+            self.figures["structure/gradient_ratio"] = float(self.weight * norms[1] / (norms[0] + TINY))
+        self.figures["structure/weight"] = float(self.weight)
+        self.plays = self.plays + 1
+        return self.weight
+
+    def after_backward(self, weight: Tensor) -> None:
+        """The encoder's move, from the gradients of weight x distance that the common backward pass left (single)."""
+        if not self._may_move():
+            self._forget()
+            return
+        for value in self.parameters.values():
+            if value.grad is not None:
+                value.grad.div_(-weight.clamp(min=TINY))
+        self._move()
+
+    def respond(self, pair: Predicted) -> None:
+        """The encoder's move from a pass of its own, the prediction as it stands (alternate)."""
+        self._forget()
+        if self._may_move():
+            fixed = Predicted(pair.reference, pair.found.detach(), pair.gate, pair.used)
+            (-self.distance(fixed)).backward()  # type: ignore[no-untyped-call]
+            self._move()
+
+    def stop(self) -> None:
+        """The game is over; training goes on without it."""
+        self.playing = torch.zeros((), dtype=torch.bool)
+
+    def state(self) -> State:
+        """Everything that `restore` needs, as flat tensors."""
+        saved = {"weight": self.weight, "plays": self.plays, "playing": self.playing}
+        saved |= {f"encoder/{name}": value for name, value in self.encoder.state_dict().items()}
+        saved |= {f"first/{name}": value for name, value in self._first.items()}
+        if self._optimizer is not None:
+            saved |= moments_of(self._optimizer, self.parameters)
+        return saved
+
+    def _features(self, latents: Tensor) -> Tensor:
+        found: Tensor = self.encoder(self.see(latents))
+        return found.float().view(-1, self.group, found.shape[-1])
+
+    def _may_move(self) -> bool:
+        """Not between its turns, and not while it is winning: see `pause_ratio`."""
+        if self._optimizer is None or (int(self.plays) - 1) % self.settings.every:
+            return False
+        ratio = self.figures["structure/distance"] / max(self.figures["structure/null"], TINY)
+        self.figures["structure/paused"] = float(ratio > self.settings.pause_ratio)
+        return ratio <= self.settings.pause_ratio
+
+    def _move(self) -> None:
+        assert self._optimizer is not None
+        self.devices.average([value.grad for value in self.parameters.values() if value.grad is not None])
+        drift = 0.0
+        for name, value in self.parameters.items():
+            away = value.detach() - self._first[name]
+            drift += float(away.square().sum())
+            if value.grad is not None:
+                value.grad.add_(away, alpha=2 * self.settings.anchor)
+        nn.utils.clip_grad_norm_(self.parameters.values(), GRADIENT_NORM)
+        self._optimizer.step()
+        self.figures["structure/drift"] = drift**0.5
+        self._forget()
+
+    def _forget(self) -> None:
+        for value in self.parameters.values():
+            value.grad = None

@@ -1,0 +1,96 @@
+"""A generator opened to be trained: weights of its own, in float32, never those that other work draws with."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+
+from schemas.errors import ModelError
+from schemas.generator_training import GeneratorTraining
+from schemas.jobs import ResolvedModel
+from tasks.methods.generator import Conditioning, join_conditionings
+from tasks.methods.generator_training.adapters import fold_weights, prepare_weights, without_adapters
+from tasks.methods.generator_training.noise import PREDICTIONS, NoiseSchedule
+from tasks.methods.generator_training.train import Denoise, Network
+from tasks.models.text_to_image import open_generator
+from tasks.models.unet_generator import UNetGenerator
+
+REMEMBERED = 4096  # prompts
+
+
+class TrainableGenerator:
+    """A UNet pipeline with the noise schedule that it was made with. Errors: ModelError for another kind."""
+
+    def __init__(self, model: ResolvedModel, device: torch.device) -> None:
+        generator = open_generator(model, device, whole=True)
+        if not isinstance(generator, UNetGenerator):
+            kind = type(generator.pipeline).__name__
+            raise ModelError(f"base: {model.path} is a {kind}; training takes UNets: Stable Diffusion 1.x, 2.x and XL")
+        self.generator = generator
+        self.unet: UNet2DConditionModel = generator.pipeline.unet
+        self.schedule = _read_schedule(generator.pipeline.scheduler.config, device)
+        self.weights = "all"
+        self._texts: OrderedDict[str, Conditioning] = OrderedDict()
+
+    def prepare(self, recipe: GeneratorTraining, keeps_source: bool = False) -> Network:
+        """The network as training sees it, with the weights that learn set free; `keeps_source`: also as it is now."""
+        self.weights = recipe.weights
+        source = self._keep_source() if keeps_source and recipe.weights != "lora" else None
+        if recipe.start == "scratch":
+            self.unet.load_state_dict(_untrained(self.unet, recipe.learning.seed).state_dict())
+        prepare_weights(self.unet, recipe.weights, recipe.lora, recipe.learning.seed)
+        if keeps_source and recipe.weights == "lora":
+            source = self._denoise_as_source
+        return Network(self.unet, self.generator.denoise, self.embed, self._last(), source)
+
+    def finish(self) -> None:
+        """Fold adapters and scales into the weights; the UNet is then a plain one."""
+        fold_weights(self.unet, self.weights)
+
+    @torch.no_grad()
+    def embed(self, captions: Sequence[str]) -> Conditioning:
+        """Rows in the captions' order; the empty caption is the model's own unconditional input."""
+        for caption in dict.fromkeys(captions):
+            if caption not in self._texts:
+                found = self.generator.encode_prompt(caption) if caption else self.generator.encode_negative("")
+                self._texts[caption] = found
+            self._texts.move_to_end(caption)
+        rows = join_conditionings([self._texts[caption] for caption in captions])
+        while len(self._texts) > REMEMBERED:
+            self._texts.popitem(last=False)
+        return rows
+
+    def _last(self) -> nn.Parameter:
+        """The weights nearest to the output that learn: where gradients of losses are compared."""
+        last: nn.Parameter = self.unet.conv_out.weight
+        return last if last.requires_grad else [value for value in self.unet.parameters() if value.requires_grad][-1]
+
+    def _keep_source(self) -> Denoise:
+        """A second copy of the UNet."""
+        pipeline = copy.copy(self.generator.pipeline)
+        pipeline.register_modules(unet=copy.deepcopy(self.unet))
+        return UNetGenerator(pipeline).denoise
+
+    def _denoise_as_source(self, noisy: Tensor, times: Tensor, text: Conditioning) -> Tensor:
+        with without_adapters(self.unet):
+            return self.generator.denoise(noisy, times, text)
+
+
+def _read_schedule(config: Any, device: torch.device) -> NoiseSchedule:
+    # DDPM's is the plain schedule: some samplers round its last level up from zero.
+    scheduler = DDPMScheduler.from_config(config)
+    prediction = str(scheduler.config.prediction_type)
+    if prediction not in PREDICTIONS:
+        raise ModelError(f"base: the scheduler predicts {prediction!r}; training takes {', '.join(PREDICTIONS)}")
+    return NoiseSchedule(scheduler.alphas_cumprod.to(device), prediction)
+
+
+def _untrained(unet: UNet2DConditionModel, seed: int) -> UNet2DConditionModel:
+    """A UNet of the same shape with first weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet2DConditionModel.from_config(unet.config)
