@@ -5,6 +5,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 │   ├── RecipeError         a recipe (or a training recipe) that cannot be built as written
 │   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
 │   ├── ImagesError         labelled images that cannot be trained on or measured with
+│   ├── ExplanationError    an image that cannot be explained as asked: unknown layer, region off the image, no solution
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
 │   └── StoreAccessError    a store that cannot be opened or written at all
 ├── StoreError              a read or write that failed on the way (lost connection); retried
@@ -42,6 +43,10 @@ class ModelError(UserError):
 
 class ImagesError(UserError):
     """Labelled images cannot be used: unreadable file, missing column, unknown class, another size."""
+
+
+class ExplanationError(UserError):
+    """An image cannot be explained as asked: unknown layer, region off the image, demands that are not met."""
 
 
 class NotFoundError(UserError):
