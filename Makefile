@@ -37,7 +37,7 @@ lint: install ## check style and types, changing nothing
 fix: install ## mend style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-docs: install ## write docs/recipe.md and docs/cli.md from the code
+docs: install ## write the reference pages of docs from the code
 	$(BIN)/python -m flows.reference_pages
 
 bench: bench-masks bench-generator bench-chain bench-seedselect bench-inversion bench-training ## run all benchmarks and write docs/benchmarks

@@ -39,7 +39,12 @@ def train(
     from flows.train_model import train_model
 
     made = train_model(recipe, work, models, images, set_, devices)
-    print_json(made) if as_json else console.print(plain(made), highlight=False, soft_wrap=True)
+    if as_json:
+        print_json(made)
+    elif "validation" in made:
+        print_generator(made)
+    else:
+        console.print(plain(made), highlight=False, soft_wrap=True)
 
 
 def distill_(
@@ -147,6 +152,18 @@ def print_encoder(made: dict[str, Any]) -> None:
         table(f"classes of {probe['origin']} told apart by", ["", "accuracy", "from", "to (95 %)"], rows)
     console.print(f"encoder: {made['folder']}", highlight=False, soft_wrap=True)
     console.print(f"report: {made['folder']}/report.json", highlight=False, soft_wrap=True)
+
+
+def print_generator(made: dict[str, Any]) -> None:
+    """What a generator came to, for a person."""
+    rows = [[str(row["step"]), f"{row['error']:.4f}"] for row in made["validation"]]
+    table("denoising error of the averaged weights", ["step", "error"], rows)
+    if made["game_ended"]:
+        console.print("the structure game made the error worse and was ended; the best weights were taken up")
+    console.print(f"generator: {made['model']}", highlight=False, soft_wrap=True)
+    console.print(f"sha256: {made['digest']}", highlight=False, soft_wrap=True)
+    console.print(f"pictures on the way: {made['work']}/generator/pictures", highlight=False, soft_wrap=True)
+    console.print(f"curves: tensorboard --logdir {made['work']}/logs", highlight=False, soft_wrap=True)
 
 
 def print_student(made: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/recipe.md and docs/cli.md from the code, so that they cannot disagree with it: `make docs`."""
+"""Writes the reference pages in docs from the code, so that they cannot disagree with it: `make docs`."""
 
 import inspect
 import types
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.cli import app
+from schemas.generator_training import GeneratorTraining
 from schemas.recipe import Recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -59,21 +60,31 @@ def describe_field(name: str, field: FieldInfo) -> str:
     return f"| `{name}` | {describe_type(field.annotation)} | {default} | {field.description or ''} |"
 
 
-def recipe_page() -> str:
-    """docs/recipe.md."""
+def model_page(whole: type[BaseModel], title: str, origin: str) -> str:
+    """Every model that `whole` mentions, a table each."""
     models: list[type[BaseModel]] = []
-    waiting: list[type[BaseModel]] = [Recipe]
+    waiting: list[type[BaseModel]] = [whole]
     while waiting:
         model = waiting.pop(0)
         if model not in models:
             models.append(model)
             waiting += [inner for field in model.model_fields.values() for inner in nested_models(field.annotation)]
-    lines = ["# The recipe", "", "Written by `make docs` from schemas/recipe.py. Unknown keys are refused.", ""]
+    lines = [f"# {title}", "", f"Written by `make docs` from {origin}. Unknown keys are refused.", ""]
     for model in models:
         lines += [f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
         lines += [describe_field(name, field) for name, field in model.model_fields.items()] + [""]
     return "\n".join(lines)
+
+
+def recipe_page() -> str:
+    """docs/recipe.md."""
+    return model_page(Recipe, "The recipe", "schemas/recipe.py")
+
+
+def training_page() -> str:
+    """docs/training_recipe.md."""
+    return model_page(GeneratorTraining, "The training recipe of a generator", "schemas/generator_training.py")
 
 
 def cli_page() -> str:
@@ -91,7 +102,7 @@ def cli_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"recipe.md": recipe_page, "cli.md": cli_page}
+PAGES = {"recipe.md": recipe_page, "training_recipe.md": training_page, "cli.md": cli_page}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

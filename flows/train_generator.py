@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow
 
 from catalog.model_files import MODELS, resolve_model
+from catalog.store import storage_errors
 from flows.training_progress import show_training
 from schemas.errors import TrainingError
 from schemas.generator_training import GeneratorTraining
@@ -43,10 +44,11 @@ def train_generator(
     require_kind(base, "base", PIPELINE)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
-    encode_images(work, images, TrainableGenerator(base, pick_device()))
-    with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
-        measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
-    made = export_generator(work, models, images.origin, len(images), measures)
+    with storage_errors("write", str(work.folder)):
+        encode_images(work, images, TrainableGenerator(base, pick_device()))
+        with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
+            measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
+        made = export_generator(work, models, images.origin, len(images), measures)
     return {**made, "work": str(work.folder), **measures}
 
 

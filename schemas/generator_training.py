@@ -91,6 +91,13 @@ class StructureSettings(Strict):
     mode: Literal["single", "alternate"] = Field(
         "single", description="single: both players step from one backward pass. alternate: one after the other."
     )
+    group: int = Field(
+        16,
+        ge=4,
+        le=4096,
+        description="Images that are compared with one another; of fewer, relations are mostly noise.",
+    )
+    play_every: int = Field(2, ge=1, le=1000, description="Relations are compared in one of so many steps.")
     share: float = Field(
         0.1,
         gt=0,
@@ -140,14 +147,11 @@ class LearningSettings(Strict):
     batch: int = Field(32, ge=1, le=1_000_000, description="Images a step, over all devices and passes.")
     passes: int = Field(1, ge=1, le=10_000, description="Forward passes that a device splits its images into.")
     group: int = Field(
-        1, ge=1, le=4096, description="Images that share a noise level; relations need 16 or more. Divides the batch."
-    )
-    grouped_every: int = Field(
         1,
         ge=1,
-        le=1000,
-        description="One in so many steps is drawn in groups and compares relations; in the others each image has a "
-        "noise level of its own, which learns faster.",
+        le=4096,
+        description="Images that share a noise level, in steps that compare relations; 1: each has its own, which "
+        "learns faster from small batches. Divides the batch.",
     )
     learning_rate: float = Field(1e-4, gt=0, le=1, description="The highest.")
     schedule: Literal["constant", "cosine"] = "constant"
@@ -202,10 +206,12 @@ class GeneratorTraining(Strict):
                 f"learning.batch is {learning.batch}; it must be a multiple of learning.group x learning.passes, "
                 f"{learning.group * learning.passes}"
             )
-        if self.structure.arm not in ("none", "instance") and learning.group < 4:
+        size, group = learning.batch // learning.passes, self.structure.group
+        splits = size % group == 0 and (learning.group == 1 or learning.group % group == 0)
+        if self.structure.arm != "none" and not splits:
             raise ValueError(
-                f"structure.arm {self.structure.arm!r} compares images that share a noise level; learning.group is "
-                f"{learning.group}, set it to 16 or more"
+                f"structure.group is {group}; it must divide learning.batch / learning.passes, {size}, and, where "
+                f"images share noise levels, learning.group, {learning.group}"
             )
         if self.start == "scratch" and self.weights != "all":
             raise ValueError(f"start: scratch trains every weight; weights is {self.weights!r}, leave it out")

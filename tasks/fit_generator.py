@@ -72,12 +72,20 @@ def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
     if recipe.structure.arm != "none" and recipe.structure.weight != 0:
         encoder = fit_structure_encoder(work, generator, learnt)
         see = generator.generator.decode if recipe.structure.encoder == "pixels" else _as_it_is
-        game = StructureGame(encoder, recipe.structure, recipe.learning.group, see, devices)
+        game = StructureGame(encoder, recipe.structure, see, devices)
     network = generator.prepare(recipe, keeps_source=game is not None and compares_with_source(recipe, len(learnt)))
     run = Run(work, generator, network, measured, devices, watch)
     saved = load_checkpoint(run.checkpoint, lambda step: run.key)
     learner = train_network(
-        network, generator.schedule, learnt, recipe.learning, game, devices, saved, run.observe(saved)
+        network,
+        generator.schedule,
+        learnt,
+        recipe.learning,
+        game,
+        devices,
+        saved,
+        run.observe(saved),
+        recipe.structure.play_every,
     )
     learner.load_average()
     generator.finish()

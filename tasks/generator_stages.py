@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import ImagesError
@@ -89,26 +89,29 @@ def encode_images(work: Work, images: CaptionedImages, generator: TrainableGener
         copies = 2 if work.recipe.learning.flip else 1
         height, width = generator.generator.default_size
         shape = (copies * len(images), *generator.generator.latent_shape(height, width))
-        latents = open_memmap(folder / "latents.npy", mode="w+", dtype=np.float32, shape=shape)
-        at = 0
-        pictures = images.read(height, width)
-        while chunk := list(islice(pictures, ENCODED_AT_ONCE)):
-            pixels = to_tensor(np.stack(chunk), generator.generator.device)
-            for copy in range(copies):
-                with torch.no_grad():
-                    found = generator.generator.encode(pixels.flip(-1) if copy else pixels)
-                rows = slice(copy * len(images) + at, copy * len(images) + at + len(chunk))
-                latents[rows] = found.cpu().numpy()
-            at += len(chunk)
-        if not np.isfinite(latents).all():
-            raise ImagesError(
-                f"the base's autoencoder encodes {images.origin} to numbers that are not finite; use another"
-            )
-        latents.flush()
+        # Written, not mapped: a write to mapped memory on a full disk kills the process.
+        with (folder / "latents.npy").open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for mirrored in (False, True)[:copies]:
+                pictures = images.read(height, width)
+                while chunk := list(islice(pictures, ENCODED_AT_ONCE)):
+                    file.write(_encode(generator, np.stack(chunk), mirrored, images.origin).tobytes())
         write_whole(folder / "captions.json", json.dumps(list(images.captions) * copies).encode())
         return {"images": len(images)}
 
     return finish_once(work.folder / "images", work.images_key, produce)
+
+
+def _encode(
+    generator: TrainableGenerator, pixels: NDArray[np.uint8], mirrored: bool, origin: str
+) -> NDArray[np.float32]:
+    shown = to_tensor(pixels[:, :, ::-1] if mirrored else pixels, generator.generator.device)
+    with torch.no_grad():
+        latents: NDArray[np.float32] = generator.generator.encode(shown).float().cpu().numpy()
+    if not np.isfinite(latents).all():
+        raise ImagesError(f"the base's autoencoder encodes {origin} to numbers that are not finite; use another base")
+    return latents
 
 
 def open_examples(work: Work) -> tuple[Examples, Examples]:

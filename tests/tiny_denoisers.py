@@ -71,7 +71,7 @@ def tiny_settings(**changes: object) -> LearningSettings:
     return LearningSettings.model_validate(settings | changes)
 
 
-def tiny_game(arm: str = "sadm", group: int = 4, **changes: object) -> StructureGame:
-    settings = StructureSettings.model_validate({"arm": arm, "warm_up": 0.0} | changes)
+def tiny_game(arm: str = "sadm", **changes: object) -> StructureGame:
+    settings = StructureSettings.model_validate({"arm": arm, "group": 4, "warm_up": 0.0} | changes)
     torch.manual_seed(7)
-    return StructureGame(StructureEncoder(4, 8), settings, group, lambda latents: latents, OneDevice())
+    return StructureGame(StructureEncoder(4, 8), settings, lambda latents: latents, OneDevice())

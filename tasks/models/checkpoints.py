@@ -25,13 +25,23 @@ def beside(path: Path) -> Path:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, seconds: float) -> None:
-    """Write beside, sync, rename. `seconds`: wall time of the training up to here."""
+    """Write beside, sync, rename. `seconds`: wall time of the training up to here.
+
+    Errors: TrainingError if it cannot be written; the one before it stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = beside(path)
     whole = {key: value.contiguous() for key, value in state.items()}
-    save_file(whole, new, {"settings": digest, "seconds": f"{seconds:.1f}"})
-    with new.open("rb+") as file:
-        os.fsync(file.fileno())
+    try:
+        save_file(whole, new, {"settings": digest, "seconds": f"{seconds:.1f}"})
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:
+        new.unlink(missing_ok=True)
+        raise TrainingError(
+            f"checkpoint {path} cannot be written: {error}; the one before it is kept: make room, then run the same "
+            "command again"
+        ) from error
     new.replace(path)
 
 

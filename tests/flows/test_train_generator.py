@@ -1,5 +1,6 @@
 """`tailforge train` of a generator from captioned images: kinds of weights, resuming, several devices, bad input."""
 
+import errno
 import json
 import os
 import signal
@@ -101,7 +102,7 @@ def test_the_next_command_builds_a_dataset_with_it(
     recipe: Callable[..., dict[str, Any]], command: Command, tiny_recipe: Path, photographs: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "train.yaml"
-    file.write_text(yaml.safe_dump(recipe(structure={"arm": "sadm", "encoder_steps": 3}, learning={"group": 4})))
+    file.write_text(yaml.safe_dump(recipe(structure={"arm": "sadm", "encoder_steps": 3, "group": 4})))
     code, out, _ = command(
         "train", file, "--work", tmp_path / "work", "--models", tmp_path / "models", "--set", "name=new", "--json"
     )
@@ -131,7 +132,7 @@ def test_from_scratch_forgets_the_bases_weights(recipe: Callable[..., dict[str, 
 
 
 def test_two_devices_end_where_one_does(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0}, "learning": {"group": 4, "batch": 8}}
+    game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0, "group": 4}, "learning": {"batch": 8}}
     alone = train(recipe(**game, name="alone"), tmp_path)
     together = train(recipe(**game, name="together"), tmp_path, devices=2)
     one, two = (
@@ -200,10 +201,38 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(
     assert checkpoint.read_bytes() == before
 
 
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(
+    recipe: Callable[..., dict[str, Any]], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(recipe(learning={"checkpoint_every_s": 1e-6})))
+    words = ("train", file, "--work", tmp_path / "work", "--models", tmp_path / "models")
+    real, written = os.fsync, 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal written
+        written += os.fstat(descriptor).st_size > 100_000  # checkpoints
+        if written > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        code, _, err = command(*words)
+    assert code == TrainingError.exit_code
+    assert "No space left on device" in err
+    assert "the one before it is kept" in err
+    assert "Traceback" not in err
+    checkpoint = tmp_path / "work/adapted/generator/checkpoint.safetensors"
+    assert int(load_file(checkpoint)["step"]) == 2
+    assert not (tmp_path / "models/adapted").exists()
+    assert command(*words)[0] == 0
+
+
 @pytest.mark.slow
 def test_a_training_that_is_killed_ends_in_the_same_bits(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0}}
-    data = recipe(**game, learning={"group": 4, "steps": 60, "checkpoint_every_s": 0.1}, validation={"every": 20})
+    game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0, "group": 4}}
+    data = recipe(**game, learning={"steps": 60, "checkpoint_every_s": 0.1}, validation={"every": 20})
     whole = train(data, tmp_path, "whole")
     file = tmp_path / "train.yaml"
     file.write_text(yaml.safe_dump(data))

@@ -30,24 +30,20 @@ See = Callable[[Tensor], Tensor]  # latents to what the encoder sees
 class Predicted:
     """A pass: what relations are compared with and those of the prediction, both latents [B, C, H, W].
 
-    `gate` [G]: how much each group counts, alphas_cumprod of its noise level; `used`, bool [B]: not learnt with the
-    empty prompt, whose prediction means something else.
+    `weights` [B]: how much each image counts: alphas_cumprod of its noise level, since what is predicted from more noise
+    is a mean of many images, and 0 of one that learns the empty prompt, whose prediction means something else.
     """
 
     reference: Tensor
     found: Tensor
-    gate: Tensor
-    used: Tensor
+    weights: Tensor
 
 
 class StructureGame:
     """State of the game: the encoder, its optimiser, the weight, and whether it is still played."""
 
-    def __init__(
-        self, encoder: StructureEncoder, settings: StructureSettings, group: int, see: See, devices: Devices
-    ) -> None:
-        self.encoder, self.settings, self.group = encoder, settings, group
-        self.see, self.devices = see, devices
+    def __init__(self, encoder: StructureEncoder, settings: StructureSettings, see: See, devices: Devices) -> None:
+        self.encoder, self.settings, self.see, self.devices = encoder, settings, see, devices
         self.adversarial = settings.arm in ("sadm", "random_encoder")
         encoder.requires_grad_(False)
         if self.adversarial:
@@ -64,16 +60,16 @@ class StructureGame:
         self.figures: dict[str, float] = {}
 
     def distance(self, pair: Predicted) -> Tensor:
-        """Gated mean distance of the groups; the encoder's parameters get a gradient if they play."""
+        """Weighted mean distance of the groups; the encoder's parameters get a gradient if they play."""
         first, second = (self._features(each) for each in (pair.reference, pair.found))
-        used = pair.used.view(-1, self.group)
+        weights = pair.weights.view(-1, self.settings.group)
         measure = instance_distance if self.settings.arm == "instance" else structure_distance
-        found = measure(first, second, used)
+        found = measure(first, second, weights).mean()
         with torch.no_grad():
-            seen = torch.stack([found.mean(), null_distance(first).mean()])
+            seen = torch.stack([found, null_distance(first, weights).mean()])
         self.devices.average([seen])  # else processes might disagree on a pause
         self.figures |= dict(zip(("structure/distance", "structure/null"), seen.tolist(), strict=True))
-        return (pair.gate * found).mean()
+        return found
 
     def weigh(self, denoising: Tensor, distance: Tensor, last: nn.Parameter) -> Tensor:
         """gamma: fixed, or so that the distance's gradient is `share` of the denoising loss's on the `last` weights."""
@@ -105,7 +101,7 @@ class StructureGame:
         """The encoder's move from a pass of its own, the prediction as it stands (alternate)."""
         self._forget()
         if self._may_move():
-            fixed = Predicted(pair.reference, pair.found.detach(), pair.gate, pair.used)
+            fixed = Predicted(pair.reference, pair.found.detach(), pair.weights)
             (-self.distance(fixed)).backward()  # type: ignore[no-untyped-call]
             self._move()
 
@@ -124,7 +120,7 @@ class StructureGame:
 
     def _features(self, latents: Tensor) -> Tensor:
         found: Tensor = self.encoder(self.see(latents))
-        return found.float().view(-1, self.group, found.shape[-1])
+        return found.float().view(-1, self.settings.group, found.shape[-1])
 
     def _may_move(self) -> bool:
         """Not between its turns, and not while it is winning: see `pause_ratio`."""

@@ -88,17 +88,19 @@ class GeneratorLearner(Learner):
         settings: LearningSettings,
         game: StructureGame | None,
         devices: Devices,
+        play_every: int = 1,
     ) -> None:
         super().__init__({"unet": network.module}, settings.ema_decay, settings.weight_decay)
         self.network, self.schedule, self.settings = network, schedule, settings
-        self.game, self.devices = game, devices
+        self.game, self.devices, self.play_every = game, devices, play_every
         self.figures: dict[str, float] = {}
         self.best_error = torch.tensor(math.inf)
         self.best = {key: value.clone() for key, value in self.average.items()} if game else {}
 
     def advance(self, examples: Examples) -> float:
         """One step; returns its denoising loss. Errors: TrainingError if it is not finite."""
-        step = draw_step(examples, len(self.schedule.signal), self.settings, self.step)
+        group = 1 if self.step % self.play_every else self.settings.group
+        step = draw_step(examples, len(self.schedule.signal), self.settings, self.step, group)
         parts = list(self._cut(step))
         weight = torch.zeros(())
         losses = []
@@ -135,7 +137,8 @@ class GeneratorLearner(Learner):
                 self.game.respond(pair)
             else:
                 self.game.after_backward(weight)
-        self.figures = {"rate": rate, "gradient_norm": float(norm)} | (self.game.figures if self.game and pair else {})
+        played = self.game.figures if self.game and bool(self.game.playing) else {}  # of its last play
+        self.figures = {"rate": rate, "gradient_norm": float(norm)} | played
         self.finish_step()
 
     def _rate(self) -> float:
@@ -171,13 +174,12 @@ class GeneratorLearner(Learner):
         if self.network.source is not None:
             with torch.no_grad(), self.devices.autocast():
                 reference = schedule.predict_clean(self.network.source(noisy, times, text).float(), noisy, times)
-        gate = schedule.signal[times].view(-1, settings.group)[:, 0]
-        used = torch.from_numpy(part.kept).to(device)
-        return loss, Predicted(reference, schedule.predict_clean(output, noisy, times), gate, used)
+        weights = schedule.signal[times] * torch.from_numpy(part.kept).to(device)
+        return loss, Predicted(reference, schedule.predict_clean(output, noisy, times), weights)
 
     def _plays(self) -> bool:
         game = self.game
-        if game is None or not bool(game.playing) or self.step % self.settings.grouped_every:
+        if game is None or not bool(game.playing) or self.step % self.play_every:
             return False
         return self.step >= game.settings.warm_up * self.settings.steps
 
@@ -250,19 +252,23 @@ def train_network(
     devices: Devices,
     saved: Saved,
     observe: Observe,
+    play_every: int = 1,
 ) -> GeneratorLearner:
     """Train to the last step, from `saved` on; `observe(learner, loss)` after each.
+
+    One of `play_every` steps plays the game, and it alone draws groups that share a noise level.
 
     The learner that is returned holds the averaged weights, which its caller loads. Every draw of a step follows from
     the seed and the step's number, so a run that was killed ends in the same bits. Errors: TrainingError.
     """
-    if settings.batch % (devices.count * settings.passes * settings.group):
-        least = devices.count * settings.passes * settings.group
+    group = max(settings.group, game.settings.group if game else 1)
+    least = devices.count * settings.passes * group
+    if settings.batch % least:
         raise TrainingError(
             f"learning.batch is {settings.batch}, which {devices.count} devices x {settings.passes} passes x groups of "
-            f"{settings.group} do not divide; set it to a multiple of {least}"
+            f"{group} do not divide; set it to a multiple of {least}"
         )
-    learner = GeneratorLearner(network, schedule, settings, game, devices)
+    learner = GeneratorLearner(network, schedule, settings, game, devices, play_every)
     if saved:
         restore(learner, saved)
     while learner.step < settings.steps:
@@ -270,11 +276,10 @@ def train_network(
     return learner
 
 
-def draw_step(examples: Examples, levels: int, settings: LearningSettings, step: int) -> Step:
-    """The draws of step `step`, of so many noise levels: every epoch takes each image once."""
+def draw_step(examples: Examples, levels: int, settings: LearningSettings, step: int, group: int) -> Step:
+    """The draws of step `step`, `group` images sharing one of the noise `levels`: every epoch takes each image once."""
     rows = draw_rows(len(examples), settings.batch, settings.seed, step)
     shape = torch.Size((len(rows), *examples.latents.shape[1:]))
-    group = 1 if step % settings.grouped_every else settings.group
     draws = draw_noise(shape, levels, group, torch_draws(settings.seed, step))
     kept = numpy_draws(settings.seed, step).random(len(rows)) >= settings.prompt_dropout
     return Step(rows, draws, kept)

@@ -12,7 +12,7 @@ from tests.tiny_denoisers import tiny_game
 def pair(seed: int = 0, requires_grad: bool = False) -> Predicted:
     draws = torch.Generator().manual_seed(seed)
     reference, found = (torch.randn((8, 4, 8, 8), generator=draws) for _ in range(2))
-    return Predicted(reference, found.requires_grad_(requires_grad), torch.tensor([1.0, 0.5]), torch.ones(8).bool())
+    return Predicted(reference, found.requires_grad_(requires_grad), torch.tensor([1.0] * 4 + [0.5] * 4))
 
 
 def distance(game: StructureGame, made: Predicted) -> float:
@@ -33,7 +33,7 @@ def test_the_encoder_raises_the_distance_and_the_prediction_lowers_it() -> None:
     move(game)
     assert distance(game, made) > before
     (slope,) = torch.autograd.grad(game.distance(made), made.found)
-    moved = Predicted(made.reference, (made.found - 0.5 * slope / slope.norm()).detach(), made.gate, made.used)
+    moved = Predicted(made.reference, (made.found - 0.5 * slope / slope.norm()).detach(), made.weights)
     assert distance(game, moved) < distance(game, made)
 
 
@@ -90,13 +90,13 @@ def test_the_weight_makes_the_gradients_the_share_that_was_asked_for() -> None:
     last = nn.Parameter(torch.ones(8, 4, 8, 8))
     made = pair()
     found = made.found * last
-    structure = game.distance(Predicted(made.reference, found, made.gate, made.used))
+    structure = game.distance(Predicted(made.reference, found, made.weights))
     weight = game.weigh(found.square().mean(), structure, last)
     norms = [
         torch.autograd.grad(loss, last)[0].norm()
         for loss in (
             (made.found * last).square().mean(),
-            game.distance(Predicted(made.reference, made.found * last, made.gate, made.used)),
+            game.distance(Predicted(made.reference, made.found * last, made.weights)),
         )
     ]
     assert float(weight * norms[1] / norms[0]) == pytest.approx(0.1, rel=1e-4)

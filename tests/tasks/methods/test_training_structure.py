@@ -56,9 +56,17 @@ def test_no_pair_crosses_groups() -> None:
     assert structure_distance(first, other)[0] == structure_distance(first, second)[0]
 
 
-def test_unused_images_do_not_count() -> None:
+def test_images_without_weight_do_not_count() -> None:
     first, second = features(1, groups=1), features(2, groups=1)
-    used = torch.tensor([[True] * 5 + [False] * 3])
+    weights = torch.tensor([[1.0] * 5 + [0.0] * 3])
     for distance in (structure_distance, instance_distance):
-        assert torch.allclose(distance(first, second, used), distance(first[:, :5], second[:, :5]), atol=1e-6)
-        assert distance(first, second, torch.zeros_like(used)).tolist() == [0.0]
+        assert torch.allclose(distance(first, second, weights), distance(first[:, :5], second[:, :5]), atol=1e-6)
+        assert distance(first, second, torch.zeros_like(weights)).tolist() == [0.0]
+
+
+@given(st.floats(0.01, 1))
+def test_a_weight_that_all_share_scales_the_distance(weight: float) -> None:
+    first, second = features(1), features(2)
+    for distance in (structure_distance, instance_distance):
+        found = distance(first, second, torch.full((2, 8), weight))
+        assert torch.allclose(found, weight * distance(first, second), atol=1e-6)
