@@ -45,7 +45,7 @@ def test_a_long_section_is_listed_only_without_a_suggestion() -> None:
 
 def test_a_key_of_another_engine_is_recognised() -> None:
     (line,) = mistakes(engine={"candidates": 3})
-    assert line.endswith("negative_prompt, kind. It is a key of kind best_of_n, zero_order, seed_select")
+    assert line.endswith("negative_prompt, kind, guide. It is a key of kind best_of_n, zero_order, seed_select")
 
 
 def test_keys_are_those_of_the_kind_that_was_chosen() -> None:
