@@ -20,6 +20,7 @@ from schemas.generator_training import FEW, GeneratorTraining
 from schemas.jobs import ResolvedModel
 from tasks.artifacts import digest
 from tasks.generator_stages import Work, fit_structure_encoder, open_examples
+from tasks.methods.generator_training.structure_encoder import StructureEncoder
 from tasks.methods.generator_training.structure_game import StructureGame
 from tasks.methods.generator_training.train import (
     VERSION,
@@ -70,7 +71,7 @@ def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
     learnt, measured = open_examples(work)
     game = None
     if recipe.structure.arm != "none" and recipe.structure.weight != 0:
-        encoder = fit_structure_encoder(work, generator, learnt)
+        encoder = _fit_encoder_once(work, generator, learnt, devices)
         see = generator.generator.decode if recipe.structure.encoder == "pixels" else _as_it_is
         game = StructureGame(encoder, recipe.structure, see, devices)
     network = generator.prepare(recipe, keeps_source=game is not None and compares_with_source(recipe, len(learnt)))
@@ -93,6 +94,16 @@ def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
         generator.unet.save_pretrained(work.folder / "generator" / "unet")
     devices.wait()
     return run.measures(learner)
+
+
+def _fit_encoder_once(
+    work: Work, generator: TrainableGenerator, learnt: Examples, devices: AcceleratedDevices
+) -> StructureEncoder:
+    """The first process trains it, the others read what it wrote."""
+    if devices.rank == 0:
+        fit_structure_encoder(work, generator, learnt)
+    devices.wait()
+    return fit_structure_encoder(work, generator, learnt)
 
 
 def _as_it_is(latents: Tensor) -> Tensor:

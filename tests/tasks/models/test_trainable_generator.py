@@ -1,6 +1,5 @@
 """Generators opened to be trained: which weights learn, what the source is, and that folding changes no picture."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
