@@ -72,10 +72,14 @@ class DiffusersGenerator(ABC):
 
     def decode(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        latents = latents.to(vae.dtype)
-        mean, std = self._statistics_like(latents)
-        images: Tensor = vae.decode(latents * std / vae.config.scaling_factor + mean, return_dict=False)[0]
+        images: Tensor = vae.decode(self.unscale(latents.to(vae.dtype)), return_dict=False)[0]
         return images
+
+    def unscale(self, latents: Tensor) -> Tensor:
+        """Latents as the autoencoder itself has them, in the precision that they come in."""
+        mean, std = self._statistics_like(latents)
+        unscaled: Tensor = latents * std / self.pipeline.vae.config.scaling_factor + mean
+        return unscaled
 
     def encode(self, images: Tensor) -> Tensor:
         vae = self.pipeline.vae

@@ -75,13 +75,13 @@ class UNetGenerator(DiffusersGenerator):
         return find_tokens(tokenizer, tokenizer.model_max_length, prompt, spans)
 
     def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
-        added = None if text.pooled is None else {"text_embeds": text.pooled, "time_ids": self._time_ids(latents, text)}
+        added = None if text.pooled is None else {"text_embeds": text.pooled, "time_ids": self.time_ids(latents, text)}
         output: Tensor = self.pipeline.unet(
             latents, timestep, encoder_hidden_states=text.embeds, added_cond_kwargs=added, return_dict=False
         )[0]
         return output
 
-    def _time_ids(self, latents: Tensor, text: Conditioning) -> Tensor:
+    def time_ids(self, latents: Tensor, text: Conditioning) -> Tensor:
         """XL's size conditioning: original size, crop and target size, all of the image as it is made."""
         height, width = (side * self.pipeline.vae_scale_factor for side in latents.shape[-2:])
         row = [height, width, 0, 0, height, width]

@@ -1,0 +1,225 @@
+"""What of a text-to-image pipeline can be explained: its decoder, one denoising step, a one-step generator.
+
+The decoder: feature after `mid_block` or an up block of an AutoencoderKL, or after any of the `layers` of an
+AutoencoderTiny; the tail draws the image. It explains faults of drawing, not of meaning.
+
+A step: feature after `mid_block` or an up block of the UNet; the tail runs the rest of the UNet, takes from its output
+the clean latent that this step predicts, and decodes it:
+
+    x0 = (z - sqrt(1 - a) e) / sqrt(a)    of predicted noise e,     a = alphas_cumprod[t]
+    x0 = sqrt(a) z - sqrt(1 - a) v        of predicted velocity v   (Salimans and Ho 2022, arXiv 2202.00512)
+
+Text and noise are fixed, and so is the unconditional pass of guidance; skips past the layer stay as recorded, so the
+baseline keeps part of the image. A one-step generator is a sampler of one step. The paper (arXiv 2410.04421) studied
+one-step generators; a late step of many is our own extension.
+
+Baselines are mean features over many samples, one mean a cell, spreads one a channel: our own choice, on which
+components depend.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from schemas.errors import ExplanationError
+from tasks.methods.generator import Conditioning
+from tasks.methods.plain_sampling import choose_prediction, walk_steps
+from tasks.methods.regional_primitives.demands import Subject
+from tasks.methods.regional_primitives.linearise import Tail
+from tasks.models.diffusers_generator import DiffusersGenerator
+from tasks.models.staged_network import StagedNetwork, copy_structure, hold_statistics
+from tasks.models.unet_generator import UNetGenerator
+
+BATCH = 16  # samples in a pass for the mean feature
+SMALLEST_SPREAD = 1e-4  # of the largest channel's: a channel that hardly changes must not count without bound
+OUTPUT = ("conv_norm_out", "conv_act", "conv_out")
+
+
+def explain_decoder(
+    model: DiffusersGenerator, latents: Tensor, background: Tensor, layer: str, hold_norms: bool = True
+) -> Subject:
+    """The decoder's drawing of one latent [1, C, H, W]. The caller holds the model's lock.
+
+    `background` [M, C, H, W]: latents of other samples, at least two, better 256, whose mean feature is the baseline.
+    Errors: ExplanationError for an unknown layer, with what is possible, and for an autoencoder of another kind.
+    """
+    network, finish = stage_decoder(model.pipeline.vae)
+
+    def run(of: Tensor) -> Callable[[Any], Any]:
+        return lambda vae: vae.decode(model.unscale(of.float()), return_dict=False)
+
+    feature, tail = network.cut(layer, run(latents), hold_norms)
+    baseline, spread = average_features(
+        [network.read_feature(layer, run(part)) for part in cut_batches(background, BATCH)], layer
+    )
+    return Subject(lambda features: finish(tail(features)), feature, baseline, spread)
+
+
+def stage_decoder(vae: nn.Module) -> tuple[StagedNetwork, Tail]:
+    """The decoder's stages, and what is done to the last one's output. Errors: ExplanationError for another kind."""
+    decoder: Any = getattr(vae, "decoder", None)
+    kind = type(vae).__name__
+    if kind == "AutoencoderKL":
+        blocks = ["decoder.mid_block", *(f"decoder.up_blocks.{i}" for i in range(len(decoder.up_blocks)))]
+        staged = StagedNetwork(vae, [*blocks, *(f"decoder.{name}" for name in OUTPUT)], blocks)
+        finish = no_change
+    elif kind == "AutoencoderTiny":
+        layers = [f"decoder.layers.{i}" for i in range(len(decoder.layers))]
+        staged, finish = StagedNetwork(vae, layers, layers[:-1]), to_signed
+    else:
+        raise ExplanationError(f"the decoder of a {kind} cannot be cut; possible are AutoencoderKL and AutoencoderTiny")
+    staged.network.disable_slicing()  # type: ignore[operator]
+    staged.network.disable_tiling()  # type: ignore[operator]
+    return staged, finish
+
+
+def no_change(images: Tensor) -> Tensor:
+    return images
+
+
+def to_signed(images: Tensor) -> Tensor:
+    """An AutoencoderTiny's 0..1 as -1..1."""
+    return images * 2 - 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step: its input [1, C, H, W], timestep, text, and the unconditional text where guidance is on."""
+
+    latents: Tensor
+    timestep: Tensor
+    text: Conditioning
+    negative: Conditioning | None
+    guidance: float
+
+
+@torch.no_grad()
+def reach_step(
+    model: UNetGenerator,
+    noise: Tensor,
+    text: Conditioning,
+    negative: Conditioning | None,
+    guidance: float,
+    steps: int,
+    number: int,
+) -> Step:
+    """The step of that number, 1 to `steps`, of a deterministic (DDIM) sampler from `noise` [1, C, H, W].
+
+    One step of one is a one-step generator. Errors: ExplanationError for a number that there is not.
+    """
+    if not 1 <= number <= steps:
+        raise ExplanationError(f"step {number} is not among the {steps} steps; name one from 1 to {steps}")
+    scheduler = model.make_scheduler("ddim")
+    scheduler.set_timesteps(steps, device=model.device)
+    predict = choose_prediction(model, scheduler, text, negative, guidance, None)
+    latents = noise * scheduler.init_noise_sigma
+    for done, reached in enumerate(walk_steps(scheduler, noise, predict), 1):
+        if done == number:
+            break
+        latents = reached
+    return Step(latents, scheduler.timesteps[number - 1], text, negative, guidance)
+
+
+def explain_step(
+    model: UNetGenerator, step: Step, background: Tensor, layer: str, seed: int = 0, hold_norms: bool = True
+) -> Subject:
+    """The image that one step predicts. The caller holds the model's lock.
+
+    `background` [M, C, H, W]: clean latents of other samples, noised to the step by draws from `seed`; the network
+    reads the step's own text with them. Errors: ExplanationError for an unknown layer, and without a UNet.
+    """
+    network = stage_denoiser(model)
+    scheduler: Any = model.make_scheduler("ddim")
+
+    def run(of: Tensor, text: Conditioning) -> Callable[[Any], Any]:
+        return lambda unet: denoise_with(model, unet, of.float(), step.timestep, text)
+
+    feature, tail = network.cut(layer, run(step.latents, step.text), hold_norms)
+    noise = torch.randn(background.shape, generator=torch.Generator("cpu").manual_seed(seed)).to(background)
+    noised = scheduler.add_noise(background, noise, step.timestep.expand(len(background)))
+    baseline, spread = average_features(
+        [network.read_feature(layer, run(part, step.text.expand(len(part)))) for part in cut_batches(noised, BATCH)],
+        layer,
+    )
+    with torch.no_grad():
+        unguided = None if step.negative is None else run(step.latents, step.negative)(network.network)
+
+    def clean(features: Tensor) -> Tensor:
+        output = tail(features)
+        if unguided is not None:
+            output = unguided + step.guidance * (output - unguided)
+        return predict_clean(scheduler, step, output)
+
+    with torch.no_grad():
+        decode = hold_decoder(model, clean(feature), hold_norms)
+    return Subject(lambda features: decode(clean(features)), feature, baseline, spread)
+
+
+def stage_denoiser(model: DiffusersGenerator) -> StagedNetwork:
+    """The UNet's stages. Errors: ExplanationError for a transformer, whose attention reaches everywhere."""
+    if not isinstance(model, UNetGenerator):
+        raise ExplanationError(
+            f"a step of {type(model.pipeline).__name__} cannot be explained, only one of a UNet; its decoder can be"
+        )
+    blocks = ["mid_block", *(f"up_blocks.{i}" for i in range(len(model.denoiser.up_blocks)))]
+    return StagedNetwork(model.denoiser, [*blocks, *OUTPUT], blocks)
+
+
+def denoise_with(
+    model: UNetGenerator, unet: nn.Module, latents: Tensor, timestep: Tensor, text: Conditioning
+) -> Tensor:
+    """As the model's `denoise`, by a copy of its network."""
+    pooled = None if text.pooled is None else text.pooled.float()
+    added = None if pooled is None else {"text_embeds": pooled, "time_ids": model.time_ids(latents, text).float()}
+    output: Tensor = unet(
+        latents, timestep, encoder_hidden_states=text.embeds.float(), added_cond_kwargs=added, return_dict=False
+    )[0]
+    return output
+
+
+def predict_clean(scheduler: Any, step: Step, output: Tensor) -> Tensor:
+    """The clean latents [B, C, H, W] that the network's output means."""
+    share: Tensor = scheduler.alphas_cumprod.to(output.device)[step.timestep.long()].to(output.dtype)
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return share.sqrt() * step.latents - (1 - share).sqrt() * output
+    if kind == "epsilon":
+        return (step.latents - (1 - share).sqrt() * output) / share.sqrt()
+    if kind == "sample":
+        return output
+    raise ExplanationError(f"the model predicts {kind!r}; a step is explained of epsilon, v_prediction and sample")
+
+
+@torch.no_grad()
+def hold_decoder(model: UNetGenerator, clean: Tensor, hold_norms: bool) -> Tail:
+    """Latents to images by the whole decoder; its norms as they are for the one latent `clean`."""
+
+    def decode(vae: Any, latents: Tensor) -> Tensor:
+        images: Tensor = vae.decode(model.unscale(latents.float()), return_dict=False)[0]
+        return images
+
+    vae = copy_structure(model.pipeline.vae)
+    if hold_norms:
+        vae = hold_statistics(vae, lambda network: decode(network, clean))
+    return lambda latents: decode(vae, latents)
+
+
+def cut_batches(rows: Tensor, size: int) -> list[Tensor]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def average_features(parts: Sequence[Tensor], layer: str) -> tuple[Tensor, Tensor]:
+    """Mean feature [1, C, h, w] and spread of each channel [1, C, 1, 1].
+
+    Errors: ExplanationError for fewer than two samples and for a layer whose feature is no map.
+    """
+    features = torch.cat([part.float() for part in parts])
+    if features.dim() != 4:
+        raise ExplanationError(f"what leaves {layer} has the shape {tuple(features.shape[1:])}; choose a layer of maps")
+    if len(features) < 2:
+        raise ExplanationError("the baseline is a mean over samples; give at least two, better 256")
+    spread = features.std((0, 2, 3))[None, :, None, None]
+    return features.mean(0, keepdim=True), spread.clamp_min(SMALLEST_SPREAD * float(spread.max()))
