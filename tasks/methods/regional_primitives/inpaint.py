@@ -1,0 +1,80 @@
+"""Masked inpainting by the generator itself: repair's fallback, and the rival that it must beat.
+
+The latent is noised to a part of the schedule and denoised again; after each step everything outside the region is put
+back as the original is at that noise (the blending of Lugmayr et al. 2022, RePaint, arXiv 2201.09865, without its
+resampling). Pixels outside the region are the original's own. Only for schedules that DDIM can walk.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.methods.generator import Conditioning, ImageGenerator
+from tasks.methods.plain_sampling import choose_prediction
+from tasks.methods.regional_primitives.patches import shrink_mask
+
+
+@dataclass(frozen=True)
+class InpaintSettings:
+    """`strength`: the part of the schedule that the region is noised to, 0 to 1; `steps` of the whole schedule."""
+
+    strength: float = 0.6
+    steps: int = 20
+    guidance: float = 3.0
+
+
+def inpaint_region(
+    model: ImageGenerator,
+    latents: Tensor,
+    region: Tensor,
+    text: Conditioning,
+    negative: Conditioning | None,
+    settings: InpaintSettings,
+    seeds: Sequence[int],
+) -> Iterator[Tensor]:
+    """An image [1, 3, H, W] a seed, drawn when it is asked for. `latents` [1, C, h, w] clean, `region` [H, W].
+
+    The caller holds the model's lock.
+    """
+    with torch.no_grad():
+        image = model.decode(latents)
+    inside = region.to(image.device)
+    for seed in seeds:
+        with torch.no_grad():
+            drawn = model.decode(redraw(model, latents, inside, text, negative, settings, seed))
+        yield torch.where(inside, drawn, image)
+
+
+def redraw(
+    model: ImageGenerator,
+    latents: Tensor,
+    inside: Tensor,
+    text: Conditioning,
+    negative: Conditioning | None,
+    settings: InpaintSettings,
+    seed: int,
+) -> Tensor:
+    """Clean latents [1, C, h, w], new on every cell of which the region holds a pixel."""
+    height, width = inside.shape
+    scheduler = model.make_scheduler("ddim", (height, width))
+    scheduler.set_timesteps(settings.steps, device=model.device)
+    cells = shrink_mask(inside[None].to(latents.dtype), (latents.shape[2], latents.shape[3])) > 0
+    noise = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(seed)).to(latents)
+    predict = choose_prediction(model, scheduler, text, negative, settings.guidance, None)
+    count = scheduler.config.num_train_timesteps
+    walked = [step for step in scheduler.timesteps if float(step) <= settings.strength * count]
+    if not walked:
+        return latents
+
+    def noised(step: Any) -> Tensor:
+        """The original at the noise of a step; half a step more keeps the share from being rounded down."""
+        return model.add_noise(latents, noise, (float(step) + 0.5) / count)[0]
+
+    current = noised(walked[0])
+    for step, following in zip(walked, [*walked[1:], None], strict=True):
+        made = scheduler.step(predict(current, step), step, current, return_dict=False)[0]
+        current = torch.where(cells, made, latents if following is None else noised(following))
+    return current
