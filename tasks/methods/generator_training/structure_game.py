@@ -30,8 +30,8 @@ See = Callable[[Tensor], Tensor]  # latents to what the encoder sees
 class Predicted:
     """A pass: what relations are compared with and those of the prediction, both latents [B, C, H, W].
 
-    `weights` [B]: how much each image counts: alphas_cumprod of its noise level, since what is predicted from more noise
-    is a mean of many images, and 0 of one that learns the empty prompt, whose prediction means something else.
+    `weights` [B]: how much each image counts: alphas_cumprod of its noise level, since what is predicted from more
+    noise is a mean of many images, and 0 of one that learns the empty prompt, whose prediction means something else.
     """
 
     reference: Tensor
