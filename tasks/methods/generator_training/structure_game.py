@@ -79,6 +79,8 @@ class StructureGame:
             losses = (denoising, distance)
             norms = torch.stack([torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in losses])
             self.devices.average([norms])
+            if float(norms[1]) < TINY:  # as of a model that still is its source: no weight would be right
+                return torch.zeros_like(self.weight)
             wanted = (self.settings.share * norms[0] / (norms[1] + TINY)).clamp(max=self.settings.largest_weight)
             first = not int(self.plays)
             self.weight = wanted.detach() if first else torch.lerp(wanted.detach(), self.weight, WEIGHT_DECAY)

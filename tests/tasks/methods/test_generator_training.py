@@ -127,6 +127,16 @@ def test_relations_of_the_source_are_no_distance_at_first() -> None:
     assert learner.figures["structure/distance"] == pytest.approx(0, abs=1e-9)
 
 
+def test_the_weight_waits_until_there_is_a_distance() -> None:
+    game = tiny_game("frozen")
+    train(tiny_settings(steps=1), game, source=tiny_unet())
+    assert (float(game.weight), int(game.plays)) == (0.0, 0)
+    game = tiny_game("frozen", largest_weight=1e9)
+    learner, _ = train(tiny_settings(steps=3), game, source=tiny_unet())
+    assert int(game.plays) == 2
+    assert learner.figures["structure/gradient_ratio"] == pytest.approx(game.settings.share, rel=0.01)
+
+
 def test_a_game_that_makes_the_denoiser_worse_ends_and_the_best_weights_come_back() -> None:
     learner, _ = train(tiny_settings(steps=2), tiny_game("sadm", tolerance=0.1))
     assert not learner.check(1.0)
