@@ -122,6 +122,15 @@ def test_the_same_command_again_does_nothing_new(recipe: Callable[..., dict[str,
     assert checkpoint.stat().st_mtime_ns == written
 
 
+def test_weight_zero_is_plain_training_bit_for_bit(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    game = {"arm": "sadm", "weight": 0, "group": 4, "warm_up": 0.0}
+    digests = [
+        train(recipe(name=name, structure=structure), tmp_path)["digest"]
+        for name, structure in (("plain", {}), ("zero", game), ("one", game | {"weight": 1, "encoder_steps": 1}))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_from_scratch_forgets_the_bases_weights(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     made = [
         train(recipe(start=start, name=start, learning={"steps": 1, "learning_rate": 1e-9}), tmp_path)
