@@ -110,7 +110,7 @@ class StructureSettings(Strict):
     warm_up: Share = Field(0.15, description="Share of the steps without it.")
     rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of the encoder that plays.")
     anchor: float = Field(1e-3, ge=0, description="Weight of the squared distance from the encoder's first weights.")
-    every: int = Field(1, ge=1, le=1000, description="Moves of the generator for one of the encoder.")
+    opponent_every: int = Field(1, ge=1, le=1000, description="Moves of the generator for one of the encoder.")
     pause_ratio: float = Field(
         10,
         gt=0,
@@ -146,7 +146,7 @@ class LearningSettings(Strict):
     steps: int = Field(ge=1, le=100_000_000)
     batch: int = Field(32, ge=1, le=1_000_000, description="Images a step, over all devices and passes.")
     passes: int = Field(1, ge=1, le=10_000, description="Forward passes that a device splits its images into.")
-    group: int = Field(
+    shared_noise: int = Field(
         1,
         ge=1,
         le=4096,
@@ -201,17 +201,17 @@ class GeneratorTraining(Strict):
     @model_validator(mode="after")
     def _parts_fit(self) -> "GeneratorTraining":
         learning = self.learning
-        if learning.batch % (learning.group * learning.passes):
+        if learning.batch % (learning.shared_noise * learning.passes):
             raise ValueError(
-                f"learning.batch is {learning.batch}; it must be a multiple of learning.group x learning.passes, "
-                f"{learning.group * learning.passes}"
+                f"learning.batch is {learning.batch}; it must be a multiple of learning.shared_noise x "
+                f"learning.passes, {learning.shared_noise * learning.passes}"
             )
         size, group = learning.batch // learning.passes, self.structure.group
-        splits = size % group == 0 and (learning.group == 1 or learning.group % group == 0)
+        splits = size % group == 0 and (learning.shared_noise == 1 or learning.shared_noise % group == 0)
         if self.structure.arm != "none" and not splits:
             raise ValueError(
                 f"structure.group is {group}; it must divide learning.batch / learning.passes, {size}, and, where "
-                f"images share noise levels, learning.group, {learning.group}"
+                f"images share noise levels, learning.shared_noise, {learning.shared_noise}"
             )
         if self.start == "scratch" and self.weights != "all":
             raise ValueError(f"start: scratch trains every weight; weights is {self.weights!r}, leave it out")

@@ -67,7 +67,7 @@ def tiny_examples(count: int = 24, seed: int = 0) -> Examples:
 
 
 def tiny_settings(**changes: object) -> LearningSettings:
-    settings: dict[str, object] = {"steps": 6, "batch": 8, "group": 4, "learning_rate": 1e-3, "ema_decay": 0.5}
+    settings: dict[str, object] = {"steps": 6, "batch": 8, "shared_noise": 4, "learning_rate": 1e-3, "ema_decay": 0.5}
     return LearningSettings.model_validate(settings | changes)
 
 

@@ -113,9 +113,7 @@ def velocity_loss(
     drawn = draw_noise(clean.shape, NOISE_LEVELS, 1, draws)
     noisy = schedule.add_noise(clean, drawn.noise, drawn.times).contiguous(memory_format=torch.channels_last)
     found = model(noisy, drawn.times, encoder_hidden_states=prompts).sample
-    errors = (found - schedule.target(clean, drawn.noise, drawn.times)).square().mean(dim=(1, 2, 3))
-    loss: Tensor = (errors * schedule.weigh(drawn.times, "min_snr_plus_one", LARGEST_WEIGHT)).mean()
-    return loss
+    return schedule.loss(found, clean, drawn, "min_snr_plus_one", LARGEST_WEIGHT)
 
 
 def find_phase(phases: Sequence[DiffusionPhase], step: int) -> tuple[DiffusionPhase, int]:

@@ -48,8 +48,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "denoising": {},
     "denoising/longer": {"learning": {"steps": round(STEPS * LONGER)}},
     **{name: {"structure": {**GAME, "arm": name}} for name in STRUCTURED},
-    "denoising/grouped": {"learning": {"group": 16}, "structure": {"play_every": 2}},
-    "sadm/grouped": {"learning": {"group": 16}, "structure": {**GAME, "arm": "sadm"}},
+    "denoising/grouped": {"learning": {"shared_noise": 16}, "structure": {"play_every": 2}},
+    "sadm/grouped": {"learning": {"shared_noise": 16}, "structure": {**GAME, "arm": "sadm"}},
     "lora": {"weights": "lora", "learning": {"learning_rate": 2e-3}},
 }
 CONTROLS = ("source", "real")  # the source as it is; real images in place of generated ones

@@ -69,6 +69,11 @@ class NoiseSchedule:
             return of_velocity / (1 - kept).clamp(min=LEAST)
         return of_velocity
 
+    def loss(self, output: Tensor, clean: Tensor, drawn: "Draws", weighting: Weighting, limit: float) -> Tensor:
+        """Mean weighted squared error of a network's output [B, C, H, W] for latents noised by `drawn`."""
+        errors = (output - self.target(clean, drawn.noise, drawn.times)).square().mean(dim=(1, 2, 3))
+        return (errors * self.weigh(drawn.times, weighting, limit)).mean()
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -76,6 +81,10 @@ class Draws:
 
     times: Tensor
     noise: Tensor
+
+    def to(self, device: torch.device) -> "Draws":
+        """On a device."""
+        return Draws(self.times.to(device), self.noise.to(device))
 
 
 def draw_noise(shape: torch.Size, levels: int, group: int, draws: torch.Generator) -> Draws:

@@ -75,37 +75,36 @@ class StructureGame:
         """gamma: fixed, or so that the distance's gradient is `share` of the denoising loss's on the `last` weights."""
         if self.settings.weight is not None:
             return torch.as_tensor(self.settings.weight, device=self.weight.device)
-        if self.plays % MEASURED_EVERY == 0:
+        first = not float(self.weight)
+        if first or int(self.plays) % MEASURED_EVERY == 0:
             losses = (denoising, distance)
             norms = torch.stack([torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in losses])
             self.devices.average([norms])
             if float(norms[1]) < TINY:  # as of a model that still is its source: no weight would be right
                 return torch.zeros_like(self.weight)
             wanted = (self.settings.share * norms[0] / (norms[1] + TINY)).clamp(max=self.settings.largest_weight)
-            first = not int(self.plays)
             self.weight = wanted.detach() if first else torch.lerp(wanted.detach(), self.weight, WEIGHT_DECAY)
             self.figures["structure/gradient_ratio"] = float(self.weight * norms[1] / (norms[0] + TINY))
         self.figures["structure/weight"] = float(self.weight)
-        self.plays = self.plays + 1
         return self.weight
 
-    def after_backward(self, weight: Tensor) -> None:
-        """The encoder's move, from the gradients of weight x distance that the common backward pass left (single)."""
-        if not self._may_move():
-            self._forget()
-            return
-        for value in self.parameters.values():
-            if value.grad is not None:
-                value.grad.div_(-weight.clamp(min=TINY))
-        self._move()
+    def finish_play(self, weight: Tensor, pair: Predicted) -> None:
+        """The encoder's move, after the denoiser's backward pass, which left it the gradients of weight x distance.
 
-    def respond(self, pair: Predicted) -> None:
-        """The encoder's move from a pass of its own, the prediction as it stands (alternate)."""
-        self._forget()
+        single: these, their sign turned. alternate: those of a pass of its own over `pair`, the step's last.
+        """
         if self._may_move():
-            fixed = Predicted(pair.reference, pair.found.detach(), pair.weights)
-            (-self.distance(fixed)).backward()  # type: ignore[no-untyped-call]
+            if self.settings.mode == "alternate":
+                self._forget()
+                fixed = Predicted(pair.reference, pair.found.detach(), pair.weights)
+                (-self.distance(fixed)).backward()  # type: ignore[no-untyped-call]
+            else:
+                for value in self.parameters.values():
+                    if value.grad is not None:
+                        value.grad.div_(-weight.clamp(min=TINY))
             self._move()
+        self._forget()
+        self.plays = self.plays + 1
 
     def stop(self) -> None:
         """The game is over; training goes on without it."""
@@ -126,7 +125,7 @@ class StructureGame:
 
     def _may_move(self) -> bool:
         """Not between its turns, and not while it is winning: see `pause_ratio`."""
-        if self._optimizer is None or (int(self.plays) - 1) % self.settings.every:
+        if self._optimizer is None or int(self.plays) % self.settings.opponent_every:
             return False
         ratio = self.figures["structure/distance"] / max(self.figures["structure/null"], TINY)
         self.figures["structure/paused"] = float(ratio > self.settings.pause_ratio)
@@ -144,7 +143,6 @@ class StructureGame:
         nn.utils.clip_grad_norm_(self.parameters.values(), GRADIENT_NORM)
         self._optimizer.step()
         self.figures["structure/drift"] = drift**0.5
-        self._forget()
 
     def _forget(self) -> None:
         for value in self.parameters.values():

@@ -99,7 +99,7 @@ class GeneratorLearner(Learner):
 
     def advance(self, examples: Examples) -> float:
         """One step; returns its denoising loss. Errors: TrainingError if it is not finite."""
-        group = 1 if self.step % self.play_every else self.settings.group
+        group = 1 if self.step % self.play_every else self.settings.shared_noise
         step = draw_step(examples, len(self.schedule.signal), self.settings, self.step, group)
         parts = list(self._cut(step))
         weight = torch.zeros(())
@@ -109,8 +109,7 @@ class GeneratorLearner(Learner):
             denoising, pair = self._forward(examples, part)
             total = denoising
             if self.game and pair:
-                with self._opponent():
-                    distance = self.game.distance(pair)
+                distance = self.game.distance(pair)
                 if number == 0:
                     weight = self.game.weigh(denoising, distance, self.network.last)
                 total = denoising + weight * distance
@@ -133,10 +132,7 @@ class GeneratorLearner(Learner):
         self._optimizer.param_groups[0]["lr"] = rate
         self._optimizer.step()
         if self.game and pair:
-            if self.game.settings.mode == "alternate":
-                self.game.respond(pair)
-            else:
-                self.game.after_backward(weight)
+            self.game.finish_play(weight, pair)
         played = self.game.figures if self.game and bool(self.game.playing) else {}  # of its last play
         self.figures = {"rate": rate, "gradient_norm": float(norm)} | played
         self.finish_step()
@@ -159,40 +155,26 @@ class GeneratorLearner(Learner):
             yield Step(step.rows[piece], draws, step.kept[piece])
 
     def _forward(self, examples: Examples, part: Step) -> tuple[Tensor, Predicted | None]:
-        device, schedule, settings = self.devices.device, self.schedule, self.settings
-        latents, captions = examples.take(part.rows)
-        clean, times, noise = latents.to(device), part.draws.times.to(device), part.draws.noise.to(device)
+        schedule, settings = self.schedule, self.settings
+        clean, captions = examples.take(part.rows)
         text = self.network.embed([text if kept else "" for text, kept in zip(captions, part.kept, strict=True)])
-        noisy = schedule.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
-        with self.devices.autocast():
-            output = self.network.denoise(noisy, times, text).float()
-        errors = (output - schedule.target(clean, noise, times)).square().mean(dim=(1, 2, 3))
-        loss = (errors * schedule.weigh(times, settings.weighting, settings.snr_limit)).mean()
+        made = denoise(self.network, schedule, clean, part.draws, text, self.devices)
+        loss = schedule.loss(made.output, made.clean, made.draws, settings.weighting, settings.snr_limit)
         if not self._plays():
             return loss, None
-        reference = clean
+        times, reference = made.draws.times, made.clean
         if self.network.source is not None:
             with torch.no_grad(), self.devices.autocast():
-                reference = schedule.predict_clean(self.network.source(noisy, times, text).float(), noisy, times)
-        weights = schedule.signal[times] * torch.from_numpy(part.kept).to(device)
-        return loss, Predicted(reference, schedule.predict_clean(output, noisy, times), weights)
+                told = self.network.source(made.noisy, times, text).float()
+            reference = schedule.predict_clean(told, made.noisy, times)
+        weights = schedule.signal[times] * torch.from_numpy(part.kept).to(times.device)
+        return loss, Predicted(reference, schedule.predict_clean(made.output, made.noisy, times), weights)
 
     def _plays(self) -> bool:
         game = self.game
         if game is None or not bool(game.playing) or self.step % self.play_every:
             return False
         return self.step >= game.settings.warm_up * self.settings.steps
-
-    @contextmanager
-    def _opponent(self) -> Iterator[None]:
-        """In alternate mode the denoiser's own pass leaves the encoder without gradients."""
-        assert self.game
-        players = list(self.game.parameters.values()) if self.game.settings.mode == "alternate" else []
-        for value in players:
-            value.requires_grad_(False)
-        yield
-        for value in players:
-            value.requires_grad_(True)
 
     def _mean(self, value: Tensor) -> float:
         held = value.clone()
@@ -209,16 +191,14 @@ class GeneratorLearner(Learner):
         if error <= float(self.best_error):
             self.best_error = torch.tensor(error)
             self.best = {key: value.clone() for key, value in self.average.items()}
-        elif not self._plays() or error <= (1 + self.game.settings.tolerance) * float(self.best_error):
+        if not int(self.game.plays) or error <= (1 + self.game.settings.tolerance) * float(self.best_error):
             return False
-        else:
-            self.game.stop()
-            with torch.no_grad():
-                for key, value in self.parameters.items():
-                    value.copy_(self.best[key])
-                    self.average[key].copy_(self.best[key])
-            return True
-        return False
+        self.game.stop()
+        with torch.no_grad():
+            for key, value in self.parameters.items():
+                value.copy_(self.best[key])
+                self.average[key].copy_(self.best[key])
+        return True
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -261,7 +241,7 @@ def train_network(
     The learner that is returned holds the averaged weights, which its caller loads. Every draw of a step follows from
     the seed and the step's number, so a run that was killed ends in the same bits. Errors: TrainingError.
     """
-    group = max(settings.group, game.settings.group if game else 1)
+    group = max(settings.shared_noise, game.settings.group if game else 1)
     least = devices.count * settings.passes * group
     if settings.batch % least:
         raise TrainingError(
@@ -285,20 +265,37 @@ def draw_step(examples: Examples, levels: int, settings: LearningSettings, step:
     return Step(rows, draws, kept)
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """A pass on its device: clean and noisy latents and the network's output, all [B, C, H, W], and what was drawn."""
+
+    clean: Tensor
+    noisy: Tensor
+    output: Tensor
+    draws: Draws
+
+
+def denoise(
+    network: Network, schedule: NoiseSchedule, clean: Tensor, draws: Draws, text: Conditioning, devices: Devices
+) -> Denoised:
+    """Noise clean latents of any device by `draws`, and let the network denoise them."""
+    clean, draws = clean.to(devices.device), draws.to(devices.device)
+    noisy = schedule.add_noise(clean, draws.noise, draws.times).contiguous(memory_format=torch.channels_last)
+    with devices.autocast():
+        output = network.denoise(noisy, draws.times, text).float()
+    return Denoised(clean, noisy, output, draws)
+
+
 @torch.no_grad()
 def measure_error(
     network: Network, schedule: NoiseSchedule, examples: Examples, settings: LearningSettings, devices: Devices
 ) -> float:
     """Weighted denoising error on the first CHECK_ROWS examples, each at CHECK_DRAWS noise levels, always the same."""
+    clean, captions = examples.take(slice(0, CHECK_ROWS))
+    text = network.embed(captions)
     errors = []
-    latents, captions = examples.take(slice(0, CHECK_ROWS))
-    clean, text = latents.to(devices.device), network.embed(captions)
     for number in range(CHECK_DRAWS):
         drawn = draw_noise(clean.shape, len(schedule.signal), 1, torch_draws(CHECK_SEED, number))
-        times, noise = drawn.times.to(devices.device), drawn.noise.to(devices.device)
-        noisy = schedule.add_noise(clean, noise, times).contiguous(memory_format=torch.channels_last)
-        with devices.autocast():
-            output = network.denoise(noisy, times, text).float()
-        found = (output - schedule.target(clean, noise, times)).square().mean(dim=(1, 2, 3))
-        errors.append((found * schedule.weigh(times, settings.weighting, settings.snr_limit)).mean())
+        made = denoise(network, schedule, clean, drawn, text, devices)
+        errors.append(schedule.loss(made.output, made.clean, made.draws, settings.weighting, settings.snr_limit))
     return float(torch.stack(errors).mean())

@@ -1,5 +1,7 @@
 """Both players move the distance their way, from one backward pass as from two; what is fixed stays fixed."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -20,10 +22,9 @@ def distance(game: StructureGame, made: Predicted) -> float:
         return float(game.distance(made))
 
 
-def move(game: StructureGame, weight: float = 1.0, plays: int = 1) -> None:
-    """The encoder's move in the game's `plays`-th step."""
-    game.plays = torch.tensor(plays)
-    game.after_backward(torch.tensor(weight))
+def move(game: StructureGame, weight: float = 1.0) -> None:
+    """The encoder's move."""
+    game.finish_play(torch.tensor(weight), pair())
 
 
 def test_the_encoder_raises_the_distance_and_the_prediction_lowers_it() -> None:
@@ -45,8 +46,7 @@ def test_one_backward_pass_gives_what_two_give() -> None:
     (slope,) = torch.autograd.grad(weight * alternate.distance(pair_of := pair(requires_grad=True)), pair_of.found)
     assert torch.allclose(made.found.grad, slope, atol=1e-7)  # type: ignore[arg-type]
     move(single, 0.25)
-    alternate.plays += 1
-    alternate.respond(pair())
+    move(alternate)
     for name, value in single.parameters.items():
         assert torch.allclose(value, alternate.parameters[name], atol=1e-6), name
 
@@ -64,14 +64,24 @@ def test_only_the_last_stage_plays(arm: str) -> None:
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in game.encoder.modules())
 
 
-def test_it_plays_only_its_turns_and_waits_while_it_wins() -> None:
-    for changes, plays in (({"every": 3}, 2), ({"pause_ratio": 1e-9}, 1)):
-        game = tiny_game(**changes)  # type: ignore[arg-type]
+@pytest.mark.parametrize("changes", [{}, {"weight": 0.5}, {"mode": "alternate"}])
+def test_it_plays_only_its_turns(changes: dict[str, Any]) -> None:
+    game, moved = tiny_game(opponent_every=3, **changes), []
+    for _ in range(7):
         before = {name: value.clone() for name, value in game.parameters.items()}
-        game.distance(pair(requires_grad=True)).backward()
-        move(game, plays=plays)
-        assert all(torch.equal(value, before[name]) for name, value in game.parameters.items())
+        (0.5 * game.distance(pair(requires_grad=True))).backward()
+        move(game, 0.5)
+        moved.append(any(not torch.equal(value, before[name]) for name, value in game.parameters.items()))
         assert all(value.grad is None for value in game.parameters.values())
+    assert moved == [True, False, False, True, False, False, True]
+
+
+def test_it_waits_while_it_wins() -> None:
+    game = tiny_game(pause_ratio=1e-9)
+    before = {name: value.clone() for name, value in game.parameters.items()}
+    game.distance(pair(requires_grad=True)).backward()
+    move(game)
+    assert all(torch.equal(value, before[name]) for name, value in game.parameters.items())
 
 
 def test_the_anchor_pulls_back() -> None:
