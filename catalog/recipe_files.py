@@ -49,6 +49,16 @@ def recipe_home(name: str) -> Path:
 
 def find_recipe(reference: str) -> Path:
     """Path of a recipe given by catalog name or by path. Errors: NotFoundError that lists the names there are."""
+    return _find(reference, "recipe", recipe_names())
+
+
+def find_training_recipe(reference: str) -> Path:
+    """As `find_recipe`, of a training recipe."""
+    names = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem.startswith(TRAINING))
+    return _find(reference, "training recipe", names)
+
+
+def _find(reference: str, what: str, names: Sequence[str]) -> Path:
     by_name = RECIPES / f"{reference}.yaml"
     if "/" not in reference and by_name.is_file():
         return by_name
@@ -56,8 +66,7 @@ def find_recipe(reference: str) -> Path:
     if path.is_file():
         return path
     raise NotFoundError(
-        f"recipe {reference!r} is neither a file nor in the catalog; "
-        f"the catalog has: {', '.join(recipe_names()) or 'none'}"
+        f"{what} {reference!r} is neither a file nor in the catalog; the catalog has: {', '.join(names) or 'none'}"
     )
 
 

@@ -22,7 +22,6 @@ from tasks.fit_generator import fit_generator
 from tasks.generator_stages import Work, encode_images
 from tasks.models.checkpoints import write_whole
 from tasks.models.pretrained import PIPELINE, pick_device, require_kind
-from tasks.models.trainable_generator import TrainableGenerator
 from tasks.training_runs import Watch
 
 
@@ -45,7 +44,7 @@ def train_generator(
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
     with storage_errors("write", str(work.folder)):
-        encode_images(work, images, TrainableGenerator(base, pick_device()))
+        encode_images(work, images)
         with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
             measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
         made = export_generator(work, models, images.origin, len(images), measures)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.model_files import MODELS
-from catalog.recipe_files import RECIPES, TRAINING, apply_override, read_yaml
+from catalog.recipe_files import apply_override, find_training_recipe, read_yaml
 from flows.training_progress import show_training
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
@@ -27,9 +27,9 @@ def train_model(
     goes, by default catalog/models. `images`: labelled images of a teacher, or captioned ones of a generator, in place
     of the recipe's. `overrides`: settings in place of the recipe's, as key=value. `devices`: processes that train a
     generator together.
-    Errors: RecipeError, ImagesError, TrainingError.
+    Errors: UserError of every kind, TrainingError.
     """
-    path = _find(reference)
+    path = find_training_recipe(reference)
     content = read_yaml(path)
     for override in overrides:
         apply_override(content, override)
@@ -58,17 +58,6 @@ def train_model(
     from flows.train_embedded import train_embedded
 
     return train_embedded(recipe, str(work), where)
-
-
-def _find(reference: str) -> Path:
-    named = RECIPES / f"{reference}.yaml"
-    path = named if named.is_file() else Path(reference)
-    if not path.is_file():
-        raise RecipeError(
-            f"training recipe {path} does not exist; give the path of a YAML file, or one of the catalog's: "
-            f"{', '.join(sorted(file.stem for file in RECIPES.glob('*.yaml') if file.stem.startswith(TRAINING)))}"
-        )
-    return path
 
 
 def _replace_source(given: Any, images: Path) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from schemas.training_record import FILE, TrainedBase, TrainedImages, TrainedStr
 from tasks.artifacts import library_versions
 from tasks.generator_stages import Work
 from tasks.models.generator_files import generator_folder, weight_files, weights_variant
-from tasks.models.workshop_generator import forget_origin
+from tasks.models.pipeline_folders import forget_origin, swap_folder
 
 UNET, CARD = "unet", "README.md"
-FORMAT = "tailforge-training/1"
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -41,8 +40,7 @@ def export_generator(work: Work, models: Path, origin: str, images: int, measure
     record = _record(work, origin, images, measures)
     (beside / FILE).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_write_card(record), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    swap_folder(beside, folder)
     return {"model": str(folder), "digest": digest_model(folder)}
 
 
@@ -64,7 +62,7 @@ def _save_unet(work: Work, base: Path, folder: Path) -> None:
 def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> TrainingRecord:
     recipe = work.recipe
     return TrainingRecord(
-        format=FORMAT,
+        format="tailforge-training/1",
         name=recipe.name,
         base=TrainedBase(model=recipe.base.model, digest=work.base.digest, training=read_training(work.base)),
         start=recipe.start,

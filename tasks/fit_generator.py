@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -33,8 +34,8 @@ from tasks.methods.generator_training.train import (
 from tasks.methods.training_loop import Trainable
 from tasks.models.checkpoints import Checkpointer, load_checkpoint, write_whole
 from tasks.models.devices import AcceleratedDevices
+from tasks.models.pipeline_folders import draw_images
 from tasks.models.trainable_generator import TrainableGenerator
-from tasks.models.workshop_generator import draw_images
 from tasks.training_runs import Watch
 
 LOGGED_EVERY = 10  # steps
@@ -189,7 +190,8 @@ class Run:
             if logs:
                 logs.add_image("validation/pictures", pictures, learner.step, dataformats="HWC")
 
-    def _draw(self) -> np.ndarray[Any, Any] | None:
+    def _draw(self) -> NDArray[np.uint8] | None:
+        """A sheet of pictures, row by row."""
         settings = self.work.recipe.validation
         if not settings.images:
             return None
@@ -199,13 +201,10 @@ class Run:
         pipeline = self.generator.generator.pipeline
         pipeline.set_progress_bar_config(disable=True)
         drawn = draw_images(pipeline, prompts, seeds, settings.steps, settings.guidance)
-        rows = [drawn[at : at + COLUMNS] for at in range(0, len(drawn), COLUMNS)]
-        height, width = drawn.shape[1:3]
-        sheet = np.zeros((height * len(rows), width * min(COLUMNS, len(drawn)), 3), np.uint8)
-        for down, row in enumerate(rows):
-            for right, picture in enumerate(row):
-                sheet[down * height : (down + 1) * height, right * width : (right + 1) * width] = picture
-        return sheet
+        columns, (height, width) = min(COLUMNS, len(drawn)), drawn.shape[1:3]
+        whole = np.concatenate([drawn, np.zeros((-len(drawn) % columns, height, width, 3), np.uint8)])
+        sheet = whole.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+        return sheet.reshape(-1, columns * width, 3)
 
     def _read_rows(self) -> list[dict[str, Any]]:
         file = self.folder / FIGURES

@@ -1,11 +1,6 @@
-"""Stages of a generator's training in its work folder: images encoded once, the structure encoder, both kept by key.
-
-A stage's folder holds receipt.json, written last, with the key of everything that decided it; the same key again means
-that there is nothing to do.
-"""
+"""Stages of a generator's training in its work folder: images encoded once, the structure encoder, both kept by key."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,12 +21,13 @@ from tasks.methods.generator_training.structure_encoder import StructureEncoder,
 from tasks.methods.generator_training.train import Examples
 from tasks.methods.pixels import to_tensor
 from tasks.models.checkpoints import write_whole
+from tasks.models.pretrained import pick_device
 from tasks.models.trainable_generator import TrainableGenerator
+from tasks.training_runs import finish_once
 
 ENCODED_AT_ONCE = 32
 LEAST_HELD_OUT = 50  # images; of fewer none is held out
 ENCODER_IMAGES = 2048
-RECEIPT = "receipt.json"
 
 
 @dataclass(frozen=True)
@@ -66,26 +62,14 @@ class Work:
         )
 
 
-def finish_once(folder: Path, key: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """The receipt of a stage; `produce(folder)` does the work, unless it was done with this key."""
-    receipt = folder / RECEIPT
-    if receipt.is_file():
-        found: dict[str, Any] = json.loads(receipt.read_text(encoding="utf-8"))
-        if found["key"] == key:
-            return found
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"key": key, **produce(folder)}
-    write_whole(receipt, json.dumps(content, indent=1).encode())
-    return content
-
-
-def encode_images(work: Work, images: CaptionedImages, generator: TrainableGenerator) -> dict[str, Any]:
+def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
     """latents.npy and captions.json of all images, and of their mirror images where these are learnt too.
 
     Errors: ImagesError for an image that cannot be used, before any is learnt.
     """
 
     def produce(folder: Path) -> dict[str, Any]:
+        generator = TrainableGenerator(work.base, pick_device())
         copies = 2 if work.recipe.learning.flip else 1
         height, width = generator.generator.default_size
         shape = (copies * len(images), *generator.generator.latent_shape(height, width))

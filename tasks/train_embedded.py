@@ -21,7 +21,8 @@ from tasks.methods.train_judges import mean_overlap, train_classifier, train_seg
 from tasks.methods.workshop import PARTS
 from tasks.methods.write_captions import every_word
 from tasks.models.judges import load_judges, save_judge
-from tasks.models.workshop_generator import draw_images, export_generator, open_generator, text_tower
+from tasks.models.pipeline_folders import draw_images, open_pipeline
+from tasks.models.workshop_generator import export_generator, text_tower
 from tasks.render_pools import Pool, open_pool, render_pool
 from tasks.training_stages import TrainingJob, finish_once, logger, resume, stage_key
 
@@ -179,7 +180,7 @@ def evaluate_generator(job: dict[str, Any]) -> dict[str, Any]:
         settings = spec.recipe.evaluation
         requests = plan_requests(settings.images_per_part, settings.seed)
         images = draw_images(
-            open_generator(spec.model_folder),
+            open_pipeline(spec.model_folder),
             [request.prompt for request in requests],
             [request.seed for request in requests],
             settings.steps,

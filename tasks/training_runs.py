@@ -1,4 +1,4 @@
-"""A training in a folder of its own: resumed from its checkpoint, finished when its report is there."""
+"""A training in a folder of its own: resumed from its checkpoint, finished when its report is there; and its stages."""
 
 import hashlib
 import json
@@ -11,10 +11,11 @@ import numpy as np
 from schemas.errors import UserError
 from tasks.methods.train_classifier import Pictures
 from tasks.methods.training_loop import Observe, Saved, Trainable
-from tasks.models.checkpoints import Checkpointer, beside, load_checkpoint
+from tasks.models.checkpoints import Checkpointer, beside, load_checkpoint, write_whole
 
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.safetensors"
+RECEIPT = "receipt.json"
 
 Trained = TypeVar("Trained")
 Watch = Callable[[int, float], None]  # step that is done, its loss
@@ -82,10 +83,31 @@ def run_training(
 
 def finish_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report last, then drop the checkpoint: the model is finished when its report is there."""
-    new = beside(folder / REPORT)
-    new.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    new.replace(folder / REPORT)
+    write_whole(folder / REPORT, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def finish_once(folder: Path, key: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The receipt of a stage with a folder of its own; `produce(folder)` does the work, unless it is done already.
+
+    The receipt is written last, with the key of everything that decided the result. One of another key goes first, else
+    a killed run would leave it beside files that are not its own.
+    """
+    if found := find_receipt(folder, key):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECEIPT).unlink(missing_ok=True)
+    content = {"key": key, **produce(folder)}
+    write_whole(folder / RECEIPT, json.dumps(content, indent=1).encode())
+    return content
+
+
+def find_receipt(folder: Path, key: str) -> dict[str, Any] | None:
+    """The receipt of a stage that was finished with this key."""
+    if not (folder / RECEIPT).is_file():
+        return None
+    found: dict[str, Any] = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+    return found if found["key"] == key else None
 
 
 def digest_pictures(pictures: Pictures) -> str:

@@ -4,7 +4,6 @@ A finished stage leaves receipt.json, written last, with the key of everything t
 again means that there is nothing to do. The work directory is on the local disk, because pools are memory-mapped.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from schemas.training import TrainingRecipe
+from tasks import training_runs
 from tasks.artifacts import digest, library_versions
 from tasks.methods import (
     measure_generator,
@@ -27,6 +27,7 @@ from tasks.methods import (
 )
 from tasks.methods.training_loop import Trainable
 from tasks.models.checkpoints import Checkpointer, load_checkpoint
+from tasks.training_runs import find_receipt
 
 RENDER_VERSION = "pools.1"
 EXPORT_VERSION = "export.1"
@@ -84,26 +85,16 @@ def checkpoint_digest(recipe: TrainingRecipe, stage: str, step: int) -> str:
 def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """The receipt of a stage; `produce(folder)` does the work and returns its measures, unless it is done already."""
     torch.set_num_threads(job.recipe.threads)
-    folder = job.folder(stage)
-    key = stage_key(job.recipe, stage)
-    receipt = folder / "receipt.json"
-    if receipt.exists():
-        found: dict[str, Any] = json.loads(receipt.read_text())
-        if found["key"] == key:
-            logger()(f"{stage}: finished before")
-            return found
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, key = job.folder(stage), stage_key(job.recipe, stage)
+    if found := find_receipt(folder, key):
+        logger()(f"{stage}: finished before")
+        return found
     logger()(f"{stage}: begins")
-    measures = produce(folder)
-    content = {
-        "stage": stage,
-        "key": key,
-        "measures": measures,
-        "versions": library_versions(),
-    }
-    beside = folder / "receipt.tmp"
-    beside.write_text(json.dumps(content, indent=1))
-    beside.replace(receipt)
+
+    def measure(folder: Path) -> dict[str, Any]:
+        return {"stage": stage, "measures": produce(folder), "versions": library_versions()}
+
+    content = training_runs.finish_once(folder, key, measure)
     logger()(f"{stage}: finished")
     return content
 

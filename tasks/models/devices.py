@@ -7,15 +7,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-MIXED = {"float32": "no", "bfloat16": "bf16"}
-
-
 class AcceleratedDevices:
     """This process among those that `accelerate launch` started; alone without it."""
 
     def __init__(self, precision: str) -> None:
-        cpu = not torch.cuda.is_available()
-        self._accelerator = Accelerator(mixed_precision=MIXED[precision], cpu=cpu)
+        # Not by Accelerator(mixed_precision=...), which a process can say once for all of its trainings.
+        self._half = precision == "bfloat16"
+        self._accelerator = Accelerator(cpu=not torch.cuda.is_available())
 
     @property
     def rank(self) -> int:
@@ -33,8 +31,7 @@ class AcceleratedDevices:
         return device
 
     def autocast(self) -> AbstractContextManager[None]:
-        context: AbstractContextManager[None] = self._accelerator.autocast()
-        return context
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
 
     def average(self, values: Sequence[Tensor]) -> None:
         if self.count == 1 or not values:

@@ -1,22 +1,17 @@
-"""The embedded generator as a diffusers StableDiffusionPipeline directory: written after training, opened to measure.
+"""The embedded generator as a diffusers StableDiffusionPipeline directory, written after its training.
 
 Weights are stored in half precision and used in float32 on a CPU.
 """
 
-import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from numpy.typing import NDArray
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from tasks.methods.train_diffusion import build_scheduler
-
-SAMPLE_BATCH = 32
+from tasks.models.pipeline_folders import forget_origin, swap_folder
 
 
 def export_generator(
@@ -47,14 +42,10 @@ def export_generator(
         model.to(dtype=torch.float32)
     for config in beside.glob("*/config.json"):
         forget_origin(config)
-    _swap(beside, folder)
+    if (folder / "README.md").exists():
+        shutil.copy(folder / "README.md", beside / "README.md")
+    swap_folder(beside, folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def forget_origin(config: Path) -> None:
-    """Take out the folder that a model was loaded from: it is one machine's, and would change the model's digest."""
-    kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
-    config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:
@@ -62,31 +53,6 @@ def text_tower(clip: CLIPModel) -> CLIPTextModel:
     tower = CLIPTextModel(clip.config.text_config)
     tower.load_state_dict(clip.text_model.state_dict() if _is_flat(tower) else _nested(clip))
     return tower.eval().requires_grad_(False)
-
-
-def open_generator(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline in float32, silent and local."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def draw_images(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
-) -> NDArray[np.uint8]:
-    """Plain sampling, one generator a picture: uint8 [N, H, W, 3]."""
-    drawn = []
-    for first in range(0, len(prompts), SAMPLE_BATCH):
-        batch = slice(first, first + SAMPLE_BATCH)
-        found = pipeline(
-            list(prompts[batch]),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds[batch]],
-            output_type="np",
-        )
-        drawn.append((found.images * 255).round().astype(np.uint8))
-    return np.concatenate(drawn)
 
 
 def _is_flat(tower: CLIPTextModel) -> bool:
@@ -101,14 +67,3 @@ def _preprocessing(size_px: int) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(
         size={"shortest_edge": size_px}, crop_size=size_px, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-
-
-def _swap(beside: Path, folder: Path) -> None:
-    if (folder / "README.md").exists():
-        shutil.copy(folder / "README.md", beside / "README.md")
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    beside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

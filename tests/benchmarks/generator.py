@@ -19,7 +19,7 @@ from schemas.training import TrainingRecipe, load_training_recipe
 from tasks.methods.measure_generator import METRICS, Request, count_confusions, plan_requests, tabulate
 from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
 from tasks.models.judges import load_judges
-from tasks.models.workshop_generator import draw_images, open_generator
+from tasks.models.pipeline_folders import draw_images, open_pipeline
 from tasks.training_stages import stage_key
 from tests.benchmarks.pages import DOCS, ROOT, describe_machine, write_json
 
@@ -116,7 +116,7 @@ def main() -> None:
     if work:
         drawn = load_drawn(work / "evaluation")
     else:
-        drawn = draw_images(open_generator(MODELS / "workshop"), prompts, seeds, SETTINGS.steps, SETTINGS.guidance)
+        drawn = draw_images(open_pipeline(MODELS / "workshop"), prompts, seeds, SETTINGS.steps, SETTINGS.guidance)
     judged = load_judges(MODELS / "judges").classify(drawn)
     write_json("generator", [SETTINGS.seed], tabulate(requests, judged))
     draw_figure(requests, drawn)

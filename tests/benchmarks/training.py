@@ -22,7 +22,7 @@ from schemas.fields import ModelSource
 from tasks.methods.train_classifier import Pictures
 from tasks.methods.workshop import MATERIALS, PARTS, SURFACES
 from tasks.models.judges import Judges, load_judges
-from tasks.models.workshop_generator import draw_images, open_generator
+from tasks.models.pipeline_folders import draw_images, open_pipeline
 from tests.benchmarks import training_sets as sets
 from tests.benchmarks.seedselect_rows import features_of
 from tests.benchmarks.training_measures import measure, summarise, train_and_test
@@ -124,7 +124,7 @@ class Bench:
         """One picture a prompt; the same noises for all arms of a seed."""
         seeds = [int(value) for value in np.random.default_rng((seed, 77)).integers(2**31, size=GENERATED)]
         prompts = [prompt for prompt, _ in self.requests]
-        return draw_images(open_generator(folder), prompts, seeds, SAMPLING_STEPS, GUIDANCE)
+        return draw_images(open_pipeline(folder), prompts, seeds, SAMPLING_STEPS, GUIDANCE)
 
     def _others(self, seed: int) -> NDArray[np.uint8]:
         """Real images that are neither learnt nor compared with, of the classes that are asked for."""

@@ -21,8 +21,6 @@ from tasks.methods.png import encode_png
 from tasks.methods.train_diffusion import WORDING
 from tasks.methods.workshop import MATERIALS, PARTS
 from tasks.methods.write_captions import draw_captions
-from tasks.models.pretrained import pick_device
-from tasks.models.trainable_generator import TrainableGenerator
 from tasks.render_pools import Pool, open_pool, render_pool
 
 NEW = ("spring", "pulley")  # the source has never seen them, nor their names; the text encoder has
@@ -90,7 +88,7 @@ def train(work: Path, name: str, base: ModelSource, images: Path, **settings: An
     model = resolve_model(base, work, "base")
     opened = open_captioned(recipe.images, work, recipe.learning.seed)
     job = Work(work / "runs" / name, recipe, model, opened.digest())
-    encode_images(job, opened, TrainableGenerator(model, pick_device()))
+    encode_images(job, opened)
     measures = fit_generator(job, lambda step, loss: None)
     export_generator(job, work / "models", opened.origin, len(opened), measures)
     return work / "models" / name, measures

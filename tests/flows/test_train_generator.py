@@ -22,7 +22,7 @@ from catalog.model_files import digest_model
 from flows.train_generator import train_generator
 from schemas.errors import TrainingError, UserError
 from schemas.generator_training import GeneratorTraining
-from tasks.models.workshop_generator import draw_images, open_generator
+from tasks.models.pipeline_folders import draw_images, open_pipeline
 from tests.flows.conftest import Command, build, rows_of
 
 pytestmark = [
@@ -73,7 +73,7 @@ def train(data: dict[str, Any], folder: Path, work: str = "work", devices: int =
 
 
 def draw(folder: Path) -> Any:
-    return draw_images(open_generator(folder), [PROMPT] * 2, [1, 2], 4, 1.0)
+    return draw_images(open_pipeline(folder), [PROMPT] * 2, [1, 2], 4, 1.0)
 
 
 @pytest.mark.parametrize("weights", ["all", "lora", "bias_scale"])
@@ -112,6 +112,38 @@ def test_the_next_command_builds_a_dataset_with_it(
     version = build(command, tiny_recipe, tmp_path / "store", "--set", f"generator.model={tmp_path / 'models/new'}")
     assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows_of(version)} == {made["digest"]}
     assert "new was adapted from" in (Path(version["uri"]) / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning": {"precision": "bfloat16"}},
+        {"learning": {"flip": True, "passes": 2, "schedule": "cosine"}},
+        {"structure": {"arm": "sadm", "encoder": "pixels", "encoder_steps": 2, "group": 4, "warm_up": 0.0}},
+        {"structure": {"arm": "frozen", "relative_to": "images", "encoder_steps": 2, "group": 4, "warm_up": 0.0}},
+    ],
+)
+def test_further_settings_train_too(
+    changes: dict[str, Any], recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    made = train(recipe(**changes), tmp_path)
+    plain = train(recipe(name="plain"), tmp_path)
+    assert made["digest"] != plain["digest"]
+    assert all(np.isfinite(value) for value in made["figures"].values())
+    assert ("structure/distance" in made["figures"]) == ("structure" in changes)
+
+
+def test_a_published_version_is_learnt_from_by_rows_of_its_manifest(
+    recipe: Callable[..., dict[str, Any]], command: Command, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(build(command, tiny_recipe, tmp_path / "store"))
+    concept = rows[0]["concept"]
+    chosen = [row for row in rows if row["concept"] == concept and row["split"] == "train"]
+    source = {"dataset": "tiny", "store": str(tmp_path / "store"), "where": [["concept", "==", concept]]}
+    made = train(recipe(images=source), tmp_path)
+    record = json.loads((Path(made["model"]) / "training.json").read_text())
+    assert record["images"]["images"] == len(chosen) < len(rows)
+    assert record["images"]["origin"] == "tiny@1.0.0 (train)"
 
 
 def test_the_same_command_again_does_nothing_new(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -208,6 +240,25 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(
     with pytest.raises(TrainingError, match="other settings"):
         train(recipe(learning={"learning_rate": 2e-3}), tmp_path)
     assert checkpoint.read_bytes() == before
+
+
+def test_images_that_a_kill_left_half_encoded_are_encoded_again(
+    recipe: Callable[..., dict[str, Any]], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(recipe(), tmp_path)
+    caption = photographs / "0.txt"
+    caption.write_text("another caption")
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.generator_stages._encode", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(), tmp_path)
+    caption.write_text(PROMPT)
+    assert train(recipe(), tmp_path)["digest"] == first["digest"]
+    assert np.load(tmp_path / "work/adapted/images/latents.npy").shape == (12, 4, 16, 16)
 
 
 def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(

@@ -17,7 +17,8 @@ from tasks.methods.train_diffusion import build_unet
 from tasks.methods.train_judges import build_classifier, build_segmenter
 from tasks.methods.write_captions import every_word
 from tasks.models.judges import load_judges, save_judge
-from tasks.models.workshop_generator import draw_images, export_generator, open_generator
+from tasks.models.pipeline_folders import draw_images, open_pipeline
+from tasks.models.workshop_generator import export_generator
 from tests.tiny_training import plain_pictures, tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -57,7 +58,7 @@ def test_weights_are_stored_in_half_precision_safetensors(folder: Path) -> None:
 
 
 def test_no_file_names_a_folder_of_the_machine_that_trained_it(folder: Path, tmp_path: Path) -> None:
-    pipeline = open_generator(folder)
+    pipeline = open_pipeline(folder)
     clip = CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32)
     again = tmp_path / "again"
     export_generator(again, pipeline.unet, pipeline.vae, clip, pipeline.tokenizer)
@@ -65,7 +66,7 @@ def test_no_file_names_a_folder_of_the_machine_that_trained_it(folder: Path, tmp
 
 
 def test_text_encoder_is_the_text_tower_of_clip(folder: Path) -> None:
-    pipeline = open_generator(folder)
+    pipeline = open_pipeline(folder)
     clip = CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "clip")
     ids = tokenize(tokenizer, ["a photo of a hook", ""])
@@ -74,7 +75,7 @@ def test_text_encoder_is_the_text_tower_of_clip(folder: Path) -> None:
 
 
 def test_a_picture_does_not_depend_on_its_batch_by_more_than_rounding(folder: Path) -> None:
-    pipeline = open_generator(folder)
+    pipeline = open_pipeline(folder)
     prompts = ["a gear", "a hook", "a bolt"]
     together = draw_images(pipeline, prompts, [1, 2, 3], steps=3, guidance=2.0)
     alone = draw_images(pipeline, prompts[1:2], [2], steps=3, guidance=2.0)
@@ -87,7 +88,7 @@ def test_export_replaces_the_directory_and_keeps_the_card(folder: Path, tmp_path
     shutil.copytree(folder, target)
     (target / "README.md").write_text("card")
     (target / "left-over.txt").write_text("old")
-    pipeline = open_generator(folder)
+    pipeline = open_pipeline(folder)
     clip = CLIPModel.from_pretrained(folder / "clip")
     export_generator(target, pipeline.unet, pipeline.vae, clip, pipeline.tokenizer)
     assert (target / "README.md").read_text() == "card"
