@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+
 class AcceleratedDevices:
     """This process among those that `accelerate launch` started; alone without it."""
 
