@@ -157,7 +157,7 @@ def print_encoder(made: dict[str, Any]) -> None:
 def print_generator(made: dict[str, Any]) -> None:
     """What a generator came to, for a person."""
     rows = [[str(row["step"]), f"{row['error']:.4f}"] for row in made["validation"]]
-    table("denoising error of the averaged weights", ["step", "error"], rows)
+    table("while it learnt", ["step", "denoising error of the averaged weights"], rows)
     if made["game_ended"]:
         console.print("the structure game made the error worse and was ended; the best weights were taken up")
     console.print(f"generator: {made['model']}", highlight=False, soft_wrap=True)

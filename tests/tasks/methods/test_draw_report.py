@@ -396,3 +396,13 @@ def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
     assert "--paint: rgb(0 90 255 / 38%)" in page.values("span", "style")
     bare = _data(manifest, _rejects(), examples={f"{1:016x}": (_picture(), None)})
     assert "In masks" not in _Page(draw_report(bare, TEMPLATE)["index.html"]).text
+
+
+@pytest.mark.parametrize(("concepts", "shown"), [(1, 8), (2, 8), (3, 6), (8, 8), (12, 12), (14, 12)])
+def test_the_strip_above_shows_every_concept_and_is_never_one_huge_picture(concepts: int, shown: int) -> None:
+    names = [f"thing {number}" for number in range(concepts)]
+    wanted = tuple(Concept(name=name, wanted=9) for name in names)
+    rows = [_row(9 * n + k, name, class_id=n) for n, name in enumerate(names) for k in range(9)]
+    data = _data(_manifest(*rows), _rejects(), _recipe().model_copy(update={"concepts": wanted}))
+    page = _Page(draw_report(data, TEMPLATE)["index.html"])
+    assert page.values("a", "href").count("#gallery") - 1 == shown  # one is in the menu
