@@ -9,6 +9,7 @@ import yaml
 import catalog
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
+from schemas.generator_training import GeneratorTraining
 from schemas.training import load_training_recipe
 from tests.tiny_training import tiny_recipe
 
@@ -31,6 +32,12 @@ def test_tiny_recipe_is_read(tmp_path: Path) -> None:
 def test_shipped_recipe_is_read() -> None:
     path = Path(catalog.__file__).parent / "recipes" / "train-workshop.yaml"
     assert load_training_recipe(path).name == "workshop"
+
+
+def test_shipped_adaptation_is_read() -> None:
+    recipe = load_training_recipe(Path(catalog.__file__).parent / "recipes" / "adapt-workshop.yaml")
+    assert isinstance(recipe, GeneratorTraining)
+    assert recipe.base.model == "catalog:workshop"
 
 
 @pytest.mark.parametrize("name", ["workshop", "mnist", "cifar10"])
