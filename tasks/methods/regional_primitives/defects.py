@@ -1,0 +1,112 @@
+"""What is wrong with a region, as a differentiable score that a repair lowers. All choices are ours.
+
+Two kinds. `score_artifacts` asks whether the generator's own autoencoder could have drawn the region: what it cannot
+reproduce was not drawn as its decoder draws (the reconstruction error by which AEROBLADE, arXiv 2401.17879, tells
+generated images; here used within one image). `score_gate` asks how far a quality score of the whole image is past the
+bound of a gate.
+
+Scores of light and sharpness are those of tasks/methods/image_scores, written for tensors.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.errors import ExplanationError
+from tasks.methods.regional_primitives.patches import PatchGrid
+from tasks.methods.regional_primitives.repair import Defect
+
+Measure = Callable[[Tensor], Tensor]  # images [B, 3, H, W] in -1..1 to scores [B]; differentiable
+
+WORST = 0.25  # of the patches, where no single one misses the bound
+LUMA = (0.299, 0.587, 0.114)
+
+
+def score_artifacts(reconstruct: Callable[[Tensor], Tensor], region: Tensor) -> Defect:
+    """Mean squared difference, inside the region [H, W], of an image and what the autoencoder makes of it."""
+
+    def defect(images: Tensor) -> Tensor:
+        inside = region.to(images.device)
+        errors: Tensor = (images - reconstruct(images))[..., inside].square().mean((1, 2))
+        return errors
+
+    return defect
+
+
+def score_gate(measure: Measure, bound: float, side: str) -> Defect:
+    """How far a score is past a bound (`side` "low" or "high"), in units of the bound; 0 once the gate passes."""
+    sign = 1.0 if side == "low" else -1.0
+
+    def defect(images: Tensor) -> Tensor:
+        return (sign * (bound - measure(images))).clamp_min(0) / max(abs(bound), 1e-6)
+
+    return defect
+
+
+def to_luma(images: Tensor) -> Tensor:
+    """ITU-R BT.601 luma [B, H, W] in 0..255 of images in -1..1."""
+    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+    return ((images.clamp(-1, 1) + 1) * 127.5 * weights).sum(1)
+
+
+def laplace(luma: Tensor) -> Tensor:
+    """4-neighbour Laplacian of the inner pixels, [B, H - 2, W - 2]."""
+    across = luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    return luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + across - 4 * luma[:, 1:-1, 1:-1]
+
+
+def measure_brightness(images: Tensor) -> Tensor:
+    return to_luma(images).mean((1, 2)) / 255
+
+
+def measure_contrast(images: Tensor) -> Tensor:
+    return to_luma(images).std((1, 2), correction=0) / 255
+
+
+def measure_sharpness(images: Tensor) -> Tensor:
+    return laplace(to_luma(images)).var((1, 2), correction=0)
+
+
+PIXEL_MEASURES: dict[str, Measure] = {
+    "brightness": measure_brightness,
+    "contrast": measure_contrast,
+    "sharpness": measure_sharpness,
+}
+
+
+@torch.no_grad()
+def blame_patches(
+    grid: PatchGrid, image: Tensor, gate: str, bound: float, side: str, mask: NDArray[np.bool_] | None
+) -> Tensor:
+    """The region [H, W] that makes an image [1, 3, H, W] miss a gate of light or sharpness: whole patches.
+
+    Those that miss the bound themselves, among the ones that meet the concept's mask where there is one; where none
+    does, the worst quarter. Errors: ExplanationError for a gate that no patch can be blamed for.
+    """
+    if gate not in PIXEL_MEASURES:
+        raise ExplanationError(
+            f"no part of the image can be blamed for gate {gate!r}, only for {', '.join(PIXEL_MEASURES)}; name the "
+            "region by --box or --mask"
+        )
+    numbers, sign = grid.numbers(), 1.0 if side == "low" else -1.0
+    scores = np.array([_measure_patch(image, numbers == patch, gate) for patch in range(grid.count)])
+    candidates = np.ones(grid.count, dtype=bool)
+    if mask is not None and mask.any():
+        candidates = grid.pool(torch.from_numpy(mask)[None].double())[0].numpy() > 0
+    missed = candidates & (sign * scores < sign * bound)
+    if not missed.any():
+        order = np.argsort(np.where(candidates, sign * scores, np.inf), kind="stable")
+        missed[order[: max(1, round(WORST * candidates.sum()))]] = True
+    return torch.isin(numbers, torch.from_numpy(np.flatnonzero(missed)))
+
+
+def _measure_patch(image: Tensor, inside: Tensor, gate: str) -> float:
+    """A score of one patch alone; of 3 x 3 pixels at least for a Laplacian to exist, else no sharpness is known: 0."""
+    rows, columns = (torch.nonzero(inside.any(axis))[:, 0] for axis in (1, 0))
+    patch = image[..., int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+    if gate == "sharpness" and min(patch.shape[-2:]) < 3:
+        return 0.0
+    return float(PIXEL_MEASURES[gate](patch))
