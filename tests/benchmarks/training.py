@@ -42,6 +42,7 @@ LEARNING: dict[str, Any] = {
     "weighting": "min_snr_plus_one",
     "threads": 1,
 }
+LONG: dict[str, Any] = {"steps": 300, "learning_rate": 1e-3, "schedule": "cosine"}  # rate and schedule of adapt-workshop
 STRUCTURED = ("instance", "frozen", "sadm", "random_encoder")
 GAME: dict[str, Any] = {"share": 0.2, "encoder_steps": 100}
 ARMS: dict[str, dict[str, Any]] = {
@@ -51,6 +52,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "denoising/grouped": {"learning": {"shared_noise": 16}, "structure": {"play_every": 2}},
     "sadm/grouped": {"learning": {"shared_noise": 16}, "structure": {**GAME, "arm": "sadm"}},
     "lora": {"weights": "lora", "learning": {"learning_rate": 2e-3}},
+    "denoising/long": {"learning": LONG},
+    "sadm/long": {"learning": LONG, "structure": {**GAME, "arm": "sadm"}},
+    "sadm/strong": {"learning": LONG, "structure": {**GAME, "arm": "sadm", "share": 1.0}},
 }
 CONTROLS = ("source", "real")  # the source as it is; real images in place of generated ones
 
