@@ -133,6 +133,11 @@ class Drive:
             future.add_done_callback(lambda ended, step=step: done.put((index, chain, step, ended)))  # type: ignore[misc]
             return 1
 
+    def take(self, receipt: Receipt) -> None:
+        """Count what was made outside of the chain and takes part in it, as finished before."""
+        self.tally.receipts.append(receipt)
+        self.tally.cached[receipt.stage] += 1
+
     def _record(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
         self.tally.receipts.append(receipt)
         if cached:

@@ -1,7 +1,8 @@
 """The command `tailforge`. A command parses, makes one library call and prints; nothing is computed here.
 
-Commands that train are in flows/cli_training.py. Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms that need
-torch or Prefect are imported inside the commands that use them, so that reading a dataset needs neither.
+Commands that train are in flows/cli_training.py, the one that explains a sample is in flows/cli_explain.py. Exit codes:
+0 done, 2 the user's error, 1 a failure. Rooms that need torch or Prefect are imported inside the commands that use
+them, so that reading a dataset needs neither.
 """
 
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_explain import explain
 from flows.cli_parts import (
     DEFAULT_STORE,
     DatasetName,
@@ -253,6 +255,7 @@ def print_publication(made: dict[str, Any]) -> None:
     console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)
 
 
+app.command()(explain)
 app.command()(train)
 app.command("distill")(distill_)
 app.command()(pretrain)

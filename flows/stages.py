@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from flows.chain import Chain, Drive, Step
 from schemas.engines import SearchEngine, SeedSelectEngine
+from schemas.explanation import Repair
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.receipts import EngineInputs, Receipt
@@ -32,6 +33,7 @@ from tasks import (
 )
 from tasks.artifacts import read_table
 from tasks.built_partitions import BuiltPartition
+from tasks.mended_samples import REPAIR_SOURCE, find_repairs, mended_job
 from tasks.methods.plan_samples import first_round_size, next_round_size, plan_round
 from tasks.methods.quality_gates import count_accepted
 
@@ -45,6 +47,14 @@ class Selected:
     selection: Receipt
     rounds: list[dict[str, int]]
     accepted: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Mended:
+    """The repairs of a round: a partition of one sample each."""
+
+    jobs: list[PartitionJob]
+    partitions: list[BuiltPartition]
 
 
 def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] | None:
@@ -153,6 +163,12 @@ def partition_chain(job: PartitionJob, inputs: EngineInputs) -> Chain:
     sent, rows = job.model_dump(mode="json"), len(job.samples)
     arguments = (sent, inputs.model_dump(mode="json"))
     samples = yield Step(synthesize.locate(job, inputs), synthesize.synthesize, arguments, rows)
+    return (yield from judge_chain(job, samples))
+
+
+def judge_chain(job: PartitionJob, samples: Receipt, parent: str | None = None) -> Chain:
+    """Annotate and judge a partition that is drawn; returns the BuiltPartition."""
+    sent, rows = job.model_dump(mode="json"), len(job.samples)
     masks = yield Step(annotate_masks.locate(job, samples), annotate_masks.annotate_masks, (sent, _dump(samples)), rows)
     verdicts = yield Step(
         filter_quality.locate(job, samples, masks),
@@ -160,7 +176,26 @@ def partition_chain(job: PartitionJob, inputs: EngineInputs) -> Chain:
         (sent, _dump(samples), _dump(masks)),
         rows,
     )
-    return BuiltPartition(concept=job.concept, attempt=job.attempt, samples=samples, masks=masks, verdicts=verdicts)
+    return BuiltPartition(
+        concept=job.concept, attempt=job.attempt, samples=samples, masks=masks, verdicts=verdicts, parent=parent
+    )
+
+
+def mend_all(
+    drive: Drive, context: BuildContext, jobs: list[PartitionJob], partitions: list[BuiltPartition]
+) -> Mended | None:
+    """The repairs of samples in these partitions, annotated and judged as any sample; None if a step is missing.
+
+    A repair counts only while the image that it was made from is still the one that is drawn.
+    """
+    found: list[tuple[PartitionJob, Repair]] = []
+    for job, partition in zip(jobs, partitions, strict=True):
+        for repair in find_repairs(drive.store, context, job, partition.samples):
+            found.append((mended_job(job, repair, len(found)), repair))
+            drive.take(repair.samples)
+    chains = [judge_chain(job, repair.samples, repair.parent) for job, repair in found]
+    made = drive.run(chains, ["masks", "verdicts"], "repairs") if chains else []
+    return None if None in made else Mended([job for job, _ in found], made)
 
 
 def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
@@ -182,9 +217,10 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
             read = inverted
         chains = [partition_chain(job, own) for job, own in zip(planned, read, strict=True)]
         made = drive.run(chains, ["samples", "masks", "verdicts"], part)
-        if None in made:
+        if None in made or (mended := mend_all(drive, context, planned, made)) is None:
             return None
-        jobs, partitions, rounds = jobs + planned, partitions + made, [*rounds, sizes]
+        jobs, partitions = [*jobs, *planned, *mended.jobs], [*partitions, *made, *mended.partitions]
+        rounds = [*rounds, sizes]
         if (selection := _select(drive, context, partitions)) is None:
             return None
         accepted = count_accepted(read_table(drive.store, selection, ["concept", "accepted"]))
@@ -210,7 +246,7 @@ def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:
     """Samples of a further round by concept, for those that are short."""
     tried: Counter[str] = Counter()
     for job in selected.jobs:
-        tried[job.concept] += len(job.samples)
+        tried[job.concept] += 0 if job.source == REPAIR_SOURCE else len(job.samples)  # a repair is no new try
     accepted = selected.accepted
     sizes = {c.name: next_round_size(c.wanted, accepted.get(c.name, 0), tried[c.name]) for c in recipe.concepts}
     return {name: size for name, size in sizes.items() if size}

@@ -6,6 +6,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 │   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
 │   ├── ImagesError         labelled images that cannot be trained on or measured with
 │   ├── ExplanationError    an image that cannot be explained as asked: unknown layer, region off the image, no solution
+│   ├── ReadingError        a version that cannot be read as asked: filter, rank, cache, state of another reader
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
 │   └── StoreAccessError    a store that cannot be opened or written at all
 ├── StoreError              a read or write that failed on the way (lost connection); retried
@@ -47,6 +48,10 @@ class ImagesError(UserError):
 
 class ExplanationError(UserError):
     """An image cannot be explained as asked: unknown layer, region off the image, demands that are not met."""
+
+
+class ReadingError(UserError):
+    """A version cannot be read as asked: filter without an answer, impossible rank, state of another reader."""
 
 
 class NotFoundError(UserError):

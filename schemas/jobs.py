@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.explanation import Repair
 from schemas.recipe import Recipe
 from schemas.training_record import TrainingRecord
 
@@ -30,7 +31,7 @@ class BuildContext(BaseModel):
     """What all jobs of one build share: the recipe with everything that it names already found and digested.
 
     `references` maps a concept to the sha256 of each of its reference photographs, in file-name order; `folder` is the
-    recipe's folder, needed only to read those photographs again.
+    recipe's folder, needed only to read those photographs again. `repairs`: of samples of this dataset, by parent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +49,7 @@ class BuildContext(BaseModel):
     language_model: ResolvedModel | None = None
     teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def models(self) -> dict[str, ResolvedModel]:

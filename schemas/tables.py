@@ -165,6 +165,24 @@ SELECTION = pa.schema(
     ]
 )
 
+# The components of one explained sample; what is null was not measured of that component.
+EXPLANATION = pa.schema(
+    [
+        ("component", pa.int32()),
+        ("patches", pa.list_(pa.int32())),  # its field: patches of the grid, line by line
+        ("strength", pa.float32()),  # norm of its change of the feature, in spreads of the channels
+        ("residual", pa.float32()),  # the worst demand that it rests on
+        ("reported", pa.bool_()),  # whether that passed the gate
+        ("shown", pa.int32()),  # its row in the arrays beside this table
+        ("energy", pa.float32()),  # squared change of the image where it is removed
+        ("containment", pa.float32()),  # share of that inside its field
+        ("real_patches", pa.list_(pa.int32())),
+        ("region_energy", pa.float32()),
+        ("region_share", pa.float32()),
+        ("region_rank", pa.int32()),  # 1: the most responsible for the region
+    ]
+)
+
 AUGMENTED = pa.schema(
     [
         ("sample_id", pa.string()),  # the new sample's own id; equals parent_id when augmented in place

@@ -23,7 +23,10 @@ from tasks.methods.encode_samples import (
 
 
 class BuiltPartition(BaseModel):
-    """The finished tables of one partition; SELECTION's `partition` is an index into the build's list of these."""
+    """The finished tables of one partition; SELECTION's `partition` is an index into the build's list of these.
+
+    `parent`: of a partition that holds one mended sample, the sample that it stands in for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +36,7 @@ class BuiltPartition(BaseModel):
     masks: Receipt
     verdicts: Receipt
     augmented: Receipt | None = None
+    parent: str | None = None
 
     @property
     def digests(self) -> list[str | None]:

@@ -53,7 +53,14 @@ def render_version_report(
     verdicts = [part.verdicts for part in partitions]
     ran = {each.uri: each for each in [*receipts, *samples, *masks, *verdicts, *augmented]}
     ordered = sorted(ran.values(), key=lambda each: (_place(each.stage), each.uri))
-    return render_report(build, version, manifest, rejects, ordered, read_images, read_seeds(store, ordered))
+    pages = read_explanations(store, build)
+    return render_report(build, version, manifest, rejects, ordered, read_images, read_seeds(store, ordered), pages)
+
+
+def read_explanations(store: Store, build: BuildContext) -> dict[str, bytes]:
+    """The pages of the build's mended samples, by sample_id. Errors: StoreError."""
+    pages = {repair.sample_id: repair.samples.details["files"]["page"]["uri"] for repair in build.repairs}
+    return {sample_id: store.read(uri) for sample_id, uri in pages.items() if store.exists(uri)}
 
 
 def _place(stage: str) -> int:
@@ -68,11 +75,12 @@ def render_report(
     receipts: Sequence[Receipt],
     read_images: ReadImages,
     seeds: pa.Table | None = None,
+    explanations: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """File name, relative to the version's folder, to bytes; the page is report/index.html.
 
     `read_images` gives image and mask of the samples it is asked for, as far as they exist: a few hundred at most.
-    `seeds`: SEEDS of the build, where its images start from such.
+    `seeds`: SEEDS of the build, where its images start from such. `explanations`: pages of mended samples by sample_id.
     """
     per_concept = examples_per_concept(len(build.recipe.concepts))
     accepted, rejected = choose_examples(manifest, rejects, per_concept, PER_REASON)
@@ -87,6 +95,7 @@ def render_report(
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
         seeds=seeds,
         training=describe_training(build.generator_training) if build.generator_training else (),
+        explanations=explanations or {},
     )
     template = resources.files("tasks").joinpath("report.html.j2").read_text(encoding="utf-8")
     return {f"{FOLDER}/{name}": content for name, content in draw_report(data, template).items()}

@@ -35,6 +35,13 @@ class JudgedPartition(BaseModel):
     attempt: int
     samples: Receipt
     verdicts: Receipt
+    parent: str | None = None
+
+    @property
+    def decides(self) -> list[Any]:
+        """What the selection follows from."""
+        known = [self.concept, self.attempt, self.verdicts.sha256]
+        return known if self.parent is None else [*known, self.parent]
 
 
 def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any]]) -> Address:
@@ -57,7 +64,7 @@ def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any]]) -> Addr
             "near_duplicates": quality.near_duplicates and quality.near_duplicates.model_dump(),
             "references": dict(build.references) if against_references else {},
         },
-        inputs={"verdicts": digest([[part.concept, part.attempt, part.verdicts.sha256] for part in judged])},
+        inputs={"verdicts": digest([part.decides for part in judged])},
     )
 
 
@@ -120,6 +127,7 @@ def load_candidates(store: Store, partition: JudgedPartition) -> list[Candidate]
             phash=row["phash"],
             scores={name: row[name] for name in GATES},
             reason=row["reason"],
+            parent=partition.parent,
         )
         for row, place in zip(verdicts, order, strict=True)
     ]

@@ -132,33 +132,35 @@ def synthesize_batch(
     return ENGINES[job.build.recipe.engine.kind](job, samples, inputs, clock or Clock())
 
 
-def regenerate(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> pa.Table:
-    """SAMPLES of one sample, made again bit-equal on the same class of machine by making its whole batch again.
+def remake(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> Rendered:
+    """One sample made again bit-equal on the same class of machine, by making its whole batch again.
 
     Errors: NotFoundError if the job does not hold the sample.
     """
-    for batch in cut_batches(job.samples, job.build.recipe.engine.batch_size):
-        if any(sample.sample_id == sample_id for sample in batch):
-            made = zip(batch, synthesize_batch(job, batch, inputs), strict=True)
-            rows = [_row(job, sample, rendered) for sample, rendered in made if sample.sample_id == sample_id]
-            return pa.Table.from_pylist(rows, SAMPLES)
-    raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
-
-
-def invert_again(job: PartitionJob, sample_id: str, run: InversionJob) -> pa.Table:
-    """SAMPLES of one sample of an inversion, made again by its whole run. Errors: NotFoundError."""
     sample = _find_sample(job, sample_id)
-    (made,) = pick_inverted(invert_run(run), [sample])
-    return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
+    batches = cut_batches(job.samples, job.build.recipe.engine.batch_size)
+    batch = next(batch for batch in batches if sample in batch)
+    return list(synthesize_batch(job, batch, inputs))[list(batch).index(sample)]
 
 
-def render_again(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> pa.Table:
-    """SAMPLES of one sample from the noise that its search chose, without searching. Errors: NotFoundError."""
+def remake_inverted(job: PartitionJob, sample_id: str, run: InversionJob) -> Rendered:
+    """One sample of an inversion, made again by its whole run. Errors: NotFoundError."""
+    (made,) = pick_inverted(invert_run(run), [_find_sample(job, sample_id)])
+    return made
+
+
+def remake_from_noise(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> Rendered:
+    """One sample from the noise that its search chose, without searching. Errors: NotFoundError."""
     sample = _find_sample(job, sample_id)
-    recording = job.build.recipe.annotation.recorded
     model = load_build_generator(job.build)
-    made = render_kept_noise(model, sample, noise, search_engine(job.build), recording, Clock())
-    return pa.Table.from_pylist([_row(job, sample, made)], SAMPLES)
+    return render_kept_noise(
+        model, sample, noise, search_engine(job.build), job.build.recipe.annotation.recorded, Clock()
+    )
+
+
+def tabulate(job: PartitionJob, made: Rendered) -> pa.Table:
+    """SAMPLES of one sample of a job."""
+    return pa.Table.from_pylist([_row(job, _find_sample(job, made.sample_id), made)], SAMPLES)
 
 
 def _find_sample(job: PartitionJob, sample_id: str) -> SampleSpec:

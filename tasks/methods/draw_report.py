@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from schemas.engines import SamplingSettings
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
 from tasks.methods.count_inversion import InversionRow, count_inversion, describe_inversion, sum_inversion
@@ -30,6 +31,7 @@ from tasks.methods.count_outcomes import (
     sum_timings,
 )
 from tasks.methods.count_search import SearchRow, count_search, describe_search
+from tasks.methods.describe_repair import describe_repair
 from tasks.methods.draw_histogram import (
     HEIGHT,
     SCORES,
@@ -58,6 +60,7 @@ GALLERY_IMAGES = 300  # with many concepts each shows fewer, down to 2
 REASONS = {
     "failed": ("Failed", "A stage could not make or read it"),
     "blank": ("Blank", "The image shows nothing"),
+    "repaired": ("Repaired", "A mended attempt at the same sample stands in its place"),
     "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),
     "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
     SURPLUS: ("Surplus", "Passed every gate, but enough had been accepted"),
@@ -70,7 +73,8 @@ class ReportData:
 
     Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None where no noises
     were found beforehand. `lineage`: label to digest or version. `references`: photographs by concept, in their order.
-    `training`: sentences on how the generator was trained, where it tells.
+    `training`: sentences on how the generator was trained, where it tells. `explanations`: sample_id to the page that
+    shows how it was mended.
     """
 
     recipe: Recipe
@@ -83,13 +87,14 @@ class ReportData:
     references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
     seeds: pa.Table | None = None
     training: Sequence[str] = ()
+    explanations: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Tile:
     """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate).
 
-    `reason`: why it was left out, if it was; `refused`: whether that was for a fault.
+    `reason`: why it was left out, if it was; `refused`: whether that was for a fault. `explanation`: file name or "".
     """
 
     sample_id: str
@@ -103,6 +108,7 @@ class Tile:
     small: bool
     scores: tuple[tuple[str, str, str], ...]
     facts: tuple[tuple[str, str], ...]
+    explanation: str
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,7 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
         training=data.training,
+        explains=isinstance(data.recipe.engine, SamplingSettings),
     )
     return {"index.html": page.encode(), **dict(sorted(files.items()))}
 
@@ -280,6 +287,9 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
     ending, picture = shrink_image(image)
     name = f"images/{row['sample_id']}.{ending}"
     files[name] = picture
+    explanation = f"explained/{row['sample_id']}.html" if row["sample_id"] in data.explanations else ""
+    if explanation:
+        files[explanation] = data.explanations[row["sample_id"]]
     gates = data.recipe.quality.gates
     present = [(score, row[score]) for score in SCORES if row[score] is not None]
     facts = {"Prompt": row["prompt_index"], "Round": row["attempt"], "Seed": row["seed"], "Engine": row["engine"]}
@@ -293,6 +303,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         **describe_mix(row["provenance"]),
         "Nearest reference": name_nearest(row["provenance"], data.references.get(row["concept"], ())),
         **describe_inversion(row["provenance"]),
+        **describe_repair(row["provenance"]),
     }
     stuff = [value for value, category in enumerate(data.recipe.categories, 1) if not category.thing]
     overlay = base64.b64encode(draw_overlay(mask, stuff)).decode() if mask else ""
@@ -308,6 +319,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         small=max(row["width"] or 0, row["height"] or 0) <= 128,
         scores=tuple((SCORES[s][0], show_number(value), describe_gate(gates.get(s))) for s, value in present),
         facts=tuple((label, str(value)) for label, value in facts.items() if value not in (None, "")),
+        explanation=explanation,
     )
 
 

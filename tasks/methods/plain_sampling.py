@@ -59,6 +59,7 @@ class Rendered:
     provenance: dict[str, Any]
     noise: NDArray[np.float16] | None = None  # [C, H, W], where an engine chose it: what the image is made of again
     agreement: list[float] | None = None  # of early and late attention on each slot, 0..1; None of a single reading
+    latents: NDArray[np.float32] | None = None  # [C, H, W], clean: what the decoder drew the pixels from
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ def render_noise(
             None if error or capture is None else capture.maps(row),
             {**origin, "batch_row": row},
             agreement=None if error or capture is None else capture.agreement(row),
+            latents=None if error else latents[row].float().cpu().numpy(),
         )
         for row, sample in enumerate(batch)
     ]

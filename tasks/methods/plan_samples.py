@@ -40,6 +40,11 @@ def derive_copy_id(sample_id: str, copy: int) -> str:
     return _hash_identity(sample_id, "copy", copy)
 
 
+def derive_repair_id(sample_id: str, image: str) -> str:
+    """Identity of a mended sample; `image`: digest of what it became."""
+    return _hash_identity(sample_id, "repair", image)
+
+
 def _hash_identity(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
 

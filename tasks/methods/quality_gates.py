@@ -22,6 +22,7 @@ CLIP_GATES = GATES[4:8]
 LABEL_GATES = GATES[8:10]
 MASK_GATES = GATES[10:]
 
+REPAIRED = "repaired"
 BLOCK = 256  # hashes compared at once: bounds memory
 
 Scores = Mapping[str, float | None]
@@ -30,7 +31,10 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sample as the whole-build decision sees it; `reason` is that of its verdict, None when it passed so far."""
+    """A sample as the whole-build decision sees it; `reason` is that of its verdict, None when it passed so far.
+
+    `parent`: the sample that a mended one stands in for; it has that one's place in the plan.
+    """
 
     sample_id: str
     concept: str
@@ -40,6 +44,7 @@ class Candidate:
     phash: int | None
     scores: Scores
     reason: str | None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,13 @@ def select(recipe: Recipe, candidates: Sequence[Candidate], reference_hashes: Se
         candidate.reason or first_failed_gate(thresholds[candidate.concept], GATES, candidate.scores)
         for candidate in candidates
     ]
+    _replace_mended(candidates, reasons)
     order = _plan_order(recipe, candidates)
     _reject_near_duplicates(recipe, candidates, reference_hashes, order, reasons)
     _reject_surplus(recipe, candidates, order, reasons)
     shares = {str(name): share for name, share in recipe.splits.items()}
     return [
-        Choice(reason, None if reason else assign_split(candidate.sample_id, shares))
+        Choice(reason, None if reason else assign_split(candidate.parent or candidate.sample_id, shares))
         for candidate, reason in zip(candidates, reasons, strict=True)
     ]
 
@@ -89,14 +95,15 @@ def select(recipe: Recipe, candidates: Sequence[Candidate], reference_hashes: Se
 def quantile_gates(recipe: Recipe, candidates: Sequence[Candidate]) -> dict[str, Gate]:
     """The recipe's quantiles as absolute bounds for one concept.
 
-    Measured on the samples of the first round that have the score, passed or not: a later round moves no threshold.
+    Measured on the samples of the first round that have the score, passed or not: no later round or repair moves them.
     A score that is not finite is not measured; where no other is left, the bounds are infinite.
     """
     bounds = {}
     for name, gate in recipe.quality.gates.items():
         if gate.min_quantile is None and gate.max_quantile is None:
             continue
-        known = [score for c in candidates if c.attempt == 0 and (score := c.scores.get(name)) is not None]
+        first = [c for c in candidates if c.attempt == 0 and c.parent is None]
+        known = [score for c in first if (score := c.scores.get(name)) is not None]
         values = [score for score in known if math.isfinite(score)]
         low, high = _quantile(values, gate.min_quantile, -math.inf), _quantile(values, gate.max_quantile, math.inf)
         bounds[name] = Gate.model_construct(min=low, max=high)
@@ -145,6 +152,14 @@ def _any_near(block: Hashes, others: Hashes, max_distance: int) -> NDArray[np.bo
         part = others[None, start : start + 64 * BLOCK]
         found |= (np.bitwise_count(block[:, None] ^ part) <= max_distance).any(axis=1)
     return found
+
+
+def _replace_mended(candidates: Sequence[Candidate], reasons: list[str | None]) -> None:
+    """A mended sample that passes its gates takes the place of the one that it was made from."""
+    replaced = {c.parent for c, reason in zip(candidates, reasons, strict=True) if c.parent and reason is None}
+    for place, candidate in enumerate(candidates):
+        if candidate.parent is None and candidate.sample_id in replaced:
+            reasons[place] = REPAIRED
 
 
 def _plan_order(recipe: Recipe, candidates: Sequence[Candidate]) -> list[int]:

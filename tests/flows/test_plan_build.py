@@ -9,7 +9,7 @@ from catalog.store import Store
 from flows.chain import Drive, Step
 from flows.plan_build import Plan, plan_build
 from flows.prepare_build import prepare_build
-from flows.regenerate_sample import run_here
+from flows.remake_sample import run_here
 from flows.stages import expand_all, first_sizes, round_jobs
 from schemas.jobs import BuildContext
 from tests.inversion_recipes import inversion_recipe, save_teacher

@@ -143,7 +143,7 @@ def test_one_image_is_made_again_bit_equal(
     if ships_noise:
         first = next(iter(open_dataset(str(Path(made["uri"]).parent), split="train")))
         assert (first["noise"].dtype, first["noise"].shape) == (np.float16, (4, 16, 16))
-        monkeypatch.setattr("flows.regenerate_sample.regenerate", pytest.fail)
+        monkeypatch.setattr("flows.remake_sample.remake", pytest.fail)
     monkeypatch.chdir(recipe.parent)
     out = tmp_path / "again.png"
     code, printed, err = command(

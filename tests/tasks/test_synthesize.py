@@ -19,7 +19,7 @@ from schemas.tables import SAMPLES
 from tasks.artifacts import encode_table, find_receipt, read_table
 from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered
-from tasks.synthesize import ENGINES, STAGE, locate, regenerate, synthesize, synthesize_partition
+from tasks.synthesize import ENGINES, STAGE, locate, remake, synthesize, synthesize_partition, tabulate
 from tests.tiny_generators import build_sd, make_samples, save_sd
 
 
@@ -83,9 +83,9 @@ def test_equal_jobs_give_equal_bytes(job: PartitionJob) -> None:
 
 def test_one_sample_is_made_again_bit_equal(job: PartitionJob) -> None:
     for row in synthesize_partition(job, EngineInputs()).to_pylist():
-        assert regenerate(job, row["sample_id"], EngineInputs()).to_pylist() == [row]
+        assert tabulate(job, remake(job, row["sample_id"], EngineInputs())).to_pylist() == [row]
     with pytest.raises(NotFoundError, match="f" * 16):
-        regenerate(job, "f" * 16, EngineInputs())
+        remake(job, "f" * 16, EngineInputs())
 
 
 def test_the_task_commits_once(job: PartitionJob) -> None:
@@ -137,7 +137,8 @@ def test_the_guide_is_part_of_what_decides_the_images(job: PartitionJob, tmp_pat
         assert one["image"] != other["image"]
         assert "guide" not in json.loads(one["provenance"])
         assert json.loads(other["provenance"])["guide"] == {"digest": "2" * 64, "revision": None}
-        assert regenerate(with_guide, other["sample_id"], EngineInputs()).to_pylist() == [other]
+        again = remake(with_guide, other["sample_id"], EngineInputs())
+        assert tabulate(with_guide, again).to_pylist() == [other]
     moved = guide.model_copy(update={"path": "elsewhere"})
     changed = guide.model_copy(update={"digest": "3" * 64})
     places = [locate(each, EngineInputs()) for each in (job, with_guide, guided(job, moved), guided(job, changed))]

@@ -1,0 +1,107 @@
+"""What an explanation found, as rows and arrays to be kept: its ledger."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.methods.plain_sampling import to_pixels
+from tasks.methods.regional_primitives.explain import Explained
+from tasks.methods.regional_primitives.fields import containment, patch_energies, real_fields
+from tasks.methods.regional_primitives.trace import split_energy
+
+MEASURED = ("shown", "energy", "containment", "real_patches", "region_energy", "region_share", "region_rank")
+
+
+def list_components(explained: Explained) -> list[dict[str, Any]]:
+    """A row a component, in the order of the decomposition; what was not measured of it is None.
+
+    `shown`: its place in the arrays; `energy`: of the change by removing it; `containment`: the share of that inside
+    its patches; `region_energy`, `region_share`, `region_rank`: of the traced region.
+    """
+    found = explained.found
+    unmeasured = dict.fromkeys(MEASURED)
+    rows: list[dict[str, Any]] = [
+        {
+            **unmeasured,
+            "component": k,
+            "patches": list(found.fields[k]),
+            "strength": float(found.strengths[k]),
+            "residual": float(found.worst[k]),
+            "reported": bool(found.reported[k]),
+        }
+        for k in range(len(found.names))
+    ]
+    for place, more in enumerate(_measure(explained)):
+        rows[explained.shown[place]] |= more
+    return rows
+
+
+def _measure(explained: Explained) -> list[dict[str, Any]]:
+    effects, grid = explained.effects, explained.found.grid
+    shares = containment(grid, effects.deleted, effects.nominal)
+    energies = patch_energies(grid, effects.deleted).sum(1)
+    reals = real_fields(grid, effects.deleted)
+    rows: list[dict[str, Any]] = [
+        {
+            "shown": place,
+            "energy": float(energies[place]),
+            "containment": float(shares[place]),
+            "real_patches": [int(patch) for patch in np.flatnonzero(reals[place])],
+        }
+        for place in range(len(energies))
+    ]
+    if explained.region is not None:
+        inside, parts = split_energy(effects.deleted, explained.region)
+        ranks = {each.row: rank for rank, each in enumerate(explained.traced, 1)}
+        for place, row in enumerate(rows):
+            row |= {
+                "region_energy": float(inside[place]),
+                "region_share": float(parts[place]),
+                "region_rank": ranks.get(place),
+            }
+    return rows
+
+
+def collect_arrays(explained: Explained) -> dict[str, NDArray[Any]]:
+    """What the rows do not hold, by name, rows as `shown`.
+
+    image, baseline: uint8 [H, W, 3]; added, deleted: float16 [S, 3, H, W], changes of an image in -1..1; changes:
+    float16 [S, C, h, w] of the feature; spread: [C]; players: the analysed patches; region: bool [H, W], if any.
+    """
+    found, effects = explained.found, explained.effects
+    arrays: dict[str, NDArray[Any]] = {
+        "image": to_pixels(found.drawn.image)[0],
+        "baseline": to_pixels(found.drawn.origin)[0],
+        "added": _half(effects.added),
+        "deleted": _half(effects.deleted),
+        "changes": _half(found.changes[list(explained.shown)]),
+        "spread": explained.subject.spread.flatten().cpu().numpy(),
+        "players": np.array(found.players, np.int32),
+    }
+    if explained.region is not None:
+        arrays["region"] = explained.region.numpy()
+    return arrays
+
+
+def _half(values: Tensor) -> NDArray[np.float16]:
+    return values.half().cpu().numpy()
+
+
+def summarise(explained: Explained) -> dict[str, Any]:
+    """Figures of the whole: the residual of all demands, and what no component holds, as shares of |f - f0|."""
+    found, subject = explained.found, explained.subject
+
+    def share(part: Tensor) -> float:
+        return float((part / subject.spread).norm() / ((subject.feature - subject.baseline) / subject.spread).norm())
+
+    return {
+        "players": list(found.players),
+        "components": len(found.names),
+        "reported": int(found.reported.sum()),
+        "salient": len(found.salient),
+        "residual": found.residual_all,
+        "rest_share": share(found.rest),
+        "truncated_share": share(found.truncated),
+    }
