@@ -1,12 +1,16 @@
 """A version whose masks no stage would draw so: several classes, two instances of one, ignored pixels, no mask."""
 
+import hashlib
+import io
 import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.registry import DATASETS, Changes, Counts, Dataset, ShardEntry
+from catalog.registry import DATASETS, Changes, Counts, Dataset, FileEntry, ShardEntry
 from catalog.store import Store
 from tasks.methods.encode_samples import encode_empty_mask, encode_jpeg, mark_png
 from tasks.methods.masks import Mask, bound_region, encode_mask, encode_rle
@@ -37,7 +41,9 @@ def write_version(
     store: Store, masks: dict[str, list[Mask]], image_format: str = "png", keys: str = "{:016x}"
 ) -> Dataset:
     """Version 1.0.0 of dataset `drawn`: a split a key of `masks`, a shard a split, a sample a mask."""
-    shards = [_write_shard(store, split, masks[split], image_format, keys) for split in sorted(masks)]
+    written = [_write_shard(store, split, masks[split], image_format, keys) for split in sorted(masks)]
+    shards = [shard for shard, _ in written]
+    manifest = _write_manifest(store, [rows for _, rows in written])
     by_split = {shard.split: shard.samples for shard in shards}
     dataset = Dataset(
         name=NAME,
@@ -45,18 +51,21 @@ def write_version(
         created="2026-11-22T10:00:00+00:00",
         changes=Changes(),
         counts=Counts(samples=sum(by_split.values()), rejected=0, by_split=by_split, by_concept={}),
-        fields=tuple(field.format(image=image_format) for field in FIELDS),
+        fields=tuple(sorted(field.format(image=image_format) for field in FIELDS)),
         classes=CLASSES,
         recipe={"description": "Drawn <parts> & tools.", "license": "CC0-1.0", "creator": "Tests"},
         lineage={},
         shards=tuple(shards),
-        files={},
+        files={"manifest.parquet": manifest},
     )
     store.write_bytes(f"{DATASETS}/{NAME}/1.0.0/dataset.json", dataset.model_dump_json().encode())
     return dataset
 
 
-def _write_shard(store: Store, split: str, masks: list[Mask], image_format: str, keys: str) -> ShardEntry:
+def _write_shard(
+    store: Store, split: str, masks: list[Mask], image_format: str, keys: str
+) -> tuple[ShardEntry, pa.Table]:
+    """What dataset.json says of the shard, and the manifest's rows as far as they say where samples lie."""
     name, fields = f"{split}-000000.tar", sorted(field.format(image=image_format) for field in FIELDS)
     path = f"{DATASETS}/{NAME}/1.0.0/shards/{name}"
     store.write_bytes(path, b"")
@@ -64,7 +73,21 @@ def _write_shard(store: Store, split: str, masks: list[Mask], image_format: str,
         for number, mask in enumerate(masks):
             sample = _encode_sample(f"{split} {number}", mask, image_format)
             packer.add(keys.format(_number(split, number)), [sample[field] for field in fields])
-    return ShardEntry(name=name, split=split, samples=len(masks), bytes=packer.size, sha256=packer.sha256)
+    ids = [keys.format(_number(split, number)) for number in range(len(masks))]
+    same = {"split": [split] * len(masks), "shard": [name] * len(masks)}
+    rows = pa.table({"sample_id": ids, **same, "members": packer.members()})
+    return ShardEntry(name=name, split=split, samples=len(masks), bytes=packer.size, sha256=packer.sha256), rows
+
+
+def _write_manifest(store: Store, tables: list[pa.Table]) -> FileEntry:
+    """A row group a shard."""
+    out = io.BytesIO()
+    with pq.ParquetWriter(out, tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+    data = out.getvalue()
+    store.write_bytes(f"{DATASETS}/{NAME}/1.0.0/manifest.parquet", data)
+    return FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _number(split: str, number: int) -> int:

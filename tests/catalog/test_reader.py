@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from catalog.reader import ShardedDataset, decode_sample, open_dataset
 from catalog.store import Store
+from catalog.tars import read_members
 from schemas.errors import NotFoundError, VerificationError
 
 ROOT = Path(__file__).parents[2]
@@ -76,13 +78,77 @@ def test_what_does_not_exist_is_explained(published: Store, options: dict[str, s
         open_dataset(published.uri, **options)  # type: ignore[arg-type]
 
 
-def test_a_damaged_shard_is_an_error_that_says_where(train: ShardedDataset, tmp_path: Path) -> None:
-    data = Path(train.shards[0].removeprefix("file://")).read_bytes()
-    path = tmp_path / "train-000000.tar"
-    for broken in (data[:5000], data[:512] + b"x" * 512 + data[1024:], data[: len(data) // 512 * 512 - 10240]):
-        path.write_bytes(broken)
-        with pytest.raises(VerificationError, match=r"train-000000\.tar"):
-            list(ShardedDataset((str(path),), 1, "1.0.0", (), (), True))
+@pytest.fixture
+def copied(published: Store, tmp_path: Path) -> Path:
+    """A copy of the store, to be damaged."""
+    return Path(shutil.copytree(published.path(""), tmp_path / "store"))
+
+
+def find_member(shard: Path, field: str) -> tuple[str, int]:
+    """Name and offset of the first member of a field."""
+    with open(shard, "rb") as file:
+        return next((each.name, each.offset) for each in read_members(file, shard.name) if each.field == field)
+
+
+@pytest.mark.parametrize("length", [5000, 512, 0])
+def test_a_shard_that_was_cut_off_is_an_error_that_says_where(copied: Path, length: int) -> None:
+    shard = copied / "datasets/parts/1.0.0/shards/train-000001.tar"
+    shard.write_bytes(shard.read_bytes()[:length])
+    read = iter(open_dataset(str(copied), name="parts"))
+    assert len([next(read) for _ in range(12)]) == 12  # the shard before is read
+    with pytest.raises(VerificationError, match=r"train-000001\.tar: cut off: it ends at byte .*\.[a-z.]+ lies up to"):
+        next(read)
+
+
+def test_a_missing_shard_is_an_error(copied: Path) -> None:
+    (copied / "datasets/parts/1.0.0/shards/train-000000.tar").unlink()
+    with pytest.raises(VerificationError, match=r"train-000000\.tar is missing"):
+        list(open_dataset(str(copied), name="parts"))
+
+
+def test_what_cannot_be_decoded_is_an_error_that_names_the_sample(copied: Path) -> None:
+    shard = copied / "datasets/parts/1.0.0/shards/train-000001.tar"
+    name, offset = find_member(shard, "png")
+    damage(shard, offset)
+    with pytest.raises(VerificationError, match=rf"train-000001\.tar: sample {name.split('.')[0]} cannot be decoded"):
+        list(open_dataset(str(copied), name="parts"))
+
+
+@pytest.mark.parametrize("field", ["png", "seg.png", "json", "txt", "cls", "attn.npy"])
+def test_every_damaged_member_is_found_when_asked_for(copied: Path, field: str) -> None:
+    shard = copied / "datasets/parts/1.0.0/shards/train-000001.tar"
+    name, offset = find_member(shard, field)
+    damage(shard, offset)
+    with pytest.raises(VerificationError, match=rf"train-000001\.tar: {name} has sha256"):
+        list(open_dataset(str(copied), name="parts", verify=True))
+
+
+def test_an_undamaged_version_passes_the_verification(published: Store, train: ShardedDataset) -> None:
+    verified = open_dataset(published.uri, name="parts", verify=True)
+    assert [sample["key"] for sample in verified] == [sample["key"] for sample in train]
+
+
+@pytest.mark.parametrize("length", [0, 100, 2000])
+def test_a_damaged_manifest_is_an_error_that_names_it(copied: Path, length: int) -> None:
+    manifest = copied / "datasets/parts/1.0.0/manifest.parquet"
+    manifest.write_bytes(manifest.read_bytes()[:length])
+    with pytest.raises(VerificationError, match=r"manifest\.parquet cannot be read"):
+        list(open_dataset(str(copied), name="parts"))
+
+
+def test_a_manifest_of_another_version_is_an_error(copied: Path) -> None:
+    manifest = copied / "datasets/parts/1.0.0/manifest.parquet"
+    table = pq.ParquetFile(manifest).read()
+    pq.write_table(table.slice(0, 20), manifest)
+    with pytest.raises(VerificationError, match=r"does not have the 12 samples of train-000000\.tar"):
+        list(open_dataset(str(copied), name="parts"))
+
+
+def damage(file: Path, offset: int) -> None:
+    """Turn all bits of a byte."""
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 255
+    file.write_bytes(data)
 
 
 def test_the_pipeline_gives_the_same_samples(train: ShardedDataset) -> None:
