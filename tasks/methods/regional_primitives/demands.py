@@ -13,8 +13,8 @@ each channel) we look for the feature nearest to the baseline f0 that still draw
 3. Corrections: the smallest change that mends what curvature left, g linearised anew each time. A set leaves the batch
    when its residual is below the tolerance.
 
-Both linear problems are solved by conjugate gradients in the space of pixels, in which the answer has no part that
-draws nothing. Patches count alike: the pixels of patch i are weighted by 1 / |P_i (x - x0)|.
+Both linear problems are solved by conjugate gradients from zero, so that the answer has no part that draws nothing.
+Patches count alike: the pixels of patch i are weighted by 1 / |P_i (x - x0)|.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ class SolveSettings:
     damping: float = 1e-6
     start_iterations: int = 30
     corrections: int = 12
-    correction_iterations: int = 16
+    correction_iterations: int = 40
 
 
 @dataclass(frozen=True)
@@ -157,25 +157,30 @@ def change_least(
 ) -> Tensor:
     """The smallest change of `origin` [*, C, h, w] that meets the demands of `rows` where g is linear about `point`.
 
-    Conjugate gradients on (A A^T + damping) y = b with the change A^T y, A = weight J metric; stops when every row's
-    remainder is below `tolerance` of its b.
+    Least squares by conjugate gradients (CGLS, Hestenes and Stiefel 1952): min |A z - b|^2 + damping |z|^2 from z = 0,
+    A = weight J metric, the change being metric z. Where curvature leaves b partly out of reach, as behind a denoiser,
+    it still ends at the best that can be had. A row stops when its remainder is below `tolerance` of its b, whatever
+    else is in the batch.
     """
     metric, weight = problem.metric, problem.weight[rows]
     about = Linearised(problem.subject.tail, point)
     left = weight * (problem.drawn.image - about.image + about.push((point - origin).expand_as(point)))
     change = torch.zeros_like(point)
-    first = size = _dot(left, left)
-    direction = left
+    first = _dot(left, left)
+    pulled = metric * about.pull(weight * left)
+    direction, size = pulled, _dot(pulled, pulled)
+    tiny = torch.finfo(size.dtype).tiny
     for _ in range(iterations):
-        pulled = metric * about.pull(weight * direction)
-        bent = weight * about.push(metric * pulled) + damping * direction
-        length = size / _dot(direction, bent).clamp_min(torch.finfo(size.dtype).tiny)
-        change = change + length * pulled
-        left = left - length * bent
-        before, size = size, _dot(left, left)
-        if bool((size <= tolerance**2 * first).all()):
+        open_rows = _dot(left, left) > tolerance**2 * first
+        if not bool(open_rows.any()):
             break
-        direction = left + size / before.clamp_min(torch.finfo(size.dtype).tiny) * direction
+        bent = weight * about.push(metric * direction)
+        length = open_rows * size / (_dot(bent, bent) + damping * _dot(direction, direction)).clamp_min(tiny)
+        change = change + length * direction
+        left = left - length * bent
+        pulled = metric * about.pull(weight * left) - damping * change
+        before, size = size, _dot(pulled, pulled)
+        direction = pulled + size / before.clamp_min(tiny) * direction
     least: Tensor = metric * change
     return least
 
