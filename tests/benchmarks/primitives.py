@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from tasks.methods.plain_sampling import to_pixels
 from tasks.methods.regional_primitives.baselines import map_gradient
 from tasks.methods.regional_primitives.decompose import DecomposeSettings, Decomposition, decompose
 from tasks.methods.regional_primitives.demands import SolveSettings, Subject
 from tasks.methods.regional_primitives.patches import PatchGrid
 from tests.benchmarks import primitives_measures as measures
-from tests.benchmarks.primitives_faults import as_pixels, measure_fault
+from tests.benchmarks.primitives_faults import Fault, measure_donor, measure_fault, plant
 from tests.benchmarks.primitives_page import write_results
 from tests.benchmarks.primitives_subjects import GRID, LAYER, open_latents, open_model, open_subject
 from tests.tiny_tails import SIZE, planted_subject
@@ -194,12 +195,26 @@ class Bench:
         return {"seconds": seconds, "covered": float(measures.place_parts(parts).mean())}
 
     def make_fault(self, number: int) -> dict[str, Any]:
-        """Faults go round the samples."""
-        sample = number % SAMPLES
-        subject, other = (self.subject("trained", each % SAMPLES) for each in (sample, sample + 1))
-        found, pictures = measure_fault(self.models["trained"], self.drawn.prompts[sample], subject, other, number)
-        np.savez_compressed(self.work / "cells" / f"fault-{number}.npz", **as_pixels(pictures))
+        """One fault, by every arm."""
+        fault, sample = self.plant_fault(number), number % SAMPLES
+        found, pictures = measure_fault(self.models["trained"], self.drawn.prompts[sample], fault, number)
+        self.keep_pictures(f"fault-{number}", pictures)
         return {"sample": sample, **found}
+
+    def make_donor(self, number: int) -> dict[str, Any]:
+        """The same fault, mended by components of the autoencoder's reconstruction."""
+        found, pictures = measure_donor(self.models["trained"], self.plant_fault(number), self.drawn.background)
+        self.keep_pictures(f"donor-{number}", pictures)
+        return found
+
+    def keep_pictures(self, name: str, pictures: dict[str, torch.Tensor]) -> None:
+        pixels = {name: to_pixels(image)[0] for name, image in pictures.items()}
+        np.savez_compressed(self.work / "cells" / f"{name}.npz", **pixels)
+
+    def plant_fault(self, number: int) -> Fault:
+        """Faults go round the samples."""
+        subject, other = (self.subject("trained", each % SAMPLES) for each in (number, number + 1))
+        return plant(subject, other, number)
 
 
 def describe_shares(subject: Subject, found: Decomposition) -> dict[str, float]:
@@ -240,6 +255,7 @@ def main() -> None:
         "deep": DEEP,
         "cost": COST,
         "fault": FAULTS,
+        "donor": FAULTS,
     }
     for kind, count in wanted.items():
         parser.add_argument(f"--{kind}", type=int, default=count)

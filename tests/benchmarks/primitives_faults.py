@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.methods.plain_sampling import to_pixels
 from tasks.methods.regional_primitives.baselines import map_gradient
 from tasks.methods.regional_primitives.decompose import DecomposeSettings, decompose
 from tasks.methods.regional_primitives.defects import score_artifacts
@@ -28,9 +27,10 @@ from tasks.methods.regional_primitives.inpaint import InpaintSettings, redraw
 from tasks.methods.regional_primitives.patches import FLAT
 from tasks.methods.regional_primitives.repair import Repair, RepairSettings, repair_region
 from tasks.methods.regional_primitives.trace import box_region, trace_region
+from tasks.models.explained_generator import explain_decoder
 from tasks.models.unet_generator import UNetGenerator
 from tests.benchmarks.primitives_measures import draw, factorise, random_directions, rank_by_blame
-from tests.benchmarks.primitives_subjects import GRID
+from tests.benchmarks.primitives_subjects import GRID, LAYER
 
 NOISES = {"noise_1": 1.0, "noise_2": 2.0, "noise_4": 4.0}  # spreads of each channel
 KINDS = (*NOISES, "tripled", "replaced")
@@ -95,12 +95,11 @@ def find_component(subject: Subject, patch: int, region: Tensor) -> Tensor:
 
 
 def measure_fault(
-    model: UNetGenerator, prompt: str, subject: Subject, other: Subject, number: int
+    model: UNetGenerator, prompt: str, fault: Fault, number: int
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """All figures of one fault, and the pictures."""
-    fault = plant(subject, other, number)
     started = time.process_time()
-    changes, ranks = trace_ours(fault)
+    changes, _, ranks = trace_ours(fault)
     traced = time.process_time() - started
     repairs, pictures = {}, {"clean": fault.clean, "fault": fault.image}
     generator = torch.Generator().manual_seed(number)
@@ -133,8 +132,8 @@ def measure_fault(
     return found, pictures
 
 
-def trace_ours(fault: Fault) -> tuple[Tensor, dict[str, int]]:
-    """The components to turn [8, C, h, w]; where the spoiled patch's own stands, of all and of single ones."""
+def trace_ours(fault: Fault) -> tuple[Tensor, list[tuple[int, ...]], dict[str, int]]:
+    """The components to turn [8, C, h, w], their patches, and where the spoiled patch's own stands."""
     found = decompose(fault.subject, GRID, DecomposeSettings(order=2), fault.met)
     chosen = [int(row) for row in found.salient]
     traced = trace_region(measure_effects(fault.subject, found, chosen), fault.region)
@@ -142,16 +141,39 @@ def trace_ours(fault: Fault) -> tuple[Tensor, dict[str, int]]:
     singles = [field for field in fields if len(field) == 1]
     blamed = torch.tensor([chosen[each.row] for each in traced[:BLAMED]], dtype=torch.long)
     culprit = (fault.patch,)
-    return found.changes[blamed], {
-        "ours": place(fields, culprit),
-        "ours/single_patches": place(singles, culprit),
-        "ours/candidates": len(fields),
-    }
+    return (
+        found.changes[blamed],
+        fields[:BLAMED],
+        {
+            "ours": place(fields, culprit),
+            "ours/single_patches": place(singles, culprit),
+            "ours/candidates": len(fields),
+        },
+    )
 
 
 def place(ranked: list[Any], wanted: Any) -> int:
     """From 1; 0 where it is not there."""
     return ranked.index(wanted) + 1 if wanted in ranked else NOT_FOUND
+
+
+def measure_donor(model: UNetGenerator, fault: Fault, background: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Turn each blamed component towards the one with the same patches in the autoencoder's reconstruction.
+
+    With changes Df - Df' a gain of 0 puts the donor's Df' in the place of Df.
+    """
+    started = time.process_time()
+    changes, fields, _ = trace_ours(fault)
+    with torch.no_grad():
+        latents = model.encode(fault.image)
+    donor = explain_decoder(model, latents, background[:2], LAYER).feature
+    good = Subject(fault.subject.tail, donor, fault.subject.baseline, fault.subject.spread)
+    found = decompose(good, GRID, DecomposeSettings(order=2), fault.met)
+    row_of = {field: row for row, field in enumerate(found.fields)}
+    rows = torch.tensor([row_of[field] for field in fields])
+    made = mend(model, fault, changes - found.changes[rows])
+    judged = judge(fault, made) | {"seconds": time.process_time() - started}
+    return {"fault": fault.kind, "repairs": {"ours/donor": judged}}, {"ours/donor": made.taken.image}
 
 
 def trace_gradient(fault: Fault) -> tuple[Tensor, dict[str, int]]:
@@ -221,7 +243,3 @@ def judge(fault: Fault, made: Repair) -> dict[str, Any]:
         "score_after": made.taken.score,
         "gains": list(made.taken.gains),
     }
-
-
-def as_pixels(pictures: dict[str, Tensor]) -> dict[str, Any]:
-    return {name: to_pixels(image)[0] for name, image in pictures.items()}

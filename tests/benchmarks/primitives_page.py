@@ -18,11 +18,20 @@ from matplotlib import pyplot
 
 TEMPLATE = Path(__file__).parent / "primitives_page.md"
 TILE, SHOWN = 96, 10
-PICTURES = ("clean", "fault", "ours", "gradient_map", "inpainting", "reconstruction")
+PICTURES = ("clean", "fault", "ours", "ours/donor", "gradient_map", "inpainting", "reconstruction")
 CURVES = ("ours", "ours/without_rest", "ours/random_order", "random_direction", "nmf", "gradient_map")
 BLOCKS = (4, 6, 9)
 PREDICTED = ("ours", "ours/order_1", "cells_of_field", "interpolation", "random_weights")
-REPAIRS = ("ours", "ours/first", "gradient_map", "random_direction", "nmf", "inpainting", "reconstruction")
+REPAIRS = (
+    "ours",
+    "ours/first",
+    "ours/donor",
+    "gradient_map",
+    "random_direction",
+    "nmf",
+    "inpainting",
+    "reconstruction",
+)
 KINDS = ("noise_1", "noise_2", "noise_4", "tripled", "replaced")
 CONTAINED = (
     "ours", "ours/added", "random_weights", "random_direction", "random_direction/in_field", "cells_of_field",
@@ -69,7 +78,11 @@ def write_page(cells: Cells, figures: Figures) -> None:
         "CULPRITS": table(figures, RANKED, ("culprit_top3", "culprit_first")),
         "KINDS": table(
             figures,
-            [f"{arm}/{kind}" for kind in KINDS for arm in ("ours", "gradient_map", "inpainting", "reconstruction")],
+            [
+                f"{arm}/{kind}"
+                for kind in KINDS
+                for arm in ("ours", "ours/donor", "gradient_map", "inpainting", "reconstruction")
+            ],
             ("culprit_top3", "repair_accepted", "repair_improved", "repair_gain_median"),
         ),
         "REPAIRS": table(figures, REPAIRS, mended),
@@ -147,6 +160,16 @@ def goals(figures: Figures) -> list[str]:
             lambda v: v >= 0,
         ),
         (
+            "the same of components planted three times as strong, the fault that turning down fits: at least 0",
+            figures("ours/tripled", "repair_gain_median") - figures("inpainting/tripled", "repair_gain_median"),
+            lambda v: v >= 0,
+        ),
+        (
+            "the same of all faults, with components of the reconstruction as donors: at least 0",
+            figures("ours/donor", "repair_gain_median") - figures("inpainting", "repair_gain_median"),
+            lambda v: v >= 0,
+        ),
+        (
             "processor seconds, nine patches with all sets: at most 120",
             figures("ours", "seconds_9"),
             lambda v: v <= 120,
@@ -187,10 +210,10 @@ def draw_repairs(work: Path, file: Path) -> None:
     """A column a fault, the first ones: without it, with it, and what each arm leaves."""
     columns = []
     for number in range(SHOWN):
-        if (kept := work / "cells" / f"fault-{number}.npz").exists():
-            with np.load(kept) as data:
-                tiles = [
-                    Image.fromarray(data[name]).resize((TILE, TILE), Image.Resampling.NEAREST) for name in PICTURES
-                ]
-            columns.append(np.concatenate([np.asarray(tile) for tile in tiles]))
+        kept: dict[str, Any] = {}
+        for kind in ("fault", "donor"):
+            with np.load(work / "cells" / f"{kind}-{number}.npz") as data:
+                kept |= {name: data[name] for name in data.files}
+        tiles = [Image.fromarray(kept[name]).resize((TILE, TILE), Image.Resampling.NEAREST) for name in PICTURES]
+        columns.append(np.concatenate([np.asarray(tile) for tile in tiles]))
     Image.fromarray(np.concatenate(columns, axis=1)).save(file, optimize=True)

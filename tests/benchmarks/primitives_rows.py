@@ -198,7 +198,7 @@ def repair_rows(cells: Cells) -> Rows:
     rows: Rows = []
     kinds = {cell["fault"] for cell in cells["fault"]}
     found: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    for cell in cells["fault"]:
+    for cell in (*cells["fault"], *cells.get("donor", ())):
         for arm, made in cell["repairs"].items():
             found[arm].append((int(cell["number"]), made))
             found[f"{arm}/{cell['fault']}"].append((int(cell["number"]), made))
