@@ -4,8 +4,12 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.chromium import Chromium
 
 for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAILFORGE_", "HF_", "CUDA_"))]:
     del os.environ[name]
@@ -25,3 +29,13 @@ os.environ |= {
 # A busy machine is no failure.
 settings.register_profile("tailforge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tailforge")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One Chromium for all tests of pages; mark these with `needs_browser`."""
+    started = Chromium(tmp_path_factory.mktemp("profile"))
+    try:
+        yield started
+    finally:
+        started.close()

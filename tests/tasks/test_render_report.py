@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -202,15 +201,6 @@ def test_a_report_is_made_without_photographs_that_are_gone(tmp_path: Path, gone
     files = render_report(build, "1.0.0", manifest, rejects, receipts, read_images)
     assert not [name for name in files if "references/" in name]
     assert b"0 of 3; 3 files could not be read again" in files["report/index.html"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    started = Chromium(tmp_path_factory.mktemp("profile"))
-    try:
-        yield started
-    finally:
-        started.close()
 
 
 @needs_browser

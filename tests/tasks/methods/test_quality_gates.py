@@ -213,3 +213,21 @@ def test_a_score_that_is_no_number_moves_no_quantile_and_passes_none() -> None:
     assert reasons(recipe, *rows) == ["verifier_agreement_low", "verifier_agreement_low", None, None]
     alone = [make(0, verifier_agreement=NAN), make(1)]
     assert reasons(recipe, *alone) == ["verifier_agreement_low", None]
+
+
+def test_a_mended_sample_takes_its_parents_place_if_it_passes() -> None:
+    def candidate(sample_id: str, number: int, reason: str | None = None, parent: str | None = None) -> Candidate:
+        return Candidate(sample_id, "gear", 0, 0, number, None, {}, reason, parent)
+
+    two = make_recipe(wanted=2)
+    plan = [candidate("a", 0), candidate("b", 1, "sharpness_low"), candidate("c", 2)]
+    for refused, expected in ((None, ["a", "B"]), ("sharpness_low", ["a", "c"])):
+        all_of_them = [*plan, candidate("B", 1, refused, parent="b")]
+        choices = select(two, all_of_them)
+        assert [
+            c.sample_id for c, choice in zip(all_of_them, choices, strict=True) if choice.reason is None
+        ] == expected
+    before = select(two, plan)
+    mended = select(two, [*plan, candidate("A", 0, parent="a")])
+    assert [choice.reason for choice in mended] == ["repaired", "sharpness_low", None, None]
+    assert mended[3].split == before[0].split
