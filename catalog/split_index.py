@@ -90,6 +90,8 @@ def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: 
     shards = tuple(dataset.shards[group] for group in groups)
     rows = None
     if where is not None:
+        if not isinstance(where, pc.Expression):
+            raise ReadingError(f"where={where!r} is no expression; give one such as pc.field('sharpness') > 100")
         with open_manifest(store, folder) as manifest:
             rows = tuple(_filter_group(manifest, group, where) for group in groups)
     if MANIFEST_FILE not in dataset.files:
@@ -186,4 +188,6 @@ def _explain(where: pc.Expression, schema: pa.Schema, error: Exception) -> Excep
     if unknown := re.match(r"No match for FieldRef\.Name\((.*?)\)", str(error)):
         near = difflib.get_close_matches(unknown[1], schema.names, n=3) or schema.names
         return NotFoundError(f"where: the manifest has no column {unknown[1]!r}; did you mean {' or '.join(near)}?")
-    return ReadingError(f"where={where} cannot be computed: {error}; give an expression such as pc.field('cls') == 3")
+    return ReadingError(
+        f"where={where} cannot be computed: {error}; give an expression such as pc.field('class_id') == 3"
+    )

@@ -1,0 +1,76 @@
+"""Order and split of an epoch, as arithmetic: everything once, evenly, within the buffer, and the same everywhere."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.reading_order import Reader, check_rank, draw_samples, draw_shards
+from schemas.errors import ReadingError
+
+SEEDS = st.integers(0, 2**64)
+
+
+@given(samples=st.integers(0, 500), world_size=st.integers(1, 20), workers=st.integers(1, 8))
+def test_readers_share_every_sample_once_and_evenly(samples: int, world_size: int, workers: int) -> None:
+    runs = [
+        [Reader(rank, world_size, worker, workers).run(samples) for worker in range(workers)]
+        for rank in range(world_size)
+    ]
+    assert [position for rank in runs for run in rank for position in run] == list(range(samples))
+    by_rank = [sum(map(len, rank)) for rank in runs]
+    assert max(by_rank) - min(by_rank) <= 1
+    assert all(max(map(len, rank)) - min(map(len, rank)) <= 1 for rank in runs)
+
+
+@given(start=st.integers(0, 1000), length=st.integers(0, 300), buffer=st.integers(1, 400), seed=SEEDS)
+def test_shuffling_keeps_every_sample_and_never_holds_more_than_the_buffer(
+    start: int, length: int, buffer: int, seed: int
+) -> None:
+    given_out = draw_samples(range(start, start + length), buffer, seed, 0).tolist()
+    assert sorted(given_out) == list(range(start, start + length))
+    furthest = np.maximum.accumulate([*given_out, start]).tolist()
+    waiting = [furthest[n] - start - n for n in range(length)]  # read and not given out, when n are given out already
+    assert max(waiting, default=0) <= buffer
+
+
+@given(count=st.integers(0, 50), seed=SEEDS, epoch=st.integers(0, 1000))
+def test_shards_are_permuted(count: int, seed: int, epoch: int) -> None:
+    assert sorted(draw_shards(count, seed, epoch).tolist()) == list(range(count))
+
+
+def test_orders_differ_between_epochs_and_seeds() -> None:
+    orders = {tuple(draw_shards(20, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)}
+    samples = {tuple(draw_samples(range(50), 20, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == len(samples) == 25
+
+
+def test_every_order_of_a_few_shards_is_as_likely() -> None:
+    orders = [tuple(draw_shards(3, seed, 0).tolist()) for seed in range(6000)]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 6
+    assert max(abs(count - 1000) for count in counts) < 5 * 1000**0.5
+
+
+def test_orders_are_the_same_on_every_machine() -> None:
+    assert draw_shards(8, 7, 3).tolist() == [2, 4, 7, 3, 5, 1, 0, 6]
+    assert draw_samples(range(100, 112), 5, 7, 3).tolist() == [
+        100,
+        102,
+        101,
+        103,
+        104,
+        105,
+        106,
+        107,
+        108,
+        109,
+        110,
+        111,
+    ]
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(0, None), (None, 2), (2, 2), (-1, 2), (0, 0)])
+def test_an_impossible_rank_is_refused(rank: int | None, world_size: int | None) -> None:
+    with pytest.raises(ReadingError, match=f"rank is {rank}"):
+        check_rank(rank, world_size)
