@@ -22,7 +22,7 @@ from tasks.fit_generator import fit_generator
 from tasks.generator_stages import Work, encode_images
 from tasks.models.checkpoints import write_whole
 from tasks.models.pretrained import PIPELINE, pick_device, require_kind
-from tasks.training_runs import Watch
+from tasks.training_runs import Watch, hold_folder
 
 
 @flow(name="train-generator", log_prints=False, validate_parameters=False)
@@ -43,7 +43,7 @@ def train_generator(
     require_kind(base, "base", PIPELINE)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
-    with storage_errors("write", str(work.folder)):
+    with storage_errors("write", str(work.folder)), hold_folder(work.folder):
         encode_images(work, images)
         with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
             measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)

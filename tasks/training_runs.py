@@ -1,14 +1,16 @@
 """A training in a folder of its own: resumed from its checkpoint, finished when its report is there; and its stages."""
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from schemas.errors import UserError
+from schemas.errors import TrainingError, UserError
 from tasks.methods.train_classifier import Pictures
 from tasks.methods.training_loop import Observe, Saved, Trainable
 from tasks.models.checkpoints import Checkpointer, beside, load_checkpoint, write_whole
@@ -19,6 +21,20 @@ RECEIPT = "receipt.json"
 
 Trained = TypeVar("Trained")
 Watch = Callable[[int, float], None]  # step that is done, its loss
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """A folder for this training alone; a process that dies lets it go. Errors: TrainingError while another holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"another training works in {folder}; wait until it is done, or give another folder by --work"
+            ) from error
+        yield
 
 
 def find_report(folder: Path, key: str) -> dict[str, Any] | None:

@@ -44,8 +44,10 @@ ORDER = (
     "source", "denoising", "denoising/longer", "instance", "frozen", "sadm", "random_encoder", "lora", "real",
     "denoising/grouped", "sadm/grouped",
 )  # fmt: skip
+LONG_ORDER = ("denoising/long", "sadm/long", "sadm/strong")
 COMPARED = ("instance", "frozen", "sadm", "random_encoder", "lora")
 CONTROLS = ("denoising", "denoising/longer")
+CONTROLS_OF = {**dict.fromkeys(COMPARED, CONTROLS), **dict.fromkeys(LONG_ORDER[1:], LONG_ORDER[:1])}
 PICTURES = 12
 
 Cells = Mapping[tuple[str, int], Mapping[int, Mapping[str, Any]]]  # by arm and size, then by seed
@@ -67,7 +69,7 @@ def make_rows(cells: Cells) -> list[dict[str, Any]]:
         for metric, unit in UNITS.items():
             values = [cell[metric] for cell in by_seed.values()]
             rows.append(over_seeds(f"workshop-{size}/{arm}", metric, values, unit) | {"seeds": sorted(by_seed)})
-        for control in CONTROLS if arm in COMPARED else ():
+        for control in CONTROLS_OF.get(arm, ()):
             others = cells.get((control, size), {})
             seeds = sorted(set(by_seed) & set(others))
             if gains := [1 - by_seed[seed]["frechet"] / others[seed]["frechet"] for seed in seeds]:
@@ -93,9 +95,15 @@ def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
     sizes = sorted(
         {int(row["arm"].split("/")[0].removeprefix("workshop-")) for row in rows if "workshop" in row["arm"]}
     )
-    tables = "\n\n".join(_table(values, size) for size in sizes)
+    parts = {
+        "TABLES": "\n\n".join(_table(values, size, ORDER) for size in sizes),
+        "GAINS": _gains(values, sizes, COMPARED, CONTROLS),
+        "LONG": "\n\n".join(_table(values, size, LONG_ORDER) for size in sizes),
+        "LONG GAINS": _gains(values, sizes, LONG_ORDER[1:], LONG_ORDER[:1]),
+        "COST": _cost(rows),
+    }
     text = TEMPLATE.read_text(encoding="utf-8")
-    for mark, content in (("TABLES", tables), ("GAINS", _gains(values, sizes)), ("COST", _cost(rows))):
+    for mark, content in parts.items():
         text = text.replace(f"<!-- {mark} -->", content)
     (DOCS / "training.md").write_text(text, encoding="utf-8")
 
@@ -108,9 +116,9 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     return f"{row['value']:{digits}}{bounds}"
 
 
-def _table(values: Mapping[tuple[str, str], Mapping[str, Any]], size: int) -> str:
+def _table(values: Mapping[tuple[str, str], Mapping[str, Any]], size: int, order: Sequence[str]) -> str:
     lines = [f"### {size} images", "", f"| arm | seeds | {' | '.join(SHOWN)} |", "|" + "---|" * (len(SHOWN) + 2)]
-    for arm in ORDER:
+    for arm in order:
         name = f"workshop-{size}/{arm}"
         if (name, SHOWN[0]) in values:
             cells = " | ".join(_cell(values.get((name, metric))) for metric in SHOWN)
@@ -118,11 +126,17 @@ def _table(values: Mapping[tuple[str, str], Mapping[str, Any]], size: int) -> st
     return "\n".join(lines)
 
 
-def _gains(values: Mapping[tuple[str, str], Mapping[str, Any]], sizes: Sequence[int]) -> str:
-    lines = ["| images | arm | below denoising, equal images | below denoising, equal time |", "|---|---|---|---|"]
+def _gains(
+    values: Mapping[tuple[str, str], Mapping[str, Any]],
+    sizes: Sequence[int],
+    compared: Sequence[str],
+    controls: Sequence[str],
+) -> str:
+    titles = [f"below {control}" for control in controls]
+    lines = [f"| images | arm | {' | '.join(titles)} |", "|" + "---|" * (len(titles) + 2)]
     for size in sizes:
-        for arm in COMPARED:
-            found = [values.get((f"workshop-{size}/{arm} - {each}", "frechet_lowered")) for each in CONTROLS]
+        for arm in compared:
+            found = [values.get((f"workshop-{size}/{arm} - {each}", "frechet_lowered")) for each in controls]
             if any(found):
                 lines.append(f"| {size} | {arm} | {' | '.join(_cell(each) for each in found)} |")
     return "\n".join(lines)

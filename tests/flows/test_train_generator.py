@@ -23,6 +23,7 @@ from flows.train_generator import train_generator
 from schemas.errors import TrainingError, UserError
 from schemas.generator_training import GeneratorTraining
 from tasks.models.pipeline_folders import draw_images, open_pipeline
+from tasks.training_runs import hold_folder
 from tests.flows.conftest import Command, build, rows_of
 
 pytestmark = [
@@ -240,6 +241,16 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(
     with pytest.raises(TrainingError, match="other settings"):
         train(recipe(learning={"learning_rate": 2e-3}), tmp_path)
     assert checkpoint.read_bytes() == before
+
+
+def test_two_trainings_do_not_share_a_folder(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    data = recipe(validation={"images": 0})
+    with (
+        hold_folder(tmp_path / "work" / "adapted"),
+        pytest.raises(TrainingError, match=r"another training works in .*adapted; wait"),
+    ):
+        train(data, tmp_path)
+    assert train(data, tmp_path)["digest"]
 
 
 def test_images_that_a_kill_left_half_encoded_are_encoded_again(
