@@ -180,7 +180,11 @@ def goals(figures: Figures) -> list[str]:
             lambda v: v <= 180,
         ),
     ]
-    return [f"- {goal}: {value:.3g}, {'met' if met(value) else '**missed**'}" for goal, value, met in checks]
+    words = [
+        "not measured" if math.isnan(value) else f"{value:.3g}, {'met' if met(value) else '**missed**'}"
+        for _, value, met in checks
+    ]
+    return [f"- {goal}: {word}" for (goal, _, _), word in zip(checks, words, strict=True)]
 
 
 def draw_curves(cells: Cells, rows: Sequence[dict[str, Any]], file: Path) -> None:
