@@ -63,16 +63,16 @@ def read_ours_shuffled(address: str) -> Iterable[Any]:
     return open_dataset(address, shuffle_seed=SEED)
 
 
-def read_theirs_raw(address: str) -> Iterable[Any]:
+def read_theirs_raw(address: str) -> Any:
     urls = [shard.removeprefix("file://") for shard in open_dataset(address).shards]
     return wds.WebDataset(urls, shardshuffle=False)
 
 
-def read_theirs(address: str) -> Iterable[Any]:
-    return read_theirs_raw(address).map(decode_sample)  # type: ignore[attr-defined]
+def read_theirs(address: str) -> Any:
+    return read_theirs_raw(address).map(decode_sample)
 
 
-def read_theirs_shuffled(address: str) -> Iterable[Any]:
+def read_theirs_shuffled(address: str) -> Any:
     """Shards in the same order as ours, samples through a buffer as large."""
     shards = open_dataset(address).shards
     urls = [shards[number].removeprefix("file://") for number in draw_shards(len(shards), SEED, 0)]
@@ -130,7 +130,7 @@ def count_bytes(program: str) -> int:
 
 
 def measure_subset(address: str, suffix: str) -> list[dict[str, Any]]:
-    """Bytes read for a random twentieth of the samples, dataset.json and manifest included, over those of all shards."""
+    """Bytes read for a random twentieth of the samples over those of all shards; dataset.json and manifest count."""
     shards = [Path(shard.removeprefix("file://")) for shard in open_dataset(address).shards]
     manifest = shards[0].parents[1] / "manifest.parquet"
     ids = pq.read_table(manifest, columns=["phash"])["phash"].to_numpy()
