@@ -8,6 +8,7 @@ from catalog.model_files import resolve_model
 from catalog.recipe_files import RecipeFile, load_recipe
 from catalog.reference_files import digest_references, require_references
 from catalog.repairs import list_repairs
+from catalog.reviews import list_reviews
 from catalog.store import Store
 from flows.find_classifiers import check_verifier, find_labels
 from schemas.engines import SearchEngine
@@ -32,7 +33,9 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
     Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
     """
     build = resolve_build(load_recipe(recipe, overrides), store)
-    build = build.model_copy(update={"repairs": list_repairs(Store.open(build.store), build.recipe.name)})
+    kept, name = Store.open(build.store), build.recipe.name
+    decided = {"repairs": list_repairs(kept, name), "reviews": list_reviews(kept, name)}
+    build = build.model_copy(update=decided)
     wanted = build.recipe.engine.references_per_image if isinstance(build.recipe.engine, SearchEngine) else None
     for concept, found in build.references.items():
         if wanted is not None and wanted > len(found):

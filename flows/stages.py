@@ -36,6 +36,7 @@ from tasks.built_partitions import BuiltPartition
 from tasks.mended_samples import REPAIR_SOURCE, find_repairs, mended_job
 from tasks.methods.plan_samples import first_round_size, next_round_size, plan_round
 from tasks.methods.quality_gates import count_accepted
+from tasks.reviewed_samples import find_reviews
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,13 @@ def judge_chain(job: PartitionJob, samples: Receipt, parent: str | None = None) 
         rows,
     )
     return BuiltPartition(
-        concept=job.concept, attempt=job.attempt, samples=samples, masks=masks, verdicts=verdicts, parent=parent
+        concept=job.concept,
+        attempt=job.attempt,
+        samples=samples,
+        masks=masks,
+        verdicts=verdicts,
+        parent=parent,
+        reviews=find_reviews(job),
     )
 
 

@@ -1,9 +1,10 @@
 """Jobs: what a flow hands to a task, plain JSON, so that any runner can carry it to any process."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.explanation import Repair
 from schemas.recipe import Recipe
+from schemas.review import Review
 from schemas.training_record import TrainingRecord
 
 
@@ -32,6 +33,7 @@ class BuildContext(BaseModel):
 
     `references` maps a concept to the sha256 of each of its reference photographs, in file-name order; `folder` is the
     recipe's folder, needed only to read those photographs again. `repairs`: of samples of this dataset, by parent.
+    `reviews`: what persons decided on its samples; not sent to tasks, since each partition brings its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,7 @@ class BuildContext(BaseModel):
     teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
     repairs: tuple[Repair, ...] = ()
+    reviews: tuple[Review, ...] = Field((), exclude=True)
 
     @property
     def models(self) -> dict[str, ResolvedModel]:

@@ -1,8 +1,8 @@
 """One pyarrow schema a table, used by writer, reader and test. Rows of the stage tables are aligned by partition.
 
 Journey: PROMPTS -> SAMPLES -> MASKS -> VERDICTS -> SELECTION -> (AUGMENTED) -> MANIFEST and REJECTS.
-A failed sample is a row with status "failed" and an error, never a hole. No table holds a time or a host name:
-equal recipes give equal bytes.
+A failed sample is a row with status "failed" and an error, never a hole. No table of a stage or a version holds a time
+or a host name: equal recipes give equal bytes.
 """
 
 import pyarrow as pa
@@ -162,6 +162,18 @@ SELECTION = pa.schema(
         ("accepted", pa.bool_()),
         ("reason", pa.string()),
         ("split", pa.string()),  # null when rejected
+    ]
+)
+
+# What persons decided on samples of a dataset; the one table with a time, and no version follows from that.
+REVIEWS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("image", pa.string()),  # sha256 of the PNG that was looked at: the decision counts only for that
+        ("decision", pa.string()),  # "accept" or "reject"
+        ("reason", pa.string()),  # in the person's words; empty where none was given
+        ("reviewer", pa.string()),
+        ("decided_at", pa.string()),  # ISO 8601, UTC
     ]
 )
 

@@ -10,6 +10,7 @@ from catalog.store import Store
 from schemas.output import Sharding
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
+from schemas.review import Review
 from tasks.artifacts import read_table
 from tasks.methods.encode_samples import (
     AUGMENTED_COLUMNS,
@@ -25,7 +26,8 @@ from tasks.methods.encode_samples import (
 class BuiltPartition(BaseModel):
     """The finished tables of one partition; SELECTION's `partition` is an index into the build's list of these.
 
-    `parent`: of a partition that holds one mended sample, the sample that it stands in for.
+    `parent`: of a partition that holds one mended sample, the sample that it stands in for. `reviews`: decisions on its
+    samples, which the selection honours.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +39,7 @@ class BuiltPartition(BaseModel):
     verdicts: Receipt
     augmented: Receipt | None = None
     parent: str | None = None
+    reviews: tuple[Review, ...] = ()
 
     @property
     def digests(self) -> list[str | None]:

@@ -15,11 +15,13 @@ from catalog.store import Store
 from schemas.jobs import BuildContext
 from schemas.quality import GATES
 from schemas.receipts import Receipt
+from schemas.review import Review
 from schemas.tables import SELECTION
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.methods.image_scores import perceptual_hash
 from tasks.methods.quality_gates import Candidate, select
 from tasks.prefect_options import STAGE_TASK
+from tasks.reviewed_samples import held_reviews
 
 STAGE = Stage("selection", "2", SELECTION)
 ORDER_COLUMNS = ["replica", "prompt_index"]
@@ -36,12 +38,14 @@ class JudgedPartition(BaseModel):
     samples: Receipt
     verdicts: Receipt
     parent: str | None = None
+    reviews: tuple[Review, ...] = ()
 
     @property
     def decides(self) -> list[Any]:
         """What the selection follows from."""
         known = [self.concept, self.attempt, self.verdicts.sha256]
-        return known if self.parent is None else [*known, self.parent]
+        reviews = [[review.model_dump() for review in self.reviews]] if self.reviews else []
+        return [*known, *([] if self.parent is None else [self.parent]), *reviews]
 
 
 def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any]]) -> Address:
@@ -114,9 +118,10 @@ def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:
 
 
 def load_candidates(store: Store, partition: JudgedPartition) -> list[Candidate]:
-    """The samples of one partition as the selection sees them; no image is read."""
+    """The samples of one partition as the selection sees them; images are read only where a person decided."""
     verdicts = read_table(store, partition.verdicts, VERDICT_COLUMNS).to_pylist()
     order = read_table(store, partition.samples, ORDER_COLUMNS).to_pylist()
+    reviews = held_reviews(store, partition.samples, partition.reviews)
     return [
         Candidate(
             sample_id=row["sample_id"],
@@ -128,6 +133,7 @@ def load_candidates(store: Store, partition: JudgedPartition) -> list[Candidate]
             scores={name: row[name] for name in GATES},
             reason=row["reason"],
             parent=partition.parent,
+            review=reviews.get(row["sample_id"]),
         )
         for row, place in zip(verdicts, order, strict=True)
     ]

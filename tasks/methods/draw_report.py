@@ -61,6 +61,7 @@ REASONS = {
     "failed": ("Failed", "A stage could not make or read it"),
     "blank": ("Blank", "The image shows nothing"),
     "repaired": ("Repaired", "A mended attempt at the same sample stands in its place"),
+    "review_rejected": ("Rejected by a person", "Somebody looked at it and turned it down"),
     "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),
     "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
     SURPLUS: ("Surplus", "Passed every gate, but enough had been accepted"),

@@ -1,7 +1,7 @@
 """Which images pass: absolute gates image by image, then what only the whole build can decide. Choices are ours.
 
-Whole-build order: quantile gates, near duplicates, quota. All of it walks the samples in the order of the plan
-(round, replica, prompt), so the outcome does not depend on how the plan was cut into partitions.
+Whole-build order: quantile gates, decisions of persons, repairs, near duplicates, quota. All of it walks the samples in
+the order of the plan (round, replica, prompt), so the outcome does not depend on how the plan was cut into partitions.
 """
 
 import math
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.quality import GATES, Gate
 from schemas.recipe import Recipe
+from schemas.review import Verdict
 from tasks.methods.plan_samples import assign_split
 
 CHEAP_GATES = GATES[:4]
@@ -23,6 +24,8 @@ LABEL_GATES = GATES[8:10]
 MASK_GATES = GATES[10:]
 
 REPAIRED = "repaired"
+REVIEW_REJECTED = "review_rejected"
+NO_IMAGE = ("failed", "blank")  # reasons that are facts, where gates are opinions that a person may overrule
 BLOCK = 256  # hashes compared at once: bounds memory
 
 Scores = Mapping[str, float | None]
@@ -33,7 +36,8 @@ Hashes = NDArray[np.uint64]
 class Candidate:
     """A sample as the whole-build decision sees it; `reason` is that of its verdict, None when it passed so far.
 
-    `parent`: the sample that a mended one stands in for; it has that one's place in the plan.
+    `parent`: the sample that a mended one stands in for; it has that one's place in the plan. `review`: what a person
+    decided on it.
     """
 
     sample_id: str
@@ -45,6 +49,7 @@ class Candidate:
     scores: Scores
     reason: str | None
     parent: str | None = None
+    review: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def select(recipe: Recipe, candidates: Sequence[Candidate], reference_hashes: Se
         candidate.reason or first_failed_gate(thresholds[candidate.concept], GATES, candidate.scores)
         for candidate in candidates
     ]
+    _honour_reviews(candidates, reasons)
     _replace_mended(candidates, reasons)
     order = _plan_order(recipe, candidates)
     _reject_near_duplicates(recipe, candidates, reference_hashes, order, reasons)
@@ -152,6 +158,18 @@ def _any_near(block: Hashes, others: Hashes, max_distance: int) -> NDArray[np.bo
         part = others[None, start : start + 64 * BLOCK]
         found |= (np.bitwise_count(block[:, None] ^ part) <= max_distance).any(axis=1)
     return found
+
+
+def _honour_reviews(candidates: Sequence[Candidate], reasons: list[str | None]) -> None:
+    """A sample that a person rejected is out, one that a person accepted passes its gates.
+
+    It may still go as a near duplicate or as surplus: a person looks at one image and not at the whole build.
+    """
+    for place, candidate in enumerate(candidates):
+        if candidate.review == "reject":
+            reasons[place] = reasons[place] or REVIEW_REJECTED
+        elif candidate.review == "accept" and reasons[place] not in NO_IMAGE:
+            reasons[place] = None
 
 
 def _replace_mended(candidates: Sequence[Candidate], reasons: list[str | None]) -> None:

@@ -1,5 +1,6 @@
 """Stage `selection`: quotas and near duplicates over a build, whatever its partitions are."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from catalog.reference_files import digest_references
 from schemas.errors import RecipeError
 from schemas.jobs import BuildContext, PartitionJob
 from schemas.receipts import Receipt
+from schemas.review import Review
 from schemas.tables import SELECTION
 from tasks.filter_quality import filter_quality
+from tasks.methods.png import encode_png
+from tasks.reviewed_samples import find_reviews
 from tasks.select_samples import accepted_rows, locate, select_samples
 from tests.stage_tables import commit_samples, draw, make_build, make_job
 
@@ -119,3 +123,40 @@ def test_address_follows_only_what_decides_the_selection(
     before = locate(make_build(tmp_path), partitions).fingerprint
     assert (locate(make_build(tmp_path, **changes), partitions).fingerprint != before) is touched
     assert locate(make_build(tmp_path), partitions * 2).fingerprint != before
+
+
+def review(job: PartitionJob, row: int, decision: str, image: str | None = None) -> Review:
+    """A decision on the picture that `commit_samples` draws, or on another."""
+    drawn = encode_png(draw(job.samples[row], job.concept).image)
+    seen = hashlib.sha256(drawn).hexdigest() if image is None else image
+    return Review.model_validate({"sample_id": job.samples[row].sample_id, "image": seen, "decision": decision})
+
+
+def test_decisions_hold_while_the_image_is_the_one_that_was_looked_at(tmp_path: Path) -> None:
+    concepts = [{"name": "gear", "wanted": 9}]
+    build = make_build(tmp_path, quality={"gates": {"contrast": {"min": 0.9}}}, concepts=concepts)
+    job = make_job(build)
+    decided = [review(job, 0, "accept"), review(job, 1, "accept", "0" * 64)]
+    partition = judged(job) | {"reviews": [each.model_dump() for each in decided]}
+    assert [row["reason"] for row in run(build, [partition])] == [None, *["contrast_low"] * 3]
+    loose = make_build(tmp_path, concepts=concepts)
+    decided = [review(job, 2, "reject"), review(job, 3, "reject", "0" * 64)]
+    partition = judged(make_job(loose)) | {"reviews": [each.model_dump() for each in decided]}
+    assert [row["reason"] for row in run(loose, [partition])] == [None, None, "review_rejected", None]
+
+
+def test_decisions_move_the_address_and_none_leaves_it(tmp_path: Path) -> None:
+    build = make_build(tmp_path)
+    job = make_job(build)
+    elsewhere = Review(sample_id="0" * 16, image="0" * 64, decision="reject")
+    decided = build.model_copy(update={"reviews": (elsewhere, review(job, 1, "reject"))})
+    assert find_reviews(job.model_copy(update={"build": decided})) == decided.reviews[1:]
+    partition = judged(job)
+    plain = locate(build, [partition]).fingerprint
+    assert locate(build, [partition | {"reviews": []}]).fingerprint == plain
+    found = [
+        locate(build, [partition | {"reviews": [review(job, 1, decision).model_dump()]}]).fingerprint
+        for decision in ("reject", "accept")
+    ]
+    assert len({plain, *found}) == 3
+    assert "reviews" not in decided.model_dump(mode="json")  # tasks get their partition's alone

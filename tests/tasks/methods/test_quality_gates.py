@@ -1,6 +1,7 @@
 """Gates, quantiles, near duplicates and quotas, against plain reference implementations."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -231,3 +232,28 @@ def test_a_mended_sample_takes_its_parents_place_if_it_passes() -> None:
     mended = select(two, [*plan, candidate("A", 0, parent="a")])
     assert [choice.reason for choice in mended] == ["repaired", "sharpness_low", None, None]
     assert mended[3].split == before[0].split
+
+
+def test_a_person_overrules_gates_but_neither_facts_nor_the_whole_build() -> None:
+    recipe = make_recipe(wanted=3, near_duplicates={"max_distance": 3}, gates={"contrast": {"min_quantile": 0.7}})
+    good, bad = {"contrast": 0.9}, {"contrast": 0.1}
+    rows = [
+        make(0, phash=0, **good), make(1, phash=0xFF, **good), make(2, phash=0xFF00, reason="brightness_low", **good),
+        make(3, phash=0xFF0000, **bad), make(4, reason="failed"), make(5, phash=0xFF000000, reason="blank", **bad),
+        make(6, phash=1, reason="contrast_low", **bad), make(7, phash=0xFF00000000, **bad),
+        make(8, phash=0xFF0000000000, reason="sharpness_low", **bad),
+    ]  # fmt: skip
+    plain = ["brightness_low", "contrast_low", "failed", "blank", "contrast_low", "contrast_low", "sharpness_low"]
+    assert reasons(recipe, *rows) == [None, None, *plain]
+    decided = ["accept", "reject", "accept", "accept", "accept", "accept", "accept", "accept", "reject"]
+    reviewed = [replace(row, review=decision) for row, decision in zip(rows, decided, strict=True)]
+    assert reasons(recipe, *reviewed) == [
+        None, "review_rejected", None, None, "failed", "blank", "near_duplicate", "surplus", "sharpness_low",
+    ]  # fmt: skip
+
+
+def test_a_mended_sample_that_a_person_rejects_gives_its_place_back() -> None:
+    recipe, original = make_recipe(), make(0)
+    mended = replace(make(0), sample_id="f" * 16, parent=original.sample_id)
+    assert reasons(recipe, original, mended) == ["repaired", None]
+    assert reasons(recipe, original, replace(mended, review="reject")) == [None, "review_rejected"]
