@@ -24,6 +24,7 @@ from schemas.errors import NotFoundError, ReadingError, VerificationError
 
 STATE_FORMAT = "tailforge-reader/1"
 CACHE_BYTES = 64 * 2**30
+WHOLE: dict[str, Any] = {"rank": 0, "world_size": 1}  # for code that reads a whole split, whatever process it is in
 
 
 def open_dataset(

@@ -1,5 +1,6 @@
 """The flow that turns a recipe into a published version."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from catalog.store import Store
 from flows.chain import Drive, Step, Tally
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
+from flows.runners import local_threads
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
@@ -20,7 +22,12 @@ from tasks.publish_version import publish_version
 T = TypeVar("T")
 
 
-@flow(name="build-dataset", flow_run_name="build {recipe}", persist_result=False)
+@flow(
+    name="build-dataset",
+    flow_run_name="build {recipe}",
+    persist_result=False,
+    task_runner=local_threads(os.cpu_count() or 1),
+)
 def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window: int = 8) -> dict[str, Any]:
     """Build and publish the dataset of a recipe; finished partitions of earlier runs are taken as they are.
 

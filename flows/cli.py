@@ -1,8 +1,7 @@
 """The command `tailforge`. A command parses, makes one library call and prints; nothing is computed here.
 
-Commands that train are in flows/cli_training.py, the one that explains a sample is in flows/cli_explain.py. Exit codes:
-0 done, 2 the user's error, 1 a failure. Rooms that need torch or Prefect are imported inside the commands that use
-them, so that reading a dataset needs neither.
+Larger commands are in files of their own, flows/cli_*.py. Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms
+that need torch or Prefect are imported inside the commands that use them, so that reading a dataset needs neither.
 """
 
 import sys
@@ -26,6 +25,8 @@ from flows.cli_parts import (
     print_json,
     table,
 )
+from flows.cli_review import review
+from flows.cli_schedule import serve
 from flows.cli_training import distill_, pretrain, train
 from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
@@ -256,6 +257,8 @@ def print_publication(made: dict[str, Any]) -> None:
 
 
 app.command()(explain)
+app.command()(review)
+app.command()(serve)
 app.command()(train)
 app.command("distill")(distill_)
 app.command()(pretrain)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from catalog.reader import open_dataset
+from catalog.reader import WHOLE, open_dataset
 from catalog.registry import DATASETS
 from catalog.repairs import forget_repair, record_repair
 from catalog.store import Store
@@ -171,7 +171,7 @@ def read_background(found: Published, pixels: NDArray[np.uint8], settings: Expla
     images: dict[str, NDArray[np.uint8]] = {}
     for split in found.dataset.counts.by_split:
         uri = f"{found.store.uri}/{DATASETS}/{found.dataset.name}"
-        for sample in open_dataset(uri, found.dataset.version, split):
+        for sample in open_dataset(uri, found.dataset.version, split, **WHOLE):
             if sample["key"] != found.row["sample_id"]:
                 images[sample["key"]] = np.asarray(sample["image"])
         if len(images) >= BACKGROUND_READ * settings.background:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from catalog.reader import open_dataset
+from catalog.reader import WHOLE, open_dataset
 from catalog.reference_files import SUFFIXES, show_rgb
 from catalog.registry import load_dataset, version_folder
 from catalog.store import Store
@@ -148,7 +148,7 @@ def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
     address = source.store if "://" in source.store else str(folder / Path(source.store).expanduser())
     published = load_dataset(Store.open(address), name, version or "latest").version
     origin = f"{name}@{published} ({source.split})"
-    samples = open_dataset(address, published, source.split, name=name, decode=False)
+    samples = open_dataset(address, published, source.split, name=name, decode=False, **WHOLE)
     keys, captions = _select_rows(Store.open(address), source, name, published)
     if not keys:
         raise ImagesError(f"images.where: no sample of {origin} fulfils {_show(source)}; loosen it")

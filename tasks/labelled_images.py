@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.reader import open_dataset
+from catalog.reader import WHOLE, open_dataset
 from catalog.reference_files import SUFFIXES
 from catalog.registry import NAME, load_dataset
 from catalog.store import Store
@@ -85,7 +85,7 @@ def open_version(store: str, name: str, version: str, split: str, learnt: str = 
     splits = [each for each in splits if origin_of(each) != learnt] or splits
     keys, labels, images = [], [], []
     for each in splits:
-        for sample in open_dataset(store, dataset.version, each, name=name, decode=False):
+        for sample in open_dataset(store, dataset.version, each, name=name, decode=False, **WHOLE):
             keys.append(sample["key"])
             labels.append(dataset.classes[sample["cls"]])
             images.append(sample["image"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from catalog.reader import open_dataset
+from catalog.reader import WHOLE, open_dataset
 from catalog.registry import Dataset, load_dataset
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError
@@ -50,7 +50,7 @@ def open_masked(
     if masks not in ARMS and not Path(masks).is_dir():
         raise NotFoundError(f"--masks {masks!r} is no folder; give {', '.join(ARMS)}, or a folder of <sample_id>.png")
     dataset = load_dataset(Store.open(store), name, version)
-    samples = _choose(list(open_dataset(store, dataset.version, split, name=name)), images, seed)
+    samples = _choose(list(open_dataset(store, dataset.version, split, name=name, **WHOLE)), images, seed)
     origin = f"{name}@{dataset.version} ({split})"
     pixels = _stack(samples, origin)
     return MaskedImages(

@@ -25,7 +25,7 @@ Watch = Callable[[int, float], None]  # step that is done, its loss
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """A folder for this training alone; a process that dies lets it go. Errors: TrainingError while another holds it."""
+    """A folder for this training alone; a process that dies lets it go. Errors: TrainingError if another holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.exports.run_lengths import decode_rle
-from catalog.reader import ShardedDataset, open_dataset
+from catalog.reader import WHOLE, ShardedDataset, open_dataset
 from catalog.registry import Dataset, is_of_category
 from catalog.store import Store
 from schemas.errors import VerificationError
@@ -76,7 +76,7 @@ def open_split(store: Store, dataset: Dataset, split: str) -> Iterator[ExportedS
 
     Errors: NotFoundError at once for an unknown split; VerificationError for damage, when it is reached.
     """
-    samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False)
+    samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False, **WHOLE)
     first = 1 + sum(shard.samples for shard in dataset.shards if shard.split < split)
     suffix = "png" if "png" in dataset.fields else "jpg"
     origin = f"{store.uri}: split {split} of {dataset.name} {dataset.version}"
