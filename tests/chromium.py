@@ -77,14 +77,17 @@ class Chromium:
                 return dict(reply["result"])
             self.events.append(reply)
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False, anchor: str = "") -> None:
-        """Load a page from disk at a width and in a colour scheme, and wait until it has loaded."""
+    def open(
+        self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False, anchor: str = ""
+    ) -> None:
+        """Load a page from disk, or an address, at a width and in a colour scheme, and wait until it has loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
         self.call("Emulation.setEmulatedMedia", features=[{"name": k, "value": v} for k, v in wishes.items()])
-        for url in ("about:blank", page.as_uri() + anchor):  # from elsewhere, or a new anchor would load nothing
+        address = page if isinstance(page, str) else page.as_uri()
+        for url in ("about:blank", address + anchor):  # from elsewhere, or a new anchor would load nothing
             self.events.clear()
             self.call("Page.navigate", url=url)
             while not any(event["method"] == "Page.loadEventFired" for event in self.events):

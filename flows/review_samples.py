@@ -1,0 +1,180 @@
+"""The samples of a version as a person reviews them: what is known of each, its picture, and what is decided on it."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.registry import Dataset, load_dataset, version_folder
+from catalog.reviews import Decisions, forget_decision, read_decisions, record_decision
+from catalog.store import Store
+from flows.views import split_reference
+from schemas.errors import NotFoundError, StoreAccessError
+from schemas.quality import GATES
+from schemas.review import Decision, Verdict
+from tasks.methods.count_outcomes import SURPLUS
+from tasks.methods.draw_overlay import draw_overlay
+
+SHOWN = ("sample_id", "parent_id", "concept", "caption", "split", "shard", "members", "status", "reason", *GATES)
+IMAGES = {"png": "image/png", "jpg": "image/jpeg"}
+Picture = tuple[bytes, str]  # bytes and their media type
+
+
+@dataclass(frozen=True)
+class ReviewedVersion:
+    """One version's samples by sample_id, as rows of the manifest or of the rejects, with `SHOWN` columns.
+
+    Augmented copies are left out, since they follow from their original; failed samples too, since they have no image.
+    """
+
+    store: Store
+    dataset: Dataset
+    folder: str
+    rows: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def label(self) -> str:
+        return f"{self.dataset.name}@{self.dataset.version}"
+
+    def list_samples(self) -> list[dict[str, Any]]:
+        """What the page shows of every sample, in the order of the version."""
+        return [
+            {
+                "id": sample_id,
+                **{name: row[name] for name in ("concept", "caption", "split", "reason")},
+                "state": _state(row),
+                "has_mask": bool(row["mask_area"]),
+                "scores": {name: row[name] for name in GATES if row[name] is not None},
+            }
+            for sample_id, row in self.rows.items()
+        ]
+
+    def read_image(self, sample_id: str) -> Picture:
+        """As it is published; of a sample that is not, as it was made. Errors: NotFoundError, StoreError."""
+        row = self._find(sample_id)
+        for kind, media in IMAGES.items():
+            if (data := self._read_member(row, kind)) is not None:
+                return data, media
+        return self._read_made(sample_id), IMAGES["png"]
+
+    def read_overlay(self, sample_id: str) -> Picture:
+        """PNG that shows the mask when laid over the image. Errors: NotFoundError where there is none; StoreError."""
+        row = self._find(sample_id)
+        mask = self._read_member(row, "seg.png") or self._read_artifact(self._masks, sample_id, "mask")
+        if mask is None:
+            raise NotFoundError(f"sample {sample_id} of {self.label} has no mask")
+        stuff = [place for place, each in enumerate(self.dataset.mask_categories, 1) if not each.thing]
+        return draw_overlay(mask, stuff), IMAGES["png"]
+
+    def read_decisions(self) -> Decisions:
+        """Errors: StoreAccessError."""
+        return read_decisions(self.store, self.dataset.name)
+
+    def decide(self, sample_id: str, decision: Verdict | None, reason: str = "", reviewer: str = "") -> Decision | None:
+        """Let the next build honour a decision, or forget it where that is None.
+
+        Errors: NotFoundError for an unknown sample or one whose image is gone; StoreAccessError.
+        """
+        self._find(sample_id)
+        if decision is None:
+            forget_decision(self.store, self.dataset.name, sample_id)
+            return None
+        made = Decision(
+            sample_id=sample_id,
+            image=hashlib.sha256(self._read_made(sample_id)).hexdigest(),
+            decision=decision,
+            reason=reason,
+            reviewer=reviewer,
+            decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        record_decision(self.store, self.dataset.name, made)
+        return made
+
+    def _find(self, sample_id: str) -> Mapping[str, Any]:
+        if sample_id not in self.rows:
+            raise NotFoundError(f"{self.label} has no sample {sample_id!r} to review")
+        return self.rows[sample_id]
+
+    def _read_member(self, row: Mapping[str, Any], name: str) -> bytes | None:
+        for member in row["members"] or ():
+            if member["field"] == name:
+                return self.store.read_range(f"{self.folder}/shards/{row['shard']}", member["offset"], member["size"])
+        return None
+
+    def _read_made(self, sample_id: str) -> bytes:
+        """The PNG as the engine or a repair made it, which the version's shards may hold in another encoding."""
+        image = self._read_artifact(self._images, sample_id, "image")
+        if image is None:
+            raise NotFoundError(
+                f"the image of sample {sample_id} is no longer among the artifacts of {self.store.uri}; build "
+                f"{self.dataset.name} again"
+            )
+        return image
+
+    def _read_artifact(self, places: Mapping[str, str], sample_id: str, column: str) -> bytes | None:
+        if (path := places.get(sample_id)) is None or not self.store.exists(path):
+            return None
+        table = _read_columns(self.store, path, ("sample_id", column))
+        found: list[bytes | None] = table.filter(pc.equal(table["sample_id"], sample_id))[column].to_pylist()
+        return found[0] if found else None
+
+    @cached_property
+    def _images(self) -> dict[str, str]:
+        return self._locate(("samples", "repairs"))
+
+    @cached_property
+    def _masks(self) -> dict[str, str]:
+        return self._locate(("masks",))
+
+    def _locate(self, stages: Sequence[str]) -> dict[str, str]:
+        """Path of the artifact of every sample, from what the version says it was made of."""
+        return dict(self._list_places(stages))
+
+    def _list_places(self, stages: Sequence[str]) -> Iterator[tuple[str, str]]:
+        for stage in stages:
+            for fingerprint in self.dataset.lineage["fingerprints"].get(stage, ()):
+                folder = f"artifacts/{stage}/{fingerprint}"
+                for name in self.store.names(folder):
+                    if name.endswith(".parquet") and not name.startswith("."):
+                        path = f"{folder}/{name}"
+                        ids = _read_columns(self.store, path, ("sample_id",))["sample_id"].to_pylist()
+                        yield from ((sample_id, path) for sample_id in ids)
+
+
+def open_version(reference: str, uri: str) -> ReviewedVersion:
+    """`reference`: dataset or dataset@version. Errors: NotFoundError, StoreAccessError, VerificationError."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
+    if not store.is_local:
+        raise StoreAccessError(f"store {uri!r}: decisions need a folder on a local disk; give one by --store")
+    read_decisions(store, name)  # a damaged file is refused before anybody decides
+    tables = (_read_columns(store, f"{folder}/{table}.parquet", SHOWN) for table in ("manifest", "rejects"))
+    rows = {row["sample_id"]: row for table in tables for row in _list_rows(table)}
+    return ReviewedVersion(store, dataset, folder, rows)
+
+
+def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for row in table.to_pylist():
+        if row.get("status") != "failed" and row["parent_id"] in (None, row["sample_id"]):
+            yield dict.fromkeys(SHOWN) | row
+
+
+def _read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
+    """Those of the columns that the file has."""
+    with store.open_read(path) as file:
+        parquet = pq.ParquetFile(file)
+        known = parquet.schema_arrow.names
+        return parquet.read([name for name in columns if name in known], use_threads=False)
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if row["reason"] is None:
+        return "accepted"
+    return "surplus" if row["reason"] == SURPLUS else "rejected"
