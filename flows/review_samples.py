@@ -138,7 +138,7 @@ class ReviewedVersion:
 
     def _list_places(self, stages: Sequence[str]) -> Iterator[tuple[str, str]]:
         for stage in stages:
-            for fingerprint in self.dataset.lineage["fingerprints"].get(stage, ()):
+            for fingerprint in self.dataset.lineage.get("fingerprints", {}).get(stage, ()):
                 folder = f"artifacts/{stage}/{fingerprint}"
                 for name in self.store.names(folder):
                     if name.endswith(".parquet") and not name.startswith("."):

@@ -47,7 +47,9 @@ def find_unchanged(context: BuildContext) -> dict[str, Any] | None:
         finished: dict[str, set[str]] = {stage: set() for stage in made_of}
         for receipt in drive.tally.receipts:
             finished.get(receipt.stage, set()).add(receipt.fingerprint)
-        if made_of == finished and dataset.recipe == context.recipe.model_dump(mode="json"):
+        chosen = selected.selection.sha256  # persons' decisions may change rejects alone, which no shard shows
+        same_choice = dataset.lineage.get("selection", chosen) == chosen
+        if made_of == finished and same_choice and dataset.recipe == context.recipe.model_dump(mode="json"):
             published = dataset.model_dump(mode="json") | {"is_new": False}
             made = describe_build(context, selected, published, drive.tally)
             return made | {"wall_seconds": round(time.perf_counter() - started, 2)}

@@ -106,7 +106,7 @@ def publish(
         raise QuotaError(f"dataset {name}: no image was accepted, so there is nothing to publish; loosen quality.gates")
     with _staging_folder(store, name) as folder:
         counts = assemble(store, folder, build, selection, partitions, shards)
-        draft = _draft(store, folder, build, counts, partitions, shards, rounds)
+        draft = _draft(store, folder, build, counts, selection, partitions, shards, rounds)
         while True:
             previous = latest_version(store, name)
             if previous and _is_same(draft, published := load_dataset(store, name, previous)):
@@ -172,6 +172,7 @@ def _draft(
     folder: str,
     build: BuildContext,
     counts: Counts,
+    selection: Receipt,
     partitions: Sequence[BuiltPartition],
     shards: Sequence[Receipt],
     rounds: Sequence[Mapping[str, int]],
@@ -204,6 +205,7 @@ def _draft(
             **_trace_lineage(build, partitions, shards),
             **_sum_inversion(store, folder, build),
             "rounds": [dict(sizes) for sizes in rounds],
+            "selection": selection.sha256,
         },
         generator_training=build.generator_training,
         shards=tuple(entries),
