@@ -15,7 +15,7 @@ from catalog.registry import Dataset, load_dataset, version_folder
 from catalog.reviews import Decisions, forget_decision, read_decisions, record_decision
 from catalog.store import Store
 from flows.views import split_reference
-from schemas.errors import NotFoundError, StoreAccessError
+from schemas.errors import NotFoundError, StoreAccessError, VerificationError
 from schemas.quality import GATES
 from schemas.review import Decision, Verdict
 from tasks.methods.count_outcomes import SURPLUS
@@ -167,11 +167,14 @@ def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
-    """Those of the columns that the file has."""
-    with store.open_read(path) as file:
-        parquet = pq.ParquetFile(file)
-        known = parquet.schema_arrow.names
-        return parquet.read([name for name in columns if name in known], use_threads=False)
+    """Those of the columns that the file has. Errors: VerificationError where it is gone or damaged; StoreError."""
+    try:
+        with store.open_read(path) as file:
+            parquet = pq.ParquetFile(file)
+            known = parquet.schema_arrow.names
+            return parquet.read([name for name in columns if name in known], use_threads=False)
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise VerificationError(f"{store.uri}/{path} is damaged: {error}; build the recipe again") from error
 
 
 def _state(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ another host (a name that was pointed here) or another origin are refused before
 import hmac
 import json
 import secrets
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from tasks.methods.draw_review import draw_review
 LOOPBACK = "127.0.0.1"
 BODY_BYTES = 4096  # of a decision, at most
 WAIT_S = 30  # for a client that stops in the middle
+GONE = (ConnectionError, TimeoutError)  # what is left of a client that went away
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -71,6 +73,11 @@ class ReviewServer(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://{self.hosts[0]}/{self.token}/"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle is no error; others are told on the terminal."""
+        if not isinstance(sys.exception(), GONE):
+            super().handle_error(request, client_address)
+
 
 class ReviewHandler(BaseHTTPRequestHandler):
     """GET: the page, `samples`, `decisions`, `images/ID`, `masks/ID`. POST: `decisions`. All below the token."""
@@ -93,9 +100,9 @@ class ReviewHandler(BaseHTTPRequestHandler):
             self._refuse(error.status, str(error))
         except NotFoundError as error:
             self._refuse(404, str(error))
+        except GONE:
+            raise
         except (TailforgeError, OSError) as error:
-            if isinstance(error, ConnectionError | TimeoutError):
-                raise
             self._refuse(500, str(error))
 
     def _enter(self) -> str:

@@ -92,6 +92,17 @@ def test_undo_brings_back_what_was_decided_before(browser: Chromium, server: Rev
     assert kept(browser, store) == {}
 
 
+def test_undo_forgets_what_was_decided_on_an_earlier_page(
+    browser: Chromium, server: ReviewServer, store: Store
+) -> None:
+    load(browser, server)
+    browser.press("r")
+    assert len(kept(browser, store)) == 1
+    load(browser, server)
+    browser.press("u")
+    assert kept(browser, store) == {}
+
+
 def test_words_of_ones_own_are_kept_and_keys_are_letters_while_they_are_written(
     browser: Chromium, server: ReviewServer, store: Store
 ) -> None:

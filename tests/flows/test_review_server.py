@@ -4,6 +4,8 @@ import hashlib
 import http.client
 import io
 import json
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from catalog.reviews import read_decisions
 from catalog.store import Store
 from flows.review_samples import open_version
 from flows.review_server import BODY_BYTES, ReviewServer
-from schemas.errors import NotFoundError, StoreAccessError, UserError
+from schemas.errors import NotFoundError, StoreAccessError, UserError, VerificationError
 from tests.fabricate import make_build, make_recipe, publish_build
 from tests.served_review import HOSTILE, TEMPLATE, publish, serve
 
@@ -213,5 +215,18 @@ def test_what_cannot_be_reviewed_is_one_clear_error(store: Store, tmp_path: Path
     damaged.write_bytes("reviews/parts.parquet", b"no table")
     with pytest.raises(StoreAccessError, match="cannot be read"):
         open_version("parts", damaged.uri)
+    (tmp_path / "reviews" / "parts.parquet").unlink()
+    damaged.write_bytes("datasets/parts/1.0.0/rejects.parquet", b"no table")
+    with pytest.raises(VerificationError, match="is damaged"):
+        open_version("parts", damaged.uri)
     with serve(store) as server, pytest.raises(UserError, match=f"--port {server.server_port} cannot be used"):
         ReviewServer(server.version, TEMPLATE, port=server.server_port)
+
+
+def test_a_browser_that_goes_away_is_no_error(server: ReviewServer, capfd: pytest.CaptureFixture[str]) -> None:
+    for request in (b"GET / HT", f"POST /{server.token}/decisions HTTP/1.1\r\nHost: {server.hosts[0]}\r\n".encode()):
+        with socket.create_connection(("127.0.0.1", server.server_port)) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+            gone.sendall(request)
+    assert ask(server, "")[0] == 200
+    assert capfd.readouterr().err == ""
