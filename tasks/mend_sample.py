@@ -77,22 +77,29 @@ def find_repair(asked: Asked) -> Repair:
     """The attempt that passed, by components or by inpainting, or none. Errors: ExplanationError."""
     explained = asked.explained
     with asked.model.lock:
-        return mend(explained, choose_defect(asked), RepairSettings(), redraw_region(asked))
+        defect, anchor = choose_defect(asked)
+        return mend(explained, defect, RepairSettings(), redraw_region(asked), anchor)
 
 
-def choose_defect(asked: Asked) -> Defect:
-    """How far the image misses the gate that was named, if that can be followed by gradients; else artifacts."""
+def choose_defect(asked: Asked) -> tuple[Defect, Tensor | None]:
+    """How far the image misses the gate that was named, if that can be followed by gradients; else artifacts.
+
+    With artifacts the autoencoder's reconstruction of the image is the anchor: on planted faults it was nearer to the
+    truth in every case (docs/benchmarks/primitives.md).
+    """
     assert asked.region is not None
     assert asked.mask is not None
     bound = asked.region.bound
     if bound is not None and bound.gate in PIXEL_MEASURES:
-        return score_gate(PIXEL_MEASURES[bound.gate], bound.value, bound.side)
+        return score_gate(PIXEL_MEASURES[bound.gate], bound.value, bound.side), None
     model = asked.model
 
     def reconstruct(images: Tensor) -> Tensor:
         return model.decode(model.encode(images)).to(images.dtype)
 
-    return score_artifacts(reconstruct, asked.mask)
+    with torch.no_grad():
+        anchor = reconstruct(asked.explained.found.drawn.image)
+    return score_artifacts(reconstruct, asked.mask), anchor
 
 
 def redraw_region(asked: Asked) -> Iterator[Tensor]:

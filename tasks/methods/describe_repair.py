@@ -3,7 +3,11 @@
 from tasks.methods.draw_histogram import show_number
 from tasks.methods.provenance import read_origin
 
-ROUTES = {"primitives": "components turned", "inpaint": "region drawn anew"}
+ROUTES = {
+    "primitives": "components turned",
+    "anchor": "region as the autoencoder draws it",
+    "inpaint": "region drawn anew",
+}
 
 
 def describe_repair(provenance: str | None) -> dict[str, str]:

@@ -93,8 +93,14 @@ def choose_near(grid: PatchGrid, drawn: Drawn, region: Tensor, limit: int) -> tu
     return tuple(sorted(wanted[:limit]))
 
 
-def mend(explained: Explained, defect: Defect, settings: RepairSettings, rivals: Iterable[Tensor] = ()) -> Repair:
-    """Turn the components behind the explained region; the rivals' images are asked for only when they are needed."""
+def mend(
+    explained: Explained,
+    defect: Defect,
+    settings: RepairSettings,
+    rivals: Iterable[Tensor] = (),
+    anchor: Tensor | None = None,
+) -> Repair:
+    """Turn the components behind the explained region, beside the anchor and the rivals; see `repair_region`."""
     assert explained.region is not None
     changes = explained.found.changes[torch.tensor(explained.blamed, dtype=torch.long)]
-    return repair_region(explained.subject, changes, explained.region, defect, settings, rivals)
+    return repair_region(explained.subject, changes, explained.region, defect, settings, rivals, anchor)

@@ -4,9 +4,13 @@
     minimise  d(g(f')) + outside_weight * mean squared change outside the region
 
 d is a defect score, lower is better. The change outside is bounded, not only discouraged: the found step is shortened
-to the longest that leaves at least 40 dB of PSNR outside. The result is accepted where the score still falls by 5 %;
-otherwise the rival (masked inpainting) is tried under the same rule, and where that fails too the image stays. Gains,
-weights and thresholds are our own choice. A better score may only mean a fooled detector: look with another one.
+to the longest that leaves at least 40 dB of PSNR outside. A result is accepted where the score still falls by 5 %.
+
+A better score may only mean a fooled detector: turning down what is drawn lowers an artifact score as well as turning
+down the artifact. So a second opinion may be given, an `anchor`: an image that is thought to be nearer to the truth,
+to which an accepted region must come nearer. Rivals (the anchor itself, masked inpainting) are judged by the same rule,
+and of all accepted the one with the lowest score is taken; where none is, the image stays. Gains, weights, thresholds
+and rules are our own choice.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +25,7 @@ from schemas.errors import ExplanationError
 from tasks.methods.regional_primitives.demands import Subject
 
 Defect = Callable[[Tensor], Tensor]  # images [B, 3, H, W] to scores [B], lower is better; differentiable
-Route = Literal["primitives", "inpaint", "none"]
+Route = Literal["primitives", "anchor", "inpaint", "none"]
 
 RANGE = 2.0  # of pixel values, -1 to 1
 HIGHEST_GAIN = 1.5
@@ -67,44 +71,64 @@ def repair_region(
     defect: Defect,
     settings: RepairSettings,
     rivals: Iterable[Tensor] = (),
+    anchor: Tensor | None = None,
 ) -> Repair:
-    """Try the components `changes` [K, C, h, w] of the region [H, W], then the `rivals`' images [1, 3, H, W] in order.
+    """Try the components `changes` [K, C, h, w] of the region [H, W], the anchor and the `rivals`, images [1, 3, H, W].
 
-    Rivals are asked for only when they are needed. Errors: ExplanationError where the score is no number.
+    Errors: ExplanationError where the score is no number.
     """
     with torch.no_grad():
         image = subject.tail(subject.feature)
         before = float(defect(image))
     if before != before:
         raise ExplanationError("the defect score of the image is no number; mend the score first")
+    judge = Judge(image, region, defect, before, settings, anchor)
     attempts: list[Attempt] = []
     if len(changes):
-        attempts.append(turn_components(subject, changes, image, region, defect, before, settings))
-    for rival in rivals if not any(each.accepted for each in attempts) else ():
-        attempts.append(judge("inpaint", rival, image, region, defect, before, settings))
-        if attempts[-1].accepted:
-            break
+        attempts.append(turn_components(subject, changes, judge))
+    if anchor is not None:
+        attempts.append(judge("anchor", torch.where(region.to(image.device), anchor, image)))
+    attempts += [judge("inpaint", rival) for rival in rivals]
     unchanged = Attempt("none", image, before, inf, accepted=True)
-    taken = next((each for each in attempts if each.accepted), unchanged)
-    return Repair(taken, before, tuple(attempts))
+    accepted = [each for each in attempts if each.accepted]
+    return Repair(min(accepted, key=lambda each: each.score, default=unchanged), before, tuple(attempts))
 
 
-def turn_components(
-    subject: Subject,
-    changes: Tensor,
-    image: Tensor,
-    region: Tensor,
-    defect: Defect,
-    before: float,
-    settings: RepairSettings,
-) -> Attempt:
+@dataclass(frozen=True)
+class Judge:
+    """The rule that every attempt is accepted or refused by; a score that is no number is refused."""
+
+    image: Tensor
+    region: Tensor
+    defect: Defect
+    before: float
+    settings: RepairSettings
+    anchor: Tensor | None
+
+    @torch.no_grad()
+    def __call__(self, route: Route, mended: Tensor, gains: Sequence[float] = ()) -> Attempt:
+        score, psnr = float(self.defect(mended)), measure_psnr(mended, self.image, self.region)
+        better = score <= self.before - self.settings.improvement * abs(self.before)
+        accepted = better and psnr >= self.settings.psnr_outside and self._comes_nearer(mended)
+        return Attempt(route, mended, score, psnr, accepted, tuple(gains))
+
+    def _comes_nearer(self, mended: Tensor) -> bool:
+        """Whether the region is nearer to the anchor than before."""
+        if self.anchor is None:
+            return True
+        inside = self.region.to(self.image.device)
+        now, then = ((each - self.anchor)[..., inside].square().mean() for each in (mended, self.image))
+        return bool(now < then)
+
+
+def turn_components(subject: Subject, changes: Tensor, judge: Judge) -> Attempt:
     """The best gains that keep the bound outside the region."""
-    gains = find_gains(subject, changes, image, region, defect, settings)
-    share = longest_share(subject, changes, gains, image, region, settings)
+    gains = find_gains(subject, changes, judge.image, judge.region, judge.defect, judge.settings)
+    share = longest_share(subject, changes, gains, judge.image, judge.region, judge.settings)
     kept = 1 + share * (gains - 1)
     with torch.no_grad():
         mended = subject.tail(apply_gains(subject, changes, kept))
-    return judge("primitives", mended, image, region, defect, before, settings, tuple(kept.tolist()))
+    return judge("primitives", mended, tuple(kept.tolist()))
 
 
 def apply_gains(subject: Subject, changes: Tensor, gains: Tensor) -> Tensor:
@@ -147,23 +171,6 @@ def longest_share(
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-@torch.no_grad()
-def judge(
-    route: Route,
-    mended: Tensor,
-    image: Tensor,
-    region: Tensor,
-    defect: Defect,
-    before: float,
-    settings: RepairSettings,
-    gains: Sequence[float] = (),
-) -> Attempt:
-    """Measure an image against the thresholds; a score that is no number is refused."""
-    score, psnr = float(defect(mended)), measure_psnr(mended, image, region)
-    better = score <= before - settings.improvement * abs(before)
-    return Attempt(route, mended, score, psnr, better and psnr >= settings.psnr_outside, tuple(gains))
 
 
 def outside_error(images: Tensor, image: Tensor, region: Tensor) -> Tensor:

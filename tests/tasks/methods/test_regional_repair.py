@@ -1,6 +1,6 @@
 """From a region to its components, and back to a mended image: planted faults are found, bounds hold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -68,14 +68,31 @@ def test_a_fault_is_turned_down_and_the_rest_stays(subject: Subject, found: Deco
     assert made.taken.psnr_outside > 100
 
 
-def never() -> Iterator[Tensor]:
-    raise AssertionError("a rival is drawn although none is needed")
-    yield
-
-
-def test_rivals_are_drawn_only_when_needed(subject: Subject, found: Decomposition) -> None:
+def test_the_best_of_what_is_accepted_is_taken(subject: Subject, found: Decomposition) -> None:
     defect, change = faulty_middle(subject, found)
-    assert repair_region(subject, change, MIDDLE, defect, RepairSettings(), never()).taken.route == "primitives"
+    with torch.no_grad():
+        image, wanted = subject.tail(subject.feature), subject.tail(subject.feature - 0.5 * change)
+    better, worse = torch.where(MIDDLE, wanted, image), torch.where(MIDDLE, (image + wanted) / 2, image)
+    made = repair_region(subject, change, MIDDLE, defect, RepairSettings(iterations=2), [worse, better])
+    assert [each.accepted for each in made.attempts[1:]] == [True, True]
+    assert torch.equal(made.taken.image, better)
+
+
+def test_a_fooled_score_is_refused_by_the_anchor(subject: Subject, found: Decomposition) -> None:
+    """The score wants all of the middle gone; the anchor says that a tenth of it is too much."""
+    change = found.changes[[found.fields.index((4,))]]
+    with torch.no_grad():
+        image, anchor = subject.tail(subject.feature), subject.tail(subject.feature - 0.1 * change)
+
+    def defect(images: Tensor) -> Tensor:
+        return images[..., MIDDLE].square().mean((1, 2))
+
+    alone = repair_region(subject, change, MIDDLE, defect, RepairSettings(improvement=0.01))
+    assert alone.taken.route == "primitives"
+    made = repair_region(subject, change, MIDDLE, defect, RepairSettings(improvement=0.01), anchor=anchor)
+    assert [each.route for each in made.attempts] == ["primitives", "anchor"]
+    assert [each.accepted for each in made.attempts] == [False, True]
+    assert torch.equal(made.taken.image, torch.where(MIDDLE, anchor, image))
 
 
 def test_a_change_that_reaches_outside_is_bounded_and_the_rival_taken(subject: Subject, found: Decomposition) -> None:
