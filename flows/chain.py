@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from catalog.store import Store
 from schemas.receipts import Receipt
 from tasks.artifacts import Address, find_receipt
+from tasks.unfinished import note_failure
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,16 @@ class Progress(Protocol):
 
 @dataclass
 class Tally:
-    """What a walk through the chain met, by stage: steps that were to come, that were finished, that were run."""
+    """What a walk through the chain met, by stage: steps that were to come, that were finished, that were run.
+
+    `open`: where the missing steps of a dry run will lie.
+    """
 
     expected: Counter[str] = field(default_factory=Counter)
     cached: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     missing_rows: Counter[str] = field(default_factory=Counter)
+    open: list[Address] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     ran: list[Receipt] = field(default_factory=list)
 
@@ -95,7 +100,7 @@ class Drive:
                     break
                 index, chain, step, future = done.get()
                 in_flight -= 1
-                receipt = Receipt.model_validate(future.result())
+                receipt = Receipt.model_validate(self._await(step, future))
                 self._record(step, receipt, cached=False)
                 if failure is None:
                     in_flight += self._advance(index, chain, receipt, results, done)
@@ -128,10 +133,18 @@ class Drive:
             self.tally.missing_rows[step.address.stage.name] += step.rows
             if self.submit is None:
                 chain.close()
+                self.tally.open.append(step.address)
                 return 0
             future = self.submit(step)
             future.add_done_callback(lambda ended, step=step: done.put((index, chain, step, ended)))  # type: ignore[misc]
             return 1
+
+    def _await(self, step: Step, future: Future) -> Any:
+        try:
+            return future.result()
+        except Exception as error:
+            note_failure(self.store, step.address, error)
+            raise
 
     def take(self, receipt: Receipt) -> None:
         """Count what was made outside of the chain and takes part in it, as finished before."""

@@ -6,11 +6,12 @@ that need torch or Prefect are imported inside the commands that use them, so th
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli_explain import explain
+from flows.cli_operations import rerun, status
 from flows.cli_parts import (
     DEFAULT_STORE,
     DatasetName,
@@ -25,6 +26,7 @@ from flows.cli_parts import (
     print_json,
     table,
 )
+from flows.cli_publication import print_publication
 from flows.cli_review import review
 from flows.cli_schedule import serve
 from flows.cli_training import distill_, pretrain, train
@@ -33,7 +35,6 @@ from schemas.errors import TailforgeError
 
 __all__ = ["app", "main"]
 
-LOW_AGREEMENT = 0.9  # of a teacher with the labels: below, a person is warned
 ROOMS = ("schemas", "catalog", "tasks", "flows")
 
 
@@ -69,44 +70,6 @@ def build(
 
     made = run_build(recipe, store, set_, workers)
     print_json(made) if as_json else print_publication(made)
-
-
-@app.command()
-def rerun(
-    recipe: RecipeName,
-    stage: Annotated[str, typer.Option(help="Stage to do again: prompts, samples, masks, verdicts, ... shards.")],
-    store: Store = DEFAULT_STORE,
-    set_: Set = [],  # noqa: B006
-    as_json: Json = False,
-) -> None:
-    """Forget one stage's results for this recipe and build again.
-
-    Example: `tailforge rerun workshop --stage masks`
-    """
-    from flows.run_build import forget_stage, run_build
-
-    forget_stage(recipe, store, stage, set_)
-    made = run_build(recipe, store, set_, None)
-    print_json(made) if as_json else print_publication(made)
-
-
-@app.command()
-def status(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
-    """Show how far a recipe's build is, and failures by cause.
-
-    Example: `tailforge status workshop --json`
-    """
-    from flows.plan_build import build_status
-    from flows.prepare_build import prepare_build
-
-    found = build_status(prepare_build(recipe, store, set_))
-    if as_json:
-        return print_json(found)
-    table(
-        f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], [list(row.values()) for row in found["stages"]]
-    )
-    table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
-    console.print(f"published: {found['published'] or 'nothing yet'}")
 
 
 @app.command("list")
@@ -232,30 +195,8 @@ def regenerate(
     console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
 
 
-def print_publication(made: dict[str, Any]) -> None:
-    """What a build did, for a person."""
-    work = (
-        ", ".join(f"{count} {stage}" for stage, count in made["work"].items() if count) or "nothing: all was finished"
-    )
-    new = "published" if made["new"] else "unchanged, already published as"
-    console.print(
-        f"{new} [bold]{made['name']}@{made['version']}[/bold], {made['samples']} images, in {made['uri']}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"work done: {work}", highlight=False, soft_wrap=True)
-    if (agreed := made.get("teacher_agrees", 1.0)) < LOW_AGREEMENT:
-        console.print(
-            f"[yellow]labels:[/yellow] the teacher sees {100 * agreed:.0f} % of the images as they are labelled; set "
-            "quality.gates.teacher_agreement, more engine.steps, or look for another teacher",
-            highlight=False,
-            soft_wrap=True,
-        )
-    for name, count in made["shortfall"].items():
-        console.print(f"[yellow]short:[/yellow] {name} lacks {count}", highlight=False)
-    console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)
-
-
+app.command()(status)
+app.command()(rerun)
 app.command()(explain)
 app.command()(review)
 app.command()(serve)

@@ -4,7 +4,6 @@ The walk through the chain ends at the first missing steps. What the first round
 recipe and its prompts, which templates give without any work that is worth keeping; so it is counted all the same.
 """
 
-from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from catalog.store import Store
 from flows.chain import Drive, Tally
 from flows.forecast import Forecast, forecast_build
 from flows.stages import Selected, augment_all, run_rounds, write_all
-from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from tasks.methods.draw_report import show_seconds
@@ -135,30 +133,6 @@ def estimate(store: Store, stage: str, rows: int) -> tuple[float | None, int | N
 def count_bytes(receipt: Receipt) -> int:
     """Bytes of an artifact with its attachments."""
     return receipt.bytes + sum(int(file["bytes"]) for file in receipt.details.get("files", {}).values())
-
-
-def build_status(context: BuildContext) -> dict[str, Any]:
-    """How far a build is: stages, outcomes counted over its receipts (failures by cause), the published version."""
-    plan = plan_build(context)
-    receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != "selection"]
-    receipts += [receipt for receipt in plan.tally.receipts if receipt.stage == "selection"][
-        -1:
-    ]  # the last one says all
-    outcomes: Counter[str] = Counter()
-    rows = Counter[str]()
-    for receipt in receipts:
-        rows[receipt.stage] += receipt.rows
-        if receipt.stage in ("samples", "selection"):
-            outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
-    return {
-        "recipe": context.recipe.name,
-        "complete": plan.complete,
-        "stages": [
-            {"stage": s.stage, "finished": s.finished, "to_do": s.missing, "rows": rows[s.stage]} for s in plan.stages
-        ],
-        "outcomes": dict(sorted(outcomes.items())),
-        "published": published_version(context.store, context.recipe.name),
-    }
 
 
 def _count(number: int, word: str) -> str:

@@ -14,10 +14,8 @@ from flows.embedded import stop_orphaned_servers
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.runners import local_threads
-from schemas.errors import NotFoundError, OrchestrationError, VerificationError
+from schemas.errors import OrchestrationError, VerificationError
 from schemas.jobs import BuildContext
-from tasks.artifacts import receipt_uri
-from tasks.render_report import STAGES
 
 
 def run_build(recipe: str, store: str, overrides: Sequence[str], workers: int | None) -> dict[str, Any]:
@@ -67,20 +65,3 @@ def server_errors() -> Iterator[None]:
         address = os.environ.get("PREFECT_API_URL")
         mend = f"correct or unset PREFECT_API_URL ({address})" if address else "make PREFECT_HOME writable"
         raise OrchestrationError(f"no Prefect server: {error}; {mend} and run the same command again") from error
-
-
-def forget_stage(recipe: str, store: str, stage: str, overrides: Sequence[str]) -> int:
-    """Remove the finished results of one stage of a recipe's build, so that the next build does them again.
-
-    Returns how many were removed. Errors: NotFoundError for an unknown stage.
-    """
-    if stage not in STAGES:
-        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(STAGES)}")
-    context = prepare_build(recipe, store, overrides)
-    drive = Drive(Store.open(context.store), submit=None)
-    walk(drive, context)
-    receipts = [receipt for receipt in drive.tally.receipts if receipt.stage == stage]
-    for receipt in receipts:  # the receipt first: without it the file is nothing
-        drive.store.remove(receipt_uri(receipt.uri))
-        drive.store.remove(receipt.uri)
-    return len(receipts)

@@ -1,7 +1,7 @@
 """Stage "samples": noise and prompts in, images and soft attention maps out."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from tasks.methods.seed_select.engine import render_kept_noise, render_searched
 from tasks.methods.seed_select.search import VERSION
 from tasks.models.text_to_image import load_build_generator, load_build_guide
 from tasks.prefect_options import STAGE_TASK
+from tasks.unfinished import end_retry, read_kept
 
 STAGE = Stage("samples", "4", SAMPLES)
 DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
@@ -104,17 +105,26 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
 def synthesize(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Make the images of one partition and return the receipt of its SAMPLES."""
     parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
-    store = Store.open(parsed.build.store)
-    return run_once(store, locate(parsed, read), lambda: synthesize_partition(parsed, read)).model_dump(mode="json")
+    store, address = Store.open(parsed.build.store), locate(parsed, read)
+    receipt = run_once(store, address, lambda: synthesize_partition(parsed, read, read_kept(store, address)))
+    end_retry(store, address)
+    return receipt.model_dump(mode="json")
 
 
-def synthesize_partition(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
-    """SAMPLES of a partition, with its timings. Errors: EngineError if not one image fits into memory; ModelError."""
-    clock = Clock()
-    rows = []
-    for sample, made in zip(job.samples, synthesize_batch(job, job.samples, inputs, clock), strict=True):
-        with clock.phase("png"):
-            rows.append(_row(job, sample, made))
+def synthesize_partition(
+    job: PartitionJob, inputs: EngineInputs, kept: Mapping[str, dict[str, Any]] | None = None
+) -> pa.Table:
+    """SAMPLES of a partition, with its timings; rows of `kept`, by sample_id, stay as they are.
+
+    Errors: EngineError if not one image fits into memory; ModelError.
+    """
+    clock, known = Clock(), dict(kept or {})
+    drawn = samples_to_draw(job, known)
+    for sample, made in zip(drawn, synthesize_batch(job, drawn, inputs, clock), strict=True):
+        if sample.sample_id not in known:
+            with clock.phase("png"):
+                known[sample.sample_id] = _row(job, sample, made)
+    rows = [known[sample.sample_id] for sample in job.samples]
     if all(row["error"] == OUT_OF_MEMORY for row in rows):
         raise EngineError(
             f"partition {job.label}: all {len(rows)} images ran out of memory, alone as well; ask for a smaller "
@@ -123,6 +133,12 @@ def synthesize_partition(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
     spent = {name: seconds for name, seconds in clock.seconds.items() if name not in ("load", "wait")}
     timings = {**clock.seconds, "compute": sum(spent.values())}
     return pa.Table.from_pylist(rows, SAMPLES).replace_schema_metadata({"timings": json.dumps(timings)})
+
+
+def samples_to_draw(job: PartitionJob, kept: Mapping[str, Any]) -> Sequence[SampleSpec]:
+    """The whole batches of samples that are not kept: batch-mates decide the last bits of an image."""
+    batches = cut_batches(job.samples, job.build.recipe.engine.batch_size)
+    return [sample for batch in batches if any(s.sample_id not in kept for s in batch) for sample in batch]
 
 
 def synthesize_batch(

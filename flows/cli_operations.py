@@ -1,0 +1,75 @@
+"""Commands for whoever keeps builds going; flows/cli.py registers them. See there what a command may do."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, plain, print_json, table
+from flows.cli_publication import print_publication
+
+SHOWN_ROWS = 20
+
+
+def status(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Show how far a recipe's build is, which partitions are missing or failed, and failures by cause.
+
+    Example: `tailforge status workshop --json`
+    """
+    from flows.build_status import build_status
+    from flows.prepare_build import prepare_build
+
+    found = build_status(prepare_build(recipe, store, set_))
+    print_json(found) if as_json else print_status(recipe, store, found)
+
+
+def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
+    """How far a build is, for a person."""
+    stages = [list(row.values()) for row in found["stages"]]
+    table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], stages)
+    table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
+    rows = [[p["partition"], p["stage"], p["state"], plain(p["causes"])] for p in found["partitions"]]
+    if rows:
+        table("unfinished partitions", ["partition", "stage", "state", "why"], rows[:SHOWN_ROWS])
+        print_more(len(rows))
+    for each in found["failures"]:
+        console.print(f"{each['count']} x {each['stage']}: {each['cause']}", highlight=False, markup=False)
+        console.print(f"  mend: {each['mend']}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"published: {found['published'] or 'nothing yet'}")
+
+
+def print_more(count: int) -> None:
+    """Say how many rows of a long table are left out."""
+    if count > SHOWN_ROWS:
+        console.print(f"... and {count - SHOWN_ROWS} more; --json lists all", highlight=False)
+
+
+def rerun(
+    recipe: RecipeName,
+    stage: Annotated[str | None, typer.Option(help="Stage to do again: prompts, samples, masks, ... shards.")] = None,
+    partition: Annotated[
+        list[str],
+        typer.Option(
+            help='Partition to make again, as status names it, such as "gear r0 template:0 #0"; may be repeated; '
+            "with --stage from that stage on."
+        ),
+    ] = [],  # noqa: B006
+    failed_samples: Annotated[
+        bool, typer.Option("--failed-samples", help="Make the images that failed again, and no other.")
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Make a stage, some partitions or the failed samples of a build again, and publish what follows.
+
+    Example: `tailforge rerun workshop --failed-samples`
+    """
+    from flows.rerun_build import rerun_build
+
+    made = rerun_build(recipe, store, set_, stage, partition, failed=failed_samples)
+    if as_json:
+        print_json(made)
+    elif "nothing" in made:
+        console.print(made["nothing"], highlight=False)
+    else:
+        print_publication(made)

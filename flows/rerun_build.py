@@ -1,0 +1,66 @@
+"""Makes a part of a build again: a stage, some partitions, or the samples that failed; all else stays as it is."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from catalog.store import Store
+from flows.build_status import failed_receipts
+from flows.chain import Drive, Tally
+from flows.plan_build import walk
+from flows.prepare_build import prepare_build
+from flows.run_build import run_build
+from schemas.errors import NotFoundError, UserError
+from schemas.receipts import Receipt
+from tasks.render_report import STAGES
+from tasks.unfinished import forget, retry_failed_rows
+
+NEAR_LABELS = 5
+
+
+def rerun_build(
+    recipe: str, store: str, overrides: Sequence[str], stage: str | None, labels: Sequence[str], *, failed: bool
+) -> dict[str, Any]:
+    """Forget what is named, build again; what the build says with `again`, the partitions that were forgotten.
+
+    With `failed` only rows that failed are made again, and without any nothing is built: `nothing` says so.
+    Errors: NotFoundError for an unknown stage or partition, UserError if nothing is named; as run_build.
+    """
+    if stage is None and not labels and not failed:
+        raise UserError("say what to do again: --stage, --partition or --failed-samples; `tailforge status` lists them")
+    if failed and stage is not None:
+        raise UserError("--failed-samples makes images again and takes no --stage; leave one of them out")
+    if stage is not None and stage not in STAGES:
+        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(STAGES)}")
+    context = prepare_build(recipe, store, overrides)
+    drive = Drive(Store.open(context.store), submit=None)
+    complete = walk(drive, context) is not None
+    require_known(drive.tally, labels)
+    named = [receipt for receipt in drive.tally.receipts if not labels or receipt.label in labels]
+    chosen = failed_receipts(named) if failed else choose(named, stage, follow=bool(labels))
+    if failed and not chosen:
+        rest = "" if complete else "; the build is not finished, `tailforge build` goes on with it"
+        return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}}
+    for receipt in chosen:
+        (retry_failed_rows if failed and receipt.stage == "samples" else forget)(drive.store, receipt)
+    return run_build(recipe, store, overrides, None) | {"again": len(chosen)}
+
+
+def require_known(tally: Tally, labels: Sequence[str]) -> None:
+    """Errors: NotFoundError for a label that no partition of the build has, with labels like it."""
+    known = {receipt.label for receipt in tally.receipts} | {address.label for address in tally.open}
+    for label in labels:
+        if label not in known:
+            near = get_close_matches(label, sorted(known), NEAR_LABELS, cutoff=0.3) or sorted(known)[:NEAR_LABELS]
+            listed = ", ".join(f'"{each}"' for each in near)
+            raise NotFoundError(f"no partition is called {label!r}; near it: {listed or 'none, nothing was made yet'}")
+
+
+def choose(receipts: Sequence[Receipt], stage: str | None, *, follow: bool) -> list[Receipt]:
+    """Of one stage, or with `follow` of that stage and later ones; of every stage without one."""
+    known = [receipt for receipt in receipts if receipt.stage in STAGES]
+    if stage is None:
+        return known
+    first = STAGES.index(stage)
+    last = len(STAGES) if follow else first + 1
+    return [receipt for receipt in known if first <= STAGES.index(receipt.stage) < last]
