@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_explain import explain
-from flows.cli_operations import rerun, status
+from flows.cli_operations import diff, gc, rerun, status
 from flows.cli_parts import (
     DEFAULT_STORE,
     DatasetName,
@@ -120,6 +120,7 @@ def report(
     dataset: DatasetName,
     store: Store = DEFAULT_STORE,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print where the report of a version is.
 
@@ -128,28 +129,9 @@ def report(
     from flows.views import report_view
 
     uri = report_view(store, dataset)
-    sys.stdout.write(uri + "\n")
+    print_json({"report": uri}) if as_json else sys.stdout.write(uri + "\n")
     if open_:
         typer.launch(uri)
-
-
-@app.command()
-def diff(
-    before: Annotated[str, typer.Argument(help="dataset@version")],
-    after: Annotated[str, typer.Argument(help="dataset@version")],
-    store: Store = DEFAULT_STORE,
-    as_json: Json = False,
-) -> None:
-    """Compare two versions row by row.
-
-    Example: `tailforge diff workshop@1.0.0 workshop@1.1.0`
-    """
-    from flows.views import diff_view
-
-    found = diff_view(store, before, after)
-    print_json(found) if as_json else table(
-        f"{before} -> {after}", ["change", "rows"], [list(r) for r in found.items()]
-    )
 
 
 @app.command()
@@ -197,6 +179,8 @@ def regenerate(
 
 app.command()(status)
 app.command()(rerun)
+app.command()(diff)
+app.command()(gc)
 app.command()(explain)
 app.command()(review)
 app.command()(serve)

@@ -1,5 +1,6 @@
 """Commands for whoever keeps builds going; flows/cli.py registers them. See there what a command may do."""
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -73,3 +74,58 @@ def rerun(
         console.print(made["nothing"], highlight=False)
     else:
         print_publication(made)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="dataset@version; the latest version of a dataset by default.")],
+    after: Annotated[str, typer.Argument(help="dataset@version; the latest version of a dataset by default.")],
+    rows: Annotated[bool, typer.Option("--rows", help="List the samples, with the fields that changed.")] = False,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions row by row: on content, never on how it is packed.
+
+    Example: `tailforge diff workshop@1.0.0 workshop --rows`
+    """
+    from flows.views import diff_view
+
+    found = diff_view(store, before, after)
+    if as_json:
+        return print_json(found)
+    counts = [[change, found[change]] for change in ("added", "removed", "changed")]
+    fields = [[f"  {name}", count] for name, count in found["fields"].items()]
+    table(f"{before} -> {after}", ["change", "rows"], counts + fields)
+    if rows:
+        shown = [[r["sample_id"], r["change"], plain(r["fields"])] for r in found["rows"][:SHOWN_ROWS]]
+        table("samples", ["sample", "change", "fields"], shown)
+        print_more(len(found["rows"]))
+
+
+def gc(
+    store: Store = DEFAULT_STORE,
+    days: Annotated[float, typer.Option(min=1, help="What was written in so many days is kept.")] = 7,
+    keep: Annotated[list[str], typer.Option(help="Recipe whose finished work is kept; may be repeated.")] = [],  # noqa: B006
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, nothing is touched.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove artifacts that no version needs; says only what would go unless --delete is given.
+
+    Example: `tailforge gc --days 30`
+    """
+    from flows.collect_garbage import collect_garbage
+
+    found = collect_garbage(store, days, keep, delete=delete)
+    if as_json:
+        return print_json(found)
+    size: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for each in found["removed"]:
+        size[each["stage"]] += each["bytes"]
+        count[each["stage"]] += 1
+    table("removed" if delete else "would be removed", ["stage", "artifacts", "bytes"],
+          [[stage, count[stage], size[stage]] for stage in count])  # fmt: skip
+    table("kept", ["why", "artifacts"], [list(entry) for entry in found["kept"].items()])
+    rest = "" if delete else "; nothing was touched, --delete removes it"
+    console.print(
+        f"{found['bytes']} bytes{rest}. Versions keep their shards: they are files of their own", soft_wrap=True
+    )

@@ -1,5 +1,6 @@
 """What the command prints of a store: plain dictionaries, for tables and for --json alike."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,16 +73,21 @@ def report_view(uri: str, reference: str) -> str:
 
 
 def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
-    """Rows added, removed and changed between two versions, and which columns changed how often."""
+    """Rows added, removed and changed between two versions, which columns changed how often, and every such sample."""
     store = Store.open(uri)
-    found = compare_versions(
-        store, version_folder(store, *split_reference(before)), version_folder(store, *split_reference(after))
-    )
-    fields: dict[str, int] = {}
-    for names in found.changed.values():
-        for name in names:
-            fields[name] = fields.get(name, 0) + 1
-    return {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed), "fields": fields}
+    old, new = (version_folder(store, *split_reference(reference)) for reference in (before, after))
+    found = compare_versions(store, old, new)
+    fields = Counter(name for names in found.changed.values() for name in names)
+    rows = [{"sample_id": sample_id, "change": "added", "fields": []} for sample_id in found.added]
+    rows += [{"sample_id": sample_id, "change": "removed", "fields": []} for sample_id in found.removed]
+    rows += [{"sample_id": each, "change": "changed", "fields": list(names)} for each, names in found.changed.items()]
+    return {
+        "added": len(found.added),
+        "removed": len(found.removed),
+        "changed": len(found.changed),
+        "fields": dict(fields.most_common()),
+        "rows": rows,
+    }
 
 
 def export_view(uri: str, reference: str, format_name: str, out: Path, splits: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""What of a store nothing needs any more: artifacts, explanations and abandoned temporary files; never a version.
+
+Kept is what a published version was made of (its lineage), what a repair record names, whatever was written in the last
+days, since a build that runs or can be continued may need it, and what a build of a named recipe would find finished.
+Removing costs time and never a result: the next build makes what it lacks again.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.registry import DATASETS, list_datasets, list_versions, load_dataset
+from catalog.repairs import FOLDER as REPAIRS
+from catalog.repairs import list_repairs
+from catalog.store import TEMPORARY, Store
+from flows.chain import Drive
+from flows.plan_build import walk
+from flows.prepare_build import prepare_build
+from schemas.errors import StoreAccessError
+from tasks.render_report import STAGES
+
+ARTIFACTS = "artifacts"
+COLLECTED = (*STAGES, "explanations", "repairs")  # folders of other stages are not ours to judge
+# Lineage does not name these, and a version's samples are found by what they hold: they stay while there is a version.
+UPSTREAM = ("prompts", "aims", "seeds", "inversions")
+DAY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder or file of the store; `why` it is kept, None where it may go. `bytes` are those that it would free."""
+
+    path: str
+    stage: str
+    bytes: int
+    why: str | None
+
+
+def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bool) -> dict[str, Any]:
+    """Find what nothing needs and, with `delete`, remove it.
+
+    Errors: StoreAccessError for a store that is not a folder; VerificationError for a version whose dataset.json is
+    damaged, since what it needs is not known then.
+    """
+    store = Store.open(uri)
+    if not store.is_local:
+        raise StoreAccessError(f"store {uri}: ages of files are known on a local disk only; run gc where its disk is")
+    found = list(_judge_all(store, time.time() - days * DAY_SECONDS, recipes))
+    gone = [each for each in found if each.why is None]
+    for each in gone if delete else ():
+        remove(store, each.path)
+    return {
+        "deleted": delete,
+        "removed": [{"path": each.path, "stage": each.stage, "bytes": each.bytes} for each in gone],
+        "bytes": sum(each.bytes for each in gone),
+        "kept": dict(Counter(each.why for each in found if each.why is not None)),
+    }
+
+
+def remove(store: Store, path: str) -> None:
+    """Receipts first: without them what is left of an artifact is nothing to a build."""
+    for name in store.names(path):
+        if name.endswith(".json"):
+            store.remove(f"{path}/{name}")
+    store.remove(path)
+
+
+def _judge_all(store: Store, since: float, recipes: Sequence[str]) -> Iterator[Found]:
+    needed = _needed(store, recipes)
+    published = any(list_versions(store, name) for name in list_datasets(store))
+    for stage in COLLECTED:
+        for fingerprint in store.names(f"{ARTIFACTS}/{stage}"):
+            path = f"{ARTIFACTS}/{stage}/{fingerprint}"
+            why = needed.get((stage, fingerprint))
+            if why is None and published and stage in UPSTREAM:
+                why = "versions follow from it"
+            yield _judge(store, path, stage, why, since)
+            if why is not None:
+                yield from _abandoned(store, path, stage, since)
+    for name in list_datasets(store):
+        yield from _abandoned(store, f"{DATASETS}/{name}", "staging", since)
+
+
+def _abandoned(store: Store, folder: str, stage: str, since: float) -> Iterator[Found]:
+    """What killed processes were writing in a folder."""
+    for name in store.names(folder):
+        if name.startswith(TEMPORARY):
+            yield _judge(store, f"{folder}/{name}", stage, None, since)
+
+
+def _judge(store: Store, path: str, stage: str, why: str | None, since: float) -> Found:
+    newest, size = _measure(Path(store.path(path)))
+    young = "written in the last days" if newest >= since else None
+    return Found(path, stage, size, why or young)
+
+
+def _measure(path: Path) -> tuple[float, int]:
+    """(newest modification, bytes that removing frees): a hard link of a version's shard frees none."""
+    newest, size = 0.0, 0
+    for each in (path, *path.rglob("*")):
+        try:
+            entry = os.lstat(each)
+        except FileNotFoundError:  # renamed to its final name meanwhile, so the folder has just been written
+            return time.time(), size
+        newest = max(newest, entry.st_mtime)
+        size += entry.st_size if each.is_file() and entry.st_nlink == 1 else 0
+    return newest, size
+
+
+def _needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Why an artifact stays, by stage and fingerprint."""
+    needed: dict[tuple[str, str], str] = {}
+    for recipe in recipes:
+        drive = Drive(store, submit=None)
+        walk(drive, prepare_build(recipe, store.uri, []))
+        needed |= {(r.stage, r.fingerprint): "a named recipe's build needs it" for r in drive.tally.receipts}
+    for dataset in store.names(REPAIRS):
+        for repair in list_repairs(store, dataset):
+            needed["repairs", repair.samples.fingerprint] = "a repair record names it"
+    for name in list_datasets(store):
+        for version in list_versions(store, name):
+            for stage, fingerprints in load_dataset(store, name, version).lineage["fingerprints"].items():
+                needed |= {(stage, fingerprint): "a version is made of it" for fingerprint in fingerprints}
+    return needed
