@@ -123,14 +123,14 @@ def digest_pixels(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def locate(asked: Asked) -> Address:
-    """Where the ledger of a sample lies."""
+def locate(asked: Asked, stage: Stage = STAGE) -> Address:
+    """Where the ledger of a sample lies, or what else a stage makes of the same question."""
     settings = describe(asked)
     background = settings.pop("background")
     return Address(
-        STAGE,
+        stage,
         part=0,
-        label=f"explanation of {asked.made.sample_id}",
+        label=f"{stage.name} {asked.made.sample_id}",
         settings={**settings, "dataset": asked.label, "sample_id": asked.made.sample_id},
         inputs={"image": digest_pixels(asked.pixels), "background": background},
         models={"generator": asked.job.build.generator.digest},

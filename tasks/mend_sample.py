@@ -13,8 +13,8 @@ from catalog.store import Store
 from schemas.errors import ExplanationError
 from schemas.receipts import Receipt
 from schemas.tables import SAMPLES
-from tasks.artifacts import Address, Stage, canonical_json, read_table, run_once
-from tasks.explain_sample import Asked, choose_layer, describe, digest_pixels, draw_page, encode_arrays, keep
+from tasks.artifacts import Stage, canonical_json, read_table, run_once
+from tasks.explain_sample import Asked, choose_layer, describe, draw_page, encode_arrays, keep, locate
 from tasks.methods.draw_explanation import Mended
 from tasks.methods.plain_sampling import to_pixels
 from tasks.methods.plan_samples import derive_repair_id, derive_seed
@@ -33,20 +33,6 @@ REDRAWN = 3  # inpainted images that are tried
 ARTIFACTS = "artifacts"
 
 
-def locate(asked: Asked) -> Address:
-    """Where the mended row of a sample lies."""
-    settings = describe(asked)
-    background = settings.pop("background")
-    return Address(
-        STAGE,
-        part=0,
-        label=f"repair of {asked.made.sample_id}",
-        settings={**settings, "dataset": asked.label, "sample_id": asked.made.sample_id},
-        inputs={"image": digest_pixels(asked.pixels), "background": background},
-        models={"generator": asked.job.build.generator.digest},
-    )
-
-
 def mend_sample(store: Store, asked: Asked) -> Receipt:
     """The receipt of the mended row, which is missing (no row) where no attempt passed; `details["repair"]` tells.
 
@@ -54,7 +40,7 @@ def mend_sample(store: Store, asked: Asked) -> Receipt:
     """
     if asked.region is None:
         raise ExplanationError("a repair needs a region; name it by --box, --mask or --gate")
-    address = locate(asked)
+    address = locate(asked, STAGE)
 
     def produce() -> pa.Table:
         made = find_repair(asked)

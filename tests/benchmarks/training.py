@@ -43,10 +43,6 @@ LEARNING: dict[str, Any] = {
     "threads": 1,
 }
 LONG: dict[str, Any] = {"steps": 300, "learning_rate": 1e-3, "schedule": "cosine"}  # as in adapt-workshop
-    "steps": 300,
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-}  # rate and schedule of adapt-workshop
 STRUCTURED = ("instance", "frozen", "sadm", "random_encoder")
 GAME: dict[str, Any] = {"share": 0.2, "encoder_steps": 100}
 ARMS: dict[str, dict[str, Any]] = {
