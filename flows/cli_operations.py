@@ -126,6 +126,5 @@ def gc(
           [[stage, count[stage], size[stage]] for stage in count])  # fmt: skip
     table("kept", ["why", "artifacts"], [list(entry) for entry in found["kept"].items()])
     rest = "" if delete else "; nothing was touched, --delete removes it"
-    console.print(
-        f"{found['bytes']} bytes{rest}. Versions keep their shards: they are files of their own", soft_wrap=True
-    )
+    told = f"{found['bytes']} bytes{rest}. Versions keep their shards whatever goes: hard links of their own"
+    console.print(told, highlight=False, soft_wrap=True)

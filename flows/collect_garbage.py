@@ -49,10 +49,11 @@ def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bo
     store = Store.open(uri)
     if not store.is_local:
         raise StoreAccessError(f"store {uri}: ages of files are known on a local disk only; run gc where its disk is")
-    found = list(_judge_all(store, time.time() - days * DAY_SECONDS, recipes))
+    since = time.time() - days * DAY_SECONDS
+    found = list(_judge_all(store, since, recipes))
     gone = [each for each in found if each.why is None]
-    for each in gone if delete else ():
-        remove(store, each.path)
+    if delete:  # asked again just before: a build may have made it anew meanwhile
+        gone = [each for each in gone if _remove_old(store, each.path, since)]
     return {
         "deleted": delete,
         "removed": [{"path": each.path, "stage": each.stage, "bytes": each.bytes} for each in gone],
@@ -61,12 +62,15 @@ def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bo
     }
 
 
-def remove(store: Store, path: str) -> None:
-    """Receipts first: without them what is left of an artifact is nothing to a build."""
+def _remove_old(store: Store, path: str, since: float) -> bool:
+    """Receipts first: without them what is left of an artifact is nothing to a build. False if it is young by now."""
+    if _measure(Path(store.path(path)))[0] >= since:
+        return False
     for name in store.names(path):
         if name.endswith(".json"):
             store.remove(f"{path}/{name}")
     store.remove(path)
+    return True
 
 
 def _judge_all(store: Store, since: float, recipes: Sequence[str]) -> Iterator[Found]:
