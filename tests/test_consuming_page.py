@@ -3,6 +3,8 @@
 import gc
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from catalog.exports.export import export_version
 from catalog.store import Store
 from tests.fabricate import make_build, make_recipe, publish_build
 
-PAGE = (Path(__file__).parent.parent / "docs" / "consuming.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "consuming.md").read_text()
+FINITE = 'if "loss" in globals():\n    assert loss.isfinite()\n'
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
@@ -40,6 +44,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_runs(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    if "num_workers" in EXAMPLES[number]:
+        # Workers are forked: from a process of the example's own, as a user's would be, not from that of all tests.
+        script = tmp_path / "example.py"
+        script.write_text(f"{EXAMPLES[number]}\n{FINITE}")
+        subprocess.run(
+            [sys.executable, str(script)], check=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+        return
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
     torch.manual_seed(0)

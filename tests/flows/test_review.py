@@ -91,7 +91,14 @@ def test_the_command_serves_until_it_is_interrupted(command: Command, tiny_recip
     made = build(command, tiny_recipe, store)
     words = ["-m", "flows.cli", "review", "tiny", "--store", str(store), "--no-open", "--reviewer", "Ada"]
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, *words], cwd=root, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A test run in the background ignores ctrl-C, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
