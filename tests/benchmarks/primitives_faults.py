@@ -178,6 +178,14 @@ def measure_donor(model: UNetGenerator, fault: Fault, background: Tensor) -> tup
     return {"fault": fault.kind, "repairs": {"ours/donor": judged}}, {"ours/donor": made.taken.image}
 
 
+def measure_inpainting(model: UNetGenerator, prompt: str, fault: Fault, number: int) -> dict[str, Any]:
+    """Inpainting by the rule without the second opinion."""
+    started, none = time.process_time(), fault.subject.feature[:0]
+    made = mend(model, fault, none, inpaint(model, prompt, fault, number), of=("inpaint",), anchored=False)
+    judged = judge(fault, made) | {"seconds": time.process_time() - started}
+    return {"fault": fault.kind, "repairs": {"inpainting/no_anchor": judged}}
+
+
 def trace_gradient(fault: Fault) -> tuple[Tensor, dict[str, int]]:
     """What the cells of each patch hold, ranked by the gradient map of the region."""
     sums = GRID.pool(map_gradient(fault.subject, fault.region)[None])[0]

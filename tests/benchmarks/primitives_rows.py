@@ -18,6 +18,8 @@ TOP = 3
 HEADLINE = "block_"  # held-out sets that drop neighbours: scattered ones hardly interact and are easy
 DECODERS = {"whole": "ours", "random": "random_weights"}  # kinds of cells with whole images, and their arms
 
+OF = {"truncated": "of |f - f0|"}  # may be longer than f - f0
+
 Cell = Mapping[str, Any]
 Cells = Mapping[str, Sequence[Cell]]  # by kind
 Rows = list[dict[str, Any]]
@@ -34,7 +36,8 @@ def load_cells(work: Path) -> Cells:
 
 
 def make_rows(cells: Cells) -> Rows:
-    return [*planted_rows(cells), *sample_rows(cells), *transfer_rows(cells), *culprit_rows(cells), *repair_rows(cells)]
+    made = (planted_rows, sample_rows, single_rows, transfer_rows, culprit_rows, repair_rows)
+    return [each for rows_of in made for each in rows_of(cells)]
 
 
 def planted_rows(cells: Cells) -> Rows:
@@ -72,6 +75,26 @@ def sample_rows(cells: Cells) -> Rows:
     return rows
 
 
+def single_rows(cells: Cells) -> Rows:
+    """What differs most between samples, sample by sample, and again of those that were solved more tightly."""
+    rows: Rows = []
+    found = [(f"sample_{cell['number']}", cell) for cell in cells["whole"]]
+    found += [(f"sample_{cell['sample']}/tolerance_{cell['tolerance']:g}", cell) for cell in cells.get("tight", ())]
+    for name, cell in found:
+        values = {
+            "containment": (cell["containment"]["ours"], "share"),
+            "salient": (cell["salient"], "components"),
+            "truncated": (cell["shares"]["truncated"], "of |f - f0|"),
+            "residual_all": (cell["residual_all"], "share"),
+            "seconds_36": (cell["seconds"], "processor s"),
+        }
+        rows += [row(f"ours/{name}", metric, value, unit) for metric, (value, unit) in values.items()]
+    for kind, arm in DECODERS.items():
+        values_of = [cell["containment"]["ours"] for cell in cells.get(kind, ())]
+        rows.append(row(arm, "containment_median", float(np.median(values_of)), "share"))
+    return rows
+
+
 def rename(arm: str, decoder: str) -> str:
     """The arm of the trained decoder, or of the one with random weights."""
     return arm if decoder == "ours" else decoder if arm == "ours" else f"{decoder}/{arm}"
@@ -83,14 +106,14 @@ def read_whole(decoder: str, cell: Cell) -> Iterable[tuple[str, str, str, float]
         yield rename(arm, decoder), "containment", "share", value
     for curve in cell["curves"]:
         for metric in ("deletion", "insertion"):
-            yield rename(curve["arm"], decoder), f"{metric}_auc", "area", area(curve[metric])
+            yield rename(curve["arm"], decoder), f"{metric}_auc", "share", area(curve[metric])
     for (arm, metric), values in collect_held_out(cell).items():
         yield rename(arm, decoder), metric, "share", float(np.mean(values))
     for arm, value in cell["components_90"].items():
         if decoder == "ours" or arm == "ours":
             yield rename(arm, decoder), "components_90", "cells" if arm == "gradient_map" else "components", value
     for name, value in (*cell["orders"].items(), *cell["shares"].items()):
-        yield rename("ours", decoder), f"order_{name}" if name.isdigit() else name, "share", value
+        yield rename("ours", decoder), f"order_{name}" if name.isdigit() else name, OF.get(name, "share"), value
     for name in ("salient", "reported", "seconds"):
         unit = {"salient": "components", "reported": "share", "seconds": "processor s"}[name]
         yield rename("ours", decoder), "seconds_36" if name == "seconds" else name, unit, cell[name]
@@ -198,7 +221,7 @@ def repair_rows(cells: Cells) -> Rows:
     rows: Rows = []
     kinds = {cell["fault"] for cell in cells["fault"]}
     found: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    for cell in (*cells["fault"], *cells.get("donor", ())):
+    for cell in (*cells["fault"], *cells.get("donor", ()), *cells.get("plain", ())):
         for arm, made in cell["repairs"].items():
             found[arm].append((int(cell["number"]), made))
             found[f"{arm}/{cell['fault']}"].append((int(cell["number"]), made))
@@ -209,14 +232,17 @@ def repair_rows(cells: Cells) -> Rows:
         bounds = wilson_interval(len(taken), len(made))
         rows.append(row(arm, "repair_accepted", len(taken) / len(made), "share", *bounds) | seeds)
         gains, outside = [each["gain"] for each in taken], [each["outside"] for each in taken]
+        every = [each["gain"] for each in made]  # 0 where nothing was accepted: arms that refuse much are not favoured
+        rows.append(row(arm, "repair_gain_median", float(np.median(every)), "gain") | seeds)
         if taken:
-            rows.append(row(arm, "repair_gain_median", float(np.median(gains)), "gain") | seeds)
             rows.append(row(arm, "repair_improved", float(np.mean(np.array(gains) > 0)), "share") | seeds)
         if arm.rpartition("/")[2] in kinds:
             continue
+        by_components = [each["route"] == "primitives" for each in made]
+        rows.append(row(arm, "repair_by_components", float(np.mean(by_components)), "share") | seeds)
         seconds = [each["seconds"] for each in made]
         rows.append(row(arm, "repair_seconds", float(np.mean(seconds)), "processor s") | seeds)
-        rows.append(over_seeds(arm, "repair_gain_all", [each["gain"] for each in made], "gain") | seeds)
+        rows.append(over_seeds(arm, "repair_gain_all", every, "gain") | seeds)
         if taken:
             rows.append(over_seeds(arm, "repair_gain", gains, "gain") | seeds)
             rows.append(row(arm, "repair_outside", float(np.mean(outside)), "energy share") | seeds)
