@@ -48,9 +48,8 @@ def test_the_example_runs(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
         # Workers are forked: from a process of the example's own, as a user's would be, not from that of all tests.
         script = tmp_path / "example.py"
         script.write_text(f"{EXAMPLES[number]}\n{FINITE}")
-        subprocess.run(
-            [sys.executable, str(script)], check=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)}
-        )
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        subprocess.run([sys.executable, str(script)], check=True, timeout=300)
         return
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
