@@ -10,6 +10,7 @@ from schemas.errors import ExplanationError
 from schemas.explanation import ExplainSettings
 
 ALL = "all"
+LARGE_TRUNCATED = 0.2  # sound decompositions had at most 0.11, leaking ones 0.9 and more
 
 
 def explain(
@@ -117,12 +118,21 @@ def print_explanation(found: dict[str, Any]) -> None:
     lines = [
         f"{found['components']} components of {found['layer']} over {len(found['players'])} patches, "
         f"{found['reported']} passed the residual gate",
+        *describe_doubt(found),
         *describe_repair(found),
         f"ledger: {found['ledger']} and {found['arrays']}",
         f"page: {found['page']}",
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def describe_doubt(found: dict[str, Any]) -> list[str]:
+    """A line where the gate may have passed what should not be believed; see docs/benchmarks/primitives.md."""
+    if found["truncated_share"] <= LARGE_TRUNCATED:
+        return []
+    share = f"{found['truncated_share']:.2f} of the feature's distance from the baseline"
+    return [f"doubtful: components of more patches would hold {share}; those shown may leak out of their patches"]
 
 
 def describe_repair(found: dict[str, Any]) -> list[str]:
