@@ -7,26 +7,29 @@ from pydantic import ValidationError
 
 from catalog.store import Store
 from schemas.errors import NotFoundError, StoreAccessError
-from schemas.explanation import Repair
+from schemas.explanation import RepairRecord
 
 FOLDER = "repairs"
 
 
-def list_repairs(store: Store, dataset: str) -> tuple[Repair, ...]:
+def list_repairs(store: Store, dataset: str) -> tuple[RepairRecord, ...]:
     """Every repair of a dataset, by the parent's id. Errors: StoreAccessError for a record or image that is damaged."""
     folder = f"{FOLDER}/{dataset}"
     names = [name for name in store.names(folder) if name.endswith(".json") and not name.startswith(".")]
     return tuple(_read(store, f"{folder}/{name}") for name in names)
 
 
-def _read(store: Store, path: str) -> Repair:
+def _read(store: Store, path: str) -> RepairRecord:
     try:
-        found = Repair.model_validate_json(store.read(path))
-        if store.size(found.samples.uri) == found.samples.bytes:
+        found = RepairRecord.model_validate_json(store.read(path))
+        files = {found.samples.uri: found.samples.bytes}
+        files |= {file["uri"]: file["bytes"] for file in found.samples.details.get("files", {}).values()}
+        changed = [uri for uri, size in files.items() if store.size(uri) != size]
+        if not changed:
             return found
-        what = f"its image in {found.samples.uri} has another size"
+        what = f"{changed[0]} has another size"
     except FileNotFoundError as error:
-        what = f"its image is gone: {error}"
+        what = f"its image or its page is gone: {error}"
     except ValidationError as error:
         what = f"it cannot be read: {error}"
     raise StoreAccessError(
@@ -35,7 +38,7 @@ def _read(store: Store, path: str) -> Repair:
     )
 
 
-def record_repair(store: Store, repair: Repair) -> None:
+def record_repair(store: Store, repair: RepairRecord) -> None:
     """Let the next build honour a repair; an earlier one of the same sample is replaced."""
     store.write_bytes(f"{FOLDER}/{repair.dataset}/{repair.parent}.json", repair.model_dump_json(indent=1).encode())
 

@@ -106,12 +106,20 @@ def describe_build(
         "uri": store.path(location),
         "report": store.path(f"{location}/report/index.html"),
         **agreement,
+        **find_stale_repairs(context, selected),
         "rounds": len(selected.rounds),
         "shortfall": shortfall(context, selected.accepted),
         "work": dict(tally.missing),
         "finished_before": dict(tally.cached),
         "compute_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in tally.ran), 2),
     }
+
+
+def find_stale_repairs(context: BuildContext, selected: Selected) -> dict[str, list[str]]:
+    """Samples whose repair was passed over, since they are drawn otherwise now or no longer at all."""
+    taken = {partition.parent for partition in selected.partitions}
+    stale = [repair.parent for repair in context.repairs if repair.parent not in taken]
+    return {"stale_repairs": stale} if stale else {}
 
 
 def leave_artifacts(context: BuildContext, selected: Selected, made: dict[str, Any]) -> None:

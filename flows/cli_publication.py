@@ -28,4 +28,11 @@ def print_publication(made: dict[str, Any]) -> None:
         )
     for name, count in made["shortfall"].items():
         console.print(f"[yellow]short:[/yellow] {name} lacks {count}", highlight=False)
+    for sample_id in made.get("stale_repairs", ()):
+        console.print(
+            f"[yellow]repair:[/yellow] {sample_id} is drawn otherwise now or no longer at all, so its repair was "
+            "passed over; explain it again, or forget the repair by --undo",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"report: {made['report']}", highlight=False, soft_wrap=True)

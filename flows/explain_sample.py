@@ -16,7 +16,7 @@ from catalog.store import Store
 from flows.remake_sample import Published, find_published, remake_sample
 from flows.views import split_reference
 from schemas.errors import EngineError, ExplanationError
-from schemas.explanation import Bound, ExplainSettings, Region, Repair
+from schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from schemas.jobs import PartitionJob
 from schemas.quality import GATES
 from schemas.recipe import parse_recipe
@@ -210,7 +210,7 @@ def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
     if row is not None:
         record_repair(
             store,
-            Repair(
+            RepairRecord(
                 dataset=found.dataset.name,
                 parent=asked.made.sample_id,
                 sample_id=row["sample_id"],

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
-from catalog.recipe_files import RECIPES
+from catalog.recipe_files import find_recipe
 from flows.build_dataset import build_dataset
 from flows.prepare_build import prepare_build
 from schemas.errors import OrchestrationError, RecipeError
@@ -36,13 +35,12 @@ def describe_schedule(
             "such as '0 3 * * *', and a name such as Europe/Berlin"
         ) from error
     build = prepare_build(recipe, store, overrides)
-    is_file = not (RECIPES / f"{recipe}.yaml").is_file()
     return {
         "name": f"nightly-{build.recipe.name}",
         "cron": cron,
         "timezone": timezone,
         "parameters": {
-            "recipe": str(Path(recipe).resolve()) if is_file else recipe,
+            "recipe": str(find_recipe(recipe).resolve()),
             "store": build.store,
             "overrides": list(overrides),
         },

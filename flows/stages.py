@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from flows.chain import Chain, Drive, Step
 from schemas.engines import SearchEngine, SeedSelectEngine
-from schemas.explanation import Repair
+from schemas.explanation import RepairRecord
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.receipts import EngineInputs, Receipt
@@ -195,7 +195,7 @@ def mend_all(
 
     A repair counts only while the image that it was made from is still the one that is drawn.
     """
-    found: list[tuple[PartitionJob, Repair]] = []
+    found: list[tuple[PartitionJob, RepairRecord]] = []
     for job, partition in zip(jobs, partitions, strict=True):
         for repair in find_repairs(drive.store, context, job, partition.samples):
             found.append((mended_job(job, repair, len(found)), repair))

@@ -37,7 +37,7 @@ class Region(Strict):
     bound: Bound | None = None
 
 
-class Repair(Strict):
+class RepairRecord(Strict):
     """A sample that was mended: `samples` is its row of SAMPLES, which stands in for `parent` while that is unchanged.
 
     `parent_image`: sha256 of the PNG that was mended, by which a build sees that the parent is still the same.

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.explanation import Repair
+from schemas.explanation import RepairRecord
 from schemas.recipe import Recipe
 from schemas.review import Review
 from schemas.training_record import TrainingRecord
@@ -33,7 +33,7 @@ class BuildContext(BaseModel):
 
     `references` maps a concept to the sha256 of each of its reference photographs, in file-name order; `folder` is the
     recipe's folder, needed only to read those photographs again. `repairs`: of samples of this dataset, by parent.
-    `reviews`: what persons decided on its samples; not sent to tasks, since each partition brings its own.
+    `reviews`: what persons decided on its samples. Neither is sent to tasks, since each partition brings its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class BuildContext(BaseModel):
     language_model: ResolvedModel | None = None
     teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
-    repairs: tuple[Repair, ...] = ()
+    repairs: tuple[RepairRecord, ...] = Field((), exclude=True)
     reviews: tuple[Review, ...] = Field((), exclude=True)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 
 from catalog.store import Store
-from schemas.explanation import Repair
+from schemas.explanation import RepairRecord
 from schemas.jobs import BuildContext, PartitionJob
 from schemas.receipts import Receipt
 from tasks.artifacts import read_table
@@ -14,14 +14,14 @@ from tasks.artifacts import read_table
 REPAIR_SOURCE = "repair"
 
 
-def find_repairs(store: Store, build: BuildContext, job: PartitionJob, samples: Receipt) -> list[Repair]:
+def find_repairs(store: Store, build: BuildContext, job: PartitionJob, samples: Receipt) -> list[RepairRecord]:
     """The repairs of samples in a partition whose image is still the one that was mended. Errors: StoreError."""
     planned = {sample.sample_id for sample in job.samples}
     known = [repair for repair in build.repairs if repair.parent in planned]
     return _unchanged(store, known, samples) if known else []
 
 
-def _unchanged(store: Store, repairs: Sequence[Repair], samples: Receipt) -> list[Repair]:
+def _unchanged(store: Store, repairs: Sequence[RepairRecord], samples: Receipt) -> list[RepairRecord]:
     table = read_table(store, samples, ["sample_id", "image"])
     images = {}
     for repair in repairs:
@@ -30,7 +30,7 @@ def _unchanged(store: Store, repairs: Sequence[Repair], samples: Receipt) -> lis
     return [repair for repair in repairs if images[repair.parent] == repair.parent_image]
 
 
-def mended_job(job: PartitionJob, repair: Repair, part: int) -> PartitionJob:
+def mended_job(job: PartitionJob, repair: RepairRecord, part: int) -> PartitionJob:
     """The partition of one mended sample: its parent's prompt and place in the plan, an identity of its own."""
     parent = next(sample for sample in job.samples if sample.sample_id == repair.parent)
     sample = parent.model_copy(update={"sample_id": repair.sample_id})

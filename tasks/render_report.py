@@ -53,14 +53,17 @@ def render_version_report(
     verdicts = [part.verdicts for part in partitions]
     ran = {each.uri: each for each in [*receipts, *samples, *masks, *verdicts, *augmented]}
     ordered = sorted(ran.values(), key=lambda each: (_place(each.stage), each.uri))
-    pages = read_explanations(store, build)
+    pages = read_explanations(store, partitions)
     return render_report(build, version, manifest, rejects, ordered, read_images, read_seeds(store, ordered), pages)
 
 
-def read_explanations(store: Store, build: BuildContext) -> dict[str, bytes]:
-    """The pages of the build's mended samples, by sample_id. Errors: StoreError."""
-    pages = {repair.sample_id: repair.samples.details["files"]["page"]["uri"] for repair in build.repairs}
-    return {sample_id: store.read(uri) for sample_id, uri in pages.items() if store.exists(uri)}
+def read_explanations(store: Store, partitions: Sequence[BuiltPartition]) -> dict[str, bytes]:
+    """The pages of mended samples, by sample_id. Errors: StoreError."""
+    pages = {}
+    for mended in (part.samples for part in partitions if part.parent is not None):
+        (sample_id,) = read_table(store, mended, ["sample_id"])["sample_id"].to_pylist()
+        pages[sample_id] = store.read(mended.details["files"]["page"]["uri"])
+    return pages
 
 
 def _place(stage: str) -> int:

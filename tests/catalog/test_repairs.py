@@ -7,7 +7,7 @@ import pytest
 from catalog.repairs import forget_repair, list_repairs, record_repair
 from catalog.store import Store
 from schemas.errors import NotFoundError, StoreAccessError
-from schemas.explanation import Repair
+from schemas.explanation import RepairRecord
 from schemas.receipts import Receipt
 
 
@@ -16,13 +16,13 @@ def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path), create=True)
 
 
-def make(store: Store, sample_id: str = "b" * 16) -> Repair:
+def make(store: Store, sample_id: str = "b" * 16) -> RepairRecord:
     uri = f"artifacts/repairs/{sample_id}/part-00000.parquet"
     store.write_bytes(uri, b"image")
     receipt = Receipt(
         stage="repairs", fingerprint="0" * 32, part=0, label="repair", uri=uri, sha256="0" * 64, rows=1, bytes=5
     )
-    return Repair(dataset="tiny", parent="a" * 16, sample_id=sample_id, parent_image="0" * 64, samples=receipt)
+    return RepairRecord(dataset="tiny", parent="a" * 16, sample_id=sample_id, parent_image="0" * 64, samples=receipt)
 
 
 def test_a_repair_is_kept_until_it_is_replaced_or_forgotten(store: Store) -> None:
@@ -47,7 +47,7 @@ def test_a_repair_whose_image_is_gone_or_cut_is_refused(store: Store, tmp_path: 
     with pytest.raises(StoreAccessError, match="has another size; mend the sample again"):
         list_repairs(store, "tiny")
     image.unlink()
-    with pytest.raises(StoreAccessError, match="its image is gone"):
+    with pytest.raises(StoreAccessError, match="its image or its page is gone"):
         list_repairs(store, "tiny")
 
 

@@ -125,6 +125,7 @@ def test_a_repair_of_an_image_that_is_drawn_otherwise_now_is_passed_over(
     changed = build(command, tiny_recipe, tmp_path / "store", "--set", "engine.steps=3")
     ids = {row["sample_id"] for row in rows_of(changed)}
     assert first_id(made) in ids
+    assert changed["stale_repairs"] == [first_id(made)]
     assert found["repaired_id"] not in ids
 
 
