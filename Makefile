@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,ray,s3,dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## make the virtual environment
