@@ -40,7 +40,7 @@ fix: install ## mend style
 docs: install ## write the reference pages of docs from the code
 	$(BIN)/python -m flows.reference_pages
 
-bench: bench-masks bench-generator bench-chain bench-seedselect bench-inversion bench-training bench-primitives bench-reading ## run all benchmarks and write docs/benchmarks
+bench: bench-masks bench-generator bench-chain bench-seedselect bench-inversion bench-training bench-primitives bench-reading bench-operations ## run all benchmarks and write docs/benchmarks
 
 bench-%: install
 	$(BIN)/python -m tests.benchmarks.$*
