@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_parts import DEFAULT_STORE, DatasetName, Store
+from flows.cli_parts import DEFAULT_STORE, Set, Store
+from schemas.errors import UserError
 
 
 def review(
-    dataset: DatasetName,
+    reference: Annotated[str, typer.Argument(help="Dataset, or dataset@version; with --build a recipe.")],
+    build: Annotated[bool, typer.Option("--build", help="What a build has drawn so far, published or not.")] = False,
+    set_: Set = [],  # noqa: B006
     store: Store = DEFAULT_STORE,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for a free one.")] = 0,
     reviewer: Annotated[str, typer.Option(envvar="USER", help="Who decides, for the record.")] = "",
@@ -17,9 +20,19 @@ def review(
 ) -> None:
     """Accept and reject samples in a page on this machine; the next build honours what was decided.
 
-    Example: `tailforge review workshop --no-open`
+    Example: `tailforge review workshop --no-open`, while it is built `tailforge review workshop --build`
     """
+    from flows.review_samples import open_version
     from flows.review_server import serve_review
+
+    if build:
+        from flows.review_build import open_build
+
+        reviewed = open_build(reference, store, set_)
+    elif set_:
+        raise UserError("--set changes a recipe; give --build with it")
+    else:
+        reviewed = open_version(reference, store)
 
     def tell(address: str) -> None:
         sys.stdout.write(f"{address}\nctrl-C stops; the next build honours what was decided\n")
@@ -27,5 +40,5 @@ def review(
         if open_:
             typer.launch(address)
 
-    counts = serve_review(dataset, store, port, reviewer[:80], tell)
+    counts = serve_review(reviewed, port, reviewer[:80], tell)
     sys.stdout.write(f"decisions on this dataset: {counts['accept']} accepted, {counts['reject']} rejected\n")

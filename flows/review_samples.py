@@ -1,7 +1,7 @@
-"""The samples of a version as a person reviews them: what is known of each, its picture, and what is decided on it."""
+"""The samples that a person reviews: what is known of each, its picture, and what is decided on it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,31 +16,33 @@ from catalog.reviews import Decisions, forget_decision, read_decisions, record_d
 from catalog.store import Store
 from flows.views import split_reference
 from schemas.errors import NotFoundError, StoreAccessError, VerificationError
-from schemas.quality import GATES
+from schemas.quality import GATES, Category
 from schemas.review import Decision, Verdict
 from tasks.methods.count_outcomes import SURPLUS
 from tasks.methods.draw_overlay import draw_overlay
 
 SHOWN = ("sample_id", "parent_id", "concept", "caption", "split", "shard", "members", "status", "reason", *GATES)
+STAGES = ("samples", "repairs", "masks")
 IMAGES = {"png": "image/png", "jpg": "image/jpeg"}
 Picture = tuple[bytes, str]  # bytes and their media type
 
 
 @dataclass(frozen=True)
-class ReviewedVersion:
-    """One version's samples by sample_id, as rows of the manifest or of the rejects, with `SHOWN` columns.
+class ReviewedSamples:
+    """Samples of a version or of a build by sample_id, with the columns `SHOWN`; `unjudged`: those without a verdict.
 
     Augmented copies are left out, since they follow from their original; failed samples too, since they have no image.
+    `stuff`: values of a mask that are no things. `shards`: folder of the published tars. `artifacts`: paths by stage.
     """
 
     store: Store
-    dataset: Dataset
-    folder: str
+    dataset: str
+    label: str
     rows: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def label(self) -> str:
-        return f"{self.dataset.name}@{self.dataset.version}"
+    stuff: Sequence[int]
+    artifacts: Mapping[str, Sequence[str]]
+    shards: str = ""
+    unjudged: Set[str] = frozenset()
 
     def list_samples(self) -> list[dict[str, Any]]:
         """What the page shows of every sample, in the order of the version."""
@@ -48,7 +50,7 @@ class ReviewedVersion:
             {
                 "id": sample_id,
                 **{name: row[name] for name in ("concept", "caption", "split", "reason")},
-                "state": _state(row),
+                "state": "unjudged" if sample_id in self.unjudged else _state(row),
                 "has_mask": bool(row["mask_area"]),
                 "scores": {name: row[name] for name in GATES if row[name] is not None},
             }
@@ -69,12 +71,11 @@ class ReviewedVersion:
         mask = self._read_member(row, "seg.png") or self._read_artifact(self._masks, sample_id, "mask")
         if mask is None:
             raise NotFoundError(f"sample {sample_id} of {self.label} has no mask")
-        stuff = [place for place, each in enumerate(self.dataset.mask_categories, 1) if not each.thing]
-        return draw_overlay(mask, stuff), IMAGES["png"]
+        return draw_overlay(mask, self.stuff), IMAGES["png"]
 
     def read_decisions(self) -> Decisions:
         """Errors: StoreAccessError."""
-        return read_decisions(self.store, self.dataset.name)
+        return read_decisions(self.store, self.dataset)
 
     def decide(self, sample_id: str, decision: Verdict | None, reason: str = "", reviewer: str = "") -> Decision | None:
         """Let the next build honour a decision, or forget it where that is None.
@@ -83,7 +84,7 @@ class ReviewedVersion:
         """
         self._find(sample_id)
         if decision is None:
-            forget_decision(self.store, self.dataset.name, sample_id)
+            forget_decision(self.store, self.dataset, sample_id)
             return None
         made = Decision(
             sample_id=sample_id,
@@ -93,7 +94,7 @@ class ReviewedVersion:
             reviewer=reviewer,
             decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        record_decision(self.store, self.dataset.name, made)
+        record_decision(self.store, self.dataset, made)
         return made
 
     def _find(self, sample_id: str) -> Mapping[str, Any]:
@@ -104,7 +105,7 @@ class ReviewedVersion:
     def _read_member(self, row: Mapping[str, Any], name: str) -> bytes | None:
         for member in row["members"] or ():
             if member["field"] == name:
-                return self.store.read_range(f"{self.folder}/shards/{row['shard']}", member["offset"], member["size"])
+                return self.store.read_range(f"{self.shards}/{row['shard']}", member["offset"], member["size"])
         return None
 
     def _read_made(self, sample_id: str) -> bytes:
@@ -113,14 +114,14 @@ class ReviewedVersion:
         if image is None:
             raise NotFoundError(
                 f"the image of sample {sample_id} is no longer among the artifacts of {self.store.uri}; build "
-                f"{self.dataset.name} again"
+                f"{self.dataset} again"
             )
         return image
 
     def _read_artifact(self, places: Mapping[str, str], sample_id: str, column: str) -> bytes | None:
         if (path := places.get(sample_id)) is None or not self.store.exists(path):
             return None
-        table = _read_columns(self.store, path, ("sample_id", column))
+        table = read_columns(self.store, path, ("sample_id", column))
         found: list[bytes | None] = table.filter(pc.equal(table["sample_id"], sample_id))[column].to_pylist()
         return found[0] if found else None
 
@@ -133,31 +134,48 @@ class ReviewedVersion:
         return self._locate(("masks",))
 
     def _locate(self, stages: Sequence[str]) -> dict[str, str]:
-        """Path of the artifact of every sample, from what the version says it was made of."""
-        return dict(self._list_places(stages))
-
-    def _list_places(self, stages: Sequence[str]) -> Iterator[tuple[str, str]]:
-        for stage in stages:
-            for fingerprint in self.dataset.lineage.get("fingerprints", {}).get(stage, ()):
-                folder = f"artifacts/{stage}/{fingerprint}"
-                for name in self.store.names(folder):
-                    if name.endswith(".parquet") and not name.startswith("."):
-                        path = f"{folder}/{name}"
-                        ids = _read_columns(self.store, path, ("sample_id",))["sample_id"].to_pylist()
-                        yield from ((sample_id, path) for sample_id in ids)
+        """Path of the artifact of every sample."""
+        paths = [path for stage in stages for path in self.artifacts.get(stage, ())]
+        tables = ((path, read_columns(self.store, path, ("sample_id",))) for path in paths)
+        return {sample_id: path for path, table in tables for sample_id in table["sample_id"].to_pylist()}
 
 
-def open_version(reference: str, uri: str) -> ReviewedVersion:
+def open_version(reference: str, uri: str) -> ReviewedSamples:
     """`reference`: dataset or dataset@version. Errors: NotFoundError, StoreAccessError, VerificationError."""
     store = Store.open(uri)
     name, version = split_reference(reference)
     dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
+    require_decisions(store, name)
+    tables = (read_columns(store, f"{folder}/{table}.parquet", SHOWN) for table in ("manifest", "rejects"))
+    return ReviewedSamples(
+        store=store,
+        dataset=name,
+        label=f"{name}@{dataset.version}",
+        rows={row["sample_id"]: row for table in tables for row in _list_rows(table)},
+        stuff=stuff_values(dataset.mask_categories),
+        artifacts={stage: list(_list_artifacts(store, dataset, stage)) for stage in STAGES},
+        shards=f"{folder}/shards",
+    )
+
+
+def require_decisions(store: Store, dataset: str) -> None:
+    """A store that cannot keep decisions is refused before anybody decides. Errors: StoreAccessError."""
     if not store.is_local:
-        raise StoreAccessError(f"store {uri!r}: decisions need a folder on a local disk; give one by --store")
-    read_decisions(store, name)  # a damaged file is refused before anybody decides
-    tables = (_read_columns(store, f"{folder}/{table}.parquet", SHOWN) for table in ("manifest", "rejects"))
-    rows = {row["sample_id"]: row for table in tables for row in _list_rows(table)}
-    return ReviewedVersion(store, dataset, folder, rows)
+        raise StoreAccessError(f"store {store.uri!r}: decisions need a folder on a local disk; give one by --store")
+    read_decisions(store, dataset)
+
+
+def stuff_values(categories: Sequence[Category]) -> list[int]:
+    """Values in the masks of what is no thing."""
+    return [value for value, each in enumerate(categories, 1) if not each.thing]
+
+
+def _list_artifacts(store: Store, dataset: Dataset, stage: str) -> Iterator[str]:
+    """Paths of a stage's files that a version says it was made of."""
+    for fingerprint in dataset.lineage.get("fingerprints", {}).get(stage, ()):
+        folder = f"artifacts/{stage}/{fingerprint}"
+        names = [name for name in store.names(folder) if name.endswith(".parquet") and not name.startswith(".")]
+        yield from (f"{folder}/{name}" for name in names)
 
 
 def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -166,7 +184,7 @@ def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
             yield dict.fromkeys(SHOWN) | row
 
 
-def _read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
+def read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
     """Those of the columns that the file has. Errors: VerificationError where it is gone or damaged; StoreError."""
     try:
         with store.open_read(path) as file:

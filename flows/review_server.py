@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from flows.review_samples import ReviewedVersion, open_version
+from flows.review_samples import ReviewedSamples
 from schemas.errors import NotFoundError, TailforgeError, UserError
 from schemas.fields import Strict
 from schemas.review import Decision, Verdict
@@ -56,12 +56,12 @@ class Refused(Exception):
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """Serves the review of one version; `address` is the page's. Errors: UserError for a port that cannot be had."""
+    """Serves the review of some samples; `address` is the page's. Errors: UserError for a port that cannot be had."""
 
     daemon_threads = True
 
-    def __init__(self, version: ReviewedVersion, template: str, *, port: int = 0, reviewer: str = "") -> None:
-        self.version, self.template, self.reviewer = version, template, reviewer
+    def __init__(self, reviewed: ReviewedSamples, template: str, *, port: int = 0, reviewer: str = "") -> None:
+        self.reviewed, self.template, self.reviewer = reviewed, template, reviewer
         self.token = secrets.token_urlsafe(24)
         try:
             super().__init__((LOOPBACK, port), ReviewHandler)
@@ -118,26 +118,26 @@ class ReviewHandler(BaseHTTPRequestHandler):
         return path
 
     def _get(self, path: str) -> None:
-        version = self.server.version
+        reviewed = self.server.reviewed
         kind, _, sample_id = path.partition("/")
         if path == "":
             return self._send_page()
         if path == "samples":
-            return self._send_json({"samples": version.list_samples(), "decisions": self._tell_decisions()})
+            return self._send_json({"samples": reviewed.list_samples(), "decisions": self._tell_decisions()})
         if path == "decisions":
             return self._send_json({"decisions": self._tell_decisions()})
         if kind == "images":
-            return self._send(200, *version.read_image(sample_id), cache="private, max-age=3600")
+            return self._send(200, *reviewed.read_image(sample_id), cache="private, max-age=3600")
         if kind == "masks":
-            return self._send(200, *version.read_overlay(sample_id), cache="private, max-age=3600")
+            return self._send(200, *reviewed.read_overlay(sample_id), cache="private, max-age=3600")
         raise Refused(404, "there is no such page")
 
     def _post(self, path: str) -> None:
         if path != "decisions":
             raise Refused(404, "there is no such page")
         wish = self._read_wish()
-        version, reviewer = self.server.version, self.server.reviewer
-        made = version.decide(wish.sample_id, wish.decision, wish.reason, reviewer)
+        reviewed, reviewer = self.server.reviewed, self.server.reviewer
+        made = reviewed.decide(wish.sample_id, wish.decision, wish.reason, reviewer)
         self._send_json({"sample_id": wish.sample_id, "decision": made and tell_decision(made)})
 
     def _read_wish(self) -> Wish:
@@ -152,12 +152,12 @@ class ReviewHandler(BaseHTTPRequestHandler):
             raise Refused(400, f"this is no decision: {error.error_count()} mistake(s)") from error
 
     def _tell_decisions(self) -> dict[str, dict[str, str]]:
-        version = self.server.version
-        return {name: tell_decision(each) for name, each in version.read_decisions().items() if name in version.rows}
+        reviewed = self.server.reviewed
+        return {name: tell_decision(each) for name, each in reviewed.read_decisions().items() if name in reviewed.rows}
 
     def _send_page(self) -> None:
         nonce = secrets.token_urlsafe(16)
-        text = draw_review(self.server.version.label, self.server.template, nonce)
+        text = draw_review(self.server.reviewed.label, self.server.template, nonce)
         self._send(200, text.encode(), "text/html; charset=utf-8", policy=POLICY.format(nonce=nonce))
 
     def _send_json(self, value: Any, status: int = 200) -> None:
@@ -189,15 +189,14 @@ def tell_decision(decision: Decision) -> dict[str, str]:
     return {"decision": decision.decision, "reason": decision.reason, "reviewer": decision.reviewer}
 
 
-def serve_review(reference: str, uri: str, port: int, reviewer: str, tell: Callable[[str], None]) -> dict[str, int]:
-    """Serve the review of a version until the person presses ctrl-C; `tell` is given the page's address.
+def serve_review(reviewed: ReviewedSamples, port: int, reviewer: str, tell: Callable[[str], None]) -> dict[str, int]:
+    """Serve a review until the person presses ctrl-C; `tell` is given the page's address.
 
     Returns how often persons decided what on the dataset so far. Errors: UserError before anything is served.
     """
     template = resources.files("tasks").joinpath("review.html.j2").read_text(encoding="utf-8")
-    version = open_version(reference, uri)
-    with ReviewServer(version, template, port=port, reviewer=reviewer) as server, suppress(KeyboardInterrupt):
+    with ReviewServer(reviewed, template, port=port, reviewer=reviewer) as server, suppress(KeyboardInterrupt):
         tell(server.address)
         server.serve_forever()
-    decided = [each.decision for each in version.read_decisions().values()]
+    decided = [each.decision for each in reviewed.read_decisions().values()]
     return {decision: decided.count(decision) for decision in ("accept", "reject")}

@@ -12,7 +12,9 @@ import pytest
 
 from catalog.store import Store
 from catalog.verify import verify
-from flows.review_samples import ReviewedVersion, open_version
+from flows.review_build import open_build
+from flows.review_samples import ReviewedSamples, open_version
+from schemas.errors import NotFoundError
 from tests.flows.conftest import Command, build, rows_of
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
@@ -26,7 +28,7 @@ def reasons(made: dict[str, Any]) -> dict[str, str]:
     return {row["sample_id"]: row["reason"] for row in rows_of(made, "rejects")}
 
 
-def open_tiny(made: dict[str, Any], store: Path) -> ReviewedVersion:
+def open_tiny(made: dict[str, Any], store: Path) -> ReviewedSamples:
     return open_version(f"tiny@{made['version']}", str(store))
 
 
@@ -127,3 +129,44 @@ def test_a_decision_on_an_image_that_is_drawn_otherwise_now_is_passed_over(
     unwanted = min(sample_ids(first))
     open_tiny(first, store).decide(unwanted, "reject")
     assert unwanted in sample_ids(build(command, tiny_recipe, store, "--set", "engine.steps=3"))
+
+
+def test_what_a_stopped_build_has_drawn_is_reviewed(
+    command: Command, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(NotFoundError, match="nothing of tiny is drawn yet"):
+        open_build(str(tiny_recipe), str(store))
+    with monkeypatch.context() as bug:
+        bug.setattr("tasks.select_samples.select_rows", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            command("build", tiny_recipe, "--store", store)
+    drawn = open_build(str(tiny_recipe), str(store))
+    shown = drawn.list_samples()
+    assert {each["state"] for each in shown} == {"accepted"}  # its gates pass nearly all
+    assert all(each["scores"]["contrast"] > 0 and each["caption"] for each in shown)
+    unwanted = next(each for each in shown if each["has_mask"])["id"]
+    assert drawn.read_image(unwanted)[0].startswith(b"\x89PNG")
+    assert drawn.read_overlay(unwanted)[0].startswith(b"\x89PNG")
+    drawn.decide(unwanted, "reject", "deformed")
+
+    made = build(command, tiny_recipe, store)
+    assert {row["sample_id"] for row in rows_of(made)}.isdisjoint({unwanted})
+    assert reasons(made)[unwanted] == "review_rejected"
+    again = {each["id"]: each for each in open_build(str(tiny_recipe), str(store)).list_samples()}
+    assert again[unwanted]["state"] == "rejected"
+    assert {name for name, each in again.items() if each["state"] == "accepted"} == sample_ids(made)
+
+
+def test_samples_without_verdict_say_so(
+    command: Command, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    with monkeypatch.context() as bug:
+        bug.setattr("tasks.filter_quality.run_once", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            command("build", tiny_recipe, "--store", store)
+    assert {each["state"] for each in open_build(str(tiny_recipe), str(store)).list_samples()} == {"unjudged"}
+    code, _, err = command("review", "tiny", "--set", "seed=2", "--store", store, "--no-open")
+    assert code == 2
+    assert "give --build with it" in err

@@ -152,7 +152,7 @@ def test_filters_choose_what_is_shown(browser: Chromium, server: ReviewServer) -
 
 
 def test_a_range_of_scores_chooses_and_orders(browser: Chromium, server: ReviewServer) -> None:
-    for place, row in enumerate(server.version.rows.values()):
+    for place, row in enumerate(server.reviewed.rows.values()):
         row["sharpness"] = float(place * 7 % 26)  # type: ignore[index]
     load(browser, server)
     choose(browser, "score", "sharpness")
@@ -233,7 +233,7 @@ def test_a_page_of_another_origin_reads_and_decides_nothing(
     page = tmp_path / "evil.html"
     page.write_text("<title>evil</title>")
     browser.open(page)
-    body = f'{{"sample_id": "{next(iter(server.version.rows))}", "decision": "reject"}}'
+    body = f'{{"sample_id": "{next(iter(server.reviewed.rows))}", "decision": "reject"}}'
     for options in ("{}", f"{{method: 'POST', body: '{body}', headers: {{'Content-Type': 'application/json'}}}}",
                     f"{{method: 'POST', mode: 'no-cors', body: '{body}'}}"):  # fmt: skip
         for path in ("samples", "decisions"):

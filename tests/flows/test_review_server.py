@@ -106,7 +106,7 @@ def test_decisions_land_in_the_file_with_the_image_that_was_seen(server: ReviewS
     ],
 )
 def test_foreign_hosts_and_origins_are_refused(server: ReviewServer, store: Store, headers: dict[str, str]) -> None:
-    sample_id = next(iter(server.version.rows))
+    sample_id = next(iter(server.reviewed.rows))
     for path, body in [("", None), ("samples", None), ("decisions", {"sample_id": sample_id, "decision": "reject"})]:
         status, data, answered = ask(server, path, body, headers=headers)
         assert status == 403
@@ -123,7 +123,7 @@ def test_its_own_origin_under_either_name_is_served(server: ReviewServer) -> Non
 @pytest.mark.parametrize("path", ["/", "/samples", "//samples", "/wrong/samples", "/%C3%A9/samples"])
 def test_without_the_token_nothing_is_told_or_kept(server: ReviewServer, store: Store, path: str) -> None:
     assert ask(server, path, whole=True)[0] == 403
-    body = {"sample_id": next(iter(server.version.rows)), "decision": "reject"}
+    body = {"sample_id": next(iter(server.reviewed.rows)), "decision": "reject"}
     assert ask(server, "/wrong/decisions", body, whole=True)[0] == 403
     assert ask(server, "/decisions", body, whole=True)[0] == 403
     assert read_decisions(store, "parts") == {}
@@ -176,7 +176,7 @@ def test_answers_bring_no_script_but_the_pages_own(server: ReviewServer) -> None
 
 
 def test_two_servers_share_the_decisions(server: ReviewServer, store: Store) -> None:
-    first, second, *_ = server.version.rows
+    first, second, *_ = server.reviewed.rows
     with serve(store, reviewer="Bea") as other:
         assert other.token != server.token
         read(server, "decisions", {"sample_id": first, "decision": "reject"})
@@ -220,7 +220,7 @@ def test_what_cannot_be_reviewed_is_one_clear_error(store: Store, tmp_path: Path
     with pytest.raises(VerificationError, match="is damaged"):
         open_version("parts", damaged.uri)
     with serve(store) as server, pytest.raises(UserError, match=f"--port {server.server_port} cannot be used"):
-        ReviewServer(server.version, TEMPLATE, port=server.server_port)
+        ReviewServer(server.reviewed, TEMPLATE, port=server.server_port)
 
 
 def test_a_browser_that_goes_away_is_no_error(server: ReviewServer, capfd: pytest.CaptureFixture[str]) -> None:

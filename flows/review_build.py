@@ -1,0 +1,61 @@
+"""The samples of a build that is not published, or not yet: a person may decide while it still draws."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from catalog.store import Store
+from flows.chain import Drive
+from flows.plan_build import walk
+from flows.prepare_build import prepare_build
+from flows.review_samples import SHOWN, ReviewedSamples, read_columns, require_decisions, stuff_values
+from schemas.errors import NotFoundError
+from schemas.quality import GATES
+from schemas.receipts import Receipt
+
+DRAWN = ("samples", "repairs")
+SCORED = {"masks": GATES, "verdicts": ("reason", *GATES), "selection": ("reason", "split")}  # later stages go last
+
+
+def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> ReviewedSamples:
+    """All that a build of this recipe has drawn so far. Errors: UserError; NotFoundError where nothing is drawn."""
+    context = prepare_build(recipe, uri, overrides)
+    store, name = Store.open(context.store), context.recipe.name
+    require_decisions(store, name)
+    drive = Drive(store, submit=None)
+    walk(drive, context)
+    receipts = [receipt for receipt in drive.tally.receipts if receipt.stage in (*DRAWN, *SCORED)]
+    rows = {row["sample_id"]: row for receipt in receipts for row in _list_drawn(store, receipt)}
+    if not rows:
+        raise NotFoundError(f"nothing of {name} is drawn yet; begin by `tailforge build {recipe}`")
+    judged = _add_scores(store, rows, receipts)
+    return ReviewedSamples(
+        store=store,
+        dataset=name,
+        label=f"{name}, as far as it is built",
+        rows=rows,
+        stuff=stuff_values(context.recipe.categories),
+        artifacts={stage: [each.uri for each in receipts if each.stage == stage] for stage in (*DRAWN, "masks")},
+        unjudged=rows.keys() - judged,
+    )
+
+
+def _list_drawn(store: Store, receipt: Receipt) -> Iterator[dict[str, Any]]:
+    if receipt.stage in DRAWN:
+        table = read_columns(store, receipt.uri, ("sample_id", "concept", "prompt", "status"))
+        for row in table.to_pylist():
+            if row["status"] != "failed":
+                yield dict.fromkeys(SHOWN) | row | {"caption": row["prompt"]}
+
+
+def _add_scores(store: Store, rows: dict[str, dict[str, Any]], receipts: Sequence[Receipt]) -> set[str]:
+    """Write into `rows` what later stages know of them; which have a verdict."""
+    judged: set[str] = set()
+    for stage, columns in SCORED.items():
+        for receipt in (each for each in receipts if each.stage == stage):
+            found = read_columns(store, receipt.uri, ("sample_id", *columns)).to_pylist()
+            scored = {row["sample_id"]: row for row in found if row["sample_id"] in rows}
+            for sample_id, row in scored.items():
+                rows[sample_id].update({name: row[name] for name in row if row[name] is not None or name == "reason"})
+            if stage == "verdicts":
+                judged |= scored.keys()
+    return judged
