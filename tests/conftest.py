@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.chromium import Chromium
+from tests.s3_server import S3Server
 
-for name in [name for name in os.environ if name.startswith(("PREFECT_", "TAILFORGE_", "HF_", "CUDA_"))]:
+FOREIGN = ("PREFECT_", "TAILFORGE_", "HF_", "CUDA_", "AWS_", "FSSPEC_")
+for name in [name for name in os.environ if name.startswith(FOREIGN)]:
     del os.environ[name]
 SCRATCH = tempfile.mkdtemp(prefix="tailforge-tests-")
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
@@ -39,3 +41,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
         yield started
     finally:
         started.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 server for all tests; they take it through `s3`."""
+    with S3Server() as started:
+        yield started
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The S3 server without faults, which this process and those that it starts find by the environment."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.requests.clear()
+    yield s3_server
+    s3_server.faults = None
