@@ -4,13 +4,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.effort import Effort
+
 
 class Receipt(BaseModel):
     """Completion marker of one artifact, written last, beside its file.
 
     `uri` is relative to the store, so a store can be moved. `sha256` is of the file's bytes. `timings` holds seconds
-    (`compute` is the stage's own work without loading models). Timings live here and never in tables, because tables
-    must be byte-equal between two runs.
+    (`compute` is the stage's own work; `load`, of models, and `wait`, for them, are not in it). Timings live here and
+    never in tables, because tables must be byte-equal between two runs. Receipts of older builds have no `effort`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +30,7 @@ class Receipt(BaseModel):
     models: dict[str, str] = {}
     versions: dict[str, str] = {}
     details: dict[str, Any] = {}
+    effort: Effort | None = None
 
 
 class EngineInputs(BaseModel):

@@ -1,5 +1,6 @@
 """Stage "aims": what a search for a concept aims at, from its reference photographs and plain samples of it."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -82,7 +83,9 @@ def aim_search(job: dict[str, Any]) -> dict[str, Any]:
 def make_aims(job: PartitionJob) -> pa.Table:
     """AIMS of a concept."""
     assert job.build.encoder is not None
-    model, encoder = load_build_generator(job.build), load_clip(job.build.encoder)
+    clock = Clock()
+    with clock.phase("load"):
+        model, encoder = load_build_generator(job.build), load_clip(job.build.encoder)
     digests = job.build.references[job.concept]
     photographs = read_references(job.build.folder, find_concept(job.build, job.concept), digests)
     rows: list[dict[str, Any]] = [
@@ -90,7 +93,7 @@ def make_aims(job: PartitionJob) -> pa.Table:
         for sha256, image in zip(digests, photographs, strict=True)
     ]
     few = search_engine(job.build).model_copy(update={"steps": search_engine(job.build).few_steps})
-    for made in render_plain(model, job.samples, few, None, Clock()):
+    for made in render_plain(model, job.samples, few, None, clock):
         if made.error == OUT_OF_MEMORY:
             raise EngineError(
                 f"plain samples of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator"
@@ -99,7 +102,7 @@ def make_aims(job: PartitionJob) -> pa.Table:
             rows.append({"kind": "plain", "sha256": None, "feature": feature(encoder, made.pixels), "latent": None})
     aims = pa.Table.from_pylist(rows, AIMS)
     require_difference(job, read_aim(aims))
-    return aims
+    return aims.replace_schema_metadata({"timings": json.dumps(clock.idle)})
 
 
 def require_difference(job: PartitionJob, aim: Aim) -> None:

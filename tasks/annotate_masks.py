@@ -97,7 +97,8 @@ def annotate_partition(job: PartitionJob, samples: pa.Table) -> pa.Table:
         softened = (_soften(job, row, own) for row, own in both if own is not None)
         thresholds = pool_thresholds(softened) if settings.threshold == "concept" else {}
         made = [_row(job, row, own, thresholds) | {"mask_source": settings.kind} for row, own in both]
-    return pa.Table.from_pylist(made, MASKS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+    timings = {**clock.seconds, "compute": clock.seconds["compute"] + clock.seconds.get("attention", 0.0)}
+    return pa.Table.from_pylist(made, MASKS).replace_schema_metadata({"timings": json.dumps(timings)})
 
 
 def _recorded(rows: list[Row]) -> list[Read | None]:

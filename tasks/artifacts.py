@@ -9,18 +9,22 @@ import errno
 import hashlib
 import io
 import json
+import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.store import Store
+from schemas.effort import Effort, costing_settings, count_passes
 from schemas.errors import DamagedArtifactError, StoreError
 from schemas.receipts import Receipt
 
@@ -95,6 +99,40 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+@cache
+def describe_machine() -> str:
+    """Architecture, processor and threads: what a stage's speed without an accelerator depends on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+    return f"{platform.machine()} {names[0] if names else platform.processor()}, {threads} of {cores} threads".strip()
+
+
+def name_accelerator() -> str:
+    """The product name of this process's accelerator, or "cpu"; without loading torch, which whoever uses one has."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+def describe_effort(address: Address) -> Effort:
+    """What the work of an address costs here; models run on the accelerator where there is one."""
+    stage, passes = address.stage, count_passes(address.settings)
+    decides = [stage.name, stage.version, costing_settings(stage.name, address.settings), dict(address.models)]
+    return Effort(
+        like=digest(decides)[:12],
+        version=stage.version,
+        machine=describe_machine(),
+        device=name_accelerator() if address.models else "cpu",
+        passes=passes[0],
+        pixels=passes[1],
+    )
+
+
+_warm: set[tuple[str, str]] = set()  # (stage, like) that this process has done
+
+
 def find_receipt(store: Store, address: Address) -> Receipt | None:
     """Receipt of finished work, or None. A receipt of which a file is gone or has another size is a miss."""
     try:
@@ -142,24 +180,32 @@ def run_once(store: Store, address: Address, produce: Callable[[], pa.Table]) ->
     """Do the work of `address` unless it is finished, commit it, return its receipt.
 
     `produce` returns a table of the stage's schema; its rows may carry a `status` column, which is counted. Schema
-    metadata b"details" (JSON) of the table travels into the receipt's `details`, b"timings" into its timings.
+    metadata b"details" (JSON) of the table travels into the receipt's `details`, b"timings" into its timings, of which
+    `load` and `wait` are taken off `compute` unless that is given as well.
     Errors: StoreError; whatever `produce` raises.
     """
     if found := find_receipt(store, address):
         return found
+    effort = describe_effort(address)
+    kind = (address.stage.name, effort.like)
+    effort = effort.model_copy(update={"cold": kind not in _warm})
+    _warm.add(kind)
     started = time.perf_counter()
     table = produce()
     extras = table.schema.metadata or {}
     table = table.cast(address.stage.schema).replace_schema_metadata(None)
     seconds = time.perf_counter() - started
+    spent = json.loads(extras.get(b"timings", b"{}"))
+    own = seconds - spent.get("load", 0.0) - spent.get("wait", 0.0)
     return commit(
         store,
         address,
         encode_table(table),
         rows=table.num_rows,
         counts=count_outcomes(table),
-        timings={"compute": seconds, **json.loads(extras.get(b"timings", b"{}"))},
+        timings={"compute": own, **spent},
         details=json.loads(extras.get(b"details", b"{}")),
+        effort=effort,
     )
 
 
@@ -172,6 +218,7 @@ def commit(
     counts: Mapping[str, int],
     timings: Mapping[str, float],
     details: Mapping[str, Any],
+    effort: Effort | None = None,
 ) -> Receipt:
     """Write the file, then its receipt."""
     store.write_bytes(address.uri, data)
@@ -189,6 +236,7 @@ def commit(
         models=dict(address.models),
         versions=library_versions(),
         details=dict(details),
+        effort=effort,
     )
     store.write_bytes(address.receipt_uri, receipt.model_dump_json(indent=1).encode())
     return receipt

@@ -10,7 +10,7 @@ from prefect import task
 
 from catalog.store import Store
 from schemas.fields import ModelSource
-from schemas.jobs import PartitionJob, ResolvedModel
+from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from schemas.receipts import Receipt
 from schemas.recipe import Concept
 from schemas.tables import VERDICTS
@@ -63,13 +63,22 @@ def filter_quality(job: dict[str, Any], samples: dict[str, Any], masks: dict[str
     parsed = PartitionJob.model_validate(job)
     made, annotated = Receipt.model_validate(samples), Receipt.model_validate(masks)
     store = Store.open(parsed.build.store)
-    return run_once(
-        store,
-        locate(parsed, made, annotated),
-        lambda: judge_partition(
+
+    def produce() -> pa.Table:
+        table = judge_partition(
             parsed, read_table(store, made, SAMPLE_COLUMNS), read_table(store, annotated, MASK_COLUMNS)
-        ),
-    ).model_dump(mode="json")
+        )
+        details = {"gates": describe_gates(parsed.build), "drawn": made.effort.like if made.effort else None}
+        return table.replace_schema_metadata({**table.schema.metadata, b"details": json.dumps(details)})
+
+    return run_once(store, locate(parsed, made, annotated), produce).model_dump(mode="json")
+
+
+def describe_gates(build: BuildContext) -> str:
+    """12 hex digits over the absolute gates and who scores: verdicts of one such rule tell which share passes it."""
+    quality, models = build.recipe.quality, {"scorer": build.scorer, "verifier": build.verifier}
+    bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in quality.gates.items()}
+    return digest([bounds, {role: model.digest for role, model in models.items() if model}])[:12]
 
 
 def judge_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:

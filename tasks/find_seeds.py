@@ -1,5 +1,6 @@
 """Stage "seeds": noises found in full by SeedSelect, for the images of a concept that start from a mix with one."""
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -66,12 +67,14 @@ def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
     """SEEDS of one batch; a noise whose image is not finite is left out. Errors: EngineError out of memory."""
     engine = job.build.recipe.engine
     assert isinstance(engine, SeedSelectEngine)
-    model, goal = load_search(job, inputs)
-    found = find_noise(model, job.samples, engine, goal, Clock())
+    clock = Clock()
+    with clock.phase("load"):
+        model, goal = load_search(job, inputs)
+    found = find_noise(model, job.samples, engine, goal, clock)
     if any(each.error == OUT_OF_MEMORY for each in found):  # it may pass, so it must not count as done
         raise EngineError(f"seeds of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator")
     rows = [_row(sample, each) for sample, each in zip(job.samples, found, strict=True) if each.error is None]
-    return pa.Table.from_pylist(rows, SEEDS)
+    return pa.Table.from_pylist(rows, SEEDS).replace_schema_metadata({"timings": json.dumps(clock.idle)})
 
 
 def _row(sample: Any, found: Found) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+IDLE = ("load", "wait")  # phases that are no work of a stage: loading models, waiting until one is free
+
 
 class Clock:
     """Adds up how long each named phase took; phases do not nest."""
@@ -19,3 +21,8 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    @property
+    def idle(self) -> dict[str, float]:
+        """Seconds of the phases that are no work."""
+        return {name: self.seconds[name] for name in IDLE if name in self.seconds}
