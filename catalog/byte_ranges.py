@@ -70,8 +70,6 @@ def read_remote(store: Store, path: str) -> Read:
     """Ranges of a file of a store, which stores that can do so fetch at the same time."""
 
     def read(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
-        paths = [store.path(path)] * len(ranges)
-        return store.fs.cat_ranges(paths, starts, stops, on_error="raise")  # type: ignore[no-any-return]
+        return store.read_ranges(path, ranges)
 
     return read

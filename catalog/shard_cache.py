@@ -52,7 +52,7 @@ class ShardCache:
     def _download(self, store: Store, path: str, entry: ShardEntry, kept: Path) -> IO[bytes]:
         temporary = self.folder / f"{TEMPORARY}{uuid.uuid4().hex}.tar"
         try:
-            store.fs.get_file(store.path(path), str(temporary))
+            store.download(path, temporary)
             with open(temporary, "rb+") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())

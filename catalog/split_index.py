@@ -107,10 +107,10 @@ def open_manifest(store: Store, folder: str) -> Iterator[pq.ParquetFile]:
     """Errors: VerificationError where it is missing or damaged, also while it is read."""
     path = f"{folder}/{MANIFEST_FILE}"
     try:
-        # Without fsspec's reading ahead: Arrow knows which ranges it needs.
+        # Without reading ahead: Arrow knows which ranges it needs.
         with (
             storage_errors("read", f"{store.uri}/{path}"),
-            store.fs.open(store.path(path), "rb", cache_type="none") as file,
+            store.open_read(path, read_ahead=0) as file,
         ):
             yield pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True)
     except (FileNotFoundError, pa.ArrowException) as error:

@@ -1,19 +1,24 @@
 """The store: one folder on any fsspec filesystem, with atomic writes. Everything the project keeps lies in it.
 
 Paths given to a Store are relative to its root, with forward slashes. On a local disk a file is written under a
-temporary name, synced and renamed; object stores make a put visible only when it is complete.
+temporary name, synced and renamed; object stores make a put visible only when it is complete. What they need besides is
+in catalog/object_store.py, and nothing outside these two files asks which kind a store is without need.
 """
 
 import errno
+import io
 import os
+import re
+import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from catalog import object_store
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
 
 TEMPORARY = ".tmp-"  # what a name starts with while it is being written; a killed process may leave some
@@ -24,21 +29,29 @@ KEPT = "run the same command again; finished work is kept"
 
 @contextmanager
 def storage_errors(action: str, uri: str) -> Iterator[None]:
-    """Turn the operating system's errors into ours.
+    """Turn the errors of the operating system, and of clients of object stores, into ours.
 
-    Errors: StoreFullError, StoreAccessError, or StoreError for all that a retry may mend.
+    Errors: StoreFullError, StoreAccessError, or StoreError for all that a retry may mend; FileNotFoundError as it is.
     """
     try:
         yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        what = f"cannot {action} {uri}: {error}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, *object_store.client_errors()) as error:  # type: ignore[misc]
+        what, number = f"cannot {action} {uri}: {error}", getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"{what}; the disk is full: free some space, then {KEPT}") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreAccessError(f"{what}; make the store writable or choose another with --store") from error
+        if object_store.is_refused(error):
+            raise StoreAccessError(f"{what}; {REFUSED}") from error
+        if isinstance(error, FileNotFoundError):
+            raise
         raise StoreError(f"{what}; check the store and {KEPT}") from error
+
+
+REFUSED = (
+    "make the bucket, or name another with --store, and give credentials and endpoint by the environment "
+    "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_DEFAULT_REGION) or by AWS's own files"
+)
 
 
 class Store:
@@ -52,22 +65,39 @@ class Store:
     def open(cls, uri: str, *, create: bool = False) -> "Store":
         """Open a store by path or URI.
 
-        With `create`, make it and prove that it can be written. Errors: StoreAccessError.
+        With `create`, make it and prove that it can be written. Errors: StoreAccessError; StoreError for a connection
+        that was lost.
         """
+        if secret := re.match(r"(\w+)://[^/]*@", uri):
+            raise StoreAccessError(
+                f"the store's URI {secret[1]}://... holds credentials; leave them out and give them by the environment "
+                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or by AWS's own files"
+            )
         try:
-            fs, root = fsspec.core.url_to_fs(uri)
-            store = cls(fs, root, uri)
+            store = cls(*object_store.connect(uri), uri)
             if create:
-                fs.makedirs(root, exist_ok=True)
-                probe = store.path(f"{TEMPORARY}probe-{uuid.uuid4().hex}")
-                fs.pipe_file(probe, b"")
-                fs.rm_file(probe)
-        except (OSError, ValueError, ImportError) as error:
+                store._prove()
+        except ImportError as error:
+            extra = "; install the extra: pip install 'tailforge[s3]'" if object_store.is_object_store(uri) else ""
+            raise StoreAccessError(f"store {uri!r} cannot be opened: {error}{extra}") from error
+        except (OSError, ValueError) as error:
             done = "written" if create else "opened"
             raise StoreAccessError(
                 f"store {uri!r} cannot be {done}: {error}; give a writable folder or URI by --store or TAILFORGE_STORE"
             ) from error
         return store
+
+    def _prove(self) -> None:
+        """Write a probe. An object store must refuse it the second time: versions are claimed so."""
+        name = f"{TEMPORARY}probe-{uuid.uuid4().hex}"
+        if self.is_local:
+            self.fs.makedirs(self.root, exist_ok=True)
+            self.fs.pipe_file(self.path(name), b"")
+        elif not self.create(name, b"first") or self.create(name, b"second"):
+            raise OSError(
+                errno.ENOTSUP, "it puts an object in the place of another although asked not to (If-None-Match: *)"
+            )
+        self.fs.rm_file(self.path(name))
 
     def path(self, relative: str) -> str:
         """Absolute path on the filesystem. Errors: ValueError if `relative` leaves the store."""
@@ -83,57 +113,119 @@ class Store:
         with storage_errors("look up", f"{self.uri}/{relative}"):
             return int(self.fs.size(self.path(relative)))
 
+    def address(self, relative: str) -> str:
+        """Where a person or another program finds it: an absolute path, or a URI."""
+        return self.path(relative) if self.is_local else str(self.fs.unstrip_protocol(self.path(relative)))
+
     def names(self, relative: str) -> list[str]:
         """Names of the entries of a folder, sorted; empty where it does not exist."""
+        folder = self.path(relative)
         try:
-            found = self.fs.ls(self.path(relative), detail=False, refresh=True)
-        except (FileNotFoundError, NotADirectoryError):
+            with storage_errors("list", f"{self.uri}/{relative}"):
+                found = self.fs.ls(folder, detail=False, refresh=True)
+        except FileNotFoundError:
             return []
-        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found if name.rstrip("/") != folder)
 
-    def open_read(self, relative: str) -> IO[bytes]:
+    def open_read(self, relative: str, *, read_ahead: int = object_store.READ_AHEAD) -> IO[bytes]:
+        """A file open for reading; remote ones are read by ranges, of `read_ahead` bytes or what is asked for."""
         with storage_errors("read", f"{self.uri}/{relative}"):
-            return self.fs.open(self.path(relative), "rb")  # type: ignore[no-any-return]
+            if self.is_local:
+                return open(self.path(relative), "rb")
+
+        def read_range(offset: int, size: int) -> bytes:
+            return self.read_range(relative, offset, size)
+
+        ranges = object_store.RangeFile(read_range, self.size(relative))
+        return io.BufferedReader(ranges, read_ahead) if read_ahead else ranges  # type: ignore[return-value]
 
     def read(self, relative: str) -> bytes:
         with storage_errors("read", f"{self.uri}/{relative}"):
-            return self.fs.cat_file(self.path(relative))  # type: ignore[no-any-return]
+            return object_store.read_again(lambda: self.fs.cat_file(self.path(relative)))  # type: ignore[no-any-return]
 
     def read_range(self, relative: str, offset: int, size: int) -> bytes:
         """Bytes [offset, offset + size) without reading the rest."""
+        return self.read_ranges(relative, [(offset, offset + size)])[0]
+
+    def read_ranges(self, relative: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Bytes of each [start, stop), fetched at the same time where a store can; shorter at the file's end."""
+        starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
+        paths = [self.path(relative)] * len(ranges)
         with storage_errors("read", f"{self.uri}/{relative}"):
-            return self.fs.cat_file(self.path(relative), start=offset, end=offset + size)  # type: ignore[no-any-return]
+            return object_store.read_again(lambda: self.fs.cat_ranges(paths, starts, stops, on_error="raise"))
+
+    def download(self, relative: str, target: Path) -> None:
+        """Copy a file to the local disk."""
+        with storage_errors("read", f"{self.uri}/{relative}"):
+            object_store.read_again(lambda: self.fs.get_file(self.path(relative), str(target)))
 
     def write(self, relative: str, write_to: Callable[[IO[bytes]], None]) -> None:
-        """Write a file that is either not there or complete, also after a kill or a full disk."""
+        """Write a file that is either not there or complete, also after a kill, a full disk or a lost connection."""
         target = self.path(relative)
-        parent, name = target.rsplit("/", 1)
         with storage_errors("write", f"{self.uri}/{relative}"):
-            self.fs.makedirs(parent, exist_ok=True)
             if not self.is_local:
-                with self.fs.open(target, "wb") as out:
-                    write_to(out)
+                object_store.upload(self.fs, target, write_to)
                 return
-            temporary = f"{parent}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
-            try:
-                with open(temporary, "wb") as out:
-                    write_to(out)
-                    out.flush()
-                    os.fsync(out.fileno())
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with self._written(target, write_to) as temporary:
                 os.replace(temporary, target)
-            except BaseException:
-                if os.path.exists(temporary):
-                    os.unlink(temporary)
-                raise
+
+    @contextmanager
+    def _written(self, target: str, write_to: Callable[[IO[bytes]], None]) -> Iterator[str]:
+        """A synced file beside its target, under a temporary name that is gone afterwards."""
+        parent, name = target.rsplit("/", 1)
+        temporary = f"{parent}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
+        try:
+            with open(temporary, "wb") as out:
+                write_to(out)
+                out.flush()
+                os.fsync(out.fileno())
+            yield temporary
+        finally:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        def write_to(out: IO[bytes]) -> None:
-            out.write(data)
+        if self.is_local:
+            self.write(relative, lambda out: _write_all(out, data))
+            return
+        with storage_errors("write", f"{self.uri}/{relative}"):
+            self.fs.pipe_file(self.path(relative), data)
 
-        self.write(relative, write_to)
+    def create(self, relative: str, data: bytes) -> bool:
+        """Write a small file unless it exists; False if it does and holds other bytes. Of many at once one succeeds."""
+        target = self.path(relative)
+        with storage_errors("write", f"{self.uri}/{relative}"):
+            if not self.is_local:
+                return object_store.create(self.fs, target, data)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with self._written(target, lambda out: _write_all(out, data)) as temporary:
+                try:
+                    os.link(temporary, target)
+                except FileExistsError:
+                    return self.read(relative) == data
+        return True
+
+    def copy(self, source: str, target: str) -> None:
+        """The same bytes under a second name: a hard link where the disk can, else a copy that the store makes."""
+        with storage_errors("write", f"{self.uri}/{target}"):
+            if not self.is_local:
+                object_store.copy(self.fs, self.path(source), self.path(target))
+                return
+            os.makedirs(os.path.dirname(self.path(target)), exist_ok=True)
+            try:
+                os.link(self.path(source), self.path(target))
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                shutil.copyfile(self.path(source), self.path(target))
 
     def remove(self, relative: str) -> None:
         """Remove a file or a folder with all that it holds; no error where it does not exist."""
         with storage_errors("remove", f"{self.uri}/{relative}"):
             if self.exists(relative):
                 self.fs.rm(self.path(relative), recursive=True)
+
+
+def _write_all(out: IO[bytes], data: bytes) -> None:
+    out.write(data)
