@@ -1,6 +1,5 @@
 """How far a build is and what of it failed, read from receipts and from what failed steps left."""
 
-import re
 from collections import Counter
 from typing import Any
 
@@ -10,14 +9,12 @@ from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from tasks.artifacts import Address
-from tasks.methods.plain_sampling import OUT_OF_MEMORY
+from tasks.methods.count_losses import choose_mend, name_cause
 from tasks.unfinished import LABEL, read_failure
 
 FAILED = "status:failed"
 ERROR = "error:"
 RETRIED = ("inversions", "samples")  # stages of which a failed row is an image that failed
-MEND_MEMORY = "ask for a smaller engine.height and engine.width or a smaller generator, then --failed-samples"
-MEND_IMAGE = "tailforge rerun RECIPE --failed-samples; if it fails again, check generator, guidance and steps"
 MEND_BUG = "mend the code, then build again: everything upstream is kept"
 MEND_OWN = "do what the message says, then build again: everything upstream is kept"
 
@@ -79,8 +76,8 @@ def _group_causes(partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for partition in partitions:
         for text, count in partition["causes"].items():
-            cause = re.sub(r"\b[0-9a-f]{16,64}\b", "...", text.replace(partition["partition"], "..."))
-            mend = partition["mend"] or (MEND_MEMORY if cause == OUT_OF_MEMORY else MEND_IMAGE)
+            cause = name_cause(text, partition["partition"])
+            mend = partition["mend"] or choose_mend(partition["stage"], cause)
             fresh = {"stage": partition["stage"], "cause": cause, "count": 0, "partitions": 0, "mend": mend}
             group = groups.setdefault((partition["stage"], cause), fresh)
             group["count"] += count

@@ -19,8 +19,12 @@ from schemas.receipts import Receipt
 from schemas.recipe import Concept
 from tasks.artifacts import read_table
 from tasks.built_partitions import BuiltPartition
+from tasks.methods.compare_builds import choose_changed
 from tasks.methods.draw_references import Reference, shrink_photograph
-from tasks.methods.draw_report import PER_REASON, ReportData, choose_examples, draw_report, examples_per_concept
+from tasks.methods.draw_report import PAGE, PER_REASON, choose_examples, draw_report, examples_per_concept
+from tasks.methods.made_images import gather_images
+from tasks.methods.report_data import Earlier, PartitionWork, ReportData
+from tasks.read_history import read_history
 
 # In the order in which they are done and the report lists them.
 STAGES = (
@@ -28,6 +32,7 @@ STAGES = (
     "shards",
 )  # fmt: skip
 ReadImages = Callable[[Sequence[str]], Mapping[str, tuple[bytes, bytes | None]]]
+PARTS = ("style.css", "morning.html", "losses.html", "costs.html")  # of the page's template
 FOLDER = "report"  # inside the version's folder
 
 
@@ -53,8 +58,26 @@ def render_version_report(
     verdicts = [part.verdicts for part in partitions]
     ran = {each.uri: each for each in [*receipts, *samples, *masks, *verdicts, *augmented]}
     ordered = sorted(ran.values(), key=lambda each: (_place(each.stage), each.uri))
-    pages = read_explanations(store, partitions)
-    return render_report(build, version, manifest, rejects, ordered, read_images, read_seeds(store, ordered), pages)
+    concepts = [concept.name for concept in build.recipe.concepts]
+    images = gather_images(manifest, rejects)
+    return render_report(
+        build,
+        version,
+        manifest,
+        rejects,
+        ordered,
+        read_images,
+        seeds=read_seeds(store, ordered),
+        explanations=read_explanations(store, partitions),
+        work=[PartitionWork(part.concept, list_work(part)) for part in partitions],
+        earlier=read_history(store, build.recipe.name, version, folder, images, concepts),
+    )
+
+
+def list_work(partition: BuiltPartition) -> tuple[Receipt, ...]:
+    """A partition's receipts in the order of its stages."""
+    tables = (partition.samples, partition.masks, partition.verdicts, partition.augmented)
+    return tuple(receipt for receipt in tables if receipt is not None)
 
 
 def read_explanations(store: Store, partitions: Sequence[BuiltPartition]) -> dict[str, bytes]:
@@ -77,31 +100,48 @@ def render_report(
     rejects: pa.Table,
     receipts: Sequence[Receipt],
     read_images: ReadImages,
+    *,
     seeds: pa.Table | None = None,
     explanations: Mapping[str, bytes] | None = None,
+    work: Sequence[PartitionWork] = (),
+    earlier: Earlier | None = None,
 ) -> dict[str, bytes]:
     """File name, relative to the version's folder, to bytes; the page is report/index.html.
 
     `read_images` gives image and mask of the samples it is asked for, as far as they exist: a few hundred at most.
     `seeds`: SEEDS of the build, where its images start from such. `explanations`: pages of mended samples by sample_id.
+    `work` and `earlier`: see ReportData.
     """
     per_concept = examples_per_concept(len(build.recipe.concepts))
     accepted, rejected = choose_examples(manifest, rejects, per_concept, PER_REASON)
+    previous = earlier.previous if earlier else None
+    fresh = choose_changed(previous) if previous else {"added": (), "changed": ()}
+    changed = (*fresh["added"], *fresh["changed"])
+    images = read_images([*accepted, *rejected, *changed])
     data = ReportData(
         recipe=build.recipe,
         version=version,
         manifest=manifest,
         rejects=rejects,
-        examples=read_images([*accepted, *rejected]),
+        examples={each: images[each] for each in (*accepted, *rejected) if each in images},
         receipts=receipts,
         lineage=_name_models(build),
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
         seeds=seeds,
         training=describe_training(build.generator_training) if build.generator_training else (),
         explanations=explanations or {},
+        models={role: model.digest for role, model in build.models.items()},
+        work=work,
+        earlier=earlier or Earlier(),
+        pictures={each: images[each][0] for each in changed if each in images},
     )
-    template = resources.files("tasks").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return {f"{FOLDER}/{name}": content for name, content in draw_report(data, template).items()}
+    return {f"{FOLDER}/{name}": content for name, content in draw_report(data, read_templates()).items()}
+
+
+def read_templates() -> dict[str, str]:
+    """The page's templates by file name."""
+    names = (PAGE, *(f"report_{part}.j2" for part in PARTS))
+    return {name: resources.files("tasks").joinpath(name).read_text(encoding="utf-8") for name in names}
 
 
 def read_example_images(

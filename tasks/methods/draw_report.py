@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -17,13 +17,12 @@ import pyarrow.compute as pc
 import yaml
 
 from schemas.engines import SamplingSettings
-from schemas.receipts import Receipt
 from schemas.recipe import Recipe
+from tasks.methods.collect_facts import collect_facts, write_summary
 from tasks.methods.count_inversion import InversionRow, count_inversion, describe_inversion, sum_inversion
 from tasks.methods.count_noises import NoiseRow, count_noises, describe_mix
 from tasks.methods.count_outcomes import (
     SURPLUS,
-    count_concepts,
     count_splits,
     select_originals,
     select_refused,
@@ -31,6 +30,7 @@ from tasks.methods.count_outcomes import (
     sum_timings,
 )
 from tasks.methods.count_search import SearchRow, count_search, describe_search
+from tasks.methods.describe_reasons import describe_reason
 from tasks.methods.describe_repair import describe_repair
 from tasks.methods.draw_histogram import (
     HEIGHT,
@@ -42,6 +42,7 @@ from tasks.methods.draw_histogram import (
     draw_histogram,
     show_number,
 )
+from tasks.methods.draw_morning import draw_morning
 from tasks.methods.draw_overlay import (
     AROUND,
     EDGE,
@@ -52,43 +53,13 @@ from tasks.methods.draw_overlay import (
     show_colour,
     shrink_image,
 )
-from tasks.methods.draw_references import Reference, draw_references, name_nearest
+from tasks.methods.draw_references import draw_references, name_nearest
+from tasks.methods.report_data import ReportData
+from tasks.methods.show_units import show_bytes, show_percent, show_seconds
 
+PAGE = "report.html.j2"
 PER_CONCEPT, PER_REASON = 12, 6
 GALLERY_IMAGES = 300  # with many concepts each shows fewer, down to 2
-
-REASONS = {
-    "failed": ("Failed", "A stage could not make or read it"),
-    "blank": ("Blank", "The image shows nothing"),
-    "repaired": ("Repaired", "A mended attempt at the same sample stands in its place"),
-    "review_rejected": ("Rejected by a person", "Somebody looked at it and turned it down"),
-    "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),
-    "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
-    SURPLUS: ("Surplus", "Passed every gate, but enough had been accepted"),
-}
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """What the page tells. `examples`: sample_id to encoded image and indexed mask (None where there is none).
-
-    Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None where no noises
-    were found beforehand. `lineage`: label to digest or version. `references`: photographs by concept, in their order.
-    `training`: sentences on how the generator was trained, where it tells. `explanations`: sample_id to the page that
-    shows how it was mended.
-    """
-
-    recipe: Recipe
-    version: str
-    manifest: pa.Table
-    rejects: pa.Table
-    examples: Mapping[str, tuple[bytes, bytes | None]]
-    receipts: Sequence[Receipt]
-    lineage: Mapping[str, str]
-    references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
-    seeds: pa.Table | None = None
-    training: Sequence[str] = ()
-    explanations: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,11 +127,13 @@ def choose_examples(
     )
 
 
-def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
-    """File name, relative to the report's folder, to bytes; `index.html` is the page. Equal data give equal bytes.
+def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, bytes]:
+    """File name, relative to the report's folder, to bytes; `index.html` is the page and `summary.json` its facts.
 
-    `template` is the text of the Jinja2 template (tasks/report.html.j2); everything is escaped that it shows.
+    `templates`: the texts of the Jinja2 templates of tasks/, by file name; PAGE includes the others. Everything is
+    escaped that they show. Equal data give equal bytes.
     """
+    facts = collect_facts(data)
     shown = [
         table.filter(pc.is_in(table["sample_id"], pa.array(list(data.examples), pa.string())))
         for table in (data.manifest, data.rejects)
@@ -168,9 +141,13 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     accepted, rejected = ([_draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.DictLoader(templates),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(number=show_number, seconds=show_seconds, percent=show_percent)
+    environment.filters.update(number=show_number, seconds=show_seconds, percent=show_percent, size=show_bytes)
     recipe_yaml = yaml.safe_dump(
         data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
@@ -179,12 +156,13 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
     def place(row: SearchRow | NoiseRow | InversionRow) -> int:
         return names.index(row.concept)
 
-    page = environment.from_string(template).render(
+    page = environment.get_template(PAGE).render(
         recipe=data.recipe,
         recipe_yaml=recipe_yaml,
         nonce=hashlib.sha256(recipe_yaml.encode()).hexdigest()[:32],
         version=data.version,
-        concepts=count_concepts(data.recipe, data.manifest, data.rejects),
+        concepts=facts.concepts,
+        morning=draw_morning(data, facts, files),
         splits=count_splits(data.recipe, data.manifest),
         failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
         tiles=accepted,
@@ -203,7 +181,7 @@ def draw_report(data: ReportData, template: str) -> dict[str, bytes]:
         training=data.training,
         explains=isinstance(data.recipe.engine, SamplingSettings),
     )
-    return {"index.html": page.encode(), **dict(sorted(files.items()))}
+    return {"index.html": page.encode(), "summary.json": write_summary(data, facts), **dict(sorted(files.items()))}
 
 
 def explain_overlays(data: ReportData) -> list[tuple[str, str]]:
@@ -254,32 +232,6 @@ def draw_histograms(data: ReportData) -> list[Histogram]:
         for score in sorted(SCORES, key=lambda name: name not in gates)
     ]
     return [histogram for histogram in drawn if histogram is not None]
-
-
-def describe_reason(reason: str, recipe: Recipe) -> tuple[str, str]:
-    """A reason of tasks/methods/quality_gates.py as a heading and an explanation; others stand as they are."""
-    score, _, side = reason.rpartition("_")
-    if score in SCORES and side in ("low", "high"):
-        return f"{SCORES[score][0]} too {side}", f"Gate: {describe_gate(recipe.quality.gates.get(score))}"
-    return REASONS.get(reason, (reason.replace("_", " "), ""))
-
-
-def show_seconds(value: float) -> str:
-    """A duration in the unit a person would choose."""
-    if value < 1:
-        return f"{1000 * value:.0f} ms"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
-
-
-def show_percent(value: float) -> str:
-    """A share as a percentage that says 0 and 100 only where that is true."""
-    if value not in (0, 1) and not 0.001 <= value <= 0.995:
-        return "< 0.1 %" if value < 0.5 else f"{min(99.9, 100 * value):.1f} %"
-    return f"{100 * value:.1f} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
 
 
 def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]) -> Tile:

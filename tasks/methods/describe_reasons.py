@@ -1,0 +1,23 @@
+"""The reasons for which images are left out, in words."""
+
+from schemas.recipe import Recipe
+from tasks.methods.count_outcomes import SURPLUS
+from tasks.methods.draw_histogram import SCORES, describe_gate
+
+REASONS = {
+    "failed": ("Failed", "A stage could not make or read it"),
+    "blank": ("Blank", "The image shows nothing"),
+    "repaired": ("Repaired", "A mended attempt at the same sample stands in its place"),
+    "review_rejected": ("Rejected by a person", "Somebody looked at it and turned it down"),
+    "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),
+    "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
+    SURPLUS: ("Surplus", "Passed every gate, but enough had been accepted"),
+}
+
+
+def describe_reason(reason: str, recipe: Recipe) -> tuple[str, str]:
+    """A reason of tasks/methods/quality_gates.py as a heading and an explanation; others stand as they are."""
+    score, _, side = reason.rpartition("_")
+    if score in SCORES and side in ("low", "high"):
+        return f"{SCORES[score][0]} too {side}", f"Gate: {describe_gate(recipe.quality.gates.get(score))}"
+    return REASONS.get(reason, (reason.replace("_", " "), ""))

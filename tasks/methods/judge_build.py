@@ -1,0 +1,106 @@
+"""Whether a build went well, in one line and with reasons. What counts as bad and where is our choice."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.methods.compare_scores import Drift
+from tasks.methods.count_losses import FailureRow, LossRow
+from tasks.methods.count_outcomes import ConceptRow
+from tasks.methods.draw_histogram import SCORES
+
+Level = Literal["fine", "look", "bad"]
+MANY_FAILED = 0.05  # of all images made: above, the build is bad
+FALL, CERTAIN, FEWEST = 0.05, 3.0, 30  # of the share that passes; standard errors; images made on either side
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be; `anchor` is the section of the page that tells more."""
+
+    level: Level
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The worst level of all findings, and what it says in a line."""
+
+    level: Level
+    text: str
+    findings: tuple[Finding, ...]
+
+
+def judge_build(
+    concepts: Sequence[ConceptRow],
+    losses: Sequence[LossRow],
+    failures: Sequence[FailureRow],
+    drift: Sequence[Drift],
+    passed: Mapping[str, tuple[int, int]],
+    unreadable: Sequence[tuple[str, str]],
+) -> Verdict:
+    """Findings, the worst first. `passed`: images that passed and were made in the version before, by concept."""
+    found = [
+        *_find_short(concepts),
+        *_find_failed(losses, failures),
+        *_find_falls(losses, passed),
+        *_find_drift(drift),
+        *(Finding("look", f"{version} could not be read: {why}", "history") for version, why in unreadable),
+    ]
+    levels: tuple[Level, ...] = ("bad", "look", "fine")
+    findings = tuple(sorted(found, key=lambda finding: levels.index(finding.level)))
+    level = findings[0].level if findings else "fine"
+    accepted, wanted = sum(row.accepted for row in concepts), sum(row.wanted for row in concepts)
+    words = {"fine": "Fine", "look": "Complete, but worth a look", "bad": "Not as it should be"}
+    return Verdict(level, f"{words[level]}: {accepted:,} of {wanted:,} wanted images", findings)
+
+
+def fell(now: tuple[int, int], before: tuple[int, int]) -> bool:
+    """Whether a share of images (passed, made) fell by FALL and by CERTAIN standard errors of the difference."""
+    if min(now[1], before[1]) < FEWEST:
+        return False
+    after, earlier = now[0] / now[1], before[0] / before[1]
+    pooled = (now[0] + before[0]) / (now[1] + before[1])
+    error = math.sqrt(pooled * (1 - pooled) * (1 / now[1] + 1 / before[1]))
+    return earlier - after >= FALL and earlier - after > CERTAIN * error
+
+
+def _find_short(concepts: Sequence[ConceptRow]) -> list[Finding]:
+    short = [f"{row.name} by {row.missing:,}" for row in concepts if row.missing]
+    return [Finding("bad", f"{_count(len(short), 'concept')} short: {_name(short)}", "concepts")] if short else []
+
+
+def _find_failed(losses: Sequence[LossRow], failures: Sequence[FailureRow]) -> list[Finding]:
+    failed, made = sum(row.count for row in failures), sum(row.made for row in losses)
+    if not failed:
+        return []
+    level: Level = "bad" if failed > MANY_FAILED * made else "look"
+    causes = _name([f"{row.cause} ({row.count:,})" for row in failures])
+    return [Finding(level, f"{_count(failed, 'image')} failed: {causes}", "failures")]
+
+
+def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]) -> list[Finding]:
+    rates = []
+    for row in losses:
+        before = passed.get(row.concept, (0, 0))
+        if fell((row.passed, row.made), before):
+            rates.append(f"{row.concept} from {before[0] / before[1]:.0%} to {row.passed / row.made:.0%}")
+    return [Finding("look", f"Fewer images pass: {_name(rates)}", "losses")] if rates else []
+
+
+def _find_drift(drift: Sequence[Drift]) -> list[Finding]:
+    flagged = [each for each in drift if each.flagged]
+    scores = [SCORES[score][0] for score in dict.fromkeys(each.score for each in flagged)]
+    return [Finding("look", f"{_count(len(scores), 'score')} drifted: {_name(scores)}", "drift")] if scores else []
+
+
+def _name(items: Sequence[str]) -> str:
+    more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
+    return ", ".join(items[:NAMED]) + more
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
