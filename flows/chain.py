@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from catalog.store import Store
 from schemas.receipts import Receipt
 from tasks.artifacts import Address, find_receipt
@@ -20,12 +22,23 @@ from tasks.unfinished import note_failure
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work: where its result lies, and the task and arguments that make it."""
+    """One piece of work: where its result lies, and the task that makes it from what is `given`."""
 
     address: Address
     task: Any
-    arguments: tuple[Any, ...]
+    given: tuple[Any, ...]
     rows: int = 0
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What is given, as tasks take it: models as JSON, which only a step that is run is worth."""
+        return tuple(map(_to_json, self.given))
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return [_to_json(each) for each in value] if isinstance(value, list) else value
 
 
 Chain = Generator[Step, Receipt, Any]

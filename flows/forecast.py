@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from catalog.store import Store
-from flows.stages import first_sizes, inversion_runs, round_jobs
+from flows.stages import PlannedPartition, first_sizes, inversion_runs, plan_partitions
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.inversion import NaturalInversionEngine
-from schemas.jobs import BuildContext, PartitionJob, Prompt
+from schemas.jobs import BuildContext, Prompt
 from tasks import aim_search, expand_prompts, find_seeds
 from tasks.artifacts import find_receipt, read_table
 from tasks.methods.expand_prompts import expand_prompts as expand
@@ -33,8 +33,8 @@ def forecast_build(store: Store, context: BuildContext) -> Forecast:
     prompts = find_prompts(store, context)
     if prompts is None:
         return Forecast(sum(first_sizes(context.recipe).values()), {}, {})
-    jobs = list(round_jobs(context, prompts, 0, first_sizes(context.recipe)))
-    images = sum(len(job.samples) for job in jobs)
+    jobs = list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))
+    images = sum(job.rows for job in jobs)
     work = _count_before(context, prompts, jobs) | dict.fromkeys(("samples", "masks", "verdicts"), (len(jobs), images))
     work["selection"] = (1, images)
     if context.recipe.augmentation is not None:
@@ -57,7 +57,7 @@ def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]]
     return found
 
 
-def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PartitionJob]) -> Work:
+def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:
     """Work that comes before the samples of an engine, and the prompts."""
     engine = context.recipe.engine
     work: Work = {"prompts": (len(prompts), 0)}
@@ -69,5 +69,5 @@ def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs:
         seeds = [job for name, own in prompts.items() for job in find_seeds.seed_jobs(context, name, own)]
         work["seeds"] = (len(seeds), sum(len(job.samples) for job in seeds))
     if isinstance(engine, NaturalInversionEngine):
-        work["inversions"] = (len(inversion_runs(jobs)), sum(len(job.samples) for job in jobs))
+        work["inversions"] = (len(inversion_runs(jobs)), sum(job.rows for job in jobs))
     return work

@@ -16,7 +16,7 @@ from catalog.store import Store
 from flows.build_dataset import finished
 from flows.chain import Drive, Step
 from flows.prepare_build import resolve_build
-from flows.stages import aim_all, expand_all, round_jobs
+from flows.stages import aim_all, expand_all, plan_partitions
 from flows.views import split_reference
 from schemas.engines import SearchEngine
 from schemas.errors import ModelError, NotFoundError, UserError
@@ -132,7 +132,8 @@ def _find_job(context: BuildContext, found: Published, prompts: dict[str, list[P
     """The partition that the sample was made in, planned again: its batch-mates decide its last bits."""
     concept, attempt, parent = found.row["concept"], found.row["attempt"], found.original_id
     sizes = {concept: found.dataset.lineage["rounds"][attempt][concept]}
-    for job in round_jobs(context, prompts, attempt, sizes):
+    for planned in plan_partitions(context, prompts, attempt, sizes):
+        job = planned.job
         if any(sample.sample_id == parent for sample in job.samples):
             return job
     raise NotFoundError(f"sample {parent} is not in the plan of its version; the prompts of {concept!r} have changed")

@@ -7,10 +7,9 @@ Only the order is here. What a stage does is in tasks/, how steps run is in flow
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-from pydantic import BaseModel
+from functools import partial
 
 from flows.chain import Chain, Drive, Step
 from schemas.engines import SearchEngine, SeedSelectEngine
@@ -34,16 +33,34 @@ from tasks import (
 from tasks.artifacts import read_table
 from tasks.built_partitions import BuiltPartition
 from tasks.mended_samples import REPAIR_SOURCE, find_repairs, mended_job
-from tasks.methods.plan_samples import first_round_size, next_round_size, plan_round
+from tasks.methods.plan_samples import first_round_size, next_round_size, plan_round, plan_slice
 from tasks.methods.quality_gates import count_accepted
 from tasks.reviewed_samples import find_reviews
 
 
 @dataclass(frozen=True)
-class Selected:
-    """All rounds of a build: jobs and their finished partitions, what was selected, the size of each round."""
+class PlannedPartition:
+    """A partition as a plan holds it: a few numbers, so that a million samples cost a plan no memory.
 
-    jobs: list[PartitionJob]
+    `write` gives its job, with all samples written out.
+    """
+
+    concept: str
+    source: str
+    part: int
+    rows: int
+    write: Callable[[], PartitionJob]
+
+    @property
+    def job(self) -> PartitionJob:
+        return self.write()
+
+
+@dataclass(frozen=True)
+class Selected:
+    """All rounds of a build: plans and their finished partitions, what was selected, the size of each round."""
+
+    jobs: list[PlannedPartition]
     partitions: list[BuiltPartition]
     selection: Receipt
     rounds: list[dict[str, int]]
@@ -54,7 +71,7 @@ class Selected:
 class Mended:
     """The repairs of a round: a partition of one sample each."""
 
-    jobs: list[PartitionJob]
+    jobs: list[PlannedPartition]
     partitions: list[BuiltPartition]
 
 
@@ -66,7 +83,7 @@ def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] |
             yield Step(
                 expand_prompts.locate(context, concept),
                 expand_prompts.expand_prompts,
-                (context.model_dump(mode="json"), concept),
+                (context, concept),
             )
         )
 
@@ -86,7 +103,7 @@ def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]
 
     def aim(job: PartitionJob) -> Chain:
         rows = len(context.references[job.concept]) + len(job.samples)
-        return (yield Step(aim_search.locate(job), aim_search.aim_search, (job.model_dump(mode="json"),), rows))
+        return (yield Step(aim_search.locate(job), aim_search.aim_search, (job,), rows))
 
     aims = drive.run([aim(aim_search.aim_job(context, name, own)) for name, own in prompts.items()], ["aims"])
     if None in aims:
@@ -108,8 +125,7 @@ def _find_all_seeds(
 
     def find(job: PartitionJob) -> Chain:
         read = inputs[job.concept]
-        arguments = (job.model_dump(mode="json"), read.model_dump(mode="json"))
-        return (yield Step(find_seeds.locate(job, read), find_seeds.find_seeds, arguments, len(job.samples)))
+        return (yield Step(find_seeds.locate(job, read), find_seeds.find_seeds, (job, read), len(job.samples)))
 
     jobs = {name: list(find_seeds.seed_jobs(context, name, own)) for name, own in prompts.items()}
     made = drive.run([find(job) for own in jobs.values() for job in own], ["seeds"])
@@ -122,34 +138,52 @@ def _find_all_seeds(
     }
 
 
-def round_jobs(
+def plan_partitions(
     context: BuildContext, prompts: dict[str, list[Prompt]], attempt: int, sizes: dict[str, int]
-) -> Iterator[PartitionJob]:
+) -> Iterator[PlannedPartition]:
     """Partitions of one round, concept by concept. `part` counts within concept, attempt and source."""
     run = invert_teacher.samples_per_partition(context)
     for concept, size in sizes.items():
         counts: dict[str, int] = {}
-        for source, samples in plan_round(context.recipe, concept, prompts[concept], attempt, size, run):
+        for source, numbers in plan_round(context.recipe, prompts[concept], size, run):
             part = counts[source] = counts.get(source, -1) + 1
-            yield PartitionJob(
-                build=context, concept=concept, attempt=attempt, source=source, part=part, samples=samples
-            )
+            write = partial(write_job, context, concept, prompts[concept], attempt, source, part, numbers)
+            yield PlannedPartition(concept, source, part, len(numbers), write)
 
 
-def inversion_runs(jobs: list[PartitionJob]) -> list[tuple[str, int]]:
+def write_job(
+    context: BuildContext,
+    concept: str,
+    prompts: list[Prompt],
+    attempt: int,
+    source: str,
+    part: int,
+    numbers: range,
+) -> PartitionJob:
+    """A planned partition with its samples, those of its source with these numbers."""
+    samples = plan_slice(context.recipe, concept, prompts, attempt, source, numbers)
+    return PartitionJob(build=context, concept=concept, attempt=attempt, source=source, part=part, samples=samples)
+
+
+def inversion_runs(jobs: list[PlannedPartition]) -> list[tuple[str, int]]:
     """(source, part) of the runs that make the partitions of a round."""
     return list(dict.fromkeys((job.source, job.part) for job in jobs))
 
 
 def invert_all(
-    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PartitionJob], part: str
+    drive: Drive,
+    context: BuildContext,
+    prompts: dict[str, list[Prompt]],
+    attempt: int,
+    jobs: list[PlannedPartition],
+    part: str,
 ) -> list[EngineInputs] | None:
     """What each partition of a round reads of an inversion: the run that makes it together with other concepts'."""
 
     def invert(source: str, part: int) -> Chain:
-        job = invert_teacher.inversion_job(context, prompts, jobs[0].attempt, source, part)
+        job = invert_teacher.inversion_job(context, prompts, attempt, source, part)
         rows = sum(place.sample_id is not None for place in job.places)  # fillers become no rows
-        return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (_dump(job),), rows))
+        return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (job,), rows))
 
     runs = inversion_runs(jobs)
     made = drive.run([invert(*run) for run in runs], ["inversions"], part)
@@ -159,22 +193,21 @@ def invert_all(
     return [EngineInputs(inversion=receipts[job.source, job.part]) for job in jobs]
 
 
-def partition_chain(job: PartitionJob, inputs: EngineInputs) -> Chain:
+def partition_chain(planned: PlannedPartition, inputs: EngineInputs) -> Chain:
     """Synthesise, annotate and judge one partition; returns the BuiltPartition."""
-    sent, rows = job.model_dump(mode="json"), len(job.samples)
-    arguments = (sent, inputs.model_dump(mode="json"))
-    samples = yield Step(synthesize.locate(job, inputs), synthesize.synthesize, arguments, rows)
+    job = planned.job
+    samples = yield Step(synthesize.locate(job, inputs), synthesize.synthesize, (job, inputs), planned.rows)
     return (yield from judge_chain(job, samples))
 
 
 def judge_chain(job: PartitionJob, samples: Receipt, parent: str | None = None) -> Chain:
     """Annotate and judge a partition that is drawn; returns the BuiltPartition."""
-    sent, rows = job.model_dump(mode="json"), len(job.samples)
-    masks = yield Step(annotate_masks.locate(job, samples), annotate_masks.annotate_masks, (sent, _dump(samples)), rows)
+    rows = len(job.samples)
+    masks = yield Step(annotate_masks.locate(job, samples), annotate_masks.annotate_masks, (job, samples), rows)
     verdicts = yield Step(
         filter_quality.locate(job, samples, masks),
         filter_quality.filter_quality,
-        (sent, _dump(samples), _dump(masks)),
+        (job, samples, masks),
         rows,
     )
     return BuiltPartition(
@@ -189,20 +222,26 @@ def judge_chain(job: PartitionJob, samples: Receipt, parent: str | None = None) 
 
 
 def mend_all(
-    drive: Drive, context: BuildContext, jobs: list[PartitionJob], partitions: list[BuiltPartition]
+    drive: Drive, context: BuildContext, jobs: list[PlannedPartition], partitions: list[BuiltPartition]
 ) -> Mended | None:
     """The repairs of samples in these partitions, annotated and judged as any sample; None if a step is missing.
 
     A repair counts only while the image that it was made from is still the one that is drawn.
     """
     found: list[tuple[PartitionJob, RepairRecord]] = []
-    for job, partition in zip(jobs, partitions, strict=True):
+    for planned, partition in zip(jobs, partitions, strict=True) if context.repairs else ():
+        job = planned.job
         for repair in find_repairs(drive.store, context, job, partition.samples):
             found.append((mended_job(job, repair, len(found)), repair))
             drive.take(repair.samples)
     chains = [judge_chain(job, repair.samples, repair.parent) for job, repair in found]
     made = drive.run(chains, ["masks", "verdicts"], "repairs") if chains else []
-    return None if None in made else Mended([job for job, _ in found], made)
+    mended = [PlannedPartition(job.concept, job.source, job.part, 1, partial(_same, job)) for job, _ in found]
+    return None if None in made else Mended(mended, made)
+
+
+def _same(job: PartitionJob) -> PartitionJob:
+    return job
 
 
 def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
@@ -211,15 +250,15 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     if (prompts := expand_all(drive, context)) is None or (inputs := aim_all(drive, context, prompts)) is None:
         return None
     sizes = first_sizes(recipe)
-    jobs: list[PartitionJob] = []
+    jobs: list[PlannedPartition] = []
     partitions: list[BuiltPartition] = []
     rounds: list[dict[str, int]] = []
     for attempt in range(recipe.quality.max_rounds):
-        planned = list(round_jobs(context, prompts, attempt, sizes))
+        planned = list(plan_partitions(context, prompts, attempt, sizes))
         part = describe_round(recipe, attempt, planned)
         read = [inputs[job.concept] for job in planned]
         if isinstance(recipe.engine, NaturalInversionEngine):
-            if (inverted := invert_all(drive, context, prompts, planned, part)) is None:
+            if (inverted := invert_all(drive, context, prompts, attempt, planned, part)) is None:
                 return None
             read = inverted
         chains = [partition_chain(job, own) for job, own in zip(planned, read, strict=True)]
@@ -243,9 +282,9 @@ def first_sizes(recipe: Recipe) -> dict[str, int]:
     return {concept.name: first_round_size(concept.wanted, recipe.quality) for concept in recipe.concepts}
 
 
-def describe_round(recipe: Recipe, attempt: int, jobs: list[PartitionJob]) -> str:
+def describe_round(recipe: Recipe, attempt: int, jobs: list[PlannedPartition]) -> str:
     """What a person is told of a round while it runs."""
-    images = sum(len(job.samples) for job in jobs)
+    images = sum(job.rows for job in jobs)
     return f"round {attempt + 1} of at most {recipe.quality.max_rounds}, {images} images"
 
 
@@ -253,7 +292,7 @@ def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:
     """Samples of a further round by concept, for those that are short."""
     tried: Counter[str] = Counter()
     for job in selected.jobs:
-        tried[job.concept] += 0 if job.source == REPAIR_SOURCE else len(job.samples)  # a repair is no new try
+        tried[job.concept] += 0 if job.source == REPAIR_SOURCE else job.rows  # a repair is no new try
     accepted = selected.accepted
     sizes = {c.name: next_round_size(c.wanted, accepted.get(c.name, 0), tried[c.name]) for c in recipe.concepts}
     return {name: size for name, size in sizes.items() if size}
@@ -261,9 +300,8 @@ def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:
 
 def _select(drive: Drive, context: BuildContext, partitions: list[BuiltPartition]) -> Receipt | None:
     def chain() -> Chain:
-        listed = [partition.model_dump(mode="json") for partition in partitions]
-        address = select_samples.locate(context, listed)
-        return (yield Step(address, select_samples.select_samples, (context.model_dump(mode="json"), listed)))
+        address = select_samples.locate(context, partitions)
+        return (yield Step(address, select_samples.select_samples, (context, partitions)))
 
     return drive.run([chain()], ["selection"])[0]  # type: ignore[no-any-return]
 
@@ -274,11 +312,12 @@ def augment_all(drive: Drive, context: BuildContext, selected: Selected) -> list
         return selected.partitions
     rows = select_samples.accepted_rows(read_table(drive.store, selected.selection), len(selected.partitions))
 
-    def chain(job: PartitionJob, partition: BuiltPartition, accepted: list[int]) -> Chain:
+    def chain(planned: PlannedPartition, partition: BuiltPartition, accepted: list[int]) -> Chain:
+        job = planned.job
         receipt = yield Step(
             augment_samples.locate(job, partition.samples, partition.masks, accepted),
             augment_samples.augment_samples,
-            (job.model_dump(mode="json"), _dump(partition.samples), _dump(partition.masks), accepted),
+            (job, partition.samples, partition.masks, accepted),
             len(accepted),
         )
         return partition.model_copy(update={"augmented": receipt})
@@ -292,22 +331,17 @@ def write_all(
     drive: Drive, context: BuildContext, partitions: list[BuiltPartition], selection: Receipt
 ) -> list[Receipt] | None:
     """Shards of all splits, in order."""
-    sent, built = context.model_dump(mode="json"), [partition.model_dump(mode="json") for partition in partitions]
 
     def plan() -> Chain:
         address = write_shards.locate_plan(context, selection, partitions)
-        return (yield Step(address, write_shards.plan_build_shards, (sent, _dump(selection), built)))
+        return (yield Step(address, write_shards.plan_build_shards, (context, selection, partitions)))
 
     def chain(job: write_shards.ShardJob) -> Chain:
         address = write_shards.locate(context, job)
-        return (yield Step(address, write_shards.write_shard, (sent, job.model_dump(mode="json")), job.rows))
+        return (yield Step(address, write_shards.write_shard, (context, job), job.rows))
 
     planned = drive.run([plan()], ["shard_plan"])[0]
     if planned is None:
         return None
     made = drive.run([chain(job) for job in write_shards.list_shard_jobs(planned, partitions)], ["shards"])
     return None if None in made else made
-
-
-def _dump(value: BaseModel) -> dict[str, object]:
-    return value.model_dump(mode="json")

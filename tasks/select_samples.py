@@ -18,6 +18,7 @@ from schemas.receipts import Receipt
 from schemas.review import Review
 from schemas.tables import SELECTION
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
+from tasks.built_partitions import BuiltPartition
 from tasks.methods.image_scores import perceptual_hash
 from tasks.methods.quality_gates import Candidate, select
 from tasks.prefect_options import STAGE_TASK
@@ -31,7 +32,7 @@ VERDICT_COLUMNS = ["sample_id", *GATES, "phash", "reason"]
 class JudgedPartition(BaseModel):
     """A partition whose verdicts are in; SELECTION's `partition` is its index in the list of these."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", from_attributes=True)
 
     concept: str
     attempt: int
@@ -48,8 +49,8 @@ class JudgedPartition(BaseModel):
         return [*known, *([] if self.parent is None else [self.parent]), *reviews]
 
 
-def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any]]) -> Address:
-    """Address of the selection over these partitions (as `select_samples` takes them), in this order."""
+def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any] | BuiltPartition]) -> Address:
+    """Address of the selection over these partitions (or as `select_samples` takes them), in this order."""
     judged = [JudgedPartition.model_validate(partition) for partition in partitions]
     recipe, quality = build.recipe, build.recipe.quality
     against_references = quality.near_duplicates is not None and quality.near_duplicates.against_references

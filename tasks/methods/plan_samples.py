@@ -73,9 +73,9 @@ def assign_split(sample_id: str, shares: dict[str, float]) -> str:
 
 
 def plan_round(
-    recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, count: int, run: int | None = None
-) -> list[tuple[str, tuple[SampleSpec, ...]]]:
-    """Partitions (source, samples) of at least `count` samples of one concept in one attempt.
+    recipe: Recipe, prompts: Sequence[Prompt], count: int, run: int | None = None
+) -> list[tuple[str, range]]:
+    """Partitions (source, numbers of its samples) of at least `count` samples of one concept; see `plan_slice`.
 
     Each source is filled up to whole batches of the engine, so that no sample ever changes its batch-mates.
     Order: by first appearance of the source, then by sample number. `run`: samples that an inversion makes of the
@@ -86,8 +86,7 @@ def plan_round(
     planned = []
     for source in dict.fromkeys(prompt.source for prompt in prompts):
         whole = -(-asked[source] // batch) * batch
-        specs = plan_slice(recipe, concept, prompts, attempt, source, range(whole))
-        planned += [(source, specs[start : start + size]) for start in range(0, whole, size)]
+        planned += [(source, range(start, min(start + size, whole))) for start in range(0, whole, size)]
     return planned
 
 

@@ -10,7 +10,7 @@ from flows.chain import Drive, Step
 from flows.plan_build import Plan, plan_build
 from flows.prepare_build import prepare_build
 from flows.remake_sample import run_here
-from flows.stages import expand_all, first_sizes, round_jobs
+from flows.stages import expand_all, first_sizes, plan_partitions
 from schemas.jobs import BuildContext
 from tests.inversion_recipes import inversion_recipe, save_teacher
 
@@ -31,7 +31,7 @@ def test_a_new_recipe_is_counted_as_it_will_be_built(tiny_recipe: Path, tmp_path
     drive = Drive(Store.open(context.store), run_here)
     prompts = expand_all(drive, context)
     assert prompts is not None
-    assert len(list(round_jobs(context, prompts, 0, first_sizes(context.recipe)))) == 6
+    assert len(list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))) == 6
     assert stages(plan_build(context)) == stages(fresh) | {"prompts": (2, 0, 0)}
 
 

@@ -10,7 +10,7 @@ from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import InversionPlace, Prompt, TeacherLabels
 from schemas.recipe import Recipe, parse_recipe
 from tasks.methods.plan_inversion import plan_run, samples_per_run, share_of_batch
-from tasks.methods.plan_samples import plan_round
+from tasks.methods.plan_samples import plan_round, plan_slice
 
 SOURCES = ("template:0", "template:1")
 
@@ -92,8 +92,9 @@ def test_a_run_holds_just_the_planned_partitions(concepts: int, part: int, batch
     places = plan_run(recipe, recipe.engine, teacher, prompts, 0, SOURCES[0], part)
     made = {place.sample_id: place for place in places}
     for name, label in teacher.labels.items():
-        rounds = plan_round(recipe, name, prompts[name], 0, (part + 1) * size * len(sources), size)
-        planned = [samples for source, samples in rounds if source == SOURCES[0]][part]
+        rounds = plan_round(recipe, prompts[name], (part + 1) * size * len(sources), size)
+        numbers = [numbers for source, numbers in rounds if source == SOURCES[0]][part]
+        planned = plan_slice(recipe, name, prompts[name], 0, SOURCES[0], numbers)
         assert [made[sample.sample_id].seed for sample in planned] == [sample.seed for sample in planned]
         assert {made[sample.sample_id].label for sample in planned} == {label}
 

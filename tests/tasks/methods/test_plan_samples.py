@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.jobs import Prompt
+from schemas.jobs import Prompt, SampleSpec
 from schemas.quality import Quality
 from schemas.recipe import Recipe, parse_recipe
 from tasks.methods.plan_samples import (
@@ -17,6 +17,7 @@ from tasks.methods.plan_samples import (
     next_round_size,
     plan_round,
     plan_side_samples,
+    plan_slice,
 )
 
 PROMPTS = [Prompt(prompt_index=i, source=f"template:{i % 3}", text=f"prompt {i}", slots=()) for i in range(10)]
@@ -37,10 +38,18 @@ def recipe(partition_size: int, batch_size: int = 1) -> Recipe:
     )
 
 
+def write_round(recipe: Recipe, attempt: int, count: int) -> list[tuple[str, tuple[SampleSpec, ...]]]:
+    """The partitions of a round with their samples written out."""
+    return [
+        (source, plan_slice(recipe, "gear", PROMPTS, attempt, source, numbers))
+        for source, numbers in plan_round(recipe, PROMPTS, count)
+    ]
+
+
 @given(count=st.integers(1, 80), more=st.integers(0, 80), size=st.integers(1, 9))
 def test_a_longer_round_only_appends(count: int, more: int, size: int) -> None:
-    short = plan_round(recipe(size), "gear", PROMPTS, 0, count)
-    long = plan_round(recipe(size), "gear", PROMPTS, 0, count + more)
+    short = write_round(recipe(size), 0, count)
+    long = write_round(recipe(size), 0, count + more)
     for source in {source for source, _ in short}:
         before = [spec for s, specs in short if s == source for spec in specs]
         after = [spec for s, specs in long if s == source for spec in specs]
@@ -49,7 +58,7 @@ def test_a_longer_round_only_appends(count: int, more: int, size: int) -> None:
 
 @given(count=st.integers(1, 80), size=st.integers(1, 9))
 def test_partitions_hold_every_sample_once_and_one_source(count: int, size: int) -> None:
-    plan = plan_round(recipe(size), "gear", PROMPTS, 2, count)
+    plan = write_round(recipe(size), 2, count)
     specs = [spec for _, part in plan for spec in part]
     assert len({spec.sample_id for spec in specs}) == len(specs) == count
     assert all(len(part) <= size for _, part in plan)
@@ -61,7 +70,7 @@ def test_partitions_hold_every_sample_once_and_one_source(count: int, size: int)
 @given(count=st.integers(1, 80), more=st.integers(0, 80))
 def test_batches_are_whole_and_never_change(count: int, more: int) -> None:
     def batches(total: int) -> set[tuple[str, ...]]:
-        parts = [part for _, part in plan_round(recipe(8, batch_size=4), "gear", PROMPTS, 0, total)]
+        parts = [part for _, part in write_round(recipe(8, batch_size=4), 0, total)]
         ids = [[spec.sample_id for spec in part] for part in parts]
         return {tuple(part[start : start + 4]) for part in ids for start in range(0, len(part), 4)}
 

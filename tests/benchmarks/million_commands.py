@@ -1,0 +1,112 @@
+"""One command over a store of very many samples, in a process of its own: seconds, peak memory, what it counted.
+
+`python -m tests.benchmarks.million_commands COMMAND FOLDER` prints them as JSON.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from catalog.diff import compare_versions
+from catalog.store import Store
+from flows.build_status import build_status
+from flows.chain import Drive
+from flows.plan_build import plan_build
+from flows.stages import run_rounds, write_all
+from schemas.jobs import BuildContext
+from tasks.assemble_version import assemble
+from tasks.select_samples import JudgedPartition, select_rows
+from tests.benchmarks.million_store import NEW, OLD, load_context, write_changed_version
+from tests.benchmarks.pages import ROOT
+
+Counts = dict[str, Any]
+
+
+def plan(context: BuildContext) -> Counts:
+    """The dry run that `tailforge plan` prints."""
+    found = plan_build(context).to_json()
+    return {"complete": found["complete"], "steps": sum(stage["finished"] for stage in found["stages"])}
+
+
+def status(context: BuildContext) -> Counts:
+    """What `tailforge status` prints."""
+    found = build_status(context)
+    return {"complete": found["complete"], "samples": found["outcomes"]["samples status:ok"]}
+
+
+def quota(context: BuildContext) -> Counts:
+    """The selection computed again: quantile gates, near duplicates, quotas and splits of all samples."""
+    store = Store.open(context.store)
+    selected = run_rounds(Drive(store, submit=None), context)
+    assert selected is not None
+    started = time.perf_counter()
+    judged = [JudgedPartition.model_validate(partition.model_dump(mode="json")) for partition in selected.partitions]
+    rows = select_rows(store, context, judged)
+    return {
+        "seconds": time.perf_counter() - started,
+        "accepted": pc.sum(rows["accepted"]).as_py(),
+        "reasons": {str(e["values"]): e["counts"] for e in rows["reason"].value_counts().to_pylist()},
+    }
+
+
+def manifest(context: BuildContext) -> Counts:
+    """manifest.parquet and rejects.parquet of the version, and links to its (empty) tars."""
+    drive = Drive(Store.open(context.store), submit=None)
+    selected = run_rounds(drive, context)
+    assert selected is not None
+    shards = write_all(drive, context, selected.partitions, selected.selection)
+    assert shards is not None
+    drive.store.remove(OLD)
+    started = time.perf_counter()
+    counts = assemble(drive.store, OLD, context, selected.selection, selected.partitions, shards)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, **counts.model_dump(include={"samples", "rejected", "surplus"})}
+
+
+def change(context: BuildContext) -> Counts:
+    """Not measured: the version that `diff` compares with."""
+    return write_changed_version(Store.open(context.store))
+
+
+def diff(context: BuildContext) -> Counts:
+    """Two versions compared row by row."""
+    found = compare_versions(Store.open(context.store), OLD, NEW)
+    return {"added": len(found.added), "removed": len(found.removed), "changed": len(found.changed)}
+
+
+COMMANDS: dict[str, Callable[[BuildContext], Counts]] = {
+    c.__name__: c for c in (plan, status, quota, manifest, change, diff)
+}
+
+
+def run_command(name: str, folder: Path) -> Counts:
+    """What a command says, run in a new process with two threads at most."""
+    command = [sys.executable, "-m", "tests.benchmarks.million_commands", name, str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: Counts = json.loads(ended.stdout)
+    return found
+
+
+def main() -> None:
+    """`seconds` leaves out imports, and of quota and manifest the dry run that finds what they read."""
+    name, folder = sys.argv[1:]
+    context = load_context(Path(folder))
+    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    started = time.perf_counter()
+    counts = COMMANDS[name](context)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, **counts, "peak_mb": round(peak), "imports_mb": round(imported)}))
+
+
+if __name__ == "__main__":
+    main()
