@@ -128,7 +128,10 @@ class Store:
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found if name.rstrip("/") != folder)
 
     def open_read(self, relative: str, *, read_ahead: int = object_store.READ_AHEAD) -> IO[bytes]:
-        """A file open for reading; remote ones are read by ranges, of `read_ahead` bytes or what is asked for."""
+        """A file open for reading; a remote one by ranges of `read_ahead` bytes or as asked for, a small one whole.
+
+        Errors: StoreError and its like, also from the file while it is read.
+        """
         with storage_errors("read", f"{self.uri}/{relative}"):
             if self.is_local:
                 return open(self.path(relative), "rb")
@@ -136,7 +139,10 @@ class Store:
         def read_range(offset: int, size: int) -> bytes:
             return self.read_range(relative, offset, size)
 
-        ranges = object_store.RangeFile(read_range, self.size(relative))
+        size = self.size(relative)
+        if size <= read_ahead:
+            return io.BytesIO(self.read(relative))
+        ranges = object_store.RangeFile(read_range, size)
         return io.BufferedReader(ranges, read_ahead) if read_ahead else ranges  # type: ignore[return-value]
 
     def read(self, relative: str) -> bytes:
@@ -219,6 +225,26 @@ class Store:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                     raise
                 shutil.copyfile(self.path(source), self.path(target))
+
+    def is_same(self, one: str, two: str) -> bool:
+        """Whether both are one file, or copies that the store itself vouches for; False where that is not known."""
+        paths = [self.path(one), self.path(two)]
+        with storage_errors("look up", f"{self.uri}/{two}"):
+            if self.is_local:
+                return os.path.exists(paths[1]) and os.path.samefile(*paths)
+            try:
+                known = [(info.get("size"), info.get("ETag")) for info in map(self.fs.info, paths)]
+            except FileNotFoundError:
+                return False
+        return known[0] == known[1] and bool(known[0][1])
+
+    def replace(self, source: str, target: str) -> None:
+        """Put a file in the place of another; on a local disk it leaves its own."""
+        if not self.is_local:
+            self.copy(source, target)
+            return
+        with storage_errors("write", f"{self.uri}/{target}"):
+            os.replace(self.path(source), self.path(target))
 
     def remove(self, relative: str) -> None:
         """Remove a file or a folder with all that it holds; no error where it does not exist."""

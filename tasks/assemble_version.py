@@ -1,9 +1,6 @@
 """The data files of a version, in a folder that nobody sees yet: shards, manifest.parquet and rejects.parquet."""
 
-import errno
 import hashlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.registry import Counts, FileEntry
-from catalog.store import Store, storage_errors
+from catalog.store import Store
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
@@ -31,9 +28,10 @@ def assemble(
     partitions: Sequence[BuiltPartition],
     shards: Sequence[Receipt],
 ) -> Counts:
-    """Shards, manifest.parquet and rejects.parquet of the version."""
-    for shard in shards:
-        _link(store, shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
+    """manifest.parquet and rejects.parquet of the version, and on a local disk its shards as well."""
+    if store.is_local:
+        for shard in shards:
+            store.copy(shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
     by_split: Counter[str] = Counter()
     by_concept: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
@@ -94,19 +92,12 @@ def _read_rejects(
         )
 
 
-def _link(store: Store, source: str, target: str) -> None:
-    """The same file under a second name where the file system can, else a copy."""
-    with storage_errors("write", f"{store.uri}/{target}"):
-        store.fs.makedirs(store.path(target.rsplit("/", 1)[0]), exist_ok=True)
-        if not store.is_local:
-            store.fs.copy(store.path(source), store.path(target))
-            return
-        try:
-            os.link(store.path(source), store.path(target))
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-                raise
-            shutil.copyfile(store.path(source), store.path(target))
+def locate_shards(store: Store, shards: Sequence[Receipt]) -> dict[str, str]:
+    """Shards that stay where they are until the version is claimed, by their path in it: an object store's, since a
+    copy there takes as long as it is large. Links on a local disk cost nothing, and it needs the folder whole."""
+    if store.is_local:
+        return {}
+    return {f"shards/{shard.details['shard']}": str(shard.details["files"]["tar"]["uri"]) for shard in shards}
 
 
 def digest_file(store: Store, path: str) -> FileEntry:

@@ -1,10 +1,9 @@
 """Publication: shards, manifest, rejects, card and metadata become one immutable version.
 
-All files are assembled in a hidden folder beside the versions, dataset.json last, and the folder is renamed to its
-version: that claims the number, and nothing half-published is ever visible.
+All files are assembled in a hidden folder beside the versions, dataset.json last; then tasks/claim_version.py makes it
+a version, whole or not at all.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -34,12 +33,13 @@ from catalog.registry import (
     load_dataset,
     next_version,
 )
-from catalog.store import TEMPORARY, Store, storage_errors
+from catalog.store import TEMPORARY, Store
 from schemas.errors import QuotaError, StoreAccessError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
-from tasks.assemble_version import assemble, digest_file
+from tasks.assemble_version import assemble, digest_file, locate_shards
 from tasks.built_partitions import BuiltPartition, shard_fields
+from tasks.claim_version import Claim, Staging, claim_version
 from tasks.methods.count_inversion import sum_inversion
 from tasks.methods.count_outcomes import select_originals
 from tasks.prefect_options import STAGE_TASK
@@ -100,71 +100,64 @@ def publish(
     extra_files: ExtraFiles,
     rounds: Sequence[Mapping[str, int]] = (),
 ) -> Publication:
-    """Errors: QuotaError if there is no sample to publish; StoreAccessError if the store cannot claim a version."""
+    """Errors: QuotaError if there is no sample to publish; StoreAccessError where a version cannot be claimed."""
     name = build.recipe.name
     if not shards:
         raise QuotaError(f"dataset {name}: no image was accepted, so there is nothing to publish; loosen quality.gates")
-    with _staging_folder(store, name) as folder:
+    tars = locate_shards(store, shards)
+    with _staging_folder(store, name) as staging:
+        folder = staging.folder
         counts = assemble(store, folder, build, selection, partitions, shards)
         draft = _draft(store, folder, build, counts, selection, partitions, shards, rounds)
+        done: Claim | None = None  # another publisher's that was published here
         while True:
             previous = latest_version(store, name)
             if previous and _is_same(draft, published := load_dataset(store, name, previous)):
-                mend_version(store, folder, f"{DATASETS}/{name}/{previous}", draft)
-                return _report(published, is_new=False)
+                is_new = done is not None and done.version == previous
+                if not is_new:
+                    mend_version(store, Claim(version=previous, folder=folder, shards=tars), draft)
+                return _report(published, is_new=is_new)
             difference = _difference(store, folder, name, previous)
             dataset = _complete(store, folder, draft, previous, difference, extra_files)
-            target = f"{DATASETS}/{name}/{dataset.version}"
-            if claim_version(store, folder, target):
+            done = claim_version(store, staging, dataset, tars)
+            if done is not None and done.folder == folder:
                 return _report(dataset, is_new=True)
             if latest_version(store, name) == previous:
                 raise StoreAccessError(
-                    f"{store.uri}/{target} is in the way: it holds no {DATASET_FILE}, so it is no version; remove it "
-                    "and run the same command again"
+                    f"{store.uri}/{DATASETS}/{name}/{dataset.version} is in the way: it holds no {DATASET_FILE}, so it "
+                    "is no version; remove it and run the same command again"
                 )
 
 
-def claim_version(store: Store, folder: str, target: str) -> bool:
-    """Make a finished folder a version, unless another publisher was first: then False. Atomic on a local disk."""
-    if not store.is_local:
-        raise StoreAccessError(
-            f"store {store.uri}: versions can be published on a local disk only; give a folder by --store"
-        )
-    try:
-        os.rename(store.path(folder), store.path(target))
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        with storage_errors("write", f"{store.uri}/{target}"):
-            raise
-    return True
-
-
-def mend_version(store: Store, folder: str, published: str, draft: Dataset) -> None:
-    """Put back data files of a published version that were lost or damaged, from equal ones in `folder`.
+def mend_version(store: Store, ours: Claim, draft: Dataset) -> None:
+    """Put back data files of a published version that were lost or damaged, from the equal ones that `ours` names.
 
     A shard that still is the artifact's own file (a hard link) is passed over: `rerun --stage shards` makes it anew.
     """
     for path, entry in draft.files.items():
-        source, target = store.path(f"{folder}/{path}"), store.path(f"{published}/{path}")
-        if os.path.exists(target) and os.path.samefile(source, target):
+        source, target = ours.origin(path), f"{DATASETS}/{draft.name}/{ours.version}/{path}"
+        if store.is_same(source, target):
             continue
-        if not os.path.exists(target) or digest_file(store, f"{published}/{path}") != entry:
-            os.replace(source, target)
+        if not store.exists(target) or digest_file(store, target) != entry:
+            store.replace(source, target)
 
 
 @contextmanager
-def _staging_folder(store: Store, name: str) -> Iterator[str]:
-    """A hidden folder, removed afterwards; those that killed builds left a day ago are removed too."""
-    for left in store.names(f"{DATASETS}/{name}"):
+def _staging_folder(store: Store, name: str) -> Iterator[Staging]:
+    """A hidden folder, removed afterwards; on a local disk those that killed builds left a day ago are removed too.
+
+    In an object store such a folder may be promised (tasks/claim_version.py), so `gc` removes them there.
+    """
+    for left in store.names(f"{DATASETS}/{name}") if store.is_local else ():
         path = f"{DATASETS}/{name}/{left}"
         if left.startswith(TEMPORARY) and time.time() - os.path.getmtime(store.path(path)) > ABANDONED_SECONDS:
             store.remove(path)
-    folder = f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}"
+    staging = Staging(f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}")
     try:
-        yield folder
+        yield staging
     finally:
-        store.remove(folder)
+        if not staging.promised:
+            store.remove(staging.folder)
 
 
 def _draft(

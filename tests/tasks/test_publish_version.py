@@ -14,10 +14,10 @@ import pytest
 from catalog.registry import list_datasets, list_versions, load_dataset
 from catalog.store import Store
 from catalog.verify import verify
-from schemas.errors import QuotaError, StoreAccessError
+from schemas.errors import QuotaError
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
-from tasks.publish_version import claim_version, publish_version
+from tasks.publish_version import publish_version
 from tests.fabricate import make_build, make_recipe, pack_build, publish_build
 
 COUNTS = {"gear": 16, "hook": 8}
@@ -164,14 +164,6 @@ def test_two_publishers_get_two_versions(store: Store) -> None:
     assert verify(store, "parts") == []
 
 
-def test_a_claimed_number_cannot_be_claimed_again(store: Store) -> None:
-    for name in ("a", "b"):
-        store.write_bytes(f"datasets/parts/.tmp-{name}/dataset.json", name.encode())
-    assert claim_version(store, "datasets/parts/.tmp-a", "datasets/parts/1.0.0")
-    assert not claim_version(store, "datasets/parts/.tmp-b", "datasets/parts/1.0.0")
-    assert store.read("datasets/parts/1.0.0/dataset.json") == b"a"
-
-
 def test_extra_files_are_made_from_the_staged_version(store: Store) -> None:
     def count_rows(folder: str, version: str) -> dict[str, bytes]:
         with store.open_read(f"{folder}/manifest.parquet") as file:
@@ -212,12 +204,6 @@ def test_nothing_accepted_is_an_error(store: Store) -> None:
     build = make_build(store, make_recipe(), COUNTS)
     with pytest.raises(QuotaError, match="no image was accepted"):
         publish_version.fn(*build.arguments, [], [])
-
-
-def test_an_object_store_is_refused_before_it_could_be_overwritten() -> None:
-    store = Store.open("memory://publish-version")
-    with pytest.raises(StoreAccessError, match="local disk only"):
-        claim_version(store, "datasets/parts/.tmp-a", "datasets/parts/1.0.0")
 
 
 def test_shards_are_not_copied_where_links_work(store: Store) -> None:

@@ -1,0 +1,116 @@
+"""How an assembled folder becomes a version. One publisher gets it, and no reader sees half of it.
+
+On a local disk the folder is renamed, which fails where the version exists.
+
+An object store cannot rename, so publication has two steps there:
+
+1. The publisher creates `datasets/<name>/.claims/after-<previous version>.json` on condition that it does not exist.
+   The claim says where every file of the next version lies. It is never changed or removed: it decides for good.
+2. Its files are copied into the version's folder, inside the store, dataset.json last: that is publication.
+
+Whoever finds a claim that another made does step 2 for it and then begins anew behind that version. Both may copy at
+once, or one go on after a day: they write the same bytes to the same names. So a dead publisher blocks nobody, nobody
+waits for anybody, and no clock is asked. Versions are one chain, each with one successor.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from catalog.registry import DATASET_FILE, DATASETS, Dataset
+from catalog.store import Store, storage_errors
+from schemas.errors import StoreAccessError
+
+CLAIMS = ".claims"
+
+
+class Claim(BaseModel):
+    """Which folder becomes a version. `shards` lie elsewhere in an object store: their addresses by path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    folder: str
+    shards: Mapping[str, str] = {}
+
+    def origin(self, path: str) -> str:
+        """Where a file of the version comes from, relative to the store."""
+        return self.shards.get(path, f"{self.folder}/{path}")
+
+
+@dataclass
+class Staging:
+    """The hidden folder of one publisher. What a claim may have promised must stay until it is published."""
+
+    folder: str
+    promised: bool = False
+
+
+def claim_version(store: Store, staging: Staging, dataset: Dataset, shards: Mapping[str, str]) -> Claim | None:
+    """Make the assembled folder the version after `dataset.changes.previous`.
+
+    Returns the claim that holds: this one, or another publisher's, whose version is published then; None where a
+    version is in the way on a local disk. Errors: StoreAccessError for what is in the way of an object store's version,
+    or for a claim that cannot be kept; StoreError.
+    """
+    home = f"{DATASETS}/{dataset.name}"
+    own, target = Claim(version=dataset.version, folder=staging.folder, shards=shards), f"{home}/{dataset.version}"
+    if store.is_local:
+        return own if _rename(store, staging.folder, target) else None
+    path = f"{home}/{CLAIMS}/after-{dataset.changes.previous or 'nothing'}.json"
+    if store.names(target) and not store.exists(path):  # asked in this order: copies follow claims
+        raise StoreAccessError(
+            f"{store.uri}/{target} is in the way: it holds no {DATASET_FILE}, so it is no version; remove it "
+            "and run the same command again"
+        )
+    staging.promised = True
+    won = store.create(path, own.model_dump_json().encode())
+    claim = own if won else Claim.model_validate_json(store.read(path))
+    staging.promised = won
+    _publish(store, home, path, claim)
+    staging.promised = False
+    return claim
+
+
+def list_promised(store: Store, name: str) -> list[Claim]:
+    """Claims of a dataset whose version is not published yet: what they name must stay."""
+    home = f"{DATASETS}/{name}"
+    claims = [
+        Claim.model_validate_json(store.read(f"{home}/{CLAIMS}/{each}")) for each in store.names(f"{home}/{CLAIMS}")
+    ]
+    return [claim for claim in claims if not store.exists(f"{home}/{claim.version}/{DATASET_FILE}")]
+
+
+def _rename(store: Store, folder: str, target: str) -> bool:
+    """False where the target exists. Atomic."""
+    try:
+        os.rename(store.path(folder), store.path(target))
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        with storage_errors("write", f"{store.uri}/{target}"):
+            raise
+    return True
+
+
+def _publish(store: Store, home: str, path: str, claim: Claim) -> None:
+    """Do what a claim says, whoever made it and however much of it is done."""
+    target = f"{home}/{claim.version}"
+    if store.exists(f"{target}/{DATASET_FILE}"):
+        return
+    try:
+        dataset = Dataset.model_validate_json(store.read(f"{claim.folder}/{DATASET_FILE}"))
+        for file in dataset.files:
+            store.copy(claim.origin(file), f"{target}/{file}")
+        store.copy(f"{claim.folder}/{DATASET_FILE}", f"{target}/{DATASET_FILE}")
+    except FileNotFoundError as error:
+        if store.exists(f"{target}/{DATASET_FILE}"):  # another was faster, and cleaned up
+            return
+        raise StoreAccessError(
+            f"{store.uri}/{path} claims version {claim.version}, of which a file is gone: {error}; if no build runs, "
+            f"remove that claim and {store.uri}/{target}, and run the same command again"
+        ) from error
+    store.remove(claim.folder)
