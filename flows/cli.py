@@ -28,7 +28,7 @@ from flows.cli_parts import (
 )
 from flows.cli_publication import print_publication
 from flows.cli_review import review
-from flows.cli_schedule import serve
+from flows.cli_schedule import serve, setup
 from flows.cli_training import distill_, pretrain, train
 from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
@@ -184,6 +184,7 @@ app.command()(gc)
 app.command()(explain)
 app.command()(review)
 app.command()(serve)
+app.command()(setup)
 app.command()(train)
 app.command("distill")(distill_)
 app.command()(pretrain)

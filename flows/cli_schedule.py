@@ -1,10 +1,10 @@
-"""The command that builds on a schedule; flows/cli.py registers it. See there what a command may do."""
+"""The commands that build on a schedule; flows/cli.py registers them. See there what a command may do."""
 
 from typing import Annotated
 
 import typer
 
-from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, print_json
+from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, print_json, table
 
 
 def serve(
@@ -30,3 +30,33 @@ def serve(
         console.print(what, highlight=False, soft_wrap=True)
     if not check:
         serve_build(schedule)
+
+
+def setup(
+    cpu: Annotated[int | None, typer.Option(min=1, help="Builds at a time in work pool cpu; 1 in a new pool.")] = None,
+    gpu: Annotated[int | None, typer.Option(min=1, help="Builds at a time in work pool gpu; 1 in a new pool.")] = None,
+    dead_after: Annotated[
+        int | None,
+        typer.Option(min=60, help="Seconds without a sign of life after which a run is marked Crashed; 540 at first."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Prepare the Prefect server of PREFECT_API_URL for builds; may be given again, and changes only what it is told.
+
+    Example: `tailforge setup --gpu 4`
+    """
+    from flows.setup_server import setup_server
+
+    made = setup_server({"cpu": cpu, "gpu": gpu}, dead_after)
+    if as_json:
+        return print_json(made)
+    pools = [
+        [f"work pool {pool['name']}", f"{pool['runs_at_a_time']} at a time", pool["done"]]
+        for pool in made["work_pools"]
+    ]
+    dead = made["dead_runs"]
+    off = "" if dead["enabled"] else ", switched off"
+    dead_row = ["automation for dead runs", f"crashed after {dead['dead_after_s']} s{off}", dead["done"]]
+    kept = {name: "for ever" if age is None else f"{age:g} days" for name, age in made["retention"].items()}
+    keeps = ["what the server keeps", f"runs {kept['flow_runs_days']}, events {kept['events_days']}", "its settings"]
+    table(f"Prefect {made['version']} at {made['server']}", ["what", "how", "done"], [*pools, dead_row, keeps])

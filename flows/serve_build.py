@@ -1,10 +1,8 @@
 """Builds a recipe on a schedule: one process that waits for a Prefect server to say when."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
@@ -13,10 +11,8 @@ from pydantic import ValidationError
 from catalog.recipe_files import find_recipe
 from flows.build_dataset import build_dataset
 from flows.prepare_build import prepare_build
-from schemas.errors import OrchestrationError, RecipeError
-
-API = "PREFECT_API_URL"
-ANSWERS_S = 10.0
+from flows.server_access import require_server
+from schemas.errors import RecipeError
 
 
 def describe_schedule(
@@ -62,19 +58,3 @@ def serve_build(schedule: dict[str, Any]) -> None:
         print_starting_message=False,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-
-
-def require_server() -> str:
-    """The address of a server that answers. A temporary one would end with this process, and its schedule with it.
-
-    Errors: OrchestrationError.
-    """
-    address = os.environ.get(API)
-    mend = "start one by `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
-    if not address:
-        raise OrchestrationError(f"a schedule needs a Prefect server that stays; {mend}")
-    try:
-        httpx.get(f"{address}/health", timeout=ANSWERS_S).raise_for_status()
-    except httpx.HTTPError as error:
-        raise OrchestrationError(f"no Prefect server answers at {API} {address}: {error}; {mend}") from error
-    return address

@@ -1,0 +1,127 @@
+"""Prepares a Prefect server for builds: work pools, and an automation that ends the runs of dead machines.
+
+What a server remembers and for how long are settings of its own process, so they are only told.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from pydantic import TypeAdapter
+
+from flows.server_access import require_server, require_version, server_answers
+from schemas.errors import OrchestrationError
+
+POOLS = {"cpu": "Builds on machines without an accelerator", "gpu": "Builds on machines with an accelerator"}
+RUNS_AT_A_TIME = 1
+DEAD_RUNS = "tailforge: dead runs"
+# Runs tell every 180 s that they live. Two lost messages are not yet a death.
+DEAD_AFTER_S = 540
+ALIVE = "prefect.flow-run.heartbeat"
+DAY = timedelta(days=1)
+
+
+def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dict[str, Any]:
+    """Make what is missing on the server of PREFECT_API_URL; change what is there only where a value is given.
+
+    `limits`: runs at a time by work pool, None for the default (a new pool) or what it is (an old one). Returns what is
+    there now, each with `done`: made, changed or unchanged. Errors: OrchestrationError.
+    """
+    address = require_server()
+    with server_answers(address), get_client(sync_client=True) as client:
+        version = require_version(client, address)
+        pools = [_setup_pool(client, name, limits.get(name)) for name in POOLS]
+        automation = _setup_automation(client, dead_after_s)
+        settings = client.request("GET", "/admin/settings").json()
+    return {
+        "server": address,
+        "version": version,
+        "work_pools": pools,
+        "dead_runs": automation,
+        "retention": describe_retention(settings["server"]),
+    }
+
+
+def _setup_pool(client: SyncPrefectClient, name: str, limit: int | None) -> dict[str, Any]:
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        wanted = RUNS_AT_A_TIME if limit is None else limit
+        made = WorkPoolCreate(name=name, type="process", description=POOLS[name], concurrency_limit=wanted)
+        client.create_work_pool(made)
+        return {"name": name, "runs_at_a_time": wanted, "done": "made"}
+    if pool.type != "process":
+        raise OrchestrationError(
+            f"work pool {name!r} is there already, of type {pool.type}; builds need type process: delete it by "
+            f"`prefect work-pool delete {name}`, or give your deployments another pool and leave this command"
+        )
+    if limit is None or limit == pool.concurrency_limit:
+        return {"name": name, "runs_at_a_time": pool.concurrency_limit, "done": "unchanged"}
+    client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+    return {"name": name, "runs_at_a_time": limit, "done": "changed"}
+
+
+def watch_runs(within_s: float) -> AutomationCore:
+    """The automation that marks runs of deployments as crashed when nothing is heard of them for `within_s` seconds.
+
+    It waits after a run was claimed by a worker, was started or told that it lives, so no moment of a run is unwatched;
+    any event of the run ends the waiting. A run by hand has no deployment, sends no heartbeats and is left alone.
+    """
+    states = ("Pending", "Running", "Retrying")
+    return AutomationCore(
+        name=DEAD_RUNS,
+        description="Marks runs as Crashed whose machine or worker died. Made by `tailforge setup`.",
+        enabled=True,
+        trigger=EventTrigger(
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"}
+            ),
+            for_each={"prefect.resource.id"},
+            after={ALIVE, *(f"prefect.flow-run.{state}" for state in states)},
+            expect={"prefect.flow-run.*"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=within_s),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"Nothing was heard of this run for {within_s:g} s: its machine or worker died. "
+                "Retry it, or leave it to the next run; finished work is kept.",
+            )
+        ],
+    )
+
+
+def _setup_automation(client: SyncPrefectClient, within_s: int | None) -> dict[str, Any]:
+    """Where several have the name, the first is ours."""
+    found: list[Automation] = client.read_automations_by_name(DEAD_RUNS)
+    if not found:
+        wanted = DEAD_AFTER_S if within_s is None else within_s
+        client.create_automation(watch_runs(wanted))
+        return {"name": DEAD_RUNS, "dead_after_s": wanted, "enabled": True, "done": "made"}
+    there = found[0]
+    assert isinstance(there.trigger, EventTrigger)
+    now_s = int(there.trigger.within.total_seconds())
+    if within_s is None or within_s == now_s:
+        return {"name": DEAD_RUNS, "dead_after_s": now_s, "enabled": there.enabled, "done": "unchanged"}
+    client.update_automation(there.id, watch_runs(within_s))
+    return {"name": DEAD_RUNS, "dead_after_s": within_s, "enabled": True, "done": "changed"}
+
+
+def describe_retention(server: dict[str, Any]) -> dict[str, float | None]:
+    """Days that a server keeps runs and events, by its own settings; None: for ever."""
+    vacuum = server["services"]["db_vacuum"]
+    enabled = vacuum["enabled"]
+    if isinstance(enabled, bool):  # the older way to say it
+        enabled = ["events", "flow_runs"] if enabled else ["events"]
+    kept = {"flow_runs": vacuum["retention_period"], "events": server["events"]["retention_period"]}
+    days = {what: TypeAdapter(timedelta).validate_python(age) / DAY for what, age in kept.items()}
+    return {f"{what}_days": age if what in (enabled or ()) else None for what, age in days.items()}

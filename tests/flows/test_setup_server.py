@@ -1,0 +1,160 @@
+"""`tailforge setup` and prefect.yaml on a real Prefect server: made once, found again, changed only when told."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.flows.conftest import Command
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture
+def bare_server(prefect_server: str) -> str:
+    """The tests' server without work pools and automations."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for pool in client.read_work_pools():
+            client.delete_work_pool(pool.name)
+        for automation in client.read_automations():
+            client.delete_automation(automation.id)
+    return prefect_server
+
+
+def done(command: Command, *words: str) -> dict[str, Any]:
+    """What `tailforge setup --json` tells, with the work pools by name."""
+    code, out, err = command("setup", "--json", *words)
+    assert code == 0, err
+    made = json.loads(out)
+    return made | {"work_pools": {pool["name"]: pool for pool in made["work_pools"]}}
+
+
+def test_a_second_setup_finds_everything(command: Command, bare_server: str) -> None:
+    first, second = done(command), done(command)
+    for made, what in ((first, "made"), (second, "unchanged")):
+        assert made["server"] == bare_server
+        assert {name: (pool["runs_at_a_time"], pool["done"]) for name, pool in made["work_pools"].items()} == {
+            "cpu": (1, what),
+            "gpu": (1, what),
+        }
+        assert (made["dead_runs"]["dead_after_s"], made["dead_runs"]["done"]) == (540, what)
+    code, out, _ = command("setup")
+    assert code == 0
+    assert "unchanged" in out
+
+
+def test_only_what_is_told_changes(command: Command, bare_server: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    done(command, "--cpu", "3")
+    changed = done(command, "--gpu", "4", "--dead-after", "600")
+    pools = {name: (pool["runs_at_a_time"], pool["done"]) for name, pool in changed["work_pools"].items()}
+    assert pools == {"cpu": (3, "unchanged"), "gpu": (4, "changed")}
+    with get_client(sync_client=True) as client:
+        assert client.read_work_pool("gpu").concurrency_limit == 4
+        (automation,) = client.read_automations()
+        assert automation.trigger.within.total_seconds() == 600  # type: ignore[union-attr]
+        client.pause_automation(automation.id)
+    assert done(command)["dead_runs"] == {
+        "name": "tailforge: dead runs", "dead_after_s": 600, "enabled": False, "done": "unchanged",
+    }  # fmt: skip
+
+
+def test_what_the_server_keeps_is_told(command: Command, bare_server: str) -> None:
+    """The tests' server has the defaults: events go, runs stay."""
+    assert done(command)["retention"] == {"flow_runs_days": None, "events_days": 7.0}
+
+
+def test_a_pool_of_another_kind_is_named(command: Command, bare_server: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="gpu", type="docker"))
+    code, _, err = command("setup")
+    assert code == 1
+    assert "work pool 'gpu' is there already, of type docker; builds need type process" in err
+
+
+@contextmanager
+def stand_in(answers: dict[str, Any]) -> Iterator[str]:
+    """Address of a small HTTP server that gives one JSON answer a path, and 404 elsewhere."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = answers.get(self.path)
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({}, "no Prefect server answers at PREFECT_API_URL"),
+        ({"/api/health": True, "/api/admin/version": "3.1.0"}, "is 3.1.0, older than the 3."),
+        ({"/api/health": True, "/api/admin/version": "hello"}, "is no Prefect server: its version is 'hello'"),
+        ({"/api/health": True}, "refused /api/admin/version (404)"),
+    ],
+    ids=["no server", "old", "something else", "without versions"],
+)
+def test_a_server_that_will_not_do_is_one_clear_error(
+    answers: dict[str, Any], message: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with stand_in(answers) as address, temporary_settings({PREFECT_API_URL: address}):
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        code, _, err = command("setup")
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_the_deployment_is_what_prefect_yaml_says(command: Command, bare_server: str, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    done(command)
+    words = [str(Path(sys.executable).parent / "prefect"), "--no-prompt", "deploy", "--all"]
+    environment = os.environ | {"PREFECT_API_URL": bare_server, "TAILFORGE_STORE": str(tmp_path / "store")}
+    made = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stdout + made.stderr
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("build-dataset/nightly")
+    assert deployment.parameters == {"recipe": "workshop", "store": str(tmp_path / "store"), "overrides": []}
+    assert (deployment.work_pool_name, deployment.pull_steps) == ("cpu", [])
+    assert deployment.entrypoint == "flows.build_dataset.build_dataset"
+    (schedule,) = deployment.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * *", "Europe/Berlin")
+    assert deployment.global_concurrency_limit is not None
+    assert deployment.global_concurrency_limit.limit == 1
+
+
+def test_prefect_yaml_names_no_path_of_a_machine() -> None:
+    text = (ROOT / "prefect.yaml").read_text()
+    (deployment,) = yaml.safe_load(text)["deployments"]
+    assert not [value for value in deployment["parameters"].values() if str(value).startswith(("/", "~", "."))]
