@@ -13,7 +13,7 @@ from catalog.store import Store
 from flows.chain import Drive, Step, Tally
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
-from flows.runners import local_threads
+from flows.runners import local_threads, mark_device
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
@@ -64,7 +64,8 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
 
 def submit(step: Step) -> Any:
     """Hand a step to the flow's task runner."""
-    return step.task.submit(*step.arguments)
+    with mark_device(step):
+        return step.task.submit(*step.arguments)
 
 
 def finished(value: T | None) -> T:

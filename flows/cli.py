@@ -15,16 +15,21 @@ from flows.cli_operations import diff, gc, rerun, status
 from flows.cli_parts import (
     DEFAULT_STORE,
     DatasetName,
+    Devices,
     Json,
+    RayAddress,
     RecipeFolder,
     RecipeName,
+    Runner,
     Set,
     Store,
+    WorkerCount,
     app,
     console,
     plain,
     print_json,
     table,
+    worker_settings,
 )
 from flows.cli_publication import print_publication
 from flows.cli_review import review
@@ -59,7 +64,10 @@ def build(
     recipe: RecipeName,
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
-    workers: Annotated[int | None, typer.Option(min=1, help="Steps at a time; one a core by default.")] = None,
+    runner: Runner = "threads",
+    workers: WorkerCount = None,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
     """Build a recipe and publish the version; what is finished already is not done again.
@@ -68,7 +76,7 @@ def build(
     """
     from flows.run_build import run_build
 
-    made = run_build(recipe, store, set_, workers)
+    made = run_build(recipe, store, set_, worker_settings(runner, workers, devices, ray_address))
     print_json(made) if as_json else print_publication(made)
 
 

@@ -5,7 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, plain, print_json, table
+from flows.cli_parts import (
+    DEFAULT_STORE,
+    Devices,
+    Json,
+    RayAddress,
+    RecipeName,
+    Runner,
+    Set,
+    Store,
+    WorkerCount,
+    console,
+    plain,
+    print_json,
+    table,
+    worker_settings,
+)
 from flows.cli_publication import print_publication
 
 SHOWN_ROWS = 20
@@ -59,6 +74,10 @@ def rerun(
     ] = False,
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
+    runner: Runner = "threads",
+    workers: WorkerCount = None,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
     """Make a stage, some partitions or the failed samples of a build again, and publish what follows.
@@ -67,7 +86,8 @@ def rerun(
     """
     from flows.rerun_build import rerun_build
 
-    made = rerun_build(recipe, store, set_, stage, partition, failed=failed_samples)
+    settings = worker_settings(runner, workers, devices, ray_address)
+    made = rerun_build(recipe, store, set_, stage, partition, failed=failed_samples, settings=settings)
     if as_json:
         print_json(made)
     elif "nothing" in made:

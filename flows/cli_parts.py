@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from schemas.workers import WorkerSettings
 
 app = typer.Typer(
     help="Forges versioned synthetic image datasets from recipes.",
@@ -32,7 +34,31 @@ RecipeFolder = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
 DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
+Runner = Annotated[
+    Literal["threads", "processes", "ray"],
+    typer.Option(help="threads of this process; processes, one a device of this machine; or ray, on a cluster."),
+]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Steps at a time: threads, one a core by default; processes at most."),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="Devices of --runner processes, such as 0,1 or cpu:0; by default all that no build uses."),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(envvar="RAY_ADDRESS", help="host:port of the cluster's head, for --runner ray.")
+]
 DEFAULT_STORE = "./store"
+
+
+def worker_settings(runner: str, workers: int | None, devices: str | None, ray_address: str | None) -> WorkerSettings:
+    """The options of a command that builds; RAY_ADDRESS alone asks for no cluster."""
+    named = tuple(name.strip() for name in devices.split(",")) if devices else ()
+    address = ray_address if runner == "ray" else None
+    return WorkerSettings.model_validate(
+        {"runner": runner, "workers": workers, "devices": named, "ray_address": address}
+    )
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

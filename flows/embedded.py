@@ -1,7 +1,8 @@
 """Prefect without a server of one's own: settings for the temporary server, set before Prefect is imported."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OWNER = "TAILFORGE_OWNER"  # process id and start time of the build that a temporary server belongs to
@@ -25,6 +26,25 @@ def configure_prefect() -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def share_server() -> Iterator[None]:
+    """See that worker processes use this process's temporary server: without an address each would start its own."""
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    server = SubprocessASGIServer()
+    server.start()  # Prefect stops it when this process exits, after its last words were written
+    os.environ["PREFECT_API_URL"] = server.api_url
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
 
 
 def stop_orphaned_servers() -> int:

@@ -12,6 +12,7 @@ from flows.prepare_build import prepare_build
 from flows.run_build import run_build
 from schemas.errors import NotFoundError, UserError
 from schemas.receipts import Receipt
+from schemas.workers import WorkerSettings
 from tasks.render_report import STAGES
 from tasks.unfinished import forget, retry_failed_rows
 
@@ -19,7 +20,14 @@ NEAR_LABELS = 5
 
 
 def rerun_build(
-    recipe: str, store: str, overrides: Sequence[str], stage: str | None, labels: Sequence[str], *, failed: bool
+    recipe: str,
+    store: str,
+    overrides: Sequence[str],
+    stage: str | None,
+    labels: Sequence[str],
+    *,
+    failed: bool,
+    settings: WorkerSettings | None = None,
 ) -> dict[str, Any]:
     """Forget what is named, build again; what the build says with `again`, the partitions that were forgotten.
 
@@ -43,7 +51,7 @@ def rerun_build(
         return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}}
     for receipt in chosen:
         (retry_failed_rows if failed and receipt.stage == "samples" else forget)(drive.store, receipt)
-    return run_build(recipe, store, overrides, None) | {"again": len(chosen)}
+    return run_build(recipe, store, overrides, settings) | {"again": len(chosen)}
 
 
 def require_known(tally: Tally, labels: Sequence[str]) -> None:

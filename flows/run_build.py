@@ -13,23 +13,55 @@ from flows.chain import Drive
 from flows.embedded import stop_orphaned_servers
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
-from flows.runners import local_threads
-from schemas.errors import OrchestrationError, VerificationError
+from flows.progress import say
+from flows.runners import Workers, open_workers
+from schemas.errors import OrchestrationError, VerificationError, WorkerLostError
 from schemas.jobs import BuildContext
+from schemas.workers import WorkerSettings
+
+MOST_LOST = 3
 
 
-def run_build(recipe: str, store: str, overrides: Sequence[str], workers: int | None) -> dict[str, Any]:
-    """Build and publish. Errors: as flows.build_dataset.build_dataset."""
+def run_build(
+    recipe: str, store: str, overrides: Sequence[str], settings: WorkerSettings | None = None
+) -> dict[str, Any]:
+    """Build and publish. Errors: as flows.build_dataset.build_dataset and flows.runners.open_workers."""
     context = prepare_build(recipe, store, overrides)  # the user's errors come before Prefect starts
     if unchanged := find_unchanged(context):
         return unchanged
     if not os.environ.get("PREFECT_API_URL"):
         stop_orphaned_servers()
-    workers = workers or os.cpu_count() or 1
-    flow = build_dataset.with_options(task_runner=local_threads(workers))
-    with server_errors():
-        result: dict[str, Any] = flow(recipe, store, list(overrides), window=max(8, 2 * workers))
-    return result
+    with server_errors(), open_workers(settings or WorkerSettings(), context) as workers:
+        return build_on(workers, context, recipe, overrides)
+
+
+def build_on(workers: Workers, context: BuildContext, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Build; where a worker died go on with fresh ones, to which what is finished stays finished.
+
+    Errors: WorkerLostError if workers die `MOST_LOST` times in a row before anything more is finished.
+    """
+    flow = build_dataset.with_options(task_runner=workers.runner)
+    finished, lost = count_finished(context), 0
+    while True:
+        try:
+            result: dict[str, Any] = flow(recipe, context.store, list(overrides), window=max(8, 2 * workers.count))
+            return result
+        except workers.lost as error:
+            before, finished = finished, count_finished(context)
+            lost = 1 if finished > before else lost + 1
+            if lost == MOST_LOST:
+                raise WorkerLostError(
+                    f"worker processes died {lost} times in a row and finished nothing in between: {error}; look for "
+                    "what ended them (memory: `dmesg`; the logs of Ray), then run the same command again"
+                ) from error
+            say(f"a worker died ({type(error).__name__}): going on, {finished} steps are finished")
+
+
+def count_finished(context: BuildContext) -> int:
+    """Steps of a build that are finished in its store."""
+    drive = Drive(Store.open(context.store), submit=None)
+    walk(drive, context)
+    return drive.tally.cached.total()
 
 
 def find_unchanged(context: BuildContext) -> dict[str, Any] | None:

@@ -14,7 +14,9 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 ├── DamagedArtifactError    a finished partition whose bytes cannot be read; the next run makes it again
 ├── EngineError             the generator failed on a whole partition
 ├── QuotaError              concepts fell short of their wanted counts and the recipe asks to fail then
-├── OrchestrationError      no Prefect server could be reached or started
+├── OrchestrationError      no Prefect server or Ray cluster could be reached or started
+├── DeviceError             a device that another build or process still uses
+├── WorkerLostError         worker processes died again and again with nothing finished in between
 ├── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
 └── VerificationError       published bytes differ from what their manifest says
 
@@ -83,7 +85,15 @@ class QuotaError(TailforgeError):
 
 
 class OrchestrationError(TailforgeError):
-    """No Prefect server could be reached or started."""
+    """No Prefect server or Ray cluster could be reached or started."""
+
+
+class DeviceError(TailforgeError):
+    """A device that was asked for, or every device, is used by another build or process."""
+
+
+class WorkerLostError(TailforgeError):
+    """Workers died several times in a row before anything more was finished. Finished work is kept."""
 
 
 class TrainingError(TailforgeError):

@@ -1,0 +1,154 @@
+"""Workers on a Ray cluster that runs already, on Prefect's RayTaskRunner.
+
+The cluster is joined here and not by the task runner, which would start a local Ray where none answers. Every node is
+asked before any work whether it has what a build needs: the store, the models, the Prefect server, equal libraries.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+from prefect_ray import RayTaskRunner
+from prefect_ray.context import remote_options
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from catalog.store import TEMPORARY, Store
+from flows.runners import NEEDS_DEVICE, Workers
+from schemas.errors import OrchestrationError, StoreAccessError, TailforgeError, UserError
+from schemas.jobs import BuildContext
+from schemas.workers import WorkerSettings
+from tasks.artifacts import library_versions
+
+API = "PREFECT_API_URL"
+ANSWERS_S = 10.0
+PROBE_S = 120.0  # a node's first process imports torch
+# Ray runs a step again on another worker, three times, before it tells of one of these.
+LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,
+)
+# With num_gpus alone Ray ends a worker after each step, and its model with it: max_calls=0 keeps it. An environment of
+# their own keeps these workers from other steps: else a second process may come to hold the model on the same device.
+ON_GPU = {"num_gpus": 1, "num_cpus": 1, "max_calls": 0, "runtime_env": {"env_vars": {"TAILFORGE_ON": "gpu"}}}
+ON_CPU = {"num_cpus": 1}
+
+
+class ClusterRunner(RayTaskRunner):  # type: ignore[misc]
+    """Prefect's runner with the resources that a step needs; without accelerators in the cluster a core."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        self.has_gpus = "GPU" in ray.cluster_resources()
+        return entered
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        with remote_options(**(ON_GPU if NEEDS_DEVICE.get() and self.has_gpus else ON_CPU)):
+            return super().submit(*arguments, **named)
+
+
+@contextmanager
+def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Workers]:
+    """Workers on all nodes of the cluster that answers at the address.
+
+    Errors: UserError without an address; OrchestrationError if no cluster or no Prefect server answers, or nodes lack
+    something; StoreAccessError if a node does not see the store.
+    """
+    address = settings.ray_address
+    if not address or "://" in address:
+        raise UserError(
+            f"--ray-address {address or 'is missing'}: give host:port of the head of a cluster that this machine is "
+            "part of (`ray start --address host:port`), by the option or RAY_ADDRESS"
+        )
+    server = os.environ.get(API)
+    if not server:
+        raise OrchestrationError(
+            "workers on Ray need a Prefect server that every node reaches: start one by `prefect server start --host "
+            f"0.0.0.0` and set {API}=http://HOST:4200/api"
+        )
+    connect(address)
+    try:
+        require_nodes(context, server)
+        found = ray.cluster_resources()
+        count = int(found.get("GPU") or found.get("CPU") or 0)
+        yield Workers(ClusterRunner(address), min(count, settings.workers or count), LOST)
+    finally:
+        ray.shutdown()
+
+
+def connect(address: str) -> None:
+    """Join; never start. Errors: OrchestrationError."""
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise OrchestrationError(
+            f"no Ray cluster can be joined at {address}: {error}; start one by `ray start --head` and "
+            "`ray start --address`, also on this machine, and check the address"
+        ) from error
+
+
+def require_nodes(context: BuildContext, server: str) -> None:
+    """Ask every node that can work. Errors: OrchestrationError, StoreAccessError naming the node."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and {"CPU", "GPU"} & set(node["Resources"])]
+    if not nodes:
+        raise OrchestrationError(
+            "the Ray cluster has no node with processors or GPUs; add one by `ray start --address`"
+        )
+    store, token = Store.open(context.store), uuid.uuid4().hex
+    probe = f"{TEMPORARY}nodes-{token}"
+    folders = [model.path for model in context.models.values() if model.revision is None]
+    store.write_bytes(probe, token.encode())
+    try:
+        asked = [ask(node["NodeID"], context.store, probe, folders, server) for node in nodes]
+        for node, answer in zip(nodes, asked, strict=True):
+            accept(node["NodeManagerAddress"], answer, token, context.store)
+    finally:
+        store.remove(probe)
+
+
+def ask(node: str, store: str, probe: str, folders: Sequence[str], server: str) -> Any:
+    """Start `look_around` on a node."""
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(look_around).options(num_cpus=0, scheduling_strategy=there).remote(store, probe, folders, server)
+
+
+def look_around(store: str, probe: str, folders: Sequence[str], server: str) -> dict[str, Any]:
+    """What a node sees of a build: the file `probe` of its store, folders of models, the Prefect server, libraries."""
+    try:
+        seen = Store.open(store).read(probe).decode()
+    except (OSError, TailforgeError) as error:
+        seen = f"{type(error).__name__}: {error}"
+    try:
+        health: int | str = httpx.get(f"{server}/health", timeout=ANSWERS_S).status_code
+    except httpx.HTTPError as error:
+        health = f"{type(error).__name__}: {error}"
+    missing = [folder for folder in folders if not Path(folder).is_dir()]
+    return {"store": seen, "server": health, "missing": missing, "versions": library_versions()}
+
+
+def accept(node: str, answer: Any, token: str, store: str) -> None:
+    """Errors: OrchestrationError, StoreAccessError if the node cannot take part."""
+    try:
+        found = ray.get(answer, timeout=PROBE_S)
+    except (ray.exceptions.RayError, ModuleNotFoundError) as error:
+        raise OrchestrationError(
+            f"node {node} cannot run this project: {error}; install the same release there, with extras build and ray"
+        ) from error
+    if found["store"] != token:
+        raise StoreAccessError(
+            f"node {node} does not see the store {store} ({found['store']}); give a folder that all nodes share by one "
+            "path, or an object store"
+        )
+    if found["missing"]:
+        raise OrchestrationError(f"node {node} lacks {', '.join(found['missing'])}; copy or mount these models there")
+    if found["server"] != httpx.codes.OK:
+        raise OrchestrationError(
+            f"node {node} does not reach the Prefect server ({found['server']}); set {API} to an address for all nodes"
+        )
