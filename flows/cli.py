@@ -31,6 +31,7 @@ from flows.cli_parts import (
     table,
     worker_settings,
 )
+from flows.cli_plan import plan
 from flows.cli_publication import print_publication
 from flows.cli_review import review
 from flows.cli_schedule import serve, setup
@@ -42,21 +43,7 @@ __all__ = ["app", "main"]
 
 ROOMS = ("schemas", "catalog", "tasks", "flows")
 
-
-@app.command()
-def plan(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
-    """Show what a build would do: finished and missing work, with time and bytes from earlier receipts.
-
-    Example: `tailforge plan workshop --set concepts.hook.wanted=80`
-    """
-    from flows.plan_build import PLAN_COLUMNS, plan_build
-    from flows.prepare_build import prepare_build
-
-    made = plan_build(prepare_build(recipe, store, set_))
-    if as_json:
-        return print_json(made.to_json())
-    table(f"{recipe} in {store}", list(PLAN_COLUMNS), [list(row) for row in made.list_rows()])
-    console.print(made.describe(), highlight=False, soft_wrap=True)
+app.command()(plan)
 
 
 @app.command()

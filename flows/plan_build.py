@@ -8,11 +8,20 @@ from dataclasses import dataclass
 
 from catalog.store import Store
 from flows.chain import Drive, Tally
-from flows.forecast import Forecast, forecast_build
-from flows.stages import Selected, augment_all, run_rounds, write_all
+from flows.forecast import Forecast, find_prompts, forecast_build
+from flows.stages import (
+    Selected,
+    augment_all,
+    first_sizes,
+    partition_chain,
+    plan_partitions,
+    run_rounds,
+    write_all,
+)
+from schemas.engines import PlainEngine
 from schemas.jobs import BuildContext
+from schemas.receipts import EngineInputs
 from tasks.render_report import STAGES
-
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ def plan_build(context: BuildContext) -> Plan:
     store = Store.open(context.store)
     drive = Drive(store, submit=None)
     complete = walk(drive, context) is not None
+    if "samples" not in drive.tally.expected and isinstance(context.recipe.engine, PlainEngine):
+        _look_ahead(drive, context)
     tally, ahead = drive.tally, forecast_build(store, context)
     stages = [_plan_stage(stage, tally, ahead) for stage in STAGES]
     return Plan(
@@ -66,6 +77,14 @@ def plan_build(context: BuildContext) -> Plan:
         images=ahead.images,
         finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == "samples"),
     )
+
+
+def _look_ahead(drive: Drive, context: BuildContext) -> None:
+    """Meet the first round though prompts are missing: an added concept leaves the others' partitions finished."""
+    prompts = find_prompts(drive.store, context) if drive.store.names("artifacts/samples") else None
+    if prompts is not None:
+        planned = plan_partitions(context, prompts, 0, first_sizes(context.recipe))
+        drive.run([partition_chain(job, EngineInputs()) for job in planned], ["samples", "masks", "verdicts"])
 
 
 def _plan_stage(stage: str, tally: Tally, ahead: Forecast) -> StagePlan:

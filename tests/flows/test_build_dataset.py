@@ -206,16 +206,15 @@ def test_plan_and_status_tell_what_is_finished(build: Any, command: Command, tin
     words = [tiny_recipe, "--store", tmp_path / "store", "--json"]
     fresh = json.loads(command("plan", *words)[1])
     assert fresh["complete"] is False
-    assert fresh["stages"][0] | {"seconds": None, "bytes": None} == {
-        "stage": "prompts", "finished": 0, "missing": 2, "missing_rows": 0, "seconds": None, "bytes": None,
-    }  # fmt: skip
+    counted = {"stage": "prompts", "finished": 0, "missing": 2, "missing_rows": 0}
+    assert fresh["stages"][0].items() >= counted.items()
     build(tiny_recipe)
     assert json.loads(command("plan", *words)[1])["complete"] is True
     more = json.loads(command("plan", *words, "--set", "concepts.gear.wanted=40")[1])
     samples = next(stage for stage in more["stages"] if stage["stage"] == "samples")
     assert samples["finished"] == 6
     assert samples["missing"] > 0
-    assert samples["seconds"] > 0
+    assert 0 < samples["seconds"]["low"] <= samples["seconds"]["value"] <= samples["seconds"]["high"]
     status = json.loads(command("status", *words)[1])
     assert status["published"] == "1.0.0"
     assert status["outcomes"]["samples status:ok"] == 24
