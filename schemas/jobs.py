@@ -62,14 +62,17 @@ class BuildContext(BaseModel):
 
 
 class Slot(BaseModel):
-    """A filled-in part of a prompt: characters [start, end) hold `value`; `name` is "concept" or an attribute."""
+    """A filled-in part of a prompt: characters [start, end) hold `value`; `name` is "concept" or an attribute.
+
+    Fields of this and of SampleSpec are in alphabetic order: so their JSON is canonical as pydantic writes it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    value: str
-    start: int
     end: int
+    name: str
+    start: int
+    value: str
 
 
 class Prompt(BaseModel):
@@ -88,11 +91,11 @@ class SampleSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sample_id: str
-    seed: int
+    prompt: str
     prompt_index: int
     replica: int
-    prompt: str
+    sample_id: str
+    seed: int
     slots: tuple[Slot, ...]
 
 

@@ -22,7 +22,7 @@ from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.receipts import EngineInputs, Receipt
 from schemas.recipe import Concept
 from schemas.tables import AIMS
-from tasks.artifacts import Address, Stage, digest, read_table, run_once
+from tasks.artifacts import Address, Stage, digest, digest_samples, read_table, run_once
 from tasks.expand_prompts import find_concept
 from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.clock import Clock
@@ -65,7 +65,7 @@ def locate(job: PartitionJob) -> Address:
             "sampling": engine.model_dump(mode="json", include=set(SAMPLING)) | {"steps": engine.few_steps},
         },
         inputs={
-            "samples": digest([sample.model_dump(mode="json") for sample in job.samples]),
+            "samples": digest_samples(job.samples),
             "references": digest(list(job.build.references[job.concept])),
         },
         models={"generator": job.build.generator.digest, "encoder": encoder.digest},

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -22,13 +22,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from catalog.store import Store
 from schemas.effort import Effort, costing_settings, count_passes
 from schemas.errors import DamagedArtifactError, StoreError
+from schemas.jobs import SampleSpec
 from schemas.receipts import Receipt
 
 LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
+SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
 
 
 def canonical_json(value: Any) -> str:
@@ -39,6 +42,11 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (hex) of a JSON-like value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_samples(samples: Sequence[SampleSpec]) -> str:
+    """`digest` of the samples' JSON, many times faster: a plan takes it of every sample of a build."""
+    return hashlib.sha256(SAMPLES.dump_json(tuple(samples))).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.receipts import EngineInputs
 from schemas.tables import SEEDS
 from tasks.aim_search import load_search
-from tasks.artifacts import Address, Stage, canonical_json, digest, read_table, run_once
+from tasks.artifacts import Address, Stage, canonical_json, digest_samples, read_table, run_once
 from tasks.methods.arrays import decode_array, encode_array
 from tasks.methods.clock import Clock
 from tasks.methods.plain_sampling import OUT_OF_MEMORY, cut_batches
@@ -50,7 +50,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "method": VERSION,
             "engine": job.build.recipe.engine.model_dump(mode="json", exclude=NOT_OF_THE_SEARCH),
         },
-        inputs={"samples": digest([s.model_dump(mode="json") for s in job.samples]), **inputs.digests},
+        inputs={"samples": digest_samples(job.samples), **inputs.digests},
         models={"generator": job.build.generator.digest, "encoder": job.build.encoder.digest},
     )
 

@@ -17,7 +17,16 @@ from schemas.jobs import InversionJob, PartitionJob, SampleSpec
 from schemas.receipts import EngineInputs
 from schemas.tables import SAMPLES
 from tasks.aim_search import load_search, search_engine
-from tasks.artifacts import Address, Stage, canonical_json, digest, library_versions, read_table, run_once
+from tasks.artifacts import (
+    Address,
+    Stage,
+    canonical_json,
+    digest,
+    digest_samples,
+    library_versions,
+    read_table,
+    run_once,
+)
 from tasks.find_seeds import load_seeds
 from tasks.invert_teacher import invert_run, pick_inverted
 from tasks.methods.arrays import encode_array
@@ -96,7 +105,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "recorded": recorded.model_dump(mode="json") if recorded else None,
             **method,
         },
-        inputs={"samples": digest([sample.model_dump(mode="json") for sample in job.samples]), **inputs.digests},
+        inputs={"samples": digest_samples(job.samples), **inputs.digests},
         models={role: model.digest for role, model in build.models.items() if role in DRAWING},
     )
 

@@ -81,10 +81,14 @@ def plan_round(
     Order: by first appearance of the source, then by sample number. `run`: samples that an inversion makes of the
     concept together; then these are batch and partition.
     """
-    asked = Counter(prompts[j % len(prompts)].source for j in range(count))
+    sources = [prompt.source for prompt in prompts]
+    turns, rest = divmod(count, len(prompts))
+    asked = Counter(sources[:rest])
+    for source, prompts_of_it in Counter(sources).items():
+        asked[source] += turns * prompts_of_it
     batch, size = run or recipe.engine.batch_size, run or recipe.samples_per_partition
     planned = []
-    for source in dict.fromkeys(prompt.source for prompt in prompts):
+    for source in dict.fromkeys(sources):
         whole = -(-asked[source] // batch) * batch
         planned += [(source, range(start, min(start + size, whole))) for start in range(0, whole, size)]
     return planned

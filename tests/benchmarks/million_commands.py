@@ -32,8 +32,8 @@ Counts = dict[str, Any]
 
 def plan(context: BuildContext) -> Counts:
     """The dry run that `tailforge plan` prints."""
-    found = plan_build(context).to_json()
-    return {"complete": found["complete"], "steps": sum(stage["finished"] for stage in found["stages"])}
+    found = plan_build(context)
+    return {"complete": found.complete, "steps": sum(stage.finished for stage in found.stages)}
 
 
 def status(context: BuildContext) -> Counts:
@@ -101,11 +101,21 @@ def main() -> None:
     name, folder = sys.argv[1:]
     context = load_context(Path(folder))
     imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     counts = COMMANDS[name](context)
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, **counts, "peak_mb": round(peak), "imports_mb": round(imported)}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "processor_seconds": busy,
+                **counts,
+                "peak_mb": round(peak),
+                "imports_mb": round(imported),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

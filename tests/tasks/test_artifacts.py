@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catalog.store import Store
 from schemas.errors import DamagedArtifactError
-from tasks.artifacts import Address, Stage, find_receipt, read_table, run_once
+from schemas.jobs import SampleSpec, Slot
+from tasks.artifacts import Address, Stage, digest, digest_samples, find_receipt, read_table, run_once
 
 SCHEMA = pa.schema([("n", pa.int32()), ("status", pa.string()), ("error", pa.string())])
 STAGE = Stage("numbers", "numbers.1", SCHEMA)
@@ -105,3 +108,15 @@ def test_two_writers_leave_one_equal_artifact(tmp_path: Path) -> None:
     run_once(one, address(), produce)
     run_once(two, address(), produce)
     assert one.read(address().uri) == two.read(address().uri)
+
+
+@given(
+    text=st.text(st.characters(exclude_categories=("Cs",))),
+    numbers=st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**31), st.integers(0, 2**31)),
+)
+def test_samples_are_digested_as_any_value(text: str, numbers: tuple[int, int, int]) -> None:
+    seed, index, replica = numbers
+    slots = (Slot(name=text, value="gear", start=0, end=index), Slot(name="a", value=text, start=1, end=2))
+    one = SampleSpec(sample_id=text, seed=seed, prompt_index=index, replica=replica, prompt=text, slots=slots)
+    for samples in ((), (one,), (one, one.model_copy(update={"slots": ()}))):
+        assert digest_samples(samples) == digest([sample.model_dump(mode="json") for sample in samples])
