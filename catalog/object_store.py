@@ -21,7 +21,7 @@ import fsspec
 T = TypeVar("T")
 
 S3 = ("s3", "s3a")
-RETRIES = {"mode": "standard", "total_max_attempts": 5}  # waits of up to 1, 2, 4 and 8 s between them
+RETRIES: dict[str, Any] = {"mode": "standard", "total_max_attempts": 5}  # waits of up to 1, 2, 4 and 8 s between them
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
 BODY_TRIES = 4
 CONFLICT_TRIES = 5

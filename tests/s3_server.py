@@ -113,6 +113,7 @@ class S3Server:
 
     faults: Faults | None = None
     delay_s: float = 0.2
+    ignored_headers: tuple[str, ...] = ()  # names in small letters that the server never hears of
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -241,7 +242,8 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _forward(self, head: list[bytes], body: bytes, answered: bool = True) -> bytes:
         """The server's whole answer, with a length; empty where it is not waited for."""
-        lines = [line for line in head if not line.lower().startswith((b"expect:", b"connection:"))]
+        hidden = ("expect", "connection", *self.server.s3.ignored_headers)
+        lines = [line for line in head if line.split(b":", 1)[0].decode().lower() not in hidden]
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=60) as upstream:
             upstream.sendall(b"\r\n".join([*lines, b"Connection: close", b"", b""]) + body)
             if not answered:
