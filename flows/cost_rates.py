@@ -21,6 +21,7 @@ from schemas.receipts import Receipt
 
 STUDENT_95 = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83)  # one-sided, 1 to 9 degrees of freedom
 UNKNOWN_SPREAD = 2.0  # factor where one receipt is all that is known
+WIDEST = 10.0  # factor that a spread widens by at most: beyond it, little is known and that is said
 ALL_COLD = 1.5  # factor where every receipt is of work that warmed up its process
 
 
@@ -86,7 +87,7 @@ class Line:
             factor *= UNKNOWN_SPREAD
         else:
             relative = self.spread * math.sqrt(1 / self.points + 1 / max(steps.value, 1.0))
-            factor *= math.exp(student(self.points - 1) * relative)
+            factor *= math.exp(min(student(self.points - 1) * relative, math.log(WIDEST)))
         return Interval(value, self.at(steps.low, rows.low) / factor, self.at(steps.high, rows.high) * factor)
 
 

@@ -12,10 +12,18 @@ from typing import Any
 from catalog.registry import Dataset
 from catalog.store import Store
 from flows.cost_rates import NOTHING, Interval, Rate, exactly, fit_rate
-from flows.expect_rounds import Further, Yield, expect_further, find_standing, find_yields, whole_build_share
+from flows.expect_rounds import (
+    Further,
+    Yield,
+    expect_further,
+    find_standing,
+    find_yields,
+    shape_round,
+    whole_build_share,
+)
 from flows.forecast import find_prompts
 from flows.known_receipts import last_version, read_known
-from flows.plan_build import Plan, plan_build
+from flows.plan_build import DRAWN, Plan, plan_build
 from flows.prepare_build import prepare_build
 from flows.stages import first_sizes
 from schemas.engines import SearchEngine
@@ -193,12 +201,12 @@ def _cost_stage(stage: str, steps: Interval, rows: Interval, rate: Rate | None) 
 
 def _expect(store: Store, context: BuildContext, plan: Plan, version: Dataset | None) -> tuple[Further, list[Yield]]:
     """The rounds that follow. None do where the selection is done or prompts are still to be written by a model."""
-    tally, first = plan.tally, first_sizes(context.recipe)
-    wanted = exactly(plan.wanted)
+    tally, wanted = plan.tally, exactly(plan.wanted)
     over = plan.complete or any(stage in tally.expected for stage in ("augmented", "shard_plan", "shards"))
     prompts = None if over else find_prompts(store, context)
     if prompts is None:
         return Further(NOTHING, NOTHING, wanted, exactly(1)), []
+    first = {name: shape_round(context, prompts[name], size)[0] for name, size in first_sizes(context.recipe).items()}
     addresses = place_stages(context)
     verdicts = read_known(store, "verdicts", tally.receipts, version)
     selection = describe_effort(addresses["selection"]).like
@@ -208,8 +216,7 @@ def _expect(store: Store, context: BuildContext, plan: Plan, version: Dataset | 
         if each.effort and each.effort.like == selection
     ]
     yields = find_yields(context, describe_effort(addresses["samples"]).like, verdicts)
-    open_stage = next((name for name in ("samples", "masks", "verdicts") if tally.missing[name]), "samples")
-    open_rows = tally.missing_rows[open_stage] / max(tally.missing[open_stage], 1)
+    open_rows = sum(tally.missing_rows[stage] for stage in DRAWN) / max(len(tally.open), 1)
     standing = find_standing(tally.receipts, [each.label for each in tally.open], open_rows, first)
     kept = whole_build_share(context, selections)
     return expect_further(context, prompts, standing, yields, kept), list(yields.values())
@@ -220,7 +227,7 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
     work = {s.stage: (exactly(s.missing), exactly(s.missing_rows)) for s in plan.stages if s.missing}
     if plan.complete:
         return work
-    for stage in ("samples", "masks", "verdicts"):
+    for stage in DRAWN:
         work[stage] = _add(work.get(stage), further.partitions, further.images)
     if isinstance(context.recipe.engine, NaturalInversionEngine):
         runs = further.partitions.scale(1 / len(context.recipe.concepts))

@@ -16,6 +16,7 @@ from flows.cost_rates import Interval, exactly
 from schemas.jobs import BuildContext, Prompt
 from schemas.receipts import Receipt
 from tasks.filter_quality import describe_gates
+from tasks.invert_teacher import samples_per_partition
 from tasks.methods.plan_samples import next_round_size
 from tasks.unfinished import LABEL
 
@@ -158,7 +159,8 @@ def expect_further(
 ) -> Further:
     """Play the rounds. `kept`: see `whole_build_share`."""
     random = np.random.default_rng(0)
-    played = np.array([_play(context, prompts, standing, yields, kept, random) for _ in range(PLAYS)], float)
+    plays = max(PLAYS // 10, min(PLAYS, 20 * PLAYS // len(context.recipe.concepts)))  # many concepts even out
+    played = np.array([_play(context, prompts, standing, yields, kept, random) for _ in range(plays)], float)
     return Further(*(_summarise(column) for column in played.T))
 
 
@@ -195,8 +197,8 @@ def _play(
 
 def shape_round(context: BuildContext, prompts: Sequence[Prompt], size: int) -> tuple[int, int]:
     """Rows and partitions of a round of `size` images of a concept: every prompt source is filled to whole batches."""
-    recipe = context.recipe
-    batch, most = recipe.engine.batch_size, recipe.samples_per_partition
+    recipe, run = context.recipe, samples_per_partition(context)
+    batch, most = run or recipe.engine.batch_size, run or recipe.samples_per_partition
     turns, rest = divmod(size, len(prompts))
     asked = Counter(prompt.source for prompt in prompts[:rest])
     if turns:

@@ -23,6 +23,8 @@ from schemas.jobs import BuildContext
 from schemas.receipts import EngineInputs
 from tasks.render_report import STAGES
 
+DRAWN = ("samples", "masks", "verdicts")  # stages of one chain, which stops at the first that is missing
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -84,16 +86,15 @@ def _look_ahead(drive: Drive, context: BuildContext) -> None:
     prompts = find_prompts(drive.store, context) if drive.store.names("artifacts/samples") else None
     if prompts is not None:
         planned = plan_partitions(context, prompts, 0, first_sizes(context.recipe))
-        drive.run([partition_chain(job, EngineInputs()) for job in planned], ["samples", "masks", "verdicts"])
+        drive.run([partition_chain(job, EngineInputs()) for job in planned], DRAWN)
 
 
 def _plan_stage(stage: str, tally: Tally, ahead: Forecast) -> StagePlan:
     """As the walk met it; as the forecast has it where the walk did not come so far."""
     finished = tally.cached[stage]
-    reached = stage in tally.expected
-    missing = tally.expected[stage] - finished if reached else ahead.steps.get(stage, 0)
-    rows = tally.missing_rows[stage] if reached else ahead.rows.get(stage, 0)
-    if missing and not rows:
-        # What is missing early is missing in every later stage.
-        rows = tally.missing_rows["samples"] if "samples" in tally.expected else ahead.rows.get(stage, 0)
-    return StagePlan(stage, finished, missing, rows)
+    if stage not in tally.expected:
+        return StagePlan(stage, finished, ahead.steps.get(stage, 0), ahead.rows.get(stage, 0))
+    # What is missing early is missing in every later stage of its partition.
+    before = DRAWN[: DRAWN.index(stage)] if stage in DRAWN else ()
+    rows = sum(tally.missing_rows[each] for each in (*before, stage))
+    return StagePlan(stage, finished, tally.expected[stage] - finished, rows)
