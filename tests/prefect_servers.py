@@ -40,7 +40,7 @@ class Running:
     log: Path
 
     def kill_all(self) -> None:
-        """SIGKILL to it and all that it started, as when a machine dies; first to itself, which could report the others."""
+        """SIGKILL as when a machine dies: to the program first, which could report what it started, then to those."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         for child in children:
