@@ -31,12 +31,18 @@ class VersionDiff:
 
 
 def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionDiff:
-    """Difference between the manifests of two folders; holds one column of each in memory at a time."""
+    """Difference between the manifests of two folders; holds one column of each in memory at a time.
+
+    A column that a manifest does not have, as one of an older schema may not, counts as empty.
+    """
 
     def reader(folder: str) -> Columns:
         def read(name: str) -> pa.ChunkedArray:
             with store.open_read(f"{folder}/manifest.parquet") as file:
-                return pq.ParquetFile(file).read(columns=[name], use_threads=False)[name]
+                manifest = pq.ParquetFile(file)
+                if name not in manifest.schema_arrow.names:
+                    return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, MANIFEST.field(name).type)])
+                return manifest.read(columns=[name], use_threads=False)[name]
 
         return read
 

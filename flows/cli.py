@@ -117,14 +117,17 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print where the report of a version is.
+    """Print where the report of a version is; with --json also the facts on its first pages, from its summary.json.
 
     Example: `tailforge report workshop --open`
     """
-    from flows.views import report_view
+    from flows.views import report_view, summary_view
 
     uri = report_view(store, dataset)
-    print_json({"report": uri}) if as_json else sys.stdout.write(uri + "\n")
+    if as_json:
+        print_json({"report": uri, "summary": summary_view(store, dataset)})
+    else:
+        sys.stdout.write(uri + "\n")
     if open_:
         typer.launch(uri)
 

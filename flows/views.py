@@ -1,5 +1,6 @@
 """What the command prints of a store: plain dictionaries, for tables and for --json alike."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,24 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
 def report_view(uri: str, reference: str) -> str:
     """Path or URI of a version's report page."""
     store = Store.open(uri)
-    return store.path(f"{version_folder(store, *split_reference(reference))}/report/index.html")
+    return store.address(f"{version_folder(store, *split_reference(reference))}/report/index.html")
+
+
+def summary_view(uri: str, reference: str) -> Any:
+    """The facts that a version's report tells; None for a version of before reports had a summary.
+
+    Errors: VerificationError for a summary that is no JSON.
+    """
+    store = Store.open(uri)
+    path = f"{version_folder(store, *split_reference(reference))}/report/summary.json"
+    try:
+        return json.loads(store.read(path))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise VerificationError(
+            f"{store.uri}/{path} is damaged: {error}; `tailforge verify {reference}` tells what else is"
+        ) from error
 
 
 def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:

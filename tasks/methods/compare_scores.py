@@ -53,7 +53,7 @@ class Drift(Comparison):
 
 def measure_distance(new: Values, old: Values) -> float:
     """Kolmogorov-Smirnov distance of two samples that are not empty, 0 to 1."""
-    points = np.concatenate([new, old])
+    points = np.sort(np.concatenate([new, old]))  # sorted, because looking them up in order is many times faster
     shares = [np.searchsorted(np.sort(values), points, side="right") / values.size for values in (new, old)]
     return float(np.abs(shares[0] - shares[1]).max())
 

@@ -9,6 +9,7 @@ from tasks.methods.compare_scores import Drift
 from tasks.methods.count_losses import FailureRow, LossRow
 from tasks.methods.count_outcomes import ConceptRow
 from tasks.methods.draw_histogram import SCORES
+from tasks.methods.show_units import show_percent
 
 Level = Literal["fine", "look", "bad"]
 MANY_FAILED = 0.05  # of all images made: above, the build is bad
@@ -87,7 +88,8 @@ def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]
     for row in losses:
         before = passed.get(row.concept, (0, 0))
         if fell((row.passed, row.made), before):
-            rates.append(f"{row.concept} from {before[0] / before[1]:.0%} to {row.passed / row.made:.0%}")
+            shares = show_percent(before[0] / before[1]), show_percent(row.passed / row.made)
+            rates.append(f"{row.concept} from {shares[0]} to {shares[1]}")
     return [Finding("look", f"Fewer images pass: {_name(rates)}", "losses")] if rates else []
 
 

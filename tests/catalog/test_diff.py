@@ -1,12 +1,15 @@
 """Row-level differences: content decides, packaging does not."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from catalog.diff import VersionDiff, compare_manifests
+from catalog.diff import VersionDiff, compare_manifests, compare_versions
 from catalog.registry import next_version
+from catalog.store import Store
 from schemas.tables import MANIFEST
 
 
@@ -72,3 +75,12 @@ def test_version_numbers(previous: str | None, difference: VersionDiff, version:
 def test_empty_versions_compare() -> None:
     assert compare([], [row("a")]) == VersionDiff(("a",), (), {})
     assert compare([row("a")], []) == VersionDiff((), ("a",), {})
+
+
+def test_a_column_of_a_newer_schema_is_empty_in_an_older_manifest(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    new = pa.Table.from_pylist([row("a", mask_agreement=0.5), row("b")], schema=MANIFEST)
+    for folder, manifest in (("old", new.drop_columns(["mask_agreement"])), ("new", new)):
+        (tmp_path / folder).mkdir()
+        pq.write_table(manifest, tmp_path / folder / "manifest.parquet")
+    assert compare_versions(store, "old", "new") == VersionDiff((), (), {"a": ("mask_agreement",)})

@@ -258,6 +258,10 @@ def test_listing_showing_verifying_and_damage(build: Any, command: Command, tiny
     build(tiny_recipe, "--set", "concepts.bench.wanted=8")
     found = json.loads(command("diff", "tiny@1.0.0", "tiny@1.1.0", *store, "--json")[1])
     assert (found["added"], found["removed"], found["changed"]) == (2, 0, 0)
+    told = json.loads(command("report", "tiny", *store, "--json")[1])["summary"]
+    assert told["changes"]["added"] == {"bench": 2}
+    assert [(each["version"], each["seconds"] > 0) for each in told["history"]] == [("1.0.0", True), ("1.1.0", True)]
+    assert 0 < told["costs"]["new_seconds"] < told["costs"]["seconds"]
     tar = Path(made["uri"]) / "shards" / "train-000000.tar"
     data = bytearray(tar.read_bytes())
     data[700] ^= 1
