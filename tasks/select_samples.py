@@ -7,26 +7,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from catalog.reference_files import open_references, show_rgb
 from catalog.store import Store
 from schemas.jobs import BuildContext
-from schemas.quality import GATES
 from schemas.receipts import Receipt
 from schemas.review import Review
 from schemas.tables import SELECTION
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.built_partitions import BuiltPartition
 from tasks.methods.image_scores import perceptual_hash
-from tasks.methods.quality_gates import Candidate, select
+from tasks.methods.quality_gates import CANDIDATES, quantile_names, select
 from tasks.prefect_options import STAGE_TASK
 from tasks.reviewed_samples import held_reviews
 
 STAGE = Stage("selection", "2", SELECTION)
 ORDER_COLUMNS = ["replica", "prompt_index"]
-VERDICT_COLUMNS = ["sample_id", *GATES, "phash", "reason"]
+VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
 
 
 class JudgedPartition(BaseModel):
@@ -90,54 +90,51 @@ def select_samples(build: dict[str, Any], partitions: list[dict[str, Any]]) -> d
 
 def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPartition]) -> pa.Table:
     """SELECTION of the partitions: a row a sample, in the order of the partitions."""
-    tables = [load_candidates(store, partition) for partition in partitions]
-    candidates = [candidate for own in tables for candidate in own]
+    scores = quantile_names(build.recipe)
+    tables = [load_candidates(store, partition, scores) for partition in partitions]
+    candidates = pa.concat_tables([_empty_candidates(scores), *tables]).combine_chunks()
     choices = select(build.recipe, candidates, hash_references(build))
-    places = [(index, row) for index, own in enumerate(tables) for row in range(len(own))]
-    rows = [
+    sizes = [table.num_rows for table in tables]
+    return pa.table(
         {
-            "sample_id": candidate.sample_id,
-            "concept": candidate.concept,
-            "partition": partition,
-            "row": row,
-            "accepted": choice.reason is None,
-            "reason": choice.reason,
-            "split": choice.split,
+            "sample_id": candidates["sample_id"],
+            "concept": candidates["concept"],
+            "partition": np.repeat(np.arange(len(sizes)), sizes),
+            "row": np.concatenate([np.arange(0), *map(np.arange, sizes)]),
+            "accepted": pc.is_null(choices["reason"]),
+            "reason": choices["reason"],
+            "split": choices["split"],
         }
-        for candidate, choice, (partition, row) in zip(candidates, choices, places, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, SELECTION)
+    ).cast(SELECTION)
 
 
 def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:
     """Accepted rows of each partition, rising, from a SELECTION table."""
-    rows: list[list[int]] = [[] for _ in range(partitions)]
-    for choice in selection.select(["partition", "row", "accepted"]).to_pylist():
-        if choice["accepted"]:
-            rows[choice["partition"]].append(choice["row"])
-    return rows
+    chosen = selection.select(["partition", "row"]).filter(selection["accepted"])
+    chosen = chosen.sort_by([("partition", "ascending"), ("row", "ascending")])
+    starts = np.searchsorted(chosen["partition"].to_numpy(), np.arange(1, partitions))
+    return [rows.tolist() for rows in np.split(chosen["row"].to_numpy(), starts)] if partitions else []
 
 
-def load_candidates(store: Store, partition: JudgedPartition) -> list[Candidate]:
-    """The samples of one partition as the selection sees them; images are read only where a person decided."""
-    verdicts = read_table(store, partition.verdicts, VERDICT_COLUMNS).to_pylist()
-    order = read_table(store, partition.samples, ORDER_COLUMNS).to_pylist()
+def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[str]) -> pa.Table:
+    """CANDIDATES of one partition, with some scores; images are read only where a person decided."""
+    verdicts = read_table(store, partition.verdicts, [*VERDICT_COLUMNS, *scores])
+    order = read_table(store, partition.samples, ORDER_COLUMNS)
     reviews = held_reviews(store, partition.samples, partition.reviews)
-    return [
-        Candidate(
-            sample_id=row["sample_id"],
-            concept=partition.concept,
-            attempt=partition.attempt,
-            replica=place["replica"],
-            prompt_index=place["prompt_index"],
-            phash=row["phash"],
-            scores={name: row[name] for name in GATES},
-            reason=row["reason"],
-            parent=partition.parent,
-            review=reviews.get(row["sample_id"]),
-        )
-        for row, place in zip(verdicts, order, strict=True)
-    ]
+    rows = verdicts.num_rows
+    known = {
+        "concept": pa.repeat(partition.concept, rows),
+        "attempt": pa.repeat(partition.attempt, rows),
+        "parent": pa.repeat(pa.scalar(partition.parent, pa.string()), rows),
+        "review": pa.array([reviews.get(each) for each in verdicts["sample_id"].to_pylist()], pa.string()),
+    }
+    columns = known | {name: table[name] for table in (verdicts, order) for name in table.column_names}
+    schema = _empty_candidates(scores).schema
+    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _empty_candidates(scores: Sequence[str]) -> pa.Table:
+    return pa.schema([*CANDIDATES, *((name, pa.float64()) for name in scores)]).empty_table()
 
 
 def hash_references(build: BuildContext) -> list[int]:

@@ -2,20 +2,21 @@
 
 Whole-build order: quantile gates, decisions of persons, repairs, near duplicates, quota. All of it walks the samples in
 the order of the plan (round, replica, prompt), so the outcome does not depend on how the plan was cut into partitions.
+Columns are decided on and not rows, since a build may have a million of them.
 """
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.quality import GATES, Gate
 from schemas.recipe import Recipe
-from schemas.review import Verdict
+from tasks.methods.near_duplicates import find_near_duplicates
 from tasks.methods.plan_samples import assign_split
 
 CHEAP_GATES = GATES[:4]
@@ -26,38 +27,28 @@ MASK_GATES = GATES[10:]
 REPAIRED = "repaired"
 REVIEW_REJECTED = "review_rejected"
 NO_IMAGE = ("failed", "blank")  # reasons that are facts, where gates are opinions that a person may overrule
-BLOCK = 256  # hashes compared at once: bounds memory
 
 Scores = Mapping[str, float | None]
-Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+Bound = NDArray[np.float64]
+Reasons = NDArray[np.object_]
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A sample as the whole-build decision sees it; `reason` is that of its verdict, None when it passed so far.
-
-    `parent`: the sample that a mended one stands in for; it has that one's place in the plan. `review`: what a person
-    decided on it.
-    """
-
-    sample_id: str
-    concept: str
-    attempt: int
-    replica: int
-    prompt_index: int
-    phash: int | None
-    scores: Scores
-    reason: str | None
-    parent: str | None = None
-    review: Verdict | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The last word on a sample: its split, or the one reason why it is left out."""
-
-    reason: str | None
-    split: str | None
+# Samples as the whole-build decision sees them, with a column (float64) for every gate of the recipe with a quantile.
+CANDIDATES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("concept", pa.string()),
+        ("attempt", pa.int32()),
+        ("replica", pa.int32()),
+        ("prompt_index", pa.int32()),
+        ("phash", pa.uint64()),
+        ("reason", pa.string()),  # of its verdict, null when it passed so far
+        ("parent", pa.string()),  # the sample that a mended one stands in for; it has that one's place in the plan
+        ("review", pa.string()),  # what a person decided on it: accept or reject
+    ]
+)
+# The last word on a sample: its split, or the one reason why it is left out.
+CHOICES = pa.schema([("reason", pa.string()), ("split", pa.string())])
 
 
 def first_failed_gate(gates: Mapping[str, Gate], names: Sequence[str], scores: Scores) -> str | None:
@@ -76,145 +67,127 @@ def first_failed_gate(gates: Mapping[str, Gate], names: Sequence[str], scores: S
     return None
 
 
-def select(recipe: Recipe, candidates: Sequence[Candidate], reference_hashes: Sequence[int] = ()) -> list[Choice]:
-    """Decide on all samples of a build; the answers are in the order of `candidates`, which itself decides nothing."""
-    by_concept: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        by_concept[candidate.concept].append(candidate)
-    thresholds = {concept: quantile_gates(recipe, own) for concept, own in by_concept.items()}
-    reasons = [
-        candidate.reason or first_failed_gate(thresholds[candidate.concept], GATES, candidate.scores)
-        for candidate in candidates
-    ]
+def quantile_names(recipe: Recipe) -> list[str]:
+    """Gates with a quantile, in the order in which they are asked."""
+    gates = recipe.quality.gates
+    return [n for n in GATES if n in gates and (gates[n].min_quantile, gates[n].max_quantile) != (None, None)]
+
+
+def select(recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int] = ()) -> pa.Table:
+    """CHOICES for all samples of a build, in the order of `candidates`, which itself decides nothing."""
+    concept = number_concepts(recipe, candidates)
+    reasons = np.array(candidates["reason"].to_pylist(), np.object_)
+    _apply_quantiles(recipe, candidates, concept, reasons)
     _honour_reviews(candidates, reasons)
     _replace_mended(candidates, reasons)
-    order = _plan_order(recipe, candidates)
+    order = np.lexsort((concept, *(candidates[name].to_numpy() for name in ("prompt_index", "replica", "attempt"))))
     _reject_near_duplicates(recipe, candidates, reference_hashes, order, reasons)
-    _reject_surplus(recipe, candidates, order, reasons)
-    shares = {str(name): share for name, share in recipe.splits.items()}
-    return [
-        Choice(reason, None if reason else assign_split(candidate.parent or candidate.sample_id, shares))
-        for candidate, reason in zip(candidates, reasons, strict=True)
-    ]
+    _reject_surplus(recipe, concept, order, reasons)
+    return pa.table({"reason": pa.array(reasons, pa.string()), "split": _assign_splits(recipe, candidates, reasons)})
 
 
-def quantile_gates(recipe: Recipe, candidates: Sequence[Candidate]) -> dict[str, Gate]:
-    """The recipe's quantiles as absolute bounds for one concept.
+def number_concepts(recipe: Recipe, candidates: pa.Table) -> Numbers:
+    """Place of each sample's concept in the recipe."""
+    names = pa.array([concept.name for concept in recipe.concepts])
+    return np.asarray(pc.index_in(candidates["concept"], value_set=names), np.int64)
+
+
+def quantile_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, tuple[Bound | None, Bound | None]]:
+    """The recipe's quantiles as absolute bounds, lowest and highest, for each of its concepts.
 
     Measured on the samples of the first round that have the score, passed or not: no later round or repair moves them.
     A score that is not finite is not measured; where no other is left, the bounds are infinite.
     """
+    first = candidates.filter(pc.and_(pc.equal(candidates["attempt"], 0), pc.is_null(candidates["parent"])))
+    concept, count = number_concepts(recipe, first), len(recipe.concepts)
     bounds = {}
-    for name, gate in recipe.quality.gates.items():
-        if gate.min_quantile is None and gate.max_quantile is None:
-            continue
-        first = [c for c in candidates if c.attempt == 0 and c.parent is None]
-        known = [score for c in first if (score := c.scores.get(name)) is not None]
-        values = [score for score in known if math.isfinite(score)]
-        low, high = _quantile(values, gate.min_quantile, -math.inf), _quantile(values, gate.max_quantile, math.inf)
-        bounds[name] = Gate.model_construct(min=low, max=high)
+    for name in quantile_names(recipe):
+        gate, scores = recipe.quality.gates[name], _to_floats(first[name])
+        measured = np.flatnonzero(np.isfinite(scores))
+        measured = measured[np.argsort(concept[measured], kind="stable")]
+        ends = np.searchsorted(concept[measured], np.arange(1, count))
+        values = np.split(scores[measured], ends)
+        low, high = _quantiles(values, gate.min_quantile, -math.inf), _quantiles(values, gate.max_quantile, math.inf)
+        bounds[name] = (low, high)
     return bounds
 
 
-def _quantile(values: Sequence[float], share: float | None, without: float) -> float | None:
+def _quantiles(values: Sequence[NDArray[np.float64]], share: float | None, without: float) -> Bound | None:
     """None for no share, `without` for no values."""
     if share is None:
         return None
-    return float(np.quantile(np.asarray(values, np.float64), share)) if values else without
+    return np.array([np.quantile(own, share) if len(own) else without for own in values])
 
 
-def find_near_duplicates(
-    hashes: Hashes, max_distance: int, known: Hashes
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which hashes are near one of `known`, and which (of the others) near an earlier one that is kept.
-
-    A hash that is left out leaves nothing out itself: of three in a chain the first and the last stay.
-    """
-    near_known = np.zeros(len(hashes), np.bool_)
-    for start in range(0, len(hashes), BLOCK):
-        near_known[start : start + BLOCK] = _any_near(hashes[start : start + BLOCK], known, max_distance)
-    repeats = np.zeros(len(hashes), np.bool_)
-    kept = np.empty(len(hashes), np.uint64)
-    total = 0
-    for start in range(0, len(hashes), BLOCK):
-        block = hashes[start : start + BLOCK]
-        repeats[start : start + BLOCK] = _any_near(block, kept[:total], max_distance)
-        near = np.bitwise_count(block[:, None] ^ block[None, :]) <= max_distance
-        chosen: list[int] = []
-        for row in np.flatnonzero(~near_known[start : start + BLOCK]):
-            if not repeats[start + row]:
-                if near[row, chosen].any():
-                    repeats[start + row] = True
-                else:
-                    chosen.append(int(row))
-        kept[total : total + len(chosen)] = block[chosen]
-        total += len(chosen)
-    return near_known, repeats & ~near_known
+def _to_floats(scores: pa.ChunkedArray) -> NDArray[np.float64]:
+    """NaN also where there is no score."""
+    return np.asarray(scores.to_numpy(), np.float64)
 
 
-def _any_near(block: Hashes, others: Hashes, max_distance: int) -> NDArray[np.bool_]:
-    found = np.zeros(len(block), np.bool_)
-    for start in range(0, len(others), 64 * BLOCK):
-        part = others[None, start : start + 64 * BLOCK]
-        found |= (np.bitwise_count(block[:, None] ^ part) <= max_distance).any(axis=1)
-    return found
+def _is_open(reasons: Reasons) -> NDArray[np.bool_]:
+    """Which samples nothing was found against."""
+    return np.asarray(np.equal(reasons, np.array(None, np.object_)), np.bool_)
 
 
-def _honour_reviews(candidates: Sequence[Candidate], reasons: list[str | None]) -> None:
+def _apply_quantiles(recipe: Recipe, candidates: pa.Table, concept: Numbers, reasons: Reasons) -> None:
+    """As `first_failed_gate` with the bounds of the sample's concept: no score passes, NaN misses every bound."""
+    for name, (low, high) in quantile_bounds(recipe, candidates).items():
+        scores, has_score = _to_floats(candidates[name]), np.asarray(candidates[name].is_valid())
+        if low is not None:
+            reasons[has_score & ~(scores >= low[concept]) & _is_open(reasons)] = f"{name}_low"
+        if high is not None:
+            reasons[has_score & ~(scores <= high[concept]) & _is_open(reasons)] = f"{name}_high"
+
+
+def _honour_reviews(candidates: pa.Table, reasons: Reasons) -> None:
     """A sample that a person rejected is out, one that a person accepted passes its gates.
 
     It may still go as a near duplicate or as surplus: a person looks at one image and not at the whole build.
     """
-    for place, candidate in enumerate(candidates):
-        if candidate.review == "reject":
-            reasons[place] = reasons[place] or REVIEW_REJECTED
-        elif candidate.review == "accept" and reasons[place] not in NO_IMAGE:
-            reasons[place] = None
+    reviews = np.array(candidates["review"].to_pylist(), np.object_)
+    reasons[(reviews == "reject") & _is_open(reasons)] = REVIEW_REJECTED
+    reasons[(reviews == "accept") & ~np.isin(reasons, NO_IMAGE)] = None
 
 
-def _replace_mended(candidates: Sequence[Candidate], reasons: list[str | None]) -> None:
+def _replace_mended(candidates: pa.Table, reasons: Reasons) -> None:
     """A mended sample that passes its gates takes the place of the one that it was made from."""
-    replaced = {c.parent for c, reason in zip(candidates, reasons, strict=True) if c.parent and reason is None}
-    for place, candidate in enumerate(candidates):
-        if candidate.parent is None and candidate.sample_id in replaced:
-            reasons[place] = REPAIRED
-
-
-def _plan_order(recipe: Recipe, candidates: Sequence[Candidate]) -> list[int]:
-    classes = {concept.name: index for index, concept in enumerate(recipe.concepts)}
-    keys = [(c.attempt, c.replica, c.prompt_index, classes[c.concept]) for c in candidates]
-    return sorted(range(len(keys)), key=keys.__getitem__)
+    parents = candidates["parent"]
+    replaced = parents.filter(pa.array(_is_open(reasons))).drop_null()
+    is_replaced = pc.and_(pc.is_null(parents), pc.is_in(candidates["sample_id"], value_set=replaced.combine_chunks()))
+    reasons[np.asarray(is_replaced)] = REPAIRED
 
 
 def _reject_near_duplicates(
-    recipe: Recipe,
-    candidates: Sequence[Candidate],
-    reference_hashes: Sequence[int],
-    order: Sequence[int],
-    reasons: list[str | None],
+    recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int], order: Numbers, reasons: Reasons
 ) -> None:
     rule = recipe.quality.near_duplicates
     if rule is None:
         return
-    places = [i for i in order if reasons[i] is None and candidates[i].phash is not None]
-    hashes = np.array([candidates[i].phash for i in places], np.uint64)
+    has_hash = np.asarray(candidates["phash"].is_valid())
+    places = order[(_is_open(reasons) & has_hash)[order]]
+    hashes = candidates["phash"].fill_null(0).to_numpy()[places]
     known = np.array(reference_hashes if rule.against_references else [], np.uint64)
     near_reference, repeats = find_near_duplicates(hashes, rule.max_distance, known)
-    for i, is_reference, is_repeat in zip(places, near_reference, repeats, strict=True):
-        if is_reference or is_repeat:
-            reasons[i] = "near_reference" if is_reference else "near_duplicate"
+    reasons[places[near_reference]] = "near_reference"
+    reasons[places[repeats]] = "near_duplicate"
 
 
-def _reject_surplus(
-    recipe: Recipe, candidates: Sequence[Candidate], order: Sequence[int], reasons: list[str | None]
-) -> None:
-    wanted = {concept.name: concept.wanted for concept in recipe.concepts}
-    taken: Counter[str] = Counter()
-    for i in order:
-        if reasons[i] is None:
-            taken[candidates[i].concept] += 1
-            if taken[candidates[i].concept] > wanted[candidates[i].concept]:
-                reasons[i] = "surplus"
+def _reject_surplus(recipe: Recipe, concept: Numbers, order: Numbers, reasons: Reasons) -> None:
+    wanted = np.array([each.wanted for each in recipe.concepts])
+    places = order[_is_open(reasons)[order]]
+    places = places[np.argsort(concept[places], kind="stable")]  # concept by concept, each in the order of the plan
+    own = concept[places]
+    taken = np.arange(len(own)) - np.searchsorted(own, own)
+    reasons[places[taken >= wanted[own]]] = "surplus"
+
+
+def _assign_splits(recipe: Recipe, candidates: pa.Table, reasons: Reasons) -> pa.Array:
+    shares = {str(name): share for name, share in recipe.splits.items()}
+    splits: Any = np.full(len(reasons), None, np.object_)
+    accepted = _is_open(reasons)
+    ids = pc.coalesce(candidates["parent"], candidates["sample_id"]).filter(pa.array(accepted))
+    splits[accepted] = [assign_split(sample_id, shares) for sample_id in ids.to_pylist()]
+    return pa.array(splits, pa.string())
 
 
 def count_accepted(selection: pa.Table) -> dict[str, int]:
