@@ -7,12 +7,22 @@ from pydantic import BaseModel, ConfigDict
 from schemas.effort import Effort
 
 
+class Footer(BaseModel):
+    """The end of a Parquet file, which the checksums of its pages do not cover; `sha256` is of its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    sha256: str
+
+
 class Receipt(BaseModel):
     """Completion marker of one artifact, written last, beside its file.
 
     `uri` is relative to the store, so a store can be moved. `sha256` is of the file's bytes. `timings` holds seconds
     (`compute` is the stage's own work; `load`, of models, and `wait`, for them, are not in it). Timings live here and
-    never in tables, because tables must be byte-equal between two runs. Receipts of older builds have no `effort`.
+    never in tables, because tables must be byte-equal between two runs. Receipts of older builds have neither
+    `effort` nor `footer`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +41,7 @@ class Receipt(BaseModel):
     versions: dict[str, str] = {}
     details: dict[str, Any] = {}
     effort: Effort | None = None
+    footer: Footer | None = None
 
 
 class EngineInputs(BaseModel):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ from catalog.store import Store
 from schemas.effort import Effort, costing_settings, count_passes
 from schemas.errors import DamagedArtifactError, StoreError
 from schemas.jobs import SampleSpec
-from schemas.receipts import Receipt
+from schemas.receipts import Footer, Receipt
 
 LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
 SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
@@ -161,7 +161,8 @@ def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None)
         # pq.read_table on an open file aborted one process in thirty at its exit (pyarrow 26.0.1), ParquetFile none;
         # a partition is small, and its tasks run side by side, so threads of its own only cost.
         with store.open_read(receipt.uri) as file:
-            table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns, use_threads=False)
+            parquet = pq.ParquetFile(file, metadata=read_footer(file, receipt), page_checksum_verification=True)
+            table = parquet.read(columns=columns, use_threads=False)
         return table.select(columns) if columns else table
     except (FileNotFoundError, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
@@ -170,6 +171,27 @@ def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None)
         raise DamagedArtifactError(
             f"artifact {store.uri}/{receipt.uri} is damaged: {error}; run the same command again, it is made anew"
         ) from error
+
+
+def read_footer(file: IO[bytes], receipt: Receipt) -> pq.FileMetaData | None:
+    """What a partition's file says of itself at its end; None where its receipt is of an older build and cannot tell.
+
+    The checksums of pages cover all of the file but this, where a flipped bit can rename a column or move its data.
+    Errors: ArrowInvalid if it is not what was written.
+    """
+    if receipt.footer is None:
+        return None
+    file.seek(receipt.bytes - receipt.footer.bytes)
+    footer = file.read()
+    if hashlib.sha256(footer).hexdigest() != receipt.footer.sha256:
+        raise pa.ArrowInvalid("its footer is not the one that was written")
+    return pq.read_metadata(pa.BufferReader(footer))
+
+
+def describe_footer(data: bytes) -> Footer:
+    """The footer of Parquet bytes, with the last 8: its length and a mark."""
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
+    return Footer(bytes=len(footer), sha256=hashlib.sha256(footer).hexdigest())
 
 
 def receipt_uri(uri: str) -> str:
@@ -239,6 +261,7 @@ def commit(
         sha256=hashlib.sha256(data).hexdigest(),
         rows=rows,
         bytes=len(data),
+        footer=describe_footer(data),
         counts=dict(counts),
         timings={name: round(value, 4) for name, value in timings.items()},
         models=dict(address.models),
