@@ -10,9 +10,10 @@ import io
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -246,10 +247,38 @@ class Store:
         with storage_errors("write", f"{self.uri}/{target}"):
             os.replace(self.path(source), self.path(target))
 
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that dates the store's files: a server's may go differently from ours."""
+        if self.is_local:
+            return time.time()
+        name = f"{TEMPORARY}clock-{uuid.uuid4().hex}"
+        self.write_bytes(name, b"")
+        moment, _ = self.measure(name)
+        self.remove(name)
+        return moment
+
+    def measure(self, relative: str) -> tuple[float, int]:
+        """(newest modification, bytes that removing frees) of a file or folder; a hard link elsewhere keeps its bytes.
+
+        What vanishes meanwhile has just been written: it got its final name.
+        """
+        if not self.is_local:
+            with storage_errors("look up", f"{self.uri}/{relative}"):
+                return object_store.measure(self.fs, self.path(relative))
+        newest, size, root = 0.0, 0, Path(self.path(relative))
+        for each in (root, *root.rglob("*")):
+            try:
+                entry = os.lstat(each)
+            except FileNotFoundError:
+                return time.time(), size
+            newest = max(newest, entry.st_mtime)
+            size += entry.st_size if each.is_file() and entry.st_nlink == 1 else 0
+        return newest, size
+
     def remove(self, relative: str) -> None:
         """Remove a file or a folder with all that it holds; no error where it does not exist."""
-        with storage_errors("remove", f"{self.uri}/{relative}"):
-            if self.exists(relative):
+        with storage_errors("remove", f"{self.uri}/{relative}"), suppress(FileNotFoundError):
+            if not self.is_local or self.exists(relative):  # others may be removing it too
                 self.fs.rm(self.path(relative), recursive=True)
 
 

@@ -5,12 +5,9 @@ days, since a build that runs or can be continued may need it, and what a build 
 Removing costs time and never a result: the next build makes what it lacks again.
 """
 
-import os
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from catalog.registry import DATASETS, list_datasets, list_versions, load_dataset
@@ -20,7 +17,7 @@ from catalog.store import TEMPORARY, Store
 from flows.chain import Drive
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
-from schemas.errors import StoreAccessError
+from tasks.claim_version import list_promised
 from tasks.render_report import STAGES
 
 ARTIFACTS = "artifacts"
@@ -43,13 +40,10 @@ class Found:
 def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bool) -> dict[str, Any]:
     """Find what nothing needs and, with `delete`, remove it.
 
-    Errors: StoreAccessError for a store that is not a folder; VerificationError for a version whose dataset.json is
-    damaged, since what it needs is not known then.
+    Errors: VerificationError for a version whose dataset.json is damaged, since what it needs is not known then.
     """
     store = Store.open(uri)
-    if not store.is_local:
-        raise StoreAccessError(f"store {uri}: ages of files are known on a local disk only; run gc where its disk is")
-    since = time.time() - days * DAY_SECONDS
+    since = store.now() - days * DAY_SECONDS
     found = list(_judge_all(store, since, recipes))
     gone = [each for each in found if each.why is None]
     if delete:  # asked again just before: a build may have made it anew meanwhile
@@ -64,7 +58,7 @@ def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bo
 
 def _remove_old(store: Store, path: str, since: float) -> bool:
     """Receipts first: without them what is left of an artifact is nothing to a build. False if it is young by now."""
-    if _measure(Path(store.path(path)))[0] >= since:
+    if store.measure(path)[0] >= since:
         return False
     for name in store.names(path):
         if name.endswith(".json"):
@@ -85,34 +79,29 @@ def _judge_all(store: Store, since: float, recipes: Sequence[str]) -> Iterator[F
             yield _judge(store, path, stage, why, since)
             if why is not None:
                 yield from _abandoned(store, path, stage, since)
-    for name in list_datasets(store):
-        yield from _abandoned(store, f"{DATASETS}/{name}", "staging", since)
+    for name in store.names(DATASETS):
+        yield from _abandoned(store, f"{DATASETS}/{name}", "staging", since, _promised(store, name))
 
 
-def _abandoned(store: Store, folder: str, stage: str, since: float) -> Iterator[Found]:
+def _promised(store: Store, name: str) -> dict[str, str]:
+    """Folders that a publisher in an object store has promised to readers and not published yet, and why they stay."""
+    return {claim.folder: "a version is being made of it" for claim in list_promised(store, name)}
+
+
+def _abandoned(
+    store: Store, folder: str, stage: str, since: float, kept: Mapping[str, str] | None = None
+) -> Iterator[Found]:
     """What killed processes were writing in a folder."""
     for name in store.names(folder):
         if name.startswith(TEMPORARY):
-            yield _judge(store, f"{folder}/{name}", stage, None, since)
+            path = f"{folder}/{name}"
+            yield _judge(store, path, stage, (kept or {}).get(path), since)
 
 
 def _judge(store: Store, path: str, stage: str, why: str | None, since: float) -> Found:
-    newest, size = _measure(Path(store.path(path)))
+    newest, size = store.measure(path)
     young = "written in the last days" if newest >= since else None
     return Found(path, stage, size, why or young)
-
-
-def _measure(path: Path) -> tuple[float, int]:
-    """(newest modification, bytes that removing frees): a hard link of a version's shard frees none."""
-    newest, size = 0.0, 0
-    for each in (path, *path.rglob("*")):
-        try:
-            entry = os.lstat(each)
-        except FileNotFoundError:  # renamed to its final name meanwhile, so the folder has just been written
-            return time.time(), size
-        newest = max(newest, entry.st_mtime)
-        size += entry.st_size if each.is_file() and entry.st_nlink == 1 else 0
-    return newest, size
 
 
 def _needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -125,7 +114,10 @@ def _needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
     for dataset in store.names(REPAIRS):
         for repair in list_repairs(store, dataset):
             needed["repairs", repair.samples.fingerprint] = "a repair record names it"
-    for name in list_datasets(store):
+    for name in store.names(DATASETS):
+        for claim in list_promised(store, name):
+            addresses = [uri.split("/") for uri in claim.shards.values()]
+            needed |= {(stage, fingerprint): "a version is being made of it" for _, stage, fingerprint, _ in addresses}
         for version in list_versions(store, name):
             for stage, fingerprints in load_dataset(store, name, version).lineage["fingerprints"].items():
                 needed |= {(stage, fingerprint): "a version is made of it" for fingerprint in fingerprints}

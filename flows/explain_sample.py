@@ -195,9 +195,9 @@ def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
         "region": asked.region.source if asked.region else None,
         **details,
         "first": first[:TOLD],
-        "ledger": store.path(receipt.uri),
-        "arrays": store.path(receipt.details["files"]["arrays"]["uri"]),
-        "page": store.path(receipt.details["files"]["page"]["uri"]),
+        "ledger": store.address(receipt.uri),
+        "arrays": store.address(receipt.details["files"]["arrays"]["uri"]),
+        "page": store.address(receipt.details["files"]["page"]["uri"]),
     }
 
 
@@ -221,7 +221,7 @@ def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
     return {
         "repair": {key: told[key] for key in ("route", "score", "before", "after", "psnr_outside", "attempts")},
         "repaired_id": row and row["sample_id"],
-        "page": store.path(receipt.details["files"]["page"]["uri"]),
+        "page": store.address(receipt.details["files"]["page"]["uri"]),
     }
 
 

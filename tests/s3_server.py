@@ -21,7 +21,7 @@ Each fault is what a network or a store does:
     LOST_ANSWER      the server does what was asked, and then the connection is reset instead of the answer
     TORN_UPLOAD      half of the request's body reaches the server, then both connections break
     TORN_DOWNLOAD    half of the answer's body arrives, then the connection is reset; an answer without a body is whole
-    DELAYED          the answer comes `delay_s` later
+    DELAYED          the server hears of the request `delay_s` later, or when `released` is set
 """
 
 import http.client
@@ -113,6 +113,7 @@ class S3Server:
 
     faults: Faults | None = None
     delay_s: float = 0.2
+    released: threading.Event = field(default_factory=threading.Event)
     ignored_headers: tuple[str, ...] = ()  # names in small letters that the server never hears of
     requests: list[Request] = field(default_factory=list)
 
@@ -225,7 +226,7 @@ class _Connection(socketserver.StreamRequestHandler):
             self.wfile.write(_refusal(request, *REFUSALS[fault]))
             return True
         if fault is Fault.DELAYED:
-            time.sleep(self.server.s3.delay_s)
+            self.server.s3.released.wait(self.server.s3.delay_s)
         if fault is Fault.TORN_UPLOAD:
             self._forward(head, body[: len(body) // 2], answered=False)
             return self._reset()
