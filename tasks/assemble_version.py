@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from catalog.registry import Counts, FileEntry
 from catalog.store import Store
+from schemas.errors import DamagedArtifactError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
-from tasks.artifacts import read_table
+from tasks.artifacts import read_table, receipt_uri
 from tasks.built_partitions import BuiltPartition, class_ids
 from tasks.methods.count_outcomes import select_refused, select_surplus
 from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
@@ -31,6 +32,7 @@ def assemble(
     """manifest.parquet and rejects.parquet of the version, and on a local disk its shards as well."""
     if store.is_local:
         for shard in shards:
+            _require_intact(store, shard)
             store.copy(shard.details["files"]["tar"]["uri"], f"{folder}/shards/{shard.details['shard']}")
     by_split: Counter[str] = Counter()
     by_concept: Counter[str] = Counter()
@@ -57,6 +59,20 @@ def assemble(
         by_split=dict(sorted(by_split.items())),
         by_concept={concept.name: by_concept[concept.name] for concept in build.recipe.concepts},
     )
+
+
+def _require_intact(store: Store, shard: Receipt) -> None:
+    """Nothing reads a tar between its packing and its readers. An object store vouches for its bytes itself.
+
+    Errors: DamagedArtifactError; the next build makes the shard anew.
+    """
+    tar = shard.details["files"]["tar"]
+    if digest_file(store, tar["uri"]) != FileEntry(bytes=tar["bytes"], sha256=tar["sha256"]):
+        store.remove(receipt_uri(shard.uri))
+        raise DamagedArtifactError(
+            f"shard {store.uri}/{tar['uri']} is damaged: its bytes are not those that were written; run the same "
+            "command again, it is made anew"
+        )
 
 
 def _write_table(store: Store, path: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:

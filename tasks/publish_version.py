@@ -6,8 +6,6 @@ a version, whole or not at all.
 
 import hashlib
 import json
-import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,8 +42,6 @@ from tasks.methods.count_inversion import sum_inversion
 from tasks.methods.count_outcomes import select_originals
 from tasks.prefect_options import STAGE_TASK
 from tasks.render_report import render_version_report
-
-ABANDONED_SECONDS = 24 * 3600
 
 # Further files of a version, by path inside it; a function gets the hidden folder (relative to the store) with shards,
 # manifest and rejects in it, and the version it is to become.
@@ -144,14 +140,7 @@ def mend_version(store: Store, ours: Claim, draft: Dataset) -> None:
 
 @contextmanager
 def _staging_folder(store: Store, name: str) -> Iterator[Staging]:
-    """A hidden folder, removed afterwards; on a local disk those that killed builds left a day ago are removed too.
-
-    In an object store such a folder may be promised (tasks/claim_version.py), so `gc` removes them there.
-    """
-    for left in store.names(f"{DATASETS}/{name}") if store.is_local else ():
-        path = f"{DATASETS}/{name}/{left}"
-        if left.startswith(TEMPORARY) and time.time() - os.path.getmtime(store.path(path)) > ABANDONED_SECONDS:
-            store.remove(path)
+    """A hidden folder, removed afterwards. Those of killed builds are for `gc`: by what clock could another be old?"""
     staging = Staging(f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}")
     try:
         yield staging

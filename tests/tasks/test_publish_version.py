@@ -6,15 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import time_machine
 
 from catalog.registry import list_datasets, list_versions, load_dataset
 from catalog.store import Store
 from catalog.verify import verify
-from schemas.errors import QuotaError
+from schemas.errors import DamagedArtifactError, QuotaError
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
 from tasks.publish_version import publish_version
@@ -219,3 +221,28 @@ def test_dataset_json_is_plain_json_without_paths_of_the_machine(store: Store) -
     text = store.read("datasets/parts/1.0.0/dataset.json").decode()
     assert store.uri not in text
     assert json.loads(text)["changes"] == {"added": 21, "changed": 0, "previous": None, "removed": 0}
+
+
+def test_a_damaged_shard_is_not_published_but_made_anew(store: Store) -> None:
+    build = make_build(store, make_recipe(), COUNTS)
+    tar = Path(store.path(pack_build(build)[0].details["files"]["tar"]["uri"]))
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(DamagedArtifactError, match="is damaged"):
+        publish_build(build)
+    assert list_versions(store, "parts") == []
+    assert publish_build(build).version == "1.0.0"
+    assert verify(store, "parts") == []
+
+
+def test_a_publisher_whose_clock_is_ahead_takes_nothing_from_another(store: Store) -> None:
+    def publish_the_other(folder: str, version: str) -> dict[str, bytes]:
+        if not list_versions(store, "parts"):
+            with time_machine.travel(datetime.now(UTC) + timedelta(days=2)):
+                publish_build(make_build(store, make_recipe(), {"gear": 16}))
+        return {}
+
+    publish_build(make_build(store, make_recipe(), COUNTS), publish_the_other)
+    assert list_versions(store, "parts") == ["1.0.0", "1.1.0"]
+    assert [verify(store, "parts", version) for version in list_versions(store, "parts")] == [[], []]
