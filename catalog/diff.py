@@ -1,19 +1,23 @@
 """What differs between two versions, row by row: compared by sample_id, on content and never on packaging."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from catalog.store import Store
 from schemas.tables import MANIFEST
 
 PACKAGING = ("shard", "members")  # where a sample lies; the digests of its members are compared all the same
+LONG = ("provenance", "augmentation")  # texts of which digests are compared, so that a million fit into memory
+ROWS = 16384  # compared at a time
 Columns = Callable[[str], pa.ChunkedArray]
+Flags = NDArray[np.bool_]
 CONTENT = [name for name in MANIFEST.names if name not in (*PACKAGING, "sample_id")]
 
 
@@ -41,57 +45,96 @@ def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionD
             with store.open_read(f"{folder}/manifest.parquet") as file:
                 manifest = pq.ParquetFile(file)
                 if name not in manifest.schema_arrow.names:
-                    return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, MANIFEST.field(name).type)])
-                return manifest.read(columns=[name], use_threads=False)[name]
+                    kind = pa.binary() if name in LONG else MANIFEST.field(name).type
+                    return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, kind)])
+                if name not in LONG:
+                    return manifest.read(columns=[name], use_threads=False)[name]
+                batches = manifest.iter_batches(ROWS, columns=[name], use_threads=False)
+                return pa.chunked_array([_digest(batch[name]) for batch in batches], pa.binary())
 
         return read
 
     return compare_manifests(reader(old_folder), reader(new_folder))
 
 
+def _digest(texts: pa.Array) -> pa.Array:
+    found = (None if text is None else hashlib.sha256(text.encode()).digest() for text in texts.to_pylist())
+    return pa.array(found, pa.binary())
+
+
 def compare_manifests(old: Columns, new: Columns) -> VersionDiff:
     """Difference from `old` to `new`, each a function from a MANIFEST column's name to the column."""
-    old_ids, new_ids = (columns("sample_id").combine_chunks() for columns in (old, new))
+    old_ids, new_ids = (_combine(columns("sample_id")) for columns in (old, new))
     place = pc.index_in(new_ids, value_set=old_ids)
-    in_new, in_old = pc.is_valid(place), place.drop_null()
-    ids = new_ids.filter(in_new).to_pylist()
-    changed: dict[str, list[str]] = {}
+    in_new, in_old = pc.indices_nonzero(pc.is_valid(place)), place.drop_null()
+    changed: dict[int, list[str]] = {}
     for name in CONTENT:
-        for row in _differing_rows(old(name).take(in_old), new(name).filter(in_new)):
-            changed.setdefault(ids[row], []).append(name)
-    for row, field in _differing_members(old("members").take(in_old), new("members").filter(in_new)):
-        changed.setdefault(ids[row], []).append(f"members.{field}")
+        for start, before, after in _pair(old(name), in_old, new(name), in_new):
+            for row in np.flatnonzero(_differ(before, after)).tolist():
+                changed.setdefault(start + row, []).append(name)
+    for start, before, after in _pair(old("members"), in_old, new("members"), in_new):
+        for row, field in _differing_members(before, after):
+            changed.setdefault(start + row, []).append(f"members.{field}")
+    ids = new_ids.take(in_new.take(pa.array(list(changed), pa.int64()))).to_pylist()
     return VersionDiff(
         added=tuple(sorted(new_ids.filter(pc.is_null(place)).to_pylist())),
         removed=tuple(sorted(old_ids.filter(pc.invert(pc.is_in(old_ids, value_set=new_ids))).to_pylist())),
-        changed={sample_id: tuple(changed[sample_id]) for sample_id in sorted(changed)},
+        changed={sample_id: tuple(names) for sample_id, names in sorted(zip(ids, changed.values(), strict=True))},
     )
 
 
-def _differing_rows(old: pa.ChunkedArray, new: pa.ChunkedArray) -> list[int]:
-    if old.equals(new):
-        return []
-    pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
-    return [row for row, (before, after) in enumerate(pairs) if before != after]
+def _combine(column: pa.ChunkedArray) -> pa.Array:
+    """One array: rows of many chunks are slow to pick."""
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pa.Array) else combined.chunk(0)
 
 
-def _differing_members(old: pa.ChunkedArray, new: pa.ChunkedArray) -> list[tuple[int, str]]:
+def _pair(
+    old: pa.ChunkedArray, in_old: pa.Array, new: pa.ChunkedArray, in_new: pa.Array
+) -> Iterator[tuple[int, pa.Array, pa.Array]]:
+    """A column of the samples that both versions hold, some rows at a time: first row, values before and after."""
+    before, after = _combine(old), _combine(new)
+    for start in range(0, len(in_old), ROWS):
+        yield start, before.take(in_old.slice(start, ROWS)), after.take(in_new.slice(start, ROWS))
+
+
+def _differ(old: pa.Array, new: pa.Array) -> Flags:
+    """Which values differ; two that are no number are alike."""
+    if old.type != new.type:  # an older schema
+        return np.array([a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], np.bool_)
+    differ: Flags = np.not_equal(old.is_valid(), new.is_valid())
+    if pa.types.is_list(old.type):
+        lengths = [pc.fill_null(pc.list_value_length(each), 0).to_numpy() for each in (old, new)]
+        differ |= lengths[0] != lengths[1]
+        alike = np.flatnonzero(~differ)
+        old, new = old.take(pa.array(alike)), new.take(pa.array(alike))
+        entries = _differ(old.flatten(), new.flatten())
+        differ[alike[pc.list_parent_indices(old).to_numpy()[entries]]] = True
+    elif pa.types.is_struct(old.type):
+        for field in old.type:
+            differ |= _differ(pc.struct_field(old, field.name), pc.struct_field(new, field.name))
+    else:
+        unequal = pc.not_equal(old, new)
+        if pa.types.is_floating(old.type):
+            unequal = pc.and_not(unequal, pc.and_(pc.is_nan(old), pc.is_nan(new)))
+        differ |= pc.fill_null(unequal, False).to_numpy(zero_copy_only=False)
+    return differ
+
+
+def _differing_members(old: pa.Array, new: pa.Array) -> list[tuple[int, str]]:
     """(row, field) of every member that came, went or has another digest."""
-    if _same_digests(old, new):
-        return []
+    rows = np.flatnonzero(_differ(_digests(old), _digests(new)))
     found = []
-    for row, pair in enumerate(zip(old.to_pylist(), new.to_pylist(), strict=True)):
+    for row, *pair in zip(rows.tolist(), *(each.take(pa.array(rows)).to_pylist() for each in (old, new)), strict=True):
         before, after = ({member["field"]: member["sha256"] for member in members} for members in pair)
-        found += [(row, field) for field in sorted({*before, *after}) if before.get(field) != after.get(field)]
+        names = (field for field in sorted({*before, *after}) if before.get(field) != after.get(field))
+        found += [(row, field) for field in names]
     return found
 
 
-def _same_digests(old: pa.ChunkedArray, new: pa.ChunkedArray) -> bool:
-    return all(np.array_equal(*pair) for pair in zip(_flatten(old), _flatten(new), strict=True))
-
-
-def _flatten(members: pa.ChunkedArray) -> tuple[Any, ...]:
-    entries = members.combine_chunks()
-    flat = entries.flatten()
-    lengths = pc.list_value_length(entries).to_numpy(zero_copy_only=False)
-    return lengths, *(pc.struct_field(flat, name).to_numpy(zero_copy_only=False) for name in ("field", "sha256"))
+def _digests(members: pa.Array) -> pa.Array:
+    """MEMBERS without their places in the tar."""
+    flat, names = members.flatten(), ["field", "sha256"]
+    kept = pa.StructArray.from_arrays([pc.struct_field(flat, name) for name in names], names)
+    starts = np.concatenate([[0], np.cumsum(pc.list_value_length(members).to_numpy())])
+    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), kept)
