@@ -56,6 +56,7 @@ INTERVAL = (
     "are; images by the 5 % and 95 % quantiles of rounds that were played"
 )
 HOUR_SECONDS = 3600.0
+VERSION_FACTOR = 1.5  # by which the files of a version's own folder may be off
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is still to do. `images`: to be drawn; `accepted`: of the version; `wall`: seconds with so many workers."""
+    """What is still to do. `images`: to be drawn; `accepted`: of the version; `wall`: seconds with so many workers.
+
+    `bytes` are all that the store will grow by, `version_bytes` those of them that lie in the version's own folder:
+    tables, card and report, and no shards where these are links. None: no version is there to learn from.
+    """
 
     stages: list[StageCost]
     images: Interval
@@ -98,6 +103,7 @@ class Estimate:
     workers: int
     accelerator: Interval
     bytes: Interval
+    version_bytes: Interval | None
     prices: Prices
     unknown: list[str] = field(default_factory=list)
 
@@ -126,6 +132,7 @@ class Estimate:
             "workers": self.workers,
             "accelerator_hours": asdict(self.accelerator.scale(1 / HOUR_SECONDS)),
             "bytes": asdict(self.bytes),
+            "version_bytes": None if self.version_bytes is None else asdict(self.version_bytes),
             "cost": {name: asdict(cost) for name, cost in self.costs.items()},
             "unknown": self.unknown,
         }
@@ -156,6 +163,7 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
             stages.append(_cost_stage(stage, steps, rows, rate))
     known = [each for each in stages if each.seconds is not None]
     compute = sum((each.seconds for each in known if each.seconds), NOTHING)
+    own = None if plan.complete or version is None else expect_version(version, further.accepted, store.is_local)
     accelerated = [each for each in known if each.device not in (None, "cpu")]
     return Estimate(
         stages=stages,
@@ -167,7 +175,8 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
         wall=expect_wall(known, workers),
         workers=workers,
         accelerator=sum(((each.seconds or NOTHING) + exactly(each.load) for each in accelerated), NOTHING),
-        bytes=sum((each.bytes for each in known if each.bytes), NOTHING),
+        bytes=sum((each.bytes for each in known if each.bytes), own or NOTHING),
+        version_bytes=own,
         prices=prices,
         unknown=[each.stage for each in stages if each.seconds is None],
     )
@@ -185,6 +194,22 @@ def expect_wall(stages: Sequence[StageCost], workers: int) -> Interval:
         alone += stage.seconds if stage.stage in ONE_AT_A_TIME else NOTHING
     best = [max(whole / workers, serial) for whole, serial in zip(_bounds(everything), _bounds(alone), strict=True)]
     return Interval((best[0] + everything.value) / 2 + load, best[1] + load, everything.high + load)
+
+
+def expect_version(version: Dataset, samples: Interval, linked: bool) -> Interval:
+    """Bytes of a version's own files: tables by the sample, as in the last version, card and report as they are there.
+
+    Shards count where they are copied into the version and not `linked`. The factor is a choice of ours.
+    """
+    by_sample, fixed = 0, 0
+    for path, file in version.files.items():
+        if path.startswith("shards/"):
+            by_sample += 0 if linked else file.bytes
+        elif path.endswith(".parquet"):
+            by_sample += file.bytes
+        else:
+            fixed += file.bytes
+    return (samples.scale(by_sample / max(version.counts.samples, 1)) + exactly(fixed)).widen(VERSION_FACTOR)
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:

@@ -61,7 +61,8 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
         wall, workers = show_time(estimate.wall), _count(estimate.workers, "worker")
         lines.append(f"computing: {show_time(estimate.compute)}; from start to end: {wall} with {workers}")
         lines.append(f"accelerator: {show_time(estimate.accelerator) if estimate.accelerator.high else '0 h'}")
-        lines.append(f"new in the store: {show_size(estimate.bytes)}")
+        apart = ", the version's tables, card and report apart" if estimate.version_bytes is None else ""
+        lines.append(f"new in the store: {show_size(estimate.bytes)}{apart}")
     lines += [f"cost, {name.replace('_', ' a ')}: {show_number(cost)}" for name, cost in estimate.costs.items()]
     if estimate.unknown:
         lines.append(f"nothing is known of the cost of {', '.join(estimate.unknown)}, which is not in these sums")

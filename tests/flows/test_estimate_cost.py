@@ -10,7 +10,8 @@ import pytest
 
 from catalog.store import Store
 from flows.cost_rates import Interval, exactly
-from flows.estimate_cost import Estimate, Prices, StageCost, estimate_cost, expect_wall, place_stages
+from flows.estimate_cost import Estimate, Prices, StageCost, estimate_cost, expect_version, expect_wall, place_stages
+from flows.known_receipts import last_version
 from flows.plan_build import Plan, plan_build
 from flows.prepare_build import prepare_build
 from flows.show_plan import describe, list_rows, show_count, show_size, show_time, to_json
@@ -19,6 +20,7 @@ from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from tasks.artifacts import describe_effort
 from tasks.filter_quality import describe_gates
+from tests.fabricate import make_build, make_recipe, publish_build
 
 Remember = Callable[..., None]
 DRAWN = ("samples", "masks", "verdicts")
@@ -182,6 +184,22 @@ def test_an_accelerator_is_counted_in_hours_and_paid_for(context: BuildContext, 
     assert set(found.costs) == {"accelerator", "storage_month"}
     assert found.costs["storage_month"].value == pytest.approx(found.bytes.value * 0.02 / 1e9)
     assert to_json(plan, found)["expected"]["accelerator_hours"]["value"] == pytest.approx(samples.rows.value / 4)
+
+
+def test_a_version_grows_by_its_tables_alone(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path), create=True)
+    recipe = make_recipe()
+    publish_build(make_build(store, recipe, {"gear": 8, "hook": 8}), {"report/index.html": b"x" * 1000})
+    version = last_version(store, recipe.name)
+    assert version is not None
+    few, many, copied = (
+        expect_version(version, exactly(samples), linked)
+        for samples, linked in ((100, True), (200, True), (100, False))
+    )
+    fixed = sum(version.files[name].bytes for name in ("README.md", "croissant.json", "report/index.html"))
+    assert many.value - fixed == pytest.approx(2 * (few.value - fixed))
+    shards = sum(shard.bytes for shard in version.shards)
+    assert copied.value - few.value == pytest.approx(shards * 100 / version.counts.samples)
 
 
 def test_the_wall_lies_between_perfect_overlap_and_none() -> None:
