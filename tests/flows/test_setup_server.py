@@ -1,7 +1,9 @@
 """`tailforge setup` and prefect.yaml on a real Prefect server: made once, found again, changed only when told."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -152,6 +154,40 @@ def test_the_deployment_is_what_prefect_yaml_says(command: Command, bare_server:
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * *", "Europe/Berlin")
     assert deployment.global_concurrency_limit is not None
     assert deployment.global_concurrency_limit.limit == 1
+
+
+def compose_services() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]  # type: ignore[no-any-return]
+
+
+def test_compose_names_exact_images() -> None:
+    services = compose_services()
+    images = [service["image"] for service in services.values()]
+    inline = services["server"]["build"]["dockerfile_inline"]
+    images += re.findall(r"^FROM (\S+)", inline, re.MULTILINE)
+    assert [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?(-\w+)*$", image)] == []
+    copied = re.findall(r"^COPY (.+) \S+$", inline, re.MULTILINE)
+    assert [path for line in copied for path in line.split() if not (ROOT / path).exists()] == []
+
+
+def test_settings_of_a_production_server_are_what_prefect_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """compose.yaml and docs/nightly.md say the same, and Prefect reads it as it is meant."""
+    import prefect.settings
+
+    page = (ROOT / "docs" / "nightly.md").read_text()
+    documented = dict(re.findall(r"^(PREFECT_\w+)=(\S+)$", page, re.MULTILINE))
+    composed = {k: v for service in compose_services().values() for k, v in service.get("environment", {}).items()}
+    named = set(re.findall(r"PREFECT_\w+", page)) | {name for name in composed if name.startswith("PREFECT_")}
+    assert sorted(name for name in named if not hasattr(prefect.settings, name)) == []
+    where = ("PREFECT_HOME", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+    kept = {name: value for name, value in documented.items() if name not in where}
+    assert kept.items() <= composed.items()
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    server = prefect.settings.Settings().server
+    assert server.services.db_vacuum.enabled_vacuum_types == {"events", "flow_runs", "orphans"}
+    assert (server.services.db_vacuum.retention_period.days, server.events.retention_period.days) == (90, 7)
+    importlib.import_module(server.concurrency.lease_storage)
 
 
 def test_prefect_yaml_names_no_path_of_a_machine() -> None:
