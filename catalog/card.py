@@ -1,5 +1,6 @@
 """README.md of a version: the dataset card, with the front matter that the Hugging Face Hub reads."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -28,15 +29,14 @@ MEANINGS = {
 
 
 def write_card(dataset: Dataset) -> str:
-    header = yaml.safe_dump(describe_front_matter(dataset), sort_keys=False, allow_unicode=True)
-    sections = [
-        _introduce(dataset),
-        _list_counts(dataset),
-        _explain_files(dataset),
-        _show_loading(dataset),
-        _tell_origin(dataset),
-        *_tell_generator(dataset),
-    ]
+    """The card of a version as it is published."""
+    return compose_card(dataset, describe_front_matter(dataset), [_explain_files(dataset), _show_loading(dataset)])
+
+
+def compose_card(dataset: Dataset, front_matter: Mapping[str, Any], files: Sequence[str]) -> str:
+    """A card whose sections `files` explain where things lie and how they are loaded; the rest is the version's."""
+    header = yaml.safe_dump(dict(front_matter), sort_keys=False, allow_unicode=True)
+    sections = [_introduce(dataset), _list_counts(dataset), *files, _tell_origin(dataset), *_tell_generator(dataset)]
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
 
@@ -135,7 +135,8 @@ manifest = load_dataset("parquet", data_files="manifest.parquet", split="train")
 
 def _tell_origin(dataset: Dataset) -> str:
     models = [
-        f"- {role.replace('_', ' ')}: sha256 `{model['digest']}`" for role, model in dataset.lineage["models"].items()
+        f"- {role.replace('_', ' ')}: sha256 `{model['digest']}`"
+        for role, model in dataset.lineage.get("models", {}).items()
     ]
     changes = dataset.changes
     history = (

@@ -135,7 +135,7 @@ def report(
 @app.command()
 def export(
     dataset: DatasetName,
-    format_: Annotated[str, typer.Option("--format", help="coco, panoptic, yolo or voc.")],
+    format_: Annotated[str, typer.Option("--format", help="coco, panoptic, yolo, voc or huggingface.")],
     out: Annotated[Path, typer.Option(help="Folder to make; it must not exist yet.")],
     split: Annotated[list[str], typer.Option(help="Only this split; may be repeated.")] = [],  # noqa: B006
     store: Store = DEFAULT_STORE,

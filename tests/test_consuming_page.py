@@ -24,12 +24,13 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the page names: `store` with workshop 1.0.0, four shards of train, and its COCO export."""
+    """A folder with what the page names: `store` with workshop 1.0.0, four shards of train, and its exports."""
     folder = tmp_path_factory.mktemp("consuming")
     store = Store.open(str(folder / "store"), create=True)
     recipe = make_recipe(name="workshop", sharding={"max_samples": 12})
     publish_build(make_build(store, recipe, {"gear": 30, "hook": 10, "ring": 20}), {"report/index.html": b"<html>"})
     export_version(store, "workshop", "1.0.0", "coco", folder / "workshop-coco")
+    export_version(store, "workshop", "1.0.0", "huggingface", folder / "workshop-hub")
     return folder
 
 

@@ -1,17 +1,19 @@
 """Exporting a version into a folder: the formats by name, and the one call that reads, converts and writes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from catalog.exports.coco import convert_coco
 from catalog.exports.folder import PieceWriter, new_folder
+from catalog.exports.huggingface import convert_huggingface
 from catalog.exports.panoptic import convert_panoptic
-from catalog.exports.pieces import Convert
+from catalog.exports.pieces import Convert, Piece, Splits
 from catalog.exports.samples import list_splits, open_split
 from catalog.exports.voc import convert_voc
 from catalog.exports.yolo import convert_yolo
-from catalog.registry import load_dataset
+from catalog.registry import Dataset, load_dataset
 from catalog.store import Store
 from schemas.errors import NotFoundError
 
@@ -21,6 +23,15 @@ FORMATS: dict[str, Convert] = {
     "yolo": convert_yolo,
     "voc": convert_voc,
 }
+# Formats that also take files of the version as they are.
+COPYING_FORMATS: dict[str, Callable[[Store, Dataset, Splits], Iterator[Piece]]] = {"huggingface": convert_huggingface}
+
+
+def choose_format(store: Store, format_name: str) -> Convert:
+    """The converter of a format that exists."""
+    if format_name in FORMATS:
+        return FORMATS[format_name]
+    return partial(COPYING_FORMATS[format_name], store)
 
 
 def export_version(
@@ -32,13 +43,14 @@ def export_version(
     not exist; UserError if `target` exists; VerificationError for a damaged version; StoreFullError, StoreAccessError
     and StoreError for what cannot be read or written. After an error there is no `target`.
     """
-    if format_name not in FORMATS:
-        raise NotFoundError(f"there is no format {format_name!r}; choose one of {', '.join(FORMATS)}")
+    if format_name not in (*FORMATS, *COPYING_FORMATS):
+        known = ", ".join((*FORMATS, *COPYING_FORMATS))
+        raise NotFoundError(f"there is no format {format_name!r}; choose one of {known}")
     dataset = load_dataset(store, name, version)
     chosen = splits or list_splits(dataset)
     samples = {split: open_split(store, dataset, split) for split in chosen}
     with new_folder(target) as folder, PieceWriter(folder, target) as writer:
-        for piece in FORMATS[format_name](dataset, samples):
+        for piece in choose_format(store, format_name)(dataset, samples):
             writer.write(piece)
         writer.finish()
     sizes = {split: sum(shard.samples for shard in dataset.shards if shard.split == split) for split in chosen}

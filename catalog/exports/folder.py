@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from catalog.exports.pieces import Document, Line, Piece, Row, WholeFile
+from catalog.exports.pieces import Document, Line, Piece, Row, StreamedFile, WholeFile
 from catalog.store import TEMPORARY
 from schemas.errors import NotFoundError, StoreAccessError, StoreError, StoreFullError, UserError
 
@@ -80,6 +80,10 @@ class PieceWriter:
                 case WholeFile(path, data):
                     with open(self._place(path), "xb") as out:
                         out.write(data)
+                    self._count(path)
+                case StreamedFile(path, write):
+                    with open(self._place(path), "xb") as out:
+                        write(out)
                     self._count(path)
                 case Line(path, text):
                     self._append(path, f"{text}\n".encode())

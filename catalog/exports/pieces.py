@@ -5,7 +5,7 @@ A format is a generator of pieces, so neither it nor whoever writes them holds m
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from catalog.exports.samples import ExportedSample
 from catalog.registry import Dataset
@@ -45,6 +45,14 @@ class Row:
     value: Mapping[str, Any]
 
 
-Piece = WholeFile | Line | Document | Row
+@dataclass(frozen=True)
+class StreamedFile:
+    """A file that `write` fills, for what is larger than memory should hold."""
+
+    path: str
+    write: Callable[[IO[bytes]], None]
+
+
+Piece = WholeFile | Line | Document | Row | StreamedFile
 Splits = Mapping[str, Iterable[ExportedSample]]
 Convert = Callable[[Dataset, Splits], Iterator[Piece]]

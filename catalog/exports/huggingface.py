@@ -1,0 +1,199 @@
+"""A folder as the Hugging Face Hub and `datasets` read it: Parquet with pictures, Parquet without, the tars, a card.
+
+`datasets` reads all configurations of a folder with one builder (huggingface/datasets#7101, seen with 5.2.0), so tars
+cannot be a configuration beside Parquet. Both configurations are Parquet here, which the Hub shows without converting
+it; the tars lie beside them for webdataset and for `load_dataset("webdataset", data_files=...)`. Pictures are therefore
+in the folder twice.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.card import compose_card, describe_front_matter
+from catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
+from catalog.exports.samples import LOOK, ExportedSample
+from catalog.registry import DATASETS, Dataset, ShardEntry
+from catalog.store import Store
+from schemas.errors import UserError, VerificationError
+from schemas.tables import MANIFEST
+
+ROW_GROUP = 100  # rows with pictures, as `datasets` writes them: the Hub's viewer reads a row group at a time
+MOST_FILES = 10_000  # in a folder of the Hub
+COPY_BYTES = 8 * 2**20
+LEFT_OUT = ("split", "class_id", "members")  # the first is said by the configuration, the second is the label
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+COLUMNS = [field for field in MANIFEST if field.name not in LEFT_OUT]
+
+
+def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Iterator[Piece]:
+    """README.md, metadata/SPLIT.parquet, and for every shard data/SPLIT/*.parquet and shards/SPLIT/*.tar.
+
+    Errors: UserError for a split of more shards than the Hub takes in a folder; VerificationError for damage.
+    """
+    yield WholeFile("README.md", write_hub_card(dataset, list(splits)).encode())
+    groups = index_shards(store, dataset)
+    for split, samples in splits.items():
+        shards = [shard for shard in dataset.shards if shard.split == split]
+        if len(shards) > MOST_FILES:
+            raise UserError(
+                f"split {split} has {len(shards)} shards, and the Hub takes {MOST_FILES} files in a folder; build "
+                "again with a larger sharding.max_samples and sharding.max_bytes"
+            )
+        yield StreamedFile(f"metadata/{split}.parquet", partial(write_metadata, store, dataset, groups, shards))
+        remaining = iter(samples)
+        for shard in shards:
+            rows = read_rows(store, dataset, groups, shard)
+            own = islice(remaining, shard.samples)
+            name = shard.name.removesuffix(".tar")
+            yield StreamedFile(f"data/{split}/{name}.parquet", partial(write_pictures, dataset, rows, own))
+            yield StreamedFile(f"shards/{split}/{shard.name}", partial(copy_shard, store, dataset, shard))
+
+
+def write_hub_card(dataset: Dataset, splits: Sequence[str]) -> str:
+    """The version's card with both configurations and how they are loaded."""
+    places = {"default": "data/{}/*.parquet", "metadata": "metadata/{}.parquet"}
+    configs = [
+        {
+            "config_name": name,
+            **({"default": True} if name == "default" else {}),
+            "data_files": [{"split": split, "path": place.format(split)} for split in splits],
+        }
+        for name, place in places.items()
+    ]
+    front_matter = describe_front_matter(dataset) | {"configs": configs}
+    split = "train" if "train" in splits else splits[0]
+    return compose_card(dataset, front_matter, [FILES.format(splits=", ".join(splits)), LOADING.format(split=split)])
+
+
+FILES = """## Files
+
+Splits in this copy: {splits}.
+
+| configuration | files | content |
+|---|---|---|
+| `default` | `data/SPLIT/*.parquet` | image, mask, label, caption, boxes, scores, provenance |
+| `metadata` | `metadata/SPLIT.parquet` | the same without the pictures |
+| | `shards/SPLIT/*.tar` | the same samples as WebDataset shards, as they were published |
+
+In masks 0 is background and 255 ignored; the other values are categories, class + 1 for a class."""
+
+LOADING = """## Loading
+
+```python
+from datasets import load_dataset
+
+samples = load_dataset("path/or/name", split="{split}", streaming=True)
+scores = load_dataset("path/or/name", "metadata", split="{split}")
+```
+
+The tars are no configuration, because `datasets` reads all configurations of a repository with one builder. They load
+by their files, `load_dataset("webdataset", data_files={{"{split}": "shards/{split}/*.tar"}})`, or with webdataset."""
+
+
+def index_shards(store: Store, dataset: Dataset) -> dict[str, list[int]]:
+    """Row groups of the manifest that hold rows of each shard."""
+    found: dict[str, list[int]] = {}
+    with store.open_read(_manifest(dataset)) as file:
+        manifest = pq.ParquetFile(file)
+        for group in range(manifest.num_row_groups):
+            for name in manifest.read_row_group(group, ["shard"], use_threads=False)["shard"].unique().to_pylist():
+                found.setdefault(name, []).append(group)
+    return found
+
+
+def read_rows(store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]], shard: ShardEntry) -> pa.Table:
+    """COLUMNS and the label of a shard's samples, in its order; a column that the version lacks is empty.
+
+    Errors: VerificationError if the manifest has not as many rows as the shard has samples.
+    """
+    with store.open_read(_manifest(dataset)) as file:
+        manifest = pq.ParquetFile(file)
+        wanted = [name for name in manifest.schema_arrow.names if name in {"class_id", *(c.name for c in COLUMNS)}]
+        rows = manifest.read_row_groups(list(groups.get(shard.name, [])), wanted, use_threads=False)
+    rows = rows.filter(pc.equal(rows["shard"], shard.name))
+    if len(rows) != shard.samples:
+        raise VerificationError(
+            f"the manifest of {dataset.name} {dataset.version} has {len(rows)} rows of {shard.name}, which holds "
+            f"{shard.samples} samples; {LOOK}"
+        )
+    columns = {field.name: _column(rows, field.name, field.type) for field in COLUMNS}
+    return pa.table({**columns, "label": _column(rows, "class_id", pa.int32()).cast(pa.int64())})
+
+
+def write_metadata(
+    store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]], shards: Sequence[ShardEntry], out: IO[bytes]
+) -> None:
+    """The rows of some shards, one row group a shard."""
+    schema = describe_schema(dataset, pictures=False)
+    with pq.ParquetWriter(out, schema, **WRITING) as writer:
+        for shard in shards:
+            writer.write_table(read_rows(store, dataset, groups, shard).select(schema.names).cast(schema))
+
+
+def write_pictures(dataset: Dataset, rows: pa.Table, samples: Iterator[ExportedSample], out: IO[bytes]) -> None:
+    """A shard's rows with the bytes of their images and masks. Errors: VerificationError if those are of others."""
+    schema = describe_schema(dataset, pictures=True)
+    with pq.ParquetWriter(out, schema, **WRITING) as writer:
+        for start in range(0, len(rows), ROW_GROUP):
+            part = rows.slice(start, ROW_GROUP)
+            own = list(islice(samples, len(part)))
+            if [sample.key for sample in own] != part["sample_id"].to_pylist():
+                raise VerificationError(
+                    f"the samples of {dataset.name} {dataset.version} are not in the order of its manifest; {LOOK}"
+                )
+            images = [{"bytes": each.image, "path": each.file_name} for each in own]
+            masks = [{"bytes": each.mask, "path": f"{each.key}.png"} for each in own]
+            for name, values in (("image", images), ("mask", masks)):
+                part = part.append_column(name, pa.array(values, PICTURE))
+            writer.write_table(part.select(schema.names).cast(schema))
+
+
+def describe_schema(dataset: Dataset, *, pictures: bool) -> pa.Schema:
+    """The columns, and in the metadata what `datasets` cannot see from them: pictures and the names of the classes."""
+    label = pa.field("label", pa.int64())
+    features: dict[str, Any] = {"label": {"names": list(dataset.classes), "_type": "ClassLabel"}}
+    shown = []
+    if pictures:
+        shown = [pa.field("image", PICTURE), pa.field("mask", PICTURE)]
+        features |= {field.name: {"_type": "Image"} for field in shown}
+    identity, *others = COLUMNS
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema([identity, *shown, label, *others], metadata=metadata)
+
+
+def copy_shard(store: Store, dataset: Dataset, shard: ShardEntry, out: IO[bytes]) -> None:
+    """Errors: VerificationError if its bytes are not those that were published."""
+    digest = hashlib.sha256()
+    with store.open_read(f"{DATASETS}/{dataset.name}/{dataset.version}/shards/{shard.name}") as file:
+        while data := file.read(COPY_BYTES):
+            digest.update(data)
+            out.write(data)
+    if digest.hexdigest() != shard.sha256:
+        raise VerificationError(f"{shard.name} of {dataset.name} {dataset.version} is not as it was published; {LOOK}")
+
+
+# Content-defined chunks let versions of a repository share what is equal in them (docs of pyarrow and the Hub).
+WRITING: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_content_defined_chunking": True,
+    "write_page_index": True,
+}
+
+
+def _manifest(dataset: Dataset) -> str:
+    return f"{DATASETS}/{dataset.name}/{dataset.version}/manifest.parquet"
+
+
+def _column(rows: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    if name in rows.column_names:
+        return rows[name].cast(kind)
+    return pa.chunked_array([pa.nulls(len(rows), kind)])
