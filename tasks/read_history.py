@@ -97,7 +97,7 @@ def read_previous(store: Store, record: Dataset, images: pa.Table, folder: str) 
         recipe=record.recipe,
         models={role: model["digest"] for role, model in lineage.get("models", {}).items()},
         libraries=lineage.get("versions", {}),
-        fingerprints=lineage.get("fingerprints", {}),
+        fingerprints={stage: frozenset(own) for stage, own in lineage.get("fingerprints", {}).items()},
         passed=_count_passed(images),
         added=difference.added,
         removed={each: concept[each] for each in difference.removed},

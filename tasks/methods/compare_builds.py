@@ -1,7 +1,7 @@
 """What differs between a version and the one before: samples, fields of the recipe, models and libraries."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class Change:
 class Changes:
     """`added` and `removed` count samples by concept; `columns` count changed samples by what changed of them.
 
+    `remade`: partitions by stage that the version before did not hold, of the stages that its record names.
     `examples`: sample ids to show, by kind of change.
     """
 
@@ -39,6 +40,7 @@ class Changes:
     recipe: tuple[Change, ...]
     models: tuple[Change, ...]
     libraries: tuple[Change, ...]
+    remade: Mapping[str, int]
     examples: Mapping[str, tuple[str, ...]]
 
 
@@ -58,8 +60,14 @@ def compare_builds(
         recipe=list_changes(flatten(previous.recipe), flatten(recipe.model_dump(mode="json"))),
         models=list_changes(previous.models, models),
         libraries=list_changes(before, name_libraries(receipts)),
+        remade=dict(Counter(receipt.stage for receipt in receipts if is_new(receipt, previous.fingerprints))),
         examples=choose_changed(previous),
     )
+
+
+def is_new(receipt: Receipt, known: Mapping[str, Collection[str]]) -> bool:
+    """Whether work is of a stage whose fingerprints are `known`, and none of those."""
+    return receipt.stage in known and receipt.fingerprint not in known[receipt.stage]
 
 
 def choose_changed(previous: Previous) -> dict[str, tuple[str, ...]]:

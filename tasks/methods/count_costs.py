@@ -5,15 +5,17 @@ Seconds are the stages' own work as their receipts tell it, without loading mode
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.receipts import Receipt
+from tasks.methods.compare_builds import is_new
 from tasks.methods.count_outcomes import ConceptRow
 from tasks.methods.report_data import PartitionWork
 
 SLOWEST = 8
+SLOW = 1.5  # times the median of its stage
 COMPARABLE = 3  # partitions that a stage needs to have a median worth the name
 
 
@@ -75,7 +77,7 @@ def count_costs(
     concepts: Sequence[ConceptRow],
     receipts: Sequence[Receipt],
     work: Sequence[PartitionWork],
-    known: Mapping[str, Sequence[str]] | None,
+    known: Mapping[str, Collection[str]] | None,
 ) -> Costs:
     """`known`: fingerprints of the version before, by stage."""
     accepted = {row.name: row.accepted for row in concepts}
@@ -93,16 +95,16 @@ def count_costs(
 
 
 def find_slowest(receipts: Sequence[Receipt]) -> list[SlowRow]:
-    """At most SLOWEST partitions, by how many seconds each lies above the median of its stage (our choice of order).
+    """At most SLOWEST partitions that took SLOW times the median of their stage, by the seconds they lie above it.
 
-    A stage of fewer than COMPARABLE partitions has none.
+    The bound and the order are our choice. A stage of fewer than COMPARABLE partitions has none.
     """
     rows = []
     for stage in dict.fromkeys(receipt.stage for receipt in receipts):
         own = [receipt for receipt in receipts if receipt.stage == stage]
         middle = statistics.median(map(_seconds, own))
         if len(own) >= COMPARABLE and middle > 0:
-            rows += [_compare(receipt, middle) for receipt in own if _seconds(receipt) > middle]
+            rows += [_compare(receipt, middle) for receipt in own if _seconds(receipt) >= SLOW * middle]
     ordered = sorted(rows, key=lambda row: (row.seconds / row.times - row.seconds, row.stage, row.label))
     return ordered[:SLOWEST]
 
@@ -123,9 +125,8 @@ def _split_by_concept(
     return [CostRow(name, spent, accepted.get(name, 0)) for name, spent in seconds.items() if spent]
 
 
-def _sum_new(receipts: Sequence[Receipt], known: Mapping[str, Sequence[str]]) -> float:
-    before = {stage: set(fingerprints) for stage, fingerprints in known.items()}
-    return sum(_seconds(r) for r in receipts if r.stage in before and r.fingerprint not in before[r.stage])
+def _sum_new(receipts: Sequence[Receipt], known: Mapping[str, Collection[str]]) -> float:
+    return sum(_seconds(receipt) for receipt in receipts if is_new(receipt, known))
 
 
 def _sum_bytes(receipts: Sequence[Receipt]) -> dict[str, int]:

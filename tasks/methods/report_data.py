@@ -1,6 +1,6 @@
 """What the report is made of: the tables of its version, the work behind it, and what is known of earlier versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class Previous:
     recipe: Mapping[str, Any]
     models: Mapping[str, str]
     libraries: Mapping[str, Sequence[str]]
-    fingerprints: Mapping[str, Sequence[str]]
+    fingerprints: Mapping[str, Collection[str]]
     passed: Mapping[str, tuple[int, int]]
     added: Sequence[str]
     removed: Mapping[str, str]

@@ -33,7 +33,16 @@ def test_samples_recipe_models_and_libraries_are_compared() -> None:
     assert found.recipe == (Change("seed", "7", "1"), Change("gone", "1", ""))
     assert found.models == (Change("generator", "cd", "ab"), Change("scorer", "ef", ""))
     assert found.libraries == (Change("numpy", "2.4.5", "2.4.6"),)
+    assert found.remade == {}  # the version before names no fingerprints
     assert found.examples["changed"] == (f"{3:016x}",)  # of the other the image is as it was
+
+
+def test_partitions_that_the_version_before_does_not_hold_are_made_anew() -> None:
+    before = make_previous(fingerprints={"samples": {"a", "b"}, "masks": {"c"}})
+    work = [("samples", "a"), ("samples", "d"), ("masks", "e"), ("masks", "f"), ("prompts", "g")]
+    receipts = [make_receipt(stage, 4, 1.0).model_copy(update={"fingerprint": own}) for stage, own in work]
+    found = compare_builds(before, make_recipe(), make_manifest(), {"generator": "ab"}, receipts)
+    assert found.remade == {"samples": 1, "masks": 2}
 
 
 def test_no_change_is_empty() -> None:
