@@ -63,6 +63,18 @@ class Nights:
         made = httpx.post(f"{self.api}/deployments/{self.deployment}/create_flow_run", json=wanted)
         return UUID(made.raise_for_status().json()["id"])
 
+    def place(self, state: str, *, deployed: bool) -> UUID:
+        """A run in a state, of which nothing more is ever heard; of a deployment without limits, or of none."""
+        flow = httpx.get(f"{self.api}/deployments/{self.deployment}").raise_for_status().json()["flow_id"]
+        path = "flow_runs/"
+        if deployed:
+            lone = httpx.post(f"{self.api}/deployments/", json={"name": "lone", "flow_id": flow}).raise_for_status()
+            path = f"deployments/{lone.json()['id']}/create_flow_run"
+        made = httpx.post(f"{self.api}/{path}", json={} if deployed else {"flow_id": flow}).raise_for_status().json()
+        asked = {"state": {"type": state.upper(), "name": state}, "force": True}
+        httpx.post(f"{self.api}/flow_runs/{made['id']}/set_state", json=asked).raise_for_status()
+        return UUID(made["id"])
+
     def run(self, run: UUID) -> dict[str, Any]:
         return httpx.get(f"{self.api}/flow_runs/{run}").raise_for_status().json()  # type: ignore[no-any-return]
 
@@ -125,18 +137,24 @@ def test_a_late_run_is_made_up_for_and_runs_take_turns(server: Server, nights: N
 
 
 def test_the_run_of_a_dead_machine_is_marked_and_retried(server: Server, nights: Nights) -> None:
-    """The machine dies in the middle of synthesis: nobody is left who could report it."""
+    """The machine dies in the middle of synthesis: nobody is left who could report it.
+
+    So it is with a run that died before its first heartbeat. A run by hand never sends one, and is left alone.
+    """
     concepts = [{"name": "gear", "wanted": 90}, {"name": "bench", "wanted": 60}]
     write_recipe(nights.recipe.parent, concepts=concepts)
     with server.worker() as worker:
         run = nights.begin()
         wait_for("the first samples", lambda: len(nights.receipts()) > 3)
         worker.kill_all()
+    claimed, by_hand = nights.place("Pending", deployed=True), nights.place("Running", deployed=False)
     assert nights.run(run)["state_name"] == "Running"
     before = nights.receipts()
     crashed = nights.end(run)
     assert crashed["state_type"] == "CRASHED"
     assert f"Nothing was heard of this run for {DEAD_AFTER_S} s" in crashed["state"]["message"]
+    assert nights.end(claimed)["state_type"] == "CRASHED"
+    assert nights.run(by_hand)["state_type"] == "RUNNING"
     nights.retry(run)
     with server.worker():
         assert nights.end(run)["state_type"] == "COMPLETED"
