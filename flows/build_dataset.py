@@ -11,12 +11,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from catalog.registry import DATASETS, load_dataset
 from catalog.store import Store
 from flows.chain import Drive, Step, Tally
+from flows.pace import ONE_AT_A_TIME
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
 from flows.runners import local_threads, mark_device
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
+from schemas.receipts import Receipt
 from tasks.publish_version import publish_version
 
 T = TypeVar("T")
@@ -112,7 +114,18 @@ def describe_build(
         "shortfall": shortfall(context, selected.accepted),
         "work": dict(tally.missing),
         "finished_before": dict(tally.cached),
-        "compute_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in tally.ran), 2),
+        **sum_seconds(tally.ran),
+    }
+
+
+def sum_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
+    """Of computing, of these what needs the drawing model, and of loading models."""
+    drawing = [receipt for receipt in receipts if receipt.stage in ONE_AT_A_TIME]
+    cold = [receipt for receipt in receipts if receipt.effort and receipt.effort.cold]
+    return {
+        "compute_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in receipts), 2),
+        "drawing_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in drawing), 2),
+        "load_seconds": round(sum(receipt.timings.get("load", 0.0) for receipt in cold), 2),
     }
 
 

@@ -5,8 +5,9 @@ highs, as if all were off in one direction: that is careful, for partitions of o
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 from catalog.registry import Dataset
@@ -23,34 +24,16 @@ from flows.expect_rounds import (
 )
 from flows.forecast import find_prompts
 from flows.known_receipts import last_version, read_known
+from flows.pace import ONE_AT_A_TIME, Pace, busy_seconds, read_paces
+from flows.place_stages import place_stages
 from flows.plan_build import DRAWN, Plan, plan_build
 from flows.prepare_build import prepare_build
 from flows.stages import first_sizes
-from schemas.engines import SearchEngine
 from schemas.inversion import NaturalInversionEngine
-from schemas.jobs import BuildContext, InversionJob, PartitionJob
-from schemas.receipts import EngineInputs, Receipt
-from tasks import (
-    aim_search,
-    annotate_masks,
-    augment_samples,
-    expand_prompts,
-    filter_quality,
-    find_seeds,
-    invert_teacher,
-    select_samples,
-    synthesize,
-    write_shards,
-)
-from tasks.artifacts import Address, describe_effort
+from schemas.jobs import BuildContext
+from tasks.artifacts import describe_effort, describe_machine
 from tasks.render_report import STAGES
 
-ONE_AT_A_TIME = (
-    "aims",
-    "seeds",
-    "inversions",
-    "samples",
-)  # a process holds one model, which renders one batch at a time
 INTERVAL = (
     "about 90 %: Student's t on the logarithm of seconds a row between partitions, times a factor for how unlike they "
     "are; images by the 5 % and 95 % quantiles of rounds that were played"
@@ -90,7 +73,8 @@ class Estimate:
     """What is still to do. `images`: to be drawn; `accepted`: of the version; `wall`: seconds with so many workers.
 
     `bytes` are all that the store will grow by, `version_bytes` those of them that lie in the version's own folder:
-    tables, card and report, and no shards where these are links. None: no version is there to learn from.
+    tables, card and report, and no shards where these are links. None: no version is there to learn from. `paces`:
+    earlier builds of the dataset that tell what lies between steps.
     """
 
     stages: list[StageCost]
@@ -101,6 +85,7 @@ class Estimate:
     compute: Interval
     wall: Interval
     workers: int
+    paces: int
     accelerator: Interval
     bytes: Interval
     version_bytes: Interval | None
@@ -130,6 +115,7 @@ class Estimate:
             "compute_seconds": asdict(self.compute),
             "wall_seconds": asdict(self.wall),
             "workers": self.workers,
+            "earlier_builds": self.paces,
             "accelerator_hours": asdict(self.accelerator.scale(1 / HOUR_SECONDS)),
             "bytes": asdict(self.bytes),
             "version_bytes": None if self.version_bytes is None else asdict(self.version_bytes),
@@ -163,6 +149,7 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
             stages.append(_cost_stage(stage, steps, rows, rate))
     known = [each for each in stages if each.seconds is not None]
     compute = sum((each.seconds for each in known if each.seconds), NOTHING)
+    paces = read_paces(store, context.recipe.name)
     own = None if plan.complete or version is None else expect_version(version, further.accepted, store.is_local)
     accelerated = [each for each in known if each.device not in (None, "cpu")]
     return Estimate(
@@ -172,8 +159,9 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
         rounds=further.rounds,
         yields=yields,
         compute=compute,
-        wall=expect_wall(known, workers),
+        wall=expect_wall(known, workers, paces),
         workers=workers,
+        paces=len(paces),
         accelerator=sum(((each.seconds or NOTHING) + exactly(each.load) for each in accelerated), NOTHING),
         bytes=sum((each.bytes for each in known if each.bytes), own or NOTHING),
         version_bytes=own,
@@ -182,18 +170,27 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
     )
 
 
-def expect_wall(stages: Sequence[StageCost], workers: int) -> Interval:
-    """Seconds from start to end: between perfect overlap of `workers` threads and none at all.
+def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace] = ()) -> Interval:
+    """Seconds from start to end with so many threads.
 
-    What needs the drawing model runs one at a time; everything else overlaps with it as far as there are workers.
+    At the least what `busy_seconds` says, at the most all of it one after the other. With `paces` of earlier builds on
+    this machine, the value is the least plus what a step cost beyond it there (median; bounds: lowest and highest);
+    without any, it is the middle of both.
     """
-    everything, alone, load = NOTHING, NOTHING, sum(stage.load for stage in stages)
-    for stage in stages:
-        assert stage.seconds is not None
-        everything += stage.seconds
-        alone += stage.seconds if stage.stage in ONE_AT_A_TIME else NOTHING
-    best = [max(whole / workers, serial) for whole, serial in zip(_bounds(everything), _bounds(alone), strict=True)]
-    return Interval((best[0] + everything.value) / 2 + load, best[1] + load, everything.high + load)
+    known = [stage for stage in stages if stage.seconds is not None]
+    everything = sum((stage.seconds for stage in known if stage.seconds), NOTHING)
+    alone = sum((stage.seconds for stage in known if stage.seconds and stage.stage in ONE_AT_A_TIME), NOTHING)
+    load, steps = sum(stage.load for stage in known), sum((stage.steps for stage in known), NOTHING)
+    least = [
+        busy_seconds(whole, serial, load, workers)
+        for whole, serial in zip(_bounds(everything), _bounds(alone), strict=True)
+    ]
+    between = [pace.between for pace in paces if pace.machine == describe_machine()]
+    if not between:
+        return Interval((least[0] + everything.value + load) / 2, least[1], everything.high + load)
+    value = least[0] + median(between) * steps.value
+    high = everything.high + load + max(between) * steps.high
+    return Interval(value, least[1] + min(between) * steps.low, max(high, value))
 
 
 def expect_version(version: Dataset, samples: Interval, linked: bool) -> Interval:
@@ -284,32 +281,3 @@ def _count_shards(context: BuildContext, samples: Interval) -> Interval:
     """Each split is packed on its own, so that it has a shard at least."""
     shares, most = [share for share in context.recipe.splits.values() if share > 0], context.recipe.sharding.max_samples
     return Interval(*(float(sum(-(-rows * share // most) for share in shares)) for rows in _bounds(samples)))
-
-
-def place_stages(context: BuildContext) -> Mapping[str, Address]:
-    """An address of each stage that this recipe has, with its settings and models but without samples."""
-    recipe, none = context.recipe, Receipt(
-        stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0
-    )  # fmt: skip
-    concept = recipe.concepts[0].name
-    job = PartitionJob(build=context, concept=concept, attempt=0, source="", part=0, samples=())
-    shard = write_shards.ShardJob(
-        split="", number=0, rows=0, tar_bytes=0, content="", plan=none, partitions={}
-    )  # fmt: skip
-    found = {
-        "prompts": expand_prompts.locate(context, concept),
-        "samples": synthesize.locate(job, EngineInputs()),
-        "masks": annotate_masks.locate(job, none),
-        "verdicts": filter_quality.locate(job, none, none),
-        "selection": select_samples.locate(context, []),
-        "augmented": augment_samples.locate(job, none, none, []),
-        "shard_plan": write_shards.locate_plan(context, none, []),
-        "shards": write_shards.locate(context, shard),
-    }
-    if isinstance(recipe.engine, SearchEngine):
-        found["aims"] = aim_search.locate(job)
-        found["seeds"] = find_seeds.locate(job, EngineInputs())
-    if isinstance(recipe.engine, NaturalInversionEngine):
-        inversion = InversionJob(build=context, attempt=0, source="", part=0, places=())
-        found["inversions"] = invert_teacher.locate(inversion)
-    return found

@@ -11,6 +11,7 @@ from catalog.store import Store
 from flows.build_dataset import build_dataset, describe_build
 from flows.chain import Drive
 from flows.embedded import stop_orphaned_servers
+from flows.pace import keep_pace
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.progress import say
@@ -31,8 +32,12 @@ def run_build(
         return unchanged
     if not os.environ.get("PREFECT_API_URL"):
         stop_orphaned_servers()
-    with server_errors(), open_workers(settings or WorkerSettings(), context) as workers:
-        return build_on(workers, context, recipe, overrides)
+    settings = settings or WorkerSettings()
+    with server_errors(), open_workers(settings, context) as workers:
+        made = build_on(workers, context, recipe, overrides)
+        if settings.runner == "threads":
+            keep_pace(Store.open(context.store), made, workers.count)
+        return made
 
 
 def build_on(workers: Workers, context: BuildContext, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:

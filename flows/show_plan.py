@@ -60,6 +60,8 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
     if estimate.compute.value:
         wall, workers = show_time(estimate.wall), _count(estimate.workers, "worker")
         lines.append(f"computing: {show_time(estimate.compute)}; from start to end: {wall} with {workers}")
+        if not estimate.paces:
+            lines.append("what lies between steps is not known before a first build; it is not in that time")
         lines.append(f"accelerator: {show_time(estimate.accelerator) if estimate.accelerator.high else '0 h'}")
         apart = ", the version's tables, card and report apart" if estimate.version_bytes is None else ""
         lines.append(f"new in the store: {show_size(estimate.bytes)}{apart}")

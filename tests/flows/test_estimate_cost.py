@@ -12,6 +12,7 @@ from catalog.store import Store
 from flows.cost_rates import Interval, exactly
 from flows.estimate_cost import Estimate, Prices, StageCost, estimate_cost, expect_version, expect_wall, place_stages
 from flows.known_receipts import last_version
+from flows.pace import keep_pace, read_paces
 from flows.plan_build import Plan, plan_build
 from flows.prepare_build import prepare_build
 from flows.show_plan import describe, list_rows, show_count, show_size, show_time, to_json
@@ -210,6 +211,24 @@ def test_the_wall_lies_between_perfect_overlap_and_none() -> None:
     assert expect_wall(stages, 1) == exactly(125)
     assert expect_wall(stages, 2) == Interval(95, 65, 125)
     assert expect_wall(stages, 64) == Interval(95, 65, 125)  # the model renders one batch at a time
+
+
+def test_what_lies_between_steps_is_learnt_from_earlier_builds(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path), create=True)
+    assert read_paces(store, "tiny") == []
+    for wall in (13.0, 11.0, 30.0):
+        seconds = {"compute_seconds": 18.0, "drawing_seconds": 8.0, "load_seconds": 1.0, "wall_seconds": wall}
+        keep_pace(store, {"name": "tiny", "work": {"samples": 4, "masks": 6}} | seconds, workers=2)
+    keep_pace(store, {"name": "tiny", "work": {}}, workers=2)
+    paces = read_paces(store, "tiny")
+    assert [pace.between for pace in paces] == pytest.approx([0.3, 0.1, 2.0])
+    stages = [StageCost("masks", exactly(10), exactly(4), exactly(40), None, 2.0, "cpu", "")]
+    wall = expect_wall(stages, 4, paces)
+    assert (wall.value, wall.low, wall.high) == pytest.approx((10 + 2 + 3, 10 + 2 + 1, 40 + 2 + 20))
+    elsewhere = [pace.model_copy(update={"machine": "another"}) for pace in paces]
+    assert expect_wall(stages, 4, elsewhere) == expect_wall(stages, 4)
+    store.write_bytes("pace/tiny.json", b"[{")
+    assert read_paces(store, "tiny") == []
 
 
 def test_the_command_prints_one_document(context: BuildContext, remember: Remember, command: Any) -> None:

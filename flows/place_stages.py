@@ -1,0 +1,50 @@
+"""Where the stages of a recipe would lie, without samples: their settings and models, by which like work is found."""
+
+from collections.abc import Mapping
+
+from schemas.engines import SearchEngine
+from schemas.inversion import NaturalInversionEngine
+from schemas.jobs import BuildContext, InversionJob, PartitionJob
+from schemas.receipts import EngineInputs, Receipt
+from tasks import (
+    aim_search,
+    annotate_masks,
+    augment_samples,
+    expand_prompts,
+    filter_quality,
+    find_seeds,
+    invert_teacher,
+    select_samples,
+    synthesize,
+    write_shards,
+)
+from tasks.artifacts import Address
+
+
+def place_stages(context: BuildContext) -> Mapping[str, Address]:
+    """An address of each stage that this recipe has, with its settings and models but without samples."""
+    recipe, none = context.recipe, Receipt(
+        stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0
+    )  # fmt: skip
+    concept = recipe.concepts[0].name
+    job = PartitionJob(build=context, concept=concept, attempt=0, source="", part=0, samples=())
+    shard = write_shards.ShardJob(
+        split="", number=0, rows=0, tar_bytes=0, content="", plan=none, partitions={}
+    )  # fmt: skip
+    found = {
+        "prompts": expand_prompts.locate(context, concept),
+        "samples": synthesize.locate(job, EngineInputs()),
+        "masks": annotate_masks.locate(job, none),
+        "verdicts": filter_quality.locate(job, none, none),
+        "selection": select_samples.locate(context, []),
+        "augmented": augment_samples.locate(job, none, none, []),
+        "shard_plan": write_shards.locate_plan(context, none, []),
+        "shards": write_shards.locate(context, shard),
+    }
+    if isinstance(recipe.engine, SearchEngine):
+        found["aims"] = aim_search.locate(job)
+        found["seeds"] = find_seeds.locate(job, EngineInputs())
+    if isinstance(recipe.engine, NaturalInversionEngine):
+        inversion = InversionJob(build=context, attempt=0, source="", part=0, places=())
+        found["inversions"] = invert_teacher.locate(inversion)
+    return found
