@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -40,21 +41,22 @@ def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionD
     A column that a manifest does not have, as one of an older schema may not, counts as empty.
     """
 
-    def reader(folder: str) -> Columns:
+    def reader(file: IO[bytes]) -> Columns:
         def read(name: str) -> pa.ChunkedArray:
-            with store.open_read(f"{folder}/manifest.parquet") as file:
-                manifest = pq.ParquetFile(file)
-                if name not in manifest.schema_arrow.names:
-                    kind = pa.binary() if name in LONG else MANIFEST.field(name).type
-                    return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, kind)])
-                if name not in LONG:
-                    return manifest.read(columns=[name], use_threads=False)[name]
-                batches = manifest.iter_batches(ROWS, columns=[name], use_threads=False)
-                return pa.chunked_array([_digest(batch[name]) for batch in batches], pa.binary())
+            manifest = pq.ParquetFile(file)
+            if name not in manifest.schema_arrow.names:
+                kind = pa.binary() if name in LONG else MANIFEST.field(name).type
+                return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, kind)])
+            if name not in LONG:
+                return manifest.read(columns=[name], use_threads=False)[name]
+            batches = manifest.iter_batches(ROWS, columns=[name], use_threads=False)
+            return pa.chunked_array([_digest(batch[name]) for batch in batches], pa.binary())
 
         return read
 
-    return compare_manifests(reader(old_folder), reader(new_folder))
+    before, after = (f"{folder}/manifest.parquet" for folder in (old_folder, new_folder))
+    with store.open_read(before) as old, store.open_read(after) as new:
+        return compare_manifests(reader(old), reader(new))
 
 
 def _digest(texts: pa.Array) -> pa.Array:

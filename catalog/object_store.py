@@ -121,15 +121,15 @@ def create(fs: Any, target: str, data: bytes) -> bool:
     raise AssertionError("unreachable")
 
 
-def copy(fs: Any, source: str, target: str) -> None:
+def copy(fs: Any, source: str, target: str, size: int | None) -> None:
     """Copy inside the store: the bytes do not travel. Large objects part by part; a copy that fails is aborted.
 
-    s3fs copies too, but leaves the parts of a failed copy behind.
+    s3fs copies too, but asks for a size that is known, and leaves the parts of a failed copy behind.
     """
     if not _is_s3(fs):
         fs.cp_file(source, target)
         return
-    size = int(fs.size(source))
+    size = int(fs.size(source)) if size is None else size
     (bucket, key, _), (source_bucket, source_key, _) = fs.split_path(target), fs.split_path(source)
     address = {"Bucket": bucket, "Key": key}
     origin = {"Bucket": source_bucket, "Key": source_key}

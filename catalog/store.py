@@ -128,9 +128,12 @@ class Store:
             return []
         return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found if name.rstrip("/") != folder)
 
-    def open_read(self, relative: str, *, read_ahead: int = object_store.READ_AHEAD) -> IO[bytes]:
+    def open_read(
+        self, relative: str, *, size: int | None = None, read_ahead: int = object_store.READ_AHEAD
+    ) -> IO[bytes]:
         """A file open for reading; a remote one by ranges of `read_ahead` bytes or as asked for, a small one whole.
 
+        Whoever knows the file's `size` saves a request. On a local disk neither matters.
         Errors: StoreError and its like, also from the file while it is read.
         """
         with storage_errors("read", f"{self.uri}/{relative}"):
@@ -140,7 +143,7 @@ class Store:
         def read_range(offset: int, size: int) -> bytes:
             return self.read_range(relative, offset, size)
 
-        size = self.size(relative)
+        size = self.size(relative) if size is None else size
         if size <= read_ahead:
             return io.BytesIO(self.read(relative))
         ranges = object_store.RangeFile(read_range, size)
@@ -213,11 +216,14 @@ class Store:
                     return self.read(relative) == data
         return True
 
-    def copy(self, source: str, target: str) -> None:
-        """The same bytes under a second name: a hard link where the disk can, else a copy that the store makes."""
+    def copy(self, source: str, target: str, size: int | None = None) -> None:
+        """The same bytes under a second name: a hard link where the disk can, else a copy that the store makes.
+
+        Whoever knows the file's `size` saves a request.
+        """
         with storage_errors("write", f"{self.uri}/{target}"):
             if not self.is_local:
-                object_store.copy(self.fs, self.path(source), self.path(target))
+                object_store.copy(self.fs, self.path(source), self.path(target), size)
                 return
             os.makedirs(os.path.dirname(self.path(target)), exist_ok=True)
             try:

@@ -160,7 +160,7 @@ def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None)
     try:
         # pq.read_table on an open file aborted one process in thirty at its exit (pyarrow 26.0.1), ParquetFile none;
         # a partition is small, and its tasks run side by side, so threads of its own only cost.
-        with store.open_read(receipt.uri) as file:
+        with store.open_read(receipt.uri, size=receipt.bytes) as file:
             parquet = pq.ParquetFile(file, metadata=read_footer(file, receipt), page_checksum_verification=True)
             table = parquet.read(columns=columns, use_threads=False)
         return table.select(columns) if columns else table

@@ -103,8 +103,8 @@ def _publish(store: Store, home: str, path: str, claim: Claim) -> None:
         return
     try:
         dataset = Dataset.model_validate_json(store.read(f"{claim.folder}/{DATASET_FILE}"))
-        for file in dataset.files:
-            store.copy(claim.origin(file), f"{target}/{file}")
+        for file, entry in dataset.files.items():
+            store.copy(claim.origin(file), f"{target}/{file}", entry.bytes)
         store.copy(f"{claim.folder}/{DATASET_FILE}", f"{target}/{DATASET_FILE}")
     except FileNotFoundError as error:
         if store.exists(f"{target}/{DATASET_FILE}"):  # another was faster, and cleaned up
