@@ -16,7 +16,7 @@ from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
 from tasks.artifacts import read_table, receipt_uri
-from tasks.built_partitions import BuiltPartition, class_ids
+from tasks.built_partitions import BuiltPartition, class_ids, split_by_partition
 from tasks.methods.count_outcomes import select_refused, select_surplus
 from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
 
@@ -92,9 +92,8 @@ def _read_rejects(
 ) -> Iterator[pa.Table]:
     """REJECTS rows, partition by partition, in the order of their rows."""
     chosen = read_table(store, selection, ["partition", "row", "accepted", "reason"])
-    chosen = chosen.filter(pc.invert(chosen["accepted"])).sort_by([("partition", "ascending"), ("row", "ascending")])
-    for index in pc.unique(chosen["partition"]).to_pylist():
-        own, partition = chosen.filter(pc.equal(chosen["partition"], index)), partitions[index]
+    for index, own in split_by_partition(chosen.filter(pc.invert(chosen["accepted"]))):
+        partition = partitions[index]
         reads = (
             (partition.samples, SAMPLE_COLUMNS),
             (partition.masks, MASK_COLUMNS),

@@ -1,7 +1,9 @@
 """The finished partitions of a build as sharding and publication read them: whose tables, which rows, which bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
@@ -46,6 +48,15 @@ class BuiltPartition(BaseModel):
         """What the published rows of the partition follow from."""
         tables = (self.samples, self.masks, self.verdicts, self.augmented)
         return [receipt.sha256 if receipt else None for receipt in tables]
+
+
+def split_by_partition(selection: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Rows of a SELECTION by partition, both rising: slices of one sorted table, since there may be thousands."""
+    rows = selection.sort_by([("partition", "ascending"), ("row", "ascending")])
+    numbers = rows["partition"].to_numpy()
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+    for start, end in pairwise([*starts, len(numbers)]):
+        yield int(numbers[start]), rows.slice(start, end - start)
 
 
 def class_ids(recipe: Recipe) -> dict[str, int]:

@@ -22,7 +22,14 @@ from schemas.receipts import Receipt
 from schemas.recipe import Recipe
 from schemas.tables import MANIFEST
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
-from tasks.built_partitions import BuiltPartition, class_ids, list_variants, load_rows, shard_fields
+from tasks.built_partitions import (
+    BuiltPartition,
+    class_ids,
+    list_variants,
+    load_rows,
+    shard_fields,
+    split_by_partition,
+)
 from tasks.methods.encode_samples import encode_jpeg, mark_png
 from tasks.methods.pack_shards import CANDIDATES, SHARD_PLAN, TarPacker, plan_shards, shard_name, tar_bytes
 from tasks.prefect_options import STAGE_TASK
@@ -100,14 +107,11 @@ def plan_build_shards(
 
     def produce() -> pa.Table:
         rows = read_table(store, chosen)
-        rows = rows.filter(rows["accepted"])
-        measured = [
-            _measure(store, context.recipe, built[index], rows.filter(pc.equal(rows["partition"], index)))
-            for index in sorted(set(rows["partition"].to_pylist()))
-        ]
+        accepted = split_by_partition(rows.filter(rows["accepted"]))
+        measured = [_measure(store, context.recipe, built[index], own) for index, own in accepted]
         candidates = pa.concat_tables([CANDIDATES.empty_table(), *measured])
         plan = plan_shards(candidates, sharding.max_samples, sharding.max_bytes)
-        return plan.replace_schema_metadata({b"details": json.dumps({"shards": _describe(plan, built)})})
+        return plan.replace_schema_metadata({b"details": json.dumps({"shards": describe_shards(plan, built)})})
 
     return run_once(store, locate_plan(context, chosen, built), produce).model_dump(mode="json")
 
@@ -147,7 +151,7 @@ def _lengths(payloads: Any, field: str) -> Any:
     return lengths + MARK_BYTES if field in ("png", "jpg") else lengths
 
 
-def _describe(plan: pa.Table, partitions: Sequence[BuiltPartition]) -> list[dict[str, Any]]:
+def describe_shards(plan: pa.Table, partitions: Sequence[BuiltPartition]) -> list[dict[str, Any]]:
     """One entry a shard; `content` covers the rows and the bytes they come from, not the partitions' numbers."""
     numbers, splits = plan["shard"].to_pylist(), plan["split"].to_pylist()
     starts = [i for i in range(len(numbers)) if i == 0 or (splits[i], numbers[i]) != (splits[i - 1], numbers[i - 1])]

@@ -6,6 +6,7 @@ tars are made up: every image is one tiny PNG, scores are random, and a tar hold
 their members is made up too.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +25,11 @@ from schemas.receipts import EngineInputs, Receipt
 from schemas.recipe import Recipe, parse_recipe
 from schemas.tables import INSTANCES, MANIFEST, MASKS, MEMBERS, SAMPLES, SLOTS, VERDICTS
 from tasks import annotate_masks, expand_prompts, filter_quality, select_samples, synthesize, write_shards
-from tasks.artifacts import canonical_json, run_once
+from tasks.artifacts import canonical_json, read_table, run_once
 from tasks.built_partitions import BuiltPartition, class_ids, shard_fields
 from tasks.methods.encode_samples import publish_columns
 from tasks.methods.masks import encode_rle
-from tasks.methods.pack_shards import shard_name
+from tasks.methods.pack_shards import CANDIDATES, plan_shards, shard_name
 from tasks.methods.plain_sampling import Rendered
 from tasks.methods.png import encode_png
 
@@ -39,6 +40,7 @@ SURFACES = ["bench", "floor", "mat", "plate", "table", "shelf", "sheet", "cloth"
 OVERSAMPLE = 1.1
 TWIN_EVERY = 100  # so often a sample's hash is that of the one before, but for a bit
 FLIP_RATE = 0.25  # of a concept's own hash, bit by bit: samples of a concept are alike, and hardly ever near
+MEMBER_BYTES = 1024  # with header and padding
 MASK = np.zeros((16, 16), np.uint8)
 MASK[2:9, 3:12] = 1
 SCORES = ("brightness", "contrast", "clipped", "sharpness", "clip_score", "mask_area", "mask_confidence")
@@ -90,7 +92,7 @@ def fabricate_build(folder: Path, concepts: int, wanted: int, partition_size: in
     partitions, published = _fabricate_partitions(store, context)
     sent, listed = context.model_dump(mode="json"), [partition.model_dump(mode="json") for partition in partitions]
     selection = select_samples.select_samples.fn(sent, listed)
-    plan = Receipt.model_validate(write_shards.plan_build_shards.fn(sent, selection, listed))
+    plan = _fabricate_plan(store, context, Receipt.model_validate(selection), partitions)
     _fabricate_shards(store, context, plan, partitions, published)
     return context
 
@@ -193,6 +195,24 @@ def _complete(columns: dict[str, Any], schema: pa.Schema, rows: int) -> pa.Table
     )
 
 
+def _fabricate_plan(
+    store: Store, context: BuildContext, selection: Receipt, partitions: list[BuiltPartition]
+) -> Receipt:
+    """The shard plan of samples that are all of one size."""
+
+    def produce() -> pa.Table:
+        rows = read_table(store, selection)
+        rows = rows.filter(rows["accepted"])
+        rows = rows.append_column("augmented_row", pa.repeat(pa.scalar(-1, pa.int32()), rows.num_rows))
+        rows = rows.append_column("tar_bytes", pa.repeat(MEMBER_BYTES * 5, rows.num_rows))
+        sharding = context.recipe.sharding
+        plan = plan_shards(rows.select(CANDIDATES.names), sharding.max_samples, sharding.max_bytes)
+        details = {"shards": write_shards.describe_shards(plan, partitions)}
+        return plan.replace_schema_metadata({b"details": json.dumps(details)})
+
+    return run_once(store, write_shards.locate_plan(context, selection, partitions), produce)
+
+
 def _fabricate_shards(
     store: Store, context: BuildContext, plan: Receipt, partitions: list[BuiltPartition], published: pa.Table
 ) -> None:
@@ -202,7 +222,7 @@ def _fabricate_shards(
     first = 0
     for job in write_shards.list_shard_jobs(plan, partitions):
         address, name = write_shards.locate(context, job), shard_name(job.split, job.number)
-        tar = {"uri": address.attachment_uri("tar"), "bytes": 0, "sha256": "0" * 64}
+        tar = {"uri": address.attachment_uri("tar"), "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
         store.write_bytes(address.attachment_uri("tar"), b"")
         rows = published.take(places.slice(first, job.rows))
         rows = rows.append_column("split", pa.repeat(job.split, job.rows))
@@ -221,7 +241,7 @@ def _members(recipe: Recipe, rows: int, seed: int) -> pa.Array:
     structs = pa.StructArray.from_arrays(
         [
             pa.array(fields * rows),
-            pa.array(512 + 1024 * np.arange(entries)),
+            pa.array(512 + MEMBER_BYTES * np.arange(entries)),
             pa.array(np.full(entries, 300)),
             pa.Array.from_buffers(pa.binary(32), entries, [None, pa.py_buffer(digests)]),
         ],
