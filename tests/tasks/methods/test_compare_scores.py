@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tasks.methods import compare_scores as compare_scores_module
 from tasks.methods.compare_scores import (
     FEWEST,
     compare_scores,
@@ -69,6 +70,14 @@ def test_only_values_that_the_earlier_version_has_not_are_compared() -> None:
 def test_too_few_images_are_not_compared() -> None:
     many, few = make_images([0.3] * FEWEST), make_images([0.5] * (FEWEST - 1), start=1000)
     assert compare_scores(few, many, "1.0.0") == compare_scores(many, few, "1.0.0") == []
+
+
+def test_of_many_images_some_at_even_steps_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_scores_module, "MOST", 50)
+    before, after = make_images([k / 200 for k in range(200)]), make_images([k / 120 for k in range(120)], start=900)
+    (found,) = compare_scores(after, before, "1.0.0")
+    assert (found.new, found.old) == (40, 50)
+    assert found.distance < 0.03  # both are even on 0 to 1
 
 
 def test_concepts_are_compared_where_each_has_images_enough() -> None:
