@@ -21,7 +21,10 @@ app = typer.Typer(
 console = Console()
 
 Store = Annotated[
-    str, typer.Option(envvar="TAILFORGE_STORE", help="Folder that holds everything made; to read, any fsspec URI.")
+    str,
+    typer.Option(
+        envvar="TAILFORGE_STORE", help="Folder or s3:// URI that holds everything made; to read, any fsspec URI."
+    ),
 ]
 Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
 RecipeFolder = Annotated[
