@@ -6,6 +6,7 @@ asked before any work whether it has what a build needs: the store, the models, 
 
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
     something; StoreAccessError if a node does not see the store.
     """
     address = settings.ray_address
-    if not address or "://" in address:
+    if not address or "://" in address or not address.rpartition(":")[2].isdigit():
         raise UserError(
             f"--ray-address {address or 'is missing'}: give host:port of the head of a cluster that this machine is "
             "part of (`ray start --address host:port`), by the option or RAY_ADDRESS"
@@ -85,9 +86,11 @@ def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
 
 def connect(address: str) -> None:
     """Join; never start. Errors: OrchestrationError."""
+    host, _, port = address.rpartition(":")
     try:
+        socket.create_connection((host, int(port)), ANSWERS_S).close()  # Ray itself tries for ten minutes and more
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise OrchestrationError(
             f"no Ray cluster can be joined at {address}: {error}; start one by `ray start --head` and "
             "`ray start --address`, also on this machine, and check the address"

@@ -35,6 +35,7 @@ from tasks.methods.plain_sampling import OUT_OF_MEMORY, Rendered, cut_batches, r
 from tasks.methods.png import encode_png
 from tasks.methods.seed_select.engine import render_kept_noise, render_searched
 from tasks.methods.seed_select.search import VERSION
+from tasks.models.cache import describe_worker
 from tasks.models.text_to_image import load_build_generator, load_build_guide
 from tasks.prefect_options import STAGE_TASK
 from tasks.unfinished import end_retry, read_kept
@@ -140,7 +141,8 @@ def synthesize_partition(
             "engine.height and engine.width, a smaller generator, or run where there is more memory"
         )
     timings = {**clock.seconds, "compute": sum(clock.seconds.values()) - sum(clock.idle.values())}
-    return pa.Table.from_pylist(rows, SAMPLES).replace_schema_metadata({"timings": json.dumps(timings)})
+    notes = {"timings": timings, "details": {"worker": describe_worker()}}
+    return pa.Table.from_pylist(rows, SAMPLES).replace_schema_metadata({k: json.dumps(v) for k, v in notes.items()})
 
 
 def samples_to_draw(job: PartitionJob, kept: Mapping[str, Any]) -> Sequence[SampleSpec]:

@@ -1,6 +1,8 @@
 """One process keeps the models it has loaded: a worker renders many partitions with one set of weights."""
 
-from collections import OrderedDict
+import os
+import platform
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -11,6 +13,7 @@ T = TypeVar("T")
 
 _lock = Lock()
 _loaded: OrderedDict[Hashable, Any] = OrderedDict()
+_loads: Counter[Hashable] = Counter()
 
 
 def load_once(key: Hashable, load: Callable[[], T]) -> T:
@@ -24,8 +27,15 @@ def load_once(key: Hashable, load: Callable[[], T]) -> T:
             while len(_loaded) >= CAPACITY:
                 _loaded.popitem(last=False)
             _loaded[key] = load()
+            _loads[key] += 1
         _loaded.move_to_end(key)
         return cast(T, _loaded[key])
+
+
+def describe_worker() -> dict[str, str | int]:
+    """This process, and how often it loaded the model that it loaded most often: once, unless it had to make room."""
+    with _lock:
+        return {"host": platform.node(), "process": os.getpid(), "most_loads": max(_loads.values(), default=0)}
 
 
 def forget_all() -> None:
