@@ -16,7 +16,7 @@ from tests.tiny_recipes import write_recipe
 Command = Callable[..., tuple[int, str, str]]
 
 
-def build(command: Command, recipe: Path, store: Path, *words: str) -> dict[str, Any]:
+def build(command: Command, recipe: Path, store: Path | str, *words: str) -> dict[str, Any]:
     """What `tailforge build --json` prints of a build that succeeds."""
     code, out, err = command("build", recipe, "--store", store, "--json", *words)
     assert code == 0, err
