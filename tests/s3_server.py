@@ -25,6 +25,7 @@ Each fault is what a network or a store does:
 """
 
 import http.client
+import io
 import os
 import random
 import socket
@@ -39,7 +40,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import IO, Any, Self
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 START_SECONDS = 120
@@ -277,7 +278,7 @@ REFUSALS = {
 }
 
 
-def _read_head(stream: IO[bytes]) -> list[bytes] | None:
+def _read_head(stream: io.BufferedIOBase) -> list[bytes] | None:
     """Lines of a request's head; None where the client is done."""
     lines: list[bytes] = []
     while line := stream.readline():
