@@ -45,9 +45,12 @@ def describe(store: Store, name: str, version: str) -> Expected:
 
 
 def find_half_published(store: Store, name: str) -> list[str]:
-    """What readers can see under a dataset and is no whole version."""
+    """What readers can see under a dataset and is no whole version.
+
+    In an object store the files of a version come one by one, and dataset.json, by which readers find it, comes last.
+    """
     problems = []
-    for entry in store.names(f"{DATASETS}/{name}"):
+    for entry in store.names(f"{DATASETS}/{name}") if store.is_local else ():
         if entry.startswith("."):
             continue
         if not VERSION.match(entry):

@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import time_machine
 
@@ -147,6 +149,7 @@ def import_all() -> None:
 
     STAGE_TASK["retry_delay_seconds"] = RETRY_SECONDS
     import albumentations  # noqa: F401
+    import s3fs  # noqa: F401
     import webdataset  # noqa: F401
 
     import flows.cli
@@ -156,8 +159,9 @@ def import_all() -> None:
     import tests.tiny_generators  # noqa: F401
 
 
-def run_command(words: Sequence[str], orders: Orders) -> None:
+def run_command(words: Sequence[str], orders: Orders, environment: Mapping[str, str]) -> None:
     """`tailforge <words>` in this process, which is a new one, with its traps set."""
+    os.environ.update(environment)
     for path, number in ((orders.out, 1), (orders.log, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     traps = Traps(orders)
@@ -174,15 +178,20 @@ def run_command(words: Sequence[str], orders: Orders) -> None:
 
 
 class Launcher:
-    """Starts processes that are all forked from one, which lives as long as this process."""
+    """Starts processes that are all forked from one, which lives as long as this process.
+
+    That one imports Prefect, which reads its settings then: later launchers cannot name another Prefect server.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        os.environ.update({**environment, **ONE_THREAD})
+        self.environment = dict(environment)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.fault_preload"])
+        with patch.dict(os.environ, self.environment | ONE_THREAD):
+            forkserver.ensure_running()
 
     def start(self, words: Sequence[str], orders: Orders) -> ForkServerProcess:
-        process = self.context.Process(target=run_command, args=(words, orders))
+        process = self.context.Process(target=run_command, args=(words, orders, self.environment))
         process.start()
         return process
 

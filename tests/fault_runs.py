@@ -21,17 +21,21 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from catalog.registry import DATASETS
-from catalog.store import Store
+from catalog.store import TEMPORARY, Store
 from tests.fault_invariants import Expected, describe, find_half_published, find_problems
-from tests.fault_launcher import Launcher, Orders, Trap, read_counts
+from tests.fault_launcher import LATE_SECONDS, Launcher, Orders, Trap, read_counts
 from tests.fault_schedules import STAGES, Fault, Schedule
 from tests.tiny_recipes import write_recipe
 
 NAME, VERSION = "tiny", "1.0.0"
 BUILD = ("build",)
+WITH_WORKERS = ("build", "--runner", "processes", "--workers", "2")
+POLL_SECONDS = 0.02
 MOST_TRIES = 6
-HANGS_SECONDS = 180
+HANGS_SECONDS = 300
 ROOM = 64 * 2**20  # bytes of a disk that is large enough
 PAGE = 4096
 RIVAL_AHEAD_SECONDS = 2 * 24 * 3600
@@ -87,6 +91,19 @@ def size_of(folder: Path) -> int:
     return sum(-(-status.st_size // PAGE) * PAGE for status in found if status.st_nlink == 1 or not shared)
 
 
+def count_files(folder: Path) -> int:
+    """Files with their final names; one that vanishes meanwhile may be missed."""
+    return sum(not name.startswith(TEMPORARY) for _, _, names in os.walk(folder) for name in names)
+
+
+def find_workers(pid: int | None) -> list[psutil.Process]:
+    """Worker processes of a build."""
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(pid).children()
+        return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+    return []
+
+
 class Disk:
     """A disk of its own for a store (tmpfs), which can be full. Errors: OSError where none can be mounted."""
 
@@ -121,6 +138,7 @@ class Run:
         self.draws = random.Random(schedule.seed)
         self.store = folder / "store"
         self.store.mkdir()
+        self.address = str(self.store)
         self.disk: Disk | None = None
         self.damaged = False  # a published file, by us
         kinds = {fault.kind: fault for fault in schedule.faults}
@@ -134,6 +152,9 @@ class Run:
         if self.disk is not None:
             self.disk.close()
 
+    def open_store(self) -> Store:
+        return Store.open(self.address)
+
     def run(self) -> Outcome:
         started = time.perf_counter()
         for number, fault in enumerate(self.outcome.schedule.faults):
@@ -141,7 +162,7 @@ class Run:
             if list(self.folder.glob(f"struck-{number}*")):
                 self.outcome.struck.append(fault.kind)
             if not self.damaged:
-                self._report(find_half_published(Store.open(str(self.store)), NAME), f"after {fault}")
+                self._report(find_half_published(self.open_store(), NAME), f"after {fault}")
         self._finish()
         self.outcome.seconds = time.perf_counter() - started
         return self.outcome
@@ -149,6 +170,22 @@ class Run:
     def _killed(self, fault: Fault, marker: Path) -> None:
         action = "die" if fault.amount < 0.5 else "die_late"
         self._build(self._trap(fault, marker, action=action, late=self.draws.random()))
+
+    def _worker_lost(self, fault: Fault, marker: Path) -> None:
+        """As soon as the stage has so many files; the build goes on with other workers, or dies as well."""
+        wanted = fault.place({f"{fault.stage}/{fault.operation}": self.reference.counts[f"{fault.stage}/rename"]})
+        process, folder = self._start(words=WITH_WORKERS), folder_of(self.store, fault.stage)
+        while process.is_alive():
+            workers = find_workers(process.pid)
+            if workers and count_files(folder) >= wanted:
+                self.draws.choice(workers).kill()
+                marker.touch()
+                break
+            process.join(POLL_SECONDS)
+        if not fault.final:
+            process.join(LATE_SECONDS * self.draws.random())
+            process.kill()
+        self._await(process, "log")
 
     def _store_error(self, fault: Fault, marker: Path) -> None:
         lasting = fault.amount < 0.5 or not fault.final
@@ -211,7 +248,7 @@ class Run:
     ) -> ForkServerProcess:
         clock = self.ahead if ahead is None else ahead
         orders = Orders(self.store, self.folder / log, self.folder / f"{log}.out", traps, clock)
-        return self.launcher.start([*words, str(self.reference.recipe), "--json", "--store", str(self.store)], orders)
+        return self.launcher.start([*words, str(self.reference.recipe), "--json", "--store", self.address], orders)
 
     def _build(self, *traps: Trap, words: tuple[str, ...] = BUILD, ahead: float | None = None) -> None:
         started = time.time()
@@ -243,9 +280,9 @@ class Run:
 
     def _finish(self) -> None:
         self._build_until_done()
-        if self.damaged and find_half_published(Store.open(str(self.store)), NAME):
+        if self.damaged and find_half_published(self.open_store(), NAME):
             self._build(words=("rerun", "--stage", "shards"))
-        self._report(find_problems(Store.open(str(self.store)), self.reference.expected), "end")
+        self._report(find_problems(self.open_store(), self.reference.expected), "end")
         self._build()
         made = json.loads((self.folder / "log.out").read_text() or "{}")
         if self.outcome.codes[-1] != 0 or made.get("new") or made.get("work"):
@@ -284,11 +321,15 @@ def shift_times(folder: Path, since: float, seconds: float) -> None:
 def run_schedule(schedule: Schedule, reference: Reference, launcher: Launcher, folder: Path) -> Outcome:
     """Run it on a fresh store below `folder`, which is removed unless there were problems."""
     own = Path(tempfile.mkdtemp(prefix=f"schedule-{schedule.seed}-", dir=folder))
-    run = Run(schedule, reference, launcher, own)
+    return finish(Run(schedule, reference, launcher, own))
+
+
+def finish(run: Run) -> Outcome:
+    """Run it and clear up."""
     try:
         outcome = run.run()
     finally:
         run.close()
     if not outcome.problems:
-        shutil.rmtree(own)
+        shutil.rmtree(run.folder)
     return outcome

@@ -6,19 +6,21 @@ every recipe.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, product
 
 # What goes wrong. How it is done stands in tests/fault_runs.py.
 KINDS = (
     "killed",  # SIGKILL to the build
+    "worker_lost",  # SIGKILL to a worker process of a build with --runner processes
     "store_error",  # operations on the store answer EIO
     "disk_full",  # the disk of the store has no room left
     "corrupt",  # bytes of what the stage left are flipped or gone
     "clock_back",  # the clock of the machine goes back, in a build and between builds
     "two_builds",  # a second build of the same recipe, at the same time
 )
+OBJECT_STORE_KINDS = ("killed", "store_error", "two_builds")  # those that tests/fault_object_store.py can do
 # In the order of a build. Everything under datasets/ belongs to the publication.
 STAGES = (
     "prompts",
@@ -69,10 +71,10 @@ class Schedule:
         return f"schedule {self.seed}: " + "; ".join(map(str, self.faults))
 
 
-def draw_schedules(count: int, seed: int) -> list[Schedule]:
+def draw_schedules(count: int, seed: int, kinds: Sequence[str] = KINDS) -> list[Schedule]:
     """Every kind meets every stage once before any pair comes again."""
     draws = random.Random(seed)
-    pairs = list(product(KINDS, STAGES))
+    pairs = list(product(kinds, STAGES))
     draws.shuffle(pairs)
     taken = list(islice(cycle(pairs), FAULTS_EACH * count))
     schedules = []

@@ -127,7 +127,7 @@ def test_half_a_version_is_found(problem: str, version: Path, expected: Expected
 
 
 def test_every_fault_meets_every_stage() -> None:
-    drawn = [fault for schedule in draw_schedules(50, seed=1) for fault in schedule.faults]
+    drawn = [fault for schedule in draw_schedules(42, seed=1) for fault in schedule.faults]
     assert {(fault.kind, fault.stage) for fault in drawn} == {(kind, stage) for kind in KINDS for stage in STAGES}
     assert draw_schedules(50, seed=1) == draw_schedules(50, seed=1)
     assert draw_schedules(50, seed=1) != draw_schedules(50, seed=2)

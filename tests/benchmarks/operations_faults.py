@@ -1,5 +1,6 @@
 """Faults in every stage, as the page of operations shows them: drawn schedules, and the invariants after each."""
 
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -7,35 +8,48 @@ from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401  a scratch home for Prefect, before anything imports it
+from flows.device_leases import LEASES
 from tests.benchmarks.pages import row
 from tests.fault_launcher import Launcher
+from tests.fault_object_store import prepare_object_store, run_on_object_store
 from tests.fault_runs import Outcome, prepare, run_schedule
-from tests.fault_schedules import FAULTS_EACH, KINDS, STAGES, draw_schedules
+from tests.fault_schedules import FAULTS_EACH, KINDS, OBJECT_STORE_KINDS, STAGES, draw_schedules
+from tests.s3_server import S3Server
 
-SCHEDULES = 50
+ON_DISK, ON_OBJECT_STORE = 42, 8
+SCHEDULES = ON_DISK + ON_OBJECT_STORE
 SEED = 20261128
 
 
-def run_schedules(count: int, folder: Path) -> list[Outcome]:
+def run_schedules(folder: Path) -> list[Outcome]:
     """All against one Prefect server. A schedule that broke an invariant leaves its store, and says so."""
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
     outcomes = []
-    with prefect_test_harness(server_startup_timeout=180):
-        launcher = Launcher({"PREFECT_API_URL": str(PREFECT_API_URL.value())})
+
+    def keep(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        words = "; ".join(outcome.problems) or "all holds"
+        line = f"{outcome.schedule}: codes {outcome.codes}, {outcome.seconds:.0f} s, {words}"
+        print(line, file=sys.stderr, flush=True)
+
+    with prefect_test_harness(server_startup_timeout=180), S3Server() as server:
+        own = {"PREFECT_API_URL": str(PREFECT_API_URL.value()), LEASES: str(folder / "devices")}
+        os.environ.update(server.environment)
+        launcher = Launcher({**own, **server.environment})
         reference = prepare(folder, launcher)
-        for schedule in draw_schedules(count, SEED):
-            outcome = run_schedule(schedule, reference, launcher, folder)
-            outcomes.append(outcome)
-            words = "; ".join(outcome.problems) or "all holds"
-            print(f"{schedule}: codes {outcome.codes}, {outcome.seconds:.0f} s, {words}", file=sys.stderr, flush=True)
+        for schedule in draw_schedules(ON_DISK, SEED):
+            keep(run_schedule(schedule, reference, launcher, folder))
+        reference = prepare_object_store(reference, launcher, server, folder)
+        for schedule in draw_schedules(ON_OBJECT_STORE, SEED, OBJECT_STORE_KINDS):
+            keep(run_on_object_store(schedule, reference, launcher, folder, server))
     return outcomes
 
 
 def measure() -> list[dict[str, Any]]:
     """Rows of all schedules together, and of the faults that struck by kind."""
-    outcomes = run_schedules(SCHEDULES, Path(tempfile.mkdtemp(prefix="fault-schedules-")))
+    outcomes = run_schedules(Path(tempfile.mkdtemp(prefix="fault-schedules-")))
     struck = Counter(kind for outcome in outcomes for kind in outcome.struck)
     codes = Counter(code for outcome in outcomes for code in outcome.codes)
     figures = [
@@ -66,11 +80,13 @@ SECTION = f"""
 ## Faults
 
 Whether a version is right whatever goes wrong while it is made. A schedule is {FAULTS_EACH} faults, drawn from a seed;
-all schedules together bring every kind of fault into every stage ({", ".join(STAGES)}). A fault strikes at a
+all {ON_DISK} on a disk together bring every kind of fault into every stage ({", ".join(STAGES)}). A fault strikes at a
 drawn read, write, sync or rename of a file of its stage. Every build is a process of its own, through the command.
 The recipe is the tests' tiny one, with augmentation.
 
 - `killed`: SIGKILL, at once (a file that is being synced loses its second half) or moments later.
+- `worker_lost`: SIGKILL to a worker process of a build with `--runner processes` as soon as the stage has left a drawn
+  number of files; the build goes on with fresh workers, or is killed moments later, too.
 - `store_error`: the operation answers EIO, once, or from then on until the build ends.
 - `disk_full`: a disk of the store's own (tmpfs) has no more room at the drawn point of the stage; it is enlarged
   before the next build. Where none can be mounted, operations answer ENOSPC instead.
@@ -80,6 +96,10 @@ The recipe is the tests' tiny one, with augmentation.
   the true time; times of files follow. The clock is Python's in the process (time-machine); the server's stays true.
 - `two_builds`: two builds of the recipe in one store, which wait for each other at the operation; the other may have
   a clock that is two days ahead, or be killed.
+
+{ON_OBJECT_STORE} of the schedules run on an object store, an S3 server behind a proxy: there a fault strikes at a drawn
+request for the stage's objects. Kinds are `killed`; `store_error`, which is up to twelve requests in a row that meet
+500, 503, a broken connection, a lost answer or a torn body; and `two_builds`, of which the first to claim is held up.
 
 After each fault no reader may see half a version. Then the same command is given until it exits 0; before that it may
 end with one clear error and exit code 1 or 2. A published version that was damaged is mended by

@@ -4,20 +4,33 @@ from pathlib import Path
 
 import pytest
 
+from flows.device_leases import LEASES
 from tests.fault_launcher import Launcher
-from tests.fault_runs import prepare, run_schedule
-from tests.fault_schedules import draw_schedules
+from tests.fault_object_store import prepare_object_store, run_on_object_store
+from tests.fault_runs import Outcome, prepare, run_schedule
+from tests.fault_schedules import OBJECT_STORE_KINDS, draw_schedules
+from tests.s3_server import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.flow, pytest.mark.timeout(900)]
 
-SCHEDULES = 5
 SEED = 3
 
 
-def test_faults_lose_double_and_half_publish_nothing(prefect_server: str, tmp_path: Path) -> None:
-    launcher = Launcher({"PREFECT_API_URL": prefect_server})
-    reference = prepare(tmp_path, launcher)
-    outcomes = [run_schedule(schedule, reference, launcher, tmp_path) for schedule in draw_schedules(SCHEDULES, SEED)]
+@pytest.fixture
+def launcher(prefect_server: str, s3: S3Server, tmp_path: Path) -> Launcher:
+    own = {"PREFECT_API_URL": prefect_server, LEASES: str(tmp_path / "devices")}
+    return Launcher({**own, **s3.environment})
+
+
+def require_no_problems(outcomes: list[Outcome]) -> None:
     problems = [f"{outcome.schedule}: {problem}" for outcome in outcomes for problem in outcome.problems]
     assert not problems, "\n".join(problems)
-    assert sum(len(outcome.struck) for outcome in outcomes) >= SCHEDULES
+    assert sum(len(outcome.struck) for outcome in outcomes) >= len(outcomes)
+
+
+def test_faults_lose_double_and_half_publish_nothing(launcher: Launcher, s3: S3Server, tmp_path: Path) -> None:
+    reference = prepare(tmp_path, launcher)
+    require_no_problems([run_schedule(each, reference, launcher, tmp_path) for each in draw_schedules(4, SEED)])
+    reference = prepare_object_store(reference, launcher, s3, tmp_path)
+    schedules = draw_schedules(2, SEED, OBJECT_STORE_KINDS)
+    require_no_problems([run_on_object_store(each, reference, launcher, tmp_path, s3) for each in schedules])
