@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.store import Store
-from schemas.tables import MANIFEST
+from schemas.tables import MANIFEST, SHA256
 
 PACKAGING = ("shard", "members")  # where a sample lies; the digests of its members are compared all the same
 LONG = ("provenance", "augmentation")  # texts of which digests are compared, so that a million fit into memory
 ROWS = 16384  # compared at a time
+DIGESTS = pa.list_(pa.struct([("field", pa.string()), ("sha256", SHA256)]))
 Columns = Callable[[str], pa.ChunkedArray]
 Flags = NDArray[np.bool_]
 CONTENT = [name for name in MANIFEST.names if name not in (*PACKAGING, "sample_id")]
@@ -71,10 +72,10 @@ def compare_manifests(old: Columns, new: Columns) -> VersionDiff:
     in_new, in_old = pc.indices_nonzero(pc.is_valid(place)), place.drop_null()
     changed: dict[int, list[str]] = {}
     for name in CONTENT:
-        for start, before, after in _pair(old(name), in_old, new(name), in_new):
+        for start, before, after in _pair(_combine(old(name)), in_old, _combine(new(name)), in_new):
             for row in np.flatnonzero(_differ(before, after)).tolist():
                 changed.setdefault(start + row, []).append(name)
-    for start, before, after in _pair(old("members"), in_old, new("members"), in_new):
+    for start, before, after in _pair(_digests(old("members")), in_old, _digests(new("members")), in_new):
         for row, field in _differing_members(before, after):
             changed.setdefault(start + row, []).append(f"members.{field}")
     ids = new_ids.take(in_new.take(pa.array(list(changed), pa.int64()))).to_pylist()
@@ -91,13 +92,10 @@ def _combine(column: pa.ChunkedArray) -> pa.Array:
     return combined if isinstance(combined, pa.Array) else combined.chunk(0)
 
 
-def _pair(
-    old: pa.ChunkedArray, in_old: pa.Array, new: pa.ChunkedArray, in_new: pa.Array
-) -> Iterator[tuple[int, pa.Array, pa.Array]]:
+def _pair(old: pa.Array, in_old: pa.Array, new: pa.Array, in_new: pa.Array) -> Iterator[tuple[int, pa.Array, pa.Array]]:
     """A column of the samples that both versions hold, some rows at a time: first row, values before and after."""
-    before, after = _combine(old), _combine(new)
     for start in range(0, len(in_old), ROWS):
-        yield start, before.take(in_old.slice(start, ROWS)), after.take(in_new.slice(start, ROWS))
+        yield start, old.take(in_old.slice(start, ROWS)), new.take(in_new.slice(start, ROWS))
 
 
 def _differ(old: pa.Array, new: pa.Array) -> Flags:
@@ -125,7 +123,7 @@ def _differ(old: pa.Array, new: pa.Array) -> Flags:
 
 def _differing_members(old: pa.Array, new: pa.Array) -> list[tuple[int, str]]:
     """(row, field) of every member that came, went or has another digest."""
-    rows = np.flatnonzero(_differ(_digests(old), _digests(new)))
+    rows = np.flatnonzero(_differ(old, new))
     found = []
     for row, *pair in zip(rows.tolist(), *(each.take(pa.array(rows)).to_pylist() for each in (old, new)), strict=True):
         before, after = ({member["field"]: member["sha256"] for member in members} for members in pair)
@@ -134,9 +132,15 @@ def _differing_members(old: pa.Array, new: pa.Array) -> list[tuple[int, str]]:
     return found
 
 
-def _digests(members: pa.Array) -> pa.Array:
+def _digests(members: pa.ChunkedArray) -> pa.Array:
     """MEMBERS without their places in the tar."""
-    flat, names = members.flatten(), ["field", "sha256"]
-    kept = pa.StructArray.from_arrays([pc.struct_field(flat, name) for name in names], names)
+    return _combine(pa.chunked_array([_leave_places_out(chunk) for chunk in members.chunks], DIGESTS))
+
+
+def _leave_places_out(members: pa.Array) -> pa.Array:
+    flat = members.flatten()
+    kept = pa.StructArray.from_arrays(
+        [pc.struct_field(flat, f.name) for f in DIGESTS.value_type], fields=DIGESTS.value_type
+    )
     starts = np.concatenate([[0], np.cumsum(pc.list_value_length(members).to_numpy())])
     return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), kept)

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -50,8 +51,10 @@ def assemble(
             outcomes.update(surplus=select_surplus(rows).num_rows, rejected=select_refused(rows).num_rows)
             yield rows
 
-    _write_table(store, f"{folder}/manifest.parquet", MANIFEST, manifest())
-    _write_table(store, f"{folder}/rejects.parquet", REJECTS, rejects())
+    with ThreadPoolExecutor(1) as beside:  # reading thousands of small tables takes as long as writing one large one
+        written = beside.submit(_write_table, store, f"{folder}/rejects.parquet", REJECTS, rejects())
+        _write_table(store, f"{folder}/manifest.parquet", MANIFEST, manifest())
+        written.result()
     return Counts(
         samples=sum(by_split.values()),
         rejected=outcomes["rejected"],

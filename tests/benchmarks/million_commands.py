@@ -5,7 +5,7 @@
 
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -88,34 +88,34 @@ COMMANDS: dict[str, Callable[[BuildContext], Counts]] = {
 
 
 def run_command(name: str, folder: Path) -> Counts:
-    """What a command says, run in a new process with two threads at most."""
-    command = [sys.executable, "-m", "tests.benchmarks.million_commands", name, str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: Counts = json.loads(ended.stdout)
+    """What a command says, run in a new process."""
+    found: Counts = json.loads(run_module("tests.benchmarks.million_commands", name, str(folder)))
     return found
+
+
+def run_module(name: str, *words: str) -> str:
+    """What a module prints, run in a new process on two threads."""
+    command = [sys.executable, "-m", name, *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def read_peak_mb() -> float:
+    """Peak resident memory of this program. Not getrusage: what that tells includes the process that started it."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def main() -> None:
     """`seconds` leaves out imports, and of quota and manifest the dry run that finds what they read."""
     name, folder = sys.argv[1:]
-    context = load_context(Path(folder))
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    context, imports = load_context(Path(folder)), read_peak_mb()
     started, busy = time.perf_counter(), time.process_time()
     counts = COMMANDS[name](context)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        json.dumps(
-            {
-                "seconds": seconds,
-                "processor_seconds": busy,
-                **counts,
-                "peak_mb": round(peak),
-                "imports_mb": round(imported),
-            }
-        )
-    )
+    measured = {"seconds": seconds, "processor_seconds": busy, "peak_mb": read_peak_mb(), "imports_mb": imports}
+    print(json.dumps(measured | counts))
 
 
 if __name__ == "__main__":

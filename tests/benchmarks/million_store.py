@@ -4,10 +4,13 @@ read is as a real build would have left it, at the addresses where the dry run l
 Prompts, samples' identities, selection and shard plan come from the project's own stages. Images, masks, scores and
 tars are made up: every image is one tiny PNG, scores are random, and a tar holds nothing. What a tar's rows say of
 their members is made up too.
+
+`python -m tests.benchmarks.million_store FOLDER CONCEPTS WANTED PARTITION_SIZE`.
 """
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -300,3 +303,13 @@ def _change(rows: pa.Table, place: np.ndarray[Any, Any]) -> pa.Table:
     columns["clip_score"] = pc.if_else(changed, pc.add(scores, pa.scalar(1, pa.float32())), scores)
     columns["members"] = pa.ListArray.from_arrays(members.offsets, structs)
     return pa.table(columns).cast(MANIFEST).filter(pa.array(place != REMOVED))
+
+
+def main() -> None:
+    """Fabricate a store in a process of its own, since it holds all rows at once."""
+    folder, *numbers = sys.argv[1:]
+    fabricate_build(Path(folder), *map(int, numbers))
+
+
+if __name__ == "__main__":
+    main()
