@@ -13,7 +13,7 @@ from typing import Any
 from flows.embedded import configure_prefect, share_server
 from tests.benchmarks.pages import ROOT, row
 
-BATCH, PER_PARTITION, PARTITIONS = 8, 16, 24
+STEPS, BATCH, PER_PARTITION, PARTITIONS = 8, 8, 16, 20  # of 16 denoising steps, so that it ends in minutes
 CONCEPTS = ("gear", "bolt", "washer", "hex nut")
 TURNS = 2
 ENDS_S = 300.0
@@ -45,6 +45,7 @@ def time_synthesis(workers: int, store: Path) -> float:
     settings = {
         "concepts": f"[{concepts}]",
         "partition_size": PER_PARTITION,
+        "engine.steps": STEPS,
         "engine.batch_size": BATCH,
         "quality.oversample": 1.0,
         "quality.max_rounds": 1,
@@ -99,8 +100,8 @@ SECTION = f"""
 
 Whether a second worker process doubles the speed of synthesis. `tailforge build workshop --runner processes` with one
 and with two devices of the processor, one torch thread a worker, turn about, {TURNS} turns each: {PARTITIONS}
-partitions of {PER_PARTITION} images, batches of {BATCH}. Counted from the moment that every worker has finished a
-partition, so that models are loaded, to the last partition drawn; masks and verdicts run on the same workers meanwhile.
+partitions of {PER_PARTITION} images, batches of {BATCH}, {STEPS} steps. Counted from the moment that every worker has
+finished a partition, so that models are loaded, to the last partition drawn; masks and verdicts run there as well.
 The interval is the range of the turns. The build's own process and the Prefect server share the two cores with the
 workers, which they would not on a machine with more cores or with accelerators.
 """
