@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests.benchmarks import operations_faults, operations_plan, operations_reading, operations_scaling
+from tests.benchmarks import operations_faults, operations_million, operations_plan, operations_reading, operations_scaling
 from tests.benchmarks.pages import DOCS, markdown_table, write_json
 
 Rows = list[dict[str, Any]]
@@ -27,6 +27,7 @@ class Part(NamedTuple):
 PARTS = {
     "faults": Part(operations_faults.measure, operations_faults.SECTION, operations_faults.judge),
     "plan": Part(operations_plan.measure, operations_plan.SECTION, operations_plan.judge),
+    "million": Part(operations_million.measure, operations_million.SECTION, operations_million.judge),
     "reading": Part(operations_reading.measure, operations_reading.SECTION, operations_reading.judge),
     "scaling": Part(operations_scaling.measure, operations_scaling.SECTION, operations_scaling.judge),
 }
