@@ -10,7 +10,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests.benchmarks import operations_faults, operations_million, operations_plan, operations_reading, operations_scaling
+from tests.benchmarks import (
+    operations_faults,
+    operations_million,
+    operations_plan,
+    operations_reading,
+    operations_scaling,
+)
 from tests.benchmarks.pages import DOCS, markdown_table, write_json
 
 Rows = list[dict[str, Any]]
