@@ -144,6 +144,11 @@ def accept(node: str, answer: Any, token: str, store: str) -> None:
         raise OrchestrationError(
             f"node {node} cannot run this project: {error}; install the same release there, with extras build and ray"
         ) from error
+    judge_node(node, found, token, store)
+
+
+def judge_node(node: str, found: dict[str, Any], token: str, store: str) -> None:
+    """What `look_around` found there, against what a build needs. Errors: OrchestrationError, StoreAccessError."""
     if found["store"] != token:
         raise StoreAccessError(
             f"node {node} does not see the store {store} ({found['store']}); give a folder that all nodes share by one "
@@ -154,4 +159,9 @@ def accept(node: str, answer: Any, token: str, store: str) -> None:
     if found["server"] != httpx.codes.OK:
         raise OrchestrationError(
             f"node {node} does not reach the Prefect server ({found['server']}); set {API} to an address for all nodes"
+        )
+    own, other = library_versions(), found["versions"]
+    if differing := [f"{name} {other.get(name)} (here {own[name]})" for name in own if other.get(name) != own[name]]:
+        raise OrchestrationError(
+            f"node {node} has other libraries: {', '.join(differing)}; install the same there, or images would differ"
         )
