@@ -28,6 +28,8 @@ def regenerate_sample(
     """
     if not out.parent.is_dir():
         raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise NotFoundError(f"--out {out}: this is a folder; give the name of a file in it")
     found = find_published(sample_id, reference, uri)
     job, made = remake_sample(found, folder)
     if made.error:

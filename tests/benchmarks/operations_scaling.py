@@ -52,17 +52,21 @@ def time_synthesis(workers: int, store: Path) -> float:
     }
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "flows.cli", "build", "workshop", "--store", str(store), *words]
-    build = subprocess.Popen(
-        [*command, "--runner", "processes", "--devices", devices],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TAILFORGE_LEASES": str(store / "leases")},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        return watch_receipts(build, store, workers)
-    finally:
-        build.kill()
-        build.wait()
+    with tempfile.TemporaryFile() as told:
+        build = subprocess.Popen(
+            [*command, "--runner", "processes", "--devices", devices],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TAILFORGE_LEASES": str(store / "leases")},
+            stderr=told,
+        )
+        try:
+            return watch_receipts(build, store, workers)
+        except RuntimeError as error:
+            told.seek(0)
+            raise RuntimeError(f"{error}: {told.read()[-2000:].decode()}") from error
+        finally:
+            build.kill()
+            build.wait()
 
 
 def watch_receipts(build: "subprocess.Popen[bytes]", store: Path, workers: int) -> float:

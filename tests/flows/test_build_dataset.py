@@ -189,6 +189,9 @@ def test_one_sample_is_made_again_bit_equal(build: Any, command: Command, tiny_r
         code, out, err = command("regenerate", row["sample_id"], *words, "--out", tmp_path / "again.png")
         assert code == 0, err
         assert json.loads(out)["equal"] is True
+    code, _, err = command("regenerate", original["sample_id"], *words, "--out", tmp_path)
+    assert code == 2
+    assert f"--out {tmp_path}: this is a folder" in err
 
 
 def test_rerunning_a_stage_keeps_what_is_upstream(
