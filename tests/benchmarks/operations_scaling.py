@@ -15,7 +15,7 @@ from tests.benchmarks.pages import ROOT, row
 
 STEPS, BATCH, PER_PARTITION, PARTITIONS = 8, 8, 16, 20  # of 16 denoising steps, so that it ends in minutes
 CONCEPTS = ("gear", "bolt", "washer", "hex nut")
-TURNS = 2
+TURNS = 3
 ENDS_S = 300.0
 GOAL = 1.8
 
@@ -95,7 +95,7 @@ def judge(rows: list[dict[str, Any]]) -> list[str]:
     """The goal with its figure."""
     ratio = next(row["value"] for row in rows if row["metric"] == "scaling_2_workers")
     return [
-        f"- two workers at least {GOAL} times as fast as one: {ratio:.3g}, {'met' if ratio >= GOAL else '**missed**'}"
+        f"- two workers at least {GOAL} times as fast as one (our own goal): {ratio:.3g}, {'met' if ratio >= GOAL else '**missed**'}"
     ]
 
 
