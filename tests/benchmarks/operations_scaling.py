@@ -94,9 +94,8 @@ def read_worker(receipt: Path) -> int:
 def judge(rows: list[dict[str, Any]]) -> list[str]:
     """The goal with its figure."""
     ratio = next(row["value"] for row in rows if row["metric"] == "scaling_2_workers")
-    return [
-        f"- two workers at least {GOAL} times as fast as one (our own goal): {ratio:.3g}, {'met' if ratio >= GOAL else '**missed**'}"
-    ]
+    met = "met" if ratio >= GOAL else "**missed**"
+    return [f"- two workers at least {GOAL} times as fast as one (our own goal): {ratio:.3g}, {met}"]
 
 
 SECTION = f"""
