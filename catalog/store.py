@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from catalog import object_store
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
@@ -61,6 +62,7 @@ class Store:
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         self.fs, self.root, self.uri = fs, root.rstrip("/"), uri
         self.is_local = isinstance(fs, LocalFileSystem)
+        self.is_lasting = not isinstance(fs, MemoryFileSystem)
 
     @classmethod
     def open(cls, uri: str, *, create: bool = False) -> "Store":

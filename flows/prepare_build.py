@@ -12,7 +12,7 @@ from catalog.reviews import list_reviews
 from catalog.store import Store
 from flows.find_classifiers import check_verifier, find_labels
 from schemas.engines import SearchEngine
-from schemas.errors import RecipeError
+from schemas.errors import RecipeError, StoreAccessError
 from schemas.fields import ModelSource
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, ResolvedModel
@@ -80,7 +80,10 @@ def resolve_build(
     find = digest_references if encoder is None else require_references
     references = {concept.name: find(folder, concept) for concept in named}
     address = store if "://" in store else str(Path(store).expanduser().resolve())
-    Store.open(address, create=True)
+    if not Store.open(address, create=True).is_lasting:
+        raise StoreAccessError(
+            f"store {store!r} lies in memory and ends with the process; give a folder or s3://bucket/folder by --store"
+        )
     return BuildContext(
         store=address,
         recipe=recipe,

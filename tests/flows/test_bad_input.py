@@ -28,7 +28,7 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tiny_recip
         (["rerun", "{recipe}", "--stage", "painting"], "painting"),
         (["show", "nothing"], "nothing"),
         (["show", "../../nothing"], "nothing"),
-        (["build", "{recipe}", "--store", "memory://store"], "local disk"),
+        (["build", "{recipe}", "--store", "memory://store"], "ends with the process; give a folder"),
         (["verify", "nothing"], "nothing"),
         (["report", "nothing@1.0.0"], "nothing"),
         (["diff", "nothing@1.0.0", "nothing@2.0.0"], "nothing"),
