@@ -5,7 +5,7 @@ highs, as if all were off in one direction: that is careful, for partitions of o
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -31,7 +31,7 @@ from flows.prepare_build import prepare_build
 from flows.stages import first_sizes
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext
-from tasks.artifacts import describe_effort, describe_machine
+from tasks.artifacts import Address, describe_effort, describe_machine
 from tasks.render_report import STAGES
 
 INTERVAL = (
@@ -136,9 +136,9 @@ def plan_cost(
 def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int, prices: Prices) -> Estimate:
     """Estimate what `plan` says is missing, and what will follow from it."""
     version = last_version(store, context.recipe.name)
-    further, yields = _expect(store, context, plan, version)
-    work = _expect_work(context, plan, further)
     addresses = place_stages(context)
+    further, yields = _expect(store, context, plan, version, addresses)
+    work = _expect_work(context, plan, further)
     stages = []
     for stage in STAGES:
         steps, rows = work.get(stage, (NOTHING, NOTHING))
@@ -221,7 +221,9 @@ def _cost_stage(stage: str, steps: Interval, rows: Interval, rate: Rate | None) 
     return StageCost(stage, steps, rows, seconds, size, rate.load, rate.device, rate.basis)
 
 
-def _expect(store: Store, context: BuildContext, plan: Plan, version: Dataset | None) -> tuple[Further, list[Yield]]:
+def _expect(
+    store: Store, context: BuildContext, plan: Plan, version: Dataset | None, addresses: Mapping[str, Address]
+) -> tuple[Further, list[Yield]]:
     """The rounds that follow. None do where the selection is done or prompts are still to be written by a model."""
     tally, wanted = plan.tally, exactly(plan.wanted)
     over = plan.complete or any(stage in tally.expected for stage in ("augmented", "shard_plan", "shards"))
@@ -229,7 +231,6 @@ def _expect(store: Store, context: BuildContext, plan: Plan, version: Dataset | 
     if prompts is None:
         return Further(NOTHING, NOTHING, wanted, exactly(1)), []
     first = {name: shape_round(context, prompts[name], size)[0] for name, size in first_sizes(context.recipe).items()}
-    addresses = place_stages(context)
     verdicts = read_known(store, "verdicts", tally.receipts, version)
     selection = describe_effort(addresses["selection"]).like
     selections = [

@@ -185,12 +185,10 @@ def _play(
                 break
             rows, steps = shape_round(context, prompts[concept.name], next_round_size(concept.wanted, passed, tried))
             passed += random.binomial(rows, share)
-            tried, images, partitions, rounds = (
-                tried + rows,
-                images + rows,
-                partitions + steps,
-                max(rounds, attempt + 1),
-            )
+            tried += rows
+            images += rows
+            partitions += steps
+            rounds = max(rounds, attempt + 1)
         accepted += min(passed, concept.wanted)
     return partitions, images, accepted, rounds
 

@@ -57,7 +57,7 @@ def keep_pace(store: Store, made: Mapping[str, Any], workers: int) -> None:
     busy = busy_seconds(made["compute_seconds"], made["drawing_seconds"], made["load_seconds"], workers)
     pace = Pace(
         machine=describe_machine(), workers=workers, steps=steps, wall=made["wall_seconds"], busy=round(busy, 2)
-    )  # fmt: skip
+    )
     with suppress(TailforgeError):
         known = [*read_paces(store, made["name"]), pace][-KEPT:]
         store.write_bytes(f"pace/{made['name']}.json", PACES.dump_json(known, indent=1))

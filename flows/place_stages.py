@@ -23,14 +23,11 @@ from tasks.artifacts import Address
 
 def place_stages(context: BuildContext) -> Mapping[str, Address]:
     """An address of each stage that this recipe has, with its settings and models but without samples."""
-    recipe, none = context.recipe, Receipt(
-        stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0
-    )  # fmt: skip
+    recipe = context.recipe
+    none = Receipt(stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0)
     concept = recipe.concepts[0].name
     job = PartitionJob(build=context, concept=concept, attempt=0, source="", part=0, samples=())
-    shard = write_shards.ShardJob(
-        split="", number=0, rows=0, tar_bytes=0, content="", plan=none, partitions={}
-    )  # fmt: skip
+    shard = write_shards.ShardJob(split="", number=0, rows=0, tar_bytes=0, content="", plan=none, partitions={})
     found = {
         "prompts": expand_prompts.locate(context, concept),
         "samples": synthesize.locate(job, EngineInputs()),

@@ -7,13 +7,19 @@ from catalog.store import Store
 from flows.chain import Drive
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
-from flows.review_samples import SHOWN, ReviewedSamples, read_columns, require_decisions, stuff_values
+from flows.review_samples import SHOWN, ReviewedSamples, require_decisions, stuff_values
 from schemas.errors import NotFoundError
 from schemas.quality import GATES
 from schemas.receipts import Receipt
+from schemas.tables import MASKS, VERDICTS
+from tasks.artifacts import read_table
 
 DRAWN = ("samples", "repairs")
-SCORED = {"masks": GATES, "verdicts": ("reason", *GATES), "selection": ("reason", "split")}  # later stages go last
+SCORED = {  # what is known of a sample, by stage; later stages go last
+    "masks": [name for name in GATES if name in MASKS.names],
+    "verdicts": ["reason", *(name for name in GATES if name in VERDICTS.names)],
+    "selection": ["reason", "split"],
+}
 
 
 def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> ReviewedSamples:
@@ -41,7 +47,7 @@ def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> Reviewed
 
 def _list_drawn(store: Store, receipt: Receipt) -> Iterator[dict[str, Any]]:
     if receipt.stage in DRAWN:
-        table = read_columns(store, receipt.uri, ("sample_id", "concept", "prompt", "status"))
+        table = read_table(store, receipt, ["sample_id", "concept", "prompt", "status"])
         for row in table.to_pylist():
             if row["status"] != "failed":
                 yield dict.fromkeys(SHOWN) | row | {"caption": row["prompt"]}
@@ -52,7 +58,7 @@ def _add_scores(store: Store, rows: dict[str, dict[str, Any]], receipts: Sequenc
     judged: set[str] = set()
     for stage, columns in SCORED.items():
         for receipt in (each for each in receipts if each.stage == stage):
-            found = read_columns(store, receipt.uri, ("sample_id", *columns)).to_pylist()
+            found = read_table(store, receipt, ["sample_id", *columns]).to_pylist()
             scored = {row["sample_id"]: row for row in found if row["sample_id"] in rows}
             for sample_id, row in scored.items():
                 rows[sample_id].update({name: row[name] for name in row if row[name] is not None or name == "reason"})

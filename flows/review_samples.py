@@ -1,7 +1,7 @@
 """The samples that a person reviews: what is known of each, its picture, and what is decided on it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from catalog.registry import Dataset, load_dataset, version_folder
 from catalog.reviews import Decisions, forget_decision, read_decisions, record_decision
 from catalog.store import Store
+from catalog.version_tables import read_columns
 from flows.views import split_reference
-from schemas.errors import NotFoundError, StoreAccessError, VerificationError
+from schemas.errors import NotFoundError, StoreAccessError
 from schemas.quality import GATES, Category
 from schemas.review import Decision, Verdict
 from tasks.methods.count_outcomes import SURPLUS
@@ -182,17 +182,6 @@ def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for row in table.to_pylist():
         if row.get("status") != "failed" and row["parent_id"] in (None, row["sample_id"]):
             yield dict.fromkeys(SHOWN) | row
-
-
-def read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
-    """Those of the columns that the file has. Errors: VerificationError where it is gone or damaged; StoreError."""
-    try:
-        with store.open_read(path) as file:
-            parquet = pq.ParquetFile(file)
-            known = parquet.schema_arrow.names
-            return parquet.read([name for name in columns if name in known], use_threads=False)
-    except (FileNotFoundError, pa.ArrowException) as error:
-        raise VerificationError(f"{store.uri}/{path} is damaged: {error}; build the recipe again") from error
 
 
 def _state(row: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def require_server() -> str:
     address = os.environ.get(API)
     mend = "start one by `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
     if not address:
-        raise OrchestrationError(f"a schedule needs a Prefect server that stays; {mend}")
+        raise OrchestrationError(f"this needs a Prefect server that stays; {mend}")
     try:
         httpx.get(f"{address}/health", timeout=ANSWERS_S).raise_for_status()
     except httpx.HTTPError as error:

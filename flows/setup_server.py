@@ -108,7 +108,11 @@ def _setup_automation(client: SyncPrefectClient, within_s: int | None) -> dict[s
         client.create_automation(watch_runs(wanted))
         return {"name": DEAD_RUNS, "dead_after_s": wanted, "enabled": True, "done": "made"}
     there = found[0]
-    assert isinstance(there.trigger, EventTrigger)
+    if not isinstance(there.trigger, EventTrigger):
+        raise OrchestrationError(
+            f"the automation {DEAD_RUNS!r} was changed to a trigger that this command does not know; delete it "
+            "on the server's page, and give the command again"
+        )
     now_s = int(there.trigger.within.total_seconds())
     if within_s is None or within_s == now_s:
         return {"name": DEAD_RUNS, "dead_after_s": now_s, "enabled": there.enabled, "done": "unchanged"}

@@ -6,6 +6,7 @@ from typing import Any
 from flows.cost_rates import Interval
 from flows.estimate_cost import Estimate, StageCost
 from flows.plan_build import Plan
+from tasks.methods.show_units import count_of
 
 PLAN_COLUMNS = ("stage", "finished", "to do", "rows to do", "time", "size")
 UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "days"))
@@ -48,7 +49,7 @@ def _cells(cost: StageCost) -> list[str]:
 
 def describe(plan: Plan, estimate: Estimate) -> list[str]:
     """What the build comes to, in lines."""
-    wanted = f"{_count(plan.wanted, 'image')} of {_count(plan.concepts, 'concept')} wanted"
+    wanted = f"{count_of(plan.wanted, 'image')} of {count_of(plan.concepts, 'concept')} wanted"
     if plan.complete:
         return [f"{wanted}; everything is finished"]
     lines = [f"{wanted}; the first round makes {plan.images:,}; {plan.finished_images:,} finished"]
@@ -58,7 +59,7 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
         lines += [f"images that pass are judged by {basis}" for basis in _group(estimate)]
     lines += [f"cost of {', '.join(stages)}: {basis}" for basis, stages in _group_stages(estimate).items()]
     if estimate.compute.value:
-        wall, workers = show_time(estimate.wall), _count(estimate.workers, "worker")
+        wall, workers = show_time(estimate.wall), count_of(estimate.workers, "worker")
         lines.append(f"computing: {show_time(estimate.compute)}; from start to end: {wall} with {workers}")
         if not estimate.paces:
             lines.append("what lies between steps is not known before a first build; it is not in that time")
@@ -114,16 +115,10 @@ def show_count(interval: Interval) -> str:
 
 
 def _show(interval: Interval, units: tuple[tuple[float, str], ...]) -> str:
-    size, unit = next(
-        ((size, unit) for size, unit in reversed(units) if interval.value >= 1.5 * size), units[0]
-    )  # fmt: skip
+    size, unit = next((each for each in reversed(units) if interval.value >= 1.5 * each[0]), units[0])
     value, low, high = (_two_digits(each / size) for each in (interval.value, interval.low, interval.high))
     return f"{value} {unit}".strip() + (f" ({low} to {high})" if low != high else "")
 
 
 def _two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'s' * (number != 1)}"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from catalog.diff import compare_versions
 from catalog.registry import DATASETS, Dataset, list_versions, load_dataset, version_number
 from catalog.store import Store
+from catalog.version_tables import read_columns
 from schemas.errors import TailforgeError
 from tasks.methods.compare_builds import choose_changed
 from tasks.methods.compare_scores import Comparison, compare_scores, describe_quartiles
@@ -61,13 +61,6 @@ def read_images(store: Store, folder: str) -> pa.Table:
     """All images that a version's build made, as tasks/methods/made_images.py has them."""
     columns = {"manifest": MANIFEST_COLUMNS, "rejects": REJECTS_COLUMNS}
     return gather_images(*(read_columns(store, f"{folder}/{name}.parquet", own) for name, own in columns.items()))
-
-
-def read_columns(store: Store, path: str, columns: Sequence[str]) -> pa.Table:
-    """Those of the columns that the file has."""
-    with store.open_read(path) as file:
-        opened = pq.ParquetFile(file)
-        return opened.read([name for name in columns if name in opened.schema_arrow.names], use_threads=False)
 
 
 def read_seconds(store: Store, folder: str) -> float | None:

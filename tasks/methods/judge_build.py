@@ -9,7 +9,7 @@ from tasks.methods.compare_scores import Drift
 from tasks.methods.count_losses import FailureRow, LossRow
 from tasks.methods.count_outcomes import ConceptRow
 from tasks.methods.draw_histogram import SCORES
-from tasks.methods.show_units import show_percent
+from tasks.methods.show_units import count_of, show_percent
 
 Level = Literal["fine", "look", "bad"]
 MANY_FAILED = 0.05  # of all images made: above, the build is bad
@@ -71,7 +71,7 @@ def fell(now: tuple[int, int], before: tuple[int, int]) -> bool:
 
 def _find_short(concepts: Sequence[ConceptRow]) -> list[Finding]:
     short = [f"{row.name} by {row.missing:,}" for row in concepts if row.missing]
-    return [Finding("bad", f"{_count(len(short), 'concept')} short: {_name(short)}", "concepts")] if short else []
+    return [Finding("bad", f"{count_of(len(short), 'concept')} short: {_name(short)}", "concepts")] if short else []
 
 
 def _find_failed(losses: Sequence[LossRow], failures: Sequence[FailureRow]) -> list[Finding]:
@@ -80,7 +80,7 @@ def _find_failed(losses: Sequence[LossRow], failures: Sequence[FailureRow]) -> l
         return []
     level: Level = "bad" if failed > MANY_FAILED * made else "look"
     causes = _name([f"{row.cause} ({row.count:,})" for row in failures])
-    return [Finding(level, f"{_count(failed, 'image')} failed: {causes}", "failures")]
+    return [Finding(level, f"{count_of(failed, 'image')} failed: {causes}", "failures")]
 
 
 def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]) -> list[Finding]:
@@ -96,13 +96,9 @@ def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]
 def _find_drift(drift: Sequence[Drift]) -> list[Finding]:
     flagged = [each for each in drift if each.flagged]
     scores = [SCORES[score][0] for score in dict.fromkeys(each.score for each in flagged)]
-    return [Finding("look", f"{_count(len(scores), 'score')} drifted: {_name(scores)}", "drift")] if scores else []
+    return [Finding("look", f"{count_of(len(scores), 'score')} drifted: {_name(scores)}", "drift")] if scores else []
 
 
 def _name(items: Sequence[str]) -> str:
     more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
     return ", ".join(items[:NAMED]) + more
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
