@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from schemas.effort import Effort
 from schemas.receipts import Receipt
 
-STUDENT_95 = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83)  # one-sided, 1 to 9 degrees of freedom
+CERTAINTY = 0.95  # one-sided, of Student's distribution
 UNKNOWN_SPREAD = 2.0  # factor where one receipt is all that is known
 WIDEST = 10.0  # factor that a spread widens by at most: beyond it, little is known and that is said
 ALL_COLD = 1.5  # factor where every receipt is of work that warmed up its process
@@ -87,7 +88,7 @@ class Line:
             factor *= UNKNOWN_SPREAD
         else:
             relative = self.spread * math.sqrt(1 / self.points + 1 / max(steps.value, 1.0))
-            factor *= math.exp(min(student(self.points - 1) * relative, math.log(WIDEST)))
+            factor *= math.exp(min(stdtrit(self.points - 1, CERTAINTY) * relative, math.log(WIDEST)))
         return Interval(value, self.at(steps.low, rows.low) / factor, self.at(steps.high, rows.high) * factor)
 
 
@@ -114,11 +115,6 @@ class Rate:
         words = f"from {count} partition{'s' * (count != 1)} {self.likeness.words}"
         words += ", which warmed up as well" if self.all_cold else ""
         return words if self.likeness.name == "same" else f"{words}: may be off by a factor of {self.factor:g}"
-
-
-def student(freedom: int) -> float:
-    """95 % quantile of Student's distribution; above the table by its expansion in 1 / freedom (error below 0.02)."""
-    return STUDENT_95[freedom - 1] if freedom <= len(STUDENT_95) else 1.645 + 1.6 / freedom
 
 
 def judge_likeness(mine: Effort, models: Mapping[str, str], receipt: Receipt) -> int:

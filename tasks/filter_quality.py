@@ -25,7 +25,7 @@ from tasks.models.clip import load_clip
 from tasks.models.teacher import load_verifier
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("verdicts", "5", VERDICTS)
+STAGE = Stage("verdicts", "6", VERDICTS)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
 SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is

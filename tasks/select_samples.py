@@ -24,7 +24,7 @@ from tasks.methods.quality_gates import CANDIDATES, quantile_names, select
 from tasks.prefect_options import STAGE_TASK
 from tasks.reviewed_samples import held_reviews
 
-STAGE = Stage("selection", "2", SELECTION)
+STAGE = Stage("selection", "3", SELECTION)
 ORDER_COLUMNS = ["replica", "prompt_index"]
 VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
 

@@ -2,8 +2,12 @@
 
 The hash compares the low frequencies of a discrete cosine transform with their median, in the manner of Zauner
 ("Implementation and benchmarking of perceptual image hash functions", 2010). Sizes and thresholds here are ours.
+
+An image is read in strips that stay in the processor's cache. Luma is counted in thousandths of a grey level. Single
+precision holds these exactly, so neither a strip's place nor the number of threads changes a luma or its Laplacian.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Luma = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 BLANK_CONTRAST = 1 / 255  # a standard deviation below one grey level shows nothing
 HASH_SIDE = 32  # the image is averaged down to this size before the transform
 HASH_FREQUENCIES = 8
 NO_DETAIL = 1e-6  # coefficients below are rounding errors, and count as zero
+LUMA_WEIGHTS = np.array([299, 587, 114], np.float32)  # ITU-R BT.601
+LEVEL = 1000  # luma of one grey level
+WHITE = 255 * LEVEL
+STRIP = 32  # rows read at once
 
 
 @dataclass(frozen=True)
@@ -34,44 +43,98 @@ class ImageScores:
         return self.contrast < BLANK_CONTRAST
 
 
+@dataclass
+class _Moments:
+    """Sums over values that come in pieces."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: Luma) -> None:
+        precise = values.astype(np.float64)
+        self.count += precise.size
+        self.total += float(precise.sum())
+        self.squares += float(np.einsum("hw,hw->", precise, precise))
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+    @property
+    def variance(self) -> float:
+        return max(self.squares / self.count - self.mean**2, 0.0)
+
+
 def score_image(pixels: Pixels) -> ImageScores:
     """Scores of one RGB image [height, width, 3] of at least 3 x 3 pixels."""
-    luma = to_luma(pixels)
+    light, edges, clipped = _Moments(), _Moments(), 0
+    averages = _Averages(*pixels.shape[:2])
+    for start, strip, framed in _read_strips(pixels):
+        light.add(strip)
+        edges.add(_laplacian(framed))
+        clipped += int(np.count_nonzero((strip < LEVEL / 2) | (strip > WHITE - LEVEL / 2)))
+        averages.add(start, strip)
     return ImageScores(
-        brightness=float(luma.mean() / 255),
-        contrast=float(luma.std() / 255),
-        clipped=float(((luma < 0.5) | (luma > 254.5)).mean()),
-        sharpness=laplacian_variance(luma),
-        phash=perceptual_hash(pixels),
+        brightness=light.mean / WHITE,
+        contrast=light.variance**0.5 / WHITE,
+        clipped=clipped / light.count,
+        sharpness=edges.variance / LEVEL**2,
+        phash=_hash_averages(averages.finish()),
     )
-
-
-def to_luma(pixels: Pixels) -> Floats:
-    """ITU-R BT.601 luma [height, width] in 0..255."""
-    luma: Floats = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    return luma
-
-
-def laplacian_variance(luma: Floats) -> float:
-    """Variance of the 4-neighbour Laplacian over the inner pixels; low where nothing is sharp."""
-    inner = luma[1:-1, 1:-1]
-    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
-    return float(laplacian.var())
 
 
 def perceptual_hash(pixels: Pixels) -> int:
     """64 bits of one RGB image of any size: which of its low frequencies (the means left out) exceed their median."""
-    luma = to_luma(pixels)
-    small = _averaging(luma.shape[0]) @ luma @ _averaging(luma.shape[1]).T
-    basis = _cosines()
-    low = (basis @ small @ basis.T).ravel()
-    low[np.abs(low) < NO_DETAIL] = 0.0
-    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+    averages = _Averages(*pixels.shape[:2])
+    for start, strip, _ in _read_strips(pixels):
+        averages.add(start, strip)
+    return _hash_averages(averages.finish())
 
 
 def hamming(one: int, other: int) -> int:
     """Bits in which two hashes differ, 0..64."""
     return (one ^ other).bit_count()
+
+
+def _read_strips(pixels: Pixels) -> Iterator[tuple[int, Luma, Luma]]:
+    """(first row, luma of a strip, luma of the same with the rows beside it) of all strips from the top."""
+    for start in range(0, len(pixels), STRIP):
+        top = max(start - 1, 0)
+        framed: Luma = pixels[top : start + STRIP + 1].astype(np.float32) @ LUMA_WEIGHTS
+        yield start, framed[start - top : start - top + STRIP], framed
+
+
+def _laplacian(luma: Luma) -> Luma:
+    """The 4-neighbour Laplacian of the inner pixels; its variance is low where nothing is sharp."""
+    found: Luma = luma[1:-1, 1:-1] * np.float32(-4)
+    for neighbour in (luma[:-2, 1:-1], luma[2:, 1:-1], luma[1:-1, :-2], luma[1:-1, 2:]):
+        found += neighbour
+    return found
+
+
+class _Averages:
+    """Means of luma over HASH_SIDE x HASH_SIDE equal parts of an image of a size, from its strips."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._down, self._across = _averaging(height), _averaging(width)
+        self._rows = np.zeros((HASH_SIDE, width))
+
+    def add(self, start: int, strip: Luma) -> None:
+        end = start + len(strip)
+        parts = slice(start * HASH_SIDE // self._down.shape[1], -(-end * HASH_SIDE // self._down.shape[1]))
+        self._rows[parts] += self._down[parts, start:end] @ strip
+
+    def finish(self) -> Floats:
+        means: Floats = self._rows @ self._across.T / LEVEL
+        return means
+
+
+def _hash_averages(means: Floats) -> int:
+    basis = _cosines()
+    low = (basis @ means @ basis.T).ravel()
+    low[np.abs(low) < NO_DETAIL] = 0.0
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
 @cache

@@ -115,7 +115,7 @@ def test_where_rows_are_not_counted_a_partition_is_the_unit() -> None:
 def test_the_interval_is_that_of_students_t() -> None:
     line = fit_line([(1, 1.0), (1, math.e**0.2)])
     predicted = line.predict(exactly(2), exactly(2), 1.0)
-    assert predicted.high / predicted.value == pytest.approx(math.exp(6.31 * 0.2 / math.sqrt(2) * 1.0))
+    assert predicted.high / predicted.value == pytest.approx(math.exp(6.313752 * 0.2 / math.sqrt(2) * 1.0))
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 500), st.floats(0, 1e4)), min_size=1, max_size=30)

@@ -85,6 +85,19 @@ def test_any_image_has_finite_scores_in_range(image: np.ndarray) -> None:
     assert scores == score_image(image.copy())
 
 
+@pytest.mark.parametrize("size", [(3, 5), (31, 64), (33, 40), (64, 3), (97, 70)])
+def test_scores_are_those_of_the_whole_image_however_many_strips_it_has(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    inner = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * luma[1:-1, 1:-1]
+    scores = score_image(image)
+    assert scores.brightness == pytest.approx(luma.mean() / 255, rel=1e-12)
+    assert scores.contrast == pytest.approx(luma.std() / 255, rel=1e-12)
+    assert scores.clipped == ((luma < 0.5) | (luma > 254.5)).mean()
+    assert scores.sharpness == pytest.approx(inner.var(), rel=1e-9)
+    assert scores.phash == perceptual_hash(image)
+
+
 @given(one=st.integers(0, 2**64 - 1), other=st.integers(0, 2**64 - 1))
 def test_hamming_counts_differing_bits(one: int, other: int) -> None:
     assert hamming(one, other) == sum((one >> bit & 1) != (other >> bit & 1) for bit in range(64))
