@@ -12,15 +12,15 @@ import fsspec
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
+from catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
 from catalog.reading_order import Reader, check_rank, draw_samples, draw_shards, find_rank, find_reader, is_worker
 from catalog.registry import DATASETS, load_dataset, version_folder
 from catalog.shard_cache import ShardCache
 from catalog.shard_samples import AGAIN, Sample, read_samples
 from catalog.split_index import SplitIndex, index_split
 from catalog.store import Store
-from schemas.errors import NotFoundError, ReadingError, VerificationError
+from schemas.errors import NotFoundError, PictureError, ReadingError, VerificationError
 
 STATE_FORMAT = "tailforge-reader/1"
 CACHE_BYTES = 64 * 2**30
@@ -226,7 +226,7 @@ class ShardedDataset:
     def _decode(self, origin: str, key: str, members: Sample) -> dict[str, Any]:
         try:
             return decode_sample({"__key__": key, **members}, decode=self._options.decode)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, PictureError) as error:
             raise VerificationError(f"{origin}: sample {key} cannot be decoded: {error}; {AGAIN}") from error
 
     def _identify(self) -> dict[str, Any]:
@@ -261,12 +261,16 @@ def open_shards(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str, Any]:
-    """Bytes by field, as webdataset gives them, to the sample that `ShardedDataset` describes."""
-    image = sample["png"] if "png" in sample else sample["jpg"]
+    """Bytes by field, as webdataset gives them, to the sample that `ShardedDataset` describes.
+
+    Errors: KeyError for a missing field; PictureError, ValueError or OSError for one that cannot be decoded.
+    """
+    kind = "png" if "png" in sample else "jpg"
+    image, mask = sample[kind], sample["seg.png"]
     decoded = {
         "key": sample["__key__"],
-        "image": Image.open(io.BytesIO(image)).convert("RGB") if decode else image,
-        "mask": Image.open(io.BytesIO(sample["seg.png"])).copy() if decode else sample["seg.png"],
+        "image": open_picture(image, PUBLISHED[kind], to_rgb) if decode else image,
+        "mask": open_picture(mask, PNG, to_mask) if decode else mask,
         "caption": sample["txt"].decode(),
         "cls": int(sample["cls"]),
         "json": json.loads(sample["json"]),

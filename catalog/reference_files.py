@@ -1,26 +1,24 @@
 """Reference photographs that a recipe names: a folder a concept, below the recipe's own folder."""
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from schemas.errors import RecipeError
+from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture, show_rgb
+from schemas.errors import PictureError, RecipeError
 from schemas.recipe import Concept
 
 FEWEST = 3  # of which a search can tell what they have in common
 SMALLEST_SIDE = 16  # pixels: a choice of ours; smaller is a thumbnail or an accident, and tells a model nothing
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # of file managers, which hide them although no dot begins their names
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file, the sha256 (hex) of its bytes, and its decoded image as it lies there, not turned upright."""
+    """A file, the sha256 (hex) of its bytes, and its picture as `show_rgb` shows it."""
 
     file: Path
     sha256: str
@@ -76,17 +74,6 @@ def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
     return tuple(sha256 for _, sha256, _ in found)
 
 
-def show_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB as a viewer shows it: upright, 16-bit grey scaled down, what is transparent over grey."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode == "I" or upright.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-        upright = Image.fromarray((np.asarray(upright).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        shown = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", shown.size, (128, 128, 128, 255)), shown)
-    return upright.convert("RGB")
-
-
 def _list_photographs(own: Path, field: str) -> list[Path]:
     shown = sorted(file for file in own.iterdir() if file.name[0] != "." and file.name.lower() not in SYSTEM_FILES)
     if foreign := [file.name for file in shown if file.suffix.lower() not in SUFFIXES or file.is_dir()]:
@@ -100,22 +87,15 @@ def _list_photographs(own: Path, field: str) -> list[Path]:
 
 
 def _hash_pixels(image: Image.Image) -> str:
-    return hashlib.sha256(f"{image.size}".encode() + show_rgb(image).tobytes()).hexdigest()
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def _open_photograph(file: Path, field: str) -> Photograph:
     try:
         content = file.read_bytes()
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except Image.DecompressionBombError as error:
-        raise RecipeError(
-            f"{field}: {file} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, too many to be opened "
-            "safely; scale it down"
-        ) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-        raise RecipeError(f"{field}: {file} cannot be read as an image: {reason}; replace or remove it") from error
+        image = open_picture(content, PHOTOGRAPHS, show_rgb)
+    except (OSError, PictureError) as error:
+        raise RecipeError(f"{field}: {file} cannot be read as an image: {error}; replace or remove it") from error
     if min(image.size) < SMALLEST_SIDE:
         raise RecipeError(
             f"{field}: {file} has {image.width} x {image.height} pixels; give a photograph of {SMALLEST_SIDE} x "

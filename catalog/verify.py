@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
+from catalog.pictures import PUBLISHED, open_picture, to_mask
 from catalog.registry import DATASET_FILE, Dataset, is_of_category, load_dataset, version_folder
 from catalog.store import Store
 from catalog.tars import BLOCK, RECORD, Member, padded, parse_header
@@ -238,12 +238,11 @@ def _check_member(found: Member, row: Row, member: Row, dataset: Dataset, report
 
 def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str | None:
     """What is wrong with a member's meaning. Errors: those of its decoder."""
-    if field in ("png", "jpg", "seg.png"):
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            if image.size != (row["width"], row["height"]):
-                return f"is {image.size[0]}x{image.size[1]} pixels, the manifest says {row['width']}x{row['height']}"
-            values = set(np.unique(np.asarray(image)).tolist()) if field == "seg.png" else set()
+    if field in PUBLISHED:
+        image = open_picture(data, PUBLISHED[field], to_mask if field == "seg.png" else None)
+        if image.size != (row["width"], row["height"]):
+            return f"is {image.size[0]}x{image.size[1]} pixels, the manifest says {row['width']}x{row['height']}"
+        values = set(np.unique(np.asarray(image)).tolist()) if field == "seg.png" else set()
         unknown = values - set(range(len(dataset.mask_categories) + 1)) - {IGNORE}
         return f"holds the value {min(unknown)}, which is no category" if unknown else None
     if field == "json":

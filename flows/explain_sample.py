@@ -7,15 +7,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from catalog.pictures import PHOTOGRAPHS, open_picture, to_rgb
 from catalog.reader import WHOLE, open_dataset
 from catalog.registry import DATASETS
 from catalog.repairs import forget_repair, record_repair
 from catalog.store import Store
 from flows.remake_sample import Published, find_published, remake_sample
 from flows.views import split_reference
-from schemas.errors import EngineError, ExplanationError
+from schemas.errors import EngineError, ExplanationError, PictureError
 from schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from schemas.jobs import PartitionJob
 from schemas.quality import GATES
@@ -111,10 +111,9 @@ def name_region(
 def read_mask(file: Path) -> NDArray[np.bool_]:
     """Pixels of a mask's file that are not black. Errors: ExplanationError."""
     try:
-        with Image.open(file) as image:
-            pixels: NDArray[np.bool_] = np.asarray(image.convert("RGB")).max(axis=2) > 0
-            return pixels
-    except (OSError, UnidentifiedImageError) as error:
+        pixels: NDArray[np.bool_] = np.asarray(open_picture(file.read_bytes(), PHOTOGRAPHS, to_rgb)).max(axis=2) > 0
+        return pixels
+    except (OSError, ValueError, PictureError) as error:
         raise ExplanationError(
             f"--mask {file}: {error}; give an image of the sample's size, or the word {CONCEPT}"
         ) from error

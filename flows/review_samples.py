@@ -15,7 +15,7 @@ from catalog.reviews import Decisions, forget_decision, read_decisions, record_d
 from catalog.store import Store
 from catalog.version_tables import read_columns
 from flows.views import split_reference
-from schemas.errors import NotFoundError, StoreAccessError
+from schemas.errors import NotFoundError, PictureError, StoreAccessError, VerificationError
 from schemas.quality import GATES, Category
 from schemas.review import Decision, Verdict
 from tasks.methods.count_outcomes import SURPLUS
@@ -66,12 +66,18 @@ class ReviewedSamples:
         return self._read_made(sample_id), IMAGES["png"]
 
     def read_overlay(self, sample_id: str) -> Picture:
-        """PNG that shows the mask when laid over the image. Errors: NotFoundError where there is none; StoreError."""
+        """PNG that shows the mask when laid over the image.
+
+        Errors: NotFoundError where there is none; VerificationError, StoreError.
+        """
         row = self._find(sample_id)
         mask = self._read_member(row, "seg.png") or self._read_artifact(self._masks, sample_id, "mask")
         if mask is None:
             raise NotFoundError(f"sample {sample_id} of {self.label} has no mask")
-        return draw_overlay(mask, self.stuff), IMAGES["png"]
+        try:
+            return draw_overlay(mask, self.stuff), IMAGES["png"]
+        except PictureError as error:
+            raise VerificationError(f"the mask of sample {sample_id} of {self.label} is damaged: {error}") from error
 
     def read_decisions(self) -> Decisions:
         """Errors: StoreAccessError."""

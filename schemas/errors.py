@@ -4,6 +4,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 ├── UserError               exit 2: the user can mend it; never retried
 │   ├── RecipeError         a recipe (or a training recipe) that cannot be built as written
 │   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
+│   ├── PictureError        the bytes of a picture that cannot be decoded; who reads them says whose they are
 │   ├── ImagesError         labelled images that cannot be trained on or measured with
 │   ├── ExplanationError    an image that cannot be explained as asked: unknown layer, region off the image, no solution
 │   ├── ReadingError        a version that cannot be read as asked: filter, rank, cache, state of another reader
@@ -46,6 +47,10 @@ class ModelError(UserError):
 
 class ImagesError(UserError):
     """Labelled images cannot be used: unreadable file, missing column, unknown class, another size."""
+
+
+class PictureError(UserError):
+    """The bytes of a picture cannot be decoded. The message is a reason, to which callers add the picture's place."""
 
 
 class ExplanationError(UserError):

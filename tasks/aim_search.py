@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from prefect import task
 from torch.nn.functional import normalize
 
-from catalog.reference_files import open_references, show_rgb
+from catalog.reference_files import open_references
 from catalog.store import Store
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.errors import EngineError, RecipeError
@@ -130,7 +130,7 @@ def read_references(folder: str | None, concept: Concept, expected: tuple[str, .
         raise RecipeError(
             f"concept {concept.name!r}: the folder of references changed while the dataset was built; build again"
         )
-    return [np.asarray(show_rgb(each.image)) for each in photographs]
+    return [np.asarray(each.image) for each in photographs]
 
 
 @torch.no_grad()

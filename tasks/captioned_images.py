@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from catalog.pictures import SUFFIXES, show_rgb
 from catalog.reader import WHOLE, open_dataset
-from catalog.reference_files import SUFFIXES, show_rgb
 from catalog.registry import load_dataset, version_folder
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError, VerificationError

@@ -1,6 +1,5 @@
 """Bytes of image files, wherever they lie: in a folder, in a column of a Parquet file, in a shard."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.reference_files import SUFFIXES
-from schemas.errors import ImagesError
+from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture
+from schemas.errors import ImagesError, PictureError
 
 
 def list_image_files(folder: Path) -> list[Path]:
@@ -53,7 +52,6 @@ def decode_image(data: bytes, place: str, convert: Callable[[Image.Image], Image
     Errors: ImagesError that names `place` for bytes that are no image or a damaged one.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(convert(image), np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return np.asarray(open_picture(data, PHOTOGRAPHS, convert), np.uint8)
+    except PictureError as error:
         raise ImagesError(f"{place} cannot be read as an image: {error}; replace or remove it") from error

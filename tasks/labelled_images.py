@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from catalog.pictures import SUFFIXES
 from catalog.reader import WHOLE, open_dataset
-from catalog.reference_files import SUFFIXES
 from catalog.registry import NAME, load_dataset
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from catalog.reader import WHOLE, open_dataset
 from catalog.registry import Dataset, load_dataset
 from catalog.store import Store
-from schemas.errors import ImagesError, NotFoundError
+from schemas.errors import ImagesError, NotFoundError, PictureError
 from tasks.labelled_images import choose_rows
 from tasks.methods.masks import IGNORE, Mask, decode_mask
 from tasks.methods.pretraining.regions import Regions, box_regions, split_masks
@@ -136,7 +135,7 @@ def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
         mask = decode_mask(file.read_bytes())
     except FileNotFoundError as error:
         raise ImagesError(f"{file.parent} has no mask {file.name}; it needs one for every sample used") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, PictureError) as error:
         raise ImagesError(f"{file} cannot be read as a mask: {error}; write an indexed PNG ({known})") from error
     if mask.shape != (side, side):
         raise ImagesError(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.generator_history import describe_training
-from catalog.reference_files import open_references, show_rgb
+from catalog.reference_files import open_references
 from catalog.store import Store
 from schemas.errors import RecipeError
 from schemas.jobs import BuildContext
@@ -188,7 +188,7 @@ def _read_own_references(build: BuildContext, concept: Concept, shown: int) -> t
     found: dict[str, list[Reference]] = {}
     with suppress(RecipeError, OSError):  # the version is made: it is published without them
         for each in open_references(Path(build.folder), concept) if build.folder is not None else ():
-            picture = shrink_photograph(show_rgb(each.image)) if each.sha256 in digests[:shown] else None
+            picture = shrink_photograph(each.image) if each.sha256 in digests[:shown] else None
             found.setdefault(each.sha256, []).append(Reference(each.file.name, picture))
     return tuple(found[sha256].pop(0) if found.get(sha256) else Reference(None) for sha256 in digests)
 

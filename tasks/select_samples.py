@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from catalog.reference_files import open_references, show_rgb
+from catalog.reference_files import open_references
 from catalog.store import Store
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
@@ -143,4 +143,4 @@ def hash_references(build: BuildContext) -> list[int]:
     if rule is None or not rule.against_references or build.folder is None:
         return []
     found = (open_references(Path(build.folder), concept) for concept in build.recipe.concepts)
-    return [perceptual_hash(np.asarray(show_rgb(each.image))) for each in chain.from_iterable(found)]
+    return [perceptual_hash(np.asarray(each.image)) for each in chain.from_iterable(found)]

@@ -1,6 +1,5 @@
 """Samples of a published version as the formats take them."""
 
-import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.exports.run_lengths import decode_rle
+from catalog.pictures import PNG, open_picture, to_mask
 from catalog.reader import WHOLE, ShardedDataset, open_dataset
 from catalog.registry import Dataset, is_of_category
 from catalog.store import Store
-from schemas.errors import VerificationError
+from schemas.errors import PictureError, VerificationError
 
 SAMPLE_ID = re.compile(r"[0-9a-f]{16}")  # it becomes a file's name, and a version may come from anywhere
 LOOK = "run `tailforge verify` to see what else is wrong"
@@ -44,12 +44,11 @@ class ExportedSample:
     def open_mask(self) -> Image.Image:
         """The indexed mask, decoded, of the image's size. Errors: VerificationError."""
         try:
-            with Image.open(io.BytesIO(self.mask)) as image:
-                image.load()
+            image = open_picture(self.mask, PNG, to_mask)
             if image.size != (self.width, self.height):
                 raise ValueError(f"it has {image.size} pixels, its image ({self.width}, {self.height})")
             return image
-        except (OSError, SyntaxError, ValueError) as error:
+        except (PictureError, ValueError) as error:
             raise VerificationError(f"the mask of sample {self.key} cannot be used: {error}; {LOOK}") from error
 
     def things(self, dataset: Dataset) -> list[Mapping[str, Any]]:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
+
 THUMBNAIL_PX = 320  # images up to this side are shown as they are; larger ones are shrunk to it
 OVERLAY_PX = (
     256  # small masks are enlarged to about this side, so that the outline is thinner than a pixel of the image
@@ -22,10 +24,10 @@ OPACITY = bytes([88, 0, 255, 150, 96])
 
 def shrink_image(image: bytes) -> tuple[str, bytes]:
     """File ending and bytes of an encoded image for the page: unchanged when small, else a WebP of 320 px."""
-    with Image.open(io.BytesIO(image)) as opened:
-        if max(opened.size) <= THUMBNAIL_PX:
-            return ("jpg" if opened.format == "JPEG" else "png"), image
-        small = opened.convert("RGB")
+    opened = open_picture(image, (*PUBLISHED["png"], *PUBLISHED["jpg"]))
+    if max(opened.size) <= THUMBNAIL_PX:
+        return ("jpg" if opened.format == "JPEG" else "png"), image
+    small = to_rgb(opened)
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "WEBP", quality=82, method=4)
@@ -37,12 +39,12 @@ def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
 
     The outline lies inside the mask, and not along the image's border. Values of `stuff` are tinted, not outlined.
     """
-    with Image.open(io.BytesIO(mask)) as opened:
-        scale = OVERLAY_PX / max(opened.size)
-        factor = max(1, round(scale))
-        if scale < 1:
-            opened.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
-        labels = np.asarray(opened, dtype=np.uint8)
+    opened = open_picture(mask, PNG, to_mask)
+    scale = OVERLAY_PX / max(opened.size)
+    factor = max(1, round(scale))
+    if scale < 1:
+        opened.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
+    labels = np.asarray(opened, dtype=np.uint8)
     labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
     around = np.isin(labels, list(stuff))
     things = np.where(around, 0, labels).astype(np.uint8)
@@ -55,8 +57,7 @@ def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
 
 def has_ignored(mask: bytes) -> bool:
     """Whether an indexed mask holds pixels that are ignored."""
-    with Image.open(io.BytesIO(mask)) as opened:
-        return opened.getextrema()[1] == IGNORE
+    return open_picture(mask, PNG, to_mask).getextrema()[1] == IGNORE
 
 
 def show_colour(paint: int) -> str:

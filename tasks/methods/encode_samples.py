@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from catalog.pictures import PNG, open_picture, to_rgb
 from schemas.tables import IMAGE_SCORES, MANIFEST, MASK_SCORES, REJECTS
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -50,8 +51,7 @@ def mark_png(png: bytes) -> bytes:
 def encode_jpeg(png: bytes, quality: int) -> bytes:
     """JPEG of a PNG's pixels, marked as `mark_png` does."""
     out = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(out, "JPEG", quality=quality, xmp=XMP)
+    open_picture(png, PNG, to_rgb).save(out, "JPEG", quality=quality, xmp=XMP)
     return out.getvalue()
 
 

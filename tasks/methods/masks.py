@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
+from catalog.pictures import PNG, open_picture, to_mask
+
 IGNORE = 255
 
 Mask = NDArray[np.uint8]
@@ -38,11 +40,8 @@ def encode_mask(mask: Mask) -> bytes:
 
 
 def decode_mask(data: bytes) -> Mask:
-    """Values [height, width] of an indexed (or grey) PNG. Errors: ValueError for another kind of image."""
-    with Image.open(io.BytesIO(data)) as image:
-        if image.mode not in ("P", "L"):
-            raise ValueError(f"mask is an image of mode {image.mode}; expected indexed (P) or grey (L)")
-        return np.asarray(image)
+    """Values [height, width] of an indexed (or grey) PNG. Errors: PictureError for another kind of image."""
+    return np.asarray(open_picture(data, PNG, to_mask))
 
 
 def encode_rle(region: NDArray[np.bool_]) -> str:

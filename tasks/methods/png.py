@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.pictures import PNG, open_picture, to_rgb
+
 Pixels = NDArray[np.uint8]
 
 LEVEL = 6  # zlib; 9 takes much longer and saves about one per cent
@@ -19,6 +21,5 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def decode_png(data: bytes) -> Pixels:
-    """Pixels [height, width, 3] of any image that Pillow reads."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    """Pixels [height, width, 3] of a PNG. Errors: PictureError."""
+    return np.asarray(open_picture(data, PNG, to_rgb))

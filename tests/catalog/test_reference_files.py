@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catalog.reference_files import SMALLEST_SIDE, digest_references, open_references, require_references, show_rgb
+from catalog.pictures import show_rgb
+from catalog.reference_files import SMALLEST_SIDE, digest_references, open_references, require_references
 from schemas.errors import RecipeError
 from schemas.recipe import Concept
 
@@ -95,7 +96,7 @@ def _linked_file(folder: Path) -> None:
         (_broken, r"b\.png cannot be read"), (_garbage, r"b\.png cannot be read"),
         (_others, r"holds b\.gif, c\.HEIC, more\.png, notes\.txt, which cannot be read as photographs; save images as"),
         (_small, r"b\.png has 64 x 15 pixels; give a photograph of 16 x 16 or more"),
-        (_bomb, r"b\.png has more than 178,956,970 pixels, too many to be opened safely; scale it down"),
+        (_bomb, r"b\.png cannot be read as an image: it has more than 178,956,970 pixels, too many to be opened"),
         (_linked_folder, "leaves the recipe's folder"), (_linked_file, "leaves the recipe's folder"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from schemas.errors import PictureError
 from tasks.methods.masks import (
     bound_region,
     decode_mask,
@@ -69,7 +70,7 @@ def test_mask_is_an_indexed_image_in_voc_colours() -> None:
 
 
 def test_a_colour_image_is_no_mask() -> None:
-    with pytest.raises(ValueError, match="mode RGB"):
+    with pytest.raises(PictureError, match="mode RGB"):
         decode_mask(encode_png(np.zeros((2, 2, 3), np.uint8)))
 
 

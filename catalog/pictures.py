@@ -1,0 +1,92 @@
+"""The one place where picture files of users and of versions are decoded.
+
+Pillow finds a file's format by its bytes and has decoders that start other programs (PostScript starts Ghostscript). So
+each place says which formats it takes, and Pillow's other decoders are never asked.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from schemas.errors import PictureError
+
+Formats = Sequence[str]  # as Pillow names them
+
+PNG: Formats = ("PNG",)
+PUBLISHED: dict[str, Formats] = {"png": PNG, "jpg": ("JPEG",), "seg.png": PNG}  # by the member's field
+PHOTOGRAPHS: Formats = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what a user may give as a picture
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of files in these formats
+PNG_END = b"IEND\xaeB`\x82"  # type and checksum of a chunk without content
+MOST_PIXELS = 178_956_970  # where Pillow itself refuses a picture: half a gigabyte of RGB
+
+
+def open_picture(
+    data: bytes, formats: Formats, convert: Callable[[Image.Image], Image.Image] | None = None
+) -> Image.Image:
+    """The whole picture in the bytes of a file, decoded, brought to another mode or size by `convert`.
+
+    Errors: PictureError, whatever Pillow or `convert` raises: another format than `formats`, more than MOST_PIXELS
+    pixels, a file that is cut off or damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
+            _require_size(image)
+            image.load()
+            _require_end(image, data)
+            return image if convert is None else convert(image)
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(f"it is no {_list_formats(formats)} file") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(TOO_LARGE) from error
+    except Exception as error:  # the decoders have no common error: struct.error, SyntaxError, RecursionError and more
+        raise PictureError(f"{error or type(error).__name__}") from error
+
+
+TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened safely; scale it down"
+
+
+def show_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB as a viewer shows it: upright, 16-bit grey scaled down, what is transparent over grey.
+
+    EXIF is read here for the first time, so give this to `open_picture`, which maps errors.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "I" or upright.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        upright = Image.fromarray((np.asarray(upright).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        shown = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", shown.size, (128, 128, 128, 255)), shown)
+    return upright.convert("RGB")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in mode RGB as its file holds it, not turned upright."""
+    return image.convert("RGB")
+
+
+def to_mask(image: Image.Image) -> Image.Image:
+    """A mask, whose pixels are values and no colours. Errors: PictureError for another kind of picture."""
+    if image.mode not in ("P", "L"):
+        raise PictureError(f"it is a picture of mode {image.mode}; a mask is indexed (P) or grey (L)")
+    return image.copy()
+
+
+def _require_size(image: Image.Image) -> None:
+    """Errors: PictureError. Pillow's own bound is a setting of the whole process, which others may have lifted."""
+    if image.width * image.height > MOST_PIXELS:
+        raise PictureError(TOO_LARGE)
+
+
+def _require_end(image: Image.Image, data: bytes) -> None:
+    """Errors: PictureError. Pillow reads a PNG whose last bytes are lost, checksum and end mark, without a word."""
+    if image.format == "PNG" and PNG_END not in data:
+        raise PictureError("it is cut off: it has no end mark")
+
+
+def _list_formats(formats: Formats) -> str:
+    *others, last = formats
+    return f"{', '.join(others)} or {last}" if others else last
