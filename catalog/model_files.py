@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from catalog.code_digest import digest_code
+from catalog.store import expand_home
 from schemas.errors import ModelError
 from schemas.fields import ModelSource
 from schemas.inversion import TeacherSource
@@ -65,9 +66,10 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
                 f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}"
             )
         return MODELS / name
-    path = (folder / source.model).resolve()
+    named = expand_home(source.model)
+    path = (folder / named).resolve()
     if path.is_dir():
-        if not path.is_relative_to(folder.resolve()) and not Path(source.model).is_absolute():
+        if not path.is_relative_to(folder.resolve()) and not named.is_absolute():
             raise ModelError(f"{field}: {source.model!r} leaves the recipe's folder; give an absolute path instead")
         return path
     if path.is_file():

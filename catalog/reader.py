@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -15,11 +17,11 @@ from numpy.typing import NDArray
 
 from catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
 from catalog.reading_order import Reader, check_rank, draw_samples, draw_shards, find_rank, find_reader, is_worker
-from catalog.registry import DATASETS, load_dataset, version_folder
+from catalog.registry import DATASETS, VERSION, load_dataset, version_folder
 from catalog.shard_cache import ShardCache
 from catalog.shard_samples import AGAIN, Sample, read_samples
 from catalog.split_index import SplitIndex, index_split
-from catalog.store import Store
+from catalog.store import Store, is_address, local_path
 from schemas.errors import NotFoundError, PictureError, ReadingError, VerificationError
 
 STATE_FORMAT = "tailforge-reader/1"
@@ -28,7 +30,7 @@ WHOLE: dict[str, Any] = {"rank": 0, "world_size": 1}  # for code that reads a wh
 
 
 def open_dataset(
-    uri: str,
+    uri: str | os.PathLike[str],
     version: str = "latest",
     split: str = "train",
     *,
@@ -39,47 +41,70 @@ def open_dataset(
     shuffle_buffer: int = 1000,
     rank: int | None = None,
     world_size: int | None = None,
-    cache: str | None = None,
+    batch_size: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
     cache_bytes: int = CACHE_BYTES,
     verify: bool = False,
 ) -> "ShardedDataset":
     """A split of a published version.
 
-    `uri` is `<store>/datasets/<name>`, or the store where `name` is given.
+    `uri` is `<store>/datasets/<name>`, its folder of a version, or the store where `name` is given: a path, relative to
+    the current folder, or any fsspec address. `split` val means validation.
 
     - `decode` False: images and masks stay the bytes of their files.
     - `where`: only samples for which an expression over the manifest's columns holds, `pc.field("sharpness") > 100`.
     - `shuffle_seed`: another order in every epoch (`set_epoch`): the shards, and samples within `shuffle_buffer`, which
       is what a reader holds in memory.
     - `rank`, `world_size`: whose part is read. Without them torch.distributed is asked, where it is initialised.
+    - `batch_size`: that of a DataLoader with workers, so that `len(loader)` is the number of batches that come. Without
+      it that holds for powers of two, up to a quarter of a worker's share and 1024.
     - `cache`: a local folder in which at most `cache_bytes` of whole shards are kept.
     - `verify`: compare the sha256 of every member with the manifest.
 
     Errors: NotFoundError for a dataset, version, split or column that does not exist; ReadingError for what cannot be
     asked for.
     """
-    if name is None:
-        root, _, name = uri.rstrip("/").rpartition(f"/{DATASETS}/")
-        if not root or "/" in name:
-            raise NotFoundError(f"{uri!r} is no dataset; give <store>/{DATASETS}/<name>, or the store and name=")
-        uri = root
+    address, name, version = find_dataset(uri, name, version)
     check_rank(rank, world_size)
     if shuffle_buffer < 1 or (shuffle_seed is not None and shuffle_seed < 0):
         raise ReadingError(
             f"shuffle_seed is {shuffle_seed} and shuffle_buffer {shuffle_buffer}; give a seed of 0 or more and a "
             "buffer of 1 or more"
         )
-    store = Store.open(uri)
+    if batch_size is not None and batch_size < 1:
+        raise ReadingError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
+    store = Store.open(address)
     dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
     index = index_split(store, dataset, folder, split, where)
     largest = max(shard.bytes for shard in index.shards)
     if cache is not None and largest > cache_bytes:
         raise ReadingError(f"cache_bytes is {cache_bytes}, and a shard has {largest} bytes; give at least as many")
-    kept = None if cache is None else ShardCache(cache, cache_bytes)
-    options = Options(decode, shuffle_seed, shuffle_buffer, rank, world_size, kept, verify)
+    kept = None if cache is None else ShardCache(_cache_folder(cache), cache_bytes)
+    options = Options(decode, shuffle_seed, shuffle_buffer, rank, world_size, batch_size, kept, verify)
     uris = tuple(store.fs.unstrip_protocol(store.path(index.path(number))) for number in range(len(index.shards)))
     categories = tuple(category.name for category in dataset.mask_categories)
     return ShardedDataset(index, options, uris, dataset.classes, categories)
+
+
+def find_dataset(uri: str | os.PathLike[str], name: str | None, version: str) -> tuple[str, str, str]:
+    """(address of the store, name, version) of what `open_dataset` was given. Errors: NotFoundError, ReadingError."""
+    given = os.fspath(uri)
+    address = given.rstrip("/") if is_address(given) else str(local_path(given))
+    if name is not None:
+        return address, name, version
+    root, _, rest = address.rpartition(f"/{DATASETS}/")
+    name, _, named = rest.partition("/")
+    if not root or not name or (named and not VERSION.match(named)):
+        raise NotFoundError(f"{given!r} is no dataset; give <store>/{DATASETS}/<name>, or the store and name=")
+    if named and version not in ("latest", named):
+        raise ReadingError(f"{given!r} is version {named}, and version {version!r} is asked for; leave one of them out")
+    return root, name, named or version
+
+
+def _cache_folder(cache: str | os.PathLike[str]) -> Path:
+    if is_address(os.fspath(cache)):
+        raise ReadingError(f"cache {os.fspath(cache)!r} is no folder of this machine; give a local one")
+    return local_path(cache)
 
 
 @dataclass(frozen=True)
@@ -91,6 +116,7 @@ class Options:
     shuffle_buffer: int
     rank: int | None
     world_size: int | None
+    batch_size: int | None
     cache: ShardCache | None
     verify: bool
 
@@ -201,7 +227,7 @@ class ShardedDataset:
 
     def _read(self, reader: Reader, start: int) -> Iterator[dict[str, Any]]:
         """Samples of a reader's run from the `start`-th that it gives out."""
-        given, shards = self._draw_order(reader.run(int(self._index.counts.sum())))
+        given, shards = self._draw_order(reader.run(int(self._index.counts.sum()), self._options.batch_size))
         waiting: dict[int, tuple[str, str, Sample]] = {}
         rest = given[start:]
         options = self._options
@@ -233,6 +259,8 @@ class ShardedDataset:
         """What a state must share with the dataset that goes on from it."""
         index, options = self._index, self._options
         shuffled = options.shuffle_seed is not None
+        reader = find_reader(options.rank, options.world_size)
+        run = reader.run(int(index.counts.sum()), options.batch_size)
         return {
             "format": STATE_FORMAT,
             "dataset": index.name,
@@ -242,7 +270,8 @@ class ShardedDataset:
             "where": index.selection,
             "shuffle_seed": options.shuffle_seed,
             "shuffle_buffer": options.shuffle_buffer if shuffled else None,
-            "reader": asdict(find_reader(options.rank, options.world_size)),
+            "reader": asdict(reader),
+            "run": [run.start, run.stop] if reader.workers > 1 else None,  # older states, of all samples, hold none
         }
 
 

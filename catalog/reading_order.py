@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import ReadingError
 
+GRAINS, LARGEST_GRAIN = 4, 1024  # that a worker gets at least; samples
 SHARDS, SAMPLES = 0, 1  # what random numbers are for: each use has its own stream
 
 
@@ -27,9 +28,26 @@ class Reader:
     worker: int = 0
     workers: int = 1
 
-    def run(self, samples: int) -> range:
-        """Positions that it reads. Numbers of samples differ by one at most, between ranks and between its workers."""
-        return _cut(_cut(range(samples), self.rank, self.world_size), self.worker, self.workers)
+    def run(self, samples: int, batch: int | None = None) -> range:
+        """Positions that it reads. Ranks differ by one sample at most, the workers of a rank by one grain and the rest.
+
+        Workers are dealt grains of `batch` samples, so that in batches of that many the last worker alone has a smaller
+        one: then as many batches come from all of them as one reader would make. See `choose_grain`.
+        """
+        part = _cut(range(samples), self.rank, self.world_size)
+        grain = batch or choose_grain(len(part), self.workers)
+        grains = _cut(range(-(-len(part) // grain)), self.worker, self.workers)
+        return part[grains.start * grain : grains.stop * grain]
+
+
+def choose_grain(samples: int, workers: int) -> int:
+    """The largest power of two of which each worker gets four or more, `LARGEST_GRAIN` at most; 1 where none does.
+
+    A dataset is not told how large a loader's batches are. Most sizes are powers of two, and every one up to the grain
+    divides it. Four grains a worker keep the longest run within a quarter of the even share.
+    """
+    share = min(samples // (GRAINS * workers), LARGEST_GRAIN)
+    return 1 << max(0, share.bit_length() - 1)
 
 
 def _cut(run: range, part: int, parts: int) -> range:

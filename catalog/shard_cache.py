@@ -29,8 +29,8 @@ class ShardCache:
     Two processes that need a shard at once may both download it, and may then be over the bound by it for a moment.
     """
 
-    def __init__(self, folder: str, max_bytes: int) -> None:
-        self.folder, self.max_bytes = Path(folder).absolute(), max_bytes
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
 
     def open(self, store: Store, path: str, entry: ShardEntry) -> IO[bytes]:
         """The shard at `path`, open for reading; downloaded first where it is not kept.

@@ -19,6 +19,7 @@ from catalog.registry import DATASET_FILE, Dataset, ShardEntry
 from catalog.store import Store, storage_errors
 from schemas.errors import NotFoundError, ReadingError, VerificationError
 
+SHORT_NAMES = {"validation": "val"}  # what other tools call a split
 MANIFEST_FILE = "manifest.parquet"
 MEMBER = "members.list.element."  # how Parquet names the columns of a member
 
@@ -81,12 +82,24 @@ class SplitIndex:
             yield shard, here, rows if self.rows is None else self.rows[shard][rows].astype(np.int64)
 
 
+def name_split(dataset: Dataset, split: str) -> str:
+    """The split of a version that a person means: its own word first, and `val` is validation.
+
+    Errors: NotFoundError.
+    """
+    known = {shard.split for shard in dataset.shards}
+    for name in (split, *(long for long, short in SHORT_NAMES.items() if short == split), SHORT_NAMES.get(split)):
+        if name in known:
+            return name
+    raise NotFoundError(
+        f"{dataset.name} {dataset.version} has no split {split!r}; it has: {', '.join(dataset.counts.by_split)}"
+    )
+
+
 def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: pc.Expression | None) -> SplitIndex:
     """Errors: NotFoundError for an unknown split or column; ReadingError for a filter that cannot be computed."""
+    split = name_split(dataset, split)
     groups = tuple(number for number, shard in enumerate(dataset.shards) if shard.split == split)
-    if not groups:
-        known = ", ".join(dataset.counts.by_split)
-        raise NotFoundError(f"{dataset.name} {dataset.version} has no split {split!r}; it has: {known}")
     shards = tuple(dataset.shards[group] for group in groups)
     rows = None
     if where is not None:

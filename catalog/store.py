@@ -29,6 +29,21 @@ TEMPORARY = ".tmp-"  # what a name starts with while it is being written; a kill
 KEPT = "run the same command again; finished work is kept"
 
 
+def is_address(text: str) -> bool:
+    """Whether it is a URI of fsspec; otherwise it is a path of this machine."""
+    return "://" in text or "::" in text
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """A path of this machine as a user means it: `~` is the home."""
+    return Path(os.path.expanduser(path))
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The same as an absolute path; what is relative starts at the current folder."""
+    return Path(os.path.abspath(expand_home(path)))
+
+
 @contextmanager
 def storage_errors(action: str, uri: str) -> Iterator[None]:
     """Turn the errors of the operating system, and of clients of object stores, into ours.

@@ -9,6 +9,7 @@ import numpy as np
 
 from catalog.reader import WHOLE, open_dataset
 from catalog.registry import Dataset, load_dataset
+from catalog.split_index import name_split
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError, PictureError
 from tasks.labelled_images import choose_rows
@@ -49,6 +50,7 @@ def open_masked(
     if masks not in ARMS and not Path(masks).is_dir():
         raise NotFoundError(f"--masks {masks!r} is no folder; give {', '.join(ARMS)}, or a folder of <sample_id>.png")
     dataset = load_dataset(Store.open(store), name, version)
+    split = name_split(dataset, split)
     samples = _choose(list(open_dataset(store, dataset.version, split, name=name, **WHOLE)), images, seed)
     origin = f"{name}@{dataset.version} ({split})"
     pixels = _stack(samples, origin)

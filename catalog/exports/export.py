@@ -14,6 +14,7 @@ from catalog.exports.samples import list_splits, open_split
 from catalog.exports.voc import convert_voc
 from catalog.exports.yolo import convert_yolo
 from catalog.registry import Dataset, load_dataset
+from catalog.split_index import name_split
 from catalog.store import Store
 from schemas.errors import NotFoundError
 
@@ -47,7 +48,7 @@ def export_version(
         known = ", ".join((*FORMATS, *COPYING_FORMATS))
         raise NotFoundError(f"there is no format {format_name!r}; choose one of {known}")
     dataset = load_dataset(store, name, version)
-    chosen = splits or list_splits(dataset)
+    chosen = list(dict.fromkeys(name_split(dataset, split) for split in splits)) or list_splits(dataset)
     samples = {split: open_split(store, dataset, split) for split in chosen}
     with new_folder(target) as folder, PieceWriter(folder, target) as writer:
         for piece in choose_format(store, format_name)(dataset, samples):

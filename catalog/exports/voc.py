@@ -15,8 +15,7 @@ from xml.etree import ElementTree
 from catalog.exports.pieces import Line, Piece, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
 from catalog.registry import Dataset
-
-SPLIT_NAMES = {"validation": "val"}
+from catalog.split_index import SHORT_NAMES
 
 
 def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
@@ -34,7 +33,7 @@ def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
             yield WholeFile(f"Annotations/{sample.key}.xml", describe_sample(dataset, sample))
             yield WholeFile(f"SegmentationClass/{sample.key}.png", colour_mask(sample))
             for purpose in ("Segmentation", "Main"):
-                yield Line(f"ImageSets/{purpose}/{SPLIT_NAMES.get(split, split)}.txt", sample.key)
+                yield Line(f"ImageSets/{purpose}/{SHORT_NAMES.get(split, split)}.txt", sample.key)
 
 
 def describe_sample(dataset: Dataset, sample: ExportedSample) -> bytes:

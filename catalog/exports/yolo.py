@@ -12,14 +12,13 @@ import yaml
 from catalog.exports.pieces import Piece, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
 from catalog.registry import Dataset
-
-SPLIT_NAMES = {"validation": "val"}
+from catalog.split_index import SHORT_NAMES
 
 
 def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
     """data.yaml, images/SPLIT/ and labels/SPLIT/; split `validation` is called val, as this format does."""
     names = [category.name for category in dataset.mask_categories if category.thing]  # stuff comes last and has no box
-    folders = {split: SPLIT_NAMES.get(split, split) for split in splits}
+    folders = {split: SHORT_NAMES.get(split, split) for split in splits}
     card = {folder: f"images/{folder}" for folder in folders.values()} | {"names": dict(enumerate(names))}
     yield WholeFile("data.yaml", yaml.safe_dump(card, sort_keys=False, allow_unicode=True).encode())
     for split, samples in splits.items():

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from catalog.reader import ShardedDataset, decode_sample, open_dataset
 from catalog.store import Store
 from catalog.tars import read_members
-from schemas.errors import NotFoundError, VerificationError
+from schemas.errors import NotFoundError, ReadingError, VerificationError
+from tests.fabricate import make_build, make_recipe, publish_build
 
 ROOT = Path(__file__).parents[2]
 # webdataset and datasets leave tars to the garbage collector; these tests call it, so that no other test pays.
@@ -206,3 +207,61 @@ def test_the_iterator_needs_no_torch(published: Store) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split("\n")[:2] == ["42", "[]"]
+
+
+def test_a_dataset_is_found_by_whatever_names_its_folder(
+    published: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An object of a path, a path from inside the store or the datasets, one with `~`, a version's folder."""
+    folder = Path(published.uri) / "datasets" / "parts"
+    monkeypatch.setenv("HOME", str(Path(published.uri).parent))
+    named: list[tuple[Path, Any]] = [
+        (tmp_path, folder),
+        (tmp_path, f"{folder}/"),
+        (tmp_path, folder / "1.0.0"),
+        (tmp_path, "~/store/datasets/parts"),
+        (tmp_path, f"file://{folder}"),
+        (Path(published.uri), "datasets/parts"),
+        (Path(published.uri), Path("datasets/parts/1.0.0")),
+        (folder, "."),
+        (folder.parent, Path("parts")),
+    ]
+    for here, uri in named:
+        monkeypatch.chdir(here)
+        assert len(open_dataset(uri)) == 42
+    assert len(open_dataset(Path("~/store"), name="parts")) == 42
+
+
+def test_another_version_than_the_folder_names_is_refused(folder: Path) -> None:
+    assert len(open_dataset(folder, "1.0.0")) == 42
+    with pytest.raises(ReadingError, match=r"is version 1\.0\.0, and version '2\.0\.0' is asked for"):
+        open_dataset(folder, "2.0.0")
+
+
+@pytest.mark.parametrize("uri", ["datasets", "parts", "datasets/parts/shards", "s3://bucket/parts"])
+def test_what_names_no_dataset_is_refused(published: Store, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.chdir(published.uri)
+    with pytest.raises(NotFoundError, match=f"'{uri}' is no dataset; give <store>/datasets/<name>"):
+        open_dataset(uri)
+
+
+def test_a_cache_lies_where_its_path_says(published: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for cache in ("~/cache", Path("own")):
+        next(iter(open_dataset(published.uri, name="parts", cache=cache)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "own"]
+    assert list((tmp_path / "home" / "cache").glob("*.tar"))
+    with pytest.raises(ReadingError, match="give a local one"):
+        open_dataset(published.uri, name="parts", cache="s3://bucket/cache")
+
+
+def test_val_means_validation(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path), create=True)
+    recipe = make_recipe(splits={"train": 0.5, "validation": 0.5})
+    publish_build(make_build(store, recipe, {"gear": 12}))
+    found = [[sample["key"] for sample in open_dataset(store.uri, name="parts", split=split)]
+             for split in ("val", "validation")]  # fmt: skip
+    assert found[0] == found[1] != []
+    with pytest.raises(NotFoundError, match="has no split 'test'; it has: "):
+        open_dataset(store.uri, name="parts", split="test")

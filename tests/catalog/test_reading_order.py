@@ -1,11 +1,13 @@
 """Order and split of an epoch, as arithmetic: everything once, evenly, within the buffer, and the same everywhere."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.reading_order import Reader, check_rank, draw_samples, draw_shards
+from catalog.reading_order import Reader, check_rank, choose_grain, draw_samples, draw_shards
 from schemas.errors import ReadingError
 
 SEEDS = st.integers(0, 2**64)
@@ -20,7 +22,27 @@ def test_readers_share_every_sample_once_and_evenly(samples: int, world_size: in
     assert [position for rank in runs for run in rank for position in run] == list(range(samples))
     by_rank = [sum(map(len, rank)) for rank in runs]
     assert max(by_rank) - min(by_rank) <= 1
-    assert all(max(map(len, rank)) - min(map(len, rank)) <= 1 for rank in runs)
+    for rank, count in zip(runs, by_rank, strict=True):
+        assert max(map(len, rank)) <= max(1.25 * count / workers, count / workers + 1)
+
+
+@given(samples=st.integers(0, 5000), workers=st.integers(1, 9), batch=st.integers(1, 200))
+def test_workers_make_as_many_batches_as_one_reader(samples: int, workers: int, batch: int) -> None:
+    """For a batch that is told, and without being told for every power of two up to the grain."""
+    grain = choose_grain(samples, workers)
+    told = [2**power for power in range(11) if 2**power <= grain]
+    for size, given_size in [(batch, batch), *((size, None) for size in told)]:
+        runs = [Reader(0, 1, worker, workers).run(samples, given_size) for worker in range(workers)]
+        assert [position for run in runs for position in run] == list(range(samples))
+        assert sum(math.ceil(len(run) / size) for run in runs) == math.ceil(samples / size)
+        assert sum(len(run) // size for run in runs) == samples // size  # drop_last
+
+
+@pytest.mark.parametrize(
+    ("samples", "workers", "grain"), [(0, 1, 1), (324, 4, 16), (7, 2, 1), (8, 2, 1), (16, 2, 2), (10**6, 8, 1024)]
+)
+def test_a_grain_is_a_power_of_two_of_which_every_worker_gets_four(samples: int, workers: int, grain: int) -> None:
+    assert choose_grain(samples, workers) == grain
 
 
 @given(start=st.integers(0, 1000), length=st.integers(0, 300), buffer=st.integers(1, 400), seed=SEEDS)

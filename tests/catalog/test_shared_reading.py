@@ -84,6 +84,27 @@ def test_workers_share_every_sample_once(
         assert sorted(read) == sorted(keys_of(part))
 
 
+@MANY_WORKERS
+@pytest.mark.parametrize(
+    ("workers", "batch", "told"), [(0, 5, None), (3, 2, None), (2, 4, None), (4, 5, 5), (3, 40, 40)]
+)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_loader_has_as_many_batches_as_it_says(
+    published: Store, keys: list[str], workers: int, batch: int, told: int | None, drop_last: bool
+) -> None:
+    train = open_parts(published, batch_size=told)
+    loader = DataLoader(train, batch_size=batch, num_workers=workers, collate_fn=keys_of, drop_last=drop_last)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    assert drop_last or sorted(key for each in batches for key in each) == sorted(keys)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_refused(published: Store, batch_size: int) -> None:
+    with pytest.raises(ReadingError, match=f"batch_size is {batch_size}"):
+        open_parts(published, batch_size=batch_size)
+
+
 def test_workers_that_stay_go_on_to_the_next_epoch(published: Store, keys: list[str]) -> None:
     train = open_parts(published, shuffle_seed=1)
     loader = DataLoader(train, batch_size=None, num_workers=1, collate_fn=as_is, persistent_workers=True)
