@@ -1,29 +1,20 @@
 """Finding and reading recipes: catalog/recipes by name, or any YAML file by path, with `key.path=value` overrides."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from schemas.documents import DEEPEST, LARGEST, parse_yaml
 from schemas.errors import NotFoundError, RecipeError
 from schemas.idle_settings import find_idle_settings
 from schemas.mistakes import list_mistakes
 from schemas.recipe import Recipe, parse_recipe
+from schemas.shown import shorten, show, show_key, show_text
+from schemas.training import AnyTrainingRecipe, parse_training_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 TRAINING = ("train-", "teacher-", "adapt-")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice (plain YAML keeps the last one in silence)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -66,18 +57,32 @@ def _find(reference: str, what: str, names: Sequence[str]) -> Path:
     if path.is_file():
         return path
     raise NotFoundError(
-        f"{what} {reference!r} is neither a file nor in the catalog; the catalog has: {', '.join(names) or 'none'}"
+        f"{what} {show_text(reference)} is neither a file nor in the catalog; the catalog has: "
+        f"{', '.join(names) or 'none'}"
     )
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file. Errors: RecipeError with line and column."""
+    """Parse a YAML file. Errors: RecipeError with line and column, also for what is no plain file or far too large."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not readable as YAML: {error}") from error
+        if not path.is_file():
+            raise RecipeError(f"{path}: cannot be read: it does not exist or is no plain file")
+        with path.open("rb") as file:
+            content = file.read(4 * LARGEST + 1)  # no more: a file may grow for ever, and a character takes 4 bytes
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not readable as YAML: it is no UTF-8 text ({error.reason}), save it so") from error
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_yaml(text, str(path))
+
+
+def load_training_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyTrainingRecipe:
+    """Read, override and validate a training recipe. Errors: RecipeError naming the file and the field."""
+    data = read_yaml(path)
+    for override in overrides:
+        apply_override(data, override)
+    return parse_training_recipe(data, f"training recipe {path}")
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
@@ -99,12 +104,9 @@ def apply_override(data: Any, override: str) -> None:
     """
     path, equals, text = override.partition("=")
     keys = path.split(".")
-    if not equals or not all(keys):
-        raise RecipeError(f"--set {override!r}: write it as key.path=value, for example seed=7")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {override!r}: the value is not YAML: {error}") from error
+    if not equals or not all(keys) or len(keys) > DEEPEST:
+        raise RecipeError(f"--set {show_text(override)}: write it as key.path=value, for example seed=7")
+    value = parse_yaml(text, f"--set {show_text(override)}")
     for position, key in enumerate(keys[:-1]):
         data = _enter(data, key, override, keys[: position + 1])
     if isinstance(data, list):
@@ -112,7 +114,7 @@ def apply_override(data: Any, override: str) -> None:
     elif isinstance(data, dict):
         data[keys[-1]] = value
     else:
-        raise RecipeError(f"--set {override!r}: {'.'.join(keys[:-1])} is not a mapping, found {data!r}")
+        raise _no_mapping(data, override, keys[:-1])
 
 
 def _enter(data: Any, key: str, override: str, path: Sequence[str]) -> Any:
@@ -122,15 +124,19 @@ def _enter(data: Any, key: str, override: str, path: Sequence[str]) -> Any:
         if data.get(key) is None:
             data[key] = {}
         return data[key]
-    raise RecipeError(f"--set {override!r}: {'.'.join(path[:-1])} is not a mapping, found {data!r}")
+    raise _no_mapping(data, override, path[:-1])
+
+
+def _no_mapping(data: Any, override: str, path: Sequence[str]) -> RecipeError:
+    place = ".".join(map(show_key, path)) or "the file"
+    return RecipeError(f"--set {show_text(override)}: {place} is not a mapping, found {show(data)}")
 
 
 def _index(items: list[Any], key: str, override: str) -> int:
     names = [str(item.get("name")) if isinstance(item, dict) else "" for item in items]
     if key in names:
         return names.index(key)
-    if key.isdigit() and int(key) < len(items):
+    if key.isascii() and key.isdecimal() and len(key) < 10 and int(key) < len(items):
         return int(key)
-    raise RecipeError(
-        f"--set {override!r}: {key!r} is not there; there are: {', '.join(filter(None, names)) or len(items)}"
-    )
+    known = shorten(", ".join(filter(None, names)), 400) or f"{len(items)} of them"
+    raise RecipeError(f"--set {show_text(override)}: {show_text(key)} is not there; there are: {known}")

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from catalog.diff import VersionDiff
 from catalog.store import Store
-from schemas import recipe
+from schemas import fields
 from schemas.errors import NotFoundError, VerificationError
 from schemas.quality import Category
 from schemas.training_record import TrainingRecord
 
 DATASETS = "datasets"
 DATASET_FILE = "dataset.json"
-NAME = re.compile(recipe.NAME)
+NAME = re.compile(fields.NAME)
 VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)$")
 FIRST_VERSION = "1.0.0"
 

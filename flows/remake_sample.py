@@ -22,7 +22,7 @@ from schemas.engines import SearchEngine
 from schemas.errors import ModelError, NotFoundError, UserError
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
-from schemas.recipe import parse_recipe
+from schemas.recipe import read_stored_recipe
 from tasks.invert_teacher import inversion_job
 from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import Rendered
@@ -115,7 +115,7 @@ def _rebuild_context(dataset: Dataset, uri: str, folder: Path, *, with_reference
     `with_references`: where the engine searches. Errors: ModelError if a model's bytes are others now.
     """
     origin = f"{dataset.name}@{dataset.version}"
-    file = RecipeFile(parse_recipe(dict(dataset.recipe), origin), folder)
+    file = RecipeFile(read_stored_recipe(dict(dataset.recipe), origin), folder)
     searches = with_references and isinstance(file.recipe.engine, SearchEngine)
     context = resolve_build(file, uri, with_references=searches, with_judges=False)
     for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):

@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.fields import Strict
-from schemas.recipe import NAME
+from schemas.fields import FolderName, Place, Seconds, Seed, Strict, Words
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=4, le=4096, multiple_of=4)]
 
 
@@ -23,7 +22,7 @@ class ClassifierTraining(Strict):
     )
     flip: bool = Field(False, description="Mirror half of the views; not for digits and letters.")
     bf16: bool = Field(False, description="Forward passes in bfloat16; weights stay float32.")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
 
 
 class DistillSettings(ClassifierTraining):
@@ -41,7 +40,7 @@ class WorkshopPictures(Strict):
     kind: Literal["workshop"]
     train_per_part: Count
     test_per_part: Count
-    seed: int = Field(ge=0, description="Of the training scenes; the test scenes have the next.")
+    seed: Seed = Field(description="Of the training scenes; the test scenes have the next.")
     workers: int = Field(2, ge=1, le=256, description="Processes that render.")
 
 
@@ -49,7 +48,7 @@ class LabelledPictures(Strict):
     """Pictures of your own: training rows or all for training, test rows for the test."""
 
     kind: Literal["images"]
-    path: str | None = Field(
+    path: Place | None = Field(
         None,
         description="Parquet file with columns split, label and image, or a folder with train and test in it, each of "
         "one folder a class; relative to the recipe. --images names it.",
@@ -65,7 +64,7 @@ class TeacherModel(Strict):
 
     architecture: Literal["resnet", "regnet", "cifar_resnet"]
     widths: tuple[Width, ...] = Field(min_length=1, max_length=8)
-    depths: tuple[Count, ...] = Field(min_length=1, max_length=8)
+    depths: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(min_length=1, max_length=8)
 
     @model_validator(mode="after")
     def _one_depth_a_width(self) -> "TeacherModel":
@@ -78,15 +77,15 @@ class TeacherRecipe(Strict):
     """Everything that decides a teacher's weights."""
 
     kind: Literal["teacher"]
-    name: str = Field(pattern=NAME, description="Folder under catalog/models.")
+    name: FolderName = Field(description="Folder under catalog/models.")
     size_px: int = Field(ge=8, le=512, description="Height and width of the images.")
     channels: Literal[1, 3] = 3
     pictures: WorkshopPictures | LabelledPictures = Field(discriminator="kind")
     model: TeacherModel
     training: ClassifierTraining
     threads: int = Field(2, ge=1, le=256, description="Threads of the training steps; the same number, the same bits.")
-    checkpoint_every_s: float = Field(60, gt=0)
-    notes: tuple[str, ...] = Field((), description="What the model card should also say.")
+    checkpoint_every_s: Seconds = 60
+    notes: tuple[Words, ...] = Field((), description="What the model card should also say.")
 
     @model_validator(mode="after")
     def _workshop_is_coloured(self) -> "TeacherRecipe":

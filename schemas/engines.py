@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.fields import ModelSource, Strict
+from schemas.fields import ModelSource, Strict, Weight, Words
 from schemas.inversion import NaturalInversionEngine
 
 Target = Literal["difference", "centroid"]
@@ -22,7 +22,7 @@ class SamplingSettings(Strict):
     batch_size: int = Field(16, ge=1, le=1024, description="Images in one forward pass; part of what fixes the bytes.")
     height: int | None = Field(None, ge=8, le=4096, multiple_of=8, description="Pixels; the model's own by default.")
     width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
-    negative_prompt: str = ""
+    negative_prompt: Words = ""
 
 
 class PlainEngine(SamplingSettings):
@@ -52,7 +52,10 @@ class SearchEngine(SamplingSettings):
         "the concept, which holds what is not the concept.",
     )
     references_per_image: int | None = Field(
-        None, ge=1, description="Each image aims at its own random subset of the references; by default at all."
+        None,
+        ge=1,
+        le=10_000,
+        description="Each image aims at its own random subset of the references; by default at all.",
     )
     plain_samples: int = Field(
         64, ge=0, le=10_000, description="Plain few-step images of a concept that `difference` and `stop` compare with."
@@ -139,6 +142,7 @@ class SeedSelectEngine(SearchEngine):
     finalists: int = Field(
         2,
         ge=1,
+        le=4096,
         description="Screened noises of an image that are looked at again with all steps and by `views`; 1: none is, "
         "the best by few steps goes on.",
     )
@@ -151,11 +155,11 @@ class SeedSelectEngine(SearchEngine):
     later_step_size: float | None = Field(
         None, gt=0, le=10, description="From the fourth step on; by default the same."
     )
-    semantic_weight: float = Field(10.0, ge=0, description="Of 1 - cosine of the image's features with the target.")
-    appearance_weight: float = Field(0.0, ge=0, description="Of the squared distance to the references' mean latent.")
-    contrast_weight: float = Field(0.0, ge=0, description="Of the cross-entropy against the recipe's other concepts.")
-    repulsion_weight: float = Field(0.0, ge=0, description="Of the mean cosine with the batch's other images.")
-    last_steps: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    semantic_weight: Weight = Field(10.0, description="Of 1 - cosine of the image's features with the target.")
+    appearance_weight: Weight = Field(0.0, description="Of the squared distance to the references' mean latent.")
+    contrast_weight: Weight = Field(0.0, description="Of the cross-entropy against the recipe's other concepts.")
+    repulsion_weight: Weight = Field(0.0, description="Of the mean cosine with the batch's other images.")
+    last_steps: tuple[Weight, ...] = Field(
         (1.0,),
         min_length=1,
         description="Weights of the semantic loss after the last denoising steps, the last one last.",
@@ -166,9 +170,11 @@ class SeedSelectEngine(SearchEngine):
     views: int = Field(
         4, ge=1, le=4, description="Views (whole, mirrored, two crops) that the confidence is the mean of."
     )
-    patience: int | None = Field(3, ge=1, description="An image is done after so many steps without a lower loss.")
+    patience: int | None = Field(
+        3, ge=1, le=1000, description="An image is done after so many steps without a lower loss."
+    )
     grad_steps: int | None = Field(
-        None, ge=1, description="Only the last denoising calls are differentiated; by default all."
+        None, ge=1, le=1000, description="Only the last denoising calls are differentiated; by default all."
     )
     checkpointing: bool = Field(True, description="Keep no activations: less memory, a third more time.")
     unconditional_gradient: bool = Field(False, description="Differentiate guidance's unconditional branch as well.")

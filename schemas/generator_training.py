@@ -4,13 +4,13 @@ Every default is a choice of ours unless its description names a source; docs/tr
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.fields import ModelSource, Share, Strict, Text
+from schemas.fields import FolderName, ModelSource, Place, Positive, Seconds, Seed, Share, Strict, Text, Weight
+from schemas.shown import show, show_key
 
-Positive = Annotated[float, Field(gt=0)]
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]
 FEW = 200  # images; below, relations are taken from the source model and not from the images
@@ -19,13 +19,13 @@ FEW = 200  # images; below, relations are taken from the source model and not fr
 class ImageSource(Strict):
     """Captioned images: a published version, a folder, or a Parquet file."""
 
-    dataset: str | None = Field(None, description="Published version: name, or name@version. Needs `store`.")
-    store: str | None = Field(None, description="Store of the version: a folder or any fsspec address.")
+    dataset: Text | None = Field(None, description="Published version: name, or name@version. Needs `store`.")
+    store: Place | None = Field(None, description="Store of the version: a folder or any fsspec address.")
     split: Literal["train", "validation", "test"] = Field("train", description="Of the version.")
-    where: tuple[tuple[str, Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"], Any], ...] = Field(
+    where: tuple[tuple[Text, Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"], Any], ...] = Field(
         (), description="Rows of the version's manifest that are used: [column, operator, value], all must hold."
     )
-    folder: str | None = Field(
+    folder: Place | None = Field(
         None,
         description="Folder of images with captions, relative to the recipe: a file of the same name with suffix .txt "
         "beside each, or metadata.jsonl with file_name and text. Or a Parquet file with columns image and caption.",
@@ -36,7 +36,9 @@ class ImageSource(Strict):
         description="exact: images of another size than the generator's are an error. crop: the shorter side is scaled "
         "to fit (also up), the middle kept.",
     )
-    images: int | None = Field(None, ge=1, description="So many of them by lot, by the training's seed; default all.")
+    images: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="So many of them by lot, by the training's seed; default all."
+    )
 
     @field_validator("where")
     @classmethod
@@ -44,7 +46,8 @@ class ImageSource(Strict):
         for column, operator, value in where:
             if (operator in ("in", "not in")) != isinstance(value, (list, tuple)):
                 raise ValueError(
-                    f"{column} {operator} {value!r}: `in` and `not in` take a list of values, others a single one"
+                    f"{show_key(column)} {operator} {show(value)}: `in` and `not in` take a list of values, "
+                    "others a single one"
                 )
         return where
 
@@ -63,8 +66,8 @@ class LoraSettings(Strict):
     """Low-rank adapters on the attention projections (arXiv 2106.09685); folded into the weights when saved."""
 
     rank: int = Field(8, ge=1, le=1024)
-    alpha: float = Field(8, gt=0, description="The adapters' output is scaled by alpha / rank.")
-    targets: tuple[str, ...] = Field(
+    alpha: Positive = Field(8, description="The adapters' output is scaled by alpha / rank.")
+    targets: tuple[Text, ...] = Field(
         ("to_k", "to_q", "to_v", "to_out.0"),
         min_length=1,
         description="Ends of the names of layers that get one; the default is that of diffusers' training script.",
@@ -105,20 +108,19 @@ class StructureSettings(Strict):
         description="The weight is set so that the structure's gradient is this share of the denoising loss's, on the "
         "network's last layer.",
     )
-    weight: float | None = Field(None, ge=0, description="A fixed weight in place of `share`; 0 is plain training.")
+    weight: Weight | None = Field(None, description="A fixed weight in place of `share`; 0 is plain training.")
     largest_weight: Positive = 1.0
     warm_up: Share = Field(0.15, description="Share of the steps without it.")
     rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of the encoder that plays.")
-    anchor: float = Field(1e-3, ge=0, description="Weight of the squared distance from the encoder's first weights.")
+    anchor: Weight = Field(1e-3, description="Weight of the squared distance from the encoder's first weights.")
     opponent_every: int = Field(1, ge=1, le=1000, description="Moves of the generator for one of the encoder.")
-    pause_ratio: float = Field(
+    pause_ratio: Positive = Field(
         10,
-        gt=0,
         description="The encoder waits while images and predictions differ by so many times what two draws of images "
         "do.",
     )
-    tolerance: float = Field(
-        0.1, gt=0, description="The game ends if the denoising error of the averaged weights rises by this share."
+    tolerance: Positive = Field(
+        0.1, description="The game ends if the denoising error of the averaged weights rises by this share."
     )
     encoder: Literal["latents", "pixels"] = Field(
         "latents", description="What the encoder sees; pixels cost a pass of the decoder in every step."
@@ -132,7 +134,7 @@ class StructureSettings(Strict):
 class ValidationSettings(Strict):
     """What is measured and drawn while it learns, with the averaged weights."""
 
-    every: int = Field(200, ge=1, description="Steps between measurements.")
+    every: int = Field(200, ge=1, le=100_000_000, description="Steps between measurements.")
     held_out: Share = Field(0.1, description="Share of the images that is measured on and not learnt; none below 50.")
     prompts: tuple[Text, ...] = Field((), description="Drawn each time; by default captions of the images.")
     images: int = Field(8, ge=0, le=256, description="Pictures drawn each time.")
@@ -168,16 +170,16 @@ class LearningSettings(Strict):
     snr_limit: Positive = 5.0
     flip: bool = Field(False, description="Also learn the mirror image of each.")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Of forward passes; weights stay float32.")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
     threads: int | None = Field(None, ge=1, le=256, description="Of a CPU; the same number, the same bits.")
-    checkpoint_every_s: Positive = 60.0
+    checkpoint_every_s: Seconds = 60.0
 
 
 class GeneratorTraining(Strict):
     """Train a generator's UNet from scratch, or adapt it, to captioned images."""
 
     kind: Literal["generator"]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Folder of the model.")
+    name: FolderName = Field(description="Folder of the model.")
     base: ModelSource = Field(description="Pipeline to start from; its text encoder and autoencoder stay as they are.")
     start: Literal["base", "scratch"] = Field(
         "base", description="base: the UNet goes on from the base's weights. scratch: of the same shape, untrained."

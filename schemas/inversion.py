@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.fields import ModelSource, Strict
+from schemas.fields import ModelSource, Positive, Strict, Text, Weight
+from schemas.shown import show
 
 Form = Literal["pyramid", "generator", "pixels"]
+Side = Annotated[int, Field(ge=4, le=4096)]
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-Positive = Annotated[float, Field(gt=0)]
 # Of pixels in 0..1 both are below 1; the room is for odd preparations, numbers of pixels in 0..255 are beyond it.
 OF_UNIT_PIXELS: Mapping[str, tuple[float, float]] = {"mean": (-1, 2), "std": (0, 2)}
 
@@ -23,15 +24,16 @@ class TeacherSource(ModelSource):
 
     module: str | None = Field(
         None,
+        max_length=1000,
         description="`package.module:callable` that returns the torch module; it is imported, so it runs as your own "
         "code. Keyword arguments: `arguments` in the model's config.json. Without it the model is one of transformers.",
     )
-    mean: tuple[float, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
-    std: tuple[Positive, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
-    size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] | None = Field(
-        None, description="Height and width of the input in pixels."
+    mean: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...] | None = Field(
+        None, min_length=1, description="Of each channel, pixels in 0..1."
     )
-    class_names: tuple[str, ...] | None = Field(None, min_length=2)
+    std: tuple[Positive, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
+    size: tuple[Side, Side] | None = Field(None, description="Height and width of the input in pixels.")
+    class_names: tuple[Text, ...] | None = Field(None, min_length=2)
 
     @field_validator("module")
     @classmethod
@@ -39,7 +41,7 @@ class TeacherSource(ModelSource):
         if module is not None and not IMPORT_PATH.fullmatch(module):
             raise ValueError(
                 "must be package.module:callable, for example networks.digits:build, a function or class that returns "
-                f"the torch module; found {module!r}"
+                f"the torch module; found {show(module)}"
             )
         return module
 
@@ -102,9 +104,9 @@ class InversionSettings(Strict):
     pyramid_rate: float = Field(3e-3, gt=0, le=10)
     alpha_rate: float = Field(0.06, gt=0, le=10)
     pixel_rate: float = Field(0.1, gt=0, le=10, description="Learning rate of form pixels.")
-    statistics_weight: float = Field(10.0, ge=0, description="Of the distance to the BatchNorm layers' statistics.")
-    variation_weight: float = Field(1e-3, ge=0, description="Of the total variation.")
-    norm_weight: float = Field(1.5e-5, ge=0, description="Of the images' norm.")
+    statistics_weight: Weight = Field(10.0, description="Of the distance to the BatchNorm layers' statistics.")
+    variation_weight: Weight = Field(1e-3, description="Of the total variation.")
+    norm_weight: Weight = Field(1.5e-5, description="Of the images' norm.")
     jitter: int = Field(2, ge=0, le=64, description="Images are rolled by up to so many pixels in every step.")
     flip: bool = Field(False, description="Images are mirrored in half of the steps; not for digits and letters.")
     zero_start: bool = Field(True, description="The pyramid starts without effect: step 0 equals form generator.")
@@ -116,7 +118,9 @@ class InversionSettings(Strict):
     )
     stale_features: bool = Field(True, description="The pyramid reads the last step's teacher pass: a third less work.")
     warm_start: bool = Field(False, description="A batch takes over the convolutions of the one before in its place.")
-    score_every: int = Field(50, ge=1, description="Steps between candidates; one is scored without jitter.")
+    score_every: int = Field(
+        50, ge=1, le=100_000, description="Steps between candidates; one is scored without jitter."
+    )
     stop_improvement: float | None = Field(
         0.02,
         gt=0,

@@ -45,8 +45,6 @@ def _holds(text: str, words: str) -> bool:
 
 def refuse_value(slot: str, value: str, thing: bool, is_concept: bool) -> str | None:
     """Why a value of a masked slot cannot be a category of the masks; None if it can."""
-    if value != " ".join(value.split()):
-        return f"slot {slot} holds {value!r}: a category's name has single spaces and no line breaks"
     if value.lower() == BACKGROUND:
         return f"slot {slot} holds {value!r}, which is what masks call their value 0; use another word"
     if is_concept and not thing:

@@ -4,14 +4,21 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from itertools import islice
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, Tag, ValidationError
 
+from schemas.documents import find_unfit
 from schemas.errors import RecipeError
+from schemas.fields import AUTHORED
+from schemas.shown import LONGEST, shorten, show, show_key
 
 _Model = type[BaseModel]
+M = TypeVar("M", bound=BaseModel)
 LISTED = 20  # known keys in an error that also suggests one
+SHOWN = 10  # mistakes in an error; the rest is counted
+LONGEST_LINE = 800  # characters
 MAPPING_KEY = "[key]"  # pydantic's mark of an error in a key, not in its value
 NUMBER, WHOLE, TRUTH = "must be a number", "must be a whole number", "must be true or false"
 LIST, SECTION = "must be a list", "must be a mapping of keys to values"
@@ -23,6 +30,7 @@ PHRASES: Mapping[str, str] = {
     "int_from_float": WHOLE,
     "float_type": NUMBER,
     "float_parsing": NUMBER,
+    "int_parsing_size": "must be a whole number of fewer digits",
     "finite_number": "must be a finite number",
     "bool_type": TRUTH,
     "bool_parsing": TRUTH,
@@ -56,66 +64,103 @@ class _Mistake:
     """
 
     path: tuple[str | int, ...]
-    text: str
-    found: str = ""
-    doubtful: bool = False
+    item: Any
+    doubtful: bool
+
+
+def read_authored(model: type[M], data: object, origin: str) -> M:
+    """`data` as `model`, as its author wrote it: names are tidied, control characters refused.
+
+    Errors: RecipeError that lists the mistakes.
+    """
+    unfit = list(islice(find_unfit(data), SHOWN))
+    if unfit:
+        raise list_mistakes(unfit, origin)
+    try:
+        return model.model_validate(data, context=AUTHORED)
+    except ValidationError as error:
+        raise refuse_recipe(error, model, data, origin) from error
 
 
 def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str) -> RecipeError:
     """The error to raise when `model` refused `data`, which was read from `origin`: a line for each mistake."""
-    return list_mistakes(describe_mistakes(error, model, data), origin)
+    return _compose(*_describe(error, model, data), origin)
 
 
 def list_mistakes(lines: Sequence[str], origin: str) -> RecipeError:
     """The error to raise for mistakes in the recipe `origin`."""
-    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-    return RecipeError("\n".join([f"{origin}: {count}:", *(f"  {line}" for line in lines)]))
+    return _compose(lines[:SHOWN], len(lines), origin)
 
 
 def describe_mistakes(error: ValidationError, model: _Model, data: object) -> list[str]:
-    """A line for each mistake in `data`; the members of a union that were tried in vain share one."""
-    mistakes = [_read(item, model, data) for item in error.errors(include_url=False)]
+    """A line for each mistake in `data`, and one that counts those beyond `SHOWN`."""
+    lines, count = _describe(error, model, data)
+    return [*lines, *_count_more(len(lines), count)]
+
+
+def _compose(lines: Sequence[str], count: int, origin: str) -> RecipeError:
+    head = "1 mistake" if count == 1 else f"{count:,} mistakes"
+    shown = (f"  {line}" for line in (*lines, *_count_more(len(lines), count)))
+    return RecipeError("\n".join([f"{origin}: {head}:", *shown]))
+
+
+def _count_more(shown: int, count: int) -> list[str]:
+    return [f"... and {count - shown:,} more"] if count > shown else []
+
+
+def _describe(error: ValidationError, model: _Model, data: object) -> tuple[list[str], int]:
+    """The first lines, and how many there are; the members of a union that were tried in vain share one."""
+    mistakes = [_locate(item, data) for item in error.errors(include_url=False)]
+    inner = {each.path[:length] for each in mistakes for length in range(len(each.path))}
     grouped: dict[tuple[Any, ...], list[_Mistake]] = {}
     for place, each in enumerate(mistakes):
-        deeper = any(len(other.path) > len(each.path) == _common(each.path, other.path) for other in mistakes)
-        if not (each.doubtful and deeper):
+        if not (each.doubtful and each.path in inner):
             grouped.setdefault((each.path, None if each.doubtful else place), []).append(each)
-    return [_line(path, group) for (path, _), group in grouped.items()]
+    return [_line(group, model) for group in islice(grouped.values(), SHOWN)], len(grouped)
 
 
-def _common(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _line(group: Sequence[_Mistake], model: _Model) -> str:
+    read = [_read(each, model) for each in group]
+    path, _, found = read[0]
+    whole = ", or ".join(dict.fromkeys(text for _, text, _ in read)) + found
+    return shorten(f"{'.'.join(map(show_key, path))}: {whole}" if path else whole, LONGEST_LINE)
 
 
-def _line(path: tuple[str | int, ...], group: Sequence[_Mistake]) -> str:
-    texts = list(dict.fromkeys(each.text for each in group))
-    whole = ", or ".join(texts) + group[0].found
-    return f"{'.'.join(map(str, path))}: {whole}" if path else whole
-
-
-def _read(item: Any, model: _Model, data: object) -> _Mistake:
-    loc, kind, context = item["loc"], item["type"], item.get("ctx", {})
+def _locate(item: Any, data: object) -> _Mistake:
+    loc, kind = item["loc"], item["type"]
     path, in_key = _written_path(loc, data, kind), loc[-1:] == (MAPPING_KEY,)
+    if kind in ("value_error", "missing", "extra_forbidden", "union_tag_invalid"):
+        return _Mistake(path, item, False)
+    if in_key and _quoted(item.get("ctx", {}).get("expected", "")):
+        return _Mistake(path, item, False)
+    return _Mistake(path, item, kind == "too_short" or (not in_key and path[-1:] != loc[-1:]))
+
+
+def _read(mistake: _Mistake, model: _Model) -> tuple[tuple[str | int, ...], str, str]:
+    """(keys as written, what is wrong, what was found)."""
+    path, item = mistake.path, mistake.item
+    loc, kind, context = item["loc"], item["type"], item.get("ctx", {})
+    in_key = loc[-1:] == (MAPPING_KEY,)
     if kind == "value_error":  # our own text, which says what was found
-        return _Mistake(path, str(context["error"]))
+        return path, str(context["error"]), ""
     if kind == "missing":
-        return _Mistake(path, PHRASES[kind])
+        return path, PHRASES[kind], ""
     if kind == "extra_forbidden":
-        return _Mistake(path, _unknown_key(model, loc))
+        return path, _unknown_key(model, loc), ""
     if kind == "union_tag_invalid":
         known, tag = _quoted(context["expected_tags"]), str(context["tag"])
         path = (*path, context["discriminator"].strip("'"))
-        return _Mistake(path, f"must be one of {', '.join(known)}", f"; found {tag!r}{_suggest(tag, known)}")
+        return path, f"must be one of {', '.join(known)}", f"; found {show(tag)}{_suggest(tag, known)}"
     known = _quoted(context.get("expected", ""))
     if in_key and known:
-        return _Mistake(path, _unknown(str(item["input"]), known))
+        return path, _unknown(str(item["input"]), known), ""
     bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
     text = PHRASES[kind].format(**bounds) if kind in PHRASES else item["msg"]
     if kind == "string_pattern_mismatch":
         text += _meaning(model, loc)
-    found = f"; found {_show(item['input'])}{_suggest(str(item['input']), known)}"
-    doubtful = kind == "too_short" or (not in_key and path[-1:] != loc[-1:])
-    return _Mistake(path, f"this key {text}" if in_key else text, found, doubtful)
+    given = item["input"]
+    found = f"; found {show(given)}{_suggest(given, known) if isinstance(given, str) else ''}"
+    return path, f"this key {text}" if in_key else text, found
 
 
 def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str | int, ...]:
@@ -184,21 +229,11 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 
 def _suggest(found: str, known: Sequence[str]) -> str:
+    if len(found) > LONGEST:
+        return ""
     close = difflib.get_close_matches(found, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _quoted(text: str) -> list[str]:
     return re.findall(r"'([^']*)'", text)
-
-
-def _show(value: object) -> str:
-    """What was found, in the words of YAML."""
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    if value is None or isinstance(value, bool):
-        return {None: "nothing", True: "true", False: "false"}[value]
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."

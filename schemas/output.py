@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from schemas.fields import Strict
+from schemas.fields import Strict, Text
 
 
 class Transform(Strict):
     """One albumentations transform by class name with its own parameters."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9]+$")
-    parameters: Mapping[str, Any] = Field(default_factory=dict)
+    name: str = Field(pattern=r"^[A-Za-z0-9]+$", max_length=100)
+    parameters: Mapping[Text, Any] = Field(default_factory=dict)
 
 
 class Augmentation(Strict):
@@ -25,8 +25,10 @@ class Augmentation(Strict):
 class Sharding(Strict):
     """How accepted samples are packed."""
 
-    max_samples: int = Field(10_000, ge=1, description="Samples a shard at most.")
-    max_bytes: int = Field(512 * 2**20, ge=2**16, description="Bytes a shard at most, except for a single sample.")
+    max_samples: int = Field(10_000, ge=1, le=1_000_000, description="Samples a shard at most.")
+    max_bytes: int = Field(
+        512 * 2**20, ge=2**16, le=2**40, description="Bytes a shard at most, except for a single sample."
+    )
     image_format: Literal["png", "jpg"] = "png"
     jpeg_quality: int = Field(95, ge=1, le=100)
     attention: bool = Field(False, description="Also ship the soft maps as .attn.npy.")

@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from schemas.fields import Share, Strict
 
-Count = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=64)]
+Size = Annotated[int, Field(ge=1, le=4096)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
@@ -51,8 +52,8 @@ class ContrastiveSettings(PretrainSettings):
     learning_rate: float = Field(1e-3, gt=0, le=1)
     temperature: float = Field(0.2, gt=0, le=10, description="Of both softmaxes.")
     region_weight: Weight = Field(1.0, description="Of the regions' loss beside the images' loss; lambda.")
-    hidden: Count = Field(256, description="Width inside projector and predictor.")
-    projection: Count = Field(64, description="Dimensions in which views are compared.")
+    hidden: Size = Field(256, description="Width inside projector and predictor.")
+    projection: Size = Field(64, description="Dimensions in which views are compared.")
     grey: Share = Field(0.2, description="Share of the views without colour.")
 
 
@@ -68,7 +69,7 @@ class MaskedSettings(PretrainSettings):
     outline_weight: Weight = Field(4.0, description="Of drawing which pixels are in a region, beside their colours.")
     visible_floor: float = Field(0.125, ge=0, lt=1, description="Share of a region's patches that stays visible.")
     decoder_width: int = Field(64, ge=8, le=4096, multiple_of=8)
-    decoder_layers: Count = 1
+    decoder_layers: Layers = 1
     normalise: bool = Field(True, description="Draw pixels with each patch's own mean and deviation taken out.")
 
 
@@ -81,9 +82,9 @@ class CaptionSettings(PretrainSettings):
     position_weight: Weight = Field(1.0, description="Of the loss that tells the places apart.")
     word_weight: Weight = Field(1.0, description="Of the loss by which each patch chooses the word of what it shows.")
     text_width: int = Field(64, ge=8, le=4096, description="Features of a word.")
-    text_layers: Count = 2
-    text_heads: Count = 2
-    projection: Count = Field(64, description="Dimensions in which images and texts are compared.")
+    text_layers: Layers = 2
+    text_heads: Layers = 2
+    projection: Size = Field(64, description="Dimensions in which images and texts are compared.")
     vocabulary: int = Field(1000, ge=520, le=60_000, description="Tokens at most, the 512 single bytes included.")
 
     @model_validator(mode="after")

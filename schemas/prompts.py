@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from schemas.fields import ModelSource, Strict, Text
+from schemas.fields import ModelSource, Name, Positive, Strict, Text, refuse_alike
 
-Weights = Mapping[Text, Annotated[float, Field(gt=0)]]
+Weights = Mapping[Name, Positive]
+Slot = Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=64)]
 
 
 class LanguageModelExpander(Strict):
@@ -28,7 +29,7 @@ class Prompts(Strict):
         min_length=1,
         description="Texts with slots in braces. {concept} is required; {a} becomes a or an.",
     )
-    attributes: Mapping[Annotated[str, Field(pattern=r"^[a-z_]+$")], Weights | tuple[Text, ...]] = Field(
+    attributes: Mapping[Slot, Weights | tuple[Name, ...]] = Field(
         default_factory=dict, description="Slot name to its values: a list (equal weights) or value: weight."
     )
     per_concept: int = Field(64, ge=1, le=100_000, description="Distinct prompts a concept at most.")
@@ -37,13 +38,26 @@ class Prompts(Strict):
         description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are "
         "distinct, so weights show only where per_concept is well below the number of combinations.",
     )
-    lexicon: Mapping[Text, tuple[Text, ...]] = Field(
+    lexicon: Mapping[Name, tuple[Name, ...]] = Field(
         default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
     )
     wordnet: bool = Field(
         False, description="Also take synonyms from Open English WordNet 2024; the user installs its data."
     )
     language_model: LanguageModelExpander | None = None
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _distinct_values(cls, attributes: Any, info: ValidationInfo) -> Any:
+        for name, values in attributes.items() if isinstance(attributes, dict) else ():
+            refuse_alike(values, f"values of attribute {name!s:.64}", info)
+        return attributes
+
+    @field_validator("lexicon", mode="before")
+    @classmethod
+    def _distinct_concepts(cls, lexicon: Any, info: ValidationInfo) -> Any:
+        refuse_alike(lexicon, "names in lexicon", info)
+        return lexicon
 
     @field_validator("attributes")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.fields import ModelSource, Share, Strict
+from schemas.fields import ModelSource, Share, SlotName, Strict
 from schemas.inversion import TeacherSource
 
 WINDOW = (0.0, 0.5)  # of the noise schedule, recorded unless the recipe says otherwise
@@ -43,12 +43,12 @@ class Annotation(Strict):
     affinity: int = Field(
         0, ge=0, le=8, description="How many times a map is spread by the generator's self-attention; 0: not at all."
     )
-    things: tuple[str, ...] = Field(
+    things: tuple[SlotName, ...] = Field(
         ("concept",),
         description="Slots of the prompts whose words get masks, boxes and scores, each a shape of its own; a value "
         "that is no concept becomes a further category of the masks.",
     )
-    stuff: tuple[str, ...] = Field(
+    stuff: tuple[SlotName, ...] = Field(
         (), description="Slots whose words name what lies around the things (a surface): masked where no thing is."
     )
     refine: bool | None = Field(
@@ -119,11 +119,14 @@ GATES = (
 SCORER_GATES = ("clip_score", "concept_margin", "reference_similarity", "crop_score")
 
 
+Score = Annotated[float, Field(ge=-1e9, le=1e9)]
+
+
 class Gate(Strict):
     """Bounds on one score: absolute, or quantiles over the images of the same concept."""
 
-    min: float | None = None
-    max: float | None = None
+    min: Score | None = None
+    max: Score | None = None
     min_quantile: Share | None = Field(None, description="Reject the lowest share of the concept's images.")
     max_quantile: Share | None = Field(None, description="Reject above this quantile of the concept's images.")
 

@@ -9,20 +9,32 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
 
 from schemas.engines import Engine, PlainEngine, SearchEngine
 from schemas.errors import RecipeError
-from schemas.fields import ModelSource, Share, Strict, Text
+from schemas.fields import (
+    FolderName,
+    ModelSource,
+    Name,
+    Place,
+    Seed,
+    Share,
+    Strict,
+    Text,
+    look,
+    refuse_alike,
+)
 from schemas.inversion import NaturalInversionEngine, TeacherSource
 from schemas.masked_slots import explain_slot, refuse_value
-from schemas.mistakes import refuse_recipe
+from schemas.mistakes import read_authored, refuse_recipe
 from schemas.output import Augmentation, Sharding
 from schemas.prompts import Prompts
 from schemas.quality import SCORER_GATES, Annotation, Category, Quality
+from schemas.shown import shorten, show
 
-NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SLOT = re.compile(r"\{([a-z_]+)\}")
+MOST_WANTED = 10_000_000
 MASK_VALUES = 254  # of an indexed mask, without background and ignore
 
 Split = Literal["train", "validation", "test"]
@@ -31,16 +43,15 @@ Split = Literal["train", "validation", "test"]
 class Concept(Strict):
     """One thing that images are wanted of; its position in the recipe is its class."""
 
-    name: str = Field(
-        min_length=1,
+    name: Name = Field(
         max_length=64,
         pattern=r"^[^\W_][\w -]*$",
         description="Class name: a letter or digit, then letters, digits, spaces, - and _.",
     )
-    wanted: int = Field(ge=1, description="How many accepted images.")
-    synonyms: tuple[Text, ...] = Field((), description="Other words for it that prompts may use.")
+    wanted: int = Field(ge=1, le=MOST_WANTED, description="How many accepted images.")
+    synonyms: tuple[Name, ...] = Field((), description="Other words for it that prompts may use.")
     templates: tuple[Text, ...] | None = Field(None, description="Templates in place of those of `prompts`.")
-    references: str | None = Field(
+    references: Place | None = Field(
         None,
         description="Folder of reference photographs, relative to the recipe; nothing else may be in it. Read by "
         "engines that search, by near_duplicates.against_references and with quality.scorer.",
@@ -61,11 +72,11 @@ GeneratorSource = Annotated[
 class Recipe(Strict):
     """A dataset to be: everything that decides its contents."""
 
-    name: str = Field(pattern=NAME, description="Dataset name: lower case letters, digits, - and _.")
+    name: FolderName = Field(description="Dataset name: lower case letters, digits, - and _.")
     description: Text
     license: Text = Field("CC-BY-4.0", description="SPDX identifier of the published dataset.")
     creator: Text = "Tailforge"
-    seed: int = Field(ge=0, lt=2**63, description="Master seed: another seed gives other images.")
+    seed: Seed = Field(description="Master seed: another seed gives other images.")
     concepts: tuple[Concept, ...] = Field(min_length=1)
     splits: Mapping[Split, Share] = Field(
         {"train": 1.0}, description="Shares; a sample's split follows from its id alone."
@@ -108,12 +119,13 @@ class Recipe(Strict):
 
     @field_validator("concepts")
     @classmethod
-    def _distinct_concepts(cls, concepts: tuple[Concept, ...]) -> tuple[Concept, ...]:
+    def _distinct_concepts(cls, concepts: tuple[Concept, ...], info: ValidationInfo) -> tuple[Concept, ...]:
         names = [concept.name.lower() for concept in concepts]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"concepts named twice: {', '.join(twice)}")
         if len(names) > MASK_VALUES:
             raise ValueError(f"{len(names)} concepts; an indexed mask holds {MASK_VALUES} at most")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"concepts named twice: {shorten(', '.join(twice))}")
+        refuse_alike([concept.name for concept in concepts], "concepts", info)
         return concepts
 
     @field_validator("splits")
@@ -259,12 +271,13 @@ class Recipe(Strict):
         for template in [*self.prompts.templates, *own]:
             slots = SLOT.findall(template)
             if "concept" not in slots:
-                raise ValueError(f"template {template!r} has no {{concept}} slot")
+                raise ValueError(f"template {show(template)} has no {{concept}} slot")
             if set("{}") & set(SLOT.sub("", template)):
-                raise ValueError(f"template {template!r} has a brace that is no slot; slots are {{lower_case}}")
+                raise ValueError(f"template {show(template)} has a brace that is no slot; slots are {{lower_case}}")
             if unknown := sorted(set(slots) - {"concept", "a"} - set(self.prompts.attributes)):
                 raise ValueError(
-                    f"template {template!r} uses {{{unknown[0]}}}, which prompts.attributes does not define"
+                    f"template {show(template)} uses {{{shorten(unknown[0])}}}, which prompts.attributes does not "
+                    "define"
                 )
         return self
 
@@ -276,11 +289,11 @@ class Recipe(Strict):
                 literal = [SLOT.sub("", template) for template in self.used_templates]
                 advice = explain_slot(name, known, self.prompts.attributes, literal, self._concept_words)
                 raise ValueError(
-                    f"annotation.things and annotation.stuff name slots of the prompts, and {name!r} is none: {advice};"
-                    f" slots are: {', '.join(sorted(known))}"
+                    f"annotation.things and annotation.stuff name slots of the prompts, and {show(name)} is none: "
+                    f"{advice}; slots are: {', '.join(sorted(known))}"
                 )
             for value in self.prompts.attributes.get(name, ()):
-                thing, is_concept = name in self.annotation.things, value.lower() in self._concept_words
+                thing, is_concept = name in self.annotation.things, look(value) in self._concept_words
                 if problem := refuse_value(name, value, thing, is_concept):
                     raise ValueError(problem)
         if len(self.categories) > MASK_VALUES:
@@ -300,30 +313,30 @@ class Recipe(Strict):
     @cached_property
     def categories(self) -> tuple[Category, ...]:
         """What values of a mask mean, value 1 first: the concepts, then other things, then stuff."""
-        found = {concept.name.lower(): Category(name=concept.name) for concept in self.concepts}
-        words = set(self._concept_words)
+        found = [Category(name=concept.name) for concept in self.concepts]
+        known = set(self._concept_words)
         for slot in self.annotation.slots:
             for value in self.prompts.attributes.get(slot, ()):
-                if value.lower() not in words:
-                    thing = slot in self.annotation.things
-                    found.setdefault(value.lower(), Category(name=value, thing=thing))
-        return tuple(found.values())
+                if look(value) not in known:
+                    known.add(look(value))
+                    found.append(Category(name=value, thing=slot in self.annotation.things))
+        return tuple(found)
 
     def category_id(self, slot: str, value: str, concept: str) -> int:
         """Value in the masks of what a slot of a prompt about `concept` holds; a word for a concept means that one."""
         if slot == "concept":
             return self.class_id(concept) + 1
-        name = self._concept_words.get(value.lower(), value.lower())
-        return [category.name.lower() for category in self.categories].index(name) + 1
+        name = self._concept_words.get(look(value), look(value))
+        return [look(category.name) for category in self.categories].index(name) + 1
 
     @cached_property
     def _concept_words(self) -> dict[str, str]:
-        """Concept by each word that the recipe has for it, in lower case; a concept's own name goes first."""
-        lexicon = {name.lower(): words for name, words in self.prompts.lexicon.items()}
-        words: dict[str, str] = {concept.name.lower(): concept.name.lower() for concept in self.concepts}
+        """Concept by each word that the recipe has for it, as `look` tells them; a concept's own name goes first."""
+        lexicon = {look(name): words for name, words in self.prompts.lexicon.items()}
+        words: dict[str, str] = {look(concept.name): look(concept.name) for concept in self.concepts}
         for concept in self.concepts:
-            for word in (*concept.synonyms, *lexicon.get(concept.name.lower(), ())):
-                words.setdefault(word.lower(), concept.name.lower())
+            for word in (*concept.synonyms, *lexicon.get(look(concept.name), ())):
+                words.setdefault(look(word), look(concept.name))
         return words
 
     def class_id(self, concept: str) -> int:
@@ -331,14 +344,22 @@ class Recipe(Strict):
         return [c.name for c in self.concepts].index(concept)
 
 
+def read_stored_recipe(data: object, origin: str) -> Recipe:
+    """The recipe of a published version as it was stored: names stay as its samples have them.
+
+    Errors: RecipeError as `parse_recipe`.
+    """
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise refuse_recipe(error, Recipe, data, origin) from error
+
+
 def parse_recipe(data: object, origin: str) -> Recipe:
-    """Validate a loaded YAML document. `origin` is named in errors.
+    """Validate a loaded YAML document; names are tidied, what looks alike is refused. `origin` is named in errors.
 
     Errors: RecipeError that lists every wrong field with what was found.
     """
     if not isinstance(data, dict):
         raise RecipeError(f"{origin}: a recipe is a mapping of keys, found {type(data).__name__}")
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise refuse_recipe(error, Recipe, data, origin) from error
+    return read_authored(Recipe, data, origin)

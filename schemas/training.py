@@ -5,40 +5,36 @@ here.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from schemas.classifiers import TeacherRecipe
-from schemas.errors import RecipeError
+from schemas.fields import FolderName, Seconds, Seed, Share, Strict, Text, Words
 from schemas.generator_training import GeneratorTraining
-from schemas.mistakes import refuse_recipe
+from schemas.mistakes import read_authored
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Width = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
+Layers = Annotated[int, Field(ge=1, le=256)]
+Batch = Annotated[int, Field(ge=2, le=65_536)]
 Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PoolSettings(Strict):
     """A set of rendered pictures: how many of each part, and the seed of the scenes."""
 
-    part_counts: Mapping[str, Count] = Field(min_length=1)
-    seed: int = Field(ge=0)
+    part_counts: Mapping[Text, Count] = Field(min_length=1)
+    seed: Seed
 
 
 class AutoencoderSettings(Strict):
     steps: Count
-    batch: Count
-    crop_px: int = Field(ge=16, multiple_of=8)
-    channels: tuple[Annotated[int, Field(ge=16, multiple_of=16)], ...] = Field(min_length=3, max_length=3)
-    latent_channels: Count = 4
+    batch: Batch
+    crop_px: int = Field(ge=16, le=4096, multiple_of=8)
+    channels: tuple[Width, ...] = Field(min_length=3, max_length=3)
+    latent_channels: Layers = 4
     learning_rate: Rate
     ema_decay: Decay
 
@@ -48,14 +44,14 @@ class ClipSettings(Strict):
 
     steps: Count = Field(description="Steps of both towers together, before the generator is trained.")
     image_steps: Count = Field(description="Further steps of the image tower alone, beside a finished text tower.")
-    batch: int = Field(ge=2)
-    width: int = Field(ge=16, multiple_of=16)
-    text_layers: Count
-    vision_layers: Count
-    patch_px: Count
-    projection: Count
+    batch: Batch
+    width: Width
+    text_layers: Layers
+    vision_layers: Layers
+    patch_px: Layers
+    projection: int = Field(ge=1, le=4096)
     tokens: int = Field(ge=16, le=77, description="Length that every prompt is padded or cut to.")
-    vocabulary: int = Field(ge=520, description="Tokens at most, the 512 single bytes included.")
+    vocabulary: int = Field(ge=520, le=60_000, description="Tokens at most, the 512 single bytes included.")
     learning_rate: Rate
     ema_decay: Decay
 
@@ -70,17 +66,17 @@ class DiffusionPhase(Strict):
     """
 
     steps: Count
-    learning_rate: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
-    part_weights: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
-    caption_aliases: Mapping[str, Mapping[str, Share]] = Field(default_factory=dict)
+    learning_rate: tuple[Share, Share]
+    part_weights: Mapping[Text, Share] = Field(min_length=1)
+    caption_aliases: Mapping[Text, Mapping[Text, Share]] = Field(default_factory=dict)
     ema_decay: Decay | None = Field(None, description="In place of the UNet's `ema_decay`, for a short phase.")
 
 
 class DiffusionSettings(Strict):
-    batch: Count
+    batch: Batch
     total_images: Count = Field(description="Size of the long-tailed data set that the phases draw from.")
-    channels: tuple[Annotated[int, Field(ge=16, multiple_of=16)], ...] = Field(min_length=2, max_length=4)
-    heads: Count
+    channels: tuple[Width, ...] = Field(min_length=2, max_length=4)
+    heads: Layers
     prompt_dropout: Share = Field(description="Share of images trained with the empty prompt, for guidance.")
     ema_decay: Decay
     phases: tuple[DiffusionPhase, ...] = Field(min_length=1)
@@ -91,30 +87,30 @@ class JudgeSettings(Strict):
 
     classifier_steps: Count
     segmenter_steps: Count
-    batch: Count
-    classifier_width: int = Field(ge=8, multiple_of=8)
-    segmenter_width: int = Field(ge=8, multiple_of=8)
+    batch: Batch
+    classifier_width: int = Field(ge=8, le=4096, multiple_of=8)
+    segmenter_width: int = Field(ge=8, le=4096, multiple_of=8)
     learning_rate: Rate
     ema_decay: Decay
 
 
 class EvaluationSettings(Strict):
     images_per_part: Count
-    steps: Count
+    steps: int = Field(ge=1, le=1000)
     guidance: float = Field(ge=0, le=30)
-    seed: int = Field(ge=0)
+    seed: Seed
 
 
 class TrainingRecipe(Strict):
     """Everything that decides the weights of the embedded generator, and how it is measured."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Folder under catalog/models.")
-    seed: int = Field(ge=0)
+    name: FolderName = Field(description="Folder under catalog/models.")
+    seed: Seed
     size_px: int = Field(ge=32, le=256, multiple_of=8)
     workers: int = Field(2, ge=1, le=256, description="Processes that render.")
     threads: int = Field(2, ge=1, le=256, description="Threads of the training steps; the same number, the same bits.")
-    checkpoint_every_s: float = Field(120, gt=0)
-    notes: tuple[str, ...] = Field((), description="What the model card should also say about the training.")
+    checkpoint_every_s: Seconds = 120
+    notes: tuple[Words, ...] = Field((), description="What the model card should also say about the training.")
     long_tailed: PoolSettings
     balanced: PoolSettings
     held_out: PoolSettings
@@ -153,26 +149,12 @@ class TrainingRecipe(Strict):
 AnyTrainingRecipe = TrainingRecipe | TeacherRecipe | GeneratorTraining
 
 
-def load_training_recipe(path: Path) -> AnyTrainingRecipe:
-    """Read and check a YAML training recipe. Errors: RecipeError naming the file and the field."""
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(f"training recipe {path} does not exist; give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"training recipe {path} is not YAML: {error}; mend the file") from error
-    return parse_training_recipe(content, f"training recipe {path}")
-
-
 def parse_training_recipe(content: Any, origin: str) -> AnyTrainingRecipe:
     """Check a training recipe: `kind: generator`, `kind: teacher`, or without a kind the embedded generator's.
 
     Errors: RecipeError naming `origin` and the field.
     """
-    kind = content.get("kind") if isinstance(content, dict) else None
+    kind = str(content.get("kind")) if isinstance(content, dict) else None
     models: dict[Any, type[AnyTrainingRecipe]] = {"teacher": TeacherRecipe, "generator": GeneratorTraining}
     model = models.get(kind, TrainingRecipe)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise refuse_recipe(error, model, content, origin) from error
+    return read_authored(model, content, origin)

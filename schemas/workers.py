@@ -1,8 +1,10 @@
 """What a build's steps run on, as a person asks for it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_WORKERS = 4096
 
 
 class WorkerSettings(BaseModel):
@@ -11,6 +13,6 @@ class WorkerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runner: Literal["threads", "processes", "ray"] = "threads"
-    workers: PositiveInt | None = None
-    devices: tuple[str, ...] = ()
-    ray_address: str | None = None
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None = None
+    devices: tuple[Annotated[str, Field(max_length=100)], ...] = ()
+    ray_address: Annotated[str, Field(max_length=1000)] | None = None

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.model_files import MODELS
-from schemas.training import TrainingRecipe, load_training_recipe
+from catalog.recipe_files import load_training_recipe
+from schemas.training import TrainingRecipe
 from tasks.methods.measure_generator import METRICS, Request, count_confusions, plan_requests, tabulate
 from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
 from tasks.models.judges import load_judges

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from catalog.recipe_files import load_training_recipe
 from schemas.classifiers import TeacherModel, TeacherRecipe
-from schemas.training import load_training_recipe
 from tests.benchmarks.pages import ROOT
 
 RECIPES = ROOT / "catalog" / "recipes"

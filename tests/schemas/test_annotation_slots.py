@@ -66,13 +66,18 @@ def test_a_word_that_no_image_could_show_is_refused(annotation: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("Background", "masks call their value 0"), ("a\nb", "no line breaks"), (" bench", "single spaces")],
+    [("Background", "masks call their value 0"), (" background ", "masks call"), ("gear", "is a concept")],
 )
 def test_a_value_that_cannot_name_a_category_is_refused(value: str, said: str) -> None:
     prompts = {"templates": ["a {concept} on a {surface}"], "attributes": {"surface": [value]}}
     with pytest.raises(RecipeError, match=said):
         recipe({"stuff": ["surface"]}, prompts=prompts)
     assert recipe({}, prompts=prompts)
+
+
+def test_values_are_kept_with_single_spaces() -> None:
+    prompts = {"templates": ["a {concept} on a {surface}"], "attributes": {"surface": [" a\nbench  top "]}}
+    assert recipe({"stuff": ["surface"]}, prompts=prompts).categories[-1].name == "a bench top"
 
 
 def test_templates_that_no_concept_uses_hold_no_slot() -> None:

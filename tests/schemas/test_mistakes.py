@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from catalog.recipe_files import load_training_recipe
 from schemas.errors import RecipeError
 from schemas.recipe import parse_recipe
-from schemas.training import load_training_recipe
 from tests.tiny_training import tiny_recipe
 
 GOOD: dict[str, Any] = {
@@ -136,3 +136,43 @@ def test_a_key_of_other_pictures_is_recognised(tmp_path: Path) -> None:
         RecipeError, match=r"pictures\.seed: unknown key\. Known: kind, path\. It is a key of kind workshop"
     ):
         load_training_recipe(path)
+
+
+@pytest.mark.timeout(30)
+def test_ten_mistakes_are_shown_and_the_rest_is_counted() -> None:
+    with pytest.raises(RecipeError) as raised:
+        parse_recipe(GOOD | {f"k{number}": number for number in range(20_000)}, "small.yaml")
+    lines = str(raised.value).split("\n")
+    assert lines[0] == "small.yaml: 20,000 mistakes:"
+    assert lines[1].startswith("  k0: unknown key")
+    assert lines[-1] == "  ... and 19,990 more"
+    assert len(lines) == 12
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"description": "x" * 100_000},
+        {"x" * 100_000: 1},
+        {"name": "x" * 100_000},
+        {"concepts": [{"name": "gear" * 25_000, "wanted": 1}]},
+        {"concepts": [{"name": f"gear {number}", "wanted": 1} for number in range(300)]},
+        {"concepts": [{"name": "gear", "wanted": 1, "templates": ["y" * 1000]}]},
+        {"engine": "z" * 100_000},
+        {"engine": {"kind": ["x"] * 1000}},
+        {"generator": {"model": "m", "module": "x" * 900}},
+        {"prompts": {"attributes": {"x" * 100_000: ["a"]}}},
+        {"prompts": {"templates": ["a {concept} {" + "x" * 900 + "}"]}},
+        {"annotation": {"things": ["concept", "x" * 100_000]}},
+        {"splits": {"x" * 100_000: 1}},
+        {"quality": {"gates": {"x" * 100_000: {}}}},
+        {"seed": 10**5000},
+        {"seed": "1" * 100_000},
+    ],
+)
+def test_no_error_repeats_a_long_value(changes: dict[str, Any]) -> None:
+    for line in mistakes(**changes):
+        assert len(line) < 810
+        assert "xxxxx" * 20 not in line
+        assert "yyyyy" * 20 not in line

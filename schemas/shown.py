@@ -1,0 +1,53 @@
+"""What a person is shown of values that others wrote: short, and without characters that steer a terminal."""
+
+import unicodedata
+
+LONGEST = 80  # characters of a value in an error
+KEPT = "\n\t"
+# Cc: control characters; Cs: halves of a pair; Zl, Zp: ends of lines. Further those that turn the direction of text.
+STEERING = ("Cc", "Cs", "Zl", "Zp")
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+def steers(character: str) -> bool:
+    """Whether a character does something to a terminal or a page in place of being seen; tabs and new lines do not."""
+    if character in KEPT:
+        return False
+    return character in TURNING or unicodedata.category(character) in STEERING
+
+
+def visible(text: str) -> str:
+    """The text with every character that steers written as its escape, such as \\x1b."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each.encode("unicode_escape").decode() if steers(each) else each for each in text)
+
+
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """The text, or its beginning and three dots."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def show_key(key: object) -> str:
+    """A key of a recipe as an error names it."""
+    return shorten(visible(str(key)).replace("\n", "\\n"))
+
+
+def show_text(text: str) -> str:
+    """Text in quotes, shortened."""
+    return shorten(repr(text[: LONGEST + 1]))
+
+
+def show(value: object) -> str:
+    """What was found, in the words of YAML."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple | set):
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return show_text(value)
+    if isinstance(value, int) and value.bit_length() > 4 * LONGEST:
+        return f"a whole number of {value.bit_length()} bits"
+    return shorten(repr(value))
