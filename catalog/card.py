@@ -53,10 +53,20 @@ def describe_front_matter(dataset: Dataset) -> dict[str, Any]:
             {
                 "config_name": "default",
                 "default": True,
+                "description": identify_content(dataset),
                 "data_files": [{"split": split, "path": f"shards/{split}-*.tar"} for split in dataset.counts.by_split],
             }
         ],
     }
+
+
+def identify_content(dataset: Dataset) -> str:
+    """A version in words that differ where the content does, for a configuration of a card.
+
+    `datasets` keeps what it loaded from a folder under the folder's name and the card's configurations, so without
+    these words version 1.0.0 of one dataset is taken for that of another.
+    """
+    return f"{dataset.name} {dataset.version}, manifest sha256 {dataset.files['manifest.parquet'].sha256}"
 
 
 def _introduce(dataset: Dataset) -> str:

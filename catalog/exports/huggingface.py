@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.card import compose_card, describe_front_matter
+from catalog.card import compose_card, describe_front_matter, identify_content
 from catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
 from catalog.exports.samples import LOOK, ExportedSample
 from catalog.registry import DATASETS, Dataset, ShardEntry
@@ -64,6 +64,7 @@ def write_hub_card(dataset: Dataset, splits: Sequence[str]) -> str:
         {
             "config_name": name,
             **({"default": True} if name == "default" else {}),
+            "description": identify_content(dataset),
             "data_files": [{"split": split, "path": place.format(split)} for split in splits],
         }
         for name, place in places.items()

@@ -112,6 +112,22 @@ def test_the_card_names_both_configurations_and_every_file_is_in_a_folder_of_its
     assert names == [f"train-{number:06d}.parquet" for number in range(4)]
 
 
+def test_datasets_of_one_layout_are_cached_apart(tmp_path: Path) -> None:
+    """Version 1.0.0 of two datasets, and exports of both into folders of one name."""
+    stores = [Store.open(str(tmp_path / str(seed)), create=True) for seed in (1, 2)]
+    for seed, store in enumerate(stores, 1):
+        publish_build(make_build(store, make_recipe(seed=seed), {"gear": 6, "hook": 2, "ring": 2}), {})
+        export_version(store, "parts", "latest", "huggingface", tmp_path / str(seed) / "hub")
+    for layout, column in (("datasets/parts/1.0.0", "__key__"), ("hub", "sample_id")):
+        for store in (*stores, stores[0]):
+            loaded = datasets.load_dataset(f"{store.uri}/{layout}")
+            assert {split: rows[column] for split, rows in loaded.items()} == {
+                split: list(read_version(store, split)) for split in loaded
+            }
+    metadata = [datasets.load_dataset(f"{store.uri}/hub", "metadata", split="train")["sample_id"] for store in stores]
+    assert [list(ids) for ids in metadata] == [list(read_version(store, "train")) for store in stores]
+
+
 def test_some_splits_alone(store: Store, tmp_path: Path) -> None:
     made = export_version(store, "parts", "latest", "huggingface", tmp_path / "hub", ["test"])
     assert made["splits"] == {"test": 11}
