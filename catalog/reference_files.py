@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from catalog.links import leaves
 from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture, show_rgb
 from schemas.errors import PictureError, RecipeError
 from schemas.recipe import Concept
@@ -35,15 +36,16 @@ def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
     if concept.references is None:
         return
     field = f"concept {concept.name!r}: references"
-    own = (folder / concept.references).resolve()
-    if not own.is_relative_to(folder.resolve()):
+    own = folder / concept.references
+    if leaves(own, folder):
         raise RecipeError(
             f"{field} {concept.references!r} leaves the recipe's folder {folder}; copy the photographs into it"
         )
     if not own.is_dir():
         raise RecipeError(f"{field} {concept.references!r} is not a folder: {own} does not exist or is a file")
+    own = own.resolve()
     for file in _list_photographs(own, f"{field} {concept.references!r}"):
-        if not file.resolve().is_relative_to(folder.resolve()):
+        if leaves(file, folder):
             raise RecipeError(
                 f"{field}: {file} is a link that leaves the recipe's folder {folder}; copy the file instead"
             )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -24,9 +23,11 @@ from tasks.image_bytes import (
     list_image_files,
     read_image_file,
     require_image_column,
+    require_inside,
     take_image_bytes,
 )
 from tasks.labelled_images import choose_rows
+from tasks.parquet_columns import read_texts
 
 METADATA = "metadata.jsonl"
 BATCH = 32  # rows of a Parquet file that are in memory at a time: a choice of ours
@@ -120,7 +121,7 @@ def _open_source(source: ImageSource, folder: Path) -> Found:
             f"images.folder: {source.folder!r} leaves the recipe's folder {folder}; give an absolute path instead"
         )
     if path.is_dir():
-        return _open_folder(path)
+        return _open_folder(path, folder.resolve() if path.is_relative_to(folder.resolve()) else path)
     if path.is_file():
         return _open_parquet(path)
     raise NotFoundError(
@@ -179,7 +180,10 @@ def _select_rows(store: Store, source: ImageSource, name: str, version: str) -> 
     filters = [("split", "==", source.split), *filters_of(source)]
     with store.open_read(manifest) as file:
         try:
-            chosen = pq.read_table(file, columns=["sample_id", "caption"], filters=filters, use_threads=False)
+            # pq.read_table on an open file aborts now and then at exit, see tasks/artifacts.py
+            holds = pq.filters_to_expression(filters)
+            wanted = sorted({"sample_id", "caption", *(column for column, _, _ in filters)})
+            chosen = pq.ParquetFile(file).read(columns=wanted, use_threads=False).filter(holds)
         except (pa.ArrowException, ValueError, TypeError) as error:
             raise ImagesError(
                 f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' kinds; {hint}"
@@ -201,13 +205,14 @@ def _show(source: ImageSource) -> str:
     return json.dumps(source.where, default=str)
 
 
-def _open_folder(folder: Path) -> Found:
-    files = {file.relative_to(folder).as_posix(): file for file in list_image_files(folder)}
+def _open_folder(folder: Path, root: Path) -> Found:
+    """`root`: no link may leave it."""
+    files = {file.relative_to(folder).as_posix(): file for file in list_image_files(folder, root)}
     if not files:
         raise ImagesError(f"images.folder: {folder} holds no image; put some there ({', '.join(SUFFIXES)})")
-    told = _read_metadata(folder / METADATA, set(files))
+    told = _read_metadata(folder / METADATA, set(files), root)
     places = [str(file) for file in files.values()]
-    captions = [told[name] if name in told else _read_caption(files[name].with_suffix(".txt")) for name in files]
+    captions = [told[name] if name in told else _read_caption(files[name].with_suffix(".txt"), root) for name in files]
 
     def stream(rows: Sequence[int]) -> Iterator[bytes]:
         return (read_image_file(Path(places[row])) for row in rows)
@@ -215,19 +220,20 @@ def _open_folder(folder: Path) -> Found:
     return Found(folder.name, places, captions, stream)
 
 
-def _read_caption(file: Path) -> str | None:
-    if not file.is_file():
+def _read_caption(file: Path, root: Path) -> str | None:
+    if not file.is_file() and not file.is_symlink():
         return None
+    require_inside(file, root)
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise ImagesError(f"{file} cannot be read as a caption: {error}; write it in UTF-8") from error
 
 
-def _read_metadata(file: Path, images: set[str]) -> dict[str, str]:
+def _read_metadata(file: Path, images: set[str], root: Path) -> dict[str, str]:
     """Captions by file name, as far as the file tells them; none where there is no such file."""
     captions: dict[str, str] = {}
-    for number, line in enumerate((_read_caption(file) or "").split("\n"), 1):
+    for number, line in enumerate((_read_caption(file, root) or "").split("\n"), 1):
         if line.strip():
             name, caption = _read_entry(line, f"{file} line {number}", images)
             if name in captions:
@@ -239,7 +245,7 @@ def _read_metadata(file: Path, images: set[str]) -> dict[str, str]:
 def _read_entry(line: str, place: str, images: set[str]) -> tuple[str, str]:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImagesError(f"{place} is not JSON: {error}; each line is one object with file_name and text") from error
     name, caption = (entry.get("file_name"), entry.get("text")) if isinstance(entry, dict) else (None, None)
     if not isinstance(name, str) or not isinstance(caption, str):
@@ -272,15 +278,8 @@ def _open_parquet(file: Path) -> Found:
     def stream(rows: Sequence[int]) -> Iterator[bytes]:
         return _stream_parquet(file, rows)
 
-    captions = _read_captions(file, told[0], table[told[0]]) if told else [None] * count
+    captions = read_texts(file, table, told[0]) if told else [None] * count
     return Found(file.name, [f"{file}: row {row}" for row in range(count)], captions, stream)
-
-
-def _read_captions(file: Path, name: str, column: pa.ChunkedArray) -> Sequence[str | None]:
-    try:
-        return pc.cast(column, pa.string()).to_pylist()  # type: ignore[no-any-return]
-    except pa.ArrowException as error:
-        raise ImagesError(f"{file}: column {name} holds {column.type}; it needs one text a row") from error
 
 
 def _stream_parquet(file: Path, rows: Sequence[int]) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """Bytes of image files, wherever they lie: in a folder, in a column of a Parquet file, in a shard."""
 
+import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,53 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.links import leaves
 from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture
 from schemas.errors import ImagesError, PictureError
 
+FOREIGN = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl")  # pictures that not every Python knows by name
 
-def list_image_files(folder: Path) -> list[Path]:
-    """Image files of a folder and its sub-folders by rising name; whatever is hidden is passed over."""
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(folder).parts))
+
+def list_image_files(folder: Path, root: Path) -> list[Path]:
+    """Image files of a folder and its sub-folders by rising name; whatever is hidden is passed over, and other files.
+
+    Errors: ImagesError for a link out of `root` or to a folder, for a picture in a format that is not read, and for
+    what has the name of an image and is no file: nobody shall miss an image without a word.
+    """
+    return [file for file in list_shown(folder) if _is_image(file, root)]
+
+
+def list_shown(folder: Path) -> list[Path]:
+    """Everything in a folder and its sub-folders by rising name that is not hidden and does not lie in what is."""
+    found = sorted(folder.rglob("*"))
+    return [file for file in found if not any(part[0] == "." for part in file.relative_to(folder).parts)]
+
+
+def require_inside(file: Path, root: Path) -> Path:
+    """The file. Errors: ImagesError for a link that leaves the folder `root`."""
+    if leaves(file, root):
+        raise ImagesError(f"{file} is a link that leaves {root}; copy the file instead")
+    return file
+
+
+def _is_image(file: Path, root: Path) -> bool:
+    """Errors: those of `list_image_files`."""
+    if file.is_symlink() and file.is_dir():
+        raise ImagesError(f"{file} is a link to a folder, which is not followed; copy the folder instead")
+    if file.suffix.lower() in SUFFIXES and not file.is_dir():
+        if not require_inside(file, root).is_file():
+            raise ImagesError(f"{file} is no file, or a link to none; put the image there or remove it")
+        return True
+    if is_foreign_picture(file):
+        raise ImagesError(f"{file} cannot be read; save it as one of {', '.join(SUFFIXES)}, or remove it")
+    return False
+
+
+def is_foreign_picture(file: Path) -> bool:
+    """Whether a file's name says that it is a picture, in a format that is not read here."""
+    suffix = file.suffix.lower()
+    media_type, _ = mimetypes.guess_type(f"picture{suffix}", strict=False)
+    return suffix not in SUFFIXES and (suffix in FOREIGN or (media_type or "").startswith("image/"))
 
 
 def read_image_file(file: Path) -> bytes:

@@ -1,29 +1,31 @@
 """Labelled images from where a user keeps them: a Parquet file, a folder of one folder a class, a published version."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.pictures import SUFFIXES
 from catalog.reader import WHOLE, open_dataset
-from catalog.registry import NAME, load_dataset
+from catalog.registry import NAME, Dataset, load_dataset
 from catalog.store import Store
-from schemas.errors import ImagesError, NotFoundError
+from schemas.errors import ImagesError, NotFoundError, VerificationError
 from tasks.image_bytes import (
     decode_image,
     list_image_files,
     read_image_file,
     require_image_column,
+    require_inside,
     take_image_bytes,
 )
 from tasks.methods.train_classifier import Pictures
+from tasks.parquet_columns import read_classes, require_complete
 
 MODES = {1: "L", 3: "RGB"}
 LabelOf = Callable[[str], int]
@@ -67,7 +69,7 @@ def open_files(path: Path, split: str) -> LabelledImages:
     """
     if path.is_dir():
         divided = all((path / name).is_dir() for name in ("train", "test"))
-        return _open_folder(path / split if divided else path)
+        return _open_folder(path / split if divided else path, path)
     if path.is_file():
         return _open_parquet(path, split)
     raise NotFoundError(f"{path} does not exist; give a Parquet file or a folder of one folder a class")
@@ -87,15 +89,24 @@ def open_version(store: str, name: str, version: str, split: str, learnt: str = 
     for each in splits:
         for sample in open_dataset(store, dataset.version, each, name=name, decode=False, **WHOLE):
             keys.append(sample["key"])
-            labels.append(dataset.classes[sample["cls"]])
+            labels.append(_name_class(dataset, sample))
             images.append(sample["image"])
     origin = origin_of(*splits)
     return LabelledImages(origin, tuple(labels), images.__getitem__, lambda row: f"{origin}: sample {keys[row]}")
 
 
-def _open_folder(folder: Path) -> LabelledImages:
-    classes = [inner for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
-    files = [file for inner in classes for file in list_image_files(inner)]
+def _name_class(dataset: Dataset, sample: Mapping[str, Any]) -> str:
+    """Errors: VerificationError for a number that is no class of the version."""
+    if not 0 <= sample["cls"] < len(dataset.classes):
+        raise VerificationError(
+            f"{dataset.name} {dataset.version}: sample {sample['key']} is of class {sample['cls']}, and dataset.json "
+            f"names {len(dataset.classes)}; `tailforge verify` says what else is wrong"
+        )
+    return dataset.classes[int(sample["cls"])]
+
+
+def _open_folder(folder: Path, root: Path) -> LabelledImages:
+    files = list_class_files(folder, root)
     if not files:
         raise ImagesError(
             f"folder {folder} holds no image in a folder of its class; make one folder a class, named as the class, "
@@ -103,6 +114,22 @@ def _open_folder(folder: Path) -> LabelledImages:
         )
     labels = tuple(file.relative_to(folder).parts[0] for file in files)
     return LabelledImages(str(folder), labels, lambda row: read_image_file(files[row]), lambda row: str(files[row]))
+
+
+def list_class_files(folder: Path, root: Path) -> list[Path]:
+    """Images of a folder of one folder a class, class by class by rising name.
+
+    Errors: ImagesError for a class without an image, an image that lies in no class, and those of `list_image_files`.
+    """
+    shown = [inner for inner in sorted(folder.iterdir()) if not inner.name.startswith(".")]
+    classes = [require_inside(inner, root) for inner in shown if inner.is_dir()]
+    files = {inner: list_image_files(inner, root) for inner in classes}
+    empty = [inner for inner in classes if not files[inner]]
+    if 0 < len(empty) < len(classes):
+        raise ImagesError(f"folder {empty[0]} holds no image; put images of its class there, or remove it")
+    if classes and (loose := [file for file in shown if not file.is_dir() and file.suffix.lower() in SUFFIXES]):
+        raise ImagesError(f"{loose[0]} lies in no folder of its class; move it into one, or remove it")
+    return [file for inner in classes for file in files[inner]]
 
 
 def _open_parquet(file: Path, split: str) -> LabelledImages:
@@ -119,23 +146,28 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
             "(bytes of an image file) and label (class name), and may have split"
         )
     require_image_column(file, table.schema.field("image").type)
-    origin, rows = str(file), np.arange(table.num_rows)
-    if "split" in table.column_names:
-        splits = table["split"].cast(pa.string())
-        rows = np.flatnonzero(pc.equal(splits, split).to_numpy(zero_copy_only=False))
-        origin = f"{file} ({split})"
-        if not len(rows):
-            known = ", ".join(sorted(value for value in pc.unique(splits).to_pylist() if value))
-            raise ImagesError(f"{file} has no row of split {split!r}; it has: {known or 'none'}")
-    if not len(rows):
+    if not table.num_rows:
         raise ImagesError(f"{file} has no rows; give a file with labelled images")
-    images = table["image"]
-    labels = tuple(str(label) for label in table["label"].take(pa.array(rows)).to_pylist())
+    origin = str(file)
+    rows: Sequence[int] = range(table.num_rows)
+    if "split" in table.column_names:
+        origin, rows = f"{file} ({split})", _rows_of_split(file, table, split)
+    images, classes = table["image"], read_classes(file, table, "label")
+    labels = require_complete(file, "label", [classes[row] for row in rows], rows)
 
     def read(row: int) -> bytes:
-        return take_image_bytes(images[int(rows[row])].as_py())
+        return take_image_bytes(images[rows[row]].as_py())
 
     return LabelledImages(origin, labels, read, lambda row: f"{file}: row {rows[row]}")
+
+
+def _rows_of_split(file: Path, table: pa.Table, split: str) -> Sequence[int]:
+    """Errors: ImagesError for a row without a split, and if none is of this one."""
+    splits = require_complete(file, "split", read_classes(file, table, "split"), range(table.num_rows))
+    rows = [row for row, value in enumerate(splits) if value == split]
+    if not rows:
+        raise ImagesError(f"{file} has no row of split {split!r}; it has: {', '.join(sorted(set(splits)))}")
+    return rows
 
 
 def decode_images(

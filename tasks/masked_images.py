@@ -12,6 +12,7 @@ from catalog.registry import Dataset, load_dataset
 from catalog.split_index import name_split
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError, PictureError
+from tasks.image_bytes import require_inside
 from tasks.labelled_images import choose_rows
 from tasks.methods.masks import IGNORE, Mask, decode_mask
 from tasks.methods.pretraining.regions import Regions, box_regions, split_masks
@@ -134,7 +135,7 @@ def _scores(sample: dict[str, Any]) -> dict[int, float]:
 def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
     known = f"0 background, 1 to {len(_nouns(dataset))} a category, {IGNORE} ignored"
     try:
-        mask = decode_mask(file.read_bytes())
+        mask = decode_mask(require_inside(file, file.parent).read_bytes())
     except FileNotFoundError as error:
         raise ImagesError(f"{file.parent} has no mask {file.name}; it needs one for every sample used") from error
     except (OSError, PictureError) as error:

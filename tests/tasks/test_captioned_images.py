@@ -309,13 +309,14 @@ def test_images_that_cannot_be_learnt_are_named_when_they_are_read(tmp_path: Pat
     ("files", "message"),
     [
         ({}, r"images holds no image; put some there \(\.bmp, .*\)"),
-        ({"a.gif": b"GIF89a"}, r"images holds no image"),
+        ({"a.gif": b"GIF89a"}, r"a\.gif cannot be read; save it as one of \.bmp"),
         ({"a.txt": b" \n"}, r"a\.png has an empty caption"),
         ({"a.txt": b"\xff\xfe\xff"}, r"a\.txt cannot be read as a caption: .*UTF-8"),
         ({METADATA: tell("a.png", "")}, r"line 1: a\.png has an empty caption"),
         ({METADATA: b"\n" + tell("b.png", "b")}, r"line 2 names b\.png, which is no image"),
         ({METADATA: tell("../a.png", "a")}, r"line 1 names \.\./a\.png, which is no image"),
         ({METADATA: b"a.png: a gear"}, r"metadata\.jsonl line 1 is not JSON"),
+        ({METADATA: b"[" * 100_000}, r"metadata\.jsonl line 1 is not JSON"),
         ({METADATA: b'["a.png", "a gear"]'}, r"line 1 has no file_name or no text"),
         ({METADATA: tell("a.png", None)}, r"line 1 has no file_name or no text"),
         ({METADATA: tell("a.png", "a") * 2}, r"line 2 names a\.png a second time"),
@@ -327,6 +328,54 @@ def test_folders_that_cannot_be_used_are_refused_unread(tmp_path: Path, files: d
     for name, content in {**pictures, **files}.items():
         (tmp_path / "images" / name).write_bytes(content)
     with pytest.raises(ImagesError, match=message):
+        open_folder(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_word_of_a_caption(tmp_path: Path) -> None:
+    for name, caption in (("a", "a gear"), ("b", None)):
+        save(tmp_path / f"images/{name}.png", 1)
+        if caption:
+            (tmp_path / f"images/{name}.txt").write_bytes(caption.encode("utf-8-sig"))
+    (tmp_path / "images" / METADATA).write_bytes(b"\xef\xbb\xbf" + tell("b.png", "a hook"))
+    assert open_folder(tmp_path).captions == ("a gear", "a hook")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("b.png", r"b\.png is a link that leaves"),
+        ("a.txt", r"a\.txt is a link that leaves"),
+        (METADATA, r"metadata\.jsonl is a link that leaves"),
+        ("more", r"more is a link to a folder"),
+    ],
+)
+def test_no_link_leaves_the_recipes_folder(tmp_path: Path, name: str, message: str) -> None:
+    outside = save(tmp_path / "other/b.png", 2, "a hook")
+    (outside.parent / METADATA).write_bytes(tell("a.png", "a hook"))
+    targets = {"b.png": outside, "a.txt": outside.with_suffix(".txt"), METADATA: outside.parent / METADATA}
+    recipe = tmp_path / "recipe"
+    save(recipe / "images/a.png", 1)
+    (recipe / "images" / name).symlink_to(targets.get(name, outside.parent))
+    for source in ("images", str(recipe / "images")):
+        with pytest.raises(ImagesError, match=message):
+            open_captioned(ImageSource(folder=source, caption="a part"), recipe, 0)
+
+
+def test_a_link_within_the_recipes_folder_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "shared/b.png", 2)
+    save(tmp_path / "images/a.png", 1)
+    (tmp_path / "images/b.png").symlink_to(tmp_path / "shared/b.png")
+    assert len(list(open_folder(tmp_path, caption="a part").read(PIXELS, PIXELS))) == 2
+
+
+def test_numbers_are_captions_where_the_file_names_them_alone(tmp_path: Path) -> None:
+    image, feature = encode_png(picture(1)), {"text": {"names": ["a gear", "a hook"], "_type": "ClassLabel"}}
+    table = pa.table({"image": [image] * 3, "text": [1, 0, -1]})
+    told = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
+    pq.write_table(told, tmp_path / "images")
+    assert open_folder(tmp_path, caption="a part").captions == ("a hook", "a gear", "a part")
+    pq.write_table(table, tmp_path / "images")
+    with pytest.raises(ImagesError, match="column text holds int64; it needs one text a row"):
         open_folder(tmp_path)
 
 

@@ -1,7 +1,11 @@
 """Labelled images from files, folders and versions, the rows taken by lot, and every way to be wrong."""
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.exports.export import export_version
 from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError
 from tasks.labelled_images import choose_rows, decode_images, label_rows, open_images, refuse_shared
@@ -115,6 +120,144 @@ def test_rows_by_lot_are_of_all_classes_alike(labels: list[int], seed: int, data
 def test_another_seed_takes_other_rows() -> None:
     labels = np.arange(100) % 4
     assert not np.array_equal(choose_rows(labels, 20, 0), choose_rows(labels, 20, 1))
+
+
+def tell_classes(names: list[str], **others: list[str]) -> dict[bytes, bytes]:
+    """Schema metadata as `datasets` writes it."""
+    features = {name: {"names": told, "_type": "ClassLabel"} for name, told in {"label": names, **others}.items()}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+
+def write_labels(file: Path, labels: pa.Array, metadata: dict[bytes, bytes] | None = None, **columns: pa.Array) -> Path:
+    images = [encode(image) for image in toy_pictures(len(labels), seed=1).images]
+    table = pa.table({"image": images, "label": labels, **columns})
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+    return file
+
+
+def open_labels(file: Path, split: str = "train") -> tuple[str, ...]:
+    return open_images(str(file), "nowhere", split).labels
+
+
+def test_numbers_are_the_names_that_the_file_gives_them(tmp_path: Path) -> None:
+    """As the library writes them, and as an export of a version does."""
+    names = ["ring", "gear", "hook"]  # in another order than NAMES
+    label = datasets.ClassLabel(names=names)
+    features = datasets.Features({"image": datasets.Image(), "label": label, "split": datasets.Value("string")})
+    pictures = toy_pictures(9, seed=1)
+    rows = [
+        {"image": {"bytes": encode(image), "path": None}, "label": names.index(NAMES[number]), "split": "train"}
+        for image, number in zip(pictures.images, pictures.labels, strict=True)
+    ]
+    file = tmp_path / "theirs.parquet"
+    datasets.Dataset.from_list(rows, features=features).to_parquet(str(file))
+    assert open_labels(file) == tuple(NAMES[number] for number in pictures.labels)
+    assert np.array_equal(decode(file).labels, pictures.labels)
+
+
+def test_a_version_is_the_same_read_from_its_export(store: Store, tmp_path: Path) -> None:
+    export_version(store, "parts", "latest", "huggingface", tmp_path / "hub", ["train"])
+    exported = open_images(str(tmp_path / "hub/data/train/train-000000.parquet"), "nowhere", "train")
+    published = open_images("parts", store.uri, "train")
+    assert exported.labels == published.labels
+    assert [exported.read(row) for row in range(len(exported))] == [
+        published.read(row) for row in range(len(published))
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64()])
+def test_numbers_without_names_stay_numbers(tmp_path: Path, kind: pa.DataType) -> None:
+    assert open_labels(write_labels(tmp_path / "a.parquet", pa.array([2, 0, 10], kind))) == ("2", "0", "10")
+
+
+def test_labels_of_a_dictionary_are_its_texts(tmp_path: Path) -> None:
+    labels = pa.array(["hook", "gear", "hook"]).dictionary_encode()
+    assert open_labels(write_labels(tmp_path / "a.parquet", labels)) == ("hook", "gear", "hook")
+
+
+def test_splits_may_be_numbers_with_names(tmp_path: Path) -> None:
+    labels, splits = pa.array([0, 1, 0, 1]), pa.array([1, 0, 1, 1])
+    metadata = tell_classes(["gear", "hook"], split=["train", "test"])
+    file = write_labels(tmp_path / "a.parquet", labels, metadata, split=splits)
+    assert open_labels(file, "train") == ("hook",)
+    assert open_labels(file, "test") == ("gear", "gear", "hook")
+
+
+@pytest.mark.parametrize(
+    ("labels", "metadata", "message"),
+    [
+        (pa.array(["gear", None, "hook"]), None, r"row 1 \(from 0\) has no label; give each one or remove it"),
+        (pa.array(["", "gear", "  "]), None, r"rows 0, 2 \(from 0\) have no label"),
+        (pa.array([None] * 12, pa.string()), None, r"rows 0, 1, 2, 3, 4, 5, 6, 7 and 4 more \(from 0\) have no label"),
+        (pa.array([None, None], pa.null()), None, r"rows 0, 1 .* have no label"),
+        (pa.array([0, None, 1]), None, r"row 1 .* has no label"),
+        (pa.array([0.0, float("nan"), None, 1.0]), None, r"rows 1, 2 .* have no label"),
+        (pa.array(["gear", None]).dictionary_encode(), None, r"row 1 .* has no label"),
+        (pa.array([0, -1, 1]), tell_classes(["gear", "hook"]), r"row 1 .* has no label"),
+        (pa.array([0, 1, 2]), tell_classes(["gear", "hook"]), r"row 2 has label 2, .* name 2 classes, 0 to 1"),
+        (pa.array([0, 1]), tell_classes(["gear", "gear"]), r"no list of different names"),
+        (pa.array([0, 1]), {b"huggingface": b"[" * 100_000}, r"metadata `huggingface`.* cannot be read"),
+        (pa.array([0, 1]), {b"huggingface": b"[1]"}, r"metadata `huggingface`.* cannot be read"),
+        (pa.array([0.0, 1.0]), None, r"column label holds double; it needs names, or whole numbers"),
+        (pa.array([True, False]), None, r"column label holds bool"),
+        (pa.array([b"gear", b"hook"]), None, r"column label holds binary"),
+        (pa.array([["gear"], ["hook"]]), None, r"column label holds list"),
+    ],
+)
+def test_rows_without_a_class_are_named(
+    tmp_path: Path, labels: pa.Array, metadata: dict[bytes, bytes] | None, message: str
+) -> None:
+    with pytest.raises(ImagesError, match=rf"a\.parquet: .*{message}"):
+        open_labels(write_labels(tmp_path / "a.parquet", labels, metadata))
+
+
+def test_rows_of_another_split_need_no_class_but_every_row_needs_a_split(tmp_path: Path) -> None:
+    labels = pa.array(["gear", None, "hook"])
+    file = write_labels(tmp_path / "a.parquet", labels, split=pa.array(["train", "test", "train"]))
+    assert open_labels(file) == ("gear", "hook")
+    with pytest.raises(ImagesError, match=r"row 1 .* has no label"):
+        open_labels(file, "test")
+    with pytest.raises(ImagesError, match=r"row 1 .* has no split"):
+        open_labels(write_labels(tmp_path / "b.parquet", labels, split=pa.array(["train", None, "train"])))
+
+
+def _link(place: Path, target: Path) -> None:
+    place.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        (lambda f: _link(f / "gear/x.png", f.parent / "other/hook/0001.png"), r"x\.png is a link that leaves"),
+        (lambda f: _link(f / "claw", f.parent / "other/hook"), r"claw is a link that leaves .*copy the file"),
+        (lambda f: _link(f / "gear/more", f / "hook"), r"more is a link to a folder, which is not followed"),
+        (lambda f: _link(f / "gear/x.png", f / "nothing.png"), r"x\.png is no file, or a link to none"),
+        (lambda f: _link(f / "gear/x.png", f / "gear/x.png"), r"x\.png is a link that leaves"),
+        (lambda f: os.mkfifo(f / "gear/x.png"), r"x\.png is no file"),
+        (lambda f: (f / "gear/x.HEIC").touch(), r"x\.HEIC cannot be read; save it as one of \.bmp"),
+        (lambda f: (f / "gear/x.gif").touch(), r"x\.gif cannot be read"),
+        (lambda f: (f / "bolt").mkdir(), r"folder .*bolt holds no image; put images of its class there"),
+        (lambda f: (f / "x.png").touch(), r"x\.png lies in no folder of its class"),
+    ],
+)
+def test_no_image_of_a_folder_is_left_out_or_lies_elsewhere(
+    tmp_path: Path, arrange: Callable[[Path], object], message: str
+) -> None:
+    folder = write_folder(tmp_path / "toy", toy_pictures(6, seed=1))
+    write_folder(tmp_path / "other", toy_pictures(6, seed=2))
+    arrange(folder)
+    with pytest.raises(ImagesError, match=message):
+        open_images(str(folder), "nowhere", "train")
+
+
+def test_a_link_inside_the_folder_is_read(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "toy", toy_pictures(3, seed=1))
+    (folder / "gear/x.png").symlink_to(folder / "hook/0001.png")
+    (tmp_path / "named").symlink_to(folder)
+    for place in (folder, tmp_path / "named"):
+        images = open_images(str(place), "nowhere", "train")
+        assert images.labels == ("gear", "gear", "hook", "ring")
+        assert images.read(1) == images.read(2)
 
 
 def test_unusable_files_are_named(tmp_path: Path) -> None:
