@@ -15,6 +15,7 @@ from flows.pace import ONE_AT_A_TIME
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
 from flows.runners import local_threads, mark_device
+from flows.server_access import BUILD_FLOW
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 
 @flow(
-    name="build-dataset",
+    name=BUILD_FLOW,
     flow_run_name="build {recipe}",
     persist_result=False,
     task_runner=local_threads(os.cpu_count() or 1),

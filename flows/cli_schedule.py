@@ -1,6 +1,6 @@
 """The commands that build on a schedule; flows/cli.py registers them. See there what a command may do."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,7 +9,10 @@ from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console
 
 def serve(
     recipe: RecipeName,
-    cron: Annotated[str, typer.Option(help="When, as five fields: minute hour day month weekday.")] = "0 3 * * *",
+    cron: Annotated[
+        str,
+        typer.Option(help="When: five cron fields, minute hour day month weekday; no words such as @daily."),
+    ] = "0 3 * * *",
     timezone: Annotated[str, typer.Option(help="Name of the IANA time zone that the hours are of.")] = "UTC",
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
@@ -43,6 +46,8 @@ def setup(
 ) -> None:
     """Prepare the Prefect server of PREFECT_API_URL for builds; may be given again, and changes only what it is told.
 
+    It tries whether the server makes the runs of schedules, and says when every deployment comes next.
+
     Example: `tailforge setup --gpu 4`
     """
     from flows.setup_server import setup_server
@@ -59,4 +64,15 @@ def setup(
     dead_row = ["automation for dead runs", f"crashed after {dead['dead_after_s']} s{off}", dead["done"]]
     kept = {name: "for ever" if age is None else f"{age:g} days" for name, age in made["retention"].items()}
     keeps = ["what the server keeps", f"runs {kept['flow_runs_days']}, events {kept['events_days']}", "its settings"]
-    table(f"Prefect {made['version']} at {made['server']}", ["what", "how", "done"], [*pools, dead_row, keeps])
+    nights = [
+        [f"deployment {found['name']}", f"pool {found['work_pool'] or 'none: tailforge serve'}", _tell_next(found)]
+        for found in made["deployments"]
+    ]
+    rows = [*pools, dead_row, keeps, ["scheduler", "made a run as a trial", "works"], *nights]
+    table(f"Prefect {made['version']} at {made['server']}", ["what", "how", "done"], rows)
+
+
+def _tell_next(deployment: dict[str, Any]) -> str:
+    if deployment["next"]:
+        return f"next at {deployment['next']}"
+    return "paused" if deployment["paused"] else "no schedule"

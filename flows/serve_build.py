@@ -1,40 +1,39 @@
 """Builds a recipe on a schedule: one process that waits for a Prefect server to say when."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.orchestration import get_client
+from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
-from pydantic import ValidationError
 
 from catalog.recipe_files import find_recipe
 from flows.build_dataset import build_dataset
+from flows.check_scheduler import Scheduler, await_next
 from flows.prepare_build import prepare_build
-from flows.server_access import require_server
-from schemas.errors import RecipeError
+from flows.progress import say
+from flows.read_schedule import next_dates, read_cron
+from flows.server_access import require_server, require_version, server_answers
+
+SHOWN = 3
 
 
 def describe_schedule(
     recipe: str, store: str, cron: str, timezone: str, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What `serve_build` would serve: name, schedule, parameters with absolute paths.
+    """What `serve_build` would serve: name, schedule with its next moments, parameters with absolute paths.
 
-    Errors: RecipeError for a schedule that cannot be; UserError for a recipe that cannot be built.
+    Errors: RecipeError for a schedule that cannot be or never comes; UserError for a recipe that cannot be built.
     """
-    try:
-        CronSchedule(cron=cron, timezone=timezone)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(
-            f"--{first['loc'][0]} {first['input']!r}: {first['msg'].removeprefix('Value error, ')}; give five fields "
-            "such as '0 3 * * *', and a name such as Europe/Berlin"
-        ) from error
+    schedule = read_cron(cron, timezone)
     build = prepare_build(recipe, store, overrides)
     return {
         "name": f"nightly-{build.recipe.name}",
-        "cron": cron,
+        "cron": schedule.cron,
         "timezone": timezone,
+        "next": [moment.isoformat() for moment in next_dates(schedule, SHOWN)],
         "parameters": {
             "recipe": str(find_recipe(recipe).resolve()),
             "store": build.store,
@@ -46,15 +45,25 @@ def describe_schedule(
 def serve_build(schedule: dict[str, Any]) -> None:
     """Serve until it is stopped; one build at a time. The schedule stays active, so a process started again goes on.
 
-    A run that finds nothing changed publishes nothing. Errors: OrchestrationError without a server.
+    A run that finds nothing changed publishes nothing. Errors: OrchestrationError without a server, or if the server
+    makes no run of the schedule within an interval of its scheduler.
     """
-    require_server()
-    build_dataset.serve(
-        name=schedule["name"],
-        schedule=Cron(schedule["cron"], timezone=schedule["timezone"]),
-        parameters=schedule["parameters"],
-        limit=1,
-        pause_on_shutdown=False,
-        print_starting_message=False,
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
+    address = require_server()
+    runner = Runner(name=schedule["name"], limit=1, pause_on_shutdown=False)
+    with server_answers(address), get_client(sync_client=True) as client:
+        require_version(client, address)
+        scheduler = Scheduler.of(address, client.request("GET", "/admin/settings").json())
+        applied = runner.add_flow(
+            build_dataset,
+            name=schedule["name"],
+            schedule=Cron(schedule["cron"], timezone=schedule["timezone"]),
+            parameters=schedule["parameters"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        deployment = client.read_deployment(str(applied))
+        if deployment.paused:
+            say(f"{schedule['name']} is paused on the server: `prefect deployment resume` there, or nothing is built")
+        else:
+            due = await_next(client, scheduler, deployment)
+            say(f"{schedule['name']}: the server scheduled it; next at {due.isoformat(timespec='minutes')}")
+    asyncio.run(runner.start())

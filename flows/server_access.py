@@ -13,6 +13,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from schemas.errors import OrchestrationError
 
 API = "PREFECT_API_URL"
+BUILD_FLOW = "build-dataset"  # the flow's name on the server
 ANSWERS_S = 10.0
 
 

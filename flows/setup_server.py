@@ -1,6 +1,7 @@
 """Prepares a Prefect server for builds: work pools, and an automation that ends the runs of dead machines.
 
-What a server remembers and for how long are settings of its own process, so they are only told.
+What a server remembers and for how long are settings of its own process, so they are only told. Whether it makes the
+runs of schedules is tried out, and when every deployment of builds comes next is told.
 """
 
 from datetime import timedelta
@@ -8,15 +9,21 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from pydantic import TypeAdapter
 
-from flows.server_access import require_server, require_version, server_answers
-from schemas.errors import OrchestrationError
+from flows.check_scheduler import Scheduler, await_next, require_scheduler
+from flows.read_schedule import read_cron
+from flows.server_access import BUILD_FLOW, require_server, require_version, server_answers
+from schemas.errors import OrchestrationError, RecipeError
 
 POOLS = {"cpu": "Builds on machines without an accelerator", "gpu": "Builds on machines with an accelerator"}
 RUNS_AT_A_TIME = 1
@@ -31,7 +38,9 @@ def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dic
     """Make what is missing on the server of PREFECT_API_URL; change what is there only where a value is given.
 
     `limits`: runs at a time by work pool, None for the default (a new pool) or what it is (an old one). Returns what is
-    there now, each with `done`: made, changed or unchanged. Errors: OrchestrationError.
+    there now, each with `done`: made, changed or unchanged, and when each deployment of a build comes next.
+    Errors: OrchestrationError, also for a server that makes no runs of schedules; RecipeError for a deployment whose
+    schedule is none of five cron fields or never comes. What was made stays.
     """
     address = require_server()
     with server_answers(address), get_client(sync_client=True) as client:
@@ -39,11 +48,15 @@ def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dic
         pools = [_setup_pool(client, name, limits.get(name)) for name in POOLS]
         automation = _setup_automation(client, dead_after_s)
         settings = client.request("GET", "/admin/settings").json()
+        scheduler = Scheduler.of(address, settings)
+        require_scheduler(client, scheduler)
+        deployments = [_describe_deployment(client, scheduler, found) for found in list_deployments(client)]
     return {
         "server": address,
         "version": version,
         "work_pools": pools,
         "dead_runs": automation,
+        "deployments": deployments,
         "retention": describe_retention(settings["server"]),
     }
 
@@ -65,6 +78,38 @@ def _setup_pool(client: SyncPrefectClient, name: str, limit: int | None) -> dict
         return {"name": name, "runs_at_a_time": pool.concurrency_limit, "done": "unchanged"}
     client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
     return {"name": name, "runs_at_a_time": limit, "done": "changed"}
+
+
+def list_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """All deployments of the flow that builds datasets, by name."""
+    ours = FlowFilter(name=FlowFilterName(any_=[BUILD_FLOW]))
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(flow_filter=ours, sort=DeploymentSort.NAME_ASC, offset=len(found)):
+        found += page
+    return found
+
+
+def _describe_deployment(
+    client: SyncPrefectClient, scheduler: Scheduler, deployment: DeploymentResponse
+) -> dict[str, Any]:
+    """Its pool and when it comes next; None where it is paused or has no active schedule."""
+    name = f"{BUILD_FLOW}/{deployment.name}"
+    active = [] if deployment.paused else [each.schedule for each in deployment.schedules if each.active]
+    for schedule in active:
+        if isinstance(schedule, CronSchedule):
+            try:
+                read_cron(schedule.cron, schedule.timezone or "UTC")
+            except RecipeError as error:
+                raise RecipeError(
+                    f"deployment {name}: {str(error).removeprefix('--')}; correct prefect.yaml and deploy again"
+                ) from error
+    due = await_next(client, scheduler, deployment) if active else None
+    return {
+        "name": name,
+        "work_pool": deployment.work_pool_name,
+        "next": due.isoformat() if due else None,
+        "paused": deployment.paused,
+    }
 
 
 def watch_runs(within_s: float) -> AutomationCore:

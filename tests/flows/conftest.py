@@ -1,4 +1,7 @@
-"""One temporary Prefect server for all tests that start flows; the only place of the tests that starts Prefect."""
+"""One temporary Prefect server for all tests that start flows, and one that stays, for those of schedules.
+
+The temporary one makes no runs of schedules.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.prefect_servers import Server, run_server
 from tests.tiny_recipes import write_recipe
 
 Command = Callable[..., tuple[int, str, str]]
@@ -40,6 +44,24 @@ def prefect_server() -> Iterator[str]:
         os.environ["PREFECT_API_URL"] = address
         yield address
         os.environ["PREFECT_API_URL"] = ""
+
+
+@pytest.fixture(scope="session")
+def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on SQLite as `prefect server start` makes it, whose scheduler makes runs."""
+    folder = tmp_path_factory.mktemp("lasting")
+    with run_server(f"sqlite+aiosqlite:///{folder}/prefect.db", folder) as started:
+        yield started
+
+
+@pytest.fixture
+def at_lasting_server(lasting_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of the server that stays, for commands and clients in this process."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("PREFECT_API_URL", lasting_server.api)
+    with temporary_settings({PREFECT_API_URL: lasting_server.api}):
+        yield lasting_server.api
 
 
 @pytest.fixture

@@ -40,12 +40,12 @@ def find_deployment(client: Any) -> Any:
         return None
 
 
-def test_a_schedule_builds_and_outlives_its_process(tiny_recipe: Path, tmp_path: Path, prefect_server: str) -> None:
+def test_a_schedule_builds_and_outlives_its_process(tiny_recipe: Path, tmp_path: Path, at_lasting_server: str) -> None:
     from prefect.client.orchestration import get_client
 
     words = ["serve", str(tiny_recipe), "--store", str(tmp_path / "store"), "--cron", "0 3 * * *",
              "--timezone", "Europe/Berlin"]  # fmt: skip
-    environment = os.environ | {"PREFECT_API_URL": prefect_server, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    environment = os.environ | {"PREFECT_API_URL": at_lasting_server, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     process = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], env=environment, stdout=subprocess.DEVNULL)
     try:
         with get_client(sync_client=True) as client:
@@ -90,6 +90,8 @@ def test_what_would_be_served_is_told(command: Command, tiny_recipe: Path, tmp_p
     ("words", "code", "message"),
     [
         (("--cron", "0 25 * * *"), 2, "--cron '0 25 * * *': Invalid cron string"),
+        (("--cron", "0 0 3 * * *"), 2, "--cron '0 0 3 * * *': 6 fields"),
+        (("--cron", "0 2 31 2 *"), 2, "--cron '0 2 31 2 *': it never comes"),
         (("--timezone", "Mars/Base"), 2, "--timezone 'Mars/Base': Invalid timezone"),
         (("--set", "concepts.hook.wanted=3"), 2, "hook"),
         ((), 1, "this needs a Prefect server that stays"),

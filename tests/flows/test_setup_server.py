@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -23,8 +25,8 @@ pytestmark = pytest.mark.flow
 
 
 @pytest.fixture
-def bare_server(prefect_server: str) -> str:
-    """The tests' server without work pools and automations."""
+def bare_server(at_lasting_server: str) -> str:
+    """A server without work pools, automations and deployments."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -32,7 +34,9 @@ def bare_server(prefect_server: str) -> str:
             client.delete_work_pool(pool.name)
         for automation in client.read_automations():
             client.delete_automation(automation.id)
-    return prefect_server
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)
+    return at_lasting_server
 
 
 def done(command: Command, *words: str) -> dict[str, Any]:
@@ -154,6 +158,60 @@ def test_the_deployment_is_what_prefect_yaml_says(command: Command, bare_server:
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * *", "Europe/Berlin")
     assert deployment.global_concurrency_limit is not None
     assert deployment.global_concurrency_limit.limit == 1
+    (told,) = done(command)["deployments"]
+    next_at = datetime.fromisoformat(told.pop("next")).astimezone(ZoneInfo("Europe/Berlin"))
+    assert told == {"name": "build-dataset/nightly", "work_pool": "cpu", "paused": False}
+    assert next_at.strftime("%H:%M") == "03:00"
+    assert timedelta() < next_at - datetime.now(UTC) <= timedelta(days=1, hours=1)
+
+
+def deploy(cron: str, **more: Any) -> None:
+    """A deployment of the builds' flow with a schedule, given to the server past our checks."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+
+    with get_client(sync_client=True) as client:
+        flow = client.create_flow_from_name("build-dataset")
+        schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron=cron, timezone="UTC"))
+        client.create_deployment(flow, "planted", schedules=[schedule], **more)
+
+
+@pytest.mark.parametrize(
+    ("cron", "message"),
+    [("0 0 3 * * *", "6 fields"), ("0 2 31 2 *", "it never comes")],
+)
+def test_a_deployment_whose_schedule_cannot_be_is_named(
+    cron: str, message: str, command: Command, bare_server: str
+) -> None:
+    deploy(cron)
+    code, _, err = command("setup")
+    assert code == 2
+    assert f"deployment build-dataset/planted: cron {cron!r}: {message}" in err
+    assert "deploy again" in err
+
+
+@pytest.mark.parametrize(("cron", "paused"), [("0 3 29 2 *", False), ("0 3 * * *", True)], ids=["in years", "paused"])
+def test_a_deployment_without_a_run_to_come_is_no_fault(
+    cron: str, paused: bool, command: Command, bare_server: str
+) -> None:
+    """The server makes runs for the next 100 days only, and none of what is paused."""
+    deploy(cron, paused=paused)
+    (told,) = done(command)["deployments"]
+    assert told["paused"] is paused
+    if paused:
+        assert told["next"] is None
+    else:
+        assert datetime.fromisoformat(told["next"]) - datetime.now(UTC) > timedelta(days=100)
+
+
+def test_nothing_is_left_of_the_trial(command: Command, bare_server: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    done(command)
+    with get_client(sync_client=True) as client:
+        assert [flow.name for flow in client.read_flows() if "probe" in flow.name] == []
+        assert client.read_deployments() == []
 
 
 def compose_services() -> dict[str, Any]:
