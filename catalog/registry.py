@@ -12,6 +12,7 @@ from catalog.store import Store
 from schemas import fields
 from schemas.errors import NotFoundError, VerificationError
 from schemas.quality import Category
+from schemas.shown import show_text
 from schemas.training_record import TrainingRecord
 
 DATASETS = "datasets"
@@ -96,6 +97,14 @@ def is_of_category(dataset: Dataset, instance: Mapping[str, Any]) -> bool:
     return 1 <= number <= len(categories) and categories[number - 1].name == str(instance["category"])
 
 
+def require_there(store: Store, wanted: str = "") -> None:
+    """Errors: NotFoundError for a store in which nothing was ever made, which names what is wanted of it."""
+    if not store.exists(""):
+        raise NotFoundError(
+            f"{wanted}store {store.uri} does not exist; name another by --store, or make it by `tailforge build`"
+        )
+
+
 def list_datasets(store: Store) -> list[str]:
     """Names of the datasets that have a version."""
     return [name for name in store.names(DATASETS) if not name.startswith(".") and list_versions(store, name)]
@@ -125,6 +134,7 @@ def version_folder(store: Store, name: str, version: str = "latest") -> str:
     """Folder of a version, relative to the store. Errors: NotFoundError that lists what there is."""
     versions = list_versions(store, name) if NAME.match(name) else []
     if not versions:
+        require_there(store, f"there is no dataset {show_text(name)}: ")
         known = ", ".join(list_datasets(store)) or "none"
         raise NotFoundError(f"store {store.uri} has no dataset {name!r}; it has: {known}")
     chosen = versions[-1] if version == "latest" else version

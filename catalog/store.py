@@ -93,6 +93,8 @@ class Store:
             )
         try:
             store = cls(*object_store.connect(uri), uri)
+            if store.is_local and os.path.isfile(store.root):
+                raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             if create:
                 store._prove()
         except ImportError as error:

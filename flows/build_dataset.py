@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from catalog.registry import DATASETS, load_dataset
 from catalog.store import Store
 from flows.chain import Drive, Step, Tally
+from flows.choose_build import remember_build
 from flows.pace import ONE_AT_A_TIME
 from flows.prepare_build import prepare_build
 from flows.progress import open_progress
@@ -40,6 +41,7 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
     QuotaError, with everything made so far kept.
     """
     context = prepare_build(recipe, store, overrides)
+    remember_build(context.store, context.recipe.name, recipe, overrides)
     started = time.perf_counter()
     with open_progress() as progress:
         drive = Drive(Store.open(context.store), submit, window, progress)

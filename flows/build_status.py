@@ -1,10 +1,13 @@
 """How far a build is and what of it failed, read from receipts and from what failed steps left."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from catalog.store import Store
+from flows.choose_build import choose_build
 from flows.plan_build import plan_build
+from flows.prepare_build import prepare_build
 from flows.views import published_version
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
@@ -17,6 +20,16 @@ ERROR = "error:"
 RETRIED = ("inversions", "samples")  # stages of which a failed row is an image that failed
 MEND_BUG = "mend the code, then build again: everything upstream is kept"
 MEND_OWN = "do what the message says, then build again: everything upstream is kept"
+
+
+def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """`build_status` of what a user names: a recipe or a dataset; without overrides as it was built last.
+
+    `told` says which overrides those are, empty where there are none. Errors: as choose_build and prepare_build.
+    """
+    chosen = choose_build(reference, store, overrides, last=True)
+    found = build_status(prepare_build(chosen.reference, store, chosen.overrides))
+    return {**found, "overrides": list(chosen.overrides), "told": chosen.told}
 
 
 def build_status(context: BuildContext) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from flows.cli_publication import print_publication
 from flows.cli_review import review
 from flows.cli_schedule import serve, setup
 from flows.cli_training import distill_, pretrain, train
+from flows.command_line import run_words
 from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
 
@@ -157,7 +158,7 @@ def export(
 @app.command()
 def regenerate(
     sample_id: Annotated[str, typer.Argument(help="16 hex digits.")],
-    dataset: Annotated[str, typer.Option(help="Dataset, or dataset@version.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, dataset@version or recipe.")],
     store: Store = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="Image to write; <sample_id>.png by default.")] = None,
     folder: RecipeFolder = None,
@@ -192,7 +193,7 @@ def main() -> None:
     """Entry point: errors of ours become one message and an exit code."""
     configure_prefect()
     try:
-        app()
+        run_words(app, sys.argv[1:])
     except TailforgeError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

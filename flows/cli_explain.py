@@ -15,7 +15,7 @@ LARGE_TRUNCATED = 0.2  # sound decompositions had at most 0.11, leaking ones 0.9
 
 def explain(
     sample_id: Annotated[str, typer.Argument(help="16 hex digits, of an accepted or a rejected sample.")],
-    dataset: Annotated[str, typer.Option(help="Dataset, or dataset@version.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, dataset@version or recipe.")],
     box: Annotated[str | None, typer.Option(help="Region: left,top,right,bottom in pixels.")] = None,
     mask: Annotated[
         str | None, typer.Option(help="Region: `concept`, the sample's own mask, or an image that is black elsewhere.")

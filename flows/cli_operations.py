@@ -7,10 +7,11 @@ import typer
 
 from flows.cli_parts import (
     DEFAULT_STORE,
+    DatasetName,
     Devices,
     Json,
     RayAddress,
-    RecipeName,
+    RecipeOrDataset,
     Runner,
     Set,
     Store,
@@ -26,20 +27,25 @@ from flows.cli_publication import print_publication
 SHOWN_ROWS = 20
 
 
-def status(recipe: RecipeName, store: Store = DEFAULT_STORE, set_: Set = [], as_json: Json = False) -> None:  # noqa: B006
-    """Show how far a recipe's build is, which partitions are missing or failed, and failures by cause.
+def status(
+    recipe: RecipeOrDataset,
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Show how far a build is, by default the last one: partitions that are missing or failed, and failures by cause.
 
     Example: `tailforge status workshop --json`
     """
-    from flows.build_status import build_status
-    from flows.prepare_build import prepare_build
+    from flows.build_status import status_view
 
-    found = build_status(prepare_build(recipe, store, set_))
+    found = status_view(recipe, store, set_)
     print_json(found) if as_json else print_status(recipe, store, found)
 
 
 def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
     """How far a build is, for a person."""
+    print_told(found)
     stages = [list(row.values()) for row in found["stages"]]
     table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], stages)
     table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
@@ -53,6 +59,12 @@ def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
     console.print(f"published: {found['published'] or 'nothing yet'}")
 
 
+def print_told(found: dict[str, Any]) -> None:
+    """Say which overrides of the last build were taken, where the user gave none."""
+    if found.get("told"):
+        console.print(found["told"], highlight=False, markup=False, soft_wrap=True)
+
+
 def print_more(count: int) -> None:
     """Say how many rows of a long table are left out."""
     if count > SHOWN_ROWS:
@@ -60,7 +72,7 @@ def print_more(count: int) -> None:
 
 
 def rerun(
-    recipe: RecipeName,
+    recipe: RecipeOrDataset,
     stage: Annotated[str | None, typer.Option(help="Stage to do again: prompts, samples, masks, ... shards.")] = None,
     partition: Annotated[
         list[str],
@@ -80,7 +92,7 @@ def rerun(
     ray_address: RayAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Make a stage, some partitions or the failed samples of a build again, and publish what follows.
+    """Make a stage, some partitions or the failed samples of a build, by default the last one, again, and publish.
 
     Example: `tailforge rerun workshop --failed-samples`
     """
@@ -89,16 +101,17 @@ def rerun(
     settings = worker_settings(runner, workers, devices, ray_address)
     made = rerun_build(recipe, store, set_, stage, partition, failed=failed_samples, settings=settings)
     if as_json:
-        print_json(made)
-    elif "nothing" in made:
+        return print_json(made)
+    print_told(made)
+    if "nothing" in made:
         console.print(made["nothing"], highlight=False)
     else:
         print_publication(made)
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="dataset@version; the latest version of a dataset by default.")],
-    after: Annotated[str, typer.Argument(help="dataset@version; the latest version of a dataset by default.")],
+    before: DatasetName,
+    after: DatasetName,
     rows: Annotated[bool, typer.Option("--rows", help="List the samples, with the fields that changed.")] = False,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,

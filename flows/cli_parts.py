@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,13 +13,29 @@ from rich.table import Table
 from schemas.workers import WorkerSettings
 
 app = typer.Typer(
-    help="Forges versioned synthetic image datasets from recipes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 console = Console()
+
+
+def print_version(asked: bool) -> None:
+    """Of the installed distribution, and end."""
+    if asked:
+        sys.stdout.write(f"tailforge {metadata.version('tailforge')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def tailforge(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Forges versioned synthetic image datasets from recipes."""
+
 
 Store = Annotated[
     str,
@@ -35,8 +52,14 @@ RecipeFolder = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RecipeOrDataset = Annotated[
+    str,
+    typer.Argument(
+        help="Name in catalog/recipes, path of a YAML file, or a dataset: as it was built last, or dataset@version."
+    ),
+]
 RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
-DatasetName = Annotated[str, typer.Argument(help="Dataset, or dataset@version; the latest version by default.")]
+DatasetName = Annotated[str, typer.Argument(help="Dataset, dataset@version or recipe; the latest version by default.")]
 Runner = Annotated[
     Literal["threads", "processes", "ray"],
     typer.Option(help="threads of this process; processes, one a device of this machine; or ray, on a cluster."),

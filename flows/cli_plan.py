@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, print_json, table
+from flows.cli_parts import DEFAULT_STORE, Json, RecipeOrDataset, Set, Store, console, print_json, table
 
 MONEY = "in any currency; without prices no cost is shown."
 
 
 def plan(
-    recipe: RecipeName,
+    recipe: RecipeOrDataset,
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Steps at a time; one a core by default.")] = None,

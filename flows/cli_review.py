@@ -10,7 +10,7 @@ from schemas.errors import UserError
 
 
 def review(
-    reference: Annotated[str, typer.Argument(help="Dataset, or dataset@version; with --build a recipe.")],
+    reference: Annotated[str, typer.Argument(help="Dataset, dataset@version or recipe.")],
     build: Annotated[bool, typer.Option("--build", help="What a build has drawn so far, published or not.")] = False,
     set_: Set = [],  # noqa: B006
     store: Store = DEFAULT_STORE,

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from catalog.registry import DATASETS, list_datasets, list_versions, load_dataset
+from catalog.registry import DATASETS, list_datasets, list_versions, load_dataset, require_there
 from catalog.repairs import FOLDER as REPAIRS
 from catalog.repairs import list_repairs
 from catalog.store import TEMPORARY, Store
 from flows.chain import Drive
+from flows.choose_build import choose_build
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from tasks.claim_version import list_promised
@@ -43,6 +44,7 @@ def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bo
     Errors: VerificationError for a version whose dataset.json is damaged, since what it needs is not known then.
     """
     store = Store.open(uri)
+    require_there(store)
     since = store.now() - days * DAY_SECONDS
     found = list(_judge_all(store, since, recipes))
     gone = [each for each in found if each.why is None]
@@ -107,9 +109,10 @@ def _judge(store: Store, path: str, stage: str, why: str | None, since: float) -
 def _needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
     """Why an artifact stays, by stage and fingerprint."""
     needed: dict[tuple[str, str], str] = {}
-    for recipe in recipes:
+    kept = {choose_build(recipe, store.uri, last=last) for recipe in recipes for last in (False, True)}
+    for reference, overrides, _ in kept:
         drive = Drive(store, submit=None)
-        walk(drive, prepare_build(recipe, store.uri, []))
+        walk(drive, prepare_build(reference, store.uri, overrides))
         needed |= {(r.stage, r.fingerprint): "a named recipe's build needs it" for r in drive.tally.receipts}
     for dataset in store.names(REPAIRS):
         for repair in list_repairs(store, dataset):

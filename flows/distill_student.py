@@ -14,8 +14,8 @@ from catalog.model_files import COMMIT, HUB_ID, resolve_model
 from catalog.recipe_files import recipe_home
 from catalog.registry import Dataset, load_dataset
 from catalog.store import Store
+from flows.choose_build import split_reference
 from flows.training_progress import show_training
-from flows.views import split_reference
 from schemas.classifiers import DistillSettings
 from schemas.errors import ImagesError, ModelError, RecipeError
 from schemas.inversion import TeacherSource

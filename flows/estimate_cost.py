@@ -12,6 +12,7 @@ from typing import Any
 
 from catalog.registry import Dataset
 from catalog.store import Store
+from flows.choose_build import choose_build
 from flows.cost_rates import NOTHING, Interval, Rate, exactly, fit_rate
 from flows.expect_rounds import (
     Further,
@@ -128,7 +129,8 @@ def plan_cost(
     recipe: str, store: str, overrides: Sequence[str], workers: int | None, prices: Prices
 ) -> tuple[Plan, Estimate]:
     """A recipe's plan and what it will cost with so many workers, one a core by default. Errors: RecipeError."""
-    context = prepare_build(recipe, store, overrides)
+    chosen = choose_build(recipe, store, overrides)
+    context = prepare_build(chosen.reference, store, chosen.overrides)
     plan = plan_build(context)
     return plan, estimate_cost(Store.open(store), context, plan, workers or os.cpu_count() or 1, prices)
 

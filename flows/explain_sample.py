@@ -13,8 +13,8 @@ from catalog.reader import WHOLE, open_dataset
 from catalog.registry import DATASETS
 from catalog.repairs import forget_repair, record_repair
 from catalog.store import Store
+from flows.choose_build import split_reference
 from flows.remake_sample import Published, find_published, remake_sample
-from flows.views import split_reference
 from schemas.errors import EngineError, ExplanationError, PictureError
 from schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from schemas.jobs import PartitionJob

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from catalog.generator_history import read_training
 from catalog.model_files import resolve_model
-from catalog.recipe_files import RecipeFile, load_recipe
+from catalog.recipe_files import RecipeFile
 from catalog.reference_files import digest_references, require_references
 from catalog.repairs import list_repairs
 from catalog.reviews import list_reviews
 from catalog.store import Store
+from flows.choose_build import open_recipe
 from flows.find_classifiers import check_verifier, find_labels
 from schemas.engines import SearchEngine
 from schemas.errors import RecipeError, StoreAccessError
@@ -28,11 +29,11 @@ from tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
 
 
 def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:
-    """Read a recipe and find everything it names.
+    """Read a recipe, or that of a version (dataset@version), and find everything it names.
 
     Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
     """
-    build = resolve_build(load_recipe(recipe, overrides), store)
+    build = resolve_build(open_recipe(recipe, store, overrides), store)
     kept, name = Store.open(build.store), build.recipe.name
     decided = {"repairs": list_repairs(kept, name), "reviews": list_reviews(kept, name)}
     build = build.model_copy(update=decided)

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from catalog.recipe_files import apply_override
+from flows.choose_build import split_reference
 from flows.training_progress import show_training
-from flows.views import split_reference
 from schemas.errors import ImagesError, RecipeError
 from schemas.mistakes import describe_mistakes
 from schemas.pretraining import USES, AnyPretrainSettings

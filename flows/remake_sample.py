@@ -15,9 +15,9 @@ from catalog.registry import Dataset, load_dataset, version_folder
 from catalog.store import Store
 from flows.build_dataset import finished
 from flows.chain import Drive, Step
+from flows.choose_build import split_reference
 from flows.prepare_build import resolve_build
 from flows.stages import aim_all, expand_all, plan_partitions
-from flows.views import split_reference
 from schemas.engines import SearchEngine
 from schemas.errors import ModelError, NotFoundError, UserError
 from schemas.inversion import NaturalInversionEngine

@@ -7,6 +7,7 @@ from typing import Any
 from catalog.store import Store
 from flows.build_status import failed_receipts
 from flows.chain import Drive, Tally
+from flows.choose_build import choose_build
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.run_build import run_build
@@ -31,6 +32,7 @@ def rerun_build(
 ) -> dict[str, Any]:
     """Forget what is named, build again; what the build says with `again`, the partitions that were forgotten.
 
+    `recipe` may be a dataset. Without overrides it is the build that was made last, and `told` says which that had.
     With `failed` only rows that failed are made again, and without any nothing is built: `nothing` says so.
     Errors: NotFoundError for an unknown stage or partition, UserError if nothing is named; as run_build.
     """
@@ -40,18 +42,21 @@ def rerun_build(
         raise UserError("--failed-samples makes images again and takes no --stage; leave one of them out")
     if stage is not None and stage not in STAGES:
         raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(STAGES)}")
-    context = prepare_build(recipe, store, overrides)
+    chosen = choose_build(recipe, store, overrides, last=True)
+    context = prepare_build(chosen.reference, store, chosen.overrides)
     drive = Drive(Store.open(context.store), submit=None)
     complete = walk(drive, context) is not None
     require_known(drive.tally, labels)
     named = [receipt for receipt in drive.tally.receipts if not labels or receipt.label in labels]
-    chosen = failed_receipts(named) if failed else choose(named, stage, follow=bool(labels))
-    if failed and not chosen:
+    again = failed_receipts(named) if failed else choose(named, stage, follow=bool(labels))
+    told = {"told": chosen.told} if chosen.told else {}
+    if failed and not again:
         rest = "" if complete else "; the build is not finished, `tailforge build` goes on with it"
-        return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}}
-    for receipt in chosen:
+        return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}, **told}
+    for receipt in again:
         (retry_failed_rows if failed and receipt.stage == "samples" else forget)(drive.store, receipt)
-    return run_build(recipe, store, overrides, settings) | {"again": len(chosen)}
+    made = run_build(chosen.reference, store, chosen.overrides, settings)
+    return {**made, "again": len(again), **told}
 
 
 def require_known(tally: Tally, labels: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from catalog.store import Store
 from flows.chain import Drive
+from flows.choose_build import choose_build
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.review_samples import SHOWN, ReviewedSamples, require_decisions, stuff_values
@@ -23,8 +24,12 @@ SCORED = {  # what is known of a sample, by stage; later stages go last
 
 
 def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> ReviewedSamples:
-    """All that a build of this recipe has drawn so far. Errors: UserError; NotFoundError where nothing is drawn."""
-    context = prepare_build(recipe, uri, overrides)
+    """All that a build of this recipe, by default the last one, has drawn so far.
+
+    Errors: UserError; NotFoundError where nothing is drawn.
+    """
+    chosen = choose_build(recipe, uri, overrides, last=True)
+    context = prepare_build(chosen.reference, uri, chosen.overrides)
     store, name = Store.open(context.store), context.recipe.name
     require_decisions(store, name)
     drive = Drive(store, submit=None)

@@ -10,6 +10,7 @@ from catalog.registry import latest_version, load_dataset
 from catalog.store import Store
 from flows.build_dataset import build_dataset, describe_build
 from flows.chain import Drive
+from flows.choose_build import remember_build
 from flows.embedded import stop_orphaned_servers
 from flows.pace import keep_pace
 from flows.plan_build import walk
@@ -28,6 +29,7 @@ def run_build(
 ) -> dict[str, Any]:
     """Build and publish. Errors: as flows.build_dataset.build_dataset and flows.runners.open_workers."""
     context = prepare_build(recipe, store, overrides)  # the user's errors come before Prefect starts
+    remember_build(context.store, context.recipe.name, recipe, overrides)
     if unchanged := find_unchanged(context):
         return unchanged
     if not os.environ.get("PREFECT_API_URL"):

@@ -8,23 +8,26 @@ from typing import Any
 
 from catalog.diff import compare_versions
 from catalog.exports.export import export_version
-from catalog.registry import latest_version, list_datasets, list_versions, load_dataset, version_folder
+from catalog.registry import (
+    latest_version,
+    list_datasets,
+    list_versions,
+    load_dataset,
+    require_there,
+    version_folder,
+)
 from catalog.store import Store
 from catalog.verify import verify
+from flows.choose_build import split_reference
 from schemas.errors import VerificationError
 
 SHOWN_FINDINGS = 20
 
 
-def split_reference(reference: str) -> tuple[str, str]:
-    """`dataset@version` as (dataset, version); the latest version where none is given."""
-    name, _, version = reference.partition("@")
-    return name, version or "latest"
-
-
 def list_view(uri: str) -> list[dict[str, Any]]:
-    """Every version of every dataset, oldest first."""
+    """Every version of every dataset, oldest first. Errors: NotFoundError for a store that does not exist."""
     store = Store.open(uri)
+    require_there(store)
     return [_list_row(store, name, v) for name in list_datasets(store) for v in list_versions(store, name)]
 
 

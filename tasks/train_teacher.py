@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from catalog.store import expand_home
 from schemas.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
 from schemas.errors import ImagesError
 from tasks.artifacts import digest, library_versions
@@ -159,7 +160,7 @@ def _read_pictures(
             "recipe: a Parquet file with a column split, or a folder with train and test in it, each of one folder a "
             "class"
         )
-    path = images or folder / (settings.path or "")
+    path = images or folder / expand_home(settings.path or "")
     training, test = open_files(path, "train"), open_files(path, "test")
     if training.origin == test.origin:
         raise ImagesError(

@@ -1,0 +1,81 @@
+"""Words that a command line cannot mean end with one line and exit code 2; what is asked of no store is answered."""
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["build", "workshop", "--runner", "gpu"],
+            "'gpu' is not one of 'threads', 'processes', 'ray'; `tailforge build",
+        ),
+        (["build"], "missing argument 'recipe'; `tailforge build --help` explains it"),
+        (["buidl", "workshop"], "no such command 'buidl'"),
+        (["build", "workshop", "--stor", "x"], "no such option: --stor"),
+        (["build", "workshop", "--workers", "0"], "greater than or equal to 1"),
+        (["gc", "--days", "many"], "invalid value for '--days'"),
+        (["export", "workshop", "--format", "coco"], "missing option '--out'"),
+        (["show", "workshop", "again"], "unexpected extra argument"),
+        (["review", "workshop", "--port", "99999"], "65535"),
+        (["build", "workshop", "--runner", "x" * 100_000], "xxx..."),
+        (["build", "workshop", "--runner", "a\nb\x1b[31m"], "'--runner'"),
+    ],
+)
+def test_a_wrong_word_is_one_line(command: Command, words: list[str], message: str) -> None:
+    code, out, err = command(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+    assert err.rstrip("\n").isprintable()
+    assert message in err
+    assert len(err) < 500
+
+
+def test_help_and_version(command: Command) -> None:
+    assert command("--version") == (0, f"tailforge {metadata.version('tailforge')}\n", "")
+    code, out, _ = command("--help")
+    assert code == 0
+    assert "Forges versioned synthetic image datasets" in out
+    code, out, _ = command("build", "--help")
+    assert code == 0
+    assert "Example: tailforge build workshop" in out.replace("`", "")
+    code, out, err = command()
+    assert (code, err) == (2, "")
+    assert "Commands" in out
+
+
+def test_a_store_that_is_a_file_or_missing(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words in (["list"], ["show", "parts"], ["status", "workshop"], ["gc"]):
+        code, out, err = command(*words, "--store", tmp_path / "file")
+        assert (code, out) == (2, "")
+        assert "it is a file" in err
+    for words in (["list"], ["show", "parts"], ["gc"], ["verify", "parts"]):
+        code, out, err = command(*words, "--store", tmp_path / "missing")
+        assert (code, out) == (2, "")
+        assert f"store {tmp_path / 'missing'} does not exist" in err
+    (tmp_path / "empty").mkdir()
+    assert command("list", "--store", tmp_path / "empty", "--json")[:2] == (0, "[]\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_a_tilde_that_no_shell_replaced_is_the_home(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "store").mkdir()
+    for words in (["--store=~/store"], ["--store", "~/store"]):
+        code, out, err = command("list", "--json", *words)
+        assert code == 0, err
+        assert json.loads(out) == []
+    monkeypatch.setenv("TAILFORGE_STORE", "~/store")
+    assert command("list", "--json")[:2] == (0, "[]\n")
+    code, _, err = command("plan", "~/own.yaml")
+    assert code == 2
+    assert f"{tmp_path}/own.yaml" in err
