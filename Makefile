@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= ./store
+# Where torch comes from: nothing for pip's own index, or an index of PyTorch's builds for one kind of machine, such as
+# https://download.pytorch.org/whl/cpu (README).
+TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint fix docs bench bench-% clean
@@ -10,14 +13,14 @@ STORE ?= ./store
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# torch is asked for first and by its exact version: a range would bring gigabytes of CUDA packages to a machine
-# without a GPU.
+# torch comes first, from an index of its own if one is given. Which build that is, the index decides: PyPI's for Linux
+# is the one for CUDA, with gigabytes of libraries, and so it stays unless TORCH_INDEX names another.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,ray,s3,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,augment,tensorboard,ray,s3,dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## make the virtual environment

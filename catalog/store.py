@@ -22,6 +22,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from catalog import object_store
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
+from schemas.extras import how_to_install
 
 TEMPORARY = ".tmp-"  # what a name starts with while it is being written; a killed process may leave some
 
@@ -98,7 +99,7 @@ class Store:
             if create:
                 store._prove()
         except ImportError as error:
-            extra = "; install the extra: pip install 'tailforge[s3]'" if object_store.is_object_store(uri) else ""
+            extra = f"; {how_to_install('s3')}" if object_store.is_object_store(uri) else ""
             raise StoreAccessError(f"store {uri!r} cannot be opened: {error}{extra}") from error
         except (OSError, ValueError) as error:
             done = "written" if create else "opened"

@@ -39,6 +39,7 @@ from flows.cli_training import distill_, pretrain, train
 from flows.command_line import run_words
 from flows.embedded import configure_prefect
 from schemas.errors import TailforgeError
+from schemas.extras import how_to_install, name_extra
 
 __all__ = ["app", "main"]
 
@@ -200,7 +201,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ROOMS:
             raise
-        sys.stderr.write(f"error: {error.name} is not installed; this command needs `pip install 'tailforge[build]'`\n")
+        sys.stderr.write(f"error: {error.name} is not installed; {how_to_install(name_extra(error.name or ''))}\n")
         sys.exit(2)
 
 

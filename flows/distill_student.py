@@ -31,6 +31,7 @@ from tasks.labelled_images import (
     refuse_shared,
 )
 from tasks.methods.train_classifier import Pictures
+from tasks.methods.transforms import load_transforms
 from tasks.models.pretrained import CLASSIFIER, require_kind
 from tasks.models.teacher import Teacher, load_verifier
 
@@ -64,6 +65,7 @@ def distill_student(
             f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them, leave the "
             "other out"
         )
+    load_transforms("the training of a student")
     chosen = _parse(settings)
     found, origin = _load_teacher(dataset, store, teacher, folder)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")

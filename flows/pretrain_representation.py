@@ -20,6 +20,7 @@ from schemas.pretraining import USES, AnyPretrainSettings
 from tasks.labelled_images import LabelledImages, decode_images, open_images, refuse_shared
 from tasks.masked_images import open_masked, require_fit
 from tasks.methods.train_classifier import Pictures
+from tasks.methods.transforms import load_transforms
 from tasks.pretrain import pretrain, probe_encoder
 from tasks.train_teacher import sort_names
 
@@ -44,6 +45,7 @@ def pretrain_representation(
     Errors: UserError of every kind, TrainingError.
     """
     chosen = parse_settings(use, settings, overrides)
+    load_transforms("pre-training")
     opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
     require_fit(opened, chosen.batch, chosen.patch_px)
     pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1])

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import ray
 from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
@@ -21,12 +20,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from catalog.store import TEMPORARY, Store
 from flows.runners import NEEDS_DEVICE, Workers
+from flows.server_access import API, ask_health
 from schemas.errors import OrchestrationError, StoreAccessError, TailforgeError, UserError
 from schemas.jobs import BuildContext
 from schemas.workers import WorkerSettings
 from tasks.artifacts import library_versions
 
-API = "PREFECT_API_URL"
 ANSWERS_S = 10.0
 PROBE_S = 120.0  # a node's first process imports torch
 # Ray runs a step again on another worker, three times, before it tells of one of these.
@@ -123,15 +122,13 @@ def ask(node: str, store: str, probe: str, folders: Sequence[str], server: str) 
 
 
 def look_around(store: str, probe: str, folders: Sequence[str], server: str) -> dict[str, Any]:
-    """What a node sees of a build: the file `probe` of its store, folders of models, the Prefect server, libraries."""
+    """What a node sees of a build: the file `probe` of its store, missing models, what ails the server, libraries."""
     try:
         seen = Store.open(store).read(probe).decode()
     except (OSError, TailforgeError) as error:
         seen = f"{type(error).__name__}: {error}"
-    try:
-        health: int | str = httpx.get(f"{server}/health", timeout=ANSWERS_S).status_code
-    except httpx.HTTPError as error:
-        health = f"{type(error).__name__}: {error}"
+    failure = ask_health(server)
+    health = failure and f"{type(failure).__name__}: {failure}"
     missing = [folder for folder in folders if not Path(folder).is_dir()]
     return {"store": seen, "server": health, "missing": missing, "versions": library_versions()}
 
@@ -156,7 +153,7 @@ def judge_node(node: str, found: dict[str, Any], token: str, store: str) -> None
         )
     if found["missing"]:
         raise OrchestrationError(f"node {node} lacks {', '.join(found['missing'])}; copy or mount these models there")
-    if found["server"] != httpx.codes.OK:
+    if found["server"]:
         raise OrchestrationError(
             f"node {node} does not reach the Prefect server ({found['server']}); set {API} to an address for all nodes"
         )

@@ -4,17 +4,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import prefect
 from packaging.version import InvalidVersion, Version
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from schemas.errors import OrchestrationError
 
 API = "PREFECT_API_URL"
 BUILD_FLOW = "build-dataset"  # the flow's name on the server
 ANSWERS_S = 10.0
+# Prefect's client raises errors of the connection as its HTTP library does. Which one that is, is Prefect's affair: the
+# base of all its errors is found behind the one that Prefect derives from it.
+CONNECTION_ERROR: type[Exception] = PrefectHTTPStatusError.mro()[2]
 
 
 def require_server() -> str:
@@ -26,11 +29,19 @@ def require_server() -> str:
     mend = "start one by `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
     if not address:
         raise OrchestrationError(f"this needs a Prefect server that stays; {mend}")
-    try:
-        httpx.get(f"{address}/health", timeout=ANSWERS_S).raise_for_status()
-    except httpx.HTTPError as error:
+    if error := ask_health(address):
         raise OrchestrationError(f"no Prefect server answers at {API} {address}: {error}; {mend}") from error
     return address
+
+
+def ask_health(address: str) -> Exception | None:
+    """What is wrong with the server at an address, asked once; None if it is well."""
+    once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+    try:
+        with once, SyncPrefectClient(address, httpx_settings={"timeout": ANSWERS_S}) as client:
+            return client.api_healthcheck()
+    except (OSError, ValueError, RuntimeError) as error:  # an address that is none, certificates that are missing
+        return error
 
 
 @contextmanager
@@ -43,7 +54,7 @@ def server_answers(address: str) -> Iterator[None]:
         mend = "; set PREFECT_API_AUTH_STRING as the server has it" if status in (401, 403) else ""
         said = error.response.text[:200]
         raise OrchestrationError(f"the Prefect server at {address} refused {asked} ({status}): {said}{mend}") from error
-    except httpx.HTTPError as error:
+    except CONNECTION_ERROR as error:
         raise OrchestrationError(
             f"the Prefect server at {address} went away: {error}; give the command again"
         ) from error

@@ -18,7 +18,7 @@ from schemas.errors import TrainingError
 from schemas.generator_training import GeneratorTraining
 from tasks.captioned_images import open_captioned
 from tasks.export_generator import export_generator, refuse_foreign
-from tasks.fit_generator import fit_generator
+from tasks.fit_generator import fit_generator, load_curves
 from tasks.generator_stages import Work, encode_images
 from tasks.models.checkpoints import write_whole
 from tasks.models.pretrained import PIPELINE, pick_device, require_kind
@@ -34,8 +34,10 @@ def train_generator(
     `folder`: that relative paths of the recipe start from. `work_dir`: a local folder for latents, checkpoints, logs
     and pictures; a training in it of the same name goes on. `models_dir`: where the model's folder goes, by default
     catalog/models. `devices`: processes that train together, each with an accelerator of its own.
-    Errors: RecipeError, ModelError, ImagesError, NotFoundError before anything is trained; TrainingError.
+    Errors: RecipeError, ModelError, ImagesError, NotFoundError, MissingExtraError before anything is trained;
+    TrainingError.
     """
+    load_curves()
     home = Path(folder)
     models = Path(models_dir).resolve() if models_dir else MODELS
     refuse_foreign(models / recipe.name)

@@ -41,8 +41,10 @@ def train_model(
             f"--devices {devices}: {reference} is of no generator that several devices can train; leave it out"
         )
     if isinstance(recipe, TeacherRecipe):
+        from tasks.methods.transforms import load_transforms
         from tasks.train_teacher import open_pictures, train_teacher
 
+        load_transforms("a teacher's training")
         pictures = open_pictures(recipe, path.parent, work, images)
         with show_training(f"train {recipe.name}", recipe.training.steps) as watch:
             return train_teacher(recipe, pictures, work, models or MODELS, watch)

@@ -9,6 +9,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 │   ├── ExplanationError    an image that cannot be explained as asked: unknown layer, region off the image, no solution
 │   ├── ReadingError        a version that cannot be read as asked: filter, rank, cache, state of another reader
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
+│   ├── MissingExtraError   a library that is not installed and comes with an extra
 │   └── StoreAccessError    a store that cannot be opened or written at all
 ├── StoreError              a read or write that failed on the way (lost connection); retried
 ├── StoreFullError          no space left; never retried, since only the user can make room
@@ -63,6 +64,10 @@ class ReadingError(UserError):
 
 class NotFoundError(UserError):
     """The named dataset, version, sample, stage or recipe does not exist."""
+
+
+class MissingExtraError(UserError):
+    """A library that this needs is not installed; the message names the extra that brings it."""
 
 
 class StoreAccessError(UserError):

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
+from schemas.extras import import_extra
 from schemas.generator_training import FEW, GeneratorTraining
 from schemas.jobs import ResolvedModel
 from tasks.artifacts import digest
@@ -41,6 +41,11 @@ from tasks.training_runs import Watch
 LOGGED_EVERY = 10  # steps
 COLUMNS = 8
 FIGURES = "validation.json"
+
+
+def load_curves() -> Any:
+    """The module that writes the curves of a training. Errors: MissingExtraError."""
+    return import_extra("torch.utils.tensorboard", "the curves of a training")
 
 
 def generator_key(work: Work) -> str:
@@ -141,7 +146,8 @@ class Run:
         self.rows = [row for row in self._read_rows() if row["step"] <= start]
         learning = self.work.recipe.learning
         self.checkpointer = Checkpointer(self.checkpoint, lambda step: self.key, learning.checkpoint_every_s)
-        logs = SummaryWriter(str(self.work.folder / "logs"), purge_step=start + 1) if self._writes else None
+        curves = load_curves() if self._writes else None
+        logs = curves.SummaryWriter(str(self.work.folder / "logs"), purge_step=start + 1) if curves else None
 
         def after_step(learner: Trainable, loss: float) -> None:
             assert isinstance(learner, GeneratorLearner)
@@ -171,7 +177,7 @@ class Run:
     def _writes(self) -> bool:
         return self.devices.rank == 0
 
-    def _validate(self, learner: GeneratorLearner, logs: SummaryWriter | None) -> None:
+    def _validate(self, learner: GeneratorLearner, logs: Any) -> None:
         settings = self.work.recipe.learning
         with learner.averaged():
             error = measure_error(self.network, self.generator.schedule, self.measured, settings, self.devices)

@@ -1,17 +1,18 @@
 """A Prefect server and its workers as users run them: processes of their own, started by the documented commands."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
@@ -30,6 +31,14 @@ def wait_for(what: str, ready: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.3)
     pytest.fail(f"{what} did not come about in {PATIENCE_S:.0f} s")
+
+
+def ask(address: str, body: Any = None) -> Any:
+    """The JSON that an address of the server answers: to a POST of `body`, or to a GET without one."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Server:
 
             def known() -> bool:
                 assert running.process.poll() is None, running.log.read_text()
-                found = httpx.post(f"{self.api}/work_pools/{pool}/workers/filter", json={}).json()
+                found = ask(f"{self.api}/work_pools/{pool}/workers/filter", {})
                 return name in [worker["name"] for worker in found]
 
             wait_for("the worker", known)
@@ -116,8 +125,8 @@ def run_server(database: str, folder: Path, **settings: str) -> Iterator[Server]
         def answers() -> bool:
             assert running.process.poll() is None, running.log.read_text()
             try:
-                return httpx.get(f"{api}/health").is_success
-            except httpx.HTTPError:
+                return bool(ask(f"{api}/health"))
+            except OSError:
                 return False
 
         wait_for("the server", answers)

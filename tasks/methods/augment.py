@@ -1,12 +1,11 @@
 """Augmentation of accepted samples by albumentations: image, class mask and instance masks go through one pipeline.
 
-albumentations is 2.0.8, the last MIT release. All randomness comes from one seed a call.
+All randomness comes from one seed a call.
 """
 
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +17,10 @@ from schemas.errors import RecipeError
 from schemas.output import Augmentation, Transform
 from tasks.methods.masks import IGNORE, bound_region, decode_rle, encode_rle
 from tasks.methods.plan_samples import derive_seed
+from tasks.methods.transforms import LIBRARY, load_transforms
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for newer versions
-
-import albumentations as A
-from albumentations.core.transforms_interface import Transform3D
-
+PURPOSE = "the augmentation of a recipe"
 TARGETS = {"image", "mask", "masks"}  # what a transform may look at
-BASES = (A.ImageOnlyTransform, A.DualTransform)
 NOT_FROM_RECIPES = ("Lambda", "TextImage")  # code in a recipe; a font file from anywhere
 UNFIT = "needs more than an image and its masks, or is not for recipes; choose another transform"
 OURS = ("mask_interpolation",)  # masks hold classes: never anything but nearest neighbour
@@ -45,17 +40,18 @@ class Augmented:
     replay: dict[str, Any]
 
 
-def build_pipeline(augmentation: Augmentation) -> A.ReplayCompose:
-    """The recipe's transforms in order. Not for two threads at once: it holds the random state of a call.
+def build_pipeline(augmentation: Augmentation) -> Any:
+    """The recipe's transforms in order, an albumentations pipeline. Not for two threads at once: it holds random state.
 
-    Errors: RecipeError for an unknown or unfit transform, an unknown parameter, an impossible value.
+    Errors: RecipeError for an unknown or unfit transform, an unknown parameter, an impossible value; MissingExtraError.
     """
-    built = [_build_transform(place, transform) for place, transform in enumerate(augmentation.transforms)]
+    A = load_transforms(PURPOSE)
+    built = [_build_transform(A, place, transform) for place, transform in enumerate(augmentation.transforms)]
     return A.ReplayCompose(built)
 
 
 def augment(
-    pipeline: A.ReplayCompose, image: Pixels, mask: Mask, seed: int, regions: Sequence[NDArray[np.bool_]] = ()
+    pipeline: Any, image: Pixels, mask: Mask, seed: int, regions: Sequence[NDArray[np.bool_]] = ()
 ) -> Augmented:
     """One draw of the pipeline on an image [height, width, 3], its mask and its instances' regions [height, width].
 
@@ -75,7 +71,7 @@ def augment(
         ) from error
     _check_outcome(made["image"], made["mask"], mask)
     replay = {
-        "albumentations": A.__version__,
+        LIBRARY: load_transforms(PURPOSE).__version__,
         "seed": seed,
         "transforms": [
             {
@@ -111,14 +107,15 @@ def measure_area(mask: Mask) -> float:
     return float(((mask > 0) & (mask != IGNORE)).mean())
 
 
-def _build_transform(place: int, transform: Transform) -> A.BasicTransform:
+def _build_transform(A: Any, place: int, transform: Transform) -> Any:
+    bases, volumes = (A.ImageOnlyTransform, A.DualTransform), A.Transform3D
     field = f"augmentation.transforms.{place}"
     kind = getattr(A, transform.name, None)
-    if not inspect.isclass(kind) or not issubclass(kind, BASES) or kind in (*BASES, Transform3D):
+    if not inspect.isclass(kind) or not issubclass(kind, bases) or kind in (*bases, volumes):
         raise RecipeError(
             f"{field}.name: {transform.name!r} is not a transform of images and masks in albumentations {A.__version__}"
         )
-    if issubclass(kind, Transform3D) or "BBox" in transform.name or transform.name in NOT_FROM_RECIPES:
+    if issubclass(kind, volumes) or "BBox" in transform.name or transform.name in NOT_FROM_RECIPES:
         raise RecipeError(f"{field}.name: {transform.name} {UNFIT}")
     known = [name for name in inspect.signature(kind).parameters if name not in OURS]
     if unknown := sorted(set(transform.parameters) - set(known)):

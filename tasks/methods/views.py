@@ -1,15 +1,10 @@
 """Random views of training images by albumentations: a crop of the reflected border, and a mirror image if wanted."""
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.methods.training_loop import numpy_draws
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for newer versions
-
-import albumentations as A
+from tasks.methods.transforms import load_transforms
 
 REFLECT = 4  # OpenCV's BORDER_REFLECT_101; black borders would enter the BatchNorm statistics of a teacher
 
@@ -17,9 +12,10 @@ Pixels = NDArray[np.uint8]
 
 
 class Views:
-    """Views of images of one size [height, width, channels]. Not for two threads at once."""
+    """Views of images of one size [height, width, channels]. Not for two threads at once. Errors: MissingExtraError."""
 
     def __init__(self, height: int, width: int, padding: int, flip: bool) -> None:
+        A = load_transforms("a view of a training image")
         transforms = [A.Pad(padding=padding, border_mode=REFLECT), A.RandomCrop(height, width)] if padding else []
         self._pipeline = A.Compose([*transforms, *([A.HorizontalFlip(p=0.5)] if flip else [])])
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 
 from catalog.registry import list_versions
 from catalog.store import Store
 from tests.postgres import needs_postgres, run_postgres
-from tests.prefect_servers import ROOT, Server, run_server, wait_for
+from tests.prefect_servers import ROOT, Server, ask, run_server, wait_for
 from tests.tiny_recipes import write_recipe
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(900), needs_postgres]
@@ -51,7 +50,7 @@ class Nights:
 
     def __init__(self, server: Server, recipe: Path, store: Path) -> None:
         self.api, self.recipe, self.store = server.api, recipe, store
-        found = httpx.get(f"{self.api}/deployments/name/{DEPLOYMENT}").raise_for_status().json()
+        found = ask(f"{self.api}/deployments/name/{DEPLOYMENT}")
         self.deployment = found["id"]
 
     def begin(self, due: datetime | None = None) -> UUID:
@@ -60,23 +59,22 @@ class Nights:
         if due is not None:
             when = {"scheduled_time": due.isoformat()}
             wanted["state"] = {"type": "SCHEDULED", "name": "Scheduled", "state_details": when}
-        made = httpx.post(f"{self.api}/deployments/{self.deployment}/create_flow_run", json=wanted)
-        return UUID(made.raise_for_status().json()["id"])
+        return UUID(ask(f"{self.api}/deployments/{self.deployment}/create_flow_run", wanted)["id"])
 
     def place(self, state: str, *, deployed: bool) -> UUID:
         """A run in a state, of which nothing more is ever heard; of a deployment without limits, or of none."""
-        flow = httpx.get(f"{self.api}/deployments/{self.deployment}").raise_for_status().json()["flow_id"]
+        flow = ask(f"{self.api}/deployments/{self.deployment}")["flow_id"]
         path = "flow_runs/"
         if deployed:
-            lone = httpx.post(f"{self.api}/deployments/", json={"name": "lone", "flow_id": flow}).raise_for_status()
-            path = f"deployments/{lone.json()['id']}/create_flow_run"
-        made = httpx.post(f"{self.api}/{path}", json={} if deployed else {"flow_id": flow}).raise_for_status().json()
+            lone = ask(f"{self.api}/deployments/", {"name": "lone", "flow_id": flow})["id"]
+            path = f"deployments/{lone}/create_flow_run"
+        made = ask(f"{self.api}/{path}", {} if deployed else {"flow_id": flow})
         asked = {"state": {"type": state.upper(), "name": state}, "force": True}
-        httpx.post(f"{self.api}/flow_runs/{made['id']}/set_state", json=asked).raise_for_status()
+        ask(f"{self.api}/flow_runs/{made['id']}/set_state", asked)
         return UUID(made["id"])
 
     def run(self, run: UUID) -> dict[str, Any]:
-        return httpx.get(f"{self.api}/flow_runs/{run}").raise_for_status().json()  # type: ignore[no-any-return]
+        return ask(f"{self.api}/flow_runs/{run}")  # type: ignore[no-any-return]
 
     def end(self, run: UUID) -> dict[str, Any]:
         """The run when it has ended."""
@@ -88,7 +86,7 @@ class Nights:
         """What the page's button Retry sends."""
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
         asked = {"state": state, "force": False}
-        made = httpx.post(f"{self.api}/flow_runs/{run}/set_state", json=asked).raise_for_status().json()
+        made = ask(f"{self.api}/flow_runs/{run}/set_state", asked)
         assert made["status"] == "ACCEPT", made
 
     def drawn(self, run: UUID) -> int:
@@ -97,7 +95,7 @@ class Nights:
             "flow_runs": {"id": {"any_": [str(run)]}},
             "task_runs": {"name": {"like_": "synthesize"}},
         }
-        return int(httpx.post(f"{self.api}/task_runs/count", json=wanted).raise_for_status().json())
+        return int(ask(f"{self.api}/task_runs/count", wanted))
 
     def versions(self) -> list[str]:
         return list_versions(Store.open(str(self.store)), "tiny")

@@ -11,7 +11,7 @@ ray_cluster = pytest.importorskip("flows.ray_cluster")
 
 
 def fit(**changes: Any) -> dict[str, Any]:
-    return {"store": "token", "server": 200, "missing": [], "versions": library_versions()} | changes
+    return {"store": "token", "server": None, "missing": [], "versions": library_versions()} | changes
 
 
 def test_a_node_that_has_everything_is_taken() -> None:

@@ -94,13 +94,18 @@ def test_a_pool_of_another_kind_is_named(command: Command, bare_server: str) -> 
     assert "work pool 'gpu' is there already, of type docker; builds need type process" in err
 
 
+SILENCE = "closes the connection without an answer"
+
+
 @contextmanager
 def stand_in(answers: dict[str, Any]) -> Iterator[str]:
-    """Address of a small HTTP server that gives one JSON answer a path, and 404 elsewhere."""
+    """Address of a small HTTP server that gives each path its JSON answer or SILENCE, and 404 elsewhere."""
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found = answers.get(self.path)
+            if found == SILENCE:
+                return
             self.send_response(404 if found is None else 200)
             self.end_headers()
             self.wfile.write(json.dumps(found).encode())
@@ -125,15 +130,17 @@ def stand_in(answers: dict[str, Any]) -> Iterator[str]:
         ({"/api/health": True, "/api/admin/version": "3.1.0"}, "is 3.1.0, older than the 3."),
         ({"/api/health": True, "/api/admin/version": "hello"}, "is no Prefect server: its version is 'hello'"),
         ({"/api/health": True}, "refused /api/admin/version (404)"),
+        ({"/api/health": SILENCE}, "no Prefect server answers at PREFECT_API_URL"),
+        ({"/api/health": True, "/api/admin/version": SILENCE}, "went away: "),
     ],
-    ids=["no server", "old", "something else", "without versions"],
+    ids=["no server", "old", "something else", "without versions", "silent", "silent later"],
 )
 def test_a_server_that_will_not_do_is_one_clear_error(
     answers: dict[str, Any], message: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    with stand_in(answers) as address, temporary_settings({PREFECT_API_URL: address}):
+    with stand_in(answers) as address, temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 0}):
         monkeypatch.setenv("PREFECT_API_URL", address)
         code, _, err = command("setup")
     assert code == 1

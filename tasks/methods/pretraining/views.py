@@ -1,6 +1,5 @@
 """Random views of images with their regions by albumentations: one geometry for both, colours of the image alone."""
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +7,7 @@ from numpy.typing import NDArray
 
 from schemas.pretraining import PretrainSettings
 from tasks.methods.pretraining.regions import Areas
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for newer versions
-
-import albumentations as A
+from tasks.methods.transforms import load_transforms
 
 VERSION = "region-views.1"
 VIEW_STREAM = 2  # apart from the order of an epoch and from the other draws of a step
@@ -29,11 +25,15 @@ class View:
 
 
 class RegionViews:
-    """Views of square images of `size_px`; `grey`: share of them without colour. Not for two threads at once."""
+    """Views of square images of `size_px`; `grey`: share of them without colour. Not for two threads at once.
+
+    Errors: MissingExtraError.
+    """
 
     def __init__(self, size_px: int, settings: PretrainSettings, grey: float = 0.0) -> None:
         strength, crop = settings.jitter, settings.smallest_crop
         self._seed = settings.seed
+        A = load_transforms("a view of a training image")
         self._pipeline = A.Compose(
             [
                 A.RandomResizedCrop((size_px, size_px), scale=(crop, 1.0), ratio=ASPECT),

@@ -1,0 +1,162 @@
+"""Every foreign import is declared for its room, every library is pinned, and an extra that is missing is named."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from catalog.store import Store
+from schemas.extras import EXTRAS as EXTRA_OF
+from tests.declared import EXTRAS, ROOT, declare, installed_for, modules_of
+from tests.fabricate import make_build, make_recipe, publish_build
+
+NAME = "parts"
+ROOMS = ("schemas", "catalog", "tasks", "flows")
+# Beside its room's: files that are loaded for an extra alone.
+FOR_AN_EXTRA = {
+    "catalog/object_store.py": ["s3"],
+    "flows/ray_cluster.py": ["ray"],
+}
+OF_THE_CALLER = {"catalog/batches.py": {"torch"}}  # whoever calls it has it
+HIDE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in HIDDEN else super().find_spec(name, path, target)
+
+sys.meta_path = [Finder if each is PathFinder else each for each in sys.meta_path]
+"""
+
+
+def foreign_imports(path: Path) -> set[str]:
+    """Top-level modules that a file imports, here or there, which are neither Python's nor ours."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {*ROOMS, "tests"}
+
+
+def declared_modules(extras: list[str]) -> set[str]:
+    """Top-level modules of what pyproject.toml names itself: not of what comes along with it."""
+    return modules_of(canonicalize_name(each.name) for each in declare(extras))
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "tests"])
+def test_every_foreign_import_is_declared_for_its_room(room: str) -> None:
+    extras = {"schemas": [], "catalog": [], "tests": list(EXTRAS)}.get(room, ["build"])
+    wrong = []
+    for path in sorted((ROOT / room).rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        allowed = declared_modules([*extras, *FOR_AN_EXTRA.get(name, [])])
+        wrong += [
+            f"{name} imports {module}"
+            for module in sorted(foreign_imports(path) - allowed - OF_THE_CALLER.get(name, set()))
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", EXTRA_OF)
+def test_an_extra_brings_the_module_that_errors_say_it_brings(module: str) -> None:
+    assert (module if "." not in module else EXTRA_OF[module]) in declared_modules([EXTRA_OF[module]])
+
+
+def test_every_library_that_is_installed_is_pinned_and_no_other() -> None:
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            assert re.fullmatch(r"==[^*]+", str(pin.specifier)), line
+            if pin.marker is None or pin.marker.evaluate():
+                pinned[canonicalize_name(pin.name)] = pin
+    installed = installed_for(declare(EXTRAS))
+    assert [sorted(installed - set(pinned)), sorted(set(pinned) - installed)] == [[], []]
+
+
+def run_without(extras: list[str], words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """`tailforge` in a process that finds the package's dependencies and those of `extras`, and nothing else."""
+    everything = modules_of(installed_for(declare(EXTRAS)))
+    hidden = everything - modules_of(installed_for(declare(extras)))
+    program = f"HIDDEN = {sorted(hidden)!r}\n{HIDE}\nfrom flows.cli import main\nsys.argv[1:] = {words!r}\nmain()"
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store that holds a version."""
+    folder = tmp_path_factory.mktemp("place")
+    store = Store.open(str(folder / "store"), create=True)
+    publish_build(make_build(store, make_recipe(), {"gear": 5}), {"report/index.html": b"<html>"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["show", NAME],
+        ["verify", NAME],
+        *(
+            ["export", NAME, "--format", each, "--out", each]
+            for each in ("coco", "panoptic", "yolo", "voc", "huggingface")
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_consumer_runs(words: list[str], place: Path) -> None:
+    ran = run_without([], [*words, "--store", "store"], place)
+    assert ran.returncode == 0, ran.stderr
+    assert NAME in ran.stdout or words[0] == "verify"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["build", "workshop"],
+        ["plan", "workshop"],
+        ["train", "train-workshop"],
+        ["pretrain", NAME, "--use", "masked"],
+        ["regenerate", "0123456789abcdef", "--dataset", NAME],
+        ["serve", "workshop", "--cron", "0 3 * * *"],
+        ["setup"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_consumer_is_told_what_a_command_needs(words: list[str], place: Path) -> None:
+    ran = run_without([], words, place)
+    assert ran.returncode == 2
+    assert re.fullmatch(
+        r"error: \w+ is not installed; install the extra: pip install 'tailforge\[build\]'\n", ran.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["pretrain", NAME, "--use", "masked"], "augment"),
+        (["distill", NAME, "--test", "photographs", "--teacher", "catalog:workshop"], "augment"),
+        (["train", "teacher-workshop"], "augment"),
+        (["plan", "workshop", "--set", "augmentation={transforms: [{name: D4}]}"], "augment"),
+        (["train", "adapt-workshop"], "tensorboard"),
+        (["list", "--store", "s3://bucket/forge"], "s3"),
+        (["build", "workshop", "--runner", "ray"], "ray"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else given,
+)
+def test_a_missing_extra_is_named_before_any_work(words: list[str], extra: str, tmp_path: Path) -> None:
+    ran = run_without(["build"], words, tmp_path)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stderr.startswith("error: ")
+    assert ran.stderr.endswith(f"install the extra: pip install 'tailforge[{extra}]'\n")
+    assert len(ran.stderr.splitlines()) == 1
+    assert {each.name for each in tmp_path.iterdir()} <= {"store"}  # made to see that it can be written
