@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from catalog.generator_history import describe_training
-from catalog.registry import Dataset
+from schemas.dataset import Dataset
 
 # The Hub's own size classes: upper bound (exclusive) and name.
 SIZE_CATEGORIES = (

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from catalog.registry import Dataset
+from schemas.dataset import Dataset
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 # The context that the specification gives, with the PROV vocabulary for lineage.

@@ -1,13 +1,12 @@
 """Where a generator comes from: the record of its training in its folder, and that record in words."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from pydantic import ValidationError
 
 from schemas.errors import ModelError
+from schemas.foreign_json import describe_damage, parse_json
 from schemas.jobs import ResolvedModel
 from schemas.training_record import FILE, TrainingRecord
 
@@ -34,16 +33,15 @@ def read_training(model: ResolvedModel) -> TrainingRecord | None:
     if model.revision is not None or not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        return TrainingRecord.model_validate(found)
+        return TrainingRecord.model_validate(parse_json(file.read_bytes()))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise _refuse(
             file, f"is no record of a training: {key}: {first['msg']}, found {first['input']!r:.80}"
         ) from error
-    except (ValueError, OSError, RecursionError) as error:
-        raise _refuse(file, f"is not JSON: {error}") from error
+    except (ValueError, OSError) as error:
+        raise _refuse(file, f"is not JSON: {describe_damage(error)}") from error
 
 
 def describe_training(record: TrainingRecord) -> list[str]:
@@ -72,10 +70,6 @@ def _describe(record: TrainingRecord) -> str:
         f"{record.name} {learnt}. It saw {images.images} image{'s' * (images.images != 1)} of {images.origin} (sha256 "
         f"{images.digest}) in {record.steps} steps of {record.batch}, with {loss}, seed {record.seed}."
     )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _refuse(file: Path, problem: str) -> ModelError:

@@ -1,7 +1,6 @@
 """Finding models by name, folder or pinned hub id, and the digest that stands for all their bytes."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -9,12 +8,14 @@ from catalog.code_digest import digest_code
 from catalog.store import expand_home
 from schemas.errors import ModelError
 from schemas.fields import ModelSource
+from schemas.foreign_json import describe_damage, parse_object
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 
 MODELS = Path(__file__).parent / "models"
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
+PART = re.compile(r"[A-Za-z0-9][\w-]*")  # of a pipeline: a folder in its folder, never elsewhere
 NOT_WEIGHTS = {".md", ".png", ".jpg", ".gitattributes"}  # a better model card must not make a new generator
 
 
@@ -88,9 +89,9 @@ def digest_model(path: Path) -> str:
     roots = [path]
     if index.is_file():
         try:
-            parts = [key for key in json.loads(index.read_text()) if not key.startswith("_")]
+            parts = [key for key in parse_object(index.read_bytes()) if PART.fullmatch(key)]
         except ValueError as error:
-            raise ModelError(f"{index} is not JSON: {error}; copy the model again") from error
+            raise ModelError(f"{index} is not JSON: {describe_damage(error)}; copy the model again") from error
         roots = [index, *(path / part for part in sorted(parts) if (path / part).is_dir())]
     whole = hashlib.sha256()
     for file in _files(roots):

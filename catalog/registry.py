@@ -1,94 +1,21 @@
 """Datasets and versions in a store. A version exists when its dataset.json does; it never changes afterwards."""
 
-import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from catalog.diff import VersionDiff
 from catalog.store import Store
 from schemas import fields
+from schemas.dataset import VERSION, Dataset
 from schemas.errors import NotFoundError, VerificationError
-from schemas.quality import Category
+from schemas.foreign_json import MOST_BYTES, describe_damage, parse_object
 from schemas.shown import show_text
-from schemas.training_record import TrainingRecord
 
 DATASETS = "datasets"
 DATASET_FILE = "dataset.json"
 NAME = re.compile(fields.NAME)
-VERSION = re.compile(r"^(\d+)\.(\d+)\.(\d+)$")
 FIRST_VERSION = "1.0.0"
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileEntry(Strict):
-    bytes: int
-    sha256: str
-
-
-class ShardEntry(Strict):
-    """One tar under shards/; `split` names what its samples belong to."""
-
-    name: str
-    split: str
-    samples: int
-    bytes: int
-    sha256: str
-
-
-class Counts(Strict):
-    """Samples that are published, and those in rejects.parquet: rejected, or surplus.
-
-    Surplus passed every gate when enough had been accepted; older versions count it as rejected.
-    """
-
-    samples: int
-    rejected: int
-    surplus: int = 0
-    by_split: Mapping[str, int]
-    by_concept: Mapping[str, int]
-
-
-class Changes(Strict):
-    """What this version changed of the one before it."""
-
-    previous: str | None = None
-    added: int = 0
-    removed: int = 0
-    changed: int = 0
-
-
-class Dataset(Strict):
-    """The content of dataset.json. `created` is the only time that a version holds (ISO 8601, UTC).
-
-    `categories` are what values of the masks mean, value 1 first: the classes, then further things and stuff. Versions
-    that say nothing of them, as older ones, have just the classes. `generator_training`: of a generator that tells it.
-    """
-
-    format: Literal["tailforge-dataset/1"] = "tailforge-dataset/1"
-    name: str
-    version: str
-    created: str
-    changes: Changes
-    counts: Counts
-    fields: tuple[str, ...]
-    classes: tuple[str, ...]
-    categories: tuple[Category, ...] = ()
-    recipe: Mapping[str, Any]
-    lineage: Mapping[str, Any]
-    generator_training: TrainingRecord | None = None
-    shards: tuple[ShardEntry, ...]
-    files: Mapping[str, FileEntry]
-
-    @property
-    def mask_categories(self) -> tuple[Category, ...]:
-        """`categories`, or the classes."""
-        return self.categories or tuple(Category(name=name) for name in self.classes)
 
 
 def is_of_category(dataset: Dataset, instance: Mapping[str, Any]) -> bool:
@@ -107,12 +34,12 @@ def require_there(store: Store, wanted: str = "") -> None:
 
 def list_datasets(store: Store) -> list[str]:
     """Names of the datasets that have a version."""
-    return [name for name in store.names(DATASETS) if not name.startswith(".") and list_versions(store, name)]
+    return [name for name in store.names(DATASETS) if NAME.fullmatch(name) and list_versions(store, name)]
 
 
 def list_versions(store: Store, name: str) -> list[str]:
     """Published versions, oldest number first."""
-    found = [version for version in store.names(f"{DATASETS}/{name}") if VERSION.match(version)]
+    found = [version for version in store.names(f"{DATASETS}/{name}") if VERSION.fullmatch(version)]
     published = [version for version in found if store.exists(f"{DATASETS}/{name}/{version}/{DATASET_FILE}")]
     return sorted(published, key=version_number)
 
@@ -124,7 +51,7 @@ def latest_version(store: Store, name: str) -> str | None:
 
 def version_number(version: str) -> tuple[int, ...]:
     """(major, minor, patch). Errors: NotFoundError for a text that is no version."""
-    match = VERSION.match(version)
+    match = VERSION.fullmatch(version)
     if match is None:
         raise NotFoundError(f"{version!r} is no version; give three numbers such as 1.0.0, or latest")
     return tuple(int(number) for number in match.groups())
@@ -132,7 +59,7 @@ def version_number(version: str) -> tuple[int, ...]:
 
 def version_folder(store: Store, name: str, version: str = "latest") -> str:
     """Folder of a version, relative to the store. Errors: NotFoundError that lists what there is."""
-    versions = list_versions(store, name) if NAME.match(name) else []
+    versions = list_versions(store, name) if NAME.fullmatch(name) else []
     if not versions:
         require_there(store, f"there is no dataset {show_text(name)}: ")
         known = ", ".join(list_datasets(store)) or "none"
@@ -144,14 +71,21 @@ def version_folder(store: Store, name: str, version: str = "latest") -> str:
 
 
 def load_dataset(store: Store, name: str, version: str = "latest") -> Dataset:
-    """Errors: NotFoundError; VerificationError if dataset.json cannot be read as one."""
-    path = f"{version_folder(store, name, version)}/{DATASET_FILE}"
+    """Errors: NotFoundError; VerificationError for a dataset.json that is damaged, or of another version."""
+    folder = version_folder(store, name, version)
+    path = f"{folder}/{DATASET_FILE}"
     try:
-        return Dataset.model_validate(json.loads(store.read(path)))
-    except (ValueError, ValidationError) as error:
+        if store.size(path) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        found = Dataset.model_validate(parse_object(store.read(path)))
+        if f"{DATASETS}/{found.name}/{found.version}" != folder:
+            raise ValueError(f"it is the record of {found.name} {found.version}")
+    except ValueError as error:
         raise VerificationError(
-            f"{store.uri}/{path} is damaged: {error}; remove that version's folder and build the recipe again"
+            f"{store.uri}/{path} is damaged: {describe_damage(error)}; remove that version's folder and build the "
+            "recipe again"
         ) from error
+    return found
 
 
 def next_version(previous: str | None, difference: VersionDiff) -> str:

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from catalog.registry import ShardEntry
 from catalog.store import TEMPORARY, Store, storage_errors
+from schemas.dataset import ShardEntry
 from schemas.errors import VerificationError
 
 ABANDONED_SECONDS = 3600  # without a byte written: left by a process that was killed

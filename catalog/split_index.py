@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.registry import DATASET_FILE, Dataset, ShardEntry
+from catalog.registry import DATASET_FILE
 from catalog.store import Store, storage_errors
+from schemas.dataset import Dataset, ShardEntry
 from schemas.errors import NotFoundError, ReadingError, VerificationError
 
 SHORT_NAMES = {"validation": "val"}  # what other tools call a split

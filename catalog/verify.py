@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.pictures import PUBLISHED, open_picture, to_mask
-from catalog.registry import DATASET_FILE, Dataset, is_of_category, load_dataset, version_folder
+from catalog.registry import DATASET_FILE, is_of_category, load_dataset, version_folder
 from catalog.store import Store
 from catalog.tars import BLOCK, RECORD, Member, padded, parse_header
+from schemas.dataset import Dataset
 from schemas.errors import VerificationError
 from schemas.tables import MANIFEST, REJECTS
 

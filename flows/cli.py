@@ -23,6 +23,7 @@ from flows.cli_parts import (
     Runner,
     Set,
     Store,
+    TeacherModule,
     WorkerCount,
     app,
     console,
@@ -163,6 +164,7 @@ def regenerate(
     store: Store = DEFAULT_STORE,
     out: Annotated[Path | None, typer.Option(help="Image to write; <sample_id>.png by default.")] = None,
     folder: RecipeFolder = None,
+    teacher_module: TeacherModule = None,
     as_json: Json = False,
 ) -> None:
     """Make one published image again from its recipe and seed, and compare it with the published bytes.
@@ -171,7 +173,7 @@ def regenerate(
     """
     from flows.regenerate_sample import regenerate_sample
 
-    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder)
+    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder, teacher_module)
     if as_json:
         return print_json(found)
     console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")

@@ -51,6 +51,9 @@ RecipeFolder = Annotated[
         "the catalog for a recipe of the catalog, else the current folder."
     ),
 ]
+TeacherModule = Annotated[
+    str | None, typer.Option(help="package.module:callable, where the teacher is a torch module of your own.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RecipeOrDataset = Annotated[
     str,

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_parts import DEFAULT_STORE, DatasetName, Json, RecipeFolder, Store, console, plain, print_json, table
+from flows.cli_parts import (
+    DEFAULT_STORE,
+    DatasetName,
+    Json,
+    RecipeFolder,
+    Store,
+    TeacherModule,
+    console,
+    plain,
+    print_json,
+    table,
+)
 
 
 def train(
@@ -66,9 +77,7 @@ def distill_(
             help="catalog:NAME, folder, or owner/name@commit; by default the teacher that the version was made from."
         ),
     ] = None,
-    teacher_module: Annotated[
-        str | None, typer.Option(help="package.module:callable, where the teacher is a torch module of your own.")
-    ] = None,
+    teacher_module: TeacherModule = None,
     real: Annotated[
         str | None, typer.Option(help="Learn from these images, given as for --test, in place of a version: a control.")
     ] = None,
@@ -96,8 +105,9 @@ def distill_(
         "student": student, "steps": steps, "batch": batch, "learning_rate": learning_rate, "temperature": temperature,
         "label_weight": label_weight, "padding": padding, "flip": flip, "bf16": bf16, "seed": seed,
     }  # fmt: skip
-    named = parse_teacher(teacher, teacher_module)
-    made = distill_student(dataset, store, test, out, settings, named, real, images, folder)
+    named = None if teacher is None else parse_teacher(teacher, teacher_module)
+    own = teacher_module if teacher is None else None
+    made = distill_student(dataset, store, test, out, settings, named, real, images, folder, own)
     print_json(made) if as_json else print_student(made)
 
 

@@ -12,12 +12,15 @@ from pydantic import ValidationError
 
 from catalog.model_files import COMMIT, HUB_ID, resolve_model
 from catalog.recipe_files import recipe_home
-from catalog.registry import Dataset, load_dataset
+from catalog.registry import load_dataset
 from catalog.store import Store
 from flows.choose_build import split_reference
+from flows.published_recipe import refuse_code
 from flows.training_progress import show_training
 from schemas.classifiers import DistillSettings
+from schemas.dataset import Dataset
 from schemas.errors import ImagesError, ModelError, RecipeError
+from schemas.foreign_json import describe_damage
 from schemas.inversion import TeacherSource
 from schemas.mistakes import describe_mistakes
 from tasks.distill import Origins, distill
@@ -48,13 +51,14 @@ def distill_student(
     real: str | None = None,
     images: int | None = None,
     folder: Path | None = None,
+    teacher_module: str | None = None,
 ) -> dict[str, Any]:
     """Distil a student into `out` and return its report, with `folder`.
 
     It learns on `dataset` (dataset@version, split train), or on `real`: a Parquet file, a folder of one folder a class,
     or another version. `images` takes so many of them by lot, of every class as equally many as there are. `test` is
     like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from;
-    `folder` is that of its recipe, by default see `recipe_home`.
+    `folder` is that of its recipe, by default see `recipe_home`, and `teacher_module` its code.
     Errors: UserError of every kind, TrainingError.
     """
     source = real or dataset
@@ -67,7 +71,7 @@ def distill_student(
         )
     load_transforms("the training of a student")
     chosen = _parse(settings)
-    found, origin = _load_teacher(dataset, store, teacher, folder)
+    found, origin = _load_teacher(dataset, store, teacher, folder, teacher_module)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
     measured = open_images(test, store, "test", training.origin)
     if training.origin == measured.origin:
@@ -83,17 +87,26 @@ def distill_student(
     return {"folder": str(out), **report}
 
 
-def name_teacher(recipe: Mapping[str, Any]) -> TeacherSource | None:
-    """The teacher that a published recipe was made from, its generator; None if its engine needs none."""
-    return TeacherSource.model_validate(recipe["generator"]) if recipe["engine"]["kind"] == INVERSION else None
+def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource | None:
+    """The teacher that a version was made from, its generator; None if its engine needs none.
 
-
-def parse_teacher(model: str | None, module: str | None) -> TeacherSource | None:
-    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError, RecipeError."""
-    if model is None:
-        if module is not None:
-            raise RecipeError(f"--teacher-module {module!r} is code of a teacher, but none is named; add --teacher")
+    `module`: code of that teacher that the user named. Errors: ModelError for one that asks to import other code, or
+    that cannot be parsed.
+    """
+    if version.recipe["engine"]["kind"] != INVERSION:
         return None
+    found = version.recipe["generator"]
+    refuse_code(found, f"{version.name}@{version.version}", module)
+    try:
+        return TeacherSource.model_validate(found)
+    except ValidationError as error:
+        raise ModelError(
+            f"generator of {version.name}@{version.version}: {describe_damage(error)}; name a teacher by --teacher"
+        ) from error
+
+
+def parse_teacher(model: str, module: str | None) -> TeacherSource:
+    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError, RecipeError."""
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
         raise ModelError(
@@ -119,7 +132,7 @@ def _parse(settings: Mapping[str, Any]) -> DistillSettings:
 
 
 def _load_teacher(
-    dataset: str | None, store: str, named: TeacherSource | None, folder: Path | None
+    dataset: str | None, store: str, named: TeacherSource | None, folder: Path | None, module: str | None
 ) -> tuple[Teacher, str]:
     """The teacher and what the report calls it."""
     if named is not None:
@@ -128,7 +141,7 @@ def _load_teacher(
         raise ModelError("images of your own name no teacher; name it by --teacher")
     version = load_dataset(Store.open(store), *split_reference(dataset))
     label = f"{version.name}@{version.version}"
-    source = name_teacher(version.recipe)
+    source = name_teacher(version, module)
     if source is None:
         raise ModelError(
             f"{label} was made by engine {version.recipe['engine']['kind']}, which has no teacher; name a classifier "

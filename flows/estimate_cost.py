@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from catalog.registry import Dataset
 from catalog.store import Store
 from flows.choose_build import choose_build
 from flows.cost_rates import NOTHING, Interval, Rate, exactly, fit_rate
@@ -30,6 +29,7 @@ from flows.place_stages import place_stages
 from flows.plan_build import DRAWN, Plan, plan_build
 from flows.prepare_build import prepare_build
 from flows.stages import first_sizes
+from schemas.dataset import Dataset
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext
 from tasks.artifacts import Address, describe_effort, describe_machine

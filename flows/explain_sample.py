@@ -14,12 +14,12 @@ from catalog.registry import DATASETS
 from catalog.repairs import forget_repair, record_repair
 from catalog.store import Store
 from flows.choose_build import split_reference
+from flows.published_recipe import parse_published
 from flows.remake_sample import Published, find_published, remake_sample
 from schemas.errors import EngineError, ExplanationError, PictureError
 from schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from schemas.jobs import PartitionJob
 from schemas.quality import GATES
-from schemas.recipe import read_stored_recipe
 from tasks import explain_sample as explanations
 from tasks import mend_sample as mending
 from tasks.artifacts import read_table
@@ -142,7 +142,7 @@ def gate_of_reason(reason: str | None) -> str | None:
 
 def find_bound(found: Published, gate: str) -> Bound:
     """The bound that the sample missed or, if it was accepted, might miss. Errors: ExplanationError without one."""
-    quality = read_stored_recipe(dict(found.dataset.recipe), found.label).quality
+    quality = parse_published(found.dataset).quality
     known, reason = quality.gates.get(gate), str(found.row.get("reason"))
     low = None if known is None else known.min
     high = None if known is None else known.max

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from catalog.registry import Dataset, latest_version, load_dataset
+from catalog.registry import latest_version, load_dataset
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import TailforgeError
 from schemas.receipts import Receipt
 

@@ -16,11 +16,17 @@ from tasks.synthesize import tabulate
 
 
 def regenerate_sample(
-    sample_id: str, reference: str, uri: str, out: Path, folder: Path | None = None
+    sample_id: str,
+    reference: str,
+    uri: str,
+    out: Path,
+    folder: Path | None = None,
+    teacher_module: str | None = None,
 ) -> dict[str, Any]:
     """Make the image of `sample_id` again and write it to `out`. `reference`: dataset or dataset@version.
 
-    `folder` is where the recipe's relative paths start from, by default see `recipe_home`.
+    `folder` is where the recipe's relative paths start from, by default see `recipe_home`; `teacher_module` is the code
+    of a teacher that is a torch module of the user's own (package.module:callable).
 
     Returns {"file", "equal"}: `equal` tells whether its bytes are those that were published, which holds on the same
     class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
@@ -31,7 +37,7 @@ def regenerate_sample(
     if out.is_dir():
         raise NotFoundError(f"--out {out}: this is a folder; give the name of a file in it")
     found = find_published(sample_id, reference, uri)
-    job, made = remake_sample(found, folder)
+    job, made = remake_sample(found, folder, teacher_module)
     if made.error:
         raise EngineError(f"sample {sample_id} fails now: {made.error}; compare library versions with its version's")
     samples = tabulate(job, made) if found.repair is None else mend_again(found, job, made)

@@ -11,18 +11,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.recipe_files import RecipeFile, recipe_home
-from catalog.registry import Dataset, load_dataset, version_folder
+from catalog.registry import load_dataset, version_folder
 from catalog.store import Store
 from flows.build_dataset import finished
 from flows.chain import Drive, Step
 from flows.choose_build import split_reference
 from flows.prepare_build import resolve_build
+from flows.published_recipe import parse_published
 from flows.stages import aim_all, expand_all, plan_partitions
+from schemas.dataset import Dataset
 from schemas.engines import SearchEngine
 from schemas.errors import ModelError, NotFoundError, UserError
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
-from schemas.recipe import read_stored_recipe
 from tasks.invert_teacher import inversion_job
 from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import Rendered
@@ -82,17 +83,21 @@ def _read_rows(store: Store, path: str, sample_id: str) -> list[dict[str, Any]]:
     return table.filter(pc.equal(table["sample_id"], sample_id)).to_pylist()  # type: ignore[no-any-return]
 
 
-def remake_sample(found: Published, folder: Path | None) -> tuple[PartitionJob, Rendered]:
+def remake_sample(
+    found: Published, folder: Path | None, teacher_module: str | None = None
+) -> tuple[PartitionJob, Rendered]:
     """The drawing of a sample (of its original, see `Published`) and the job that it belongs to.
 
-    `folder` is where the recipe's relative paths start from, by default see `recipe_home`. Errors: ModelError if the
-    generator is not the one that the version was made with; NotFoundError if the sample is no longer in its plan.
+    `folder` is where the recipe's relative paths start from, by default see `recipe_home`; `teacher_module` the import
+    path of a teacher's code that the user named. Errors: ModelError if the generator is not the one that the version
+    was made with, or is code that the user did not name; NotFoundError if the sample is no longer in its plan.
     """
     raw = found.read_member("noise.npy")
     noise: NDArray[np.float16] | None = None if raw is None else decode_array(raw)
     home = (folder or recipe_home(found.dataset.name)).resolve()
+    recipe = parse_published(found.dataset, teacher_module)
     try:
-        context = _rebuild_context(found.dataset, found.store.uri, home, with_references=noise is None)
+        context = _rebuild_context(found, RecipeFile(recipe, home), with_references=noise is None)
     except UserError as error:
         where = "" if folder else "; if the recipe is in another folder, name that by --folder"
         raise type(error)(f"{error}{where}") from error
@@ -109,21 +114,19 @@ def remake_sample(found: Published, folder: Path | None) -> tuple[PartitionJob, 
     return job, remake(job, sample_id, finished(aim_all(drive, context, aimed))[job.concept])
 
 
-def _rebuild_context(dataset: Dataset, uri: str, folder: Path, *, with_references: bool) -> BuildContext:
-    """The build's context from the recipe in dataset.json, with what makes images alone: nothing is judged again.
+def _rebuild_context(found: Published, file: RecipeFile, *, with_references: bool) -> BuildContext:
+    """The build's context from the recipe of a version, with what makes images alone: nothing is judged again.
 
     `with_references`: where the engine searches. Errors: ModelError if a model's bytes are others now.
     """
-    origin = f"{dataset.name}@{dataset.version}"
-    file = RecipeFile(read_stored_recipe(dict(dataset.recipe), origin), folder)
     searches = with_references and isinstance(file.recipe.engine, SearchEngine)
-    context = resolve_build(file, uri, with_references=searches, with_judges=False)
+    context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False)
     for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):
-        made_with = dataset.lineage["models"].get(role, {}).get("digest")
+        made_with = found.dataset.lineage.get("models", {}).get(role, {}).get("digest")
         if model is not None and model.digest != made_with:
             raise ModelError(
-                f"{origin} was made with {role} {str(made_with)[:16]}, but {model.path} is now {model.digest[:16]}; "
-                "put the old model back to make its images again"
+                f"{found.label} was made with {role} {str(made_with)[:16]}, but {model.path} is now {model.digest[:16]}"
+                "; put the old model back to make its images again"
             )
     return context
 

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.registry import Dataset, load_dataset, version_folder
+from catalog.registry import load_dataset, version_folder
 from catalog.reviews import Decisions, forget_decision, read_decisions, record_decision
 from catalog.store import Store
 from catalog.version_tables import read_columns
 from flows.choose_build import split_reference
+from schemas.dataset import Dataset
 from schemas.errors import NotFoundError, PictureError, StoreAccessError, VerificationError
 from schemas.quality import GATES, Category
 from schemas.review import Decision, Verdict

@@ -10,7 +10,8 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 │   ├── ReadingError        a version that cannot be read as asked: filter, rank, cache, state of another reader
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
 │   ├── MissingExtraError   a library that is not installed and comes with an extra
-│   └── StoreAccessError    a store that cannot be opened or written at all
+│   ├── StoreAccessError    a store that cannot be opened or written at all
+│   └── VerificationError   a version that is damaged, or that was never one: its bytes differ from its own records
 ├── StoreError              a read or write that failed on the way (lost connection); retried
 ├── StoreFullError          no space left; never retried, since only the user can make room
 ├── DamagedArtifactError    a finished partition whose bytes cannot be read; the next run makes it again
@@ -19,8 +20,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 ├── OrchestrationError      no Prefect server or Ray cluster could be reached or started
 ├── DeviceError             a device that another build or process still uses
 ├── WorkerLostError         worker processes died again and again with nothing finished in between
-├── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
-└── VerificationError       published bytes differ from what their manifest says
+└── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
 
 A message says what is wrong, what was found and what to do, and names the file, field or sample.
 """
@@ -74,6 +74,13 @@ class StoreAccessError(UserError):
     """The store cannot be opened or written at all: wrong address, no permission."""
 
 
+class VerificationError(UserError):
+    """A version handed in is damaged or hostile: its bytes do not match its own records, or these say what cannot be.
+
+    Reading it again changes nothing, so it is bad input and never retried.
+    """
+
+
 class StoreError(TailforgeError):
     """A read or write of the store failed on the way: lost connection, vanished file. Retried by tasks."""
 
@@ -108,7 +115,3 @@ class WorkerLostError(TailforgeError):
 
 class TrainingError(TailforgeError):
     """A training run cannot go on: the loss is not finite, or the checkpoint belongs to another recipe."""
-
-
-class VerificationError(TailforgeError):
-    """Published bytes do not match their manifest."""

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.registry import Counts, FileEntry
 from catalog.store import Store
+from schemas.dataset import Counts, FileEntry
 from schemas.errors import DamagedArtifactError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt

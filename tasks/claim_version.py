@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from catalog.registry import DATASET_FILE, DATASETS, Dataset
+from catalog.registry import DATASET_FILE, DATASETS
 from catalog.store import Store, storage_errors
+from schemas.dataset import Dataset
 from schemas.errors import StoreAccessError
 
 CLAIMS = ".claims"

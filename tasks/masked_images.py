@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from catalog.reader import WHOLE, open_dataset
-from catalog.registry import Dataset, load_dataset
+from catalog.registry import load_dataset
 from catalog.split_index import name_split
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, PictureError
 from tasks.image_bytes import require_inside
 from tasks.labelled_images import choose_rows

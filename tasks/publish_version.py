@@ -19,19 +19,9 @@ from pydantic import BaseModel, ConfigDict
 from catalog.card import write_card
 from catalog.croissant import describe_croissant
 from catalog.diff import VersionDiff, compare_versions
-from catalog.registry import (
-    DATASET_FILE,
-    DATASETS,
-    Changes,
-    Counts,
-    Dataset,
-    FileEntry,
-    ShardEntry,
-    latest_version,
-    load_dataset,
-    next_version,
-)
+from catalog.registry import DATASET_FILE, DATASETS, latest_version, load_dataset, next_version
 from catalog.store import TEMPORARY, Store
+from schemas.dataset import Changes, Counts, Dataset, FileEntry, ShardEntry
 from schemas.errors import QuotaError, StoreAccessError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt

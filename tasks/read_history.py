@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.diff import compare_versions
-from catalog.registry import DATASETS, Dataset, list_versions, load_dataset, version_number
+from catalog.registry import DATASETS, list_versions, load_dataset, version_number
 from catalog.store import Store
 from catalog.version_tables import read_columns
+from schemas.dataset import Dataset
 from schemas.errors import TailforgeError
 from tasks.methods.compare_builds import choose_changed
 from tasks.methods.compare_scores import Comparison, compare_scores, describe_quartiles

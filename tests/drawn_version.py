@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.registry import DATASETS, Changes, Counts, Dataset, FileEntry, ShardEntry
+from catalog.registry import DATASETS
 from catalog.store import Store
+from schemas.dataset import Changes, Counts, Dataset, FileEntry, ShardEntry
 from tasks.methods.encode_samples import encode_empty_mask, encode_jpeg, mark_png
 from tasks.methods.masks import Mask, bound_region, encode_mask, encode_rle
 from tasks.methods.pack_shards import TarPacker
@@ -19,6 +20,14 @@ from tests.fabricate import encode_png
 
 NAME = "drawn"
 CLASSES = ("gear", "hex nut", "clé à molette")
+RECIPE = {
+    "description": "Drawn <parts> & tools.",
+    "license": "CC0-1.0",
+    "creator": "Tests",
+    "concepts": [{"name": name, "wanted": 1} for name in CLASSES],
+    "engine": {"kind": "plain"},
+    "generator": {"model": "catalog:none"},
+}
 FIELDS = ("cls", "json", "{image}", "seg.png", "txt")
 
 
@@ -53,13 +62,17 @@ def write_version(
         counts=Counts(samples=sum(by_split.values()), rejected=0, by_split=by_split, by_concept={}),
         fields=tuple(sorted(field.format(image=image_format) for field in FIELDS)),
         classes=CLASSES,
-        recipe={"description": "Drawn <parts> & tools.", "license": "CC0-1.0", "creator": "Tests"},
-        lineage={},
+        recipe=RECIPE,
+        lineage={"fingerprints": {}},
         shards=tuple(shards),
-        files={"manifest.parquet": manifest},
+        files={"manifest.parquet": manifest, **{f"shards/{shard.name}": _entry(shard) for shard in shards}},
     )
     store.write_bytes(f"{DATASETS}/{NAME}/1.0.0/dataset.json", dataset.model_dump_json().encode())
     return dataset
+
+
+def _entry(shard: ShardEntry) -> FileEntry:
+    return FileEntry(bytes=shard.bytes, sha256=shard.sha256)
 
 
 def _write_shard(

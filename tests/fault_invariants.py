@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 
 from catalog.reader import open_dataset
-from catalog.registry import DATASET_FILE, DATASETS, VERSION, list_versions, load_dataset
+from catalog.registry import DATASET_FILE, DATASETS, list_versions, load_dataset
 from catalog.store import TEMPORARY, Store
 from catalog.verify import verify
+from schemas.dataset import VERSION
 from schemas.errors import TailforgeError
 
 
@@ -53,7 +54,7 @@ def find_half_published(store: Store, name: str) -> list[str]:
     for entry in store.names(f"{DATASETS}/{name}") if store.is_local else ():
         if entry.startswith("."):
             continue
-        if not VERSION.match(entry):
+        if not VERSION.fullmatch(entry):
             problems.append(f"{entry} lies beside the versions")
         elif not store.exists(f"{DATASETS}/{name}/{entry}/{DATASET_FILE}"):
             problems.append(f"version {entry} is half-published: it has no {DATASET_FILE}")

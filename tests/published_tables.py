@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.registry import DATASETS, Changes, Counts, Dataset
+from catalog.registry import DATASETS
 from catalog.store import Store
+from schemas.dataset import Changes, Counts, Dataset
 from schemas.recipe import Recipe
 
 
@@ -27,7 +28,7 @@ def publish_tables(
         fields=("cls", "json", "png", "seg.png", "txt"),
         classes=tuple(concept.name for concept in recipe.concepts),
         recipe=recipe.model_dump(mode="json"),
-        lineage=lineage,
+        lineage={"fingerprints": {}, **lineage},
         shards=(),
         files={},
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
-from catalog.registry import Dataset
+from schemas.dataset import Dataset
 
 LISTS = ("images", "annotations")
 LICENSE = 1  # the id of the only one

@@ -13,9 +13,10 @@ from catalog.exports.pieces import Convert, Piece, Splits
 from catalog.exports.samples import list_splits, open_split
 from catalog.exports.voc import convert_voc
 from catalog.exports.yolo import convert_yolo
-from catalog.registry import Dataset, load_dataset
+from catalog.registry import load_dataset
 from catalog.split_index import name_split
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import NotFoundError
 
 FORMATS: dict[str, Convert] = {

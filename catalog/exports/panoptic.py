@@ -15,7 +15,7 @@ from PIL import Image
 from catalog.exports.coco import LISTS, describe_dataset, describe_image, list_categories
 from catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
-from catalog.registry import Dataset
+from schemas.dataset import Dataset
 
 IGNORE = 255
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from catalog.exports.samples import ExportedSample
-from catalog.registry import Dataset
+from schemas.dataset import Dataset
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from PIL import Image
 from catalog.exports.run_lengths import decode_rle
 from catalog.pictures import PNG, open_picture, to_mask
 from catalog.reader import WHOLE, ShardedDataset, open_dataset
-from catalog.registry import Dataset, is_of_category
+from catalog.registry import is_of_category
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import PictureError, VerificationError
 
 SAMPLE_ID = re.compile(r"[0-9a-f]{16}")  # it becomes a file's name, and a version may come from anywhere

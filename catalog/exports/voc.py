@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 from catalog.exports.pieces import Line, Piece, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
-from catalog.registry import Dataset
 from catalog.split_index import SHORT_NAMES
+from schemas.dataset import Dataset
 
 
 def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:

@@ -11,8 +11,8 @@ import yaml
 
 from catalog.exports.pieces import Piece, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
-from catalog.registry import Dataset
 from catalog.split_index import SHORT_NAMES
+from schemas.dataset import Dataset
 
 
 def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:

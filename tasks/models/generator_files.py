@@ -1,6 +1,5 @@
 """Is this directory a generator that can be loaded? Answered from file headers, before any work starts."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from schemas.errors import ModelError
+from schemas.foreign_json import describe_damage, parse_object
 from schemas.jobs import ResolvedModel
 
 INDEX = "model_index.json"
@@ -30,6 +30,8 @@ WEIGHTS = {
     },
     "FluxPipeline": {"transformer": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL, "text_encoder_2": MODEL},
 }
+# Where the classes of a pipeline's parts come from; the last is diffusers' folder of the safety checker.
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline")
 FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3, whose pipeline reads zeros in its place
@@ -50,6 +52,7 @@ def check_generator(model: ResolvedModel) -> None:
         return
     index = read_json(folder / INDEX)
     kind = check_class(index.get("_class_name"), folder / INDEX)
+    check_libraries(index, folder / INDEX)
     for part, stem in WEIGHTS[kind].items():
         if part in absent_parts(index):
             continue
@@ -104,17 +107,27 @@ def check_class(found: object, origin: object) -> str:
     return found
 
 
+def check_libraries(index: Mapping[str, Any], origin: object) -> None:
+    """A pipeline's parts are classes of diffusers and transformers: an index may choose no other code.
+
+    Errors: ModelError.
+    """
+    for part, entry in index.items():
+        library = entry[0] if isinstance(entry, list) and entry else None
+        if library is not None and library not in LIBRARIES:
+            raise ModelError(
+                f"{origin}: part {part!r:.80} is of library {library!r:.80}; parts are of {', '.join(LIBRARIES)} alone"
+            )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model. Errors: ModelError if the file is missing or holds anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_bytes())
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; {COPY_AGAIN}") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}; {COPY_AGAIN}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a {type(value).__name__} in place of a JSON object; {COPY_AGAIN}")
-    return value
+        raise ModelError(f"{path} cannot be read as JSON: {describe_damage(error)}; {COPY_AGAIN}") from error
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:
@@ -125,7 +138,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
             return [whole]
         index = folder / f"{stem}.safetensors.index{middle}.json"
         if index.is_file():
-            return sorted({folder / str(name) for name in read_json(index).get("weight_map", {}).values()})
+            return _listed_files(folder, index)
     pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED) if folder.is_dir() else []
     if pickled:
         raise ModelError(
@@ -135,6 +148,15 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
         )
     own = f", or save the weights {SAVE_MODULE}" if stem == "model" else ""
     raise ModelError(f"{folder / (stem + '.safetensors')} is missing; {COPY_AGAIN}{own}")
+
+
+def _listed_files(folder: Path, index: Path) -> list[Path]:
+    """Weight files that an index names, all in its own folder. Errors: ModelError."""
+    named = read_json(index).get("weight_map", {})
+    names = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
+    if not names or any("/" in name or "\0" in name for name in names):
+        raise ModelError(f"{index}: weight_map must name files beside it; {COPY_AGAIN}")
+    return [folder / name for name in names]
 
 
 def weights_variant(folder: Path) -> str | None:

@@ -24,7 +24,14 @@ from schemas.jobs import BuildContext, ResolvedModel
 from tasks.models.cache import load_once
 from tasks.models.diffusers_generator import DiffusersGenerator
 from tasks.models.flow_generators import FluxGenerator, StableDiffusion3Generator
-from tasks.models.generator_files import absent_parts, check_class, check_generator, generator_folder, weights_variant
+from tasks.models.generator_files import (
+    absent_parts,
+    check_class,
+    check_generator,
+    check_libraries,
+    generator_folder,
+    weights_variant,
+)
 from tasks.models.generator_settings import refuse_settings
 from tasks.models.guides import describe_loaded, require_fit
 from tasks.models.pretrained import pick_device
@@ -89,6 +96,7 @@ def open_generator(model: ResolvedModel, device: torch.device, whole: bool = Fal
     try:
         config = DiffusionPipeline.load_config(where, revision=model.revision)
         family = FAMILIES[check_class(config.get("_class_name"), where)]
+        check_libraries(config, where)
         pipeline = family.pipeline.from_pretrained(
             where,
             revision=model.revision,

@@ -5,7 +5,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any
+
+from torch import nn
 
 from catalog.code_digest import list_own_modules
 from schemas.errors import ModelError
@@ -16,9 +19,13 @@ _imported: set[str] = set()  # modules of users' folders; they stay importable f
 def import_callable(path: str, role: str, folder: Path | None) -> Callable[..., Any]:
     """The callable package.module:name; `folder`, of the user, is looked at first, and its files are read anew.
 
-    Errors: ModelError that names `role`, for code that cannot be imported and for files that another module hides.
+    Errors: ModelError that names `role`, for code that cannot be imported, for files that another module hides, and
+    for what builds no torch module.
     """
     name, _, attribute = path.partition(":")
+    is_own = folder is not None and bool(list_own_modules(path, folder))
+    if name.partition(".")[0] in sys.stdlib_module_names and not is_own:
+        raise ModelError(f"{role}.module: {path} is of Python itself, which holds no torch module; name code of yours")
     with _importable(folder):
         try:
             found = getattr(importlib.import_module(name), attribute)
@@ -29,6 +36,8 @@ def import_callable(path: str, role: str, folder: Path | None) -> Callable[..., 
         _refuse_hidden(path, role, folder)
     if not callable(found):
         raise ModelError(f"{role}.module: {path} is a {type(found).__name__}; name a class or function")
+    if (isinstance(found, type) and not issubclass(found, nn.Module)) or isinstance(found, BuiltinFunctionType):
+        raise ModelError(f"{role}.module: {path} is no torch module and no function that can return one")
     builder: Callable[..., Any] = found
     return builder
 

@@ -15,8 +15,9 @@ from catalog.exports.export import FORMATS, export_version
 from catalog.exports.panoptic import find_segments
 from catalog.exports.samples import open_split
 from catalog.reader import open_dataset
-from catalog.registry import DATASETS, Dataset
+from catalog.registry import DATASETS
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import VerificationError
 from schemas.quality import Category
 from tests.drawn_version import CLASSES, NAME, draw_masks, write_version
@@ -29,7 +30,7 @@ CATEGORIES = (*(Category(name=name) for name in THINGS), Category(name=FLOOR, th
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     store = Store.open(str(tmp_path_factory.mktemp("store")))
     drawn = write_version(store, {"train": draw_masks()}).model_copy(
-        update={"classes": THINGS, "categories": CATEGORIES, "lineage": {"store": store.uri}}
+        update={"classes": THINGS, "categories": CATEGORIES, "lineage": {"store": store.uri, "fingerprints": {}}}
     )
     store.write_bytes(f"{DATASETS}/{NAME}/1.0.0/dataset.json", drawn.model_dump_json().encode())
     return drawn
@@ -83,14 +84,19 @@ def test_the_reader_names_what_masks_hold(store: Store) -> None:
 
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize(
-    "wrong", [CATEGORIES[:2], (CATEGORIES[1], CATEGORIES[0], CATEGORIES[2])], ids=["lost", "mixed"]
+    ("wrong", "message"),
+    [
+        (CATEGORIES[:2], r"has an instance of .* which is none of that name in dataset\.json"),
+        ((CATEGORIES[1], CATEGORIES[0], CATEGORIES[2]), "categories are the classes, then others"),
+    ],
+    ids=["lost", "mixed"],
 )
 def test_categories_that_are_not_those_of_the_instances_are_damage(
-    dataset: Dataset, tmp_path: Path, format_name: str, wrong: tuple[Category, ...]
+    dataset: Dataset, tmp_path: Path, format_name: str, wrong: tuple[Category, ...], message: str
 ) -> None:
     shutil.copytree(dataset.lineage["store"], tmp_path / "store")
     store = Store.open(str(tmp_path / "store"))
     damaged = dataset.model_copy(update={"categories": wrong})
     store.write_bytes(f"{DATASETS}/{NAME}/1.0.0/dataset.json", damaged.model_dump_json().encode())
-    with pytest.raises(VerificationError, match=r"has an instance of .* which is none of that name in dataset\.json"):
+    with pytest.raises(VerificationError, match=message):
         export_version(store, NAME, "latest", format_name, tmp_path / "out")

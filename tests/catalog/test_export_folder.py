@@ -12,8 +12,8 @@ import pytest
 
 from catalog.exports.export import FORMATS, export_version
 from catalog.exports.pieces import Piece, Splits, WholeFile
-from catalog.registry import Dataset
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import (
     NotFoundError,
     StoreAccessError,

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,10 @@ import yaml
 from transformers import ViTConfig, ViTForImageClassification
 
 from catalog.model_files import digest_model
+from catalog.registry import load_dataset
 from catalog.store import Store
 from flows.distill_student import name_teacher
+from schemas.errors import ModelError
 from schemas.inversion import TeacherSource
 from tasks.methods.train_classifier import Pictures
 from tests.fabricate import make_build, make_recipe, publish_build
@@ -152,11 +153,16 @@ def test_what_cannot_be_distilled_is_explained(
     assert not (tmp_path / "student" / "config.json").exists()
 
 
-def test_the_teacher_of_an_inverted_version_is_its_generator() -> None:
-    recipe: dict[str, Any] = {"generator": {"model": "catalog:t", "module": "a:b"}}
-    recipe["engine"] = {"kind": "natural_inversion"}
-    assert name_teacher(recipe) == TeacherSource(model="catalog:t", module="a:b")
-    assert name_teacher({**recipe, "engine": {"kind": "plain"}}) is None
+def test_the_teacher_of_an_inverted_version_is_its_generator(store: Store, tmp_path: Path) -> None:
+    made = Store.open(str(tmp_path), create=True)
+    recipe = make_recipe(engine="natural_inversion", generator={"model": "catalog:t", "module": "a:b"})
+    publish_build(make_build(made, recipe, {"gear": 4}), {})
+    version = load_dataset(made, "parts")
+    assert name_teacher(version, "a:b") == TeacherSource(model="catalog:t", module="a:b")
+    for named, message in ((None, "never chooses code to run"), ("a:c", "is 'a:b'; name that")):
+        with pytest.raises(ModelError, match=message):
+            name_teacher(version, named)
+    assert name_teacher(load_dataset(store, "parts")) is None
 
 
 def test_labelled_images_give_a_teacher_that_is_trained_once(command: Command, toys: Path, tmp_path: Path) -> None:

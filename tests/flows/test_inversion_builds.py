@@ -185,7 +185,7 @@ def test_one_image_is_made_again_bit_equal(command: Command, folder: Path, tmp_p
     for row in (rows_of(made)[0], rows_of(made)[-1]):
         code, out, err = command(
             "regenerate", row["sample_id"], "--dataset", "tiny", "--store", store, "--out", tmp_path / "again.png",
-            "--folder", folder, "--json",
+            "--folder", folder, "--teacher-module", MODULE, "--json",
         )  # fmt: skip
         assert code == 0, err
         assert json.loads(out)["equal"] is True
@@ -198,11 +198,12 @@ def test_a_version_is_used_from_its_recipes_folder_or_with_its_name(
     made = build(command, inversion_recipe(folder), tmp_path / "store")
     assert 0 <= made["teacher_agrees"] <= 1
     words = ("regenerate", rows_of(made)[0]["sample_id"], "--dataset", "tiny", "--store", tmp_path / "store", "--json",
-             "--out", tmp_path / "again.png")  # fmt: skip
+             "--out", tmp_path / "again.png", "--teacher-module", MODULE)  # fmt: skip
     monkeypatch.chdir(tmp_path)
     code, _, error = command(*words)
     assert (code, "name that by --folder" in error) == (2, True)
-    learn = ("distill", "tiny", "--store", tmp_path / "store", "--test", "tiny", "--out", tmp_path / "student")
+    learn = ("distill", "tiny", "--store", tmp_path / "store", "--test", "tiny", "--out", tmp_path / "student",
+             "--teacher-module", MODULE)  # fmt: skip
     code, _, error = command(*learn)
     assert (code, "name the recipe's folder by --folder" in error) == (2, True)
     monkeypatch.chdir(folder)
@@ -220,7 +221,7 @@ def test_changed_code_of_the_teacher_is_another_teacher(command: Command, folder
     assert build(command, recipe, tmp_path / "store")["work"]["inversions"] == 2
     code_, _, err = command(
         "regenerate", rows_of(made)[0]["sample_id"], "--dataset", "tiny@1.0.0", "--store", tmp_path / "store",
-        "--out", tmp_path / "again.png", "--folder", folder,
+        "--out", tmp_path / "again.png", "--folder", folder, "--teacher-module", "net:CifarResNet",
     )  # fmt: skip
     assert code_ == 2
     assert "put the old model back" in err
@@ -237,7 +238,7 @@ def test_one_image_is_made_again_without_judges_and_references(command: Command,
     shutil.rmtree(folder / "photos")
     code, out, err = command(
         "regenerate", rows_of(made)[0]["sample_id"], "--dataset", "tiny", "--store", tmp_path / "store", "--out",
-        tmp_path / "again.png", "--folder", folder, "--json",
+        tmp_path / "again.png", "--folder", folder, "--teacher-module", MODULE, "--json",
     )  # fmt: skip
     assert code == 0, err
     assert json.loads(out)["equal"] is True
@@ -253,7 +254,8 @@ def test_the_student_of_a_teacher_whose_code_has_changed_is_refused(
     source = {"model": str(folder / "teacher"), "module": "net_on_the_path:CifarResNet"}
     build(command, inversion_recipe(folder, generator=source), tmp_path / "store")
     code.write_text(code.read_text() + "# changed\n")
-    words = ("distill", "tiny", "--store", tmp_path / "store", "--test", "tiny", "--out", tmp_path / "student")
+    words = ("distill", "tiny", "--store", tmp_path / "store", "--test", "tiny", "--out", tmp_path / "student",
+             "--teacher-module", source["module"])  # fmt: skip
     status, _, err = command(*words)
     assert status == 2
     assert "not the one that the version was made from: its files or its code have digest" in err

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from catalog import object_store, open_dataset
-from catalog.registry import Dataset, list_datasets, load_dataset
+from catalog.registry import list_datasets, load_dataset
 from catalog.store import Store
 from catalog.verify import verify
+from schemas.dataset import Dataset
 from tests.flows.conftest import Command, build
 from tests.s3_server import Fault, Request, S3Server, seeded
 

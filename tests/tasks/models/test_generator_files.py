@@ -55,7 +55,7 @@ def pickle_only(model: Path) -> None:
 BREAKAGES = {
     "no index": (drop("model_index.json"), "model_index.json is missing"),
     "index is no JSON": (write("model_index.json", b"{"), "model_index.json cannot be read as JSON"),
-    "index is a list": (write("model_index.json", b"[]"), "model_index.json holds a list"),
+    "index is a list": (write("model_index.json", b"[]"), "model_index.json cannot be read as JSON: it holds a list"),
     "wrong class": (edit("model_index.json", _class_name="KolorsPipeline"), "pipeline class is 'KolorsPipeline'"),
     "part not listed": (edit("model_index.json", vae=[None, None]), "does not list 'vae'"),
     "no part": (lambda model: shutil.rmtree(model / "vae"), "vae is missing although"),

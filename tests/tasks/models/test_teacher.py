@@ -265,6 +265,20 @@ def test_code_that_builds_no_module(plain: Path, attribute: str, message: str) -
         load_plain(plain, attribute)
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("subprocess:check_call", "is of Python itself"),
+        ("tests.tiny_teachers:TinyTeacher", "is no torch module and no function"),
+        ("torch:cos", "is no torch module and no function"),
+    ],
+)
+def test_only_torch_modules_are_built(plain: Path, path: str, message: str) -> None:
+    (plain / "config.json").write_text('{"arguments": {"args": "true"}}')
+    with pytest.raises(ModelError, match=message):
+        load(plain, module=path)
+
+
 def test_preparations_that_do_not_fit(resnet: Path, plain: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="1 means, 3 deviations and 3 channels"):
         load(resnet, mean=(0.5,))

@@ -1,0 +1,211 @@
+"""dataset.json: the record of a published version. Whoever wrote it, a record that was validated is safe to use.
+
+Its names become paths and its numbers sizes, so both are bounded here, once, for every reader and command.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from schemas.fields import NAME, Strict
+from schemas.quality import Category
+from schemas.recipe import MASK_VALUES
+from schemas.training_record import Sha256, TrainingRecord
+
+VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
+IMAGE_FIELDS = ("png", "jpg")
+NEEDED_FIELDS = {"cls", "json", "seg.png", "txt"}
+ARRAY_FIELDS = {"attn.npy", "noise.npy"}
+FILE_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}/){0,4}[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+HEADER_BYTES = 1024  # that a member takes in a tar at least: its header and a block of data
+MOST = 2**53  # beyond it JSON readers disagree on whole numbers
+
+
+def _check_printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("a name holds a line break or another control character")
+    return name
+
+
+def _check_moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+def _check_path(path: str) -> str:
+    if not FILE_PATH.fullmatch(path):
+        raise ValueError("a file is named otherwise than files of a version are")
+    return path
+
+
+def _check_version(text: str) -> str:
+    if not VERSION.fullmatch(text):
+        raise ValueError("must be three numbers such as 1.0.0")
+    return text
+
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Name = Annotated[str, Field(pattern=NAME)]
+Version = Annotated[str, AfterValidator(_check_version)]
+ClassName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_printable)]
+Moment = Annotated[str, Field(max_length=64), AfterValidator(_check_moment)]
+FileName = Annotated[str, AfterValidator(_check_path)]
+Stage = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+
+
+class FileEntry(Strict):
+    bytes: Count
+    sha256: Sha256
+
+
+class ShardEntry(Strict):
+    """One tar under shards/; `split` names what its samples belong to."""
+
+    name: str = Field(max_length=128)
+    split: Name
+    samples: int = Field(ge=1, le=MOST)
+    bytes: Count
+    sha256: Sha256
+
+    @model_validator(mode="after")
+    def _named_after_its_split(self) -> Self:
+        if not re.fullmatch(rf"{re.escape(self.split)}-[0-9]{{6,12}}\.tar", self.name):
+            raise ValueError(f"a shard of split {self.split!r} is called {self.split}-000000.tar and so on")
+        return self
+
+
+class Counts(Strict):
+    """Samples that are published, and those in rejects.parquet: rejected, or surplus.
+
+    Surplus passed every gate when enough had been accepted; older versions count it as rejected.
+    """
+
+    samples: Count
+    rejected: Count
+    surplus: Count = 0
+    by_split: Mapping[Name, Count]
+    by_concept: Mapping[ClassName, Count]
+
+
+class Changes(Strict):
+    """What this version changed of the one before it."""
+
+    previous: Version | None = None
+    added: Count = 0
+    removed: Count = 0
+    changed: Count = 0
+
+
+class _Read(BaseModel):
+    """What is read of a part that keeps further keys."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class _PublishedConcept(_Read):
+    name: ClassName
+    wanted: Count
+
+
+class _PublishedEngine(_Read):
+    kind: str
+
+
+class _PublishedRecipe(_Read):
+    """What is read of a recipe as it stands: older ones lack newer keys, so the whole is parsed only to build again."""
+
+    description: str
+    license: str
+    creator: str
+    concepts: tuple[_PublishedConcept, ...] = Field(min_length=1)
+    engine: _PublishedEngine
+    generator: Mapping[str, Any]
+
+
+class _LineageModel(_Read):
+    digest: str
+    revision: str | None = None
+
+
+class _Lineage(_Read):
+    fingerprints: Mapping[Stage, tuple[Fingerprint, ...]]
+    models: Mapping[str, _LineageModel] = {}
+    references: Mapping[str, tuple[str, ...]] = {}
+    versions: Mapping[str, tuple[str, ...]] = {}
+    rounds: tuple[Mapping[str, Count], ...] = ()
+    selection: str | None = None
+    inversion: Mapping[str, Any] = {}
+
+
+def _check_recipe(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    _PublishedRecipe.model_validate(found)
+    return found
+
+
+def _check_lineage(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    _Lineage.model_validate(found)
+    return found
+
+
+def _check_fields(fields: Sequence[str]) -> Sequence[str]:
+    known = set(fields)
+    if list(fields) != sorted(known) or not known >= NEEDED_FIELDS or len(known & set(IMAGE_FIELDS)) != 1:
+        raise ValueError(f"fields of samples are {', '.join(sorted(NEEDED_FIELDS))} and png or jpg, sorted")
+    if strange := known - NEEDED_FIELDS - ARRAY_FIELDS - set(IMAGE_FIELDS):
+        raise ValueError(f"unknown field {min(strange)!r:.80}")
+    return fields
+
+
+class Dataset(Strict):
+    """The content of dataset.json. `created` is the only time that a version holds (ISO 8601, UTC).
+
+    `categories` are what values of the masks mean, value 1 first: the classes, then further things and stuff. Versions
+    that say nothing of them, as older ones, have just the classes. `generator_training`: of a generator that tells it.
+    """
+
+    format: Literal["tailforge-dataset/1"] = "tailforge-dataset/1"
+    name: Name
+    version: Version
+    created: Moment
+    changes: Changes
+    counts: Counts
+    fields: Annotated[tuple[str, ...], AfterValidator(_check_fields)]
+    classes: tuple[ClassName, ...] = Field(min_length=1, max_length=MASK_VALUES)
+    categories: tuple[Category, ...] = Field((), max_length=MASK_VALUES)
+    recipe: Annotated[Mapping[str, Any], AfterValidator(_check_recipe)]
+    lineage: Annotated[Mapping[str, Any], AfterValidator(_check_lineage)]
+    generator_training: TrainingRecord | None = None
+    shards: tuple[ShardEntry, ...]
+    files: Mapping[FileName, FileEntry]
+
+    @property
+    def mask_categories(self) -> tuple[Category, ...]:
+        """`categories`, or the classes."""
+        return self.categories or tuple(Category(name=name) for name in self.classes)
+
+    @model_validator(mode="after")
+    def _categories_begin_with_the_classes(self) -> Self:
+        names = [category.name for category in self.mask_categories]
+        if tuple(names[: len(self.classes)]) != self.classes or len(set(names)) < len(names):
+            raise ValueError("categories are the classes, then others, each once")
+        for name in names:
+            _check_printable(name)
+        things = [category.thing for category in self.mask_categories]
+        if things != sorted(things, reverse=True):
+            raise ValueError("categories are things first, then stuff")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_are_files(self) -> Self:
+        if len({shard.name for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        for shard in self.shards:
+            if self.files.get(f"shards/{shard.name}") != FileEntry(bytes=shard.bytes, sha256=shard.sha256):
+                raise ValueError(f"shards and files do not say the same of {shard.name}")
+            if shard.samples * len(self.fields) * HEADER_BYTES > shard.bytes:
+                raise ValueError(f"{shard.name} is too small for the {shard.samples} samples that it should hold")
+        return self

@@ -1,0 +1,73 @@
+"""JSON that others wrote: read with limits, and what is wrong with it said in one line."""
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+MOST_BYTES = 64 * 2**20
+MOST_DEPTH = 64  # of nested lists and objects
+SHOWN_ERRORS, SHOWN_CHARACTERS = 3, 300
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(data: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
+    """The value of a JSON document. Errors: ValueError for one that is too large, too deep, or no JSON of RFC 8259."""
+    if len(data) > most_bytes:
+        raise ValueError(f"it has {len(data)} bytes; {most_bytes} are allowed")
+    try:
+        text = data if isinstance(data, str) else data.decode()
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
+    _check_values(value)
+    return value
+
+
+def parse_object(data: bytes | str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """As `parse_json`, of a document that is an object."""
+    value = parse_json(data, most_bytes)
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds a {type(value).__name__} in place of an object")
+    return value
+
+
+def describe_damage(error: BaseException) -> str:
+    """What is wrong, on one line of at most `SHOWN_CHARACTERS`; of a ValidationError the first mistakes."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False)
+        lines = [f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in found[:SHOWN_ERRORS]]
+        more = [f"and {len(found) - SHOWN_ERRORS} more"] if len(found) > SHOWN_ERRORS else []
+        text = "; ".join([*lines, *more])
+    else:
+        text = str(error) or type(error).__name__
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+def _check_values(value: Any) -> None:
+    """Errors: ValueError for deep nesting, a number beyond float64, and half of a surrogate pair in a text."""
+    level = [value]
+    for _ in range(MOST_DEPTH + 1):
+        if not level:
+            return
+        following: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                following += each.keys()
+                following += each.values()
+            elif isinstance(each, list):
+                following += each
+            elif isinstance(each, str):
+                if not each.isascii() and SURROGATE.search(each):
+                    raise ValueError("a text holds half of a surrogate pair")
+            elif isinstance(each, float) and not math.isfinite(each):
+                raise ValueError("a number is beyond the range of float64")
+        level = following
+    raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
