@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
 from catalog.reading_order import Reader, check_rank, draw_samples, draw_shards, find_rank, find_reader, is_worker
-from catalog.registry import DATASETS, VERSION, load_dataset, version_folder
+from catalog.registry import DATASETS, load_dataset, version_folder
 from catalog.shard_cache import ShardCache
 from catalog.shard_samples import AGAIN, Sample, read_samples
 from catalog.split_index import SplitIndex, index_split
 from catalog.store import Store, is_address, local_path
+from schemas.dataset import VERSION
 from schemas.errors import NotFoundError, PictureError, ReadingError, VerificationError
 
 STATE_FORMAT = "tailforge-reader/1"
@@ -94,7 +95,7 @@ def find_dataset(uri: str | os.PathLike[str], name: str | None, version: str) ->
         return address, name, version
     root, _, rest = address.rpartition(f"/{DATASETS}/")
     name, _, named = rest.partition("/")
-    if not root or not name or (named and not VERSION.match(named)):
+    if not root or not name or (named and not VERSION.fullmatch(named)):
         raise NotFoundError(f"{given!r} is no dataset; give <store>/{DATASETS}/<name>, or the store and name=")
     if named and version not in ("latest", named):
         raise ReadingError(f"{given!r} is version {named}, and version {version!r} is asked for; leave one of them out")
