@@ -1,7 +1,5 @@
 """Reading a published version in a training job: no torch, no Prefect, any fsspec address."""
 
-import io
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from catalog.array_bytes import read_array
 from catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
 from catalog.reading_order import Reader, check_rank, draw_samples, draw_shards, find_rank, find_reader, is_worker
 from catalog.registry import DATASETS, load_dataset, version_folder
@@ -24,6 +23,7 @@ from catalog.split_index import SplitIndex, index_split
 from catalog.store import Store, is_address, local_path
 from schemas.dataset import VERSION
 from schemas.errors import NotFoundError, PictureError, ReadingError, VerificationError
+from schemas.foreign_json import describe_damage, parse_object
 
 STATE_FORMAT = "tailforge-reader/1"
 CACHE_BYTES = 64 * 2**30
@@ -206,8 +206,14 @@ class ShardedDataset:
         for what, ours in self._identify().items():
             if state.get(what) != ours:
                 raise _foreign(what, state.get(what), ours)
-        self._epoch, self._position = state["epoch"], state["position"]
-        self._loaded = find_reader(self._options.rank, self._options.world_size)
+        epoch, position = (_whole_number(state, name) for name in ("epoch", "position"))
+        reader = find_reader(self._options.rank, self._options.world_size)
+        length = len(reader.run(int(self._index.counts.sum()), self._options.batch_size))
+        if position > length:
+            raise ReadingError(
+                f"the state's position is {position}, and this reader gives out {length} samples; begin the epoch anew"
+            )
+        self._epoch, self._position, self._loaded = epoch, position, reader
 
     def webdataset(self, shuffle_seed: int | None = None) -> Any:
         """The same shards as a `webdataset` pipeline, which is a torch IterableDataset where torch is installed.
@@ -252,9 +258,14 @@ class ShardedDataset:
 
     def _decode(self, origin: str, key: str, members: Sample) -> dict[str, Any]:
         try:
-            return decode_sample({"__key__": key, **members}, decode=self._options.decode)
-        except (KeyError, ValueError, OSError, PictureError) as error:
-            raise VerificationError(f"{origin}: sample {key} cannot be decoded: {error}; {AGAIN}") from error
+            decoded = decode_sample({"__key__": key, **members}, decode=self._options.decode)
+            if not 0 <= decoded["cls"] < len(self.classes):
+                raise ValueError(f"its class is {decoded['cls']}, and there are {len(self.classes)}")
+        except (KeyError, ValueError, PictureError) as error:
+            raise VerificationError(
+                f"{origin}: sample {key} cannot be decoded: {describe_damage(error)}; {AGAIN}"
+            ) from error
+        return decoded
 
     def _identify(self) -> dict[str, Any]:
         """What a state must share with the dataset that goes on from it."""
@@ -283,6 +294,14 @@ def _foreign(what: str, theirs: Any, ours: Any) -> ReadingError:
     )
 
 
+def _whole_number(state: Mapping[str, Any], name: str) -> int:
+    """Errors: ReadingError unless the state holds a whole number of 0 or more there."""
+    value = state.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ReadingError(f"the state's {name} is {value!r:.80}; give what state_dict returned")
+    return value
+
+
 def open_shards(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Stage of a webdataset pipeline: opens every {"url"} through fsspec."""
     for source in sources:
@@ -293,7 +312,7 @@ def open_shards(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str, Any]:
     """Bytes by field, as webdataset gives them, to the sample that `ShardedDataset` describes.
 
-    Errors: KeyError for a missing field; PictureError, ValueError or OSError for one that cannot be decoded.
+    Errors: KeyError for a missing field; PictureError or ValueError for one that cannot be decoded.
     """
     kind = "png" if "png" in sample else "jpg"
     image, mask = sample[kind], sample["seg.png"]
@@ -303,9 +322,9 @@ def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str
         "mask": open_picture(mask, PNG, to_mask) if decode else mask,
         "caption": sample["txt"].decode(),
         "cls": int(sample["cls"]),
-        "json": json.loads(sample["json"]),
+        "json": parse_object(sample["json"]),
     }
     for field, name in (("attn.npy", "attention"), ("noise.npy", "noise")):
         if field in sample:
-            decoded[name] = np.load(io.BytesIO(sample[field]), allow_pickle=False)
+            decoded[name] = read_array(sample[field])
     return decoded

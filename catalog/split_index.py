@@ -15,10 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from catalog.published_version import SAMPLE_ID, check_schema
 from catalog.registry import DATASET_FILE
-from catalog.store import Store, storage_errors
+from catalog.store import Store
+from catalog.version_tables import LOOK, open_parquet
 from schemas.dataset import Dataset, ShardEntry
 from schemas.errors import NotFoundError, ReadingError, VerificationError
+from schemas.tables import MANIFEST
 
 SHORT_NAMES = {"validation": "val"}  # what other tools call a split
 MANIFEST_FILE = "manifest.parquet"
@@ -120,17 +123,10 @@ def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: 
 def open_manifest(store: Store, folder: str) -> Iterator[pq.ParquetFile]:
     """Errors: VerificationError where it is missing or damaged, also while it is read."""
     path = f"{folder}/{MANIFEST_FILE}"
-    try:
-        # Without reading ahead: Arrow knows which ranges it needs.
-        with (
-            storage_errors("read", f"{store.uri}/{path}"),
-            store.open_read(path, read_ahead=0) as file,
-        ):
-            yield pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True)
-    except (FileNotFoundError, pa.ArrowException) as error:
-        raise VerificationError(
-            f"{store.uri}/{path} cannot be read: {error}; fetch it again or run `tailforge verify`"
-        ) from error
+    with open_parquet(store, path, in_ranges=True) as manifest:
+        if problem := check_schema(manifest.schema_arrow, MANIFEST, ("sample_id", "shard", "members")):
+            raise VerificationError(f"{store.uri}/{path}: {problem}; {LOOK}")
+        yield manifest
 
 
 def read_shard_rows(
@@ -146,6 +142,7 @@ def read_shard_rows(
         raise differs
     names = [f"{MEMBER}{name}" for name in ("field", "offset", "size", *(["sha256"] if digests else []))]
     table = manifest.read_row_group(group, columns=["sample_id", "shard", *names], use_threads=False)
+    keys = table["sample_id"]
     members = pc.list_flatten(table["members"]).combine_chunks()
     shape = (table.num_rows, len(fields))
     if (
@@ -154,13 +151,25 @@ def read_shard_rows(
         or pc.struct_field(members, "field").to_pylist() != fields * shape[0]
     ):
         raise differs
+    if keys.null_count or not pc.all(pc.match_substring_regex(keys, SAMPLE_ID)).as_py():
+        raise VerificationError(
+            f"{index.store}/{index.folder}/{MANIFEST_FILE}: a sample of {entry.name} has a strange id, and sample ids are "
+            f"16 hex digits; {LOOK}"
+        )
 
     def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = pc.struct_field(members, name).to_numpy(zero_copy_only=False)
+        found = pc.struct_field(members, name)
+        if found.null_count:
+            raise differs
+        values: NDArray[Any] = found.to_numpy(zero_copy_only=False)
         return values.reshape(shape)[rows]
 
-    keys = table["sample_id"].take(pa.array(rows)).to_pylist()
-    return ShardRows(keys, column("offset"), column("size"), column("sha256") if digests else None)
+    offsets, sizes = column("offset"), column("size")
+    if ((offsets < 0) | (sizes < 0) | (offsets > entry.bytes) | (sizes > entry.bytes - offsets)).any():
+        raise differs
+    if (np.diff(offsets, axis=1) < sizes[:, :-1]).any() or (offsets[1:, 0] < offsets[:-1, -1] + sizes[:-1, -1]).any():
+        raise differs
+    return ShardRows(keys.take(pa.array(rows)).to_pylist(), offsets, sizes, column("sha256") if digests else None)
 
 
 def _filter_group(manifest: pq.ParquetFile, group: int, where: pc.Expression) -> NDArray[np.int32]:

@@ -20,11 +20,12 @@ from schemas.errors import EngineError, ExplanationError, PictureError
 from schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from schemas.jobs import PartitionJob
 from schemas.quality import GATES
+from schemas.run_lengths import decode_rle
 from tasks import explain_sample as explanations
 from tasks import mend_sample as mending
 from tasks.artifacts import read_table
 from tasks.explain_sample import Asked
-from tasks.methods.masks import decode_rle, encode_rle
+from tasks.methods.masks import encode_rle
 from tasks.methods.plain_sampling import Rendered
 from tasks.methods.regional_primitives.defects import PIXEL_MEASURES, blame_patches
 from tasks.methods.regional_primitives.demands import Observe

@@ -13,22 +13,25 @@ SHOWN_ERRORS, SHOWN_CHARACTERS = 3, 300
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def parse_json(data: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
-    """The value of a JSON document. Errors: ValueError for one that is too large, too deep, or no JSON of RFC 8259."""
+def parse_json(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: bool = True) -> Any:
+    """The value of a JSON document; without `finite` it may hold Infinity and NaN, as configurations of models do.
+
+    Errors: ValueError for a document that is too large, too deep, or no JSON of RFC 8259.
+    """
     if len(data) > most_bytes:
         raise ValueError(f"it has {len(data)} bytes; {most_bytes} are allowed")
     try:
         text = data if isinstance(data, str) else data.decode()
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant if finite else None)
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
-    _check_values(value)
+    _check_values(value, finite)
     return value
 
 
-def parse_object(data: bytes | str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+def parse_object(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: bool = True) -> dict[str, Any]:
     """As `parse_json`, of a document that is an object."""
-    value = parse_json(data, most_bytes)
+    value = parse_json(data, most_bytes, finite=finite)
     if not isinstance(value, dict):
         raise ValueError(f"it holds a {type(value).__name__} in place of an object")
     return value
@@ -47,7 +50,7 @@ def describe_damage(error: BaseException) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
-def _check_values(value: Any) -> None:
+def _check_values(value: Any, finite: bool) -> None:
     """Errors: ValueError for deep nesting, a number beyond float64, and half of a surrogate pair in a text."""
     level = [value]
     for _ in range(MOST_DEPTH + 1):
@@ -63,7 +66,7 @@ def _check_values(value: Any) -> None:
             elif isinstance(each, str):
                 if not each.isascii() and SURROGATE.search(each):
                     raise ValueError("a text holds half of a surrogate pair")
-            elif isinstance(each, float) and not math.isfinite(each):
+            elif finite and isinstance(each, float) and not math.isfinite(each):
                 raise ValueError("a number is beyond the range of float64")
         level = following
     raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")

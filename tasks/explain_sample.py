@@ -23,11 +23,11 @@ from schemas.errors import ExplanationError
 from schemas.explanation import ExplainSettings, Region
 from schemas.jobs import PartitionJob, SampleSpec
 from schemas.receipts import Receipt
+from schemas.run_lengths import decode_rle
 from schemas.tables import EXPLANATION
 from tasks.artifacts import Address, Stage, run_once
 from tasks.methods.draw_explanation import ExplanationPage, Mended, draw_explanation
 from tasks.methods.generator import Conditioning
-from tasks.methods.masks import decode_rle
 from tasks.methods.plain_sampling import Rendered, draw_noise
 from tasks.methods.regional_primitives.decompose import DecomposeSettings
 from tasks.methods.regional_primitives.demands import Observe, Subject

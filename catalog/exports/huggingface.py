@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from catalog.card import compose_card, describe_front_matter, identify_content
 from catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
-from catalog.exports.samples import LOOK, ExportedSample
+from catalog.exports.samples import ExportedSample
 from catalog.registry import DATASETS
 from catalog.store import Store
+from catalog.version_tables import LOOK
 from schemas.dataset import Dataset, ShardEntry
 from schemas.errors import UserError, VerificationError
 from schemas.tables import MANIFEST

@@ -1,6 +1,5 @@
 """Samples of a published version as the formats take them."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.exports.run_lengths import decode_rle
-from catalog.pictures import PNG, open_picture, to_mask
+from catalog.pictures import PNG, PUBLISHED, measure_picture, open_picture, to_mask
 from catalog.reader import WHOLE, ShardedDataset, open_dataset
 from catalog.registry import is_of_category
 from catalog.store import Store
+from catalog.version_tables import LOOK
 from schemas.dataset import Dataset
 from schemas.errors import PictureError, VerificationError
-
-SAMPLE_ID = re.compile(r"[0-9a-f]{16}")  # it becomes a file's name, and a version may come from anywhere
-LOOK = "run `tailforge verify` to see what else is wrong"
+from schemas.foreign_json import describe_damage
+from schemas.run_lengths import decode_rle
+from schemas.sample_document import SampleDocument
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ def list_splits(dataset: Dataset) -> list[str]:
 
 
 def open_split(store: Store, dataset: Dataset, split: str) -> Iterator[ExportedSample]:
-    """Samples of a split in their published order, read as they are asked for.
+    """Samples of a split in their published order, read as they are asked for, every byte compared with the manifest.
 
     Errors: NotFoundError at once for an unknown split; VerificationError for damage, when it is reached.
     """
-    samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False, **WHOLE)
+    samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False, verify=True, **WHOLE)
     first = 1 + sum(shard.samples for shard in dataset.shards if shard.split < split)
     suffix = "png" if "png" in dataset.fields else "jpg"
     origin = f"{store.uri}: split {split} of {dataset.name} {dataset.version}"
@@ -87,26 +86,35 @@ def _read_samples(
     samples: ShardedDataset, dataset: Dataset, first: int, suffix: str, origin: str
 ) -> Iterator[ExportedSample]:
     for number, sample in enumerate(samples, first):
-        yield _convert(sample, dataset, number, suffix, origin)
+        try:
+            converted = _convert(sample, dataset, number, suffix)
+        except (PictureError, ValueError) as error:
+            raise VerificationError(
+                f"{origin}: sample {sample['key']} cannot be used: {describe_damage(error)}; {LOOK}"
+            ) from error
+        yield converted
 
 
-def _convert(sample: Mapping[str, Any], dataset: Dataset, number: int, suffix: str, origin: str) -> ExportedSample:
-    key, known = sample["key"], sample["json"]
-    if not SAMPLE_ID.fullmatch(key):
-        raise VerificationError(f"{origin} has a sample {key!r}, and sample ids are 16 hex digits; {LOOK}")
-    if strange := next((each for each in known["instances"] if not is_of_category(dataset, each)), None):
-        raise VerificationError(
-            f"{origin}: sample {key} has an instance of {strange['category']!r} as category {strange['category_id']}, "
-            f"which is none of that name in dataset.json; {LOOK}"
+def _convert(sample: Mapping[str, Any], dataset: Dataset, number: int, suffix: str) -> ExportedSample:
+    """Errors: PictureError, ValueError for a sample that says what cannot be."""
+    document = SampleDocument.model_validate(sample["json"])
+    instances = [each.model_dump() for each in document.instances]
+    if strange := next((each for each in instances if not is_of_category(dataset, each)), None):
+        raise ValueError(
+            f"it has an instance of {strange['category']!r:.80} as category {strange['category_id']}, which is none of "
+            "that name in dataset.json"
         )
+    width, height = measure_picture(sample["image"], PUBLISHED[suffix])
+    if (width, height) != (document.width, document.height):
+        raise ValueError(f"its image is {width}x{height} pixels, its JSON says {document.width}x{document.height}")
     return ExportedSample(
         number=number,
-        key=key,
+        key=sample["key"],
         suffix=suffix,
         image=sample["image"],
         mask=sample["mask"],
         caption=sample["caption"],
-        width=known["width"],
-        height=known["height"],
-        instances=tuple(known["instances"]),
+        width=document.width,
+        height=document.height,
+        instances=tuple(instances),
     )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import RecipeError
 from schemas.output import Augmentation, Transform
-from tasks.methods.masks import IGNORE, bound_region, decode_rle, encode_rle
+from schemas.run_lengths import decode_rle
+from tasks.methods.masks import IGNORE, bound_region, encode_rle
 from tasks.methods.plan_samples import derive_seed
 from tasks.methods.transforms import LIBRARY, load_transforms
 

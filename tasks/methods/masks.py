@@ -49,11 +49,6 @@ def encode_rle(region: NDArray[np.bool_]) -> str:
     return str(coco.encode(np.asfortranarray(region, np.uint8))["counts"].decode("ascii"))
 
 
-def decode_rle(counts: str, height: int, width: int) -> NDArray[np.bool_]:
-    """The region that `encode_rle` wrote."""
-    return np.asarray(coco.decode({"counts": counts.encode("ascii"), "size": [height, width]})).astype(bool)
-
-
 def bound_region(region: NDArray[np.bool_]) -> list[float]:
     """COCO box [x, y, width, height] in pixels from the top left. The region must not be empty."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))

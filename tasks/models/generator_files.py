@@ -123,7 +123,7 @@ def check_libraries(index: Mapping[str, Any], origin: object) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model. Errors: ModelError if the file is missing or holds anything else."""
     try:
-        return parse_object(path.read_bytes())
+        return parse_object(path.read_bytes(), finite=False)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; {COPY_AGAIN}") from error
     except (OSError, ValueError) as error:

@@ -137,19 +137,26 @@ def test_a_damaged_version_is_not_exported(damaged: Store, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("format_name", "field", "message"),
-    [("voc", b".seg.png\0", "the mask of sample .* cannot be used"), ("panoptic", b'"rle":"', "run lengths")],
+    ("format_name", "member", "field"),
+    [
+        ("coco", "png", b".png\0"),
+        ("panoptic", "json", b'"rle":"'),
+        ("yolo", "png", b".png\0"),
+        ("voc", "seg.png", b".seg.png\0"),
+        ("huggingface", "png", b".png\0"),
+    ],
 )
 def test_a_damaged_sample_is_not_exported(
-    damaged: Store, tmp_path: Path, format_name: str, field: bytes, message: str
+    damaged: Store, tmp_path: Path, format_name: str, member: str, field: bytes
 ) -> None:
     shard = Path(damaged.path("datasets/parts/1.0.0/shards/train-000001.tar"))
     data = bytearray(shard.read_bytes())
     start = data.index(field) + len(field)
     start += 512 if field.endswith(b"\0") else 0
-    data[start : start + 1] = b"3"
+    data[start + 20 : start + 21] = b"3"
     os.unlink(shard)
     shard.write_bytes(data)
+    message = rf"train-000001\.tar: \w+\.{member} has sha256"
     refuse(VerificationError, message, damaged, tmp_path / "out", format_name=format_name)
 
 

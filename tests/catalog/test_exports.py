@@ -20,13 +20,13 @@ from pycocotools.coco import COCO
 from catalog.exports.export import FORMATS, export_version
 from catalog.exports.panoptic import encode_segments
 from catalog.exports.pieces import WholeFile
-from catalog.exports.run_lengths import decode_rle
 from catalog.exports.samples import ExportedSample, list_splits, open_split
 from catalog.exports.voc import voc_palette
 from catalog.reader import open_dataset
 from catalog.registry import load_dataset
 from catalog.store import Store
 from schemas.errors import VerificationError
+from schemas.run_lengths import decode_rle
 from tasks.methods.masks import Mask, decode_mask, encode_rle
 from tasks.methods.masks import voc_palette as palette_of_masks
 from tests.drawn_version import CLASSES, NAME, draw_masks, list_instances, write_version

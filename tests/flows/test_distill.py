@@ -133,7 +133,7 @@ def test_what_cannot_be_distilled_is_explained(
         (("parts", "--teacher", teacher, "--test", "parts"), "the test images are the training images"),
         (("parts", "--teacher", teacher, "--test", tmp_path / "no.parquet"), "no file, no folder and no name"),
         (("parts", "--test", toys), "engine plain, which has no teacher"),
-        (("parts", "--teacher-module", "net:build", "--test", toys), "but none is named; add --teacher"),
+        (("parts", "--teacher-module", "net:build", "--test", toys), "which has no teacher; name a classifier"),
         (
             ("parts", "--teacher", teacher, "--teacher-module", "no:n", "--test", toys),
             "--teacher-module: no is neither",

@@ -10,11 +10,12 @@ import pytest
 from catalog.store import Store
 from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from schemas.recipe import parse_recipe
+from schemas.run_lengths import decode_rle
 from schemas.tables import MASKS, SAMPLES
 from tasks.annotate_masks import annotate_masks, annotate_partition, columns_for, locate
 from tasks.artifacts import Address, run_once
 from tasks.methods.arrays import decode_array, encode_array
-from tasks.methods.masks import decode_mask, decode_rle
+from tasks.methods.masks import decode_mask
 from tasks.methods.png import encode_png
 from tasks.synthesize import STAGE as SAMPLES_STAGE
 from tests.tiny_generators import make_samples

@@ -11,10 +11,10 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from schemas.errors import PictureError
+from schemas.run_lengths import decode_rle
 from tasks.methods.masks import (
     bound_region,
     decode_mask,
-    decode_rle,
     describe_instance,
     encode_mask,
     encode_rle,
