@@ -153,8 +153,8 @@ def read_shard_rows(
         raise differs
     if keys.null_count or not pc.all(pc.match_substring_regex(keys, SAMPLE_ID)).as_py():
         raise VerificationError(
-            f"{index.store}/{index.folder}/{MANIFEST_FILE}: a sample of {entry.name} has a strange id, and sample ids are "
-            f"16 hex digits; {LOOK}"
+            f"{index.store}/{index.folder}/{MANIFEST_FILE}: a sample of {entry.name} has a strange id; sample "
+            f"ids are 16 hex digits; {LOOK}"
         )
 
     def column(name: str) -> NDArray[Any]:

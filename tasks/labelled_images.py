@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from catalog.pictures import SUFFIXES
 from catalog.reader import WHOLE, open_dataset
-from catalog.registry import NAME, Dataset, load_dataset
+from catalog.registry import NAME, load_dataset
 from catalog.store import Store
+from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from tasks.image_bytes import (
     decode_image,
