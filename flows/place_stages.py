@@ -34,7 +34,7 @@ def place_stages(context: BuildContext) -> Mapping[str, Address]:
         "masks": annotate_masks.locate(job, none),
         "verdicts": filter_quality.locate(job, none, none),
         "selection": select_samples.locate(context, []),
-        "augmented": augment_samples.locate(job, none, none, []),
+        "augmented": augment_samples.locate(job, none, none, [], {}),
         "shard_plan": write_shards.locate_plan(context, none, []),
         "shards": write_shards.locate(context, shard),
     }

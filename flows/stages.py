@@ -310,16 +310,13 @@ def augment_all(drive: Drive, context: BuildContext, selected: Selected) -> list
     """The partitions with their augmented rows, where the recipe asks for augmentation."""
     if context.recipe.augmentation is None:
         return selected.partitions
+    bounds = selected.selection.details["bounds"]
     rows = select_samples.accepted_rows(read_table(drive.store, selected.selection), len(selected.partitions))
 
     def chain(planned: PlannedPartition, partition: BuiltPartition, accepted: list[int]) -> Chain:
         job = planned.job
-        receipt = yield Step(
-            augment_samples.locate(job, partition.samples, partition.masks, accepted),
-            augment_samples.augment_samples,
-            (job, partition.samples, partition.masks, accepted),
-            len(accepted),
-        )
+        given = (job, partition.samples, partition.masks, accepted, bounds[job.concept])
+        receipt = yield Step(augment_samples.locate(*given), augment_samples.augment_samples, given, len(accepted))
         return partition.model_copy(update={"augmented": receipt})
 
     work = zip(selected.jobs, selected.partitions, rows, strict=True)

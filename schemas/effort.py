@@ -40,7 +40,7 @@ COSTING: Mapping[str, tuple[str, ...]] = {
     "masks": ("annotation",),
     "verdicts": ("gates", "verifier"),
     "selection": ("near_duplicates",),
-    "augmented": ("augmentation",),
+    "augmented": ("augmentation", "gates", "verifier"),
     "shards": ("image_format", "attention", "noise"),
 }
 FREE = {"negative_prompt"}  # of an engine: changes what is drawn, not how long it takes

@@ -16,10 +16,16 @@ class Transform(Strict):
 
 
 class Augmentation(Strict):
-    """An albumentations pipeline over accepted samples, masks and boxes with the image."""
+    """An albumentations pipeline over accepted samples, masks and boxes with the image, judged by the gates."""
 
     transforms: tuple[Transform, ...] = Field(min_length=1)
-    copies: int = Field(0, ge=0, le=100, description="0: in place; n: n extra samples that know their parent.")
+    copies: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="0: in place; n: n extra samples that know their parent. An augmented image that misses a gate or "
+        "loses its concept is not published: in place the image stays as it was drawn, a copy goes to rejects.parquet.",
+    )
 
 
 class Sharding(Strict):

@@ -1,6 +1,8 @@
 """One pyarrow schema a table, used by writer, reader and test. Rows of the stage tables are aligned by partition.
 
-Journey: PROMPTS -> SAMPLES -> MASKS -> VERDICTS -> SELECTION -> (AUGMENTED) -> MANIFEST and REJECTS.
+Journey: PROMPTS -> SAMPLES -> MASKS -> VERDICTS -> SELECTION -> (AUGMENTED) -> MANIFEST and REJECTS. SELECTION
+decides on images as they were drawn; what augmentation makes of the accepted ones is judged again. So the scores of a
+row are those of its own pixels, as a reader of the dataset decodes them.
 A failed sample is a row with status "failed" and an error, never a hole. No table of a stage or a version holds a time
 or a host name: equal recipes give equal bytes.
 """
@@ -195,6 +197,9 @@ EXPLANATION = pa.schema(
     ]
 )
 
+# What of MASK_SCORES a finished mask tells; the others are of the soft map that it was cut from.
+SHAPE_SCORES = ("mask_area", "mask_components", "mask_largest_share")
+
 AUGMENTED = pa.schema(
     [
         ("sample_id", pa.string()),  # the new sample's own id; equals parent_id when augmented in place
@@ -204,8 +209,11 @@ AUGMENTED = pa.schema(
         ("height", pa.int32()),
         ("mask", pa.binary()),
         ("instances", INSTANCES),
-        ("mask_area", pa.float32()),
+        *((name, kind) for name, kind in MASK_SCORES if name in SHAPE_SCORES),
         ("augmentation", pa.string()),  # canonical JSON: the replay parameters
+        *IMAGE_SCORES,
+        ("phash", pa.uint64()),
+        ("reason", pa.string()),  # why it is not published; in place the image then stays as it was drawn
     ]
 )
 

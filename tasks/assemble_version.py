@@ -17,9 +17,15 @@ from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
 from schemas.tables import MANIFEST, REJECTS
 from tasks.artifacts import read_table, receipt_uri
-from tasks.built_partitions import BuiltPartition, class_ids, split_by_partition
+from tasks.built_partitions import (
+    BuiltPartition,
+    Variant,
+    list_dropped,
+    load_columns,
+    split_by_partition,
+)
 from tasks.methods.count_outcomes import select_refused, select_surplus
-from tasks.methods.encode_samples import MASK_COLUMNS, SAMPLE_COLUMNS, VERDICT_COLUMNS, publish_columns, reject_rows
+from tasks.methods.encode_samples import reject_rows
 
 
 def assemble(
@@ -95,19 +101,19 @@ def _read_rejects(
 ) -> Iterator[pa.Table]:
     """REJECTS rows, partition by partition, in the order of their rows."""
     chosen = read_table(store, selection, ["partition", "row", "accepted", "reason"])
-    for index, own in split_by_partition(chosen.filter(pc.invert(chosen["accepted"]))):
-        partition = partitions[index]
-        reads = (
-            (partition.samples, SAMPLE_COLUMNS),
-            (partition.masks, MASK_COLUMNS),
-            (partition.verdicts, VERDICT_COLUMNS),
-        )
-        samples, masks, verdicts = (read_table(store, receipt, columns).take(own["row"]) for receipt, columns in reads)
-        yield reject_rows(
-            publish_columns(samples, masks, verdicts, class_ids(build.recipe)),
-            (samples, masks, verdicts),
-            own["reason"].to_pylist(),
-        )
+    for index, own in split_by_partition(chosen):
+        if rejected := _list_rejected(store, partitions[index], own):
+            variants, reasons = zip(*rejected, strict=True)
+            columns = load_columns(store, build.recipe, partitions[index], variants)
+            yield reject_rows(columns.published, columns.outcomes, reasons)
+
+
+def _list_rejected(store: Store, partition: BuiltPartition, chosen: pa.Table) -> list[tuple[Variant, str | None]]:
+    """What is left out of a partition, and why: samples, then copies of those that are published."""
+    refused = chosen.filter(pc.invert(chosen["accepted"]))
+    reasons = dict(zip(refused["row"].to_pylist(), refused["reason"].to_pylist(), strict=True))
+    accepted = chosen.filter(chosen["accepted"])["row"].to_pylist()
+    return [*(((row, -1), reason) for row, reason in reasons.items()), *list_dropped(store, partition, accepted)]
 
 
 def locate_shards(store: Store, shards: Sequence[Receipt]) -> dict[str, str]:

@@ -1,6 +1,11 @@
-"""Stage `augmented`: the accepted samples of a partition after the recipe's augmentation, in place or as copies."""
+"""Stage `augmented`: the accepted samples of a partition after the recipe's augmentation.
 
-from collections.abc import Iterator, Sequence
+What comes out, in place or as copies, is judged as any image: what is published passes the gates itself. Where it does
+not, a copy is dropped, and in place the image stays as it was drawn.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,40 +15,56 @@ from prefect import task
 from catalog.store import Store
 from schemas.errors import RecipeError
 from schemas.jobs import PartitionJob
+from schemas.quality import GATES, Gate
 from schemas.receipts import Receipt
 from schemas.tables import AUGMENTED
 from tasks.artifacts import Address, Stage, canonical_json, read_table, run_once
-from tasks.methods.augment import Augmented, augment, augment_instances, build_pipeline, instance_regions, measure_area
+from tasks.filter_quality import describe_rule, judge_items, make_item
+from tasks.methods.augment import Augmented, augment, augment_instances, build_pipeline, instance_regions
+from tasks.methods.clock import Clock
+from tasks.methods.concept_region import measure_concept
+from tasks.methods.encode_samples import JUDGED
 from tasks.methods.masks import decode_mask, encode_mask
 from tasks.methods.plan_samples import derive_copy_id, derive_seed
 from tasks.methods.png import decode_png, encode_png
+from tasks.methods.quality_gates import first_failed_gate
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("augmented", "1", AUGMENTED)
-SAMPLE_COLUMNS = ["sample_id", "image"]
-MASK_COLUMNS = ["mask", "instances"]
+STAGE = Stage("augmented", "2", AUGMENTED)
+SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
+MASK_COLUMNS = ["mask", "instances", "mask_area", "mask_confidence"]
+Bounds = Mapping[str, Sequence[float | None]]  # by gate: lowest and highest, which quantiles came to
 
 
-def locate(job: PartitionJob, samples: Receipt, masks: Receipt, accepted: Sequence[int]) -> Address:
-    """Address of one partition's augmented samples. `accepted`: rows of the partition, rising."""
-    augmentation = job.build.recipe.augmentation
+def locate(job: PartitionJob, samples: Receipt, masks: Receipt, accepted: Sequence[int], bounds: Bounds) -> Address:
+    """Address of one partition's augmented samples. `accepted`: rows of the partition, rising.
+
+    `bounds`: of the concept, see tasks/select_samples.py.
+    """
+    augmentation, rule = job.build.recipe.augmentation, describe_rule(job, is_augmented=True)
     return Address(
         STAGE,
         part=job.part,
         label=job.label,
         settings={
+            **rule.settings,
             "augmentation": augmentation and augmentation.model_dump(mode="json"),
             "accepted": list(accepted),
+            "bounds": dict(bounds),
         },
-        inputs={"samples": samples.sha256, "masks": masks.sha256},
+        inputs={"samples": samples.sha256, "masks": masks.sha256, **rule.inputs},
+        models=rule.models,
     )
 
 
 @task(task_run_name="augment {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
 def augment_samples(
-    job: dict[str, Any], samples: dict[str, Any], masks: dict[str, Any], accepted: list[int]
+    job: dict[str, Any], samples: dict[str, Any], masks: dict[str, Any], accepted: list[int], bounds: Bounds
 ) -> dict[str, Any]:
-    """Augment the accepted rows of one partition and return the receipt. Errors: RecipeError, StoreError."""
+    """Augment and judge the accepted rows of one partition, and return the receipt.
+
+    Errors: RecipeError, ModelError, StoreError.
+    """
     parsed = PartitionJob.model_validate(job)
     made, annotated = Receipt.model_validate(samples), Receipt.model_validate(masks)
     store = Store.open(parsed.build.store)
@@ -52,13 +73,31 @@ def augment_samples(
         rows = pa.array(accepted, pa.int64())
         images = read_table(store, made, SAMPLE_COLUMNS).take(rows)
         annotations = read_table(store, annotated, MASK_COLUMNS).take(rows)
-        return augment_partition(parsed, images, annotations)
+        return judge_augmented(parsed, images, annotations, bounds)
 
-    return run_once(store, locate(parsed, made, annotated, accepted), produce).model_dump(mode="json")
+    return run_once(store, locate(parsed, made, annotated, accepted, bounds), produce).model_dump(mode="json")
+
+
+def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bounds: Bounds) -> pa.Table:
+    """AUGMENTED of row-aligned accepted samples: `augment_partition` with scores, and why a row is not published.
+
+    A score that needs the soft map of a mask is not measured again: gates on it have asked the original alone.
+    """
+    clock = Clock()
+    with clock.phase("compute"):
+        augmented = augment_partition(job, samples, masks).to_pylist()
+    known = zip(samples.to_pylist(), masks.to_pylist(), strict=True)
+    parents = {sample["sample_id"]: (sample, mask | {"mask_confidence": None}) for sample, mask in known}
+    items = [make_item(*parents[row["parent_id"]], row) for row in augmented]
+    gates = {name: Gate(min=low, max=high) for name, (low, high) in bounds.items()}
+    for row, verdict in zip(augmented, judge_items(job, items, clock, is_augmented=True), strict=True):
+        row |= {name: verdict[name] for name in JUDGED}
+        row["reason"] = verdict["reason"] or first_failed_gate(gates, GATES, verdict)
+    return pa.Table.from_pylist(augmented, AUGMENTED).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
 
 
 def augment_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
-    """AUGMENTED of row-aligned accepted samples: one row each in place, else `copies` rows each, in order."""
+    """AUGMENTED of row-aligned accepted samples, not judged: a row each in place, else `copies` rows, in order."""
     augmentation = job.build.recipe.augmentation
     if augmentation is None:
         return AUGMENTED.empty_table()
@@ -86,6 +125,7 @@ def _augment_sample(
 
 
 def _row(sample_id: str, parent_id: str, made: Augmented, instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    found = augment_instances(instances, made.regions)
     return {
         "sample_id": sample_id,
         "parent_id": parent_id,
@@ -93,7 +133,7 @@ def _row(sample_id: str, parent_id: str, made: Augmented, instances: Sequence[di
         "width": made.image.shape[1],
         "height": made.image.shape[0],
         "mask": encode_mask(made.mask),
-        "instances": augment_instances(instances, made.regions),
-        "mask_area": measure_area(made.mask),
+        "instances": found,
+        **measure_concept(found, *made.mask.shape),
         "augmentation": canonical_json(made.replay),
     }

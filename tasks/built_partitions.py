@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,13 @@ from tasks.methods.encode_samples import (
     encode_empty_mask,
     publish_columns,
 )
+
+
+class Columns(NamedTuple):
+    """Rows of PUBLISHED, and of the tables of samples, masks and verdicts that tell how each went."""
+
+    published: pa.Table
+    outcomes: tuple[pa.Table, pa.Table, pa.Table]
 
 
 class BuiltPartition(BaseModel):
@@ -75,39 +83,79 @@ def _array_fields(sharding: Sharding) -> dict[str, str]:
     )
 
 
-def list_variants(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[tuple[int, int]]:
-    """(row, augmented row or -1) of all that is published of the given rows: in place of the original, or after it."""
-    if partition.augmented is None:
-        return [(row, -1) for row in rows]
-    ids = read_table(store, partition.samples, ["sample_id"])["sample_id"].to_pylist()
-    made: dict[str, list[tuple[int, bool]]] = {}
-    augmented = read_table(store, partition.augmented, ["sample_id", "parent_id"]).to_pylist()
-    for index, entry in enumerate(augmented):
-        made.setdefault(entry["parent_id"], []).append((index, entry["sample_id"] == entry["parent_id"]))
+Variant = tuple[int, int]  # row of a partition, and the row of its AUGMENTED; -1: the image as it was drawn
+
+
+def list_variants(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[Variant]:
+    """All that is published of the given rows: what stands in place of the original, or the original and its copies."""
     variants = []
-    for row in rows:
-        own = made.get(ids[row], [])
-        originals = [] if any(in_place for _, in_place in own) else [(row, -1)]
-        variants += [*originals, *((row, index) for index, _ in own)]
+    for row, own in zip(rows, _list_augmented(store, partition, rows), strict=True):
+        kept = [each for each in own if each.reason is None]
+        originals = [] if any(each.is_in_place for each in kept) else [(row, -1)]
+        variants += [*originals, *((row, each.row) for each in kept)]
     return variants
 
 
+def list_dropped(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[tuple[Variant, str]]:
+    """The copies of the given rows that are not published, and why."""
+    return [
+        ((row, each.row), each.reason)
+        for row, own in zip(rows, _list_augmented(store, partition, rows), strict=True)
+        for each in own
+        if each.reason is not None and not each.is_in_place
+    ]
+
+
+class _Augmented(NamedTuple):
+    row: int
+    reason: str | None
+    is_in_place: bool
+
+
+def _list_augmented(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[list[_Augmented]]:
+    """What augmentation made of each of the given rows."""
+    if partition.augmented is None:
+        return [[] for _ in rows]
+    ids = read_table(store, partition.samples, ["sample_id"])["sample_id"].to_pylist()
+    made: dict[str, list[_Augmented]] = {}
+    table = read_table(store, partition.augmented, ["sample_id", "parent_id", "reason"])
+    for index, row in enumerate(table.to_pylist()):
+        found = _Augmented(index, row["reason"], row["sample_id"] == row["parent_id"])
+        made.setdefault(row["parent_id"], []).append(found)
+    return [made.get(ids[row], []) for row in rows]
+
+
+def load_columns(store: Store, recipe: Recipe, partition: BuiltPartition, variants: Sequence[Variant]) -> Columns:
+    """What is published of some variants of a partition's rows, without the bytes of their members."""
+    rows = pa.array([row for row, _ in variants], pa.int64())
+    reads = (
+        (partition.samples, SAMPLE_COLUMNS), (partition.masks, MASK_COLUMNS), (partition.verdicts, VERDICT_COLUMNS),
+    )  # fmt: skip
+    samples, masks, verdicts = (read_table(store, receipt, columns).take(rows) for receipt, columns in reads)
+    augmented = None
+    if partition.augmented is not None:
+        augmented = read_table(store, partition.augmented, AUGMENTED_COLUMNS).take(_augmented_rows(variants))
+    published = publish_columns(samples, masks, verdicts, class_ids(recipe), augmented)
+    return Columns(published, (samples, masks, verdicts))
+
+
+def _augmented_rows(variants: Sequence[Variant]) -> pa.Array:
+    return pa.array([index if index >= 0 else None for _, index in variants], pa.int32())
+
+
 def load_rows(
-    store: Store, recipe: Recipe, partition: BuiltPartition, variants: Sequence[tuple[int, int]]
+    store: Store, recipe: Recipe, partition: BuiltPartition, variants: Sequence[Variant]
 ) -> tuple[pa.Table, dict[str, list[bytes]]]:
     """Published columns of some rows of a partition, and the bytes of their members by field; images are as stored."""
     rows = pa.array([row for row, _ in variants])
     arrays = _array_fields(recipe.sharding)
-    samples = read_table(store, partition.samples, [*SAMPLE_COLUMNS, "image", *arrays.values()]).take(rows)
-    masks = read_table(store, partition.masks, [*MASK_COLUMNS, "mask"]).take(rows)
-    verdicts = read_table(store, partition.verdicts, VERDICT_COLUMNS).take(rows)
-    images, indexed, augmented = samples["image"], masks["mask"], None
+    samples = read_table(store, partition.samples, ["image", *arrays.values()]).take(rows)
+    images, indexed = samples["image"], read_table(store, partition.masks, ["mask"]).take(rows)["mask"]
     if partition.augmented is not None:
-        picks = pa.array([index if index >= 0 else None for _, index in variants], pa.int32())
-        augmented = read_table(store, partition.augmented, [*AUGMENTED_COLUMNS, "image", "mask"]).take(picks)
+        augmented = read_table(store, partition.augmented, ["image", "mask"]).take(_augmented_rows(variants))
         images = pc.coalesce(augmented["image"], images)
         indexed = pc.coalesce(augmented["mask"], indexed)
-    published = publish_columns(samples, masks, verdicts, class_ids(recipe), augmented)
+    published = load_columns(store, recipe, partition, variants).published
     sizes = zip(published["width"].to_pylist(), published["height"].to_pylist(), strict=True)
     payloads = {
         "cls": [b"%d" % number for number in published["class_id"].to_pylist()],

@@ -1,6 +1,8 @@
 """Stage `verdicts`: scores of every image, and whether the absolute gates accept it."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,51 +12,74 @@ from prefect import task
 
 from catalog.store import Store
 from schemas.fields import ModelSource
+from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from schemas.receipts import Receipt
-from schemas.recipe import Concept
+from schemas.recipe import Concept, Recipe
 from schemas.tables import VERDICTS
 from tasks.aim_search import read_references
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.expand_prompts import find_concept
 from tasks.methods.clock import Clock
+from tasks.methods.concept_region import find_concept_instance, keeps_concept
+from tasks.methods.encode_samples import decode_published
 from tasks.methods.judge_images import Item, Vectors, Verify, judge_images
 from tasks.methods.provenance import read_origin
 from tasks.methods.verify_labels import label_probabilities
 from tasks.models.clip import load_clip
+from tasks.models.teacher import ROLE as TEACHER
 from tasks.models.teacher import load_verifier
 from tasks.prefect_options import STAGE_TASK
 
-STAGE = Stage("verdicts", "6", VERDICTS)
+STAGE = Stage("verdicts", "7", VERDICTS)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
 SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
 VERIFIER = "quality.verifier"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What verdicts follow from beside the images: parts of an address."""
+
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    models: dict[str, str]
 
 
 def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
     """Address of one partition's verdicts; quantiles, quotas and near duplicates do not touch it."""
+    rule = describe_rule(job, is_augmented=False)
+    inputs = {"samples": samples.sha256, "masks": masks.sha256, **rule.inputs}
+    return Address(STAGE, part=job.part, label=job.label, settings=rule.settings, inputs=inputs, models=rule.models)
+
+
+def describe_rule(job: PartitionJob, *, is_augmented: bool) -> Rule:
+    """The gates and models by which a partition's images, or what augmentation made of them, are judged."""
     recipe, scorer, verifier = job.build.recipe, job.build.scorer, job.build.verifier
     references = job.build.references.get(job.concept, ())
-    source, models = recipe.quality.verifier, {"scorer": scorer, "verifier": verifier}
+    teacher = job.build.generator if asks_teacher(recipe, is_augmented=is_augmented) else None
+    source, models = recipe.quality.verifier, {"scorer": scorer, "verifier": verifier, "teacher": teacher}
     bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in recipe.quality.gates.items()}
-    return Address(
-        STAGE,
-        part=job.part,
-        label=job.label,
+    sharding = recipe.sharding
+    return Rule(
         settings={
             "gates": {name: bound for name, bound in bounds.items() if set(bound.values()) != {None}},
-            "concept": job.concept if scorer or verifier else None,
+            "concept": job.concept if scorer or verifier or teacher else None,
             "concepts": [concept.name for concept in recipe.concepts] if scorer else None,
             **({} if source is None else {"verifier": source.model_dump(mode="json", exclude=SOURCE)}),
+            **({"jpeg_quality": sharding.jpeg_quality} if sharding.image_format == "jpg" else {}),
         },
-        inputs={
-            "samples": samples.sha256,
-            "masks": masks.sha256,
-            **({"references": digest(list(references))} if scorer and references else {}),
-        },
+        inputs={"references": digest(list(references))} if scorer and references else {},
         models={role: model.digest for role, model in models.items() if model},
     )
+
+
+def asks_teacher(recipe: Recipe, *, is_augmented: bool) -> bool:
+    """Whether the teacher is asked anew: what it said while it made an image holds for those pixels alone."""
+    inverts = isinstance(recipe.engine, NaturalInversionEngine)
+    return inverts and (is_augmented or recipe.sharding.image_format == "jpg")
 
 
 @task(task_run_name="judge {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
@@ -83,29 +108,51 @@ def describe_gates(build: BuildContext) -> str:
 
 def judge_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
     """VERDICTS of a partition, from `SAMPLE_COLUMNS` and `MASK_COLUMNS` of its tables."""
-    recipe, clock = job.build.recipe, Clock()
+    items = [make_item(row, mask) for row, mask in zip(samples.to_pylist(), masks.to_pylist(), strict=True)]
+    clock = Clock()
+    judged = judge_items(job, items, clock, is_augmented=False)
+    return pa.Table.from_pylist(judged, VERDICTS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+
+
+def judge_items(job: PartitionJob, items: Sequence[Item], clock: Clock, *, is_augmented: bool) -> list[dict[str, Any]]:
+    """Rows of VERDICTS of some images of the partition's concept, as they are published."""
+    recipe = job.build.recipe
     with clock.phase("load"):
         scorer = load_clip(job.build.scorer) if job.build.scorer else None
         verify = _load_verify(job)
-    items = [_item(row, mask) for row, mask in zip(samples.to_pylist(), masks.to_pylist(), strict=True)]
+        agree = _load_teacher(job) if asks_teacher(recipe, is_augmented=is_augmented) else None
     with clock.phase("compute"):
         concepts = [concept.name for concept in recipe.concepts]
         references = _embed_own_references(job)
-        rows = judge_images(items, recipe.quality.gates, job.concept, concepts, scorer, references, verify)
-    return pa.Table.from_pylist(rows, VERDICTS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+        decode = partial(decode_published, sharding=recipe.sharding)
+        gates = recipe.quality.gates
+        return judge_images(items, gates, job.concept, concepts, scorer, references, verify, agree, decode)
 
 
-def _item(sample: dict[str, Any], mask: dict[str, Any]) -> Item:
+def make_item(sample: Row, mask: Row, augmented: Row | None = None) -> Item:
+    """What is known of a sample, or of what augmentation made of it; see the lists of columns above."""
+    shown = augmented or {**sample, "mask_area": mask["mask_area"], "instances": mask["instances"]}
+    concept = find_concept_instance(shown["instances"])
     return Item(
-        sample["sample_id"],
+        shown["sample_id"],
         sample["prompt"],
-        sample["image"],
+        shown["image"],
         sample["error"],
-        mask["mask_area"],
+        shown["mask_area"],
         mask["mask_confidence"],
-        next((each["bbox"] for each in mask["instances"] if each["slot"] == "concept"), None),
-        read_origin(sample["provenance"]).get("teacher_agreement"),
+        None if concept is None else concept["bbox"],
+        None if augmented else read_origin(sample["provenance"]).get("teacher_agreement"),
+        keeps_concept(mask["mask_area"], shown["mask_area"]),
     )
+
+
+def _load_teacher(job: PartitionJob) -> Verify:
+    build = job.build
+    assert build.teacher is not None
+    teacher = load_verifier(
+        build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None, TEACHER
+    )
+    return partial(label_probabilities, teacher, label=build.teacher.labels[job.concept])
 
 
 def _load_verify(job: PartitionJob) -> Verify | None:

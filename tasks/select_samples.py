@@ -1,5 +1,6 @@
 """Stage `selection`: the last word on every sample of a build so far, which needs all verdicts at once."""
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
@@ -15,16 +17,17 @@ from catalog.reference_files import open_references
 from catalog.store import Store
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
+from schemas.recipe import Recipe
 from schemas.review import Review
 from schemas.tables import SELECTION
 from tasks.artifacts import Address, Stage, digest, read_table, run_once
 from tasks.built_partitions import BuiltPartition
 from tasks.methods.image_scores import perceptual_hash
-from tasks.methods.quality_gates import CANDIDATES, quantile_names, select
+from tasks.methods.quality_gates import CANDIDATES, quantile_bounds, quantile_names, select
 from tasks.prefect_options import STAGE_TASK
 from tasks.reviewed_samples import held_reviews
 
-STAGE = Stage("selection", "3", SELECTION)
+STAGE = Stage("selection", "4", SELECTION)
 ORDER_COLUMNS = ["replica", "prompt_index"]
 VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
 
@@ -95,7 +98,7 @@ def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPa
     candidates = pa.concat_tables([_empty_candidates(scores), *tables]).combine_chunks()
     choices = select(build.recipe, candidates, hash_references(build))
     sizes = [table.num_rows for table in tables]
-    return pa.table(
+    decided = pa.table(
         {
             "sample_id": candidates["sample_id"],
             "concept": candidates["concept"],
@@ -106,6 +109,21 @@ def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPa
             "split": choices["split"],
         }
     ).cast(SELECTION)
+    details = {"bounds": describe_bounds(build.recipe, candidates)}
+    return decided.replace_schema_metadata({b"details": json.dumps(details)})
+
+
+def describe_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, dict[str, list[float | None]]]:
+    """What the recipe's quantiles came to: by concept and gate, lowest and highest. None: no bound."""
+    bounds = quantile_bounds(recipe, candidates)
+    return {
+        concept.name: {name: [_finite(side, place) for side in sides] for name, sides in bounds.items()}
+        for place, concept in enumerate(recipe.concepts)
+    }
+
+
+def _finite(bounds: NDArray[np.float64] | None, place: int) -> float | None:
+    return None if bounds is None or not np.isfinite(bounds[place]) else float(bounds[place])
 
 
 def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:

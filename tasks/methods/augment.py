@@ -103,11 +103,6 @@ def instance_regions(instances: Sequence[Mapping[str, Any]], mask: Mask) -> list
     return [decode_rle(instance["rle"], *mask.shape) for instance in instances]
 
 
-def measure_area(mask: Mask) -> float:
-    """Fraction of the image that holds a class."""
-    return float(((mask > 0) & (mask != IGNORE)).mean())
-
-
 def _build_transform(A: Any, place: int, transform: Transform) -> Any:
     bases, volumes = (A.ImageOnlyTransform, A.DualTransform), A.Transform3D
     field = f"augmentation.transforms.{place}"

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
-from tasks.methods.count_outcomes import ConceptRow, select_refused
+from tasks.methods.count_outcomes import ConceptRow, select_originals, select_refused
 from tasks.methods.report_data import PartitionWork
 
 ERROR = "error:"  # what the counts of a receipt call a failure's cause
@@ -48,7 +48,7 @@ class FailureRow:
 
 def count_losses(recipe: Recipe, concepts: Sequence[ConceptRow], rejects: pa.Table) -> list[LossRow]:
     """A row a concept of the recipe; the reasons of every row are those of all, most frequent first."""
-    refused = select_refused(rejects)
+    refused = select_refused(select_originals(rejects))
     names, reasons = refused["concept"].to_pylist(), name_reasons(refused)
     order = [reason for reason, _ in sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))]
     counts = Counter(zip(names, reasons, strict=True))

@@ -15,7 +15,10 @@ SURPLUS = "surplus"  # the reason that tasks/methods/quality_gates.py gives
 
 @dataclass(frozen=True)
 class ConceptRow:
-    """Counts of one concept. `surplus` passed every gate when enough had been accepted; `copies` are augmented.
+    """Counts of one concept. `surplus` passed every gate when enough had been accepted.
+
+    `copies` are published ones that augmentation made of others. Of all augmentations, `augmented` are published;
+    `unaugmented` missed a gate or lost the concept: a copy was dropped, or an image stays as it was drawn.
 
     `rate` is the share of made images that passed every gate, None where none was made.
     """
@@ -27,6 +30,8 @@ class ConceptRow:
     surplus: int
     rejected: int
     copies: int
+    augmented: int = 0
+    unaugmented: int = 0
 
     @property
     def missing(self) -> int:
@@ -53,14 +58,14 @@ class StageRow:
         return self.samples / self.seconds if self.seconds > 0 else None
 
 
-def select_originals(manifest: pa.Table) -> pa.Table:
-    """Rows that are not augmented copies."""
-    return manifest.filter(pc.is_null(manifest["parent_id"]))
+def select_originals(samples: pa.Table) -> pa.Table:
+    """Rows of a manifest or of rejects that are not augmented copies."""
+    return samples.filter(pc.is_null(samples["parent_id"]))
 
 
-def select_copies(manifest: pa.Table) -> pa.Table:
-    """Rows that are augmented copies of another."""
-    return manifest.filter(pc.is_valid(manifest["parent_id"]))
+def select_copies(samples: pa.Table) -> pa.Table:
+    """Rows of a manifest or of rejects that are augmented copies of another."""
+    return samples.filter(pc.is_valid(samples["parent_id"]))
 
 
 def select_surplus(rejects: pa.Table) -> pa.Table:
@@ -75,7 +80,13 @@ def select_refused(rejects: pa.Table) -> pa.Table:
 
 def count_concepts(recipe: Recipe, manifest: pa.Table, rejects: pa.Table) -> list[ConceptRow]:
     """Images of every concept of the recipe, in its order."""
-    tables = (select_originals(manifest), select_surplus(rejects), select_refused(rejects), select_copies(manifest))
+    originals = select_originals(rejects)
+    augmentation, is_augmented = recipe.augmentation, pc.is_valid(manifest["augmentation"])
+    in_place = augmentation is not None and not augmentation.copies
+    tables = (
+        select_originals(manifest), select_surplus(originals), select_refused(originals), select_copies(manifest),
+        manifest.filter(is_augmented), manifest.filter(pc.invert(is_augmented)) if in_place else select_copies(rejects),
+    )  # fmt: skip
     counts = [Counter(table["concept"].to_pylist()) for table in tables]
     return [ConceptRow(i, c.name, c.wanted, *(n[c.name] for n in counts)) for i, c in enumerate(recipe.concepts)]
 

@@ -7,6 +7,7 @@ from tasks.methods.draw_histogram import SCORES, describe_gate
 REASONS = {
     "failed": ("Failed", "A stage could not make or read it"),
     "blank": ("Blank", "The image shows nothing"),
+    "concept_lost": ("Concept lost", "Augmentation left next to nothing of the concept in the image"),
     "repaired": ("Repaired", "A mended attempt at the same sample stands in its place"),
     "review_rejected": ("Rejected by a person", "Somebody looked at it and turned it down"),
     "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),

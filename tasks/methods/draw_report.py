@@ -151,7 +151,8 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
     recipe_yaml = yaml.safe_dump(
         data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
-    made, names = [select_originals(data.manifest), data.rejects], [concept.name for concept in data.recipe.concepts]
+    made = [select_originals(data.manifest), select_originals(data.rejects)]
+    names = [concept.name for concept in data.recipe.concepts]
 
     def place(row: SearchRow | NoiseRow | InversionRow) -> int:
         return names.index(row.concept)
@@ -221,8 +222,9 @@ def draw_histograms(data: ReportData) -> list[Histogram]:
     gates = data.recipe.quality.gates
     columns = ["concept", "attempt", *SCORES]
     accepted = select_originals(data.manifest).select(columns)
-    passed = pa.concat_tables([accepted, select_surplus(data.rejects).select(columns)])
-    rejected = select_refused(data.rejects).select(columns)
+    lost = select_originals(data.rejects)
+    passed = pa.concat_tables([accepted, select_surplus(lost).select(columns)])
+    rejected = select_refused(lost).select(columns)
     made = pa.concat_tables([passed, rejected])
     first_round = made.filter(pc.equal(made["attempt"], 0))
     drawn = [

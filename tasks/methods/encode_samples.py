@@ -12,12 +12,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from PIL import Image
 
+from catalog import pictures
 from catalog.pictures import PNG, open_picture, to_rgb
-from schemas.tables import IMAGE_SCORES, MANIFEST, MASK_SCORES, REJECTS
+from schemas.output import Sharding
+from schemas.tables import IMAGE_SCORES, MANIFEST, MASK_SCORES, REJECTS, SHAPE_SCORES
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP = (
@@ -31,6 +35,7 @@ _ITXT = b"iTXt" + b"XML:com.adobe.xmp\x00" + bytes(4) + XMP
 XMP_CHUNK = (len(_ITXT) - 4).to_bytes(4, "big") + _ITXT + zlib.crc32(_ITXT).to_bytes(4, "big")
 
 JUDGED = [name for name, _ in IMAGE_SCORES] + ["phash"]
+SOFT_SCORES = [name for name, _ in MASK_SCORES if name not in SHAPE_SCORES]
 MEASURED = [*(name for name, _ in MASK_SCORES), "mask_source"]
 # What write_shards and publish_version read of the stages' tables.
 SAMPLE_COLUMNS = [
@@ -39,7 +44,9 @@ SAMPLE_COLUMNS = [
 ]  # fmt: skip
 MASK_COLUMNS = ["instances", *MEASURED, "status", "error"]
 VERDICT_COLUMNS = [*JUDGED, "status", "error"]
-AUGMENTED_COLUMNS = ["sample_id", "parent_id", "width", "height", "instances", "mask_area", "augmentation"]
+AUGMENTED_COLUMNS = [
+    "sample_id", "parent_id", "width", "height", "instances", *SHAPE_SCORES, "augmentation", *JUDGED,
+]  # fmt: skip
 PUBLISHED = pa.schema([field for field in MANIFEST if field.name not in ("split", "shard", "members")])
 
 
@@ -53,6 +60,12 @@ def encode_jpeg(png: bytes, quality: int) -> bytes:
     out = io.BytesIO()
     open_picture(png, PNG, to_rgb).save(out, "JPEG", quality=quality, xmp=XMP)
     return out.getvalue()
+
+
+def decode_published(png: bytes, sharding: Sharding) -> NDArray[np.uint8]:
+    """Pixels [height, width, 3] that a reader of the dataset will see of an image: JPEG changes them."""
+    data = png if sharding.image_format == "png" else encode_jpeg(png, sharding.jpeg_quality)
+    return np.asarray(open_picture(data, pictures.PUBLISHED[sharding.image_format], to_rgb))
 
 
 @cache
@@ -72,8 +85,8 @@ def publish_columns(
 ) -> pa.Table:
     """Columns that manifest and rejects share (PUBLISHED) for row-aligned tables of the same samples.
 
-    `augmented` is row-aligned too; a row whose `sample_id` is null is not augmented. The scores of an augmented image
-    and its hash are those of the image that was judged, before augmentation.
+    `augmented` is row-aligned too; a row whose `sample_id` is null is not augmented. Of an augmented mask the shape is
+    measured; the scores that need its soft map are null.
     """
     concepts = samples["concept"]
     columns: dict[str, Any] = {
@@ -97,8 +110,9 @@ def _augment_columns(columns: Mapping[str, Any], augmented: pa.Table) -> dict[st
     is_copy = pc.and_kleene(is_augmented, pc.not_equal(augmented["sample_id"], augmented["parent_id"]))
     changed = {
         name: pc.if_else(is_augmented, augmented[name], columns[name])
-        for name in ("sample_id", "width", "height", "mask_area", "augmentation")
+        for name in ("sample_id", "width", "height", *SHAPE_SCORES, "augmentation", *JUDGED)
     }
+    changed |= {name: pc.if_else(is_augmented, None, columns[name]) for name in SOFT_SCORES}
     nested = [
         new if flag else old
         for flag, new, old in zip(

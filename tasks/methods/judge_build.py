@@ -13,6 +13,7 @@ from tasks.methods.show_units import count_of, show_percent
 
 Level = Literal["fine", "look", "bad"]
 MANY_FAILED = 0.05  # of all images made: above, the build is bad
+MANY_UNAUGMENTED = 0.1  # of the augmentations: above, the augmentation is worth a look
 FALL, CERTAIN, FEWEST = 0.05, 3.0, 30  # of the share that passes; standard errors; images made on either side
 NAMED = 3
 
@@ -47,6 +48,7 @@ def judge_build(
     found = [
         *_find_short(concepts),
         *_find_failed(losses, failures),
+        *_find_unaugmented(concepts),
         *_find_falls(losses, passed),
         *_find_drift(drift),
         *(Finding("look", f"{version} could not be read: {why}", "history") for version, why in unreadable),
@@ -81,6 +83,16 @@ def _find_failed(losses: Sequence[LossRow], failures: Sequence[FailureRow]) -> l
     level: Level = "bad" if failed > MANY_FAILED * made else "look"
     causes = _name([f"{row.cause} ({row.count:,})" for row in failures])
     return [Finding(level, f"{count_of(failed, 'image')} failed: {causes}", "failures")]
+
+
+def _find_unaugmented(concepts: Sequence[ConceptRow]) -> list[Finding]:
+    lost = sum(row.unaugmented for row in concepts)
+    made = lost + sum(row.augmented for row in concepts)
+    if lost <= MANY_UNAUGMENTED * made:
+        return []
+    named = _name([f"{row.name} {row.unaugmented:,}" for row in concepts if row.unaugmented])
+    text = f"{lost:,} of {made:,} augmentations missed a gate or lost the concept and are not published: {named}"
+    return [Finding("look", text, "losses")]
 
 
 def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]) -> list[Finding]:

@@ -17,6 +17,7 @@ from tasks.methods.png import decode_png
 from tasks.methods.quality_gates import CHEAP_GATES, CLIP_GATES, LABEL_GATES, MASK_GATES, first_failed_gate
 
 CHUNK = 32  # images decoded at once
+CONCEPT_LOST = "concept_lost"
 MARGIN = 0.1  # of a box's longer side, left around what is cut out
 
 Vectors = NDArray[np.float32]
@@ -40,9 +41,10 @@ class Item:
     png: bytes | None
     error: str | None
     mask_area: float
-    mask_confidence: float
+    mask_confidence: float | None  # None where it cannot be measured
     box: Sequence[float] | None = None  # of the concept: x, y, width, height in pixels
     teacher_agreement: float | None = None  # where a classifier made the image
+    keeps_concept: bool = True  # False where augmentation left nothing of it
 
 
 def judge_images(
@@ -53,30 +55,34 @@ def judge_images(
     scorer: Scorer | None,
     references: Vectors | None = None,
     verify: Verify | None = None,
+    agree: Verify | None = None,
+    decode: Callable[[bytes], NDArray[np.uint8]] = decode_png,
 ) -> list[dict[str, Any]]:
     """Rows of VERDICTS. Only `min` and `max` of the gates count here; quantiles need the whole build.
 
     A score that was not computed is None: all of a failed sample, those of CLIP and the verifier of an image that a
     cheaper gate rejected or when there is no such network, the margin when `concepts` has no other concept, and the
     similarity when the concept has no `references` (unit vectors of its photographs), the crop's score without a box.
+    `agree` is the teacher, where what an item says of it is of other pixels. `decode` gives the pixels to judge.
     """
     measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts, references)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
-        images = [None if item.png is None else decode_png(item.png) for item in chunk]
+        images = [None if item.png is None else decode(item.png) for item in chunk]
         cheap = [None if image is None else score_image(image) for image in images]
         made = [_score_row(item, scores) for item, scores in zip(chunk, cheap, strict=True)]
-        for row, scores in zip(made, cheap, strict=True):
-            row["reason"] = _cheap_reason(row, scores, gates)
+        for item, row, scores in zip(chunk, made, cheap, strict=True):
+            row["reason"] = _cheap_reason(item, row, scores, gates)
         alive = [place for place, row in enumerate(made) if row["reason"] is None]
         shown = [image for image in (images[place] for place in alive) if image is not None]
         if measure is not None and alive:
             for place, clip in zip(alive, measure(shown, [chunk[place] for place in alive]), strict=True):
                 made[place] |= clip
-        if verify is not None and alive:
-            for place, probability in zip(alive, verify(shown), strict=True):
-                made[place]["verifier_agreement"] = _as_stored(probability)
+        for name, ask in (("verifier_agreement", verify), ("teacher_agreement", agree)):
+            if ask is not None and alive:
+                for place, probability in zip(alive, ask(shown), strict=True):
+                    made[place][name] = _as_stored(probability)
         for place in alive:
             made[place]["reason"] = first_failed_gate(gates, [*CLIP_GATES, *LABEL_GATES, *MASK_GATES], made[place])
         rows += made
@@ -96,15 +102,19 @@ def _score_row(item: Item, scores: ImageScores | None) -> dict[str, Any]:
         "teacher_agreement": None if item.teacher_agreement is None else _as_stored(item.teacher_agreement),
         "verifier_agreement": None,
         "mask_area": scores and _as_stored(item.mask_area),
-        "mask_confidence": scores and _as_stored(item.mask_confidence),
+        "mask_confidence": None if scores is None or item.mask_confidence is None else _as_stored(item.mask_confidence),
         "phash": scores and scores.phash,
     }
 
 
-def _cheap_reason(row: Mapping[str, Any], scores: ImageScores | None, gates: Mapping[str, Gate]) -> str | None:
+def _cheap_reason(
+    item: Item, row: Mapping[str, Any], scores: ImageScores | None, gates: Mapping[str, Gate]
+) -> str | None:
     if scores is None:
         return "failed"
-    return "blank" if scores.is_blank else first_failed_gate(gates, CHEAP_GATES, row)
+    if scores.is_blank:
+        return "blank"
+    return first_failed_gate(gates, CHEAP_GATES, row) if item.keeps_concept else CONCEPT_LOST
 
 
 def _clip_scores(

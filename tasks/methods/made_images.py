@@ -10,7 +10,7 @@ from tasks.methods.draw_histogram import SCORES
 
 IDENTITY = ("sample_id", "concept", "phash")
 MANIFEST_COLUMNS = (*IDENTITY, "parent_id", *SCORES)
-REJECTS_COLUMNS = (*IDENTITY, "status", "reason", *SCORES)
+REJECTS_COLUMNS = (*IDENTITY, "parent_id", "status", "reason", *SCORES)
 ACCEPTED, REJECTED, FAILED = "accepted", "rejected", "failed"
 OUTCOMES = (ACCEPTED, SURPLUS, REJECTED, FAILED)
 
@@ -22,6 +22,7 @@ def gather_images(manifest: pa.Table, rejects: pa.Table) -> pa.Table:
     older schema do, is null.
     """
     accepted = _choose(select_originals(manifest))
+    rejects = select_originals(rejects)
     lost = pc.if_else(
         pc.equal(pc.fill_null(rejects["status"], "ok"), "failed"),
         FAILED,

@@ -1,4 +1,4 @@
-"""Stage `augmented`: accepted rows only, in place or as copies that know their parent."""
+"""Stage `augmented`: accepted rows only, in place or as copies that know their parent; all of them are judged."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from schemas.jobs import PartitionJob
 from schemas.receipts import Receipt
 from schemas.tables import AUGMENTED
 from tasks.augment_samples import augment_samples, locate
+from tasks.methods.image_scores import score_image
 from tasks.methods.masks import decode_mask, describe_instance
 from tasks.methods.plan_samples import derive_copy_id
 from tasks.methods.png import decode_png
@@ -36,10 +37,10 @@ def job(
 
 
 def run(
-    asked: PartitionJob, accepted: list[int], images: dict[int, Any] | None = None
+    asked: PartitionJob, accepted: list[int], images: dict[int, Any] | None = None, bounds: Any = None
 ) -> tuple[Receipt, list[dict[str, Any]]]:
     sent = [receipt.model_dump(mode="json") for receipt in commit_samples(asked, images)]
-    receipt = Receipt.model_validate(augment_samples.fn(asked.model_dump(mode="json"), *sent, accepted))
+    receipt = Receipt.model_validate(augment_samples.fn(asked.model_dump(mode="json"), *sent, accepted, bounds or {}))
     table = pq.read_table(Path(asked.build.store) / receipt.uri)
     assert table.schema.equals(AUGMENTED)
     return receipt, table.to_pylist()
@@ -76,8 +77,8 @@ def test_copies_know_their_parent_and_differ(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_augmented_alike_in_any_company(tmp_path: Path) -> None:
-    _, together = run(job(tmp_path / "one"), [0, 1, 2, 3])
-    _, apart = run(job(tmp_path / "two", prompts=range(2, 4)), [1])
+    _, together = run(job(tmp_path / "one", copies=1), [0, 1, 2, 3])
+    _, apart = run(job(tmp_path / "two", copies=1, prompts=range(2, 4)), [1])
     assert apart == together[3:]
 
 
@@ -86,7 +87,44 @@ def test_equal_work_gives_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_nothing_accepted_gives_an_empty_table(tmp_path: Path) -> None:
-    assert run(job(tmp_path), [])[1] == []
+    assert run(job(tmp_path, copies=1), [])[1] == []
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_a_row_carries_the_scores_of_its_own_pixels(tmp_path: Path, copies: int) -> None:
+    _, rows = run(job(tmp_path, copies), [0, 1])
+    for row in rows:
+        scores = score_image(decode_png(row["image"]))
+        measured = (row["brightness"], row["contrast"], row["clipped"], row["sharpness"])
+        expected = (scores.brightness, scores.contrast, scores.clipped, scores.sharpness)
+        assert measured == pytest.approx(expected, rel=1e-6)
+        assert (row["phash"], row["reason"]) == (scores.phash, None)
+
+
+CORNER = [{"name": "Crop", "parameters": {"x_max": 6, "y_max": 6, "p": 1.0}}]
+BLUR = [{"name": "GaussianBlur", "parameters": {"sigma_limit": [3, 3], "p": 1.0}}]
+
+
+@pytest.mark.parametrize("copies", [0, 1])
+def test_what_lost_its_concept_or_misses_a_gate_says_so(tmp_path: Path, copies: int) -> None:
+    _, cropped = run(job(tmp_path / "one", copies, CORNER), [0, 1])
+    assert [(row["reason"], row["mask_area"], row["instances"]) for row in cropped] == [("concept_lost", 0.0, [])] * 2
+    quality = {"gates": {"sharpness": {"min": 40}}}
+    augmentation = {"transforms": BLUR, "copies": copies}
+    asked = make_job(make_build(tmp_path / "two", augmentation=augmentation, quality=quality))
+    assert [row["reason"] for row in run(asked, [0, 1])[1]] == ["sharpness_low"] * 2
+
+
+def test_quantiles_hold_for_copies_as_the_bounds_that_they_came_to(tmp_path: Path) -> None:
+    asked = job(tmp_path, copies=1)
+    (free,) = run(asked, [0])[1]
+    bound = free["brightness"]
+    for bounds, reason in (
+        ({"brightness": [bound, None]}, None),
+        ({"brightness": [bound + 1e-3, None]}, "brightness_low"),
+        ({"brightness": [None, bound - 1e-3]}, "brightness_high"),
+    ):
+        assert [row["reason"] for row in run(asked, [0], bounds=bounds)[1]] == [reason]
 
 
 def test_geometry_may_change_the_size(tmp_path: Path) -> None:
@@ -109,8 +147,16 @@ def test_an_impossible_augmentation_names_the_sample_and_leaves_nothing(tmp_path
 def test_address_follows_augmentation_inputs_and_accepted_rows(tmp_path: Path) -> None:
     asked = job(tmp_path)
     samples, masks = commit_samples(asked)
-    address = locate(asked, samples, masks, [0, 1])
-    assert address.fingerprint == locate(job(tmp_path), samples, masks, [0, 1]).fingerprint
-    assert address.fingerprint != locate(asked, samples, masks, [0]).fingerprint
-    assert address.fingerprint != locate(job(tmp_path, copies=1), samples, masks, [0, 1]).fingerprint
-    assert address.fingerprint != locate(asked, masks, samples, [0, 1]).fingerprint
+    address = locate(asked, samples, masks, [0, 1], {})
+    assert address.fingerprint == locate(job(tmp_path), samples, masks, [0, 1], {}).fingerprint
+    gated = make_job(
+        make_build(tmp_path, augmentation={"transforms": NOISE_AND_FLIP}, quality={"gates": {"sharpness": {"min": 1}}})
+    )
+    others = [
+        locate(asked, samples, masks, [0], {}),
+        locate(job(tmp_path, copies=1), samples, masks, [0, 1], {}),
+        locate(asked, masks, samples, [0, 1], {}),
+        locate(asked, samples, masks, [0, 1], {"sharpness": [1.0, None]}),
+        locate(gated, samples, masks, [0, 1], {}),
+    ]
+    assert len({address.fingerprint, *(each.fingerprint for each in others)}) == 6

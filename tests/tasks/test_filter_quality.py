@@ -1,5 +1,6 @@
 """Stage `verdicts`: table, address, and a real CLIP directory as scorer."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from schemas.receipts import Receipt
 from schemas.recipe import Concept
 from schemas.tables import VERDICTS
 from tasks.filter_quality import embed_references, filter_quality, locate
+from tasks.methods.encode_samples import encode_jpeg
+from tasks.methods.image_scores import score_image
+from tasks.methods.png import encode_png
 from tests.stage_tables import commit_samples, make_build, make_job
 from tests.tiny_clip import save_clip
 
@@ -61,6 +65,18 @@ def test_clip_scores_come_from_the_named_model(tmp_path: Path) -> None:
     )
     assert again[0]["reason"] == "clip_score_low"
     assert [row["clip_score"] for row in again] == [row["clip_score"] for row in rows]
+
+
+def test_scores_are_of_the_pixels_that_jpeg_leaves(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    _, exact = judge(tmp_path / "one", {0: noise})
+    _, lossy = judge(tmp_path / "two", {0: noise}, sharding={"image_format": "jpg", "jpeg_quality": 10})
+    jpeg = encode_jpeg(encode_png(noise), 10)
+    seen = score_image(np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")))
+    assert exact[0]["sharpness"] == pytest.approx(score_image(noise).sharpness)
+    assert lossy[0]["sharpness"] == pytest.approx(seen.sharpness)
+    assert lossy[0]["phash"] == seen.phash
+    assert lossy[0]["sharpness"] < 0.8 * exact[0]["sharpness"]
 
 
 def test_equal_work_is_done_once_and_gives_equal_bytes(tmp_path: Path) -> None:

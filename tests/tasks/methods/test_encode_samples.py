@@ -52,6 +52,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "status": "ok",
         "instances": [INSTANCE],
         "mask_area": 0.25,
+        "mask_confidence": 0.5,
         **changes,
     }
 
@@ -100,7 +101,8 @@ def test_annotations_have_one_shape() -> None:
 
 
 def test_augmentation_in_place_keeps_identity_and_copies_name_their_parent() -> None:
-    made = {"width": 4, "height": 4, "instances": [], "mask_area": 0.5, "augmentation": "{}"}
+    made = {"width": 4, "height": 4, "instances": [], "mask_area": 0.5, "mask_components": 2, "augmentation": "{}"}
+    made |= {"mask_largest_share": 0.75, "sharpness": 7.0, "phash": 5}
     in_place = {"sample_id": "a" * 16, "parent_id": "a" * 16, **made}
     copy = {"sample_id": "b" * 16, "parent_id": "a" * 16, **made}
     rows = publish([row(), row(), row()], [{}, in_place, copy]).to_pylist()
@@ -110,6 +112,14 @@ def test_augmentation_in_place_keeps_identity_and_copies_name_their_parent() -> 
     assert [r["width"] for r in rows] == [8, 4, 4]
     assert [len(r["instances"]) for r in rows] == [1, 0, 0]
     assert [r["augmentation"] for r in rows] == [None, "{}", "{}"]
+    original, changed, copied = rows
+    assert [r["mask_components"] for r in (changed, copied)] == [2, 2]
+    assert [r["mask_largest_share"] for r in (changed, copied)] == [0.75, 0.75]
+    for name in ("mask_confidence", "mask_contrast", "mask_separability", "mask_presence", "mask_agreement"):
+        assert changed[name] is copied[name] is None, name
+    assert original["mask_confidence"] is not None
+    for each in (changed, copied):
+        assert (each["sharpness"], each["phash"], each["brightness"]) == (7.0, 5, None)
 
 
 def test_rejects_carry_the_first_failure() -> None:
