@@ -40,7 +40,7 @@ from tasks.models.text_to_image import load_build_generator, load_build_guide
 from tasks.prefect_options import STAGE_TASK
 from tasks.unfinished import end_retry, read_kept
 
-STAGE = Stage("samples", "4", SAMPLES)
+STAGE = Stage("samples", "5", SAMPLES)
 DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
 MODELS = {"encoder", "guide"}  # keys of an engine that name models: what counts of them is the digest
 

@@ -350,8 +350,11 @@ def walk_steps(
 ) -> Iterator[Tensor]:
     """Latents after each denoising step. Differentiable in `noise` as far as `predict` is."""
     latents: Tensor = noise * scheduler.init_noise_sigma
-    takes_generator = bool(generators) and "generator" in inspect.signature(scheduler.step).parameters
-    options: dict[str, Any] = {"generator": list(generators)} if takes_generator else {}
+    taken = inspect.signature(scheduler.step).parameters
+    # What the pipelines of diffusers pass; a scheduler's own default of eta may be another (TCD's is 0.3).
+    options: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
+    if generators and "generator" in taken:
+        options["generator"] = list(generators)
     for step in scheduler.timesteps:
         latents = scheduler.step(predict(latents, step), step, latents, return_dict=False, **options)[0]
         yield latents

@@ -34,6 +34,16 @@ WEIGHTS = {
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline")
 FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+# Of a UNet, saved with it: those of diffusers with which a test shows that images are the pipeline's own.
+UNET_SCHEDULERS = (
+    "CMStochasticIterativeScheduler", "CogVideoXDDIMScheduler", "DDIMInverseScheduler", "DDIMParallelScheduler",
+    "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler", "IPNDMScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
+    "UniPCMultistepScheduler",
+)  # fmt: skip
 OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3, whose pipeline reads zeros in its place
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 HALF = "fp16"  # the variant under which hub models keep half-precision files
@@ -59,7 +69,7 @@ def check_generator(model: ResolvedModel) -> None:
         _require_part(index, part, folder)
         config = read_json(folder / part / "config.json")
         if part == "unet":
-            _check_unet(config, folder / part / "config.json")
+            _check_unet(config, str(folder / part / "config.json"))
         for file in weight_files(folder / part, stem):
             check_safetensors(file)
         if part.startswith("text_encoder"):
@@ -67,9 +77,15 @@ def check_generator(model: ResolvedModel) -> None:
             _require_part(index, tokenizer, folder)
             check_tokenizer(folder / tokenizer)
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    found = read_json(scheduler).get("_class_name")
-    if kind in FLOWS and found != FLOW_SCHEDULER:
-        raise ModelError(f"{scheduler}: the scheduler is {found!r}; a {kind} runs with {FLOW_SCHEDULER} alone")
+    _check_scheduler(kind, read_json(scheduler).get("_class_name"), str(scheduler))
+
+
+def check_loaded(pipeline: Any, where: str) -> None:
+    """What `check_generator` reads of a directory's configurations, of a pipeline from anywhere. Errors: ModelError."""
+    kind = type(pipeline).__name__
+    if "unet" in WEIGHTS[kind]:
+        _check_unet(pipeline.unet.config, f"{where}, unet")
+    _check_scheduler(kind, type(pipeline.scheduler).__name__, f"{where}, scheduler")
 
 
 def absent_parts(index: Mapping[str, Any]) -> list[str]:
@@ -199,7 +215,14 @@ def _require_part(index: dict[str, Any], part: str, folder: Path) -> None:
         raise ModelError(f"{folder / part} is missing although {INDEX} lists it; {COPY_AGAIN}")
 
 
-def _check_unet(config: dict[str, Any], origin: Path) -> None:
+def _check_scheduler(kind: str, found: object, origin: str) -> None:
+    allowed = (FLOW_SCHEDULER,) if kind in FLOWS else UNET_SCHEDULERS
+    if found not in allowed:
+        alone = f"{FLOW_SCHEDULER} alone" if kind in FLOWS else f"one of {', '.join(allowed)}; save it with one of them"
+        raise ModelError(f"{origin}: the scheduler is {found!r}; a {kind} runs with {alone}")
+
+
+def _check_unet(config: Mapping[str, Any], origin: str) -> None:
     if config.get("time_cond_proj_dim") is not None:
         raise ModelError(
             f"{origin}: time_cond_proj_dim is {config['time_cond_proj_dim']}: guidance-distilled (LCM) networks are "

@@ -29,6 +29,7 @@ from tasks.models.generator_files import (
     check_class,
     check_generator,
     check_libraries,
+    check_loaded,
     generator_folder,
     weights_variant,
 )
@@ -112,6 +113,7 @@ def open_generator(model: ResolvedModel, device: torch.device, whole: bool = Fal
         raise ModelError(
             f"generator {where} cannot be loaded: {type(error).__name__}: {error}; copy or download the model again"
         ) from error
+    check_loaded(pipeline, where)
     pipeline.to(device)
     generator = family.adapt(pipeline)
     for part in (generator.denoiser, pipeline.vae):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from tasks.methods.plain_sampling import (
     sample_latents,
     to_pixels,
 )
+from tasks.models.generator_files import UNET_SCHEDULERS
 from tasks.models.unet_generator import SCHEDULERS, UNetGenerator
 from tests.tiny_generators import build_sd, build_sdxl, make_samples
 
@@ -79,6 +81,17 @@ def test_equals_the_pipeline_with_another_scheduler(name: str) -> None:
     ours = pixels(render(UNetGenerator(pipeline), samples, scheduler=name))
     pipeline.scheduler = SCHEDULERS[name].from_config(pipeline.scheduler.config)
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert np.abs(ours.astype(int) - pipeline_images(pipeline, samples, guidance_scale=3.0)).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # of diffusers with numpy 2
+@pytest.mark.parametrize("name", UNET_SCHEDULERS)
+@pytest.mark.parametrize("build", [lambda: build_sd(prediction="epsilon"), build_sdxl], ids=["sd", "sdxl"])
+def test_equals_the_pipeline_with_any_scheduler_saved_in_it(build: Callable[[], Any], name: str) -> None:
+    """Also with those that add noise on the way, from the samples' own generators."""
+    pipeline, samples = build(), make_samples(2, PROMPTS)
+    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    ours = pixels(render(UNetGenerator(pipeline), samples, scheduler="model"))
     assert np.abs(ours.astype(int) - pipeline_images(pipeline, samples, guidance_scale=3.0)).max() <= 1
 
 

@@ -262,7 +262,8 @@ def test_a_saved_pipeline_passes_and_draws_the_same(build: Any, tmp_path: Path) 
     loaded = load_generator(ResolvedModel(path=resolved.path, digest=str(tmp_path)))
     assert isinstance(loaded, adapt)
     if loaded.device.type == "cpu":
-        assert np.array_equal(pixels(render(loaded, make_samples(2))), pixels(render(adapt(pipeline), make_samples(2))))
+        drawn, expected = (pixels(render(model, make_samples(2))) for model in (loaded, adapt(pipeline)))
+        assert np.abs(drawn.astype(int) - expected).max() <= 1  # of weights in another order in memory
 
 
 def test_what_a_hub_model_cannot_do_is_refused_when_it_is_loaded(tmp_path: Path) -> None:

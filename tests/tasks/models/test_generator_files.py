@@ -4,14 +4,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import RePaintScheduler
 
 from schemas.errors import ModelError, RecipeError
 from schemas.jobs import ResolvedModel
 from tasks.models.cache import forget_all
-from tasks.models.generator_files import check_generator
+from tasks.models.generator_files import check_generator, check_loaded
 from tasks.models.text_to_image import load_generator
 from tests.tiny_generators import build_sd, build_sdxl, save_sd
 
@@ -69,6 +71,10 @@ BREAKAGES = {
     "config is no JSON": (write("unet/config.json", b"\xff"), r"unet.config.json cannot be read as JSON"),
     "distilled": (edit("unet/config.json", time_cond_proj_dim=256), "guidance-distilled"),
     "no scheduler": (drop("scheduler/scheduler_config.json"), "scheduler_config.json is missing"),
+    "scheduler of another kind": (
+        edit("scheduler/scheduler_config.json", _class_name="RePaintScheduler"),
+        "scheduler is 'RePaintScheduler'; a StableDiffusionPipeline runs with one of .*, TCDScheduler",
+    ),
     "no tokenizer": (drop("tokenizer/tokenizer.json"), "vocab.json is missing"),
 }
 
@@ -122,6 +128,21 @@ def test_sharded_files_are_checked_one_by_one(tmp_path: Path) -> None:
     shards[1].unlink()
     with pytest.raises(ModelError, match=shards[1].name):
         check_generator(resolved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pipeline: pipeline.unet.register_to_config(time_cond_proj_dim=8), "guidance-distilled"),
+        (lambda pipeline: setattr(pipeline, "scheduler", RePaintScheduler()), "scheduler is 'RePaintScheduler'"),
+    ],
+)
+def test_a_pipeline_from_the_hub_is_held_to_what_a_folder_is(change: Callable[[Any], object], message: str) -> None:
+    pipeline = build_sd()
+    check_loaded(pipeline, "owner/name")
+    change(pipeline)
+    with pytest.raises(ModelError, match=rf"owner/name, .*{message}"):
+        check_loaded(pipeline, "owner/name")
 
 
 @pytest.mark.parametrize(
