@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 from catalog.code_digest import digest_code
-from catalog.store import expand_home
+from catalog.user_paths import usable_path
 from schemas.errors import ModelError
 from schemas.fields import ModelSource
 from schemas.foreign_json import describe_damage, parse_object
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
+from schemas.shown import show_text
 
 MODELS = Path(__file__).parent / "models"
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -67,7 +68,7 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
                 f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}"
             )
         return MODELS / name
-    named = expand_home(source.model)
+    named = usable_path(source.model, f"{field}:", ModelError, folder)
     path = (folder / named).resolve()
     if path.is_dir():
         if not path.is_relative_to(folder.resolve()) and not named.is_absolute():
@@ -79,7 +80,7 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
     if HUB_ID.match(source.model):
         return None
     raise ModelError(
-        f"{field}: {source.model!r} is not a directory ({path} does not exist), a catalog model or a hub id"
+        f"{field}: {show_text(source.model)} is not a directory ({path} does not exist), a catalog model or a hub id"
     )
 
 

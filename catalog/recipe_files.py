@@ -1,12 +1,11 @@
 """Finding and reading recipes: catalog/recipes by name, or any YAML file by path, with `key.path=value` overrides."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.store import expand_home
+from catalog.user_paths import usable_path
 from schemas.documents import DEEPEST, LARGEST, parse_yaml
 from schemas.errors import NotFoundError, RecipeError
 from schemas.idle_settings import find_idle_settings
@@ -52,11 +51,10 @@ def find_training_recipe(reference: str) -> Path:
 
 
 def _find(reference: str, what: str, names: Sequence[str]) -> Path:
-    by_name = RECIPES / f"{reference}.yaml"
-    if "/" not in reference and os.path.isfile(by_name):  # which is false for a name that no file can have
-        return by_name
-    path = expand_home(reference)
-    if os.path.isfile(path):
+    if reference in names:
+        return RECIPES / f"{reference}.yaml"
+    path = usable_path(reference, what, RecipeError)
+    if path.is_file():
         return path
     raise NotFoundError(
         f"{what} {show_text(reference)} is neither a file nor in the catalog; the catalog has: "

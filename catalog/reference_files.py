@@ -9,6 +9,7 @@ from PIL import Image
 
 from catalog.links import leaves
 from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture, show_rgb
+from catalog.user_paths import usable_path
 from schemas.errors import PictureError, RecipeError
 from schemas.recipe import Concept
 
@@ -36,7 +37,7 @@ def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
     if concept.references is None:
         return
     field = f"concept {concept.name!r}: references"
-    own = folder / concept.references
+    own = folder / usable_path(concept.references, field, RecipeError, folder)
     if leaves(own, folder):
         raise RecipeError(
             f"{field} {concept.references!r} leaves the recipe's folder {folder}; copy the photographs into it"

@@ -8,7 +8,6 @@ in catalog/object_store.py, and nothing outside these two files asks which kind 
 import errno
 import io
 import os
-import re
 import shutil
 import time
 import uuid
@@ -21,8 +20,11 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from catalog import object_store
+from catalog.user_paths import usable_path
+from schemas.addresses import hide_secrets, holds_secret
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
 from schemas.extras import how_to_install
+from schemas.shown import shorten, show_text, steers
 
 TEMPORARY = ".tmp-"  # what a name starts with while it is being written; a killed process may leave some
 
@@ -72,6 +74,26 @@ REFUSED = (
 )
 
 
+# Filesystems of fsspec that are folders somewhere. Others are views of files (reference, zip), or of one (data).
+PLACES = ("abfs", "abfss", "adl", "az", "dbfs", "file", "ftp", "gcs", "gs", "hdfs", "http", "https", "local", "memory",
+          "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webhdfs")  # fmt: skip
+
+
+def require_place(uri: str) -> None:
+    """Errors: StoreAccessError for an address with credentials or of no folder, and for a path that no folder has."""
+    advice = "give a folder, or an address such as s3://bucket/folder, by --store or TAILFORGE_STORE"
+    if holds_secret(uri):
+        raise StoreAccessError(
+            f"the store's address {shorten(hide_secrets(uri))} holds credentials or a query; leave them out and give "
+            "credentials by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or by AWS's own files"
+        )
+    protocol, _, rest = uri.partition("://")
+    if not is_address(uri) and not uri.startswith("data:"):
+        usable_path(uri, "store", StoreAccessError)
+    elif protocol not in PLACES or not rest.strip("/") or any(map(steers, uri)) or "::" in uri:
+        raise StoreAccessError(f"store {show_text(uri)} is no folder of a filesystem that is known here; {advice}")
+
+
 class Store:
     """A folder on an fsspec filesystem. Errors: StoreError for a read or write that failed on the way."""
 
@@ -87,11 +109,7 @@ class Store:
         With `create`, make it and prove that it can be written. Errors: StoreAccessError; StoreError for a connection
         that was lost.
         """
-        if secret := re.match(r"(\w+)://[^/]*@", uri):
-            raise StoreAccessError(
-                f"the store's URI {secret[1]}://... holds credentials; leave them out and give them by the environment "
-                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or by AWS's own files"
-            )
+        require_place(uri)
         try:
             store = cls(*object_store.connect(uri), uri)
             if store.is_local and os.path.isfile(store.root):
@@ -104,7 +122,8 @@ class Store:
         except (OSError, ValueError) as error:
             done = "written" if create else "opened"
             raise StoreAccessError(
-                f"store {uri!r} cannot be {done}: {error}; give a writable folder or URI by --store or TAILFORGE_STORE"
+                f"store {show_text(uri)} cannot be {done}: {error}; give a writable folder or URI by --store or "
+                "TAILFORGE_STORE"
             ) from error
         return store
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from flows.cli_explain import explain
 from flows.cli_operations import diff, gc, rerun, status
@@ -39,8 +40,10 @@ from flows.cli_schedule import serve, setup
 from flows.cli_training import distill_, pretrain, train
 from flows.command_line import run_words
 from flows.embedded import configure_prefect
+from flows.text_console import require_text, tell_error
 from schemas.errors import TailforgeError
 from schemas.extras import how_to_install, name_extra
+from schemas.shown import visible
 
 __all__ = ["app", "main"]
 
@@ -98,7 +101,7 @@ def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = Fal
         return print_json(found)
     for key, value in found.items():
         if key != "lineage":  # long, and for programs: --json prints it
-            console.print(f"[bold]{key:9}[/bold] {plain(value)}", highlight=False, soft_wrap=True)
+            console.print(Text.assemble((f"{key:9}", "bold"), " ", visible(plain(value))), soft_wrap=True)
 
 
 @app.command()
@@ -130,7 +133,7 @@ def report(
     if as_json:
         print_json({"report": uri, "summary": summary_view(store, dataset)})
     else:
-        sys.stdout.write(uri + "\n")
+        sys.stdout.write(visible(uri) + "\n")
     if open_:
         typer.launch(uri)
 
@@ -154,7 +157,7 @@ def export(
     if as_json:
         return print_json(made)
     what = f"{made['name']}@{made['version']} ({plain(made['splits'])}) as {format_} in {made['folder']}"
-    console.print(f"{what}: {made['files']} files, {made['bytes']} bytes", highlight=False, soft_wrap=True)
+    console.print(f"{what}: {made['files']} files, {made['bytes']} bytes", soft_wrap=True)
 
 
 @app.command()
@@ -196,14 +199,15 @@ def main() -> None:
     """Entry point: errors of ours become one message and an exit code."""
     configure_prefect()
     try:
+        require_text(sys.argv[1:])
         run_words(app, sys.argv[1:])
     except TailforgeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell_error(str(error))
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ROOMS:
             raise
-        sys.stderr.write(f"error: {error.name} is not installed; {how_to_install(name_extra(error.name or ''))}\n")
+        tell_error(f"{error.name} is not installed; {how_to_install(name_extra(error.name or ''))}")
         sys.exit(2)
 
 

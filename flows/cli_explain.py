@@ -1,5 +1,6 @@
 """The command that explains one sample; flows/cli.py registers it. See there what a command may do."""
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -7,9 +8,12 @@ from rich.progress import Progress
 
 from flows.cli_parts import DEFAULT_STORE, Json, RecipeFolder, Store, console, print_json, table
 from schemas.errors import ExplanationError
-from schemas.explanation import ExplainSettings
+from schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
+from schemas.shown import show
 
 ALL = "all"
+ORDER = re.compile(r"[0-9]{1,2}")
+BOX = re.compile(",".join([r"\s*(-?[0-9]{1,6})\s*"] * 4))
 LARGE_TRUNCATED = 0.2  # sound decompositions had at most 0.11, leaking ones 0.9 and more
 
 
@@ -66,15 +70,19 @@ def parse_settings(
 ) -> ExplainSettings:
     """Errors: ExplanationError for a value that cannot be."""
     if target not in ("decoder", "step"):
-        raise ExplanationError(f"--target {target!r}; possible are decoder and step")
-    if order != ALL and not (order.isdecimal() and 1 <= int(order) <= 36):
-        raise ExplanationError(f"--order {order!r}; give a number from 1 to 36, or {ALL}")
+        raise ExplanationError(f"--target {show(target)}; possible are decoder and step")
+    if order != ALL and not (ORDER.fullmatch(order) and 1 <= int(order) <= 36):
+        raise ExplanationError(f"--order {show(order)}; give a number from 1 to 36, or {ALL}")
     if step is not None and target != "step":
         raise ExplanationError("--step is of --target step alone; add that, or leave it out")
+    if step is not None and step > MOST_STEP:
+        raise ExplanationError(f"--step {step}; give {MOST_STEP} at most")
+    if layer is not None and len(layer) > MOST_LAYER:
+        raise ExplanationError(f"--layer {show(layer)}: no layer has so long a name")
     if not 1 <= grid <= 64:
         raise ExplanationError(f"--grid {grid}; give a number from 1 to 64")
-    if not memory > 0:
-        raise ExplanationError(f"--memory {memory}; give more than 0 GiB")
+    if not 0 < memory <= MOST_MEMORY_GIB:
+        raise ExplanationError(f"--memory {memory}; give more than 0 GiB, {MOST_MEMORY_GIB:,} at most")
     return ExplainSettings(
         target=target,
         layer=layer,
@@ -87,17 +95,19 @@ def parse_settings(
 
 def parse_box(text: str) -> tuple[int, int, int, int]:
     """Errors: ExplanationError for anything but four whole numbers."""
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().lstrip("-").isdecimal() for part in parts):
-        raise ExplanationError(f"--box {text!r}; give left,top,right,bottom in whole pixels, for example 10,20,30,40")
-    left, top, right, bottom = map(int, parts)
+    found = BOX.fullmatch(text)
+    if found is None:
+        raise ExplanationError(
+            f"--box {show(text)}; give left,top,right,bottom in whole pixels, for example 10,20,30,40"
+        )
+    left, top, right, bottom = map(int, found.groups())
     return left, top, right, bottom
 
 
 def print_undone(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return print_json(found)
-    console.print(f"the next build of {found['dataset']} takes {found['sample_id']} as it was drawn", highlight=False)
+    console.print(f"the next build of {found['dataset']} takes {found['sample_id']} as it was drawn")
 
 
 def print_explanation(found: dict[str, Any]) -> None:
@@ -124,7 +134,7 @@ def print_explanation(found: dict[str, Any]) -> None:
         f"page: {found['page']}",
     ]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def describe_doubt(found: dict[str, Any]) -> list[str]:

@@ -54,21 +54,21 @@ def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
         table("unfinished partitions", ["partition", "stage", "state", "why"], rows[:SHOWN_ROWS])
         print_more(len(rows))
     for each in found["failures"]:
-        console.print(f"{each['count']} x {each['stage']}: {each['cause']}", highlight=False, markup=False)
-        console.print(f"  mend: {each['mend']}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{each['count']} x {each['stage']}: {each['cause']}")
+        console.print(f"  mend: {each['mend']}", soft_wrap=True)
     console.print(f"published: {found['published'] or 'nothing yet'}")
 
 
 def print_told(found: dict[str, Any]) -> None:
     """Say which overrides of the last build were taken, where the user gave none."""
     if found.get("told"):
-        console.print(found["told"], highlight=False, markup=False, soft_wrap=True)
+        console.print(found["told"], soft_wrap=True)
 
 
 def print_more(count: int) -> None:
     """Say how many rows of a long table are left out."""
     if count > SHOWN_ROWS:
-        console.print(f"... and {count - SHOWN_ROWS} more; --json lists all", highlight=False)
+        console.print(f"... and {count - SHOWN_ROWS} more; --json lists all")
 
 
 def rerun(
@@ -104,7 +104,7 @@ def rerun(
         return print_json(made)
     print_told(made)
     if "nothing" in made:
-        console.print(made["nothing"], highlight=False)
+        console.print(made["nothing"])
     else:
         print_publication(made)
 
@@ -160,4 +160,4 @@ def gc(
     table("kept", ["why", "artifacts"], [list(entry) for entry in found["kept"].items()])
     rest = "" if delete else "; nothing was touched, --delete removes it"
     told = f"{found['bytes']} bytes{rest}. Versions keep their shards whatever goes: hard links of their own"
-    console.print(told, highlight=False, soft_wrap=True)
+    console.print(told, soft_wrap=True)

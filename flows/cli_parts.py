@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from schemas.workers import WorkerSettings
+from flows.text_console import TextConsole
+from schemas.shown import visible
+from schemas.workers import MOST_WORKERS, WorkerSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console()
+console = TextConsole()
 
 
 def print_version(asked: bool) -> None:
@@ -69,7 +70,9 @@ Runner = Annotated[
 ]
 WorkerCount = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Steps at a time: threads, one a core by default; processes at most."),
+    typer.Option(
+        "--workers", min=1, max=MOST_WORKERS, help="Steps at a time: threads, one a core by default; processes at most."
+    ),
 ]
 Devices = Annotated[
     str | None,
@@ -92,9 +95,9 @@ def worker_settings(runner: str, workers: int | None, devices: str | None, ray_a
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print one table."""
-    drawn = Table(*columns, title=title, title_justify="left")
+    drawn = Table(*map(visible, columns), title=visible(title), title_justify="left")
     for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+        drawn.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
     console.print(drawn)
 
 

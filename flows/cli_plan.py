@@ -38,4 +38,4 @@ def plan(
     if as_json:
         return print_json(to_json(made, estimate))
     table(f"{recipe} in {store}", list(PLAN_COLUMNS), [list(row) for row in list_rows(made, estimate)])
-    console.print("\n".join(describe(made, estimate)), highlight=False, soft_wrap=True)
+    console.print("\n".join(describe(made, estimate)), soft_wrap=True)

@@ -30,7 +30,7 @@ def serve(
         print_json(schedule)
     else:
         what = f"{schedule['name']}: {cron} ({timezone}), store {schedule['parameters']['store']}"
-        console.print(what, highlight=False, soft_wrap=True)
+        console.print(what, soft_wrap=True)
     if not check:
         serve_build(schedule)
 

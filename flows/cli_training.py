@@ -55,7 +55,7 @@ def train(
     elif "validation" in made:
         print_generator(made)
     else:
-        console.print(plain(made), highlight=False, soft_wrap=True)
+        console.print(plain(made), soft_wrap=True)
 
 
 def distill_(
@@ -160,8 +160,8 @@ def print_encoder(made: dict[str, Any]) -> None:
             for name, key in (("a line", "linear"), ("20 neighbours", "neighbours"))
         ]
         table(f"classes of {probe['origin']} told apart by", ["", "accuracy", "from", "to (95 %)"], rows)
-    console.print(f"encoder: {made['folder']}", highlight=False, soft_wrap=True)
-    console.print(f"report: {made['folder']}/report.json", highlight=False, soft_wrap=True)
+    console.print(f"encoder: {made['folder']}", soft_wrap=True)
+    console.print(f"report: {made['folder']}/report.json", soft_wrap=True)
 
 
 def print_generator(made: dict[str, Any]) -> None:
@@ -170,10 +170,10 @@ def print_generator(made: dict[str, Any]) -> None:
     table("while it learnt", ["step", "denoising error of the averaged weights"], rows)
     if made["game_ended"]:
         console.print("the structure game made the error worse and was ended; the best weights were taken up")
-    console.print(f"generator: {made['model']}", highlight=False, soft_wrap=True)
-    console.print(f"sha256: {made['digest']}", highlight=False, soft_wrap=True)
-    console.print(f"pictures on the way: {made['work']}/generator/pictures", highlight=False, soft_wrap=True)
-    console.print(f"curves: tensorboard --logdir {made['work']}/logs", highlight=False, soft_wrap=True)
+    console.print(f"generator: {made['model']}", soft_wrap=True)
+    console.print(f"sha256: {made['digest']}", soft_wrap=True)
+    console.print(f"pictures on the way: {made['work']}/generator/pictures", soft_wrap=True)
+    console.print(f"curves: tensorboard --logdir {made['work']}/logs", soft_wrap=True)
 
 
 def print_student(made: dict[str, Any]) -> None:
@@ -183,5 +183,5 @@ def print_student(made: dict[str, Any]) -> None:
         for who in ("student", "teacher")
     ]
     table(f"accuracy on {made['test']['origin']}", ["", "accuracy", "from", "to (95 %)"], rows)
-    console.print(f"student: {made['folder']}", highlight=False, soft_wrap=True)
-    console.print(f"report: {made['folder']}/report.html", highlight=False, soft_wrap=True)
+    console.print(f"student: {made['folder']}", soft_wrap=True)
+    console.print(f"report: {made['folder']}/report.html", soft_wrap=True)

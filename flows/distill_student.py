@@ -14,6 +14,7 @@ from catalog.model_files import COMMIT, HUB_ID, resolve_model
 from catalog.recipe_files import recipe_home
 from catalog.registry import load_dataset
 from catalog.store import Store
+from catalog.user_paths import usable_path
 from flows.choose_build import split_reference
 from flows.published_recipe import refuse_code
 from flows.training_progress import show_training
@@ -71,6 +72,10 @@ def distill_student(
         )
     load_transforms("the training of a student")
     chosen = _parse(settings)
+    out = usable_path(out, "--out")
+    for option, named in (("--test", test), ("--real", real)):
+        if named is not None:
+            usable_path(named, option)
     found, origin = _load_teacher(dataset, store, teacher, folder, teacher_module)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
     measured = open_images(test, store, "test", training.origin)
@@ -107,6 +112,7 @@ def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource |
 
 def parse_teacher(model: str, module: str | None) -> TeacherSource:
     """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError, RecipeError."""
+    usable_path(model, "--teacher", ModelError)
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
         raise ModelError(

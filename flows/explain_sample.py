@@ -13,6 +13,7 @@ from catalog.reader import WHOLE, open_dataset
 from catalog.registry import DATASETS
 from catalog.repairs import forget_repair, record_repair
 from catalog.store import Store
+from catalog.user_paths import usable_path
 from flows.choose_build import split_reference
 from flows.published_recipe import parse_published
 from flows.remake_sample import Published, find_published, remake_sample
@@ -112,6 +113,7 @@ def name_region(
 def read_mask(file: Path) -> NDArray[np.bool_]:
     """Pixels of a mask's file that are not black. Errors: ExplanationError."""
     try:
+        file = usable_path(file, "--mask", ExplanationError)
         pixels: NDArray[np.bool_] = np.asarray(open_picture(file.read_bytes(), PHOTOGRAPHS, to_rgb)).max(axis=2) > 0
         return pixels
     except (OSError, ValueError, PictureError) as error:

@@ -10,6 +10,7 @@ from catalog.reference_files import digest_references, require_references
 from catalog.repairs import list_repairs
 from catalog.reviews import list_reviews
 from catalog.store import Store
+from catalog.user_paths import usable_path
 from flows.choose_build import open_recipe
 from flows.find_classifiers import check_verifier, find_labels
 from schemas.engines import SearchEngine
@@ -80,7 +81,7 @@ def resolve_build(
     named = [concept for concept in recipe.concepts if with_references and concept.references is not None]
     find = digest_references if encoder is None else require_references
     references = {concept.name: find(folder, concept) for concept in named}
-    address = store if "://" in store else str(Path(store).expanduser().resolve())
+    address = store if "://" in store else str(usable_path(store, "store", StoreAccessError).resolve())
     if not Store.open(address, create=True).is_lasting:
         raise StoreAccessError(
             f"store {store!r} lies in memory and ends with the process; give a folder or s3://bucket/folder by --store"

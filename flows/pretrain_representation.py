@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from catalog.recipe_files import apply_override
+from catalog.user_paths import usable_path
 from flows.choose_build import split_reference
 from flows.training_progress import show_training
 from schemas.errors import ImagesError, RecipeError
@@ -46,6 +47,10 @@ def pretrain_representation(
     """
     chosen = parse_settings(use, settings, overrides)
     load_transforms("pre-training")
+    out = usable_path(out, "--out")
+    for option, named in (("--masks", masks), ("--probe", probe)):
+        if named is not None:
+            usable_path(named, option)
     opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
     require_fit(opened, chosen.batch, chosen.patch_px)
     pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1])

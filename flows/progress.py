@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from flows.chain import Step
+from flows.text_console import TextConsole, text_column
 from schemas.receipts import Receipt
+from schemas.shown import visible
 
 
 class PlainProgress:
@@ -47,8 +48,13 @@ class TerminalProgress:
     """Live bars: of the rounds, the one under way is shown."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bars = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+        columns = (
+            text_column("{task.description:10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self.bars = Progress(*columns, text_column("{task.fields[note]}"), console=TextConsole(stderr=True))
         self.tasks: dict[str, TaskID] = {}
         self.lock = threading.Lock()
 
@@ -68,13 +74,13 @@ class TerminalProgress:
                     self.bars.reset(self.tasks[stage], total=steps, note=part)
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
-        note = f"{receipt.label}, finished before" if cached else receipt.label
+        note = visible(f"{receipt.label}, finished before" if cached else receipt.label)
         self.bars.update(self.tasks[receipt.stage], advance=1, note=note)
 
 
 def say(line: str) -> None:
     """One line on standard error, at once."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def open_progress() -> PlainProgress | TerminalProgress:

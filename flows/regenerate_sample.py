@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.user_paths import usable_path
 from flows.explain_sample import mend_again
 from flows.remake_sample import Published, find_published, remake_sample
 from schemas.errors import EngineError, NotFoundError
@@ -32,6 +33,7 @@ def regenerate_sample(
     class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
     generator is not the one that the version was made with; EngineError if the sample fails now.
     """
+    out = usable_path(out, "--out")
     if not out.parent.is_dir():
         raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
     if out.is_dir():

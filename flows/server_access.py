@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import prefect
 from packaging.version import InvalidVersion, Version
@@ -29,9 +30,18 @@ def require_server() -> str:
     mend = "start one by `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
     if not address:
         raise OrchestrationError(f"this needs a Prefect server that stays; {mend}")
+    if not _is_http(address):
+        raise OrchestrationError(f"{API} is no address; {mend}")  # it may hold a password, so it is not repeated
     if error := ask_health(address):
         raise OrchestrationError(f"no Prefect server answers at {API} {address}: {error}; {mend}") from error
     return address
+
+
+def _is_http(address: str) -> bool:
+    try:
+        return urlsplit(address).scheme in ("http", "https") and urlsplit(address).port != 0
+    except ValueError:
+        return False
 
 
 def ask_health(address: str) -> Exception | None:

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from flows.check_scheduler import Scheduler, await_next, require_scheduler
 from flows.read_schedule import read_cron
 from flows.server_access import BUILD_FLOW, require_server, require_version, server_answers
+from schemas.addresses import hide_secrets
 from schemas.errors import OrchestrationError, RecipeError
 
 POOLS = {"cpu": "Builds on machines without an accelerator", "gpu": "Builds on machines with an accelerator"}
@@ -52,7 +53,7 @@ def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dic
         require_scheduler(client, scheduler)
         deployments = [_describe_deployment(client, scheduler, found) for found in list_deployments(client)]
     return {
-        "server": address,
+        "server": hide_secrets(address),
         "version": version,
         "work_pools": pools,
         "dead_runs": automation,

@@ -6,6 +6,7 @@ from typing import Any
 
 from catalog.model_files import MODELS
 from catalog.recipe_files import apply_override, find_training_recipe, read_yaml
+from catalog.user_paths import usable_path
 from flows.training_progress import show_training
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
@@ -30,6 +31,9 @@ def train_model(
     Errors: UserError of every kind, TrainingError.
     """
     path = find_training_recipe(reference)
+    work = usable_path(work, "--work")
+    models = None if models is None else usable_path(models, "--models")
+    images = None if images is None else usable_path(images, "--images")
     content = read_yaml(path)
     for override in overrides:
         apply_override(content, override)

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from flows.text_console import TextConsole, text_column
 from tasks.training_runs import Watch
 
 LINE_EVERY_S = 10.0
@@ -17,9 +17,17 @@ LINE_EVERY_S = 10.0
 def show_training(name: str, steps: int) -> Iterator[Watch]:
     """A function to be called after every step with its number and loss."""
     if sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            text_column("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
+            *columns,
+            TimeRemainingColumn(),
+            text_column("{task.fields[note]}"),
+            console=TextConsole(stderr=True),
         ) as bars:
             bar = bars.add_task(name, total=steps, note="")
             yield lambda step, loss: bars.update(bar, completed=step, note=f"loss {loss:.4f}")

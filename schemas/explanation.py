@@ -7,17 +7,21 @@ from pydantic import Field
 from schemas.fields import Strict
 from schemas.receipts import Receipt
 
+MOST_MEMORY_GIB = 65_536
+MOST_STEP = 1000
+MOST_LAYER = 1000  # characters of its name
+
 
 class ExplainSettings(Strict):
     """How one sample is decomposed (arXiv 2410.04421; every default but the grid is our own choice)."""
 
     target: Literal["decoder", "step"] = "decoder"
-    layer: Annotated[str, Field(max_length=1000)] | None = None  # None: the last that is possible
-    step: int | None = Field(None, ge=1, le=1000)  # of the engine's steps, target step alone; None: the last
+    layer: Annotated[str, Field(max_length=MOST_LAYER)] | None = None  # None: the last that is possible
+    step: int | None = Field(None, ge=1, le=MOST_STEP)  # of the engine's steps, target step alone; None: the last
     order: int | None = Field(2, ge=1, le=36)  # the most patches of a component; None: all sets, of nine patches
     grid: int = Field(6, ge=1, le=64)  # patches a side
     background: int = Field(256, ge=2, le=4096)  # images of the version that the baseline is a mean over
-    memory_gib: float = Field(4.0, gt=0, le=65_536)
+    memory_gib: float = Field(4.0, gt=0, le=MOST_MEMORY_GIB)
     hold_statistics: bool = True
 
 

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from catalog.pictures import SUFFIXES, show_rgb
 from catalog.reader import WHOLE, open_dataset
 from catalog.registry import load_dataset, version_folder
-from catalog.store import Store
+from catalog.store import Store, is_address
+from catalog.user_paths import usable_path
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from schemas.generator_training import ImageSource, filters_of
 from tasks.image_bytes import (
@@ -115,8 +116,9 @@ def _open_source(source: ImageSource, folder: Path) -> Found:
     if source.dataset is not None:
         return _open_version(source, source.dataset, folder)
     assert source.folder is not None
-    path = (folder / Path(source.folder).expanduser()).resolve()
-    if not path.is_relative_to(folder.resolve()) and not Path(source.folder).expanduser().is_absolute():
+    named = usable_path(source.folder, "images.folder", ImagesError, folder)
+    path = (folder / named).resolve()
+    if not path.is_relative_to(folder.resolve()) and not named.is_absolute():
         raise ImagesError(
             f"images.folder: {source.folder!r} leaves the recipe's folder {folder}; give an absolute path instead"
         )
@@ -146,7 +148,9 @@ def _complete_captions(found: Found, default: str | None) -> list[str]:
 def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
     assert source.store is not None
     name, _, version = dataset.partition("@")
-    address = source.store if "://" in source.store else str(folder / Path(source.store).expanduser())
+    address = source.store
+    if not is_address(address):
+        address = str(folder / usable_path(address, "images.store", ImagesError, folder))
     published = load_dataset(Store.open(address), name, version or "latest").version
     origin = f"{name}@{published} ({source.split})"
     samples = open_dataset(address, published, source.split, name=name, decode=False, **WHOLE)

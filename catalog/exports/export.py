@@ -16,6 +16,7 @@ from catalog.exports.yolo import convert_yolo
 from catalog.registry import load_dataset
 from catalog.split_index import name_split
 from catalog.store import Store
+from catalog.user_paths import usable_path
 from schemas.dataset import Dataset
 from schemas.errors import NotFoundError
 
@@ -45,6 +46,7 @@ def export_version(
     not exist; UserError if `target` exists; VerificationError for a damaged version; StoreFullError, StoreAccessError
     and StoreError for what cannot be read or written. After an error there is no `target`.
     """
+    target = usable_path(target, "--out")
     if format_name not in (*FORMATS, *COPYING_FORMATS):
         known = ", ".join((*FORMATS, *COPYING_FORMATS))
         raise NotFoundError(f"there is no format {format_name!r}; choose one of {known}")

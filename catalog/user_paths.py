@@ -1,0 +1,45 @@
+"""Paths that a person gives, on the command line or in a recipe: what cannot be one is said before anything is done."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from schemas.errors import UserError
+from schemas.shown import show_text, steers
+
+HERE = Path()
+LONGEST, LONGEST_PART = 4095, 255  # bytes that Linux takes
+REASONS = {errno.ELOOP: "it is a link that leads back to itself", errno.ENAMETOOLONG: "it is longer than a path can be"}
+
+
+def usable_path(
+    path: str | os.PathLike[str], what: str, error: type[UserError] = UserError, folder: Path = HERE
+) -> Path:
+    """The path with `~` as the home. `what` names the option or the field in errors; `folder`: what it is relative to.
+
+    Errors: `error` for a path that no file can have, a home of nobody, a link to itself, and for what is neither file
+    nor folder, such as a pipe, on which reading would wait for ever.
+    """
+    text = os.fspath(path)
+    if reason := _find_reason(text, folder):
+        raise error(f"{what} {show_text(text)} cannot be used: {reason}; give another path")
+    return Path(os.path.expanduser(text))
+
+
+def _find_reason(text: str, folder: Path) -> str | None:
+    if not text:
+        return "it is empty"
+    if wrong := next((each for each in text if steers(each) or each in "\n\t"), None):
+        return f"it holds the control character U+{ord(wrong):04X}"
+    home = os.path.expanduser(text)
+    if home.startswith("~"):
+        return f"there is no user {text[1:].partition('/')[0]!r}; a name that begins with ~ is written ./~"
+    if len(os.fsencode(home)) > LONGEST or any(len(os.fsencode(part)) > LONGEST_PART for part in home.split("/")):
+        return REASONS[errno.ENAMETOOLONG]
+    try:
+        mode = os.stat(folder / home).st_mode
+    except OSError as error:
+        return REASONS.get(error.errno or 0)
+    plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode) or home == os.devnull
+    return None if plain else "it is neither a file nor a folder"
