@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.fields import FolderName, ModelSource, Place, Positive, Seconds, Seed, Share, Strict, Text, Weight
-from schemas.shown import show, show_key
+from schemas.shown import shorten, show_key
 
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]
@@ -46,7 +46,7 @@ class ImageSource(Strict):
         for column, operator, value in where:
             if (operator in ("in", "not in")) != isinstance(value, (list, tuple)):
                 raise ValueError(
-                    f"{show_key(column)} {operator} {show(value)}: `in` and `not in` take a list of values, "
+                    f"{show_key(column)} {operator} {shorten(repr(value))}: `in` and `not in` take a list of values, "
                     "others a single one"
                 )
         return where
