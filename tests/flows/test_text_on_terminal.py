@@ -121,6 +121,8 @@ def test_no_command_takes_or_repeats_a_secret(
         ["plan", tiny_recipe, "--store", address],
         ["build", address],
         ["train", address],
+        ["list", address],
+        [f"--{address}"],
         ["build", tiny_recipe, "--set", f"generator.model={address}", "--store", tmp_path / "store"],
     ]
     for words in runs:
