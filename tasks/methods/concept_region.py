@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schemas.run_lengths import decode_rle
 from schemas.tables import SHAPE_SCORES
-from tasks.methods.masks import decode_rle
 from tasks.methods.soft_masks import keep_components
 
 KEPT = 0.1  # of the share of the image that the concept filled: below, what is left no longer shows it
