@@ -31,8 +31,8 @@ def train(
         Path | None,
         typer.Option(
             help="In place of the recipe's. For a teacher: labelled images, a Parquet file with column split, or a "
-            "folder with train and test in it, each of one folder a class. For a generator: images with captions, a "
-            "folder or a Parquet file (docs/training.md)."
+            "folder with train and test in it, each of one folder a class. For a generator: images with captions or "
+            "classes, a folder or a Parquet file (docs/training.md)."
         ),
     ] = None,
     set_: Annotated[

@@ -84,7 +84,7 @@ def _open_probe(source: str, store: str, side: int) -> tuple[Pictures, Pictures,
             f"--probe {source!r} does not tell training from test images; give a Parquet file with a column split, a "
             "folder with train and test in it, or a version with a split test"
         )
-    names = sort_names(set(training.labels))
+    names = sort_names(set(training.require_labels()))
     decoded = [_decode(each, names, side) for each in (training, test)]
     refuse_shared(decoded[0], decoded[1], training.origin, test.origin)
     origin = Path(source).resolve().name if Path(source).exists() else source

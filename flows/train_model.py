@@ -68,5 +68,6 @@ def train_model(
 
 def _replace_source(given: Any, images: Path) -> dict[str, Any]:
     """The recipe's way of reading images, with other images."""
-    kept = {key: given[key] for key in ("caption", "fit", "images") if isinstance(given, dict) and key in given}
+    keys = ("caption", "class_caption", "fit", "images")
+    kept = {key: given[key] for key in keys if key in given} if isinstance(given, dict) else {}
     return {**kept, "folder": str(images.resolve())}

@@ -13,6 +13,7 @@ from schemas.shown import shorten, show_key
 
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]
+CLASS = "{class}"  # in a caption's template
 FEW = 200  # images; below, relations are taken from the source model and not from the images
 
 
@@ -31,6 +32,11 @@ class ImageSource(Strict):
         "beside each, or metadata.jsonl with file_name and text. Or a Parquet file with columns image and caption.",
     )
     caption: Text | None = Field(None, description="Caption of images that have none of their own.")
+    class_caption: Text | None = Field(
+        None,
+        description=f"Caption of images that come with a class and no caption; {CLASS} stands for its name. They are a "
+        f"folder of one folder a class, or a Parquet file with a column label. By default 'a photo of a {CLASS}'.",
+    )
     fit: Literal["exact", "crop"] = Field(
         "exact",
         description="exact: images of another size than the generator's are an error. crop: the shorter side is scaled "
@@ -50,6 +56,19 @@ class ImageSource(Strict):
                     "others a single one"
                 )
         return where
+
+    @field_validator("class_caption")
+    @classmethod
+    def _names_the_class(cls, template: str | None) -> str | None:
+        if template is not None and CLASS not in template:
+            raise ValueError(f"{show(template)} does not hold {CLASS}, so all classes would have one caption")
+        return template
+
+    @model_validator(mode="after")
+    def _one_caption(self) -> "ImageSource":
+        if self.caption is not None and self.class_caption is not None:
+            raise ValueError("give caption, the same for all images, or class_caption, not both")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> "ImageSource":

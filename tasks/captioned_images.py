@@ -19,6 +19,7 @@ from catalog.store import Store, is_address
 from catalog.user_paths import usable_path
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from schemas.generator_training import ImageSource, filters_of
+from tasks.class_captions import DEFAULT, HINT, TEXTS, caption_rows, fill, find_class_folder
 from tasks.image_bytes import (
     decode_image,
     list_image_files,
@@ -27,8 +28,7 @@ from tasks.image_bytes import (
     require_inside,
     take_image_bytes,
 )
-from tasks.labelled_images import choose_rows
-from tasks.parquet_columns import read_texts
+from tasks.labelled_images import choose_rows, list_class_files, rows_of_split
 
 METADATA = "metadata.jsonl"
 BATCH = 32  # rows of a Parquet file that are in memory at a time: a choice of ours
@@ -122,10 +122,11 @@ def _open_source(source: ImageSource, folder: Path) -> Found:
         raise ImagesError(
             f"images.folder: {source.folder!r} leaves the recipe's folder {folder}; give an absolute path instead"
         )
+    template = None if source.caption is not None else source.class_caption or DEFAULT
     if path.is_dir():
-        return _open_folder(path, folder.resolve() if path.is_relative_to(folder.resolve()) else path)
+        return _open_folder(path, folder.resolve() if path.is_relative_to(folder.resolve()) else path, template)
     if path.is_file():
-        return _open_parquet(path)
+        return _open_parquet(path, source.split, template)
     raise NotFoundError(
         f"images.folder: {path} does not exist; give a folder of images or a Parquet file, relative to the recipe"
     )
@@ -135,11 +136,7 @@ def _complete_captions(found: Found, default: str | None) -> list[str]:
     captions = [default if own is None else own for own in found.captions]
     for place, caption in zip(found.places, captions, strict=True):
         if caption is None:
-            raise ImagesError(
-                f"{place} has no caption; write it to a file of the same name with suffix .txt, to {METADATA} "
-                '({"file_name": ..., "text": ...}) or to a column caption of the Parquet file, or give images.caption, '
-                "which all images without one get"
-            )
+            raise ImagesError(f"{place} has no caption; {HINT}")
         if not caption.strip():
             raise ImagesError(f"{place} has an empty caption; write what the image shows, or remove the image")
     return [caption.strip() for caption in captions if caption is not None]
@@ -209,19 +206,35 @@ def _show(source: ImageSource) -> str:
     return json.dumps(source.where, default=str)
 
 
-def _open_folder(folder: Path, root: Path) -> Found:
-    """`root`: no link may leave it."""
+def _open_folder(folder: Path, root: Path, template: str | None) -> Found:
+    """`root`: no link may leave it. `template`: of captions, for class folders in which no image has its own."""
     files = {file.relative_to(folder).as_posix(): file for file in list_image_files(folder, root)}
     if not files:
         raise ImagesError(f"images.folder: {folder} holds no image; put some there ({', '.join(SUFFIXES)})")
     told = _read_metadata(folder / METADATA, set(files), root)
-    places = [str(file) for file in files.values()]
     captions = [told[name] if name in told else _read_caption(files[name].with_suffix(".txt"), root) for name in files]
+    classes = None if any(each is not None for each in captions) else find_class_folder(folder, list(files))
+    if template is not None and classes is not None:
+        return _open_classes(folder, classes, root, template)
+    return _found_files(folder.name, list(files.values()), captions)
+
+
+def _open_classes(folder: Path, classes: Path, root: Path, template: str) -> Found:
+    """Images of `classes`, one folder a class, which is `folder` or lies in it."""
+    files = list_class_files(classes, root)
+    names = [file.relative_to(classes).parts[0] for file in files]
+    part = "" if classes == folder else f"split: {classes.name}, "
+    origin = f"{folder.name} (classes: {len(set(names))}, {part}captions: {template})"
+    return _found_files(origin, files, [fill(template, name) for name in names])
+
+
+def _found_files(origin: str, files: Sequence[Path], captions: Sequence[str | None]) -> Found:
+    places = [str(file) for file in files]
 
     def stream(rows: Sequence[int]) -> Iterator[bytes]:
         return (read_image_file(Path(places[row])) for row in rows)
 
-    return Found(folder.name, places, captions, stream)
+    return Found(origin, places, captions, stream)
 
 
 def _read_caption(file: Path, root: Path) -> str | None:
@@ -264,12 +277,13 @@ def _read_entry(line: str, place: str, images: set[str]) -> tuple[str, str]:
     return name, caption
 
 
-def _open_parquet(file: Path) -> Found:
+def _open_parquet(file: Path, split: str, template: str | None) -> Found:
+    """Rows of `split` where the file has a column of that name."""
     hint = "give a Parquet file with columns image and caption, or a folder of images"
     try:
         with pq.ParquetFile(file) as parquet:
             schema, count = parquet.schema_arrow, parquet.metadata.num_rows
-            told = [name for name in ("caption", "text") if name in schema.names][:1]
+            told = [name for name in (*TEXTS, "label", "split") if name in schema.names]
             table = parquet.read(told, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ImagesError(f"{file} cannot be read as Parquet: {error}; {hint}") from error
@@ -279,11 +293,15 @@ def _open_parquet(file: Path) -> Found:
     if not count:
         raise ImagesError(f"{file} has no rows; give a file with captioned images")
 
-    def stream(rows: Sequence[int]) -> Iterator[bytes]:
-        return _stream_parquet(file, rows)
+    divided = "split" in schema.names
+    own = rows_of_split(file, table, split) if divided else range(count)
 
-    captions = read_texts(file, table, told[0]) if told else [None] * count
-    return Found(file.name, [f"{file}: row {row}" for row in range(count)], captions, stream)
+    def stream(rows: Sequence[int]) -> Iterator[bytes]:
+        return _stream_parquet(file, [own[row] for row in rows])
+
+    captions = caption_rows(file, table, template)
+    origin = f"{file.name} ({split})" if divided else file.name
+    return Found(origin, [f"{file}: row {row}" for row in own], [captions[row] for row in own], stream)
 
 
 def _stream_parquet(file: Path, rows: Sequence[int]) -> Iterator[bytes]:

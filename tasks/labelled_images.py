@@ -28,21 +28,33 @@ from tasks.image_bytes import (
 from tasks.methods.train_classifier import Pictures
 from tasks.parquet_columns import read_classes, require_complete
 
+SHOWN = 5  # images in an error
 MODES = {1: "L", 3: "RGB"}
 LabelOf = Callable[[str], int]
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images that are not decoded yet. `origin` says where they come from, `place(k)` where image k does."""
+    """Images that are not decoded yet. `origin` says where they come from, `place(k)` where image k does.
+
+    A label is None where the image has none; whoever needs them takes those of `require_labels`.
+    """
 
     origin: str
-    labels: tuple[str, ...]
+    labels: tuple[str | None, ...]
     read: Callable[[int], bytes]
     place: Callable[[int], str]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def require_labels(self) -> tuple[str, ...]:
+        """The labels, none of which is missing. Errors: ImagesError that names the images without one."""
+        missing = [self.place(row) for row, label in enumerate(self.labels) if label is None]
+        if missing:
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            raise ImagesError(f"no label: {', '.join(missing[:SHOWN])}{more}; give each image one or remove it")
+        return tuple(label for label in self.labels if label is not None)
 
 
 def open_images(source: str, store: str, split: str, learnt: str = "") -> LabelledImages:
@@ -152,9 +164,9 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
     origin = str(file)
     rows: Sequence[int] = range(table.num_rows)
     if "split" in table.column_names:
-        origin, rows = f"{file} ({split})", _rows_of_split(file, table, split)
+        origin, rows = f"{file} ({split})", rows_of_split(file, table, split)
     images, classes = table["image"], read_classes(file, table, "label")
-    labels = require_complete(file, "label", [classes[row] for row in rows], rows)
+    labels = tuple(classes[row] for row in rows)
 
     def read(row: int) -> bytes:
         return take_image_bytes(images[rows[row]].as_py())
@@ -162,8 +174,8 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
     return LabelledImages(origin, labels, read, lambda row: f"{file}: row {rows[row]}")
 
 
-def _rows_of_split(file: Path, table: pa.Table, split: str) -> Sequence[int]:
-    """Errors: ImagesError for a row without a split, and if none is of this one."""
+def rows_of_split(file: Path, table: pa.Table, split: str) -> Sequence[int]:
+    """Rows whose split is this one. Errors: ImagesError for a row without a split, and if none is of this one."""
     splits = require_complete(file, "split", read_classes(file, table, "split"), range(table.num_rows))
     rows = [row for row, value in enumerate(splits) if value == split]
     if not rows:
@@ -184,9 +196,10 @@ def decode_images(
 
 
 def label_rows(images: LabelledImages, label_of: LabelOf) -> NDArray[np.int64]:
-    """Class number of every row."""
-    numbers = {label: label_of(label) for label in dict.fromkeys(images.labels)}
-    return np.array([numbers[label] for label in images.labels], np.int64)
+    """Class number of every row. Errors: ImagesError for a row without a label; what `label_of` raises."""
+    labels = images.require_labels()
+    numbers = {label: label_of(label) for label in dict.fromkeys(labels)}
+    return np.array([numbers[label] for label in labels], np.int64)
 
 
 def choose_rows(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

@@ -167,7 +167,7 @@ def _read_pictures(
             f"{path} does not tell training from test images; give a Parquet file with a column split, or a folder "
             "with train and test in it, each of one folder a class"
         )
-    names = sort_names(set(training.labels))
+    names = sort_names(set(training.require_labels()))
     if len(names) < 2:
         raise ImagesError(f"{training.origin} has images of {len(names)} class; a classifier needs two or more")
     places = {name: place for place, name in enumerate(names)}

@@ -136,7 +136,7 @@ def write_labels(file: Path, labels: pa.Array, metadata: dict[bytes, bytes] | No
 
 
 def open_labels(file: Path, split: str = "train") -> tuple[str, ...]:
-    return open_images(str(file), "nowhere", split).labels
+    return open_images(str(file), "nowhere", split).require_labels()
 
 
 def test_numbers_are_the_names_that_the_file_gives_them(tmp_path: Path) -> None:
@@ -186,14 +186,14 @@ def test_splits_may_be_numbers_with_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "metadata", "message"),
     [
-        (pa.array(["gear", None, "hook"]), None, r"row 1 \(from 0\) has no label; give each one or remove it"),
-        (pa.array(["", "gear", "  "]), None, r"rows 0, 2 \(from 0\) have no label"),
-        (pa.array([None] * 12, pa.string()), None, r"rows 0, 1, 2, 3, 4, 5, 6, 7 and 4 more \(from 0\) have no label"),
-        (pa.array([None, None], pa.null()), None, r"rows 0, 1 .* have no label"),
-        (pa.array([0, None, 1]), None, r"row 1 .* has no label"),
-        (pa.array([0.0, float("nan"), None, 1.0]), None, r"rows 1, 2 .* have no label"),
-        (pa.array(["gear", None]).dictionary_encode(), None, r"row 1 .* has no label"),
-        (pa.array([0, -1, 1]), tell_classes(["gear", "hook"]), r"row 1 .* has no label"),
+        (pa.array(["gear", None, "hook"]), None, r"no label: .*a\.parquet: row 1; give each image one or remove it"),
+        (pa.array(["", "gear", "  "]), None, r"no label: .*: row 0, .*: row 2;"),
+        (pa.array([None] * 12, pa.string()), None, r"no label: .*: row 0, .*: row 4 and 7 more"),
+        (pa.array([None, None], pa.null()), None, r"no label: .*: row 0, .*: row 1;"),
+        (pa.array([0, None, 1]), None, r"no label: .*: row 1;"),
+        (pa.array([0.0, float("nan"), None, 1.0]), None, r"no label: .*: row 1, .*: row 2;"),
+        (pa.array(["gear", None]).dictionary_encode(), None, r"no label: .*: row 1;"),
+        (pa.array([0, -1, 1]), tell_classes(["gear", "hook"]), r"no label: .*: row 1;"),
         (pa.array([0, 1, 2]), tell_classes(["gear", "hook"]), r"row 2 has label 2, .* name 2 classes, 0 to 1"),
         (pa.array([0, 1]), tell_classes(["gear", "gear"]), r"no list of different names"),
         (pa.array([0, 1]), {b"huggingface": b"[" * 100_000}, r"metadata `huggingface`.* cannot be read"),
@@ -207,7 +207,7 @@ def test_splits_may_be_numbers_with_names(tmp_path: Path) -> None:
 def test_rows_without_a_class_are_named(
     tmp_path: Path, labels: pa.Array, metadata: dict[bytes, bytes] | None, message: str
 ) -> None:
-    with pytest.raises(ImagesError, match=rf"a\.parquet: .*{message}"):
+    with pytest.raises(ImagesError, match=message):
         open_labels(write_labels(tmp_path / "a.parquet", labels, metadata))
 
 
@@ -215,7 +215,7 @@ def test_rows_of_another_split_need_no_class_but_every_row_needs_a_split(tmp_pat
     labels = pa.array(["gear", None, "hook"])
     file = write_labels(tmp_path / "a.parquet", labels, split=pa.array(["train", "test", "train"]))
     assert open_labels(file) == ("gear", "hook")
-    with pytest.raises(ImagesError, match=r"row 1 .* has no label"):
+    with pytest.raises(ImagesError, match=r"no label: .*: row 1;"):
         open_labels(file, "test")
     with pytest.raises(ImagesError, match=r"row 1 .* has no split"):
         open_labels(write_labels(tmp_path / "b.parquet", labels, split=pa.array(["train", None, "train"])))
