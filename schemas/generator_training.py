@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from schemas.fields import FolderName, ModelSource, Place, Positive, Seconds, Seed, Share, Strict, Text, Weight
-from schemas.shown import shorten, show_key
+from schemas.shown import shorten, show, show_key
 
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]

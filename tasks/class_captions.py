@@ -37,7 +37,7 @@ def caption_rows(file: Path, table: pa.Table, template: str | None) -> list[str 
     Errors: ImagesError for columns of the wrong kind.
     """
     told = next((name for name in TEXTS if name in table.column_names), None)
-    own = read_texts(file, table, told) if told else [None] * table.num_rows
+    own: list[str | None] = read_texts(file, table, told) if told else [None] * table.num_rows
     if template is None or "label" not in table.column_names or all(each is not None for each in own):
         return own
     labels = read_classes(file, table, "label")
