@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from catalog.store import TEMPORARY, Store, storage_errors
+from catalog.store import Store, storage_errors
+from catalog.temporaries import TEMPORARY
 from schemas.dataset import ShardEntry
 from schemas.errors import VerificationError
 

@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,14 +20,12 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from catalog import object_store
+from catalog.temporaries import TEMPORARY, hold_file, hold_folder, remove_abandoned
 from catalog.user_paths import usable_path
 from schemas.addresses import hide_secrets, holds_secret
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
 from schemas.extras import how_to_install
 from schemas.shown import shorten, show_text, steers
-
-TEMPORARY = ".tmp-"  # what a name starts with while it is being written; a killed process may leave some
-
 
 KEPT = "run the same command again; finished work is kept"
 
@@ -132,6 +130,7 @@ class Store:
         name = f"{TEMPORARY}probe-{uuid.uuid4().hex}"
         if self.is_local:
             self.fs.makedirs(self.root, exist_ok=True)
+            remove_abandoned(self.root)
             self.fs.pipe_file(self.path(name), b"")
         elif not self.create(name, b"first") or self.create(name, b"second"):
             raise OSError(
@@ -221,18 +220,35 @@ class Store:
 
     @contextmanager
     def _written(self, target: str, write_to: Callable[[IO[bytes]], None]) -> Iterator[str]:
-        """A synced file beside its target, under a temporary name that is gone afterwards."""
-        parent, name = target.rsplit("/", 1)
-        temporary = f"{parent}/{TEMPORARY}{uuid.uuid4().hex}-{name}"
-        try:
-            with open(temporary, "wb") as out:
-                write_to(out)
-                out.flush()
-                os.fsync(out.fileno())
-            yield temporary
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+        """A synced file beside its target, under a temporary name that is gone afterwards.
+
+        What killed processes left in the same folder goes too. Errors: OSError; StoreError if another takes the file.
+        """
+        remove_abandoned(os.path.dirname(target))
+        with hold_file(target) as out:
+            write_to(out)
+            out.flush()
+            os.fsync(out.fileno())
+            try:
+                yield out.name
+            except FileNotFoundError as error:
+                raise StoreError(f"{error.filename} vanished while it was written; {KEPT}") from error
+
+    @contextmanager
+    def hold_folder(self, relative: str) -> Iterator[None]:
+        """A new folder that nobody takes for abandoned, removed at the end unless it got another name.
+
+        What killed processes left beside it goes. Object stores have no folders: nothing is done there.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = self.path(relative)
+        with ExitStack() as held:
+            with storage_errors("write", f"{self.uri}/{relative}"):
+                held.enter_context(hold_folder(path))
+                remove_abandoned(os.path.dirname(path))
+            yield
 
     def write_bytes(self, relative: str, data: bytes) -> None:
         if self.is_local:

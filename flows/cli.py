@@ -40,6 +40,8 @@ from flows.cli_schedule import serve, setup
 from flows.cli_training import distill_, pretrain, train
 from flows.command_line import run_words
 from flows.embedded import configure_prefect
+from flows.main import main
+from flows.stopping import run_stoppable
 from flows.text_console import require_text, tell_error
 from schemas.errors import TailforgeError
 from schemas.extras import how_to_install, name_extra
@@ -69,7 +71,7 @@ def build(
     """
     from flows.run_build import run_build
 
-    made = run_build(recipe, store, set_, worker_settings(runner, workers, devices, ray_address))
+    made = run_stoppable(run_build, recipe, store, set_, worker_settings(runner, workers, devices, ray_address))
     print_json(made) if as_json else print_publication(made)
 
 
@@ -176,7 +178,9 @@ def regenerate(
     """
     from flows.regenerate_sample import regenerate_sample
 
-    found = regenerate_sample(sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder, teacher_module)
+    found = run_stoppable(
+        regenerate_sample, sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder, teacher_module
+    )
     if as_json:
         return print_json(found)
     console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
@@ -195,8 +199,8 @@ app.command("distill")(distill_)
 app.command()(pretrain)
 
 
-def main() -> None:
-    """Entry point: errors of ours become one message and an exit code."""
+def run_command() -> None:
+    """What the words of the command line ask for; errors of ours become one message and an exit code."""
     configure_prefect()
     try:
         require_text(sys.argv[1:])

@@ -7,6 +7,7 @@ import typer
 from rich.progress import Progress
 
 from flows.cli_parts import DEFAULT_STORE, Json, RecipeFolder, Store, console, print_json, table
+from flows.stopping import run_stoppable
 from schemas.errors import ExplanationError
 from schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
 from schemas.shown import show
@@ -50,7 +51,8 @@ def explain(
     settings = parse_settings(target, layer, step, order, grid, memory)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         bar = progress.add_task("solving", total=None)
-        found = explain_sample(
+        found = run_stoppable(
+            explain_sample,
             sample_id,
             dataset,
             store,

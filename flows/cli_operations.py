@@ -23,6 +23,7 @@ from flows.cli_parts import (
     worker_settings,
 )
 from flows.cli_publication import print_publication
+from flows.stopping import run_stoppable
 
 SHOWN_ROWS = 20
 
@@ -99,7 +100,7 @@ def rerun(
     from flows.rerun_build import rerun_build
 
     settings = worker_settings(runner, workers, devices, ray_address)
-    made = rerun_build(recipe, store, set_, stage, partition, failed=failed_samples, settings=settings)
+    made = run_stoppable(rerun_build, recipe, store, set_, stage, partition, failed=failed_samples, settings=settings)
     if as_json:
         return print_json(made)
     print_told(made)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_parts import DEFAULT_STORE, Set, Store
+from flows.stopping import leave_signals
 from schemas.errors import UserError
 
 
@@ -40,5 +41,6 @@ def review(
         if open_:
             typer.launch(address)
 
-    counts = serve_review(reviewed, port, reviewer[:80], tell)
+    with leave_signals():
+        counts = serve_review(reviewed, port, reviewer[:80], tell)
     sys.stdout.write(f"decisions on this dataset: {counts['accept']} accepted, {counts['reject']} rejected\n")

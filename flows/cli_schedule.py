@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, print_json, table
+from flows.stopping import leave_signals
 
 
 def serve(
@@ -32,7 +33,8 @@ def serve(
         what = f"{schedule['name']}: {cron} ({timezone}), store {schedule['parameters']['store']}"
         console.print(what, soft_wrap=True)
     if not check:
-        serve_build(schedule)
+        with leave_signals():
+            serve_build(schedule)
 
 
 def setup(

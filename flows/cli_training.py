@@ -17,6 +17,7 @@ from flows.cli_parts import (
     print_json,
     table,
 )
+from flows.stopping import run_stoppable
 
 
 def train(
@@ -49,7 +50,7 @@ def train(
     """
     from flows.train_model import train_model
 
-    made = train_model(recipe, work, models, images, set_, devices)
+    made = run_stoppable(train_model, recipe, work, models, images, set_, devices)
     if as_json:
         print_json(made)
     elif "validation" in made:
@@ -107,7 +108,7 @@ def distill_(
     }  # fmt: skip
     named = None if teacher is None else parse_teacher(teacher, teacher_module)
     own = teacher_module if teacher is None else None
-    made = distill_student(dataset, store, test, out, settings, named, real, images, folder, own)
+    made = run_stoppable(distill_student, dataset, store, test, out, settings, named, real, images, folder, own)
     print_json(made) if as_json else print_student(made)
 
 
@@ -148,7 +149,7 @@ def pretrain(
     from flows.pretrain_representation import pretrain_representation
 
     settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
-    made = pretrain_representation(dataset, store, use, masks, out, settings, set_, split, images, probe)
+    made = run_stoppable(pretrain_representation, dataset, store, use, masks, out, settings, set_, split, images, probe)
     print_json(made) if as_json else print_encoder(made)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from catalog.registry import DATASETS, list_datasets, list_versions, load_dataset, require_there
 from catalog.repairs import FOLDER as REPAIRS
 from catalog.repairs import list_repairs
-from catalog.store import TEMPORARY, Store
+from catalog.store import Store
+from catalog.temporaries import TEMPORARY
 from flows.chain import Drive
 from flows.choose_build import choose_build
 from flows.plan_build import walk

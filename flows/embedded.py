@@ -1,11 +1,18 @@
-"""Prefect without a server of one's own: settings for the temporary server, set before Prefect is imported."""
+"""What is set before Prefect is imported: quiet defaults, a home that can be written, loopback past every proxy."""
 
+import ipaddress
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-OWNER = "TAILFORGE_OWNER"  # process id and start time of the build that a temporary server belongs to
+from schemas.errors import OrchestrationError
+
+API = "PREFECT_API_URL"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+EXCEPTIONS = ("no_proxy", "NO_PROXY")  # programs differ in which they read
 
 
 def configure_prefect() -> None:
@@ -15,65 +22,76 @@ def configure_prefect() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command reports errors itself; the page keeps all
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
-    if not os.environ.get("PREFECT_API_URL"):
-        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        home = state / "tailforge" / "prefect"
-        with suppress(OSError):  # Prefect makes the last folder only; where none can be made, it says so itself
-            home.mkdir(parents=True, exist_ok=True)
-        defaults |= {
-            "PREFECT_HOME": str(home),
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        }
+    if not os.environ.get(API):
+        defaults["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
+    if not os.environ.get("PREFECT_HOME"):
+        os.environ["PREFECT_HOME"] = str(find_home())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    spare_loopback()
 
 
-@contextmanager
-def share_server() -> Iterator[None]:
-    """See that worker processes use this process's temporary server: without an address each would start its own."""
-    if os.environ.get("PREFECT_API_URL"):
-        yield
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def find_home() -> Path:
+    """Where Prefect keeps its history: in the user's state folder, in a temporary one where that cannot be written.
 
-    server = SubprocessASGIServer()
-    server.start()  # Prefect stops it when this process exits, after its last words were written
-    os.environ["PREFECT_API_URL"] = server.api_url
-    try:
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-    finally:
-        del os.environ["PREFECT_API_URL"]
-
-
-def stop_orphaned_servers() -> int:
-    """End the temporary servers of builds that were killed (Prefect cannot stop them then). Returns how many.
-
-    Marks this process as the owner of the server that Prefect will start for it.
+    With a server of the user's it is Prefect's own folder, which may hold how to reach that.
     """
-    import psutil  # not there in a consumer's installation, which builds nothing
-
-    me, stopped = psutil.Process(), 0
-    os.environ[OWNER] = f"{me.pid}:{me.create_time()}"
-    for process in psutil.process_iter(["cmdline"]):
-        if "prefect.server.api.server:create_app" not in (process.info["cmdline"] or []):
-            continue
-        try:
-            owner = process.environ().get(OWNER)
-            if owner and not _runs(owner):
-                process.terminate()
-                stopped += 1
-        except psutil.Error:
-            continue
-    return stopped
-
-
-def _runs(owner: str) -> bool:
-    import psutil
-
-    pid, _, started = owner.partition(":")
     try:
-        return bool(psutil.Process(int(pid)).create_time() == float(started))
-    except psutil.NoSuchProcess:
-        return False
+        if os.environ.get(API):
+            home = Path.home() / ".prefect"
+            if home.exists():
+                return home
+        else:
+            home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tailforge" / "prefect"
+        prove_writable(home)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and a user that the system does not know
+        home = fallback_home()
+        with suppress(OSError):  # whoever needs it asks `require_home`
+            prove_writable(home)
+    return home
+
+
+def fallback_home() -> Path:
+    return Path("/tmp") / f"tailforge-{os.getuid()}" / "prefect"
+
+
+def require_home(home: Path) -> None:
+    """Errors: OrchestrationError if Prefect's home cannot be written, or is another user's."""
+    mend = "set PREFECT_HOME to a folder that you can write, and run the same command again"
+    try:
+        prove_writable(home)
+        owner = home.parent.stat().st_uid
+    except OSError as error:
+        raise OrchestrationError(f"PREFECT_HOME {home} cannot be written: {error}; {mend}") from error
+    if home == fallback_home() and owner != os.getuid():
+        raise OrchestrationError(f"PREFECT_HOME {home} is in a folder of another user; {mend}")
+
+
+def prove_writable(folder: Path) -> None:
+    """Make a folder, for this user alone, and write into it. Errors: OSError."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return
+
+
+def spare_loopback() -> None:
+    """See that nothing here or started from here asks a proxy for this machine; other hosts keep their proxy."""
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
+        return
+    hosts = [*LOOPBACK, *find_loopback(os.environ.get(API, ""))]
+    known = {name: os.environ.get(name, "") for name in EXCEPTIONS}
+    for name, other in zip(EXCEPTIONS, reversed(EXCEPTIONS), strict=True):
+        given = [host.strip() for host in (known[name] or known[other]).split(",") if host.strip()]
+        if "*" not in given:
+            os.environ[name] = ",".join(dict.fromkeys([*given, *hosts]))
+
+
+def find_loopback(address: str) -> list[str]:
+    """The host of an address, if that is this machine under another name or number than the usual ones."""
+    try:
+        host = urlsplit(address).hostname or ""
+        is_here = host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return []
+    return [host] if is_here else []

@@ -12,6 +12,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from flows.chain import Step
+from flows.stopping import READER_WENT, stop
 from flows.text_console import TextConsole, text_column
 from schemas.receipts import Receipt
 from schemas.shown import visible
@@ -79,8 +80,11 @@ class TerminalProgress:
 
 
 def say(line: str) -> None:
-    """One line on standard error, at once."""
-    print(visible(line), file=sys.stderr, flush=True)
+    """One line on standard error, at once. Where nobody reads it any more (`| head`), the command ends."""
+    try:
+        print(visible(line), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        stop(READER_WENT, "")
 
 
 def open_progress() -> PlainProgress | TerminalProgress:

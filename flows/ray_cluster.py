@@ -18,7 +18,8 @@ from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from catalog.store import TEMPORARY, Store
+from catalog.store import Store
+from catalog.temporaries import TEMPORARY
 from flows.runners import NEEDS_DEVICE, Workers
 from flows.server_access import API, ask_health
 from schemas.errors import OrchestrationError, StoreAccessError, TailforgeError, UserError

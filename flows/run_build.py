@@ -1,9 +1,8 @@
 """A build as the command runs it: what can be refused is refused before Prefect starts."""
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from catalog.registry import latest_version, load_dataset
@@ -11,12 +10,12 @@ from catalog.store import Store
 from flows.build_dataset import build_dataset, describe_build
 from flows.chain import Drive
 from flows.choose_build import remember_build
-from flows.embedded import stop_orphaned_servers
 from flows.pace import keep_pace
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.progress import say
 from flows.runners import Workers, open_workers
+from flows.temporary_server import open_server
 from schemas.errors import OrchestrationError, VerificationError, WorkerLostError
 from schemas.jobs import BuildContext
 from schemas.workers import WorkerSettings
@@ -32,14 +31,18 @@ def run_build(
     remember_build(context.store, context.recipe.name, recipe, overrides)
     if unchanged := find_unchanged(context):
         return unchanged
-    if not os.environ.get("PREFECT_API_URL"):
-        stop_orphaned_servers()
-    settings = settings or WorkerSettings()
-    with server_errors(), open_workers(settings, context) as workers:
-        made = build_on(workers, context, recipe, overrides)
-        if settings.runner == "threads":
-            keep_pace(Store.open(context.store), made, workers.count)
-        return made
+    settings, before = settings or WorkerSettings(), latest_version(Store.open(context.store), context.recipe.name)
+    try:
+        with open_server(), open_workers(settings, context) as workers:
+            made = build_on(workers, context, recipe, overrides)
+            if settings.runner == "threads":
+                keep_pace(Store.open(context.store), made, workers.count)
+            return made
+    except OrchestrationError as error:
+        if (published := find_unchanged(context)) is None:
+            raise
+        say(f"the version is published, but the run's page may not say so: {error}")
+        return published | {"new": published["version"] != before}
 
 
 def build_on(workers: Workers, context: BuildContext, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -91,16 +94,3 @@ def find_unchanged(context: BuildContext) -> dict[str, Any] | None:
             made = describe_build(context, selected, published, drive.tally)
             return made | {"wall_seconds": round(time.perf_counter() - started, 2)}
     return None
-
-
-@contextmanager
-def server_errors() -> Iterator[None]:
-    """Turn Prefect's own failure to reach or start a server into an error that says what to do."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(word in str(error) for word in ("reach API", "connect to ephemeral", "Timed out while attempting")):
-            raise
-        address = os.environ.get("PREFECT_API_URL")
-        mend = f"correct or unset PREFECT_API_URL ({address})" if address else "make PREFECT_HOME writable"
-        raise OrchestrationError(f"no Prefect server: {error}; {mend} and run the same command again") from error

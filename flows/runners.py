@@ -13,7 +13,6 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.chain import Step
 from flows.device_leases import lease_devices
 from flows.device_processes import start_worker
-from flows.embedded import share_server
 from schemas.errors import UserError
 from schemas.jobs import BuildContext
 from schemas.workers import WorkerSettings
@@ -60,7 +59,7 @@ def open_workers(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
         yield Workers(local_threads(count), count)
     elif settings.runner == "processes":
         purpose = f"build {context.recipe.name} in {context.store}"
-        with lease_devices(settings.devices, settings.workers, purpose) as devices, share_server():
+        with lease_devices(settings.devices, settings.workers, purpose) as devices:
             runner = ProcessPoolTaskRunner(len(devices), initializer=start_worker, initargs=(devices,))
             yield Workers(runner, len(devices), (BrokenExecutor,))
     else:

@@ -54,16 +54,20 @@ def train_model(
             return train_teacher(recipe, pictures, work, models or MODELS, watch)
     where = str(models) if models else None
     if isinstance(recipe, GeneratorTraining):
+        from flows.temporary_server import open_server
         from flows.train_generator import train_generator
 
-        return train_generator(recipe, str(path.parent), str(work), where, devices)
+        with open_server():
+            return train_generator(recipe, str(path.parent), str(work), where, devices)
     if images is not None:
         raise RecipeError(
             f"--images: {reference} trains the embedded generator, which learns from renders alone; leave it out"
         )
+    from flows.temporary_server import open_server
     from flows.train_embedded import train_embedded
 
-    return train_embedded(recipe, str(work), where)
+    with open_server():
+        return train_embedded(recipe, str(work), where)
 
 
 def _replace_source(given: Any, images: Path) -> dict[str, Any]:

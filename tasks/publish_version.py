@@ -20,7 +20,8 @@ from catalog.card import write_card
 from catalog.croissant import describe_croissant
 from catalog.diff import VersionDiff, compare_versions
 from catalog.registry import DATASET_FILE, DATASETS, latest_version, load_dataset, next_version
-from catalog.store import TEMPORARY, Store
+from catalog.store import Store
+from catalog.temporaries import TEMPORARY
 from schemas.dataset import Changes, Counts, Dataset, FileEntry, ShardEntry
 from schemas.errors import QuotaError, StoreAccessError
 from schemas.jobs import BuildContext
@@ -130,13 +131,14 @@ def mend_version(store: Store, ours: Claim, draft: Dataset) -> None:
 
 @contextmanager
 def _staging_folder(store: Store, name: str) -> Iterator[Staging]:
-    """A hidden folder, removed afterwards. Those of killed builds are for `gc`: by what clock could another be old?"""
+    """A hidden folder, removed afterwards. In an object store those of killed builds are for `gc`."""
     staging = Staging(f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}")
-    try:
-        yield staging
-    finally:
-        if not staging.promised:
-            store.remove(staging.folder)
+    with store.hold_folder(staging.folder):
+        try:
+            yield staging
+        finally:
+            if not staging.promised:
+                store.remove(staging.folder)
 
 
 def _draft(

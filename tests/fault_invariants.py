@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from catalog.reader import open_dataset
 from catalog.registry import DATASET_FILE, DATASETS, list_versions, load_dataset
-from catalog.store import TEMPORARY, Store
+from catalog.store import Store
+from catalog.temporaries import TEMPORARY
 from catalog.verify import verify
 from schemas.dataset import VERSION
 from schemas.errors import TailforgeError

@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 
 from catalog.registry import DATASETS, list_versions
-from catalog.store import TEMPORARY, Store
+from catalog.store import Store
+from catalog.temporaries import TEMPORARY
 from tests.fault_invariants import Expected, describe, find_half_published, find_problems
 from tests.fault_launcher import LATE_SECONDS, Launcher, Orders, Trap, read_counts
 from tests.fault_schedules import STAGES, Fault, Schedule

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import IO
 
 from catalog.exports.pieces import Document, Line, Piece, Row, StreamedFile, WholeFile
-from catalog.store import TEMPORARY
+from catalog.temporaries import TEMPORARY, hold_folder
 from schemas.errors import NotFoundError, StoreAccessError, StoreError, StoreFullError, UserError
 
 
@@ -41,14 +40,12 @@ def new_folder(target: Path) -> Iterator[Path]:
     if not os.path.isdir(target.parent):
         raise NotFoundError(f"--out {target}: the folder {target.parent} does not exist; make it first")
     temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
-    try:
+    with ExitStack() as held:
         with writing_errors(target):
-            temporary.mkdir()
+            held.enter_context(hold_folder(str(temporary)))
         yield temporary
         with writing_errors(target):
             os.rename(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class PieceWriter:

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from flows.embedded import configure_prefect, share_server
+from flows.embedded import configure_prefect
+from flows.temporary_server import open_server
 from tests.benchmarks.pages import ROOT, row
 
 STEPS, BATCH, PER_PARTITION, PARTITIONS = 8, 8, 16, 20  # of 16 denoising steps, so that it ends in minutes
@@ -24,7 +25,7 @@ def measure() -> list[dict[str, Any]]:
     """Images a second with one and with two workers, turn about, and the ratio of each turn."""
     speeds: dict[int, list[float]] = {1: [], 2: []}
     configure_prefect()
-    with share_server(), tempfile.TemporaryDirectory() as folder:
+    with open_server(), tempfile.TemporaryDirectory() as folder:
         for turn in range(TURNS):
             for workers in speeds:
                 speeds[workers].append(time_synthesis(workers, Path(folder) / f"{turn}-{workers}"))

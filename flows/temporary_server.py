@@ -1,0 +1,167 @@
+"""The Prefect server of a command that is given none: it ends with the command, and is started again if it is lost.
+
+The command holds the socket on which the server listens. So a request that comes while a lost server is started again
+waits, and Prefect's clients, which try again what was cut off, go on.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from flows.embedded import API, require_home
+from flows.progress import say
+from flows.stopping import is_ending, stop
+from schemas.errors import OrchestrationError
+
+APPLICATION = "prefect.server.api.server:create_app"
+EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+MOST_LOST = 3
+LONG_LIVED_S = 600.0  # one that lived so long was not lost for the reason of the last
+TOLD = 2000  # bytes of what a server said before it ended
+
+_running: "TemporaryServer | None" = None
+
+
+@contextmanager
+def open_server() -> Iterator[None]:
+    """A Prefect server for this process and those it starts, while this lasts: that of PREFECT_API_URL if it is set.
+
+    Errors: OrchestrationError if none can be started, or that one does not answer.
+    """
+    if os.environ.get(API):
+        with server_errors(os.environ[API]):
+            yield
+        return
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    address = start_once()
+    os.environ[API] = address  # without it worker processes would each start a server of their own
+    try:
+        with server_errors(address), temporary_settings({PREFECT_API_URL: address}):
+            yield
+    finally:
+        del os.environ[API]
+
+
+@contextmanager
+def server_errors(address: str) -> Iterator[None]:
+    """Turn the failure to reach a server into an error that says what to do. Errors: OrchestrationError."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_server(error, address):
+            raise
+        raise OrchestrationError(
+            f"the Prefect server at {address} does not answer: {error or type(error).__name__}; start it, or correct "
+            f"or unset {API}, and run the same command again; finished work is kept"
+        ) from error
+
+
+def is_of_server(error: Exception, address: str) -> bool:
+    """Whether an error is of a request to a server: the client's own, or what Prefect makes of it."""
+    try:
+        asked = str(error.request.url)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):  # the client's errors know their request, but for some
+        return isinstance(error, RuntimeError) and "reach API" in str(error)
+    return asked.startswith(address)
+
+
+def start_once() -> str:
+    """The address of this process's server. It lives as long as the process, since Prefect speaks last at the exit."""
+    global _running
+    if _running is None:
+        _running = TemporaryServer()
+        atexit.register(_running.stop)
+    return _running.address
+
+
+class TemporaryServer:
+    """A Prefect server without pages or schedules, watched until `stop`. Errors: OrchestrationError."""
+
+    def __init__(self) -> None:
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
+        require_home(settings.home)
+        self.home = settings.home
+        self.patience_s = settings.server.ephemeral.startup_timeout_seconds
+        self.environment = os.environ | EPHEMERAL | settings.to_environment_variables(exclude_unset=True)
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}/api"
+        self.stopping = False
+        self.lost = 0
+        self.process = self._start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.process.kill()  # whatever must last is in its database, which outlives a kill
+        self.process.wait()
+        self.socket.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Errors: OrchestrationError if it ends or does not answer in time, with what it said."""
+        program, number = Path(__file__).with_name("owned_uvicorn.py"), self.socket.fileno()
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                [sys.executable, "-P", str(program), str(number), APPLICATION],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                pass_fds=[number],
+                start_new_session=True,  # a terminal's ctrl-C is not for it
+            )
+            if not is_ready(process, self.patience_s):
+                process.kill()
+                code = process.wait()
+                said.seek(0)
+                why = said.read()[-TOLD:].decode(errors="replace").strip()
+                raise OrchestrationError(
+                    f"no Prefect server could be started in PREFECT_HOME {self.home} "
+                    f"(exit code {code}): {why or f'it did not answer in {self.patience_s:.0f} s'}; mend that, or set "
+                    f"{API} to a server that runs, and run the same command again"
+                )
+        return process
+
+    def _watch(self) -> None:
+        """Start the server again when it is lost; end the command where that does not help."""
+        started = time.monotonic()
+        while True:
+            code = self.process.wait()
+            if self.stopping or is_ending():
+                return
+            self.lost = 1 if time.monotonic() - started > LONG_LIVED_S else self.lost + 1
+            lost = f"the Prefect server of this command was lost (exit code {code})"
+            if self.lost > MOST_LOST:
+                stop(1, f"error: {lost} {self.lost} times; look for what ends it (memory: `dmesg`); finished work is "
+                        "kept: run the same command to go on")  # fmt: skip
+            say(f"{lost}; another one is started")
+            started = time.monotonic()
+            try:
+                self.process = self._start()
+            except OrchestrationError as error:
+                stop(1, f"error: {lost}; {error}; finished work is kept")
+
+
+def is_ready(process: subprocess.Popen[bytes], patience_s: float) -> bool:
+    """Whether a server says in time that it answers; False as soon as it ends."""
+    heard: list[bytes] = []
+
+    def listen(out: IO[Any]) -> None:
+        heard.append(out.readline())
+
+    assert process.stdout is not None
+    listening = threading.Thread(target=listen, args=(process.stdout,), daemon=True)
+    listening.start()
+    listening.join(patience_s)
+    return bool(heard and heard[0])
