@@ -82,7 +82,8 @@ class TerminalProgress:
 def say(line: str) -> None:
     """One line on standard error, at once. Where nobody reads it any more (`| head`), the command ends."""
     try:
-        print(visible(line), file=sys.stderr, flush=True)
+        sys.stderr.write(f"{visible(line)}\n")  # at once, for several threads speak
+        sys.stderr.flush()
     except BrokenPipeError:
         stop(READER_WENT, "")
 

@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -13,6 +14,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.chain import Step
 from flows.device_leases import lease_devices
 from flows.device_processes import start_worker
+from flows.stopping import shield_children
 from schemas.errors import UserError
 from schemas.jobs import BuildContext
 from schemas.workers import WorkerSettings
@@ -60,6 +62,8 @@ def open_workers(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
     elif settings.runner == "processes":
         purpose = f"build {context.recipe.name} in {context.store}"
         with lease_devices(settings.devices, settings.workers, purpose) as devices:
+            resource_tracker.ensure_running()  # now: it unblocks ctrl-C when it starts
+            shield_children()
             runner = ProcessPoolTaskRunner(len(devices), initializer=start_worker, initargs=(devices,))
             yield Workers(runner, len(devices), (BrokenExecutor,))
     else:

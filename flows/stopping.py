@@ -69,7 +69,7 @@ def run_stoppable(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     errors: list[BaseException] = []
 
     def do_work() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # whatever is started from here inherits it
+        shield_children()
         try:
             made.append(work(*args, **named))
         except BaseException as error:
@@ -83,6 +83,11 @@ def run_stoppable(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     if errors:
         raise errors[0]
     return made[0]
+
+
+def shield_children() -> None:
+    """See that what this thread starts hears no ctrl-C; done again after what takes the shield away."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 
 @contextmanager

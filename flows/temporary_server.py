@@ -121,36 +121,40 @@ class TemporaryServer:
                 pass_fds=[number],
                 start_new_session=True,  # a terminal's ctrl-C is not for it
             )
-            if not is_ready(process, self.patience_s):
-                process.kill()
-                code = process.wait()
-                said.seek(0)
-                why = said.read()[-TOLD:].decode(errors="replace").strip()
-                raise OrchestrationError(
-                    f"no Prefect server could be started in PREFECT_HOME {self.home} "
-                    f"(exit code {code}): {why or f'it did not answer in {self.patience_s:.0f} s'}; mend that, or set "
-                    f"{API} to a server that runs, and run the same command again"
-                )
-        return process
+            if is_ready(process, self.patience_s):
+                return process
+            late = process.poll() is None
+            process.kill()
+            what = f"it did not answer in {self.patience_s:.0f} s" if late else f"it ended (exit code {process.wait()})"
+            said.seek(0)
+            why = said.read()[-TOLD:].decode(errors="replace").strip()
+        raise OrchestrationError(
+            f"no Prefect server could be started in PREFECT_HOME {self.home}: {what}{f': {why}' if why else ''}; mend "
+            f"that, or set {API} to a server that runs, and run the same command again"
+        )
 
     def _watch(self) -> None:
-        """Start the server again when it is lost; end the command where that does not help."""
-        started = time.monotonic()
         while True:
+            started = time.monotonic()
             code = self.process.wait()
             if self.stopping or is_ending():
                 return
-            self.lost = 1 if time.monotonic() - started > LONG_LIVED_S else self.lost + 1
-            lost = f"the Prefect server of this command was lost (exit code {code})"
+            if time.monotonic() - started > LONG_LIVED_S:
+                self.lost = 0
+            self.process = self._replace(f"the Prefect server of this command was lost (exit code {code})")
+
+    def _replace(self, lost: str) -> subprocess.Popen[bytes]:
+        """Another server on the same socket; the command ends where servers are lost again and again."""
+        while True:
+            self.lost += 1
             if self.lost > MOST_LOST:
-                stop(1, f"error: {lost} {self.lost} times; look for what ends it (memory: `dmesg`); finished work is "
-                        "kept: run the same command to go on")  # fmt: skip
+                mend = "look for what ends it (memory: `dmesg`); finished work is kept: run the same command to go on"
+                stop(1, f"error: {lost}, {self.lost} times; {mend}")
             say(f"{lost}; another one is started")
-            started = time.monotonic()
             try:
-                self.process = self._start()
+                return self._start()
             except OrchestrationError as error:
-                stop(1, f"error: {lost}; {error}; finished work is kept")
+                lost = str(error)
 
 
 def is_ready(process: subprocess.Popen[bytes], patience_s: float) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.store import Store
 from tests.flows.conftest import Command, build
 from tests.stopped_commands import ROOT, require_stopped, start_command
 from tests.workers import end_build, larger_recipe, made_samples, start_build
@@ -95,10 +96,12 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"]])
 def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path, words: list[str]) -> None:
+    Store.open(str(tmp_path / "store"), create=True)
     reading, writing = os.pipe()
     os.close(reading)
     program = [sys.executable, "-m", "flows.main", *words]
-    ended = subprocess.run(program, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    env = os.environ | {"TAILFORGE_STORE": str(tmp_path / "store")}
+    ended = subprocess.run(program, cwd=ROOT, env=env, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, "")
 

