@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from catalog.registry import DATASETS, load_dataset
 from catalog.store import Store
@@ -17,10 +16,12 @@ from flows.prepare_build import prepare_build
 from flows.progress import open_progress
 from flows.runners import local_threads, mark_device
 from flows.server_access import BUILD_FLOW
+from flows.show_run import console_shows_logs, name_run, show_run
 from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
+from tasks.methods.show_units import count_of
 from tasks.publish_version import publish_version
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 @flow(
     name=BUILD_FLOW,
-    flow_run_name="build {recipe}",
+    flow_run_name=name_run,
     persist_result=False,
     task_runner=local_threads(os.cpu_count() or 1),
 )
@@ -42,8 +43,9 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
     """
     context = prepare_build(recipe, store, overrides)
     remember_build(context.store, context.recipe.name, recipe, overrides)
-    started = time.perf_counter()
-    with open_progress() as progress:
+    started, log = time.perf_counter(), get_run_logger()
+    log.info(f"building {context.recipe.name} in {context.store}: {count_of(len(context.recipe.concepts), 'concept')}")
+    with open_progress(log.info, shown_elsewhere=console_shows_logs()) as progress:
         drive = Drive(Store.open(context.store), submit, window, progress)
         selected = finished(run_rounds(drive, context))
         require_quotas(context, selected)
@@ -61,9 +63,9 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
         "wall_seconds": round(time.perf_counter() - started, 2),
     }
     try:
-        leave_artifacts(context, selected, made)
+        show_run(context.recipe, context.store, selected.accepted, made, log)
     except Exception:  # the version is published: a page that cannot be written must not turn that into a failure
-        get_run_logger().exception("the run's table and page could not be written")
+        log.exception("the run's name, table and page could not be written")
     return made
 
 
@@ -137,16 +139,3 @@ def find_stale_repairs(context: BuildContext, selected: Selected) -> dict[str, l
     taken = {partition.parent for partition in selected.partitions}
     stale = [repair.parent for repair in context.repairs if repair.parent not in taken]
     return {"stale_repairs": stale} if stale else {}
-
-
-def leave_artifacts(context: BuildContext, selected: Selected, made: dict[str, Any]) -> None:
-    """A table and a page for the run in Prefect."""
-    name = context.recipe.name.replace("_", "-")
-    table = [
-        {"concept": c.name, "wanted": c.wanted, "accepted": selected.accepted.get(c.name, 0)}
-        for c in context.recipe.concepts
-    ]
-    create_table_artifact(table, key=f"{name}-quotas", description=f"{made['name']}@{made['version']}")
-    lines = [f"# {made['name']}@{made['version']}", "", f"{made['samples']} images in `{made['uri']}`", ""]
-    lines += [f"- {stage}: {count} steps run" for stage, count in made["work"].items()]
-    create_markdown_artifact("\n".join(lines), key=f"{name}-version")

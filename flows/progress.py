@@ -6,7 +6,8 @@ Every count is of one part of the work, a round or a stage, whose steps are know
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
@@ -19,9 +20,10 @@ from schemas.shown import visible
 
 
 class PlainProgress:
-    """One line for what begins and one for each step that is finished, for logs."""
+    """One line for what begins and one for each step that is finished, for logs; `tell` takes a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self.tell = tell or say
         self.done: Counter[str] = Counter()
         self.expected: Counter[str] = Counter()
 
@@ -34,7 +36,7 @@ class PlainProgress:
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
         for stage in stages:
             self.done[stage], self.expected[stage] = 0, steps
-        say(f"{', '.join(stages)}: {steps} partition{'s' * (steps != 1)}" + f", {part}" * bool(part))
+        self.tell(f"{', '.join(stages)}: {steps} partition{'s' * (steps != 1)}" + f", {part}" * bool(part))
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         stage = receipt.stage
@@ -42,7 +44,7 @@ class PlainProgress:
         if not cached:
             seconds = receipt.timings.get("compute", 0.0)
             count = f"{self.done[stage]}/{self.expected[stage]}"
-            say(f"{stage} {count}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s")
+            self.tell(f"{stage} {count}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s")
 
 
 class TerminalProgress:
@@ -79,6 +81,21 @@ class TerminalProgress:
         self.bars.update(self.tasks[receipt.stage], advance=1, note=note)
 
 
+class SharedProgress:
+    """Tells several."""
+
+    def __init__(self, members: Sequence[PlainProgress | TerminalProgress]) -> None:
+        self.members = members
+
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        for member in self.members:
+            member.begin(part, stages, steps)
+
+    def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        for member in self.members:
+            member.advance(step, receipt, cached)
+
+
 def say(line: str) -> None:
     """One line on standard error, at once. Where nobody reads it any more (`| head`), the command ends."""
     try:
@@ -88,6 +105,12 @@ def say(line: str) -> None:
         stop(READER_WENT, "")
 
 
-def open_progress() -> PlainProgress | TerminalProgress:
-    """The fitting progress for standard error."""
-    return TerminalProgress() if sys.stderr.isatty() else PlainProgress()
+@contextmanager
+def open_progress(log: Callable[[str], None], *, shown_elsewhere: bool = False) -> Iterator[SharedProgress]:
+    """The lines of a run's log, and the fitting progress for standard error where these are not shown there anyway."""
+    logged = PlainProgress(log)
+    if shown_elsewhere:
+        yield SharedProgress([logged])
+        return
+    with TerminalProgress() if sys.stderr.isatty() else PlainProgress() as shown:
+        yield SharedProgress([logged, shown])

@@ -1,12 +1,15 @@
 """`tailforge setup` and prefect.yaml on a real Prefect server: made once, found again, changed only when told."""
 
 import importlib
+import importlib.metadata
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from tests.flows.conftest import Command
 
@@ -225,14 +229,50 @@ def compose_services() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]  # type: ignore[no-any-return]
 
 
-def test_compose_names_exact_images() -> None:
-    services = compose_services()
-    images = [service["image"] for service in services.values()]
+def test_images_of_compose_get_corrections() -> None:
+    """A branch of Python and of PostgreSQL, not one of its corrections, which would keep every hole found later."""
+    services, project = compose_services(), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    images = {service["image"] for service in services.values()}
+    assert images == {f"tailforge:{project['version']}", "postgres:16-bookworm"}
     inline = services["server"]["build"]["dockerfile_inline"]
-    images += re.findall(r"^FROM (\S+)", inline, re.MULTILINE)
-    assert [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?(-\w+)*$", image)] == []
+    (python,) = re.findall(r"^FROM python:(\d+\.\d+)-slim-\w+$", inline, re.MULTILINE)
+    assert SpecifierSet(project["requires-python"]).contains(f"{python}.1")
     copied = re.findall(r"^COPY (.+) \S+$", inline, re.MULTILINE)
     assert [path for line in copied for path in line.split() if not (ROOT / path).exists()] == []
+
+
+def test_every_installation_of_a_server_is_held_by_the_constraints() -> None:
+    """Those pin a Prefect and an SQLAlchemy with which schedules fire, and no file names another version of these."""
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    assert pins["prefect"] == importlib.metadata.version("prefect")
+    assert pins["SQLAlchemy"] == importlib.metadata.version("sqlalchemy")
+    inline = compose_services()["server"]["build"]["dockerfile_inline"]
+    assert "PIP_CONSTRAINT=constraints.txt" in inline
+    texts = [(ROOT / name).read_text() for name in ("docs/nightly.md", "compose.yaml", "prefect.yaml")]
+    installs = re.findall(r"pip install [^`\n]*prefect[^`\n]*", texts[0])
+    assert installs
+    assert [line for line in installs if "--constraint constraints.txt" not in line] == []
+    assert [found for text in texts for found in re.findall(r"(?i)(?:prefect|sqlalchemy)(?:==|:)\d\S*", text)] == []
+
+
+def test_commands_of_compose_are_what_the_programs_know() -> None:
+    """Every line that compose.yaml runs, or tells a person to run in it, is known down to its options."""
+    text = (ROOT / "compose.yaml").read_text()
+    told = re.findall(r"^#   docker compose exec worker (.+?)(?: {2,}#.*)?$", text, re.MULTILINE)
+    run = [service["command"] for service in compose_services().values() if "command" in service]
+    parts = [
+        part.removeprefix("exec ") for line in run for part in line.removeprefix("sh -c ").strip('"').split(" && ")
+    ]
+    lines = [shlex.split(line) for line in [*told, *parts]]
+    assert [words[0] for words in lines if words[0] not in ("prefect", "tailforge")] == []
+    for program, *words in lines:
+        shown = [str(Path(sys.executable).parent / program), *words, "--help"]
+        helped = subprocess.run(shown, capture_output=True, text=True, timeout=300, env=os.environ)
+        assert helped.returncode == 0, helped.stderr
+        unknown = [
+            word for word in words if word.startswith("--") and word != "--no-prompt" and word not in helped.stdout
+        ]
+        assert unknown == []
 
 
 def test_settings_of_a_production_server_are_what_prefect_knows(monkeypatch: pytest.MonkeyPatch) -> None:
