@@ -10,6 +10,7 @@ from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.errors import RecipeError
+from schemas.shown import shorten, show_text
 
 GIVE = "give five fields, minute hour day month weekday, such as '0 3 * * *'"
 WORDS = {
@@ -35,7 +36,7 @@ def read_cron(cron: str, timezone: str) -> CronSchedule:
     fields = cron.split()
     wrong = _find_mistake(cron, fields)
     if wrong:
-        raise RecipeError(f"--cron {cron!r}: {wrong}; {GIVE}")
+        raise RecipeError(f"--cron {show_text(cron)}: {wrong}; {GIVE}")
     if not timezone:
         raise RecipeError("--timezone is empty; give an IANA name such as Europe/Berlin")
     try:
@@ -43,13 +44,12 @@ def read_cron(cron: str, timezone: str) -> CronSchedule:
     except ValidationError as error:
         first = error.errors()[0]
         mend = GIVE if first["loc"][0] == "cron" else "give an IANA name such as Europe/Berlin"
-        raise RecipeError(
-            f"--{first['loc'][0]} {first['input']!r}: {first['msg'].removeprefix('Value error, ')}; {mend}"
-        ) from error
+        said = shorten(first["msg"].removeprefix("Value error, "))
+        raise RecipeError(f"--{first['loc'][0]} {show_text(first['input'])}: {said}; {mend}") from error
     try:
         next_dates(schedule, 1)
     except RecipeError as error:
-        raise RecipeError(f"--cron {cron!r}: {error}; {GIVE}") from error
+        raise RecipeError(f"--cron {show_text(cron)}: {error}; {GIVE}") from error
     return schedule
 
 
@@ -61,10 +61,10 @@ def _find_mistake(cron: str, fields: list[str]) -> str | None:
         return f"{len(fields)} fields" + ", and seconds or years are not taken" * (len(fields) > 5)
     for part in (part for field in fields for part in field.split(",")):
         if not CHARACTERS.fullmatch(part) or RANDOM.match(part):
-            return f"{part!r} is not understood"
+            return f"{show_text(part)} is not understood"
         first, dash, last = part.partition("/")[0].partition("-")
         if dash and first == last:
-            return f"{part!r} is a range of one value; write {first!r}"
+            return f"{show_text(part)} is a range of one value; write {show_text(first)}"
     return None
 
 

@@ -27,6 +27,8 @@ from schemas.errors import RecipeError
         ("r 3 * * *", "'r' is not understood"),
         ("H/5 * * * *", "'H/5' is not understood"),
         ("０ ３ * * *", "is not understood"),
+        ("9" * 100_000, "1 fields"),
+        ("9" * 100_000 + " 3 * * *", "Invalid cron string"),
         ("0-0 3 * * *", "'0-0' is a range of one value; write '0'"),
     ],
 )
@@ -36,6 +38,7 @@ def test_what_is_no_schedule_is_refused(cron: str, wrong: str) -> None:
     assert str(caught.value).startswith("--cron ")
     assert wrong in str(caught.value)
     assert GIVE in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("timezone", ["", "Mars/Base", " UTC"])
