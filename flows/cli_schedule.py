@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_parts import DEFAULT_STORE, Json, RecipeName, Set, Store, console, print_json, table
-from flows.stopping import leave_signals
 
 
 def serve(
@@ -33,8 +32,7 @@ def serve(
         what = f"{schedule['name']}: {cron} ({timezone}), store {schedule['parameters']['store']}"
         console.print(what, soft_wrap=True)
     if not check:
-        with leave_signals():
-            serve_build(schedule)
+        serve_build(schedule)
 
 
 def setup(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -16,6 +17,7 @@ from flows.prepare_build import prepare_build
 from flows.progress import say
 from flows.read_schedule import next_dates, read_cron
 from flows.server_access import require_server, require_version, server_answers
+from flows.stopping import leave_signals
 
 SHOWN = 3
 
@@ -66,4 +68,5 @@ def serve_build(schedule: dict[str, Any]) -> None:
         else:
             due = await_next(client, scheduler, deployment)
             say(f"{schedule['name']}: the server scheduled it; next at {due.isoformat(timespec='minutes')}")
-    asyncio.run(runner.start())
+    with leave_signals(), suppress(KeyboardInterrupt):  # the runner ends its builds before it ends
+        asyncio.run(runner.start())
