@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STORE ?= ./store
+# Processes that run tests side by side; each starts servers of its own.
+TEST_PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 # Where torch comes from: nothing for pip's own index, or an index of PyTorch's builds for one kind of machine, such as
 # https://download.pytorch.org/whl/cpu (README).
 TORCH_INDEX ?=
@@ -29,10 +32,10 @@ demo: install ## build the embedded recipe with the embedded generator and say w
 	$(BIN)/tailforge build workshop --store $(STORE)
 
 test: install ## run the checkers and the tests (not the slow ones)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+	$(PYTEST) -m "not slow and not gpu and not network"
 
 test-slow: install ## run the slow tests (builds that are killed, larger builds)
-	$(BIN)/python -m pytest -m "slow and not gpu and not network"
+	$(PYTEST) -m "slow and not gpu and not network"
 
 lint: install ## check style and types, changing nothing
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

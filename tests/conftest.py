@@ -17,6 +17,8 @@ for name in [name for name in os.environ if name.startswith(FOREIGN)]:
     del os.environ[name]
 SCRATCH = tempfile.mkdtemp(prefix="tailforge-tests-")
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of two busy processes would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= {
     "PREFECT_API_URL": "",
     "PREFECT_HOME": f"{SCRATCH}/prefect",
