@@ -212,7 +212,7 @@ def _open_folder(folder: Path, root: Path, template: str | None) -> Found:
     if not files:
         raise ImagesError(f"images.folder: {folder} holds no image; put some there ({', '.join(SUFFIXES)})")
     told = _read_metadata(folder / METADATA, set(files), root)
-    captions = [told[name] if name in told else _read_caption(files[name].with_suffix(".txt"), root) for name in files]
+    captions = [_choose_caption(file, told.get(name), root) for name, file in files.items()]
     classes = None if any(each is not None for each in captions) else find_class_folder(folder, list(files))
     if template is not None and classes is not None:
         return _open_classes(folder, classes, root, template)
@@ -235,6 +235,14 @@ def _found_files(origin: str, files: Sequence[Path], captions: Sequence[str | No
         return (read_image_file(Path(places[row])) for row in rows)
 
     return Found(origin, places, captions, stream)
+
+
+def _choose_caption(image: Path, told: str | None, root: Path) -> str | None:
+    """Errors: ImagesError where metadata and a file beside the image tell two captions."""
+    beside = _read_caption(image.with_suffix(".txt"), root)
+    if told is not None and beside is not None and told.strip() != beside.strip():
+        raise ImagesError(f"{image} has one caption in {METADATA} and another in {image.stem}.txt; leave one")
+    return beside if told is None else told
 
 
 def _read_caption(file: Path, root: Path) -> str | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.pictures import SUFFIXES
+from catalog.pictures import SUFFIXES, show_rgb
 from catalog.reader import WHOLE, open_dataset
 from catalog.registry import NAME, load_dataset
 from catalog.store import Store
@@ -224,7 +224,7 @@ def refuse_shared(training: Pictures, test: Pictures, learnt: str, measured: str
 
 
 def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    pixels = decode_image(images.read(row), images.place(row), lambda image: image.convert(MODES[channels]))
+    pixels = decode_image(images.read(row), images.place(row), lambda image: show_rgb(image).convert(MODES[channels]))
     if pixels.shape[:2] != size:
         raise ImagesError(
             f"{images.place(row)} is {pixels.shape[1]} x {pixels.shape[0]} pixels (width x height), the classifier "

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.methods.workshop import MATERIALS, PARTS, SURFACES, render, sample_scene
 
+RENDER_VERSION = "pools.1"  # of the pictures; another makes the pools anew
 CHUNK_IMAGES = 250
 
 
@@ -41,7 +42,7 @@ def render_pool(
     The pixels depend on the counts, the seed and the size alone, not on `workers`.
     """
     total = sum(part_counts.values())
-    settings = {"part_counts": dict(part_counts), "seed": seed, "size_px": size_px}
+    settings = {"version": RENDER_VERSION, "part_counts": dict(part_counts), "seed": seed, "size_px": size_px}
     if _is_done(folder, settings):
         return total
     folder.mkdir(parents=True, exist_ok=True)

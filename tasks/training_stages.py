@@ -27,9 +27,9 @@ from tasks.methods import (
 )
 from tasks.methods.training_loop import Trainable
 from tasks.models.checkpoints import Checkpointer, load_checkpoint
+from tasks.render_pools import RENDER_VERSION
 from tasks.training_runs import find_receipt
 
-RENDER_VERSION = "pools.1"
 EXPORT_VERSION = "export.1"
 REPORT_EVERY_S = 30.0
 

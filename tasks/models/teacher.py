@@ -232,8 +232,8 @@ def _class_names(
     if source.class_names is not None:
         names, origin = source.class_names, f"{role}.class_names"
     elif "id2label" in config:
-        table = {int(key): str(value) for key, value in dict(config["id2label"]).items()}
-        names, origin = tuple(table[key] for key in sorted(table)), f"{folder / 'config.json'}: id2label"
+        origin = f"{folder / 'config.json'}: id2label"
+        names = _read_names(config["id2label"], origin)
     else:
         return tuple(str(place) for place in range(classes))
     if len(names) != classes:
@@ -241,3 +241,12 @@ def _class_names(
             f"{origin} has {len(names)} names, the classifier has {classes} classes; give one name a class"
         )
     return names
+
+
+def _read_names(table: object, origin: str) -> tuple[str, ...]:
+    """Names by number, as transformers writes them. Errors: ModelError for a class without number or name."""
+    found = {str(key): value for key, value in table.items()} if isinstance(table, Mapping) else {}
+    names = [found.get(str(place)) for place in range(len(found))]
+    if not found or any(name is None or not str(name).strip() for name in names):
+        raise ModelError(f"{origin} does not give each class a name, by its number from 0 on; mend it")
+    return tuple(str(name) for name in names)

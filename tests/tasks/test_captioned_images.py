@@ -382,6 +382,15 @@ def test_a_template_names_the_class_and_is_the_only_caption() -> None:
         ImageSource(folder="images", caption="a part", class_caption="a {class}")
 
 
+def test_two_captions_of_one_image_are_refused_unless_they_are_equal(tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", 1, "a gear\n")
+    (tmp_path / "images" / METADATA).write_bytes(tell("a.png", "a gear"))
+    assert open_folder(tmp_path).captions == ("a gear",)
+    (tmp_path / "images" / METADATA).write_bytes(tell("a.png", "a hook"))
+    with pytest.raises(ImagesError, match=r"a\.png has one caption in metadata\.jsonl and another in a\.txt"):
+        open_folder(tmp_path)
+
+
 def test_a_byte_order_mark_is_no_word_of_a_caption(tmp_path: Path) -> None:
     for name, caption in (("a", "a gear"), ("b", None)):
         save(tmp_path / f"images/{name}.png", 1)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from catalog.exports.export import export_version
 from catalog.store import Store
@@ -258,6 +259,22 @@ def test_a_link_inside_the_folder_is_read(tmp_path: Path) -> None:
         images = open_images(str(place), "nowhere", "train")
         assert images.labels == ("gear", "gear", "hook", "ring")
         assert images.read(1) == images.read(2)
+
+
+def test_images_are_read_as_a_viewer_shows_them(tmp_path: Path) -> None:
+    """As captioned images are: upright, 16-bit grey scaled down, what is transparent over grey."""
+    (tmp_path / "hook").mkdir()
+    shade = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by 90 degrees to the right
+    Image.fromarray(np.rot90(shade).copy()).save(tmp_path / "hook/a.png", exif=turned)
+    Image.fromarray(shade.astype(np.uint16) * 256).save(tmp_path / "hook/b.png")
+    Image.new("RGBA", SIZE, (255, 0, 0, 0)).save(tmp_path / "hook/c.png")
+    for channels in (1, 3):
+        found = decode(tmp_path, channels=channels).images
+        assert np.array_equal(found[0], np.repeat(shade[..., None], channels, axis=2))
+        assert np.array_equal(found[1], found[0])
+        assert np.unique(found[2]).tolist() == [128]
 
 
 def test_unusable_files_are_named(tmp_path: Path) -> None:

@@ -138,6 +138,14 @@ def test_later_phases_may_change_but_not_earlier_ones() -> None:
     assert stage_key(recipe, "clip") == stage_key(longer, "clip")
 
 
+def test_a_pool_of_another_renderer_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered: list[tuple[int, int]] = []
+    for version in ("old", "new", "new"):
+        monkeypatch.setattr("tasks.render_pools.RENDER_VERSION", version)
+        render_pool(tmp_path / "pool", {"gear": 1}, 4, 32, 1, lambda done, total: rendered.append((done, total)))
+    assert rendered == [(1, 1), (1, 1)]
+
+
 def test_pools_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     counts = {"gear": 3, "hook": 2}
     for workers in (1, 2):

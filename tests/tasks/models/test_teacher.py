@@ -243,6 +243,15 @@ def test_classes_without_names_say_how_to_name_them(plain: Path) -> None:
         found.label("gear")
 
 
+@pytest.mark.parametrize(
+    "table", [{"0": "a", "1": None, "2": "c"}, {"0": "a", "2": "b", "3": "c"}, {"0": "a", "1": " ", "2": "c"}, [1], {}]
+)
+def test_a_class_without_a_name_is_no_class_called_none(plain: Path, table: Any) -> None:
+    (plain / "config.json").write_text(json.dumps({"arguments": {"width": 6}, "id2label": table}))
+    with pytest.raises(ModelError, match=r"id2label does not give each class a name, by its number from 0 on"):
+        load_plain(plain)
+
+
 def test_an_option_has_no_keys_of_a_recipe(plain: Path) -> None:
     source = TeacherSource(model=str(plain), module="code_of_mine:build", mean=(0, 0, 0), std=(1, 1, 1))
     model = ResolvedModel(path=str(plain), digest="option")
