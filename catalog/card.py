@@ -7,6 +7,7 @@ import yaml
 
 from catalog.generator_history import describe_training
 from schemas.dataset import Dataset
+from schemas.licences import describe_licence
 
 # The Hub's own size classes: upper bound (exclusive) and name.
 SIZE_CATEGORIES = (
@@ -44,7 +45,7 @@ def describe_front_matter(dataset: Dataset) -> dict[str, Any]:
     """License, tags and configurations; the tars are the configuration that loads by default."""
     total = dataset.counts.samples
     return {
-        "license": str(dataset.recipe["license"]).lower(),
+        **describe_licence(dataset.recipe["license"]).hub,
         "pretty_name": dataset.name,
         "tags": ["synthetic", "webdataset", "tailforge"],
         "task_categories": ["image-classification", "image-segmentation", "text-to-image"],

@@ -3,6 +3,7 @@
 from typing import Any
 
 from schemas.dataset import Dataset
+from schemas.licences import describe_licence
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 # The context that the specification gives, with the PROV vocabulary for lineage.
@@ -68,14 +69,14 @@ MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 
 def describe_croissant(dataset: Dataset) -> dict[str, Any]:
     """The JSON-LD document of a version; its files are addressed relative to the version's folder."""
-    recipe = dataset.recipe
+    recipe, licence = dataset.recipe, describe_licence(dataset.recipe["license"])
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         "name": dataset.name,
         "description": recipe["description"],
-        "license": f"https://spdx.org/licenses/{recipe['license']}.html",
+        "license": licence.url or licence.name,
         "creator": {"@type": "sc:Organization", "name": recipe["creator"]},
         "url": f"./{dataset.name}/{dataset.version}/",
         "version": dataset.version,

@@ -119,7 +119,7 @@ class _PublishedRecipe(_Read):
     """What is read of a recipe as it stands: older ones lack newer keys, so the whole is parsed only to build again."""
 
     description: str
-    license: str
+    license: str | Mapping[str, Any]
     creator: str
     concepts: tuple[_PublishedConcept, ...] = Field(min_length=1)
     engine: _PublishedEngine

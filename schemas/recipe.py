@@ -26,6 +26,7 @@ from schemas.fields import (
     refuse_alike,
 )
 from schemas.inversion import NaturalInversionEngine, TeacherSource
+from schemas.licences import AnyLicence
 from schemas.masked_slots import explain_slot, refuse_value
 from schemas.mistakes import read_authored, refuse_recipe
 from schemas.output import Augmentation, Sharding
@@ -74,7 +75,11 @@ class Recipe(Strict):
 
     name: FolderName = Field(description="Dataset name: lower case letters, digits, - and _.")
     description: Text
-    license: Text = Field("CC-BY-4.0", description="SPDX identifier of the published dataset.")
+    license: AnyLicence = Field(
+        "CC-BY-4.0",
+        description="SPDX identifier of the published dataset's licence, such as CC0-1.0; another licence, or several, "
+        "as {name: ..., url: ...}.",
+    )
     creator: Text = "Tailforge"
     seed: Seed = Field(description="Master seed: another seed gives other images.")
     concepts: tuple[Concept, ...] = Field(min_length=1)

@@ -10,6 +10,7 @@ from typing import Any
 from catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
 from schemas.dataset import Dataset
+from schemas.licences import describe_licence
 
 LISTS = ("images", "annotations")
 LICENSE = 1  # the id of the only one
@@ -42,8 +43,8 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "contributor": recipe["creator"],
         "date_created": dataset.created,
     }
-    url = f"https://spdx.org/licenses/{recipe['license']}.html"
-    return {"info": info, "licenses": [{"id": LICENSE, "name": recipe["license"], "url": url}]}
+    licence = describe_licence(recipe["license"])
+    return {"info": info, "licenses": [{"id": LICENSE, "name": licence.name, "url": licence.url or ""}]}
 
 
 def list_categories(dataset: Dataset) -> list[dict[str, Any]]:

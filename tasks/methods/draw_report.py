@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import yaml
 
 from schemas.engines import SamplingSettings
+from schemas.licences import describe_licence
 from schemas.recipe import Recipe
 from tasks.methods.collect_facts import collect_facts, write_summary
 from tasks.methods.count_inversion import InversionRow, count_inversion, describe_inversion, sum_inversion
@@ -159,6 +160,7 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
 
     page = environment.get_template(PAGE).render(
         recipe=data.recipe,
+        licence=describe_licence(data.recipe.license),
         recipe_yaml=recipe_yaml,
         nonce=hashlib.sha256(recipe_yaml.encode()).hexdigest()[:32],
         version=data.version,

@@ -10,6 +10,8 @@ import mlcroissant
 import pytest
 import yaml
 
+from catalog.card import write_card
+from catalog.croissant import describe_croissant
 from catalog.registry import load_dataset
 from catalog.store import Store
 
@@ -71,3 +73,15 @@ def test_images_and_masks_iterate_with_their_samples(croissant: Any) -> None:
 def test_the_legend_of_classes_is_inside(croissant: Any) -> None:
     found = records(croissant, "classes", 10)
     assert [record["classes/name"] for record in found] == ["gear", "hook", "ring"]
+
+
+def test_a_licence_without_identifier_is_told_by_its_name(published: Store, tmp_path: Path) -> None:
+    dataset = load_dataset(published, "parts")
+    for licence, written in (({"name": "Ours"}, "Ours"), ({"name": "Ours", "url": "https://a.b/c"}, "https://a.b/c")):
+        own = dataset.model_copy(update={"recipe": dict(dataset.recipe) | {"license": licence}})
+        front = yaml.safe_load(write_card(own).split("---\n", 2)[1])
+        assert (front["license"], front["license_name"]) == ("other", "ours")
+        (tmp_path / "croissant.json").write_text(json.dumps(describe_croissant(own)))
+        described = mlcroissant.Dataset(str(tmp_path / "croissant.json"))
+        assert not described.metadata.ctx.issues.errors
+        assert described.metadata.license == [written]
