@@ -14,7 +14,7 @@ from catalog.recipe_files import RecipeFile, apply_override, find_recipe, load_r
 from catalog.registry import NAME, list_versions, load_dataset
 from catalog.store import Store, expand_home
 from schemas.errors import NotFoundError, RecipeError
-from schemas.recipe import Recipe, parse_recipe
+from schemas.recipe import Recipe, parse_recipe, read_stored_recipe
 from schemas.shown import show, show_text
 
 VERSIONED = re.compile(r"[^@/]+@[^@/]+")  # dataset@version
@@ -79,7 +79,8 @@ def open_recipe(reference: str, store: str, overrides: Sequence[str] = ()) -> Re
     content = copy.deepcopy(dict(dataset.recipe))
     for override in overrides:
         apply_override(content, override)
-    return RecipeFile(parse_recipe(content, f"recipe of {origin}"), recipe_home(name))
+    read = parse_recipe if overrides else read_stored_recipe  # what is changed is judged as if it were written now
+    return RecipeFile(read(content, f"recipe of {origin}"), recipe_home(name))
 
 
 def is_recipe(reference: str) -> bool:

@@ -9,7 +9,7 @@ from rich.progress import TextColumn
 
 from schemas.addresses import hide_secrets
 from schemas.errors import UserError
-from schemas.shown import steers, visible
+from schemas.shown import shorten_words, steers, visible
 
 
 class TextConsole(Console):
@@ -29,7 +29,7 @@ def text_column(pattern: str) -> TextColumn:
 
 def tell_error(text: str) -> None:
     """One error on standard error."""
-    sys.stderr.write(f"error: {visible(hide_secrets(text))}\n")
+    sys.stderr.write(f"error: {shorten_words(visible(hide_secrets(text)))}\n")
 
 
 def require_text(words: Sequence[str]) -> None:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 
-from schemas.engines import PlainEngine, SearchEngine, SeedSelectEngine
+from schemas.engines import PUBLISHED, PlainEngine, SamplingSettings, SearchEngine, SeedSelectEngine
 from schemas.idle_inversion import find_idle_inversion
+from schemas.idle_words import find_idle_files, find_idle_gates, find_idle_words
 from schemas.inversion import NaturalInversionEngine
 from schemas.quality import Annotation
 from schemas.recipe import Recipe
 
 BOOTSTRAPPED = ("found_seeds", "mixes", "fresh_share")
 RECORDED = ("window", "affinity")  # of annotation
+GRADIENT = ("optimizer", "step_size", "later_step_size", "semantic_weight", "appearance_weight", "contrast_weight",
+            "repulsion_weight", "last_steps", "patience", "grad_steps", "checkpointing",
+            "unconditional_gradient")  # fmt: skip
 ASKED_AFTERWARDS = ("model", "noise", "draws")  # of annotation
 
 
@@ -19,6 +23,9 @@ def find_idle_settings(recipe: Recipe) -> list[str]:
     Not for a recipe that was dumped and read again: there every default counts as given.
     """
     lines = [*_idle_references(recipe), *_idle_annotation(recipe.annotation)]
+    lines += [*find_idle_gates(recipe), *find_idle_words(recipe), *find_idle_files(recipe)]
+    if isinstance(recipe.engine, SamplingSettings):
+        lines += _idle_guidance(recipe.engine)
     if isinstance(recipe.engine, PlainEngine):
         lines += _idle_guide(recipe.engine)
     if isinstance(recipe.engine, SearchEngine):
@@ -49,6 +56,14 @@ def _idle_guide(engine: PlainEngine) -> Iterator[str]:
         )
 
 
+def _idle_guidance(engine: SamplingSettings) -> Iterator[str]:
+    if engine.negative_prompt and engine.guidance <= 1:
+        yield (
+            f"engine.negative_prompt has no effect with engine.guidance {engine.guidance:g}, which switches guidance "
+            "off; raise it above 1 or leave the prompt out"
+        )
+
+
 def _beyond_steps(engine: SearchEngine) -> Iterator[str]:
     for name in ("screening_steps", "grad_steps"):
         value = getattr(engine, name, None)
@@ -57,7 +72,16 @@ def _beyond_steps(engine: SearchEngine) -> Iterator[str]:
 
 
 def _idle_search(engine: SeedSelectEngine) -> Iterator[str]:
-    given = engine.model_fields_set
+    preset = PUBLISHED if engine.preset == "published" else {}
+    given = {name for name in engine.model_fields_set if name not in preset or getattr(engine, name) != preset[name]}
+    if engine.iterations == 0:
+        yield from (
+            f"engine.{name} has no effect with engine.iterations 0, which takes no gradient steps; leave it out"
+            for name in GRADIENT
+            if name in given
+        )
+    elif engine.repulsion_weight and engine.batch_size == 1:
+        yield "engine.repulsion_weight has no effect with engine.batch_size 1, of no other image; leave it out"
     if "finalists" in given and engine.finalists > engine.candidates:
         yield (
             f"engine.finalists {engine.finalists} is above engine.candidates {engine.candidates}, of which they are "

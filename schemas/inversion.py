@@ -132,7 +132,8 @@ class InversionSettings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _fill_preset(cls, data: Any) -> Any:
-        numbers = PRESETS.get(data["preset"]) if isinstance(data, dict) and "preset" in data else None
+        preset = data.get("preset") if isinstance(data, dict) else None
+        numbers = PRESETS.get(preset) if isinstance(preset, str) else None
         return {**numbers, **data} if numbers else data
 
 

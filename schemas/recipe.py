@@ -35,7 +35,7 @@ from schemas.quality import SCORER_GATES, Annotation, Category, Quality
 from schemas.shown import shorten, show
 
 SLOT = re.compile(r"\{([a-z_]+)\}")
-MOST_WANTED = 10_000_000
+MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # of a concept, and of a recipe
 MASK_VALUES = 254  # of an indexed mask, without background and ignore
 
 Split = Literal["train", "validation", "test"]
@@ -128,6 +128,8 @@ class Recipe(Strict):
         names = [concept.name.lower() for concept in concepts]
         if len(names) > MASK_VALUES:
             raise ValueError(f"{len(names)} concepts; an indexed mask holds {MASK_VALUES} at most")
+        if (images := sum(concept.wanted for concept in concepts)) > MOST_IMAGES:
+            raise ValueError(f"{images:,} images are wanted in all; a recipe makes {MOST_IMAGES:,} at most")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"concepts named twice: {shorten(', '.join(twice))}")
         refuse_alike([concept.name for concept in concepts], "concepts", info)

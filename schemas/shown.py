@@ -1,5 +1,6 @@
 """What a person is shown of values that others wrote: short, and without characters that steer a terminal."""
 
+import re
 import unicodedata
 
 LONGEST = 80  # characters of a value in an error
@@ -26,6 +27,12 @@ def visible(text: str) -> str:
 def shorten(text: str, longest: int = LONGEST) -> str:
     """The text, or its beginning and three dots."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def shorten_words(text: str) -> str:
+    """The text with every word of hundreds of characters, and every line of thousands, cut in its middle."""
+    words = re.sub(r"\S{400,}", lambda found: f"{found[0][:200]}...{found[0][-100:]}", text)
+    return "\n".join(line if len(line) <= 1900 else f"{line[:1200]} ... {line[-600:]}" for line in words.split("\n"))
 
 
 def show_key(key: object) -> str:

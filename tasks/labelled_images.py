@@ -17,6 +17,8 @@ from catalog.registry import NAME, load_dataset
 from catalog.store import Store
 from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, VerificationError
+from schemas.fields import look, tidy
+from schemas.shown import show
 from tasks.image_bytes import (
     decode_image,
     list_image_files,
@@ -125,8 +127,21 @@ def _open_folder(folder: Path, root: Path) -> LabelledImages:
             f"folder {folder} holds no image in a folder of its class; make one folder a class, named as the class, "
             f"with images in it ({', '.join(SUFFIXES)})"
         )
-    labels = tuple(file.relative_to(folder).parts[0] for file in files)
+    labels = tidy_classes([file.relative_to(folder).parts[0] for file in files], f"folder {folder}")
     return LabelledImages(str(folder), labels, lambda row: read_image_file(files[row]), lambda row: str(files[row]))
+
+
+def tidy_classes(labels: Sequence[str], origin: str) -> tuple[str, ...]:
+    """The classes by their names as they are kept. Errors: ImagesError for two whose names look alike."""
+    names = {label: tidy(label) for label in dict.fromkeys(labels)}
+    seen: dict[str, str] = {}
+    for label in names:
+        if (other := seen.setdefault(look(label), label)) != label:
+            raise ImagesError(
+                f"{origin}: the classes {show(other)} and {show(label)} look alike (upper case, spaces and the form of "
+                "accents do not count); give both one name, or names that differ"
+            )
+    return tuple(names[label] for label in labels)
 
 
 def list_class_files(folder: Path, root: Path) -> list[Path]:
@@ -166,7 +181,7 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
     if "split" in table.column_names:
         origin, rows = f"{file} ({split})", rows_of_split(file, table, split)
     images, classes = table["image"], read_classes(file, table, "label")
-    labels = tuple(classes[row] for row in rows)
+    labels = tidy_classes([classes[row] for row in rows], str(file))
 
     def read(row: int) -> bytes:
         return take_image_bytes(images[rows[row]].as_py())

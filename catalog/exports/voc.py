@@ -16,6 +16,7 @@ from catalog.exports.pieces import Line, Piece, Splits, WholeFile
 from catalog.exports.samples import ExportedSample
 from catalog.split_index import SHORT_NAMES
 from schemas.dataset import Dataset
+from schemas.shown import visible
 
 
 def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
@@ -85,4 +86,4 @@ def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             _add(element, value)
         else:
-            element.text = str(value)
+            element.text = visible(str(value))  # XML takes no control characters

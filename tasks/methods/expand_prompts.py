@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from schemas.errors import RecipeError
+from schemas.fields import look
 from schemas.jobs import Prompt, Slot
 from schemas.recipe import SLOT, Concept, Recipe
 from tasks.methods.balance_rows import Rows, balance_rows
@@ -76,7 +77,7 @@ def expand_prompts(
 
 def collect_words(recipe: Recipe, concept: Concept, lexicon: Lexicon | None = None) -> list[str]:
     """Words for a concept: its name, synonyms, the recipe's lexicon, the given lexicon; each once."""
-    listed = [words for name, words in recipe.prompts.lexicon.items() if name.lower() == concept.name.lower()]
+    listed = [words for name, words in recipe.prompts.lexicon.items() if look(name) == look(concept.name)]
     found = [concept.name, *concept.synonyms, *(word for words in listed for word in words)]
     found += lexicon(concept.name) if lexicon else ()
     distinct: dict[str, str] = {}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
 from schemas.errors import ModelError, RecipeError
+from schemas.fields import look
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 from tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
@@ -77,12 +78,10 @@ class Teacher:
         With `by_place` a number that is no name is the place of a class, from 0, unless other names are numbers.
         Errors: RecipeError if it has no such class, or several.
         """
-        wanted = name.strip().casefold()
-        whole = [place for place, known in enumerate(self.class_names) if known.strip().casefold() == wanted]
+        wanted = look(name)
+        whole = [place for place, known in enumerate(self.class_names) if look(known) == wanted]
         found = whole or [
-            place
-            for place, known in enumerate(self.class_names)
-            if wanted in (part.strip().casefold() for part in known.split(","))
+            place for place, known in enumerate(self.class_names) if wanted in map(look, known.split(","))
         ]
         if len(found) == 1:
             return found[0]

@@ -3,7 +3,10 @@
 import annotated_types
 import pytest
 
+from schemas.errors import RecipeError
+from schemas.recipe import parse_recipe
 from tests.model_fields import LOWER, UPPER, bounds, list_leaves
+from tests.schemas.test_mistakes import GOOD
 
 LEAVES = list(list_leaves())
 
@@ -28,3 +31,22 @@ def test_every_text_has_a_longest_length() -> None:
         and not bounds(constraints, ("max_length",))
     ]
     assert unbounded == []
+
+
+@pytest.mark.parametrize(
+    ("concepts", "message"),
+    [
+        ([{"name": "gear", "wanted": 10**12}], "concepts.0.wanted: must be 1000000 or less; found 1000000000000"),
+        ([{"name": f"c {n}", "wanted": 10**6} for n in range(11)], "11,000,000 images are wanted in all"),
+    ],
+)
+def test_nobody_wants_more_images_than_can_be_planned(concepts: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(GOOD | {"concepts": concepts}, "it.yaml")
+
+
+@pytest.mark.parametrize("weight", [1e308, 0, -1, "1e400", 10**30])
+def test_weights_are_numbers_that_can_be_added(weight: object) -> None:
+    attributes = {"place": {"shelf": weight, "wall": weight}}
+    with pytest.raises(RecipeError, match=r"prompts\.attributes\.place\.shelf: must be"):
+        parse_recipe(GOOD | {"prompts": {"attributes": attributes}}, "it.yaml")

@@ -109,3 +109,70 @@ def test_annotation_takes_the_settings_of_its_kind(
 ) -> None:
     found = find_idle_settings(recipe(engine, annotation=annotation))
     assert [idle in line for line in found] == [True] if idle else found == []
+
+
+def written(**changes: Any) -> Recipe:
+    data: dict[str, Any] = {
+        "name": "small",
+        "description": "A test.",
+        "seed": 1,
+        "concepts": [{"name": "gear", "wanted": 3}, {"name": "hex nut", "wanted": 3}],
+        "generator": {"model": "catalog:workshop"},
+    }
+    return parse_recipe(data | changes, "test")
+
+
+CLIP = {"scorer": {"model": "clip"}}
+LONE = [{"name": "gear", "wanted": 3}]
+OWN = [{"name": "gear", "wanted": 3, "templates": ["a {concept}"]}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"concepts": LONE, "quality": CLIP | {"gates": {"concept_margin": {"min": 0.9}}}}, "there is no other"),
+        ({"quality": {"gates": {"sharpness": {"min": None}}}}, "no bound is given"),
+        ({"quality": {"gates": {"sharpness": {"min": 0}}}}, "min 0 lets every image through"),
+        ({"quality": {"gates": {"sharpness": {"min": 1, "max_quantile": 1}}}}, "max_quantile 1 lets every image"),
+        ({"quality": {"gates": {"mask_area": {"min_quantile": 0}}}}, "min_quantile 0 lets every image through"),
+        ({"quality": {"gates": {"brightness": {"min": 20}}}}, "lies between 0 and 1, so no image could pass"),
+        ({"quality": CLIP | {"gates": {"clip_score": {"max": 1}}}}, "max 1 lets every image through"),
+        ({"prompts": {"templates": ["a {concept}"]}, "concepts": OWN}, "prompts.templates has no effect"),
+        ({"prompts": {"attributes": {"place": ["shelf"]}}}, "no template holds {place}"),
+        (
+            {"prompts": {"templates": ["a {concept} on a {on}"], "attributes": {"on": {"shelf": 1, "wall": 2}}}},
+            "the weights have no effect with prompts.balance balanced",
+        ),
+        ({"prompts": {"lexicon": {"geer": ["cog"]}}}, "'geer' is none of the concepts"),
+        ({"sharding": {"jpeg_quality": 90}}, "sharding.jpeg_quality has no effect"),
+        ({"engine": {"negative_prompt": "blurred", "guidance": 1}}, "engine.negative_prompt has no effect"),
+    ],
+)
+def test_gates_and_words_without_effect_are_named(changes: dict[str, Any], message: str) -> None:
+    (line,) = find_idle_settings(written(**changes))
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quality": CLIP | {"gates": {"concept_margin": {"min": 0.0}, "clip_score": {"min": 0.0}}}},
+        {"quality": {"gates": {"sharpness": {"min": 0.5, "max": 1000}, "mask_area": {"min_quantile": 0.05}}}},
+        {"prompts": {"templates": ["a {concept} on a {on}"], "attributes": {"on": {"shelf": 2, "wall": 2}}}},
+        {"prompts": {"lexicon": {"Hex  Nut": ["nut"]}}},
+        {"sharding": {"jpeg_quality": 90, "image_format": "jpg"}},
+    ],
+)
+def test_gates_and_words_with_an_effect_pass(changes: dict[str, Any]) -> None:
+    assert find_idle_settings(written(**changes)) == []
+
+
+def test_gradient_settings_without_gradient_steps_are_named() -> None:
+    search = SEARCH | {"iterations": 0}
+    assert find_idle_settings(recipe(search)) == []
+    assert find_idle_settings(recipe(search | {"preset": "published", "candidates": 4})) == []
+    for name, value in (("optimizer", "adamw"), ("patience", 2), ("grad_steps", 2)):
+        (line,) = find_idle_settings(recipe(search | {name: value}))
+        assert f"engine.{name} has no effect with engine.iterations 0" in line
+    (line,) = find_idle_settings(recipe(SEARCH | {"repulsion_weight": 1, "batch_size": 1}))
+    assert "engine.repulsion_weight has no effect" in line

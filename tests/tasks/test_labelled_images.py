@@ -313,3 +313,24 @@ def test_every_row_has_its_class_number(tmp_path: Path) -> None:
     pictures = toy_pictures(9, seed=1)
     images = open_images(str(write_parquet(tmp_path / "toy.parquet", {"train": pictures})), "nowhere", "train")
     assert np.array_equal(label_rows(images, NAMES.index), pictures.labels)
+
+
+@pytest.mark.parametrize("other", ["hex  nut", "hex nut ", "Hex nut", "hex\u00a0nut"])
+def test_classes_that_look_alike_are_refused(other: str, tmp_path: Path) -> None:
+    image = encode(toy_pictures(1, 0).images[0])
+    file, folder = tmp_path / "labelled.parquet", tmp_path / "labelled"
+    pq.write_table(pa.table({"image": [image, image], "label": ["hex nut", other]}), file)
+    for name in ("hex nut", other):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.png").write_bytes(image)
+    for place in (file, folder):
+        with pytest.raises(ImagesError, match=r"the classes .* and .* look alike"):
+            open_images(str(place), "", "train")
+
+
+def test_a_class_is_kept_by_its_tidy_name(tmp_path: Path) -> None:
+    image = encode(toy_pictures(1, 0).images[0])
+    for name in (" cafe\u0301  bar", "gear"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(image)
+    assert set(open_images(str(tmp_path), "", "train").labels) == {"caf\u00e9 bar", "gear"}
