@@ -131,9 +131,9 @@ def _open_folder(folder: Path, root: Path) -> LabelledImages:
     return LabelledImages(str(folder), labels, lambda row: read_image_file(files[row]), lambda row: str(files[row]))
 
 
-def tidy_classes(labels: Sequence[str], origin: str) -> tuple[str, ...]:
+def tidy_classes(labels: Sequence[str | None], origin: str) -> tuple[str | None, ...]:
     """The classes by their names as they are kept. Errors: ImagesError for two whose names look alike."""
-    names = {label: tidy(label) for label in dict.fromkeys(labels)}
+    names = {label: tidy(label) for label in dict.fromkeys(labels) if label is not None}
     seen: dict[str, str] = {}
     for label in names:
         if (other := seen.setdefault(look(label), label)) != label:
@@ -141,7 +141,7 @@ def tidy_classes(labels: Sequence[str], origin: str) -> tuple[str, ...]:
                 f"{origin}: the classes {show(other)} and {show(label)} look alike (upper case, spaces and the form of "
                 "accents do not count); give both one name, or names that differ"
             )
-    return tuple(names[label] for label in labels)
+    return tuple(None if label is None else names[label] for label in labels)
 
 
 def list_class_files(folder: Path, root: Path) -> list[Path]:
