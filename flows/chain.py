@@ -53,12 +53,14 @@ class Future(Protocol):
 
 
 class Progress(Protocol):
-    """Told of each part of the work how many steps every stage of it has, and of each step that is done.
+    """Told of each part of the work how many steps every stage of it has, and of each step that is begun or done.
 
     `part` is what a person calls it, "" where the stages' names say enough; see flows/progress.py.
     """
 
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None: ...
+
+    def start(self, step: Step) -> None: ...
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None: ...
 
@@ -148,6 +150,8 @@ class Drive:
                 chain.close()
                 self.tally.open.append(step.address)
                 return 0
+            if self.progress is not None:
+                self.progress.start(step)
             future = self.submit(step)
             future.add_done_callback(lambda ended, step=step: done.put((index, chain, step, ended)))  # type: ignore[misc]
             return 1

@@ -11,6 +11,7 @@ from flows.stopping import run_stoppable
 from schemas.errors import ExplanationError
 from schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
 from schemas.shown import show
+from schemas.under_way import tell
 
 ALL = "all"
 ORDER = re.compile(r"[0-9]{1,2}")
@@ -51,6 +52,11 @@ def explain(
     settings = parse_settings(target, layer, step, order, grid, memory)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         bar = progress.add_task("solving", total=None)
+
+        def observe(done: int, total: int) -> None:
+            tell("image", done, total)
+            progress.update(bar, completed=done, total=total)
+
         found = run_stoppable(
             explain_sample,
             sample_id,
@@ -62,7 +68,7 @@ def explain(
             mask=mask,
             gate=gate,
             repair=repair,
-            observe=lambda done, total: progress.update(bar, completed=done, total=total),
+            observe=observe,
         )
     print_json(found) if as_json else print_explanation(found)
 

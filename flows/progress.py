@@ -5,15 +5,16 @@ Every count is of one part of the work, a round or a stage, whose steps are know
 
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from flows.chain import Step
-from flows.stopping import READER_WENT, stop
+from flows.heartbeat import say, work_elsewhere
 from flows.text_console import TextConsole, text_column
 from schemas.receipts import Receipt
 from schemas.shown import visible
@@ -26,12 +27,22 @@ class PlainProgress:
         self.tell = tell or say
         self.done: Counter[str] = Counter()
         self.expected: Counter[str] = Counter()
+        self.begun: dict[str, float] = {}  # when each step that is not done was handed to a worker
+        self.held = ExitStack()
 
     def __enter__(self) -> "PlainProgress":
+        self.held.enter_context(work_elsewhere(self.describe))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        return None
+        self.held.close()
+
+    def describe(self) -> list[str]:
+        """The steps that workers have, a line each."""
+        return [f"{name}, for {time.monotonic() - begun:.0f} s" for name, begun in list(self.begun.items())]
+
+    def start(self, step: Step) -> None:
+        self.begun[name_step(step)] = time.monotonic()
 
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
         for stage in stages:
@@ -40,6 +51,7 @@ class PlainProgress:
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         stage = receipt.stage
+        self.begun.pop(name_step(step), None)
         self.done[stage] += 1
         if not cached:
             seconds = receipt.timings.get("compute", 0.0)
@@ -76,9 +88,17 @@ class TerminalProgress:
                 else:
                     self.bars.reset(self.tasks[stage], total=steps, note=part)
 
+    def start(self, step: Step) -> None:
+        """Nothing: bars count what is done."""
+
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         note = visible(f"{receipt.label}, finished before" if cached else receipt.label)
         self.bars.update(self.tasks[receipt.stage], advance=1, note=note)
+
+
+def name_step(step: Step) -> str:
+    """What a line calls a step."""
+    return f"{step.address.stage.name}: {step.address.label}"
 
 
 class SharedProgress:
@@ -91,18 +111,13 @@ class SharedProgress:
         for member in self.members:
             member.begin(part, stages, steps)
 
+    def start(self, step: Step) -> None:
+        for member in self.members:
+            member.start(step)
+
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         for member in self.members:
             member.advance(step, receipt, cached)
-
-
-def say(line: str) -> None:
-    """One line on standard error, at once. Where nobody reads it any more (`| head`), the command ends."""
-    try:
-        sys.stderr.write(f"{visible(line)}\n")  # at once, for several threads speak
-        sys.stderr.flush()
-    except BrokenPipeError:
-        stop(READER_WENT, "")
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from catalog.store import Store
 from flows.build_dataset import build_dataset, describe_build
 from flows.chain import Drive
 from flows.choose_build import remember_build
+from flows.heartbeat import say
 from flows.pace import keep_pace
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
-from flows.progress import say
 from flows.runners import Workers, open_workers
 from flows.temporary_server import open_server
 from schemas.errors import OrchestrationError, VerificationError, WorkerLostError

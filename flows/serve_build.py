@@ -13,8 +13,8 @@ from prefect.types.entrypoint import EntrypointType
 from catalog.recipe_files import find_recipe
 from flows.build_dataset import build_dataset
 from flows.check_scheduler import Scheduler, await_next
+from flows.heartbeat import say
 from flows.prepare_build import prepare_build
-from flows.progress import say
 from flows.read_schedule import next_dates, read_cron
 from flows.server_access import require_server, require_version, server_answers
 from flows.stopping import leave_signals

@@ -64,6 +64,8 @@ def run_stoppable(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     Nor can Prefect take SIGTERM over there. Processes that the work starts do not hear the ctrl-C of a terminal, which
     reaches all of its processes: this one ends them. Errors: those of the work.
     """
+    from flows.heartbeat import break_silence  # which needs this file
+
     done = threading.Event()
     made: list[T] = []
     errors: list[BaseException] = []
@@ -71,7 +73,8 @@ def run_stoppable(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
     def do_work() -> None:
         shield_children()
         try:
-            made.append(work(*args, **named))
+            with break_silence(next(iter(sys.argv[1:]), work.__name__)):
+                made.append(work(*args, **named))
         except BaseException as error:
             errors.append(error)
         finally:

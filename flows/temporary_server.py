@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flows.embedded import API, require_home
-from flows.progress import say
+from flows.heartbeat import say
 from flows.stopping import is_ending, stop
 from schemas.errors import OrchestrationError
 

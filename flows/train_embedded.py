@@ -1,13 +1,13 @@
 """The order of training the embedded generator. A killed run continues at the stage and step it was in."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from catalog.model_files import MODELS
+from flows.heartbeat import say
 from schemas.training import TrainingRecipe
 from tasks import training_stages
 from tasks.train_embedded import (
@@ -48,11 +48,18 @@ def train_embedded(recipe: TrainingRecipe, work_dir: str, models_dir: str | None
     return {"model": str(models / recipe.name), "success": success}
 
 
+class _Said(logging.Handler):
+    """Says what is logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
 def _show_progress() -> None:
     """A line on standard error for each stage, and every half minute of training."""
     lines = logging.getLogger(training_stages.__name__)
     lines.setLevel(logging.INFO)
     if not lines.handlers:
-        shown = logging.StreamHandler(sys.stderr)
+        shown = _Said()
         shown.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         lines.addHandler(shown)

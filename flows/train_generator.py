@@ -16,6 +16,7 @@ from catalog.store import storage_errors
 from flows.training_progress import show_training
 from schemas.errors import TrainingError
 from schemas.generator_training import GeneratorTraining
+from schemas.under_way import working
 from tasks.captioned_images import open_captioned
 from tasks.export_generator import export_generator, refuse_foreign
 from tasks.fit_generator import fit_generator, load_curves
@@ -46,10 +47,12 @@ def train_generator(
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
     with storage_errors("write", str(work.folder)), hold_folder(work.folder):
-        encode_images(work, images)
+        with working(f"the images of {recipe.name}"):
+            encode_images(work, images)
         with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
             measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
-        made = export_generator(work, models, images.origin, len(images), measures)
+        with working(f"the folder of {recipe.name}"):
+            made = export_generator(work, models, images.origin, len(images), measures)
     return {**made, "work": str(work.folder), **measures}
 
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from flows.heartbeat import say
 from flows.text_console import TextConsole, text_column
+from schemas.under_way import working
 from tasks.training_runs import Watch
 
 LINE_EVERY_S = 10.0
@@ -32,7 +34,8 @@ def show_training(name: str, steps: int) -> Iterator[Watch]:
             bar = bars.add_task(name, total=steps, note="")
             yield lambda step, loss: bars.update(bar, completed=step, note=f"loss {loss:.4f}")
     else:
-        yield _Lines(name, steps)
+        with working(name):
+            yield _Lines(name, steps)
 
 
 class _Lines:
@@ -45,4 +48,4 @@ class _Lines:
     def __call__(self, step: int, loss: float) -> None:
         if step == self.steps or time.monotonic() - self.said >= LINE_EVERY_S:
             self.said = time.monotonic()
-            print(f"{self.name}: step {step} of {self.steps}, loss {loss:.4f}", file=sys.stderr, flush=True)
+            say(f"{self.name}: step {step} of {self.steps}, loss {loss:.4f}")

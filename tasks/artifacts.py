@@ -29,6 +29,7 @@ from schemas.effort import Effort, costing_settings, count_passes
 from schemas.errors import DamagedArtifactError, StoreError
 from schemas.jobs import SampleSpec
 from schemas.receipts import Footer, Receipt
+from schemas.under_way import working
 
 LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
 SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
@@ -221,7 +222,8 @@ def run_once(store: Store, address: Address, produce: Callable[[], pa.Table]) ->
     effort = effort.model_copy(update={"cold": kind not in _warm})
     _warm.add(kind)
     started = time.perf_counter()
-    table = produce()
+    with working(f"{address.stage.name}: {address.label}"):
+        table = produce()
     extras = table.schema.metadata or {}
     table = table.cast(address.stage.schema).replace_schema_metadata(None)
     seconds = time.perf_counter() - started

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import ImagesError
 from schemas.generator_training import GeneratorTraining
 from schemas.jobs import ResolvedModel
+from schemas.under_way import tell
 from tasks.artifacts import digest
 from tasks.captioned_images import CaptionedImages
 from tasks.methods.generator_training.structure_encoder import VERSION as ENCODER_VERSION
@@ -79,7 +80,10 @@ def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
             np.lib.format.write_array_header_1_0(file, header)
             for mirrored in (False, True)[:copies]:
                 pictures = images.read(height, width)
+                done = 0
                 while chunk := list(islice(pictures, ENCODED_AT_ONCE)):
+                    tell("image", done, len(images))
+                    done += len(chunk)
                     file.write(_encode(generator, np.stack(chunk), mirrored, images.origin).tobytes())
         write_whole(folder / "captions.json", json.dumps(list(images.captions) * copies).encode())
         return {"images": len(images)}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from schemas.training import TrainingRecipe
+from schemas.under_way import working
 from tasks import training_runs
 from tasks.artifacts import digest, library_versions
 from tasks.methods import (
@@ -94,7 +95,8 @@ def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str
     def measure(folder: Path) -> dict[str, Any]:
         return {"stage": stage, "measures": produce(folder), "versions": library_versions()}
 
-    content = training_runs.finish_once(folder, key, measure)
+    with working(stage):
+        content = training_runs.finish_once(folder, key, measure)
     logger()(f"{stage}: finished")
     return content
 

@@ -4,6 +4,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from schemas import under_way
+
+SHOWN = {"load": "loading models", "wait": "waiting for its turn"}  # phases that a person should know of
 IDLE = ("load", "wait")  # phases that are no work of a stage: loading models, waiting until one is free
 
 
@@ -18,7 +21,8 @@ class Clock:
         """Count the time inside the block, also when it raises."""
         started = time.perf_counter()
         try:
-            yield
+            with under_way.phase(SHOWN.get(name, "")):
+                yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 

@@ -29,6 +29,7 @@ from schemas.engines import SamplingSettings
 from schemas.errors import RecipeError
 from schemas.jobs import SampleSpec
 from schemas.quality import Recording
+from schemas.under_way import count, tell
 from tasks.methods.clock import Clock
 from tasks.methods.cross_attention import choose_steps
 from tasks.methods.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
@@ -113,7 +114,8 @@ def render_plain(
         return render_noise(sampling, batch, texts, draw_noise(model, generators, *sampling.size), generators)
 
     texts: dict[str, Text] = {}
-    for batch in cut_batches(samples, settings.batch_size):
+    for number, batch in enumerate(cut_batches(samples, settings.batch_size)):
+        tell("image", number * settings.batch_size, len(samples))
         with hold_all(sampling):
             prepare_texts(sampling, batch, texts)
             rendered = within_memory(render, batch, out_of_memory)
@@ -355,7 +357,7 @@ def walk_steps(
     options: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
     if generators and "generator" in taken:
         options["generator"] = list(generators)
-    for step in scheduler.timesteps:
+    for step in count(scheduler.timesteps, "step", scheduler.timesteps):
         latents = scheduler.step(predict(latents, step), step, latents, return_dict=False, **options)[0]
         yield latents
 

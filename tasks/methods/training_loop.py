@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from schemas.errors import TrainingError
+from schemas.under_way import tell
 
 GRADIENT_NORM = 1.0
 
@@ -148,6 +149,7 @@ def run_steps(
     """Train until `learner.step` is `steps`; `observe(learner, loss)` after every step (progress, checkpoints)."""
     while learner.step < steps:
         step = learner.step
+        tell("step", step, steps)
         observe(learner, learner.learn(loss_at(step), learning_rate_at(step)))
 
 

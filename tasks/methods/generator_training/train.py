@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from schemas.errors import TrainingError
 from schemas.generator_training import LearningSettings
+from schemas.under_way import tell
 from tasks.methods.generator import Conditioning
 from tasks.methods.generator_training.devices import Devices
 from tasks.methods.generator_training.noise import Draws, NoiseSchedule, draw_noise
@@ -252,6 +253,7 @@ def train_network(
     if saved:
         restore(learner, saved)
     while learner.step < settings.steps:
+        tell("step", learner.step, settings.steps)
         observe(learner, learner.advance(examples))
     return learner
 

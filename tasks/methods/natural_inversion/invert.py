@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from schemas.errors import RecipeError
 from schemas.inversion import Form, InversionSettings
+from schemas.under_way import tell
 from tasks.methods.natural_inversion.baselines import (
     Canvas,
     Reader,
@@ -128,6 +129,8 @@ class Inverter:
         waiting = deque(batches)
         slots = [self._new_slot(waiting.popleft(), None) for _ in batches[: self.settings.groups]]
         while slots:
+            tell("batch", len(batches) - len(waiting), len(batches))
+            tell("step", min(slot.step for slot in slots), self.settings.steps)
             with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
                 self._step(slots)
                 if due := [slot for slot in slots if self._is_due(slot)]:

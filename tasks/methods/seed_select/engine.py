@@ -16,6 +16,7 @@ from torch.nn import functional
 from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
 from schemas.jobs import SampleSpec
 from schemas.quality import Recording
+from schemas.under_way import tell
 from tasks.methods.clock import Clock
 from tasks.methods.generator import ImageGenerator, join_conditionings
 from tasks.methods.pixels import to_tensor
@@ -82,7 +83,8 @@ def render_searched(
             found = find(search, batch, texts, goal.seeds)
         return [finish(search, sample, texts, each, len(batch)) for sample, each in zip(batch, found, strict=True)]
 
-    for batch in cut_batches(samples, settings.batch_size):
+    for number, batch in enumerate(cut_batches(samples, settings.batch_size)):
+        tell("image", number * settings.batch_size, len(samples))
         with hold(model, clock):
             prepare_texts(search.sampling, batch, texts)
             rendered = within_memory(render, batch, out_of_memory)

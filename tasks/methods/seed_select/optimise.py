@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from schemas.engines import SeedSelectEngine
+from schemas.under_way import tell
 from tasks.methods.plain_sampling import NOT_FINITE, prepare_scheduler, walk_steps
 from tasks.methods.seed_select.aim import embed_views
 from tasks.methods.seed_select.gradient import predict_with_gradient, run
@@ -61,6 +62,7 @@ def optimise(search: Search, batch: Batch, settings: SeedSelectEngine, found: Se
     tracks = [start(search, batch, settings, row, each) for row, each in enumerate(found) if not each.done]
     gap = search.aim.gap(settings.target)
     for iteration in range(settings.iterations + 1):
+        tell("iteration", iteration, settings.iterations)
         active = [track for track in tracks if track.reason is None]
         if not active:
             break
