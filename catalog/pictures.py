@@ -5,7 +5,8 @@ each place says which formats it takes, and Pillow's other decoders are never as
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,6 +21,7 @@ PHOTOGRAPHS: Formats = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what a user may
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of files in these formats
 PNG_END = b"IEND\xaeB`\x82"  # type and checksum of a chunk without content
 MOST_PIXELS = 178_956_970  # where Pillow itself refuses a picture: half a gigabyte of RGB
+TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened safely; scale it down"
 
 
 def open_picture(
@@ -30,12 +32,25 @@ def open_picture(
     Errors: PictureError, whatever Pillow or `convert` raises: another format than `formats`, more than MOST_PIXELS
     pixels, a file that is cut off or damaged.
     """
+    with _open(data, formats) as image:
+        image.load()
+        _require_end(image, data)
+        return image if convert is None else convert(image)
+
+
+def measure_picture(data: bytes, formats: Formats) -> tuple[int, int]:
+    """(width, height) of the picture in the bytes of a file, by its header alone. Errors: PictureError."""
+    with _open(data, formats) as image:
+        return image.size
+
+
+@contextmanager
+def _open(data: bytes, formats: Formats) -> Iterator[Image.Image]:
+    """The picture, its pixels not read yet. Errors: PictureError, also for what goes wrong in the block."""
     try:
         with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
             _require_size(image)
-            image.load()
-            _require_end(image, data)
-            return image if convert is None else convert(image)
+            yield image
     except PictureError:
         raise
     except UnidentifiedImageError as error:
@@ -44,21 +59,6 @@ def open_picture(
         raise PictureError(TOO_LARGE) from error
     except Exception as error:  # the decoders have no common error: struct.error, SyntaxError, RecursionError and more
         raise PictureError(f"{error or type(error).__name__}") from error
-
-
-def measure_picture(data: bytes, formats: Formats) -> tuple[int, int]:
-    """(width, height) of the picture in the bytes of a file, by its header alone. Errors: PictureError."""
-    try:
-        with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
-            _require_size(image)
-            return image.size
-    except PictureError:
-        raise
-    except Exception as error:  # as in `open_picture`
-        raise PictureError(f"it is no {_list_formats(formats)} file: {error or type(error).__name__}") from error
-
-
-TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened safely; scale it down"
 
 
 def show_rgb(image: Image.Image) -> Image.Image:
