@@ -3,6 +3,10 @@
 import random
 from collections.abc import Sequence
 
+from typer.main import get_command
+
+from flows.cli import app
+
 VALUES = [
     "", " ", "-1", "0", "1", "1.5", "nan", "inf", "-inf", "1e308", "1e400", "9" * 30, "9" * 5000, "x", "x" * 300,
     "x" * 5000,
@@ -21,11 +25,11 @@ VALUES = [
     "./x.yaml",
     "broken.yaml", "broken.yaml/x", "é" * 130, "{concept}", "$(touch evil)", "; touch evil", "%s%n", "\n", "a\nb",
 ]  # fmt: skip
-# What each command is given when it is not spoiled; none of them builds, trains or serves.
+# What each command is given when it is not spoiled; none builds, trains or serves (sound.yaml names no generator).
 LINES: dict[str, Sequence[str]] = {
-    "build": ("broken.yaml", "--store", "store", "--runner", "threads", "--workers", "1"),
-    "plan": ("broken.yaml", "--store", "store", "--machine-price", "0.1"),
-    "status": ("broken.yaml", "--store", "store"),
+    "build": ("sound.yaml", "--set", "seed=2", "--store", "store", "--runner", "threads", "--workers", "1"),
+    "plan": ("sound.yaml", "--set", "seed=2", "--store", "store", "--machine-price", "0.1"),
+    "status": ("sound.yaml", "--set", "concepts.gear.wanted=2", "--store", "store"),
     "rerun": ("broken.yaml", "--store", "store", "--stage", "masks", "--partition", "gear r0 template:0 #0"),
     "list": ("--store", "store"),
     "show": ("drawn", "--store", "store"),
@@ -38,44 +42,42 @@ LINES: dict[str, Sequence[str]] = {
     "explain": ("0000000000000001", "--dataset", "nothing", "--box", "1,2,3,4", "--order", "2", "--memory", "1",
                 "--store", "store"),
     "review": ("nothing", "--no-open", "--store", "store", "--port", "0"),
-    "serve": ("broken.yaml", "--check", "--store", "store", "--cron", "0 3 * * *", "--timezone", "UTC"),
+    "serve": ("sound.yaml", "--check", "--store", "store", "--cron", "0 3 * * *", "--timezone", "UTC"),
     "train": ("broken.yaml", "--work", "out/work", "--models", "out/models", "--devices", "1"),
     "distill": ("nothing", "--test", "nothing@1.0.0", "--store", "store", "--out", "out/student", "--steps", "1"),
     "pretrain": ("nothing", "--use", "masked", "--store", "store", "--out", "out/encoder", "--batch", "2"),
 }  # fmt: skip
-OPTIONS = ("--store", "--set", "--out", "--dataset", "--format", "--split", "--runner", "--workers", "--devices",
-           "--json", "--ray-address", "--folder", "--stage", "--partition", "--days", "--keep", "--box", "--mask",
-           "--gate", "--order",
-           "--grid", "--memory", "--target", "--layer", "--step", "--cron", "--timezone", "--work", "--models",
-           "--images",
-           "--test", "--teacher", "--teacher-module", "--real", "--student", "--use", "--masks", "--probe", "--seed",
-           "--learning-rate", "--temperature", "--port", "--reviewer", "--machine-price", "--rows",
-           "--nonsense")  # fmt: skip
 LONG = ("build", "rerun", "review", "distill", "pretrain")  # which a dataset that is there would begin
 LONG = ("build", "rerun", "review", "distill", "pretrain")  # which a dataset that is there would begin
 NEVER = ("--delete", "--open", "--repair")  # what would do something that a test has no use for
 
 
+def options_of(command: str) -> list[str]:
+    """Options that the command knows, but for those that would do what no test has a use for."""
+    known = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    names = [name for each in known for name in each.opts if name.startswith("--")]
+    return [name for name in names if name not in NEVER]
+
+
 def spoil_line(chance: random.Random) -> list[str]:
-    """Words of a command line with one to three of them replaced, left out or added."""
+    """Words of a command line, most with one to three values replaced, some with words left out or added."""
     command = chance.choice(list(LINES))
     words = list(LINES[command])
     for _ in range(chance.choice((1, 1, 2, 3))):
-        at = chance.randrange(len(words) + 1)
-        kind = chance.randrange(5)
+        values = [place for place, word in enumerate(words) if not word.startswith("--")] or [0]
+        kind = chance.randrange(10)
         if kind == 0 and words:
-            del words[min(at, len(words) - 1)]
+            del words[chance.randrange(len(words))]
         elif kind == 1:
-            words[at:at] = [chance.choice(OPTIONS), chance.choice(VALUES)]
-        elif kind == 2:
-            words.insert(at, chance.choice(VALUES))
+            words.insert(chance.randrange(len(words) + 1), chance.choice(VALUES))
+        elif kind < 5:
+            words += [chance.choice([*options_of(command), "--nonsense"]), chance.choice(VALUES)]
         else:
-            words[min(at, len(words) - 1) : min(at, len(words) - 1) + 1] = [chance.choice(VALUES)]
+            place = chance.choice(values)
+            words[place : place + 1] = [chance.choice(VALUES)]
     if command == "serve" and "--check" not in words:
         words.append("--check")
     if command in LONG:
         words = ["nothing" if word.startswith("drawn") else word for word in words]
-    name = (
-        command if chance.random() < 0.95 else chance.choice([command[:-1], "nonsense", command.upper(), *VALUES[:20]])
-    )
+    name = command if chance.random() < 0.97 else chance.choice([command[:-1], "nonsense", command.upper(), *VALUES])
     return [name, *(word for word in words if word not in NEVER)]

@@ -19,8 +19,9 @@ from tests.drawn_version import draw_masks, write_version
 from tests.flows.conftest import Command
 from tests.fuzzed_commands import spoil_line
 from tests.fuzzed_recipes import engine_recipes, spoil, training_recipes, write_text
+from tests.tiny_recipes import write_recipe
 
-HANGS_S = 60  # what takes so long hangs, on whatever machine
+HANGS_S = 240  # what takes so long hangs, on whatever machine
 MOST_LINES = 15
 BROKEN = "concepts: 3\n"
 LIMITED = ("store", "out")  # folders that a command is told to write into
@@ -72,7 +73,7 @@ def read_spoiled(kinds: dict[str, dict[str, Any]], load: Any, count: int, seed: 
 
 
 @pytest.mark.parametrize(
-    ("count", "seed"), [(200, 1), pytest.param(1400, 2, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    ("count", "seed"), [(150, 1), pytest.param(1400, 2, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_spoiled_recipes_are_refused_in_few_words(count: int, seed: int, tmp_path: Path) -> None:
     kinds = engine_recipes()
@@ -86,7 +87,7 @@ def test_spoiled_recipes_are_refused_in_few_words(count: int, seed: int, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("count", "seed"), [(100, 1), pytest.param(800, 2, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+    ("count", "seed"), [(80, 1), pytest.param(800, 2, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )
 def test_spoiled_training_recipes_are_refused_in_few_words(count: int, seed: int, tmp_path: Path) -> None:
     kinds = training_recipes()
@@ -112,6 +113,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "out").mkdir()
     (folder / "broken.yaml").write_text(BROKEN)
+    write_recipe(folder).rename(folder / "sound.yaml")  # there is no generator beside it
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "pipe")
     write_version(Store.open(str(folder / "store"), create=True), {"train": draw_masks(), "test": draw_masks()[:1]})
@@ -144,7 +146,7 @@ def was_named(path: str, words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("count", "seed"), [(60, 1), pytest.param(1500, 2, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])]
+    ("count", "seed"), [(40, 1), pytest.param(1500, 2, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])]
 )
 def test_spoiled_command_lines_are_refused_in_few_words(
     count: int, seed: int, place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
