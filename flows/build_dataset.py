@@ -58,6 +58,7 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
         [shard.model_dump(mode="json") for shard in shards],
         selected.rounds,
         [receipt.model_dump(mode="json") for receipt in drive.tally.receipts],
+        selected.unread,
     )
     made = describe_build(context, selected, published, drive.tally) | {
         "wall_seconds": round(time.perf_counter() - started, 2),
@@ -117,6 +118,7 @@ def describe_build(
         **find_stale_repairs(context, selected),
         "rounds": len(selected.rounds),
         "shortfall": shortfall(context, selected.accepted),
+        "unread_prompts": selected.unread,
         "work": dict(tally.missing),
         "finished_before": dict(tally.cached),
         **sum_seconds(tally.ran),

@@ -62,6 +62,8 @@ class Progress(Protocol):
 
     def start(self, step: Step) -> None: ...
 
+    def tell(self, note: str) -> None: ...
+
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None: ...
 
 
@@ -162,6 +164,12 @@ class Drive:
         except Exception as error:
             note_failure(self.store, step.address, error)
             raise
+
+    def tell(self, notes: Sequence[str]) -> None:
+        """Show a person what they should know; a dry run has its own place for that."""
+        if self.progress is not None:
+            for note in notes:
+                self.progress.tell(note)
 
     def take(self, receipt: Receipt) -> None:
         """Count what was made outside of the chain and takes part in it, as finished before."""

@@ -33,6 +33,8 @@ def print_publication(made: dict[str, Any]) -> None:
         )
     for name, count in made["shortfall"].items():
         warn("short", f"{name} lacks {count}")
+    for name, count in made["unread_prompts"].items():
+        warn("too long", f"the generator does not read {name} in {count} of its prompts, so they were not drawn")
     for sample_id in made.get("stale_repairs", ()):
         warn(
             "repair",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from catalog.store import Store
+from flows.heard_prompts import Heard, hear_prompts
 from flows.stages import PlannedPartition, first_sizes, inversion_runs, plan_partitions
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.inversion import NaturalInversionEngine
@@ -18,7 +19,7 @@ Work = dict[str, tuple[int, int]]  # stage to (steps, rows)
 
 @dataclass(frozen=True)
 class Forecast:
-    """Images of the first round, and steps and rows of each stage, finished or not.
+    """Images of the first round, and steps and rows of each stage, finished or not; `heard`: the prompts of all.
 
     Without prompts, which a language model is still to write, only the images are known; whole batches may add some.
     """
@@ -26,24 +27,35 @@ class Forecast:
     images: int
     steps: Mapping[str, int]
     rows: Mapping[str, int]
+    heard: Heard | None = None
 
 
 def forecast_build(store: Store, context: BuildContext) -> Forecast:
     """Errors: RecipeError where the templates give no prompt."""
-    prompts = find_prompts(store, context)
-    if prompts is None:
+    heard = hear_known(store, context)
+    if heard is None:
         return Forecast(sum(first_sizes(context.recipe).values()), {}, {})
+    prompts = heard.prompts
     jobs = list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))
     images = sum(job.rows for job in jobs)
     work = _count_before(context, prompts, jobs) | dict.fromkeys(("samples", "masks", "verdicts"), (len(jobs), images))
     work["selection"] = (1, images)
     if context.recipe.augmentation is not None:
         work["augmented"] = (len(jobs), sum(concept.wanted for concept in context.recipe.concepts))
-    return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()})
+    return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()}, heard)
 
 
 def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]] | None:
-    """Prompts of every concept, from their receipts or made here; None where a language model is still to write."""
+    """Prompts of every concept that are drawn; None where a language model is still to write."""
+    heard = hear_known(store, context)
+    return None if heard is None else heard.prompts
+
+
+def hear_known(store: Store, context: BuildContext) -> Heard | None:
+    """The prompts, from their receipts or made here, as the generator reads them; None where some are not written.
+
+    Errors: RecipeError where no prompt of a concept is read.
+    """
     found = {}
     for concept in context.recipe.concepts:
         receipt = find_receipt(store, expand_prompts.locate(context, concept.name))
@@ -54,7 +66,7 @@ def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]]
         else:
             lexicon = load_wordnet() if context.recipe.prompts.wordnet else None
             found[concept.name] = expand(context.recipe, concept, lexicon=lexicon)
-    return found
+    return hear_prompts(context, found)
 
 
 def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:

@@ -4,7 +4,7 @@ The walk through the chain ends at the first missing steps. What the first round
 recipe and its prompts, which templates give without any work that is worth keeping; so it is counted all the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from catalog.store import Store
 from flows.chain import Drive, Tally
@@ -40,7 +40,8 @@ class StagePlan:
 class Plan:
     """`complete`: every step is finished. `wanted`: accepted images; `images`: those that the first round makes.
 
-    `finished_images` may count those of further rounds.
+    `finished_images` may count those of further rounds. `notes`: what a person should know of the prompts;
+    `unread_prompts`: how many of each concept are not drawn, since the generator does not read the concept in them.
     """
 
     stages: list[StagePlan]
@@ -50,6 +51,8 @@ class Plan:
     wanted: int
     images: int
     finished_images: int
+    notes: list[str] = field(default_factory=list)
+    unread_prompts: dict[str, int] = field(default_factory=dict)
 
 
 def walk(drive: Drive, context: BuildContext) -> Selected | None:
@@ -78,6 +81,8 @@ def plan_build(context: BuildContext) -> Plan:
         wanted=sum(concept.wanted for concept in context.recipe.concepts),
         images=ahead.images,
         finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == "samples"),
+        notes=ahead.heard.notes if ahead.heard else [],
+        unread_prompts=ahead.heard.unread_counts if ahead.heard else {},
     )
 
 

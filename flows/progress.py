@@ -49,6 +49,9 @@ class PlainProgress:
             self.done[stage], self.expected[stage] = 0, steps
         self.tell(f"{', '.join(stages)}: {steps} partition{'s' * (steps != 1)}" + f", {part}" * bool(part))
 
+    def tell(self, note: str) -> None:
+        say(note)
+
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         stage = receipt.stage
         self.begun.pop(name_step(step), None)
@@ -90,6 +93,9 @@ class TerminalProgress:
 
     def start(self, step: Step) -> None:
         """Nothing: bars count what is done."""
+
+    def tell(self, note: str) -> None:
+        self.bars.console.print(note, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         note = visible(f"{receipt.label}, finished before" if cached else receipt.label)

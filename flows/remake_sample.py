@@ -16,6 +16,7 @@ from catalog.store import Store
 from flows.build_dataset import finished
 from flows.chain import Drive, Step
 from flows.choose_build import split_reference
+from flows.heard_prompts import hear_prompts
 from flows.prepare_build import resolve_build
 from flows.published_recipe import parse_published
 from flows.stages import aim_all, expand_all, plan_partitions
@@ -28,6 +29,7 @@ from tasks.invert_teacher import inversion_job
 from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import Rendered
 from tasks.methods.provenance import read_origin
+from tasks.publish_version import UNREAD
 from tasks.synthesize import remake, remake_from_noise, remake_inverted
 
 
@@ -102,7 +104,9 @@ def remake_sample(
         where = "" if folder else "; if the recipe is in another folder, name that by --folder"
         raise type(error)(f"{error}{where}") from error
     drive = Drive(Store.open(context.store), run_here)
-    prompts = finished(expand_all(drive, context))
+    expanded = finished(expand_all(drive, context))
+    # An older version was drawn from all of its prompts, read or not.
+    prompts = hear_prompts(context, expanded).prompts if UNREAD in found.dataset.lineage else expanded
     job, sample_id = _find_job(context, found, prompts), found.original_id
     if noise is not None:
         return job, remake_from_noise(job, sample_id, noise)

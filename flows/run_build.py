@@ -10,6 +10,7 @@ from catalog.store import Store
 from flows.build_dataset import build_dataset, describe_build
 from flows.chain import Drive
 from flows.choose_build import remember_build
+from flows.forecast import hear_known
 from flows.heartbeat import say
 from flows.pace import keep_pace
 from flows.plan_build import walk
@@ -31,6 +32,7 @@ def run_build(
     remember_build(context.store, context.recipe.name, recipe, overrides)
     if unchanged := find_unchanged(context):
         return unchanged
+    hear_known(Store.open(context.store), context)
     settings, before = settings or WorkerSettings(), latest_version(Store.open(context.store), context.recipe.name)
     try:
         with open_server(), open_workers(settings, context) as workers:

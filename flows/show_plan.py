@@ -15,7 +15,7 @@ BYTES = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
 
 def to_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
     """One document: what is counted, then what is estimated, stage by stage and in sum."""
-    names = ("complete", "concepts", "wanted", "images", "finished_images")
+    names = ("complete", "concepts", "wanted", "images", "finished_images", "unread_prompts", "notes")
     counted = {name: getattr(plan, name) for name in names}
     costs = {cost.stage: cost for cost in estimate.stages}
     stages = [asdict(stage) | _stage_json(costs.pop(stage.stage, None)) for stage in plan.stages]
@@ -51,8 +51,8 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
     """What the build comes to, in lines."""
     wanted = f"{count_of(plan.wanted, 'image')} of {count_of(plan.concepts, 'concept')} wanted"
     if plan.complete:
-        return [f"{wanted}; everything is finished"]
-    lines = [f"{wanted}; the first round makes {plan.images:,}; {plan.finished_images:,} finished"]
+        return [f"{wanted}; everything is finished", *plan.notes]
+    lines = [f"{wanted}; the first round makes {plan.images:,}; {plan.finished_images:,} finished", *plan.notes]
     if estimate.yields:
         rounds, accepted = show_count(estimate.rounds), show_count(estimate.accepted)
         lines.append(f"expected: {show_count(estimate.images)} images to draw, {rounds} rounds, {accepted} accepted")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from flows.chain import Chain, Drive, Step
+from flows.heard_prompts import hear_prompts
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.explanation import RepairRecord
 from schemas.inversion import NaturalInversionEngine
@@ -58,13 +59,17 @@ class PlannedPartition:
 
 @dataclass(frozen=True)
 class Selected:
-    """All rounds of a build: plans and their finished partitions, what was selected, the size of each round."""
+    """All rounds of a build: plans and their finished partitions, what was selected, the size of each round.
+
+    `unread`: prompts of each concept that are not drawn, since the generator does not read the concept in them.
+    """
 
     jobs: list[PlannedPartition]
     partitions: list[BuiltPartition]
     selection: Receipt
     rounds: list[dict[str, int]]
     accepted: dict[str, int]
+    unread: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -247,7 +252,12 @@ def _same(job: PartitionJob) -> PartitionJob:
 def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     """Rounds of synthesis until every quota is met or `max_rounds` is over; None if a step is missing in a dry run."""
     recipe = context.recipe
-    if (prompts := expand_all(drive, context)) is None or (inputs := aim_all(drive, context, prompts)) is None:
+    if (expanded := expand_all(drive, context)) is None:
+        return None
+    heard = hear_prompts(context, expanded)
+    drive.tell(heard.notes)
+    prompts = heard.prompts
+    if (inputs := aim_all(drive, context, prompts)) is None:
         return None
     sizes = first_sizes(recipe)
     jobs: list[PlannedPartition] = []
@@ -270,7 +280,7 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
         if (selection := _select(drive, context, partitions)) is None:
             return None
         accepted = count_accepted(read_table(drive.store, selection, ["concept", "accepted"]))
-        selected = Selected(jobs, partitions, selection, rounds, accepted)
+        selected = Selected(jobs, partitions, selection, rounds, accepted, heard.unread_counts)
         sizes = next_sizes(recipe, selected)
         if not sizes:
             break

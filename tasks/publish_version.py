@@ -37,6 +37,7 @@ from tasks.render_report import render_version_report
 # Further files of a version, by path inside it; a function gets the hidden folder (relative to the store) with shards,
 # manifest and rejects in it, and the version it is to become.
 ExtraFiles = Mapping[str, bytes] | Callable[[str, str], Mapping[str, bytes]]
+UNREAD = "unread_prompts"  # in the lineage: prompts that were not drawn; older versions do not tell
 
 
 class Publication(BaseModel):
@@ -60,11 +61,13 @@ def publish_version(
     shards: list[dict[str, Any]],
     rounds: list[dict[str, int]],
     work: list[dict[str, Any]] | None = None,
+    unread: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Publish what the receipts of `shards` name, with its report, as the next version of the recipe's dataset.
 
     `rounds`: samples planned by concept in each round, from which any sample can be planned and made again.
-    `work`: receipts of all that was done for the version, in any order, for the report.
+    `work`: receipts of all that was done for the version, in any order, for the report. `unread`: prompts of each
+    concept that were not drawn, since the generator does not read the concept in them.
     """
     context, chosen = BuildContext.model_validate(build), Receipt.model_validate(selection)
     built = [BuiltPartition.model_validate(partition) for partition in partitions]
@@ -73,9 +76,9 @@ def publish_version(
     store = Store.open(context.store)
 
     def report(folder: str, version: str) -> Mapping[str, bytes]:
-        return render_version_report(store, context, folder, version, built, [*done, chosen, *written])
+        return render_version_report(store, context, folder, version, built, [*done, chosen, *written], unread or {})
 
-    return publish(store, context, chosen, built, written, report, rounds).model_dump(mode="json")
+    return publish(store, context, chosen, built, written, report, rounds, unread or {}).model_dump(mode="json")
 
 
 def publish(
@@ -86,6 +89,7 @@ def publish(
     shards: Sequence[Receipt],
     extra_files: ExtraFiles,
     rounds: Sequence[Mapping[str, int]] = (),
+    unread: Mapping[str, int] | None = None,
 ) -> Publication:
     """Errors: QuotaError if there is no sample to publish; StoreAccessError where a version cannot be claimed."""
     name = build.recipe.name
@@ -95,7 +99,7 @@ def publish(
     with _staging_folder(store, name) as staging:
         folder = staging.folder
         counts = assemble(store, folder, build, selection, partitions, shards)
-        draft = _draft(store, folder, build, counts, selection, partitions, shards, rounds)
+        draft = _draft(store, folder, build, counts, selection, partitions, shards, rounds, unread or {})
         done: Claim | None = None  # another publisher's that was published here
         while True:
             previous = latest_version(store, name)
@@ -150,6 +154,7 @@ def _draft(
     partitions: Sequence[BuiltPartition],
     shards: Sequence[Receipt],
     rounds: Sequence[Mapping[str, int]],
+    unread: Mapping[str, int],
 ) -> Dataset:
     """dataset.json as far as it does not depend on the version number."""
     tars = {receipt.details["shard"]: receipt.details["files"]["tar"] for receipt in shards}
@@ -179,6 +184,7 @@ def _draft(
             **_trace_lineage(build, partitions, shards),
             **_sum_inversion(store, folder, build),
             "rounds": [dict(sizes) for sizes in rounds],
+            UNREAD: dict(unread),
             "selection": selection.sha256,
         },
         generator_training=build.generator_training,

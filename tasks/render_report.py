@@ -43,10 +43,12 @@ def render_version_report(
     version: str,
     partitions: Sequence[BuiltPartition],
     receipts: Sequence[Receipt],
+    unread: Mapping[str, int] | None = None,
 ) -> dict[str, bytes]:
     """The report's files from the tables in `folder` and the images in the partitions.
 
     `receipts`: of all other work, and of that of the partitions as well if it is at hand; each counts once.
+    `unread`: prompts of each concept that were not drawn, since the generator does not read the concept in them.
     """
     samples, masks = [part.samples for part in partitions], [part.masks for part in partitions]
     augmented = [part.augmented for part in partitions if part.augmented]
@@ -71,6 +73,7 @@ def render_version_report(
         explanations=read_explanations(store, partitions),
         work=[PartitionWork(part.concept, list_work(part)) for part in partitions],
         earlier=read_history(store, build.recipe.name, version, folder, images, concepts),
+        unread=unread,
     )
 
 
@@ -105,6 +108,7 @@ def render_report(
     explanations: Mapping[str, bytes] | None = None,
     work: Sequence[PartitionWork] = (),
     earlier: Earlier | None = None,
+    unread: Mapping[str, int] | None = None,
 ) -> dict[str, bytes]:
     """File name, relative to the version's folder, to bytes; the page is report/index.html.
 
@@ -133,6 +137,7 @@ def render_report(
         models={role: model.digest for role, model in build.models.items()},
         work=work,
         earlier=earlier or Earlier(),
+        unread=unread or {},
         pictures={each: images[each][0] for each in changed if each in images},
     )
     return {f"{FOLDER}/{name}": content for name, content in draw_report(data, read_templates()).items()}

@@ -43,12 +43,14 @@ def judge_build(
     drift: Sequence[Drift],
     passed: Mapping[str, tuple[int, int]],
     unreadable: Sequence[tuple[str, str]],
+    unread: Mapping[str, int],
 ) -> Verdict:
     """Findings, the worst first. `passed`: images that passed and were made in the version before, by concept."""
     found = [
         *_find_short(concepts),
         *_find_failed(losses, failures),
         *_find_unaugmented(concepts),
+        *_find_unread(unread),
         *_find_falls(losses, passed),
         *_find_drift(drift),
         *(Finding("look", f"{version} could not be read: {why}", "history") for version, why in unreadable),
@@ -93,6 +95,14 @@ def _find_unaugmented(concepts: Sequence[ConceptRow]) -> list[Finding]:
     named = _name([f"{row.name} {row.unaugmented:,}" for row in concepts if row.unaugmented])
     text = f"{lost:,} of {made:,} augmentations missed a gate or lost the concept and are not published: {named}"
     return [Finding("look", text, "losses")]
+
+
+def _find_unread(unread: Mapping[str, int]) -> list[Finding]:
+    if not unread:
+        return []
+    named = _name([f"{concept} {count:,}" for concept, count in unread.items()])
+    text = f"{count_of(sum(unread.values()), 'prompt')} too long for the text encoder, not drawn: {named}"
+    return [Finding("look", text, "concepts")]
 
 
 def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]) -> list[Finding]:

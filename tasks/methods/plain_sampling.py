@@ -40,6 +40,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 OUT_OF_MEMORY = "out of memory with a batch of one"
+UNREAD = "the prompt is longer than the text encoder reads, and its concept is cut off"
 NOT_FINITE = "image is not finite"
 BLANK = "image is blank"
 
@@ -69,6 +70,7 @@ class Text:
 
     conditioning: Conditioning
     words: list[list[int]]
+    reads_concept: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,10 @@ def prepare_texts(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[s
 
 def prepare_text(model: ImageGenerator, sample: SampleSpec) -> Text:
     """Encode a sample's prompt and find the tokens of its slots."""
-    spans = [(slot.start, slot.end) for slot in sample.slots]
-    return Text(model.encode_prompt(sample.prompt), model.locate_tokens(sample.prompt, spans))
+    words = model.locate_tokens(sample.prompt, [(slot.start, slot.end) for slot in sample.slots])
+    ends = [(slot.end - 1, slot.end) for slot in sample.slots if slot.name == "concept"]  # what is cut off is the end
+    reads = not ends or any(model.locate_tokens(sample.prompt, ends))
+    return Text(model.encode_prompt(sample.prompt), words, reads)
 
 
 def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], give_up: Callable[[S], T]) -> list[T]:
@@ -243,7 +247,7 @@ def render_noise(
     return [
         Rendered(
             sample.sample_id,
-            error := NOT_FINITE if not finite[row] else BLANK if np.ptp(pixels[row]) == 0 else None,
+            error := _find_error(texts[sample.prompt], finite[row], pixels[row]),
             None if error else pixels[row],
             None if error or capture is None else capture.maps(row),
             {**origin, "batch_row": row},
@@ -252,6 +256,12 @@ def render_noise(
         )
         for row, sample in enumerate(batch)
     ]
+
+
+def _find_error(text: Text, is_finite: bool, pixels: NDArray[np.uint8]) -> str | None:
+    if not text.reads_concept:
+        return UNREAD
+    return NOT_FINITE if not is_finite else BLANK if np.ptp(pixels) == 0 else None
 
 
 def prepare_scheduler(sampling: Sampling, steps: int) -> Scheduler:

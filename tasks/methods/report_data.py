@@ -84,7 +84,8 @@ class ReportData:
     were found beforehand. `lineage`: label to digest or version. `references`: photographs by concept, in their order.
     `training`: sentences on how the generator was trained, where it tells. `explanations`: sample_id to the page that
     shows how it was mended. `models`: digest by role. `work`: the receipts of single partitions, which `receipts` hold
-    too. `pictures`: encoded images of samples that were added or changed.
+    too. `pictures`: encoded images of samples that were added or changed. `unread`: prompts of each concept that were
+    not drawn, since the generator does not read the concept in them.
     """
 
     recipe: Recipe
@@ -102,3 +103,4 @@ class ReportData:
     work: Sequence[PartitionWork] = ()
     earlier: Earlier = field(default_factory=Earlier)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)

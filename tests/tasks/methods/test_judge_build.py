@@ -20,7 +20,7 @@ def judge(*, missing: int = 0, failed: int = 0, drifted: bool = False, unreadabl
     losses = count_losses(make_recipe(), [concept], make_rejects())
     failures = [FailureRow("samples", "NaN", failed, ("gear r0 t #0",), 0, "look")] if failed else []
     broken = [("1.0.0", "no such file")] if unreadable else []
-    return judge_build([concept], losses, failures, [make_drift(drifted)], {}, broken)
+    return judge_build([concept], losses, failures, [make_drift(drifted)], {}, broken, {})
 
 
 def test_a_night_without_findings_is_fine() -> None:

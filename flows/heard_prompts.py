@@ -1,0 +1,76 @@
+"""Which prompts are drawn: those whose concept the generator's text encoder reads, told before anything is drawn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.engines import SamplingSettings
+from schemas.errors import RecipeError
+from schemas.inversion import NaturalInversionEngine
+from schemas.jobs import BuildContext, Prompt
+from tasks.methods.show_units import count_of
+from tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
+
+NAMED, SHOWN = 3, 80  # prompts that are named, and characters of each
+
+
+@dataclass(frozen=True)
+class Heard:
+    """`prompts`: what is drawn, by concept. `unread`: prompts that are left out, for their concept is cut off.
+
+    `cut`: prompts that are drawn, of which something behind the concept is cut off. `notes`: all that for a person.
+    """
+
+    prompts: dict[str, list[Prompt]]
+    unread: dict[str, list[str]]
+    cut: list[str]
+    notes: list[str]
+
+    @property
+    def unread_counts(self) -> dict[str, int]:
+        """How many prompts of each concept are left out; concepts without any are not named."""
+        return {concept: len(texts) for concept, texts in self.unread.items() if texts}
+
+
+def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]]) -> Heard:
+    """Sort the prompts of a build by what its generator reads. An inverted classifier reads none, so all are kept.
+
+    Errors: RecipeError where no prompt of a concept is left.
+    """
+    engine = context.recipe.engine
+    readers = () if isinstance(engine, NaturalInversionEngine) else load_readers(context.generator)
+    heard = {name: [each for each in own if reads_concept(readers, each)] for name, own in prompts.items()}
+    kept = {name: {each.prompt_index for each in own} for name, own in heard.items()}
+    unread = {name: [each.text for each in own if each.prompt_index not in kept[name]] for name, own in prompts.items()}
+    for name, own in heard.items():
+        if not own:
+            raise RecipeError(
+                f"concept {name!r}: {_limit(readers)}, and the word for it is cut off in all of its prompts "
+                f"({len(unread[name]):,}), such as {_shorten(unread[name][0])}; put {{concept}} nearer to the start of "
+                "the templates, or shorten them"
+            )
+    cut = [each.text for own in heard.values() for each in own if not reads_all(readers, each.text)]
+    lost = [text for texts in unread.values() for text in texts]
+    notes = []
+    if lost:
+        notes.append(
+            f"{count_of(len(lost), 'prompt')} too long: {_limit(readers)}, and the concept is cut off, so none of them "
+            f"is drawn: {_name(lost)}"
+        )
+    if cut:
+        notes.append(f"{count_of(len(cut), 'prompt')} too long: {_limit(readers)}; the end is not drawn: {_name(cut)}")
+    if isinstance(engine, SamplingSettings) and engine.guidance > 1 and not reads_all(readers, engine.negative_prompt):
+        notes.append(f"engine.negative_prompt is too long: {_limit(readers)}; its end has no effect")
+    return Heard(heard, unread, cut, notes)
+
+
+def _limit(readers: Sequence[TextReader]) -> str:
+    return f"the generator's text encoder reads {max(reader.length for reader in readers)} tokens"
+
+
+def _name(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - NAMED:,} more" if len(texts) > NAMED else ""
+    return ", ".join(map(_shorten, texts[:NAMED])) + more
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
