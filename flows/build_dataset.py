@@ -33,13 +33,16 @@ T = TypeVar("T")
     persist_result=False,
     task_runner=local_threads(os.cpu_count() or 1),
 )
-def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window: int = 8) -> dict[str, Any]:
+def build_dataset(
+    recipe: str, store: str, overrides: Sequence[str] = (), window: int = 8, any_cost: bool = False
+) -> dict[str, Any]:
     """Build and publish the dataset of a recipe; finished partitions of earlier runs are taken as they are.
 
     Parameters: a recipe's name or path, a store's folder, `key.path=value` overrides, partitions under way at a time
-    (more than the task runner's workers, so that none waits). Returns the publication (name,
+    (more than the task runner's workers, so that none waits), whether rounds may cost more than the recipe's
+    `quality.round_limit`. Returns the publication (name,
     version, uri, counts) with the work done by stage. Errors: UserError before any work; StoreError, EngineError,
-    QuotaError, with everything made so far kept.
+    QuotaError, RoundLimitError, with everything made so far kept.
     """
     context = prepare_build(recipe, store, overrides)
     remember_build(context.store, context.recipe.name, recipe, overrides)
@@ -47,7 +50,7 @@ def build_dataset(recipe: str, store: str, overrides: Sequence[str] = (), window
     log.info(f"building {context.recipe.name} in {context.store}: {count_of(len(context.recipe.concepts), 'concept')}")
     with open_progress(log.info, shown_elsewhere=console_shows_logs()) as progress:
         drive = Drive(Store.open(context.store), submit, window, progress)
-        selected = finished(run_rounds(drive, context))
+        selected = finished(run_rounds(drive, context, any_cost=any_cost))
         require_quotas(context, selected)
         partitions = finished(augment_all(drive, context, selected))
         shards = finished(write_all(drive, context, partitions, selected.selection))

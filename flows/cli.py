@@ -26,6 +26,7 @@ from flows.cli_parts import (
     Store,
     TeacherModule,
     WorkerCount,
+    Yes,
     app,
     console,
     plain,
@@ -63,6 +64,7 @@ def build(
     workers: WorkerCount = None,
     devices: Devices = None,
     ray_address: RayAddress = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Build a recipe and publish the version; what is finished already is not done again.
@@ -71,7 +73,8 @@ def build(
     """
     from flows.run_build import run_build
 
-    made = run_stoppable(run_build, recipe, store, set_, worker_settings(runner, workers, devices, ray_address))
+    settings = worker_settings(runner, workers, devices, ray_address)
+    made = run_stoppable(run_build, recipe, store, set_, settings, any_cost=yes)
     print_json(made) if as_json else print_publication(made)
 
 

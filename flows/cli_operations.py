@@ -16,6 +16,7 @@ from flows.cli_parts import (
     Set,
     Store,
     WorkerCount,
+    Yes,
     console,
     plain,
     print_json,
@@ -91,6 +92,7 @@ def rerun(
     workers: WorkerCount = None,
     devices: Devices = None,
     ray_address: RayAddress = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Make a stage, some partitions or the failed samples of a build, by default the last one, again, and publish.
@@ -100,7 +102,8 @@ def rerun(
     from flows.rerun_build import rerun_build
 
     settings = worker_settings(runner, workers, devices, ray_address)
-    made = run_stoppable(rerun_build, recipe, store, set_, stage, partition, failed=failed_samples, settings=settings)
+    how = {"failed": failed_samples, "settings": settings, "any_cost": yes}
+    made = run_stoppable(rerun_build, recipe, store, set_, stage, partition, **how)
     if as_json:
         return print_json(made)
     print_told(made)

@@ -78,6 +78,7 @@ Devices = Annotated[
     str | None,
     typer.Option(help="Devices of --runner processes, such as 0,1 or cpu:0; by default all that no build uses."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Begin further rounds also beyond the recipe's quality.round_limit.")]
 RayAddress = Annotated[
     str | None, typer.Option(envvar="RAY_ADDRESS", help="host:port of the cluster's head, for --runner ray.")
 ]

@@ -49,9 +49,6 @@ class PlainProgress:
             self.done[stage], self.expected[stage] = 0, steps
         self.tell(f"{', '.join(stages)}: {steps} partition{'s' * (steps != 1)}" + f", {part}" * bool(part))
 
-    def tell(self, note: str) -> None:
-        say(note)
-
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         stage = receipt.stage
         self.begun.pop(name_step(step), None)

@@ -29,6 +29,7 @@ def rerun_build(
     *,
     failed: bool,
     settings: WorkerSettings | None = None,
+    any_cost: bool = False,
 ) -> dict[str, Any]:
     """Forget what is named, build again; what the build says with `again`, the partitions that were forgotten.
 
@@ -55,7 +56,7 @@ def rerun_build(
         return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}, **told}
     for receipt in again:
         (retry_failed_rows if failed and receipt.stage == "samples" else forget)(drive.store, receipt)
-    made = run_build(chosen.reference, store, chosen.overrides, settings)
+    made = run_build(chosen.reference, store, chosen.overrides, settings, any_cost=any_cost)
     return {**made, "again": len(again), **told}
 
 

@@ -25,9 +25,12 @@ MOST_LOST = 3
 
 
 def run_build(
-    recipe: str, store: str, overrides: Sequence[str], settings: WorkerSettings | None = None
+    recipe: str, store: str, overrides: Sequence[str], settings: WorkerSettings | None = None, *, any_cost: bool = False
 ) -> dict[str, Any]:
-    """Build and publish. Errors: as flows.build_dataset.build_dataset and flows.runners.open_workers."""
+    """Build and publish; with `any_cost` no round is too large.
+
+    Errors: as flows.build_dataset.build_dataset and flows.runners.open_workers.
+    """
     context = prepare_build(recipe, store, overrides)  # the user's errors come before Prefect starts
     remember_build(context.store, context.recipe.name, recipe, overrides)
     if unchanged := find_unchanged(context):
@@ -36,7 +39,7 @@ def run_build(
     settings, before = settings or WorkerSettings(), latest_version(Store.open(context.store), context.recipe.name)
     try:
         with open_server(), open_workers(settings, context) as workers:
-            made = build_on(workers, context, recipe, overrides)
+            made = build_on(workers, context, recipe, overrides, any_cost)
             if settings.runner == "threads":
                 keep_pace(Store.open(context.store), made, workers.count)
             return made
@@ -47,7 +50,9 @@ def run_build(
         return published | {"new": published["version"] != before}
 
 
-def build_on(workers: Workers, context: BuildContext, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
+def build_on(
+    workers: Workers, context: BuildContext, recipe: str, overrides: Sequence[str], any_cost: bool
+) -> dict[str, Any]:
     """Build; where a worker died go on with fresh ones, to which what is finished stays finished.
 
     Errors: WorkerLostError if workers die `MOST_LOST` times in a row before anything more is finished.
@@ -56,7 +61,9 @@ def build_on(workers: Workers, context: BuildContext, recipe: str, overrides: Se
     finished, lost = count_finished(context), 0
     while True:
         try:
-            result: dict[str, Any] = flow(recipe, context.store, list(overrides), window=max(8, 2 * workers.count))
+            result: dict[str, Any] = flow(
+                recipe, context.store, list(overrides), window=max(8, 2 * workers.count), any_cost=any_cost
+            )
             return result
         except workers.lost as error:
             before, finished = finished, count_finished(context)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from catalog.store import Store
 from flows.chain import Chain, Drive, Step
 from flows.heard_prompts import hear_prompts
+from flows.limit_rounds import RoundSize, exceeds, require_round
 from schemas.engines import SearchEngine, SeedSelectEngine
 from schemas.explanation import RepairRecord
 from schemas.inversion import NaturalInversionEngine
@@ -249,8 +251,11 @@ def _same(job: PartitionJob) -> PartitionJob:
     return job
 
 
-def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
-    """Rounds of synthesis until every quota is met or `max_rounds` is over; None if a step is missing in a dry run."""
+def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Selected | None:
+    """Rounds of synthesis until every quota is met or `max_rounds` is over; None if a step is missing in a dry run.
+
+    Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`; a dry run goes on.
+    """
     recipe = context.recipe
     if (expanded := expand_all(drive, context)) is None:
         return None
@@ -263,9 +268,19 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
     jobs: list[PlannedPartition] = []
     partitions: list[BuiltPartition] = []
     rounds: list[dict[str, int]] = []
+    accepted: dict[str, int] = {}
+    tried = Counter[str]()
+    first = RoundSize(0, 0)
     for attempt in range(recipe.quality.max_rounds):
         planned = list(plan_partitions(context, prompts, attempt, sizes))
         part = describe_round(recipe, attempt, planned)
+        size = measure_round(recipe, planned)
+        if attempt == 0:
+            first = size
+        elif drive.submit is not None and not any_cost and exceeds(recipe, first, size):
+            missing = find_missing(drive.store, context, prompts, attempt, planned, inputs)
+            shares = {name: (accepted.get(name, 0), tried[name]) for name in sizes}
+            require_round(recipe, attempt, first, missing, drive.tally.receipts, shares)
         read = [inputs[job.concept] for job in planned]
         if isinstance(recipe.engine, NaturalInversionEngine):
             if (inverted := invert_all(drive, context, prompts, attempt, planned, part)) is None:
@@ -281,6 +296,7 @@ def run_rounds(drive: Drive, context: BuildContext) -> Selected | None:
             return None
         accepted = count_accepted(read_table(drive.store, selection, ["concept", "accepted"]))
         selected = Selected(jobs, partitions, selection, rounds, accepted, heard.unread_counts)
+        tried = count_tried(selected)
         sizes = next_sizes(recipe, selected)
         if not sizes:
             break
@@ -292,6 +308,29 @@ def first_sizes(recipe: Recipe) -> dict[str, int]:
     return {concept.name: first_round_size(concept.wanted, recipe.quality) for concept in recipe.concepts}
 
 
+def measure_round(recipe: Recipe, planned: list[PlannedPartition]) -> RoundSize:
+    """What these partitions of a round draw."""
+    runs = len(inversion_runs(planned)) if isinstance(recipe.engine, NaturalInversionEngine) else 0
+    return RoundSize(sum(job.rows for job in planned), runs)
+
+
+def find_missing(
+    store: Store,
+    context: BuildContext,
+    prompts: dict[str, list[Prompt]],
+    attempt: int,
+    planned: list[PlannedPartition],
+    inputs: dict[str, EngineInputs],
+) -> RoundSize:
+    """What is still to be drawn of a round: an earlier build may have drawn it."""
+    dry = Drive(store, submit=None)
+    if isinstance(context.recipe.engine, NaturalInversionEngine):
+        invert_all(dry, context, prompts, attempt, planned, "")
+        return RoundSize(dry.tally.missing_rows["inversions"], dry.tally.missing["inversions"])
+    dry.run([partition_chain(job, inputs[job.concept]) for job in planned], ["samples", "masks", "verdicts"])
+    return RoundSize(dry.tally.missing_rows["samples"], 0)
+
+
 def describe_round(recipe: Recipe, attempt: int, jobs: list[PlannedPartition]) -> str:
     """What a person is told of a round while it runs."""
     images = sum(job.rows for job in jobs)
@@ -300,12 +339,17 @@ def describe_round(recipe: Recipe, attempt: int, jobs: list[PlannedPartition]) -
 
 def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:
     """Samples of a further round by concept, for those that are short."""
-    tried: Counter[str] = Counter()
-    for job in selected.jobs:
-        tried[job.concept] += 0 if job.source == REPAIR_SOURCE else job.rows  # a repair is no new try
-    accepted = selected.accepted
+    tried, accepted = count_tried(selected), selected.accepted
     sizes = {c.name: next_round_size(c.wanted, accepted.get(c.name, 0), tried[c.name]) for c in recipe.concepts}
     return {name: size for name, size in sizes.items() if size}
+
+
+def count_tried(selected: Selected) -> Counter[str]:
+    """Images that were drawn of each concept; a repair is no new try."""
+    tried: Counter[str] = Counter()
+    for job in selected.jobs:
+        tried[job.concept] += 0 if job.source == REPAIR_SOURCE else job.rows
+    return tried
 
 
 def _select(drive: Drive, context: BuildContext, partitions: list[BuiltPartition]) -> Receipt | None:

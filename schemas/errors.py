@@ -101,6 +101,10 @@ class QuotaError(TailforgeError):
     """Concepts are short of accepted images after the last round, and the recipe says `on_shortfall: fail`."""
 
 
+class RoundLimitError(TailforgeError):
+    """A further round would cost more than the recipe's `quality.round_limit` allows. Finished work is kept."""
+
+
 class OrchestrationError(TailforgeError):
     """No Prefect server or Ray cluster could be reached or started."""
 

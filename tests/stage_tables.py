@@ -30,6 +30,7 @@ def make_build(
         "generator": {"model": "somewhere"},
         "concepts": [{"name": name, "wanted": 3} for name in CONCEPTS],
         **changes,
+        "quality": {"gates": "none"} | changes.get("quality", {}),
     }
     return BuildContext(
         store=str(store),

@@ -45,7 +45,8 @@ def collect_facts(data: ReportData) -> Facts:
     costs = count_costs(concepts, data.receipts, data.work, known)
     changes = compare_builds(previous, data.recipe, data.manifest, data.models, data.receipts) if previous else None
     passed = previous.passed if previous else {}
-    verdict = judge_build(concepts, losses, failures, drift, passed, data.earlier.unreadable, data.unread)
+    has_gates, unreadable = bool(data.recipe.quality.gates), data.earlier.unreadable
+    verdict = judge_build(concepts, losses, failures, drift, passed, unreadable, data.unread, has_gates=has_gates)
     return Facts(
         verdict=verdict,
         changes=changes,

@@ -16,6 +16,7 @@ MANY_FAILED = 0.05  # of all images made: above, the build is bad
 MANY_UNAUGMENTED = 0.1  # of the augmentations: above, the augmentation is worth a look
 FALL, CERTAIN, FEWEST = 0.05, 3.0, 30  # of the share that passes; standard errors; images made on either side
 NAMED = 3
+UNCHECKED = "No gate looked at the images: quality.gates is none"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def judge_build(
     passed: Mapping[str, tuple[int, int]],
     unreadable: Sequence[tuple[str, str]],
     unread: Mapping[str, int],
+    *,
+    has_gates: bool,
 ) -> Verdict:
     """Findings, the worst first. `passed`: images that passed and were made in the version before, by concept."""
     found = [
@@ -51,6 +54,7 @@ def judge_build(
         *_find_failed(losses, failures),
         *_find_unaugmented(concepts),
         *_find_unread(unread),
+        *_find_unchecked(has_gates),
         *_find_falls(losses, passed),
         *_find_drift(drift),
         *(Finding("look", f"{version} could not be read: {why}", "history") for version, why in unreadable),
@@ -59,7 +63,8 @@ def judge_build(
     findings = tuple(sorted(found, key=lambda finding: levels.index(finding.level)))
     level = findings[0].level if findings else "fine"
     accepted, wanted = sum(row.accepted for row in concepts), sum(row.wanted for row in concepts)
-    words = {"fine": "Fine", "look": "Complete, but worth a look", "bad": "Not as it should be"}
+    look = "Complete, but worth a look" if has_gates else "Not checked"
+    words = {"fine": "Fine", "look": look, "bad": "Not as it should be"}
     return Verdict(level, f"{words[level]}: {accepted:,} of {wanted:,} wanted images", findings)
 
 
@@ -103,6 +108,10 @@ def _find_unread(unread: Mapping[str, int]) -> list[Finding]:
     named = _name([f"{concept} {count:,}" for concept, count in unread.items()])
     text = f"{count_of(sum(unread.values()), 'prompt')} too long for the text encoder, not drawn: {named}"
     return [Finding("look", text, "concepts")]
+
+
+def _find_unchecked(has_gates: bool) -> list[Finding]:
+    return [] if has_gates else [Finding("look", UNCHECKED, "losses")]
 
 
 def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]) -> list[Finding]:

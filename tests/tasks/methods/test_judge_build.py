@@ -15,12 +15,14 @@ def make_drift(flagged: bool) -> Drift:
     return Drift("clip_score", "", "1.0.0", 50, 50, 0.3, 0.4, 0.6, 0.2, flagged)
 
 
-def judge(*, missing: int = 0, failed: int = 0, drifted: bool = False, unreadable: bool = False) -> Verdict:
+def judge(
+    *, missing: int = 0, failed: int = 0, drifted: bool = False, unreadable: bool = False, has_gates: bool = True
+) -> Verdict:
     concept = ConceptRow(0, "gear", 10, 10 - missing, 0, 90, 0)
     losses = count_losses(make_recipe(), [concept], make_rejects())
     failures = [FailureRow("samples", "NaN", failed, ("gear r0 t #0",), 0, "look")] if failed else []
     broken = [("1.0.0", "no such file")] if unreadable else []
-    return judge_build([concept], losses, failures, [make_drift(drifted)], {}, broken, {})
+    return judge_build([concept], losses, failures, [make_drift(drifted)], {}, broken, {}, has_gates=has_gates)
 
 
 def test_a_night_without_findings_is_fine() -> None:
@@ -109,3 +111,10 @@ def test_a_failure_is_told_once_where_it_began_with_what_to_do() -> None:
 def test_of_many_partitions_the_first_three_are_named() -> None:
     (row,) = count_failures("tiny", [make_work(f"gear r0 t #{k}", samples={"NaN": 1}) for k in range(5)])
     assert (row.count, len(row.partitions), row.more) == (5, 3, 2)
+
+
+def test_without_gates_nothing_is_called_fine() -> None:
+    verdict = judge(has_gates=False)
+    assert (verdict.level, verdict.text) == ("look", "Not checked: 10 of 10 wanted images")
+    assert [finding.text for finding in verdict.findings] == ["No gate looked at the images: quality.gates is none"]
+    assert judge(has_gates=False, missing=1).level == "bad"

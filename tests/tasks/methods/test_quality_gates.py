@@ -58,7 +58,7 @@ def make_recipe(wanted: int = 3, splits: dict[str, float] | None = None, **quali
         "seed": 5,
         "generator": {"model": "somewhere"},
         "concepts": [{"name": "gear", "wanted": wanted}, {"name": "hook", "wanted": wanted}],
-        "quality": {"near_duplicates": None, **quality},
+        "quality": {"gates": "none", "near_duplicates": None, **quality},
         **({"splits": splits} if splits else {}),
     }
     return parse_recipe(data, "test")
