@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from schemas.effort import Effort
+from schemas.effort import PLAIN, Effort
 from schemas.receipts import Receipt
 
 CERTAINTY = 0.95  # one-sided, of Student's distribution
@@ -35,13 +35,14 @@ class Likeness:
     words: str
 
 
-LIKENESS = (
-    Likeness("same", 1.15, "of these settings and models on this machine"),
-    Likeness("settings", 1.5, "of other settings with the same models on this machine"),
-    Likeness("machine", 2.0, "of these settings and models on another machine"),
-    Likeness("models", 2.0, "of other models on this machine"),
-    Likeness("other", 4.0, "of another kind or of an unknown machine"),
-)
+SAME = Likeness("same", 1.15, "of these settings and models on this machine")
+THREADS = Likeness("threads", 1.5, "of these settings and models on this machine with another number of threads")
+SETTINGS = Likeness("settings", 1.5, "of other settings with the same models on this machine")
+MACHINE = Likeness("machine", 2.0, "of these settings and models on another machine")
+OTHER_MODELS = Likeness("models", 2.0, "of other models on this machine")
+ENGINE = Likeness("engine", 3.0, "of another engine on this machine, by passes through the network")
+OTHER = Likeness("other", 4.0, "of another kind or of an unknown machine")
+LIKENESS = (SAME, THREADS, SETTINGS, MACHINE, OTHER_MODELS, ENGINE, OTHER)
 
 
 @dataclass(frozen=True)
@@ -117,24 +118,31 @@ class Rate:
         return words if self.likeness.name == "same" else f"{words}: may be off by a factor of {self.factor:g}"
 
 
-def judge_likeness(mine: Effort, models: Mapping[str, str], receipt: Receipt) -> int:
-    """Place in LIKENESS of a receipt's work beside work of effort `mine` with `models` (role: digest)."""
+def judge_likeness(mine: Effort, models: Mapping[str, str], receipt: Receipt) -> Likeness | None:
+    """How like a receipt's work is to work of effort `mine` with `models` (role: digest).
+
+    None: it tells nothing, for another engine, or one that is not known, made it in a way that nobody counted.
+    """
     effort = receipt.effort
     if effort is None:
-        return 4
+        return OTHER if mine.engine in ("", PLAIN) else None
     here = effort.place == mine.place
     if effort.like == mine.like:
-        return 0 if here else 2
+        return MACHINE if not here else SAME if effort.has_threads_of(mine) else THREADS
+    if effort.engine != mine.engine:
+        counted = bool(effort.passes and mine.passes)
+        return (ENGINE if here else OTHER) if counted else None
     if here and effort.version == mine.version:
-        return 1 if receipt.models == models else 3
-    return 4
+        return SETTINGS if receipt.models == models else OTHER_MODELS
+    return OTHER
 
 
 def fit_rate(mine: Effort, models: Mapping[str, str], receipts: Sequence[Receipt]) -> Rate | None:
     """The rate by the most like receipts; None where there is none."""
     kinds: list[list[Receipt]] = [[] for _ in LIKENESS]
     for receipt in receipts:
-        kinds[judge_likeness(mine, models, receipt)].append(receipt)
+        if (likeness := judge_likeness(mine, models, receipt)) is not None:
+            kinds[LIKENESS.index(likeness)].append(receipt)
     found = [place for place, own in enumerate(kinds) if own]
     if not found:
         return None

@@ -32,6 +32,7 @@ from flows.stages import first_sizes
 from schemas.dataset import Dataset
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext
+from schemas.receipts import Receipt
 from tasks.artifacts import Address, describe_effort, describe_machine
 from tasks.render_report import STAGES
 
@@ -145,9 +146,7 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
     for stage in STAGES:
         steps, rows = work.get(stage, (NOTHING, NOTHING))
         if steps.value:
-            receipts = read_known(store, stage, plan.tally.receipts, version)
-            address = addresses[stage]
-            rate = fit_rate(describe_effort(address), address.models, receipts)
+            rate = _find_rate(store, stage, addresses[stage], plan.tally.receipts, version)
             stages.append(_cost_stage(stage, steps, rows, rate))
     known = [each for each in stages if each.seconds is not None]
     compute = sum((each.seconds for each in known if each.seconds), NOTHING)
@@ -170,6 +169,17 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
         prices=prices,
         unknown=[each.stage for each in stages if each.seconds is None],
     )
+
+
+def _find_rate(
+    store: Store, stage: str, address: Address, own: Sequence[Receipt], version: Dataset | None
+) -> Rate | None:
+    """By receipts of the stage; where none tells, by images that were drawn, if it makes passes as drawing does."""
+    mine = describe_effort(address)
+    rate = fit_rate(mine, address.models, read_known(store, stage, own, version))
+    if rate is None and mine.passes:
+        rate = fit_rate(mine, address.models, read_known(store, "samples", own, version))
+    return rate
 
 
 def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace] = ()) -> Interval:

@@ -58,9 +58,18 @@ def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]])
         )
     if cut:
         notes.append(f"{count_of(len(cut), 'prompt')} too long: {_limit(readers)}; the end is not drawn: {_name(cut)}")
-    if isinstance(engine, SamplingSettings) and engine.guidance > 1 and not reads_all(readers, engine.negative_prompt):
-        notes.append(f"engine.negative_prompt is too long: {_limit(readers)}; its end has no effect")
+    notes += _note_negative(context, readers)
     return Heard(heard, unread, cut, notes)
+
+
+def _note_negative(context: BuildContext, readers: Sequence[TextReader]) -> list[str]:
+    """The guide reads the negative prompt where there is one."""
+    engine = context.recipe.engine
+    reading = load_readers(context.guide) if context.guide else readers
+    if not isinstance(engine, SamplingSettings) or engine.guidance <= 1 or reads_all(reading, engine.negative_prompt):
+        return []
+    limit = max(reader.length for reader in reading)
+    return [f"engine.negative_prompt is too long: its text encoder reads {limit} tokens, and the rest has no effect"]
 
 
 def _limit(readers: Sequence[TextReader]) -> str:

@@ -5,11 +5,12 @@ Kept in the store as pace/<dataset>.json, the newest builds last, so that the ne
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 
 from catalog.store import Store
+from schemas.effort import name_machine
 from schemas.errors import TailforgeError
 from schemas.fields import Strict
 from tasks.artifacts import describe_machine
@@ -22,7 +23,7 @@ ONE_AT_A_TIME = ("aims", "seeds", "inversions", "samples")
 class Pace(Strict):
     """One build: `steps` that were run by `workers` threads, seconds in all and `busy` seconds at the least."""
 
-    machine: str
+    machine: Annotated[str, AfterValidator(name_machine)]
     workers: int
     steps: int
     wall: float

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from catalog.store import Store
-from schemas.effort import Effort, costing_settings, count_passes
+from schemas.effort import Effort, costing_settings, count_passes, name_engine
 from schemas.errors import DamagedArtifactError, StoreError
 from schemas.jobs import SampleSpec
 from schemas.receipts import Footer, Receipt
@@ -110,13 +110,20 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def describe_machine() -> str:
-    """Architecture, processor and threads: what a stage's speed without an accelerator depends on."""
+    """Architecture, processor and cores: what a stage's speed without an accelerator depends on, threads apart."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    threads = min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
-    return f"{platform.machine()} {names[0] if names else platform.processor()}, {threads} of {cores} threads".strip()
+    return f"{platform.machine()} {names[0] if names else platform.processor()}, {_count_cores()} cores".strip()
+
+
+def count_threads() -> int:
+    """Threads of this process's libraries, which OMP_NUM_THREADS limits."""
+    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), _count_cores()
+    return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+
+
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def name_accelerator() -> str:
@@ -133,9 +140,11 @@ def describe_effort(address: Address) -> Effort:
         like=digest(decides)[:12],
         version=stage.version,
         machine=describe_machine(),
+        threads=count_threads(),
         device=name_accelerator() if address.models else "cpu",
         passes=passes[0],
         pixels=passes[1],
+        engine=name_engine(address.settings),
     )
 
 

@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from flows.cost_rates import LIKENESS, Interval, Rate, exactly, fit_line, fit_rate, scale_seconds
-from schemas.effort import Effort
+from flows.pace import Pace
+from schemas.effort import Effort, count_passes
+from schemas.engines import Engine
 from schemas.receipts import Receipt
+from tasks.artifacts import count_threads, describe_machine
 
 MODELS = {"generator": "g1"}
-MINE = Effort(like="a", version="4", machine="two cores", device="cpu", passes=40)
+MINE = Effort(like="a", version="4", machine="two cores", device="cpu", threads=2, passes=40)
 
 
 def made(seconds: float, rows: int = 10, models: dict[str, str] = MODELS, **changes: Any) -> Receipt:
@@ -41,6 +45,7 @@ def test_like_receipts_alone_decide_where_there_are_any() -> None:
     ("receipt", "name"),
     [
         (made(20.0), "same"),
+        (made(20.0, threads=1), "threads"),
         (made(20.0, like="b"), "settings"),
         (made(20.0, machine="another"), "machine"),
         (made(20.0, like="b", models={"generator": "g2"}), "models"),
@@ -60,6 +65,58 @@ def test_each_step_to_less_like_work_is_named_and_widens_the_interval(receipt: R
 def test_the_factors_rise_with_unlikeness() -> None:
     factors = [likeness.factor for likeness in LIKENESS]
     assert factors == sorted(factors)
+
+
+def test_another_engine_counts_by_its_passes_and_is_not_taken_for_ones_own() -> None:
+    searching = MINE.model_copy(update={"like": "s", "engine": "seed_select", "passes": 400})
+    found = fit_rate(searching, MODELS, [made(20.0)])
+    assert found is not None
+    assert found.likeness.name == "engine"
+    assert found.seconds.at(1, 10) == pytest.approx(200.0)
+    assert "may be off by a factor of 3" in found.basis
+    uncounted = searching.model_copy(update={"passes": 0})
+    assert fit_rate(uncounted, MODELS, [made(20.0), made(20.0, effort=None)]) is None
+    assert fit_rate(MINE, MODELS, [made(20.0, like="s", engine="natural_inversion", passes=0)]) is None
+    own = fit_rate(searching, MODELS, [made(900.0), made(70.0, like="s", engine="", passes=0)])  # of an older build
+    assert own is not None
+    assert (own.likeness.name, own.seconds.at(1, 10)) == ("same", 70.0)
+
+
+def test_a_machine_is_the_same_with_another_number_of_threads() -> None:
+    older = Effort(like="a", version="4", machine="x86_64 Xeon, 1 of 8 threads", device="cpu", passes=40)
+    assert (older.machine, older.threads, older.engine) == ("x86_64 Xeon, 8 cores", 1, "plain")
+    assert Effort.model_validate_json(older.model_dump_json()) == older
+    pace = Pace(machine="x86_64 Xeon, 1 of 8 threads", workers=1, steps=1, wall=1.0, busy=1.0)
+    assert pace.machine == older.machine
+
+
+def test_this_machine_has_one_name_whatever_it_is_asked_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    for threads in ("1", "", "no number"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        describe_machine.cache_clear()
+        seen.add(describe_machine())
+        assert count_threads() == (1 if threads == "1" else count_threads())
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "passes"),
+    [
+        ({"kind": "plain", "steps": 16}, 32),
+        ({"kind": "plain", "steps": 16, "guidance": 1.0}, 16),
+        ({"kind": "best_of_n", "steps": 16, "candidates": 40}, 32 + 448),  # 0.7 of 40 images of 8 steps with guidance
+        ({"kind": "zero_order", "steps": 16, "candidates": 4, "rounds": 2, "neighbours": 3}, 32 + 112),
+        (
+            {"kind": "seed_select", "preset": "published"},
+            40 + 3360,
+        ),  # 0.7 of 30 steps of 40 passes, whose gradient costs 120
+        ({"kind": "seed_select", "steps": 16, "mode": "bootstrapped", "mixes": 4}, 32 + 45),
+    ],
+)
+def test_passes_of_every_engine_that_draws(engine: dict[str, Any], passes: int) -> None:
+    chosen = TypeAdapter(Engine).validate_python(engine)
+    assert count_passes({"engine": chosen.model_dump(mode="json")})[0] == passes
 
 
 def test_nothing_known_is_no_rate() -> None:
