@@ -156,7 +156,7 @@ def test_a_gate_on_the_teachers_agreement_leads_to_further_rounds(
     scores = sorted(row["teacher_agreement"] for row in rows_of(build(command, recipe, tmp_path / "free")))
     bound = (scores[5] + scores[6]) / 2
     gates = {"teacher_agreement": {"min": bound}}
-    quality = {"gates": gates, "near_duplicates": None, "oversample": 1.0, "max_rounds": 2}
+    quality = {"gates": gates, "near_duplicates": None, "oversample": 1.0, "max_rounds": 2, "round_limit": None}
     made = build(command, inversion_recipe(folder, quality=quality), tmp_path / "gated")
     assert made["rounds"] == 2
     assert all(row["teacher_agreement"] >= bound for row in rows_of(made))
