@@ -102,8 +102,9 @@ def rerun(
     from flows.rerun_build import rerun_build
 
     settings = worker_settings(runner, workers, devices, ray_address)
-    how = {"failed": failed_samples, "settings": settings, "any_cost": yes}
-    made = run_stoppable(rerun_build, recipe, store, set_, stage, partition, **how)
+    made = run_stoppable(
+        rerun_build, recipe, store, set_, stage, partition, failed=failed_samples, settings=settings, any_cost=yes
+    )
     if as_json:
         return print_json(made)
     print_told(made)

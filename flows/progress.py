@@ -118,6 +118,10 @@ class SharedProgress:
         for member in self.members:
             member.start(step)
 
+    def tell(self, note: str) -> None:
+        for member in self.members:
+            member.tell(note)
+
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         for member in self.members:
             member.advance(step, receipt, cached)
