@@ -113,13 +113,13 @@ class Server:
 
 
 @contextmanager
-def run_server(database: str, folder: Path, **settings: str) -> Iterator[Server]:
+def run_server(database: str, folder: Path, programs: Path = PROGRAMS, **settings: str) -> Iterator[Server]:
     """`prefect server start` on a database (its SQLAlchemy address), with a home of its own in `folder`."""
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     mine = os.environ | {"PREFECT_HOME": str(folder / "home")} | settings
     on_server = mine | {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
-    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    words = [str(programs / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with start(words, on_server, folder / "server.log") as running:
 
         def answers() -> bool:

@@ -114,7 +114,7 @@ def run_without(extras: list[str], words: list[str], folder: Path) -> subprocess
     """`tailforge` in a process that finds the package's dependencies and those of `extras`, and nothing else."""
     everything = modules_of(installed_for(declare(EXTRAS)))
     hidden = everything - modules_of(installed_for(declare(extras)))
-    program = f"HIDDEN = {sorted(hidden)!r}\n{HIDE}\nfrom flows.cli import main\nsys.argv[1:] = {words!r}\nmain()"
+    program = f"HIDDEN = {sorted(hidden)!r}\n{HIDE}\nfrom flows.main import main\nsys.argv[1:] = {words!r}\nmain()"
     return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
 
 

@@ -17,6 +17,7 @@ import pytest
 from catalog.store import Store
 from tests.declared import ROOT
 from tests.fabricate import make_build, make_recipe, publish_build
+from tests.prefect_servers import run_server
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -88,6 +89,9 @@ def test_the_smallest_build_runs_with_whatever_is_newest(wheel: Path, tmp_path: 
     made = json.loads(fresh.done("tailforge", "build", "workshop", "--store", "store", *few, "--json"))
     assert made["samples"] == 1
     fresh.done("tailforge", "verify", "workshop", "--store", "store")
+    with run_server(f"sqlite+aiosqlite:///{tmp_path}/prefect.db", tmp_path, fresh.programs, PYTHONPATH="") as server:
+        told = json.loads(server.run(str(fresh.programs / "tailforge"), "setup", "--json"))
+    assert told["deployments"] == []  # it ends only when it has seen the server's scheduler make runs
 
 
 def test_a_consumer_needs_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
