@@ -35,9 +35,9 @@ def list_pages() -> list[Path]:
 
 
 def list_typed() -> list[Shown]:
-    """Commands to be typed as they are: in blocks of the pages, in comments of recipes, the examples of help; each once.
+    """Commands to be typed as they are, each once: of blocks of the pages, comments of recipes, examples of help.
 
-    Those of the shell's other programs are among them.
+    Those of other programs than ours are among them.
     """
     found: dict[tuple[str, ...], Shown] = {}
     for mention in list_mentions():
@@ -55,9 +55,8 @@ def list_mentions() -> list[Shown]:
     """Commands between backticks: in the text of pages, in comments of YAML files, in strings of the code."""
     files = [*list_pages(), *sorted((ROOT / "catalog" / "recipes").glob("*.yaml")), *sorted(ROOT.glob("*.yaml"))]
     texts = [(file, FENCE.sub("", file.read_text())) for file in files]
-    texts += [
-        (file, text) for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")) for text in strings_of(file)
-    ]
+    modules = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
+    texts += [(file, text) for file in modules for text in strings_of(file)]
     found: dict[tuple[str, ...], Shown] = {}
     for file, text in texts:
         for mention in MENTION.findall(re.sub(r"\s*\n#?\s*", " ", text)):

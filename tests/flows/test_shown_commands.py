@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from flows.cli import app
 from flows.command_line import WordsError
 from flows.run_build import run_build
 from tests.fabricate import make_build, make_recipe, publish_build
-from tests.flows.conftest import Command, rows_of
+from tests.flows.conftest import Command
 from tests.shown_commands import FENCE, ROOT, Shown, list_mentions, list_typed
 from tests.tiny_training import tiny_recipe
 
@@ -47,7 +48,7 @@ FEW = {  # concepts and engines with little to do, by recipe
         "engine={kind: seed_select, steps: 2, batch_size: 1, candidates: 1, finalists: 1, rounds: 1, iterations: 1, "
         "plain_samples: 0, stop: null, target: centroid, encoder: {model: 'catalog:workshop', subfolder: clip}}",
     ),
-    "workshop_inversion": ("concepts=[{name: gear, wanted: 2}]", "engine.batch_size=4"),
+    "workshop_inversion": ("concepts=[{name: gear, wanted: 4}]", "engine.batch_size=4"),
 }
 ONE = ("concepts=[{name: gear, wanted: 1}]", "engine.batch_size=1", "partition_size=1")
 ADAPTED = ("learning={steps: 2, batch: 2, learning_rate: 0.001}", "validation={every: 2}")
@@ -66,14 +67,13 @@ ADDED: dict[tuple[str, ...], list[str]] = {
     ("explain",): ["--order", "1", "--grid", "4"],
     ("distill",): STUDENT,
     ("pretrain",): [
-        *("--steps", "2", "--batch", "4", "--store", "drawn"),
+        *("--steps", "2", "--batch", "4", "--store", "drawn", "--fit", "crop"),
         *put("patch_px=4", "width=16", "heads=2", "layers=1"),
     ],
-    ("train", "adapt-workshop"): ["--models", "models", *put(*ADAPTED)],
-    ("train", "my-training.yaml"): ["--models", "models", "--devices", "1", *put(*ADAPTED)],
+    ("train", "adapt-workshop"): put(*ADAPTED),
+    ("train", "my-training.yaml"): ["--devices", "1", *put(*ADAPTED)],
     ("train", "teacher-mnist"): put("training={steps: 2, batch: 4, learning_rate: 0.01}"),
     ("train", "teacher-workshop"): [
-        *("--models", "models"),
         *put("training={steps: 2, batch: 4, learning_rate: 0.01}"),
         *put("pictures={kind: workshop, train_per_part: 2, test_per_part: 1, seed: 1, workers: 1}"),
     ],
@@ -96,11 +96,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     page = (ROOT / "docs" / "training.md").read_text()
     blocks = [block[2] for block in FENCE.finditer(page) if block[1] == "yaml"]
-    deer, training = (
-        next(text for text in blocks if start in text) for start in ("generator: {model", "kind: generator")
-    )
-    (folder / "deer.yaml").write_text(deer)
-    (folder / "my-training.yaml").write_text(training)
+    for file, start in (("deer.yaml", "generator: {model"), ("my-training.yaml", "kind: generator")):
+        (folder / file).write_text(next(text for text in blocks if start in text))
     own = (RECIPES / "workshop.yaml").read_text().replace("name: workshop", "name: mine", 1)
     (folder / "my-recipe.yaml").write_text(own)
     (folder / "catalog").symlink_to(ROOT / "catalog")
@@ -140,14 +137,13 @@ def write_parquet(file: Path, draws: np.random.Generator, labels: tuple[str, ...
 
 
 @pytest.fixture(scope="module")
-def sample_id(place: Path, prefect_server: str) -> str:
-    """A sample of workshop@2.0.0 in the folder's store, which holds 1.0.0 and a version of workshop_inversion too."""
+def built(place: Path, prefect_server: str) -> Path:
+    """The folder, with two versions of workshop and one of workshop_inversion in its store."""
     store = str(place / "store")
     run_build("workshop_inversion", store, settings_of("workshop_inversion"))
     run_build("workshop", store, settings_of("workshop"))
-    made = run_build("workshop", store, [*settings_of("workshop"), "seed=2"])
-    assert made["version"] == "2.0.0"
-    return min(row["sample_id"] for row in rows_of(made))
+    assert run_build("workshop", store, [*settings_of("workshop"), "seed=2"])["version"] == "2.0.0"
+    return place
 
 
 def settings_of(recipe: str) -> list[str]:
@@ -169,10 +165,15 @@ def test_what_is_to_be_typed_parses(shown: Shown) -> None:
 @pytest.mark.parametrize("shown", MENTIONS, ids=lambda each: each.line)
 def test_what_is_spoken_of_has_these_options(shown: Shown) -> None:
     """It may lack words that a whole command needs."""
-    try:
+    with suppress(missing_word()):
         parse(shown.words[1:])
-    except WordsError as error:
-        assert "Missing" in str(error.format_message()), error.format_message()  # type: ignore[attr-defined]
+
+
+def missing_word() -> type[Exception]:
+    """What typer raises for a command that lacks an argument."""
+    with pytest.raises(WordsError) as raised:
+        COMMANDS["show"].make_context("show", [])
+    return type(raised.value)
 
 
 def test_targets_of_make_exist() -> None:
@@ -191,13 +192,17 @@ def first_match(words: tuple[str, ...], table: dict[tuple[str, ...], Any]) -> An
     return table[max(known, key=len)] if known else None
 
 
-def complete(words: tuple[str, ...], sample_id: str) -> list[str]:
+def complete(words: tuple[str, ...]) -> list[str]:
     """The words of a command with what stands for names of the user's put in, and what makes it short after them."""
-    names = {"SAMPLE": sample_id, "SAMPLE_ID": sample_id, "0123456789abcdef": sample_id}
+    sample = next(iter(open_dataset("store/datasets/workshop", decode=False)))
+    names = dict.fromkeys(("SAMPLE", "SAMPLE_ID", "0123456789abcdef"), sample["key"])
     names |= {"FOLDER": "photographs", "name=NAME": "name=own"}
     filled = [names.get(word, word) for word in words]
     if words[0] == "build":
         return [*filled, *put(*settings_of(words[1]))]
+    if words[0] == "train":  # each a model and a work folder of its own: several examples have one name
+        own = re.sub(r"\W+", "-", " ".join(words))
+        filled += ["--work", f"work/{own}", "--models", f"made/{own}"]
     return [*filled, *(first_match(words, ADDED) or [])]
 
 
@@ -207,25 +212,22 @@ RUN = [each for each in TYPED if each.words[0] == "tailforge" and first_match(ea
 @pytest.mark.flow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("shown", RUN, ids=lambda each: each.line)
-def test_what_is_to_be_typed_runs(
-    shown: Shown, place: Path, sample_id: str, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(place)
+def test_what_is_to_be_typed_runs(shown: Shown, built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built)
     monkeypatch.setattr(typer, "launch", lambda uri: None)
-    words = complete(shown.words[1:], sample_id)
-    if "--out" in words:  # several examples name one folder
-        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+    words = complete(shown.words[1:])
+    named = {words[place + 1] for place, word in enumerate(words) if word == "--out"}
+    for folder in {"student", "encoder"} | named:  # several examples write to one
+        shutil.rmtree(folder, ignore_errors=True)
     code, out, err = command(*words)
     assert code == 0, err
     assert out
 
 
 @pytest.mark.flow
-def test_the_program_that_reads_a_report_runs(
-    place: Path, sample_id: str, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_program_that_reads_a_report_runs(built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     (reader,) = [each.words for each in TYPED if each.words[0] == "python"]
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(built)
     _, out, _ = command("report", "workshop", "--json")
     told = subprocess.run([sys.executable, *reader[1:]], input=out, capture_output=True, text=True, check=True)
     assert told.stdout.strip()
@@ -259,7 +261,7 @@ def test_the_embedded_generator_can_be_made_again(command: Command, prefect_serv
     overrides = [
         f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in small.items() if key != "name"
     ]
-    code, out, err = command(
+    code, _, err = command(
         "train", "train-workshop", "--work", tmp_path / "work", "--models", tmp_path / "models", *put(*overrides)
     )
     assert code == 0, err
