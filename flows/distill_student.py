@@ -24,7 +24,7 @@ from flows.training_progress import show_training
 from schemas.classifiers import DistillSettings
 from schemas.dataset import Dataset
 from schemas.errors import ImagesError, ModelError, RecipeError
-from schemas.fields import Fit
+from schemas.fields import Fit, look
 from schemas.foreign_json import describe_damage
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
@@ -248,7 +248,7 @@ def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArr
         return np.arange(len(images))
     if count > len(images):
         raise ImagesError(f"{images.origin} has {len(images)} images, --images asks for {count}; ask for fewer")
-    folded = [label.strip().casefold() for label in images.require_labels()]
+    folded = [look(label) for label in images.require_labels()]
     _, numbers = np.unique(folded, return_inverse=True)
     return choose_rows(numbers, count, seed)
 
