@@ -26,6 +26,7 @@ def configure_prefect() -> None:
         defaults["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
     if not os.environ.get("PREFECT_HOME"):
         os.environ["PREFECT_HOME"] = str(find_home())
+    give_home()
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     spare_loopback()
@@ -49,6 +50,14 @@ def find_home() -> Path:
         with suppress(OSError):  # whoever needs it asks `require_home`
             prove_writable(home)
     return home
+
+
+def give_home() -> None:
+    """Set HOME where there is none and the system does not know the user: Prefect cannot be imported without one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(fallback_home().parent)
 
 
 def fallback_home() -> Path:

@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from catalog.store import Store
 from catalog.temporaries import TEMPORARY
+from flows.embedded import EXCEPTIONS
 from flows.runners import NEEDS_DEVICE, Workers
 from flows.server_access import API, ask_health
 from schemas.errors import OrchestrationError, StoreAccessError, TailforgeError, UserError
@@ -87,9 +88,17 @@ def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
 def connect(address: str) -> None:
     """Join; never start. Errors: OrchestrationError."""
     host, _, port = address.rpartition(":")
+    # Workers inherit the environment of `ray start`, which may name a proxy without this machine as an exception.
+    spared = {name: os.environ[name] for name in EXCEPTIONS if name in os.environ}
     try:
         socket.create_connection((host, int(port)), ANSWERS_S).close()  # Ray itself tries for ten minutes and more
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": spared},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise OrchestrationError(
             f"no Ray cluster can be joined at {address}: {error}; start one by `ray start --head` and "

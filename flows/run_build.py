@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from catalog.registry import latest_version, load_dataset
 from catalog.store import Store
@@ -16,6 +17,8 @@ from flows.pace import keep_pace
 from flows.plan_build import walk
 from flows.prepare_build import prepare_build
 from flows.runners import Workers, open_workers
+from flows.server_access import mark_stopped
+from flows.stopping import on_stop
 from flows.temporary_server import open_server
 from schemas.errors import OrchestrationError, VerificationError, WorkerLostError
 from schemas.jobs import BuildContext
@@ -57,13 +60,17 @@ def build_on(
 
     Errors: WorkerLostError if workers die `MOST_LOST` times in a row before anything more is finished.
     """
-    flow = build_dataset.with_options(task_runner=workers.runner)
+    runs: list[UUID] = []
+    flow = build_dataset.with_options(
+        task_runner=workers.runner, on_running=[lambda flow, run, state: runs.append(run.id)]
+    )
     finished, lost = count_finished(context), 0
     while True:
         try:
-            result: dict[str, Any] = flow(
-                recipe, context.store, list(overrides), window=max(8, 2 * workers.count), any_cost=any_cost
-            )
+            with on_stop(lambda: mark_stopped(runs)):
+                result: dict[str, Any] = flow(
+                    recipe, context.store, list(overrides), window=max(8, 2 * workers.count), any_cost=any_cost
+                )
             return result
         except workers.lost as error:
             before, finished = finished, count_finished(context)

@@ -1,15 +1,17 @@
 """The Prefect server of PREFECT_API_URL: is there one, does it answer, is it new enough."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import prefect
 from packaging.version import InvalidVersion, Version
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled
 
 from schemas.errors import OrchestrationError
 
@@ -68,6 +70,16 @@ def server_answers(address: str) -> Iterator[None]:
         raise OrchestrationError(
             f"the Prefect server at {address} went away: {error}; give the command again"
         ) from error
+
+
+def mark_stopped(runs: Sequence[UUID]) -> None:
+    """Tell the server that runs were stopped, which it would show as running for ever; a second is all it gets."""
+    once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+    with once, SyncPrefectClient(os.environ[API], httpx_settings={"timeout": 1.0}) as client:
+        for run in runs:
+            client.set_flow_run_state(
+                run, Cancelled(message="the command was stopped; it goes on when given again"), True
+            )
 
 
 def require_version(client: SyncPrefectClient, address: str) -> str:

@@ -26,7 +26,7 @@ APPLICATION = "prefect.server.api.server:create_app"
 EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 MOST_LOST = 3
 LONG_LIVED_S = 600.0  # one that lived so long was not lost for the reason of the last
-TOLD = 2000  # bytes of what a server said before it ended
+TOLD = 2000  # bytes at the end of what a server said; its last line is passed on
 
 _running: "TemporaryServer | None" = None
 
@@ -37,8 +37,12 @@ def open_server() -> Iterator[None]:
 
     Errors: OrchestrationError if none can be started, or that one does not answer.
     """
-    if os.environ.get(API):
-        with server_errors(os.environ[API]):
+    if given := os.environ.get(API):
+        from flows.server_access import ask_health
+
+        with server_errors(given):
+            if error := ask_health(given):
+                raise does_not_answer(given, error) from error
             yield
         return
     from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -60,10 +64,15 @@ def server_errors(address: str) -> Iterator[None]:
     except Exception as error:
         if not is_of_server(error, address):
             raise
-        raise OrchestrationError(
-            f"the Prefect server at {address} does not answer: {error or type(error).__name__}; start it, or correct "
-            f"or unset {API}, and run the same command again; finished work is kept"
-        ) from error
+        raise does_not_answer(address, error) from error
+
+
+def does_not_answer(address: str, error: Exception) -> OrchestrationError:
+    """What to say of a server that cannot be reached."""
+    return OrchestrationError(
+        f"the Prefect server at {address} does not answer: {error or type(error).__name__}; start it, or correct or "
+        f"unset {API}, and run the same command again; finished work is kept"
+    )
 
 
 def is_of_server(error: Exception, address: str) -> bool:
@@ -99,7 +108,13 @@ class TemporaryServer:
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}/api"
         self.stopping = False
         self.lost = 0
-        self.process = self._start()
+        started = self._start()
+        if isinstance(started, str):
+            raise OrchestrationError(
+                f"no Prefect server could be started in PREFECT_HOME {self.home}: {started}; mend that, or set {API} "
+                "to a server that runs, and run the same command again"
+            )
+        self.process = started
         threading.Thread(target=self._watch, daemon=True).start()
 
     def stop(self) -> None:
@@ -108,8 +123,8 @@ class TemporaryServer:
         self.process.wait()
         self.socket.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        """Errors: OrchestrationError if it ends or does not answer in time, with what it said."""
+    def _start(self) -> subprocess.Popen[bytes] | str:
+        """The process when it answers; why there is none if it ends, or does not answer in time."""
         program, number = Path(__file__).with_name("owned_uvicorn.py"), self.socket.fileno()
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
@@ -125,13 +140,11 @@ class TemporaryServer:
                 return process
             late = process.poll() is None
             process.kill()
-            what = f"it did not answer in {self.patience_s:.0f} s" if late else f"it ended (exit code {process.wait()})"
+            code = process.wait()
+            what = f"it did not answer in {self.patience_s:.0f} s" if late else f"it ended (exit code {code})"
             said.seek(0)
-            why = said.read()[-TOLD:].decode(errors="replace").strip()
-        raise OrchestrationError(
-            f"no Prefect server could be started in PREFECT_HOME {self.home}: {what}{f': {why}' if why else ''}; mend "
-            f"that, or set {API} to a server that runs, and run the same command again"
-        )
+            last = said.read()[-TOLD:].decode(errors="replace").strip().splitlines()[-1:]
+        return ": ".join([what, *last])
 
     def _watch(self) -> None:
         while True:
@@ -151,10 +164,10 @@ class TemporaryServer:
                 mend = "look for what ends it (memory: `dmesg`); finished work is kept: run the same command to go on"
                 stop(1, f"error: {lost}, {self.lost} times; {mend}")
             say(f"{lost}; another one is started")
-            try:
-                return self._start()
-            except OrchestrationError as error:
-                lost = str(error)
+            started = self._start()
+            if not isinstance(started, str):
+                return started
+            lost = f"the Prefect server of this command was lost while it was started: {started}"
 
 
 def is_ready(process: subprocess.Popen[bytes], patience_s: float) -> bool:

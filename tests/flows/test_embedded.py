@@ -1,6 +1,9 @@
 """What is set before Prefect is imported."""
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -10,6 +13,7 @@ import pytest
 from flows.embedded import configure_prefect, find_home, require_home, spare_loopback
 from schemas.errors import OrchestrationError
 
+ROOT = Path(__file__).parents[2]
 LOOPBACK = "localhost,127.0.0.1,::1"
 
 
@@ -83,3 +87,20 @@ def test_with_a_server_of_the_users_the_home_is_prefects_own(tmp_path: Path) -> 
     os.environ["HOME"] = str(tmp_path / "file")
     (tmp_path / "file").write_text("")
     assert find_home() == Path(f"/tmp/tailforge-{os.getuid()}/prefect")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that the system does not know")
+@pytest.mark.parametrize("home", [None, "/"])
+def test_a_user_that_the_system_does_not_know_gets_a_home(home: str | None, tmp_path: Path) -> None:
+    code = (
+        "import os\nfrom pathlib import Path\nfrom flows.embedded import configure_prefect, require_home\n"
+        "os.setgid(54321); os.setuid(54321)\n"  # now: the interpreter may lie where that user cannot read
+        "configure_prefect(); require_home(Path(os.environ['PREFECT_HOME']))\n"
+        "print(os.environ['PREFECT_HOME'], Path.home())"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "HOME"} | ({"HOME": home} if home else {})
+    try:
+        made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    finally:
+        shutil.rmtree("/tmp/tailforge-54321", ignore_errors=True)
+    assert made.stdout.split() == ["/tmp/tailforge-54321/prefect", home or "/tmp/tailforge-54321"], made.stderr

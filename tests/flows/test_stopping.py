@@ -113,3 +113,17 @@ def test_a_build_whose_lines_nobody_reads_ends_quietly(tiny_recipe: Path, tmp_pa
     ended = subprocess.run(program, cwd=ROOT, stdout=writing, stderr=writing, timeout=400)
     os.close(writing)
     assert ended.returncode == 141
+
+
+@pytest.mark.slow
+def test_a_users_server_is_told_that_a_run_was_stopped(tiny_recipe: Path, tmp_path: Path, prefect_server: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    larger_recipe(tiny_recipe)
+    started = start_command("build", tiny_recipe, "--store", tmp_path / "store")
+    started.wait_for(lambda: made_samples(tmp_path / "store"))
+    with get_client(sync_client=True) as client:
+        running = {run.id for run in client.read_flow_runs() if run.state is not None and run.state.is_running()}
+        require_stopped(started, TERM)
+        states = [client.read_flow_run(run).state for run in running]
+    assert [state.name for state in states if state is not None and "stopped" in (state.message or "")] == ["Cancelled"]
