@@ -40,6 +40,8 @@ def find_deployment(client: Any) -> Any:
         return None
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_schedule_builds_and_outlives_its_process(tiny_recipe: Path, tmp_path: Path, at_lasting_server: str) -> None:
     from prefect.client.orchestration import get_client
 
