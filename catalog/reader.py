@@ -152,6 +152,10 @@ class ShardedDataset:
             # DataLoader knows streams by their class; an abstract base class takes others in without being imported.
             torch_data.IterableDataset.register(ShardedDataset)
 
+    def __repr__(self) -> str:
+        index = self._index
+        return f"<ShardedDataset {index.name}@{index.version}, split {index.split}, {len(self)} samples>"
+
     def __len__(self) -> int:
         reader = find_reader(self._options.rank, self._options.world_size)
         return len(Reader(reader.rank, reader.world_size).run(int(self._index.counts.sum())))

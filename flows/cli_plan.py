@@ -28,7 +28,7 @@ def plan(
 ) -> None:
     """Show what a build would do and cost: time, accelerator hours and bytes by earlier receipts, and how sure that is.
 
-    Example: `tailforge plan workshop --set concepts.hook.wanted=80 --machine-price 0.40`
+    Example: `tailforge plan workshop --set concepts.gear.wanted=80 --machine-price 0.40`
     """
     from flows.estimate_cost import Prices, plan_cost
     from flows.show_plan import PLAN_COLUMNS, describe, list_rows, to_json

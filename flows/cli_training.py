@@ -18,6 +18,12 @@ from flows.cli_parts import (
     table,
 )
 from flows.stopping import run_stoppable
+from schemas.fields import Fit
+
+FitOption = Annotated[
+    Fit,
+    typer.Option(help="Labelled images of another size: exact refuses them, crop scales and keeps the middle."),
+]
 
 
 def train(
@@ -84,6 +90,7 @@ def distill_(
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Learn from so many of the images, by lot.")] = None,
     folder: RecipeFolder = None,
+    fit: FitOption = "exact",
     student: Annotated[str, typer.Option(help="resnet-small or resnet18.")] = "resnet-small",
     steps: Annotated[int, typer.Option(help="Training steps.")] = 1000,
     batch: Annotated[int, typer.Option(help="Images in a step.")] = 128,
@@ -108,7 +115,7 @@ def distill_(
     }  # fmt: skip
     named = None if teacher is None else parse_teacher(teacher, teacher_module)
     own = teacher_module if teacher is None else None
-    made = run_stoppable(distill_student, dataset, store, test, out, settings, named, real, images, folder, own)
+    made = run_stoppable(distill_student, dataset, store, test, out, settings, named, real, images, folder, own, fit)
     print_json(made) if as_json else print_student(made)
 
 
@@ -140,6 +147,7 @@ def pretrain(
             "train and test in it, each of one folder a class, or dataset@version."
         ),
     ] = None,
+    fit: FitOption = "exact",
     as_json: Json = False,
 ) -> None:
     """Pre-train an image encoder on a version's images, with or without its masks.
@@ -149,7 +157,9 @@ def pretrain(
     from flows.pretrain_representation import pretrain_representation
 
     settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
-    made = run_stoppable(pretrain_representation, dataset, store, use, masks, out, settings, set_, split, images, probe)
+    made = run_stoppable(
+        pretrain_representation, dataset, store, use, masks, out, settings, set_, split, images, probe, fit
+    )
     print_json(made) if as_json else print_encoder(made)
 
 

@@ -3,11 +3,14 @@
 A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from catalog.model_files import COMMIT, HUB_ID, resolve_model
@@ -21,14 +24,17 @@ from flows.training_progress import show_training
 from schemas.classifiers import DistillSettings
 from schemas.dataset import Dataset
 from schemas.errors import ImagesError, ModelError, RecipeError
+from schemas.fields import Fit, look
 from schemas.foreign_json import describe_damage
 from schemas.inversion import TeacherSource
+from schemas.jobs import ResolvedModel
 from schemas.mistakes import describe_mistakes
 from tasks.distill import Origins, distill
 from tasks.labelled_images import (
     LabelledImages,
+    LabelOf,
     choose_rows,
-    decode_images,
+    decode_pixels,
     label_rows,
     open_images,
     open_version,
@@ -37,7 +43,7 @@ from tasks.labelled_images import (
 from tasks.methods.train_classifier import Pictures
 from tasks.methods.transforms import load_transforms
 from tasks.models.pretrained import CLASSIFIER, require_kind
-from tasks.models.teacher import Teacher, load_verifier
+from tasks.models.teacher import Teacher, describe_classifier, load_verifier
 
 INVERSION = "natural_inversion"
 
@@ -53,6 +59,7 @@ def distill_student(
     images: int | None = None,
     folder: Path | None = None,
     teacher_module: str | None = None,
+    fit: Fit = "exact",
 ) -> dict[str, Any]:
     """Distil a student into `out` and return its report, with `folder`.
 
@@ -60,6 +67,7 @@ def distill_student(
     or another version. `images` takes so many of them by lot, of every class as equally many as there are. `test` is
     like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from;
     `folder` is that of its recipe, by default see `recipe_home`, and `teacher_module` its code.
+    `fit`: of images of another size than the teacher's.
     Errors: UserError of every kind, TrainingError.
     """
     source = real or dataset
@@ -76,7 +84,6 @@ def distill_student(
     for option, named in (("--test", test), ("--real", real)):
         if named is not None:
             usable_path(named, option)
-    found, origin = _load_teacher(dataset, store, teacher, folder, teacher_module)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
     measured = open_images(test, store, "test", training.origin)
     if training.origin == measured.origin:
@@ -84,8 +91,15 @@ def distill_student(
             f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
             "other images by --test"
         )
-    origins = Origins(origin, _without_folders(training.origin, source), _without_folders(measured.origin, test))
-    learnt, held_out = _decode(training, found, images, chosen.seed), _decode(measured, found, None, 0)
+    wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
+    origins = Origins(wanted.shown, _without_folders(training.origin, source), _without_folders(measured.origin, test))
+    rows = choose_images(training, images, chosen.seed), np.arange(len(measured))
+    pixels = _decode(wanted, (training, measured), rows, fit)  # before the minute that a large teacher takes to load
+    found = wanted.load()
+    learnt, held_out = (
+        Pictures(shown, label_rows(each, _label_of(found, each))[those])
+        for each, shown, those in zip((training, measured), pixels, rows, strict=True)
+    )
     refuse_shared(learnt, held_out, origins.training, origins.test)
     with show_training(f"distil {chosen.student}", chosen.steps) as watch:
         report = distill(found, learnt, held_out, chosen, origins, out, watch)
@@ -137,12 +151,49 @@ def _parse(settings: Mapping[str, Any]) -> DistillSettings:
         raise RecipeError("; ".join(f"--{key.replace('_', '-')}: {text}" for key, _, text in options)) from error
 
 
-def _load_teacher(
+@dataclass(frozen=True)
+class FoundTeacher:
+    """A teacher that is not loaded yet. `role` is what errors call it, `shown` what the report does."""
+
+    model: ResolvedModel
+    source: TeacherSource
+    home: Path
+    role: str
+    shown: str
+
+    def describe(self) -> Teacher:
+        """Without its weights. Errors: ModelError."""
+        with teacher_errors(self.role):
+            return describe_classifier(self.model, self.source, self.role)
+
+    def load(self) -> Teacher:
+        """Errors: ModelError."""
+        with teacher_errors(self.role):
+            return load_verifier(self.model, self.source, self.home, self.role)
+
+
+OPTION = "--teacher"
+
+
+@contextmanager
+def teacher_errors(role: str) -> Iterator[None]:
+    """Let an error about a teacher name the options that mend it. Errors: ModelError."""
+    try:
+        yield
+    except ModelError as error:
+        if role == OPTION:
+            raise ModelError(str(error).replace("--teacher.module", "--teacher-module")) from error
+        raise ModelError(
+            f"{error}; name the recipe's folder by --folder, or a teacher by --teacher (and --teacher-module)"
+        ) from error
+
+
+def _find_teacher(
     dataset: str | None, store: str, named: TeacherSource | None, folder: Path | None, module: str | None
-) -> tuple[Teacher, str]:
-    """The teacher and what the report calls it."""
+) -> FoundTeacher:
+    """The teacher that the user named, else the one that the version was made from."""
     if named is not None:
-        return _load_named(named), _shown(named)
+        return _find_named(named)
     if dataset is None:
         raise ModelError("images of your own name no teacher; name it by --teacher")
     version = load_dataset(Store.open(store), *split_reference(dataset))
@@ -153,25 +204,20 @@ def _load_teacher(
             f"{label} was made by engine {version.recipe['engine']['kind']}, which has no teacher; name a classifier "
             "of its classes by --teacher"
         )
-    try:
+    role = f"teacher of {label}"
+    with teacher_errors(role):
         home = (folder or recipe_home(version.name)).resolve()
-        resolved = resolve_model(source, home, f"teacher of {label}")
+        resolved = resolve_model(source, home, role)
         _require_same(version, source, resolved.digest, label)
-        return load_verifier(resolved, source, home, f"teacher of {label}"), _shown(source)
-    except ModelError as error:
-        raise ModelError(
-            f"{error}; name the recipe's folder by --folder, or a teacher by --teacher (and --teacher-module)"
-        ) from error
+    return FoundTeacher(resolved, source, home, role, _shown(source))
 
 
-def _load_named(named: TeacherSource) -> Teacher:
-    try:
-        resolved = resolve_model(named, Path.cwd(), "--teacher")
+def _find_named(named: TeacherSource) -> FoundTeacher:
+    with teacher_errors(OPTION):
+        resolved = resolve_model(named, Path.cwd(), OPTION)
         if named.module is None:
-            require_kind(resolved, "--teacher", CLASSIFIER)
-        return load_verifier(resolved, named, Path.cwd(), "--teacher")
-    except ModelError as error:
-        raise ModelError(str(error).replace("--teacher.module", "--teacher-module")) from error
+            require_kind(resolved, OPTION, CLASSIFIER)
+    return FoundTeacher(resolved, named, Path.cwd(), OPTION, _shown(named))
 
 
 def _require_same(version: Dataset, source: TeacherSource, digest: str, label: str) -> None:
@@ -196,16 +242,33 @@ def _without_folders(origin: str, source: str) -> str:
     return origin.replace(str(Path(source)), Path(source).resolve().name, 1) if Path(source).exists() else origin
 
 
-def _decode(images: LabelledImages, teacher: Teacher, count: int | None, seed: int) -> Pictures:
+def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArray[np.int64]:
+    """Rows of `count` images by lot, of every class as equally many as there are; all rows without a count."""
+    if count is None:
+        return np.arange(len(images))
+    if count > len(images):
+        raise ImagesError(f"{images.origin} has {len(images)} images, --images asks for {count}; ask for fewer")
+    folded = [look(label) for label in images.require_labels()]
+    _, numbers = np.unique(folded, return_inverse=True)
+    return choose_rows(numbers, count, seed)
+
+
+def _decode(
+    named: FoundTeacher, images: Sequence[LabelledImages], rows: Sequence[NDArray[np.int64]], fit: Fit
+) -> list[NDArray[np.uint8]]:
+    """Pixels of the chosen rows, as the teacher reads them. Errors: ImagesError, also for a class that it lacks."""
+    told = named.describe()
+    for each in images:
+        if told.class_names:
+            label_rows(each, _label_of(told, each))
+    return [decode_pixels(each, told.size, told.channels, those, fit) for each, those in zip(images, rows, strict=True)]
+
+
+def _label_of(teacher: Teacher, images: LabelledImages) -> LabelOf:
     def label_of(label: str) -> int:
         try:
             return teacher.label(label)
         except RecipeError as error:
             raise ImagesError(f"{images.origin}: {error}") from error
 
-    rows = np.arange(len(images))
-    if count is not None:
-        if count > len(images):
-            raise ImagesError(f"{images.origin} has {len(images)} images, --images asks for {count}; ask for fewer")
-        rows = choose_rows(label_rows(images, label_of), count, seed)
-    return decode_images(images, label_of, teacher.size, teacher.channels, rows)
+    return label_of

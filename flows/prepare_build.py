@@ -57,6 +57,7 @@ def resolve_build(
     noise that was kept. Without judges, quality.verifier and quality.scorer, images can be made but not judged.
     """
     recipe, folder = file.recipe, file.folder
+    references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
     generator = resolve_model(recipe.generator, folder, "generator")
     inverts = isinstance(recipe.engine, NaturalInversionEngine)
     teacher = find_labels(recipe, generator, folder) if inverts else None
@@ -78,9 +79,6 @@ def resolve_build(
         if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
             check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
     expander = recipe.prompts.language_model
-    named = [concept for concept in recipe.concepts if with_references and concept.references is not None]
-    find = digest_references if encoder is None else require_references
-    references = {concept.name: find(folder, concept) for concept in named}
     address = store if "://" in store else str(usable_path(store, "store", StoreAccessError).resolve())
     if not Store.open(address, create=True).is_lasting:
         raise StoreAccessError(
@@ -101,6 +99,12 @@ def resolve_build(
         references=references,
         teacher=teacher,
     )
+
+
+def _find_references(recipe: Recipe, folder: Path) -> dict[str, tuple[str, ...]]:
+    """sha256 of the photographs of each concept that names some; an engine that searches opens them too."""
+    find = require_references if isinstance(recipe.engine, SearchEngine) else digest_references
+    return {concept.name: find(folder, concept) for concept in recipe.concepts if concept.references is not None}
 
 
 def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:

@@ -16,6 +16,7 @@ from catalog.user_paths import usable_path
 from flows.choose_build import split_reference
 from flows.training_progress import show_training
 from schemas.errors import ImagesError, RecipeError
+from schemas.fields import Fit
 from schemas.mistakes import describe_mistakes
 from schemas.pretraining import USES, AnyPretrainSettings
 from tasks.labelled_images import LabelledImages, decode_images, open_images, refuse_shared
@@ -37,12 +38,14 @@ def pretrain_representation(
     split: str = "train",
     images: int | None = None,
     probe: str | None = None,
+    fit: Fit = "exact",
 ) -> dict[str, Any]:
     """Pre-train an encoder into `out` and return its report, with `folder` and, where `probe` is named, `probe`.
 
     `use`: contrastive, masked or caption; `masks`: attention, none, box, or a folder of <sample_id>.png. `settings`:
     fields of the use's model in schemas/pretraining.py, None for its default; `overrides`: further ones, as key=value.
-    `images` takes so many of the split by lot. `probe`: labelled images with train and test.
+    `images` takes so many of the split by lot. `probe`: labelled images with train and test; `fit`: of those of another
+    size than the encoder's.
     Errors: UserError of every kind, TrainingError.
     """
     chosen = parse_settings(use, settings, overrides)
@@ -53,7 +56,7 @@ def pretrain_representation(
             usable_path(named, option)
     opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
     require_fit(opened, chosen.batch, chosen.patch_px)
-    pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1])
+    pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit)
     with show_training(f"pretrain {use}", chosen.steps) as watch:
         report = pretrain(opened, chosen, out, watch)
     found = {} if pictures is None else {"probe": probe_encoder(out, *pictures)}
@@ -75,7 +78,7 @@ def parse_settings(use: str, settings: Mapping[str, Any], overrides: Sequence[st
         raise RecipeError("; ".join(describe_mistakes(error, USES[use], given))) from error
 
 
-def _open_probe(source: str, store: str, side: int) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
+def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
     """Training and test images of the encoder's size, what the report calls them, and their classes."""
     training = open_images(source, store, "train")
     test = open_images(source, store, "test", training.origin)
@@ -85,16 +88,16 @@ def _open_probe(source: str, store: str, side: int) -> tuple[Pictures, Pictures,
             "folder with train and test in it, or a version with a split test"
         )
     names = sort_names(set(training.require_labels()))
-    decoded = [_decode(each, names, side) for each in (training, test)]
+    decoded = [_decode(each, names, side, fit) for each in (training, test)]
     refuse_shared(decoded[0], decoded[1], training.origin, test.origin)
     origin = Path(source).resolve().name if Path(source).exists() else source
     return decoded[0], decoded[1], origin, names
 
 
-def _decode(images: LabelledImages, names: Sequence[str], side: int) -> Pictures:
+def _decode(images: LabelledImages, names: Sequence[str], side: int, fit: Fit) -> Pictures:
     def label_of(label: str) -> int:
         if label not in names:
             raise ImagesError(f"{images.origin} has class {label!r}, of which there is no training image")
         return names.index(label)
 
-    return decode_images(images, label_of, (side, side), 3, np.arange(len(images)))
+    return decode_images(images, label_of, (side, side), 3, np.arange(len(images)), fit)

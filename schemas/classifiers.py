@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.fields import FolderName, Place, Seconds, Seed, Strict, Words
+from schemas.fields import Fit, FolderName, Place, Seconds, Seed, Strict, Words
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=4, le=4096, multiple_of=4)]
@@ -53,6 +53,7 @@ class LabelledPictures(Strict):
         description="Parquet file with columns split, label and image, or a folder with train and test in it, each of "
         "one folder a class; relative to the recipe. --images names it.",
     )
+    fit: Fit = Field("exact", description="exact: images of another size are an error. crop: they are brought to it.")
 
 
 class TeacherModel(Strict):

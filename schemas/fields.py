@@ -3,11 +3,14 @@
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from schemas.shown import show
+
+# What is done with an image of another size than a model reads: refused, or scaled to fit (also up), the middle kept.
+Fit = Literal["exact", "crop"]
 
 AUTHORED = {"authored": True}  # context of reading what a person wrote; what was stored before stays as it is
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.fields import FolderName, ModelSource, Place, Positive, Seconds, Seed, Share, Strict, Text, Weight
+from schemas.fields import Fit, FolderName, ModelSource, Place, Positive, Seconds, Seed, Share, Strict, Text, Weight
 from schemas.shown import shorten, show, show_key
 
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
@@ -37,7 +37,7 @@ class ImageSource(Strict):
         description=f"Caption of images that come with a class and no caption; {CLASS} stands for its name. They are a "
         f"folder of one folder a class, or a Parquet file with a column label. By default 'a photo of a {CLASS}'.",
     )
-    fit: Literal["exact", "crop"] = Field(
+    fit: Fit = Field(
         "exact",
         description="exact: images of another size than the generator's are an error. crop: the shorter side is scaled "
         "to fit (also up), the middle kept.",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ class CaptionedImages:
                     f"{width} x {height}; give images of that size, or set images.fit: crop"
                 )
             yield pixels
+
+    def require_readable(self, size: tuple[int, int] | None) -> None:
+        """Read every image once; `size` is (height, width) where it is known. Errors: ImagesError, as `read`."""
+        if size is not None:
+            deque(self.read(*size), maxlen=0)
+            return
+        for place, data in zip(self.places, self._stream(), strict=True):
+            decode_image(data, place, show_rgb)
 
     def digest(self) -> str:
         """sha256 (hex) over the bytes of the images' files and their captions, in order."""

@@ -22,6 +22,7 @@ from tasks.methods.generator_training.structure_encoder import StructureEncoder,
 from tasks.methods.generator_training.train import Examples
 from tasks.methods.pixels import to_tensor
 from tasks.models.checkpoints import write_whole
+from tasks.models.generator_files import saved_size
 from tasks.models.pretrained import pick_device
 from tasks.models.trainable_generator import TrainableGenerator
 from tasks.training_runs import finish_once
@@ -70,6 +71,7 @@ def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
     """
 
     def produce(folder: Path) -> dict[str, Any]:
+        images.require_readable(saved_size(work.base))  # before the minute that a large base takes to load
         generator = TrainableGenerator(work.base, pick_device())
         copies = 2 if work.recipe.learning.flip else 1
         height, width = generator.generator.default_size

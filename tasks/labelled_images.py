@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from catalog.pictures import SUFFIXES, show_rgb
 from catalog.reader import WHOLE, open_dataset
@@ -17,7 +18,7 @@ from catalog.registry import NAME, load_dataset
 from catalog.store import Store
 from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, VerificationError
-from schemas.fields import look, tidy
+from schemas.fields import Fit, look, tidy
 from schemas.shown import show
 from tasks.image_bytes import (
     decode_image,
@@ -199,15 +200,27 @@ def rows_of_split(file: Path, table: pa.Table, split: str) -> Sequence[int]:
 
 
 def decode_images(
-    images: LabelledImages, label_of: LabelOf, size: tuple[int, int], channels: int, rows: NDArray[np.int64]
+    images: LabelledImages,
+    label_of: LabelOf,
+    size: tuple[int, int],
+    channels: int,
+    rows: NDArray[np.int64],
+    fit: Fit = "exact",
 ) -> Pictures:
-    """Images and class numbers of the given rows; `size` is (height, width), `channels` 1 (grey) or 3.
-
-    Errors: ImagesError that names the image which is broken or of another size; what `label_of` raises.
-    """
+    """Images and class numbers of the given rows, as `decode_pixels`. Errors: ImagesError; what `label_of` raises."""
     labels = label_rows(images, label_of)[rows]
-    decoded = [_decode(images, int(row), size, channels) for row in rows]
-    return Pictures(np.stack(decoded), labels)
+    return Pictures(decode_pixels(images, size, channels, rows, fit), labels)
+
+
+def decode_pixels(
+    images: LabelledImages, size: tuple[int, int], channels: int, rows: NDArray[np.int64], fit: Fit = "exact"
+) -> NDArray[np.uint8]:
+    """Pixels [rows, height, width, channels] of the given rows; `size` is (height, width), `channels` 1 (grey) or 3.
+
+    `fit` crop: scaled to fit (also up), the middle kept. Errors: ImagesError that names the image which is broken or,
+    with `fit` exact, of another size.
+    """
+    return np.stack([_decode(images, int(row), size, channels, fit) for row in rows])
 
 
 def label_rows(images: LabelledImages, label_of: LabelOf) -> NDArray[np.int64]:
@@ -238,11 +251,15 @@ def refuse_shared(training: Pictures, test: Pictures, learnt: str, measured: str
         )
 
 
-def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    pixels = decode_image(images.read(row), images.place(row), lambda image: show_rgb(image).convert(MODES[channels]))
+def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: int, fit: Fit) -> NDArray[np.uint8]:
+    def bring_to_size(image: Image.Image) -> Image.Image:
+        shown = show_rgb(image).convert(MODES[channels])
+        return ImageOps.fit(shown, (size[1], size[0]), Image.Resampling.LANCZOS) if fit == "crop" else shown
+
+    pixels = decode_image(images.read(row), images.place(row), bring_to_size)
     if pixels.shape[:2] != size:
         raise ImagesError(
             f"{images.place(row)} is {pixels.shape[1]} x {pixels.shape[0]} pixels (width x height), the classifier "
-            f"reads {size[1]} x {size[0]}; give images of that size"
+            f"reads {size[1]} x {size[0]}; give images of that size, or say fit crop"
         )
     return pixels.reshape(*size, channels)

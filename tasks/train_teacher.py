@@ -178,8 +178,11 @@ def _read_pictures(
         return places[label]
 
     size = (recipe.size_px, recipe.size_px)
-    decoded = [decode_images(each, label_of, size, recipe.channels, np.arange(len(each))) for each in (training, test)]
-    return TeacherPictures(decoded[0], decoded[1], names, path.name)
+    learnt, measured = (
+        decode_images(each, label_of, size, recipe.channels, np.arange(len(each)), settings.fit)
+        for each in (training, test)
+    )
+    return TeacherPictures(learnt, measured, names, path.name)
 
 
 def sort_names(names: set[str]) -> tuple[str, ...]:

@@ -116,6 +116,20 @@ def saved_scheduler(model: ResolvedModel) -> dict[str, Any] | None:
     return None if folder is None else read_json(folder / "scheduler" / "scheduler_config.json")
 
 
+def saved_size(model: ResolvedModel) -> tuple[int, int] | None:
+    """(height, width) that a pipeline with a UNet draws, by its files; None where these do not tell it."""
+    folder = generator_folder(model)
+    if folder is None or not all((folder / part / "config.json").is_file() for part in ("unet", "vae")):
+        return None
+    size = read_json(folder / "unet" / "config.json").get("sample_size")
+    blocks = read_json(folder / "vae" / "config.json").get("block_out_channels")
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, list) or len(sides) != 2 or not isinstance(blocks, list):
+        return None
+    height, width = (int(side) * 2 ** (len(blocks) - 1) for side in sides)
+    return height, width
+
+
 def check_class(found: object, origin: object) -> str:
     """The pipeline class if the project can run it. Errors: ModelError."""
     if not isinstance(found, str) or found not in WEIGHTS:

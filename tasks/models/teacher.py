@@ -122,6 +122,19 @@ def load_verifier(model: ResolvedModel, source: TeacherSource, code_folder: Path
     return _load_once(model, source, _Reading(role, code_folder, inverted=False))
 
 
+def describe_classifier(model: ResolvedModel, source: TeacherSource, role: str) -> Teacher:
+    """The classifier without its weights: what images it reads, and its classes, none where its files name none.
+
+    Errors: ModelError, as `load_verifier`.
+    """
+    folder = model_folder(model, role)
+    config = _read_config(folder, source, role)
+    told = source.class_names or ()
+    if not told and "id2label" in config:
+        told = _read_names(config["id2label"], f"{folder / 'config.json'}: id2label")
+    return Teacher(nn.Identity(), read_preparation(folder, config, source, role), told, model.digest)
+
+
 @dataclass(frozen=True)
 class _Reading:
     """How a classifier is read: what errors call it, where its code is, and whether it must have BatchNorm."""
@@ -138,9 +151,9 @@ def _load_once(model: ResolvedModel, source: TeacherSource, reading: _Reading) -
 
 def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Teacher:
     role, folder = reading.role, model_folder(model, reading.role)
-    config = read_optional(folder / "config.json") if source.module else read_json(folder / "config.json")
+    config = _read_config(folder, source, role)
     if source.module is None:
-        module = _load_transformers(folder, config, role)
+        module = load_weights(AutoModelForImageClassification, folder, role)
     else:
         module = _load_plain(source.module, config.get("arguments", {}), folder, reading)
     freeze(module)
@@ -170,13 +183,17 @@ def _count_classes(classifier: Teacher) -> int:
     return logits.shape[1]
 
 
-def _load_transformers(folder: Path, config: Mapping[str, Any], role: str) -> nn.Module:
+def _read_config(folder: Path, source: TeacherSource, role: str) -> dict[str, Any]:
+    """config.json; a torch module of the user's own may lack it. Errors: ModelError, also where it is of no model."""
+    if source.module:
+        return read_optional(folder / "config.json")
+    config = read_json(folder / "config.json")
     if "model_type" not in config:
         raise ModelError(
             f"{folder / 'config.json'} names no model_type, so it is no transformers model; a torch module of your own "
             f"needs {role}.module (package.module:callable)"
         )
-    return load_weights(AutoModelForImageClassification, folder, role)
+    return config
 
 
 def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> nn.Module:

@@ -49,6 +49,7 @@ def test_samples_come_decoded_in_the_order_of_the_manifest(train: ShardedDataset
         assert set(np.unique(np.asarray(sample["mask"]))) == {0, sample["cls"] + 1}
         assert sample["attention"].dtype == np.float16
     assert train.classes == ("gear", "hook", "ring")
+    assert repr(train) == "<ShardedDataset parts@1.0.0, split train, 42 samples>"
 
 
 def test_bytes_are_those_of_the_manifest(published: Store, folder: Path) -> None:

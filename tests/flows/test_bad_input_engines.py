@@ -81,6 +81,10 @@ CASES: dict[str, tuple[Change, str]] = {
     "search with two references": (search(references(2)), "holds 2 photograph.s.; give 3 or more"),
     "search with one picture twice": (search(references(3, twice=True)), r"1\.png and 2\.png are the same picture"),
     "search with a broken reference": (search(references(3, corrupt=True)), r"0\.png cannot be read as an image"),
+    "broken references of a broken generator": (  # which may take a minute to be found out
+        search(references(3, corrupt=True), write("generator/model_index.json", "{")),
+        r"0\.png cannot be read as an image",
+    ),
     "search without encoder": (search(references(3), encoder=None), "give engine.encoder or quality.scorer"),
     "search that compares with nothing": (search(references(3), plain_samples=0), "needs 8 plain_samples or more"),
     "search with a stop that compares with nothing": (

@@ -110,6 +110,38 @@ def test_a_torch_module_without_its_path_is_explained(command: Command, toys: Pa
     assert "needs --teacher-module" in error
 
 
+def test_images_of_another_size_are_cropped_by_a_setting(
+    command: Command, teacher: Path, toys: Path, tmp_path: Path
+) -> None:
+    pictures = toy_pictures(30, seed=8)
+    doubled = np.repeat(np.repeat(pictures.images, 2, axis=1), 2, axis=2)
+    folder = write_folder(tmp_path / "large", Pictures(doubled, pictures.labels))
+    call = ("distill", "--real", toys, "--teacher", teacher, "--test", folder, "--out", tmp_path / "student", *FAST)
+    code, _, error = command(*call)
+    assert code == 2
+    assert "is 32 x 32 pixels (width x height), the classifier reads 16 x 16" in error
+    code, printed, error = command(*call, "--fit", "crop", "--json")
+    assert code == 0, error
+    assert json.loads(printed)["teacher_accuracy"]["value"] > 0.9
+
+
+def test_errors_about_images_come_before_the_teacher_is_loaded(
+    command: Command, teacher: Path, toys: Path, tmp_path: Path
+) -> None:
+    """Its weights are broken too, which nobody finds out before."""
+    shutil.copytree(teacher, tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"no weights")
+    bad = write_folder(tmp_path / "bad", toy_pictures(3, seed=0))
+    next(bad.rglob("*.png")).write_bytes(b"no image")
+    other = write_folder(tmp_path / "other", toy_pictures(3, seed=0))
+    (other / NAMES[0]).rename(other / "saw")
+    for test, message in ((bad, "cannot be read as an image"), (other, "no class 'saw'"), (toys, "safetensors")):
+        code, _, error = command(
+            "distill", "--real", toys, "--teacher", tmp_path / "broken", "--test", test, "--out", tmp_path / "s", *FAST
+        )
+        assert (code, message in error) == (2, True), error
+
+
 def mix(known: Pictures, others: Pictures) -> Pictures:
     """Three known pictures and six others."""
     return Pictures(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 
 from catalog.model_files import digest_model
 from flows.train_generator import train_generator
-from schemas.errors import TrainingError, UserError
+from schemas.errors import ImagesError, ModelError, TrainingError, UserError
 from schemas.generator_training import GeneratorTraining
 from tasks.models.pipeline_folders import draw_images, open_pipeline
 from tasks.training_runs import hold_folder
@@ -222,6 +223,28 @@ def test_bad_input_is_one_clear_error_of_the_users(
     with pytest.raises(UserError, match=message):
         train(recipe(**settings), tmp_path)
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(lambda folder: (folder / "3.png").write_bytes(b"nonsense"), "3.png"), (enlarge, "40 x 32")]
+)
+def test_errors_about_images_come_before_the_base_is_loaded(
+    change: Callable[[Path], object],
+    message: str,
+    recipe: Callable[..., dict[str, Any]],
+    photographs: Path,
+    tiny_generator: Path,
+    tmp_path: Path,
+) -> None:
+    """Its weights are broken too, which nobody finds out before."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_generator, base)
+    next((base / "unet").glob("*.safetensors")).write_bytes(b"no weights")
+    with pytest.raises(ModelError):
+        train(recipe(base={"model": str(base)}), tmp_path)
+    change(photographs)
+    with pytest.raises(ImagesError, match=message):
+        train(recipe(base={"model": str(base)}), tmp_path)
 
 
 def test_a_model_of_the_same_name_that_others_made_is_kept(

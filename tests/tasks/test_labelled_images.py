@@ -309,6 +309,20 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
         decode_images(images, NAMES.index, (8, 24), 3, np.array([2]))
 
 
+def test_images_of_another_size_are_cropped_where_that_is_asked_for(tmp_path: Path) -> None:
+    """The middle is kept, also of an image that is smaller than what is asked for."""
+    wide = np.zeros((1, 8, 24, 3), np.uint8)
+    wide[:, :, 8:16] = 200
+    file = write_parquet(tmp_path / "wide.parquet", {"train": Pictures(wide, np.zeros(1, np.int64))})
+    images = open_images(str(file), "nowhere", "train")
+    for side in (4, 8, 16):
+        cropped = decode_images(images, NAMES.index, (side, side), 1, np.array([0]), "crop").images
+        assert cropped.shape == (1, side, side, 1)
+        assert cropped.mean() > 190
+    exact = decode_images(images, NAMES.index, (8, 24), 3, np.array([0]), "crop").images
+    assert np.array_equal(exact, wide)
+
+
 def test_every_row_has_its_class_number(tmp_path: Path) -> None:
     pictures = toy_pictures(9, seed=1)
     images = open_images(str(write_parquet(tmp_path / "toy.parquet", {"train": pictures})), "nowhere", "train")
