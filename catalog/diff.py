@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.store import Store
+from catalog.version_tables import LOOK, open_parquet
+from schemas.errors import VerificationError
 from schemas.tables import MANIFEST, SHA256
 
 PACKAGING = ("shard", "members")  # where a sample lies; the digests of its members are compared all the same
@@ -39,25 +40,30 @@ class VersionDiff:
 def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionDiff:
     """Difference between the manifests of two folders; holds one column of each in memory at a time.
 
-    A column that a manifest does not have, as one of an older schema may not, counts as empty.
+    A column that a manifest does not have, as one of an older schema may not, counts as empty. Errors:
+    VerificationError for a manifest that is damaged.
     """
 
-    def reader(file: IO[bytes]) -> Columns:
+    def reader(manifest: pq.ParquetFile, folder: str) -> Columns:
         def read(name: str) -> pa.ChunkedArray:
-            manifest = pq.ParquetFile(file)
             if name not in manifest.schema_arrow.names:
                 kind = pa.binary() if name in LONG else MANIFEST.field(name).type
                 return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, kind)])
             if name not in LONG:
-                return manifest.read(columns=[name], use_threads=False)[name]
+                found = manifest.read(columns=[name], use_threads=False)[name]
+                if name in ("sample_id", "members") and found.null_count:
+                    raise VerificationError(f"{folder}/manifest.parquet: a row has no {name}; {LOOK}")
+                return found
             batches = manifest.iter_batches(ROWS, columns=[name], use_threads=False)
             return pa.chunked_array([_digest(batch[name]) for batch in batches], pa.binary())
 
         return read
 
-    before, after = (f"{folder}/manifest.parquet" for folder in (old_folder, new_folder))
-    with store.open_read(before) as old, store.open_read(after) as new:
-        return compare_manifests(reader(old), reader(new))
+    with (
+        open_parquet(store, f"{old_folder}/manifest.parquet") as old,
+        open_parquet(store, f"{new_folder}/manifest.parquet") as new,
+    ):
+        return compare_manifests(reader(old, old_folder), reader(new, new_folder))
 
 
 def _digest(texts: pa.Array) -> pa.Array:

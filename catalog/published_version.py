@@ -50,9 +50,32 @@ class Version:
     def read_table(self, table: str, columns: Iterable[str]) -> pa.Table:
         """Those of the columns that the table has, their values checked. Errors: VerificationError, StoreError."""
         found = read_columns(self.store, self.path(table), columns)
+        self._require_possible(table, found)
+        return found
+
+    def list_columns(self, table: str) -> list[str]:
+        """Names of the table's columns. Errors: VerificationError, StoreError."""
+        with open_parquet(self.store, self.path(table)) as parquet:
+            return list(parquet.schema_arrow.names)
+
+    def read_row(self, table: str, sample_id: str) -> dict[str, Any] | None:
+        """A sample's row with every column of the schema, checked; None where the table has no such sample.
+
+        Columns that an older version lacks are None. Errors: VerificationError, StoreError.
+        """
+        names = TABLES[table].names
+        with open_parquet(self.store, self.path(table)) as parquet:
+            known = [name for name in names if name in parquet.schema_arrow.names]
+            found = parquet.read(known, use_threads=False)
+            found = found.filter(pc.equal(found["sample_id"], sample_id))
+            self._require_possible(table, found)
+            rows = found.to_pylist()
+        return {**dict.fromkeys(names), **rows[0]} if rows else None
+
+    def _require_possible(self, table: str, found: pa.Table) -> None:
+        found.validate(full=True)
         if problem := find_strange(found, self.dataset):
             raise VerificationError(f"{self.store.uri}/{self.path(table)}: {problem}; {LOOK}")
-        return found
 
     def read_member(self, row: Mapping[str, Any], field: str) -> bytes | None:
         """Bytes of a sample's member, None where it has none; `row` holds shard and members of a checked table.
@@ -193,8 +216,10 @@ def _strange_members(values: pa.Array, fields: tuple[str, ...], most_bytes: int)
     parts = {name: pc.struct_field(flat, name) for name in ("field", "offset", "size", "sha256")}
     if values.null_count or flat.null_count or any(part.null_count for part in parts.values()):
         return True
-    expected = list(fields) * len(values)
-    if not _all(pc.equal(pc.list_value_length(values), len(fields))) or parts["field"].to_pylist() != expected:
+    if not _all(pc.equal(pc.list_value_length(values), len(fields))):
+        return True
+    places = pc.index_in(parts["field"], value_set=pa.array(fields)).to_numpy(zero_copy_only=False)
+    if not np.array_equal(places, np.tile(np.arange(len(fields)), len(values))):
         return True
     offsets, sizes = (parts[name].to_numpy(zero_copy_only=False) for name in ("offset", "size"))
     return bool(((offsets < BLOCK) | (sizes < 0) | (offsets > most_bytes) | (sizes > most_bytes - offsets)).any())

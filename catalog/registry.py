@@ -74,18 +74,26 @@ def load_dataset(store: Store, name: str, version: str = "latest") -> Dataset:
     """Errors: NotFoundError; VerificationError for a dataset.json that is damaged, or of another version."""
     folder = version_folder(store, name, version)
     path = f"{folder}/{DATASET_FILE}"
+    found = read_record(store, path)
+    if f"{DATASETS}/{found.name}/{found.version}" != folder:
+        raise _damaged(store, path, f"it is the record of {found.name} {found.version}")
+    return found
+
+
+def read_record(store: Store, path: str) -> Dataset:
+    """A dataset.json. Errors: VerificationError for one that is damaged."""
     try:
         if store.size(path) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        found = Dataset.model_validate(parse_object(store.read(path)))
-        if f"{DATASETS}/{found.name}/{found.version}" != folder:
-            raise ValueError(f"it is the record of {found.name} {found.version}")
+        return Dataset.model_validate(parse_object(store.read(path)))
     except ValueError as error:
-        raise VerificationError(
-            f"{store.uri}/{path} is damaged: {describe_damage(error)}; remove that version's folder and build the "
-            "recipe again"
-        ) from error
-    return found
+        raise _damaged(store, path, describe_damage(error)) from error
+
+
+def _damaged(store: Store, path: str, problem: str) -> VerificationError:
+    return VerificationError(
+        f"{store.uri}/{path} is damaged: {problem}; remove that version's folder and build the recipe again"
+    )
 
 
 def next_version(previous: str | None, difference: VersionDiff) -> str:

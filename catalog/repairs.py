@@ -3,11 +3,10 @@
 A record outlives versions and builds, as a person's decision does; the next build of the dataset honours it.
 """
 
-from pydantic import ValidationError
-
 from catalog.store import Store
 from schemas.errors import NotFoundError, StoreAccessError
 from schemas.explanation import RepairRecord
+from schemas.foreign_json import describe_damage, parse_object
 
 FOLDER = "repairs"
 
@@ -21,17 +20,15 @@ def list_repairs(store: Store, dataset: str) -> tuple[RepairRecord, ...]:
 
 def _read(store: Store, path: str) -> RepairRecord:
     try:
-        found = RepairRecord.model_validate_json(store.read(path))
-        files = {found.samples.uri: found.samples.bytes}
-        files |= {file["uri"]: file["bytes"] for file in found.samples.details.get("files", {}).values()}
-        changed = [uri for uri, size in files.items() if store.size(uri) != size]
+        found = RepairRecord.model_validate(parse_object(store.read(path)))
+        changed = [uri for uri, size in found.samples.files.items() if store.size(uri) != size]
         if not changed:
             return found
         what = f"{changed[0]} has another size"
     except FileNotFoundError as error:
         what = f"its image or its page is gone: {error}"
-    except ValidationError as error:
-        what = f"it cannot be read: {error}"
+    except ValueError as error:
+        what = f"it cannot be read: {describe_damage(error)}"
     raise StoreAccessError(
         f"the repair {store.uri}/{path} cannot be used: {what}; mend the sample again by `tailforge explain --repair`, "
         "or remove that file"

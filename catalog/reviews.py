@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from catalog.store import Store, storage_errors
-from schemas.errors import StoreAccessError
+from catalog.version_tables import read_columns
+from schemas.errors import StoreAccessError, VerificationError
+from schemas.foreign_json import describe_damage
 from schemas.review import Decision, Review
 from schemas.tables import REVIEWS
 
@@ -29,12 +31,12 @@ def read_decisions(store: Store, dataset: str) -> Decisions:
     if not store.exists(path):
         return {}
     try:
-        rows = pq.ParquetFile(io.BytesIO(store.read(path))).read(columns=REVIEWS.names, use_threads=False).to_pylist()
-        return {row["sample_id"]: Decision.model_validate(row) for row in rows}
-    except (pa.ArrowException, ValidationError, OSError) as error:
+        found = [Decision.model_validate(row) for row in read_columns(store, path, REVIEWS.names).to_pylist()]
+        return {each.sample_id: each for each in found}
+    except (VerificationError, ValidationError) as error:
         raise StoreAccessError(
-            f"the decisions in {store.uri}/{path} cannot be read: {error}; put back a copy of that file, or "
-            "remove it to build without them"
+            f"the decisions in {store.uri}/{path} cannot be read: {describe_damage(error)}; put back a copy of "
+            "that file, or remove it to build without them"
         ) from error
 
 

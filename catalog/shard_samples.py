@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from catalog.byte_ranges import Read, Request, plan_requests, read_file, read_remote, read_requests
 from catalog.shard_cache import ShardCache
 from catalog.split_index import ShardRows, SplitIndex, open_manifest, read_shard_rows
-from catalog.store import Store, storage_errors
+from catalog.store import Store, open_file, storage_errors
 from schemas.errors import VerificationError
 
 Sample = dict[str, bytes]  # by field
@@ -50,7 +50,7 @@ def _open_shard(store: Store, index: SplitIndex, shard: int, cache: ShardCache |
                 with cache.open(store, path, index.shards[shard]) as file:
                     yield read_file(file)
             elif store.is_local:
-                with open(store.path(path), "rb", buffering=0) as file:
+                with open_file(store.path(path), buffering=0) as file:
                     yield read_file(file)
             else:
                 yield read_remote(store, path)

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,8 @@ def storage_errors(action: str, uri: str) -> Iterator[None]:
         what, number = f"cannot {action} {uri}: {error}", getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"{what}; the disk is full: free some space, then {KEPT}") from error
+        if number in (errno.EISDIR, errno.ENODEV):
+            raise StoreAccessError(f"{what}; put the file back that belongs there, or name another store") from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreAccessError(f"{what}; make the store writable or choose another with --store") from error
         if object_store.is_refused(error):
@@ -176,7 +179,7 @@ class Store:
         """
         with storage_errors("read", f"{self.uri}/{relative}"):
             if self.is_local:
-                return open(self.path(relative), "rb")
+                return open_file(self.path(relative))
 
         def read_range(offset: int, size: int) -> bytes:
             return self.read_range(relative, offset, size)
@@ -189,6 +192,9 @@ class Store:
 
     def read(self, relative: str) -> bytes:
         with storage_errors("read", f"{self.uri}/{relative}"):
+            if self.is_local:
+                with open_file(self.path(relative)) as file:
+                    return file.read()
             return object_store.read_again(lambda: self.fs.cat_file(self.path(relative)))  # type: ignore[no-any-return]
 
     def read_range(self, relative: str, offset: int, size: int) -> bytes:
@@ -200,6 +206,8 @@ class Store:
         starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
         paths = [self.path(relative)] * len(ranges)
         with storage_errors("read", f"{self.uri}/{relative}"):
+            if self.is_local:
+                open_file(paths[0]).close()
             return object_store.read_again(lambda: self.fs.cat_ranges(paths, starts, stops, on_error="raise"))
 
     def download(self, relative: str, target: Path) -> None:
@@ -341,6 +349,19 @@ class Store:
         with storage_errors("remove", f"{self.uri}/{relative}"), suppress(FileNotFoundError):
             if not self.is_local or self.exists(relative):  # others may be removing it too
                 self.fs.rm(self.path(relative), recursive=True)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def open_file(path: str, buffering: int = -1) -> IO[bytes]:
+    """A file of the local disk. Errors: OSError, also for a folder, a pipe or a device, which could block for ever."""
+    file = open(path, "rb", buffering, opener=_open_at_once)  # noqa: SIM115  the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.ENODEV, "it is no file but a pipe or a device")
+    return file
 
 
 def _write_all(out: IO[bytes], data: bytes) -> None:

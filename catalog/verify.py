@@ -1,8 +1,6 @@
 """Checks a published version against itself: every byte is read again, every image decoded, every count recounted."""
 
 import hashlib
-import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,17 +8,22 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from catalog.array_bytes import read_array
 from catalog.pictures import PUBLISHED, open_picture, to_mask
+from catalog.published_version import find_strange
 from catalog.registry import DATASET_FILE, is_of_category, load_dataset, version_folder
 from catalog.store import Store
-from catalog.tars import BLOCK, RECORD, Member, padded, parse_header
+from catalog.tars import BLOCK, RECORD, Member, find_difference, padded, parse_header
+from catalog.version_tables import open_parquet
 from schemas.dataset import Dataset
 from schemas.errors import VerificationError
+from schemas.foreign_json import describe_damage, parse_object
+from schemas.sample_document import SampleDocument
 from schemas.tables import MANIFEST, REJECTS
 
 IGNORE = 255
+REJECTED = ["sample_id", "concept", "class_id", "caption", "width", "height"]
 COLUMNS = ["sample_id", "concept", "class_id", "caption", "width", "height", "split", "shard", "members"]
 Row = dict[str, Any]
 Report = Callable[[str, str], None]  # member or "", problem
@@ -82,11 +85,11 @@ def _check_tables(
     """Manifest against tars, and the counts of dataset.json against both tables."""
     findings: list[Finding] = []
     try:
-        by_shard = _read_rows(store, f"{folder}/manifest.parquet")
-        with store.open_read(f"{folder}/rejects.parquet") as file:
-            rejects = pq.ParquetFile(file)
+        by_shard = _read_rows(store, f"{folder}/manifest.parquet", dataset)
+        with open_parquet(store, f"{folder}/rejects.parquet") as rejects:
             rejected, known = rejects.metadata.num_rows, _is_known(rejects.schema_arrow, REJECTS)
-    except (OSError, pa.ArrowException, VerificationError) as error:
+            _require_possible(rejects.read(REJECTED, use_threads=False) if known else None, dataset)
+    except VerificationError as error:
         return [Finding("manifest.parquet or rejects.parquet", "", f"cannot be read: {error}")]
     if not known:
         findings.append(Finding("rejects.parquet", "", "has other columns than the schema says"))
@@ -98,13 +101,22 @@ def _check_tables(
     return [*findings, *_check_counts(dataset, by_shard, rejected)]
 
 
-def _read_rows(store: Store, path: str) -> dict[str, list[Row]]:
+def _require_possible(table: pa.Table | None, dataset: Dataset) -> None:
+    """Errors: VerificationError for a value that no row of the version can have."""
+    if table is not None:
+        table.validate(full=True)
+        if problem := find_strange(table, dataset):
+            raise VerificationError(problem)
+
+
+def _read_rows(store: Store, path: str, dataset: Dataset) -> dict[str, list[Row]]:
     """Manifest rows by shard, in their order. Errors: VerificationError for another schema or a repeated sample."""
-    with store.open_read(path) as file:
-        manifest = pq.ParquetFile(file, page_checksum_verification=True)
+    with open_parquet(store, path) as manifest:
         if not _is_known(manifest.schema_arrow, MANIFEST):
             raise VerificationError("the manifest has other columns than the schema says")
-        rows = manifest.read(columns=COLUMNS, use_threads=False).to_pylist()
+        table = manifest.read(columns=COLUMNS, use_threads=False)
+        _require_possible(table, dataset)
+        rows = table.to_pylist()
     by_shard: dict[str, list[Row]] = {}
     for row in rows:
         by_shard.setdefault(row["shard"], []).append(row)
@@ -182,6 +194,8 @@ def _walk(file: IO[bytes], size: int, starts: dict[int, str], report: Report) ->
             position = min(following)
             continue
         data = file.read(padded(length))
+        if part := find_difference(block, name, length):
+            report(name, f"has a header whose {part} is not as shards have it: other programs may see another file")
         if len(data) < padded(length):
             report(name, f"is cut off: {min(len(data), length)} of {length} bytes are there")
             return
@@ -232,7 +246,7 @@ def _check_member(found: Member, row: Row, member: Row, dataset: Dataset, report
     try:
         problem = _check_content(found.field, found.data, row, dataset)
     except Exception as error:  # whatever a decoder makes of damaged bytes
-        problem = f"cannot be decoded: {error}"
+        problem = f"cannot be decoded: {describe_damage(error)}"
     if problem:
         report(found.name, problem)
 
@@ -247,14 +261,15 @@ def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str |
         unknown = values - set(range(len(dataset.mask_categories) + 1)) - {IGNORE}
         return f"holds the value {min(unknown)}, which is no category" if unknown else None
     if field == "json":
-        document = json.loads(data)
+        document = parse_object(data)
+        SampleDocument.model_validate(document)
         names = ("sample_id", "concept", "class_id", "caption", "width", "height")
         if strange := next((i for i in document["instances"] if not is_of_category(dataset, i)), None):
             return f"has an instance of {strange['category']!r} as category {strange['category_id']}, which it is not"
         wrong = [name for name in names if document.get(name) != row[name]]
         return f"says {wrong[0]} {document.get(wrong[0])!r}, the manifest {row[wrong[0]]!r}" if wrong else None
     if field in ("attn.npy", "noise.npy"):
-        np.load(io.BytesIO(data), allow_pickle=False)
+        read_array(data)
         return None
     stated = {"txt": row["caption"], "cls": str(row["class_id"])}.get(field)
     return None if data.decode() == stated else f"says {data.decode()!r}, the manifest {stated!r}"

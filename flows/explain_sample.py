@@ -242,10 +242,9 @@ def mend_again(found: Published, job: PartitionJob, made: Rendered) -> pa.Table:
     told = found.repair
     assert told is not None
     assert made.pixels is not None
-    settings = ExplainSettings.model_validate(told["settings"])
-    origin = find_published(told["parent"], told["version"], found.store.uri, rejects=True)
-    background = read_background(origin, made.pixels, settings)
-    asked = Asked(job, made, settings, Region.model_validate(told["region"]), background, told["version"])
+    origin = find_published(told.parent, told.version, found.store.uri, rejects=True)
+    background = read_background(origin, made.pixels, told.settings)
+    asked = Asked(job, made, told.settings, told.region, background, told.version)
     mended = mending.find_repair(asked)
     if mended.taken.route == "none":
         raise ExplanationError(f"sample {found.row['sample_id']} cannot be mended again: no attempt passes now")

@@ -45,7 +45,7 @@ def regenerate_sample(
     samples = tabulate(job, made) if found.repair is None else mend_again(found, job, made)
     image = _encode_image(found, job, samples)
     out.write_bytes(image)
-    return {"file": str(out), "equal": image == found.read_member(job.build.recipe.sharding.image_format)}
+    return {"file": str(out), "equal": found.is_published(job.build.recipe.sharding.image_format, image)}
 
 
 def _encode_image(found: Published, job: PartitionJob, samples: pa.Table) -> bytes:

@@ -1,18 +1,21 @@
 """Makes the drawing of one published or rejected sample again, from what its version says of it."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
+from catalog.array_bytes import read_array
+from catalog.published_version import SAMPLE_ID, Version, open_version
 from catalog.recipe_files import RecipeFile, recipe_home
-from catalog.registry import load_dataset, version_folder
 from catalog.store import Store
+from catalog.version_tables import LOOK
 from flows.build_dataset import finished
 from flows.chain import Drive, Step
 from flows.choose_build import split_reference
@@ -22,67 +25,86 @@ from flows.published_recipe import parse_published
 from flows.stages import aim_all, expand_all, plan_partitions
 from schemas.dataset import Dataset
 from schemas.engines import SearchEngine
-from schemas.errors import ModelError, NotFoundError, UserError
+from schemas.errors import ModelError, NotFoundError, UserError, VerificationError
+from schemas.explanation import ExplainSettings, Region
+from schemas.foreign_json import describe_damage, parse_object
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
 from tasks.invert_teacher import inversion_job
-from tasks.methods.arrays import decode_array
 from tasks.methods.plain_sampling import Rendered
-from tasks.methods.provenance import read_origin
 from tasks.publish_version import UNREAD
 from tasks.synthesize import remake, remake_from_noise, remake_inverted
 
 
+class RepairOrigin(BaseModel):
+    """What the provenance of a repair says that it was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    parent: str = Field(pattern=SAMPLE_ID)
+    version: str
+    settings: ExplainSettings
+    region: Region
+
+
 @dataclass(frozen=True)
 class Published:
-    """A row of a version's manifest or, with `reason`, of its rejects; `folder` is the version's, in the store."""
+    """A row of a version's manifest or, with `reason`, of its rejects."""
 
-    store: Store
-    dataset: Dataset
-    folder: str
+    version: Version
     row: dict[str, Any]
 
     @property
-    def label(self) -> str:
-        return f"{self.dataset.name}@{self.dataset.version}"
+    def store(self) -> Store:
+        return self.version.store
 
     @property
-    def repair(self) -> dict[str, Any] | None:
-        """What the provenance says of a repair, if this is one."""
-        found: dict[str, Any] | None = read_origin(self.row["provenance"]).get("repair")
-        return found
+    def dataset(self) -> Dataset:
+        return self.version.dataset
+
+    @property
+    def label(self) -> str:
+        return self.version.label
+
+    @cached_property
+    def repair(self) -> RepairOrigin | None:
+        """What the provenance says of a repair, if this is one. Errors: VerificationError."""
+        try:
+            found = parse_object(self.row["provenance"] or "{}").get("repair")
+            return None if found is None else RepairOrigin.model_validate(found)
+        except ValueError as error:
+            raise VerificationError(
+                f"{self.label}: the provenance of sample {self.row['sample_id']} cannot be used: "
+                f"{describe_damage(error)}; {LOOK}"
+            ) from error
 
     @property
     def original_id(self) -> str:
         """The sample that the generator drew: this one, or what it is an augmented or a repaired copy of."""
         repair = self.repair
-        return str(repair["parent"] if repair else self.row["parent_id"] or self.row["sample_id"])
+        return str(repair.parent if repair else self.row["parent_id"] or self.row["sample_id"])
 
     def read_member(self, field: str) -> bytes | None:
-        """Bytes of the sample's member, None where it has none. Errors: StoreError."""
-        for member in self.row.get("members", ()):
-            if member["field"] == field:
-                path = f"{self.folder}/shards/{self.row['shard']}"
-                return self.store.read_range(path, member["offset"], member["size"])
-        return None
+        """Bytes of the sample's member, None where it has none. Errors: VerificationError, StoreError."""
+        return self.version.read_member(self.row, field)
+
+    def is_published(self, field: str, data: bytes) -> bool:
+        """Whether these are the bytes that the manifest says of the sample's member."""
+        digests = [member["sha256"] for member in self.row.get("members") or () if member["field"] == field]
+        return digests == [hashlib.sha256(data).digest()]
 
 
 def find_published(sample_id: str, reference: str, uri: str, *, rejects: bool = False) -> Published:
     """A version's sample. `reference`: dataset or dataset@version. Errors: NotFoundError."""
     store = Store.open(uri)
     name, version = split_reference(reference)
-    dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
-    for table in ("manifest", "rejects") if rejects else ("manifest",):
-        if rows := _read_rows(store, f"{folder}/{table}.parquet", sample_id):
-            return Published(store, dataset, folder, rows[0])
-    where = f"{folder}/manifest.parquet" + (" and rejects.parquet" if rejects else "")
-    raise NotFoundError(f"{name}@{dataset.version} has no sample {sample_id!r}; its ids are in {where}")
-
-
-def _read_rows(store: Store, path: str, sample_id: str) -> list[dict[str, Any]]:
-    with store.open_read(path) as file:
-        table = pq.ParquetFile(file).read(use_threads=False)
-    return table.filter(pc.equal(table["sample_id"], sample_id)).to_pylist()  # type: ignore[no-any-return]
+    tables = ("manifest", "rejects") if rejects else ("manifest",)
+    opened = open_version(store, name, version, tables)
+    for table in tables:
+        if row := opened.read_row(table, sample_id):
+            return Published(opened, row)
+    where = f"{opened.path('manifest')}" + (" and rejects.parquet" if rejects else "")
+    raise NotFoundError(f"{opened.label} has no sample {sample_id!r}; its ids are in {where}")
 
 
 def remake_sample(
@@ -95,7 +117,7 @@ def remake_sample(
     was made with, or is code that the user did not name; NotFoundError if the sample is no longer in its plan.
     """
     raw = found.read_member("noise.npy")
-    noise: NDArray[np.float16] | None = None if raw is None else decode_array(raw)
+    noise: NDArray[np.float16] | None = None if raw is None else _read_noise(found, raw)
     home = (folder or recipe_home(found.dataset.name)).resolve()
     recipe = parse_published(found.dataset, teacher_module)
     try:
@@ -138,12 +160,35 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
 def _find_job(context: BuildContext, found: Published, prompts: dict[str, list[Prompt]]) -> PartitionJob:
     """The partition that the sample was made in, planned again: its batch-mates decide its last bits."""
     concept, attempt, parent = found.row["concept"], found.row["attempt"], found.original_id
-    sizes = {concept: found.dataset.lineage["rounds"][attempt][concept]}
+    sizes = {concept: _planned(found, attempt, concept)}
     for planned in plan_partitions(context, prompts, attempt, sizes):
         job = planned.job
         if any(sample.sample_id == parent for sample in job.samples):
             return job
     raise NotFoundError(f"sample {parent} is not in the plan of its version; the prompts of {concept!r} have changed")
+
+
+def _planned(found: Published, attempt: int, concept: str) -> int:
+    """Samples of a concept that a round of the version's build made. Errors: VerificationError where that cannot be."""
+    rounds, counts = found.dataset.lineage.get("rounds", ()), found.dataset.counts
+    planned: int = rounds[attempt].get(concept, 0) if attempt < len(rounds) else 0
+    if not 0 < planned <= counts.samples + counts.rejected + counts.surplus:
+        raise VerificationError(
+            f"{found.label}: dataset.json says that round {attempt} made {planned} samples of {concept!r}, which "
+            f"cannot be; {LOOK}"
+        )
+    return planned
+
+
+def _read_noise(found: Published, raw: bytes) -> NDArray[np.float16]:
+    """Errors: VerificationError for a member that is no array."""
+    try:
+        return read_array(raw)
+    except ValueError as error:
+        raise VerificationError(
+            f"{found.label}: the noise of sample {found.row['sample_id']} cannot be read: {describe_damage(error)}; "
+            f"{LOOK}"
+        ) from error
 
 
 def run_here(step: Step) -> "Done":

@@ -1,6 +1,7 @@
 """The samples that a person reviews: what is known of each, its picture, and what is decided on it."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.registry import load_dataset, version_folder
+from catalog.published_version import TABLES, Version
+from catalog.published_version import open_version as open_published
 from catalog.reviews import Decisions, forget_decision, read_decisions, record_decision
 from catalog.store import Store
 from catalog.version_tables import read_columns
@@ -33,7 +35,8 @@ class ReviewedSamples:
     """Samples of a version or of a build by sample_id, with the columns `SHOWN`; `unjudged`: those without a verdict.
 
     Augmented copies are left out, since they follow from their original; failed samples too, since they have no image.
-    `stuff`: values of a mask that are no things. `shards`: folder of the published tars. `artifacts`: paths by stage.
+    `stuff`: values of a mask that are no things. `version`: the published one, None of a build. `artifacts`: paths by
+    stage.
     """
 
     store: Store
@@ -42,7 +45,7 @@ class ReviewedSamples:
     rows: Mapping[str, Mapping[str, Any]]
     stuff: Sequence[int]
     artifacts: Mapping[str, Sequence[str]]
-    shards: str = ""
+    version: Version | None = None
     unjudged: Set[str] = frozenset()
 
     def list_samples(self) -> list[dict[str, Any]]:
@@ -53,7 +56,7 @@ class ReviewedSamples:
                 **{name: row[name] for name in ("concept", "caption", "split", "reason")},
                 "state": "unjudged" if sample_id in self.unjudged else _state(row),
                 "has_mask": bool(row["mask_area"]),
-                "scores": {name: row[name] for name in GATES if row[name] is not None},
+                "scores": {name: row[name] for name in GATES if _is_number(row[name])},
             }
             for sample_id, row in self.rows.items()
         ]
@@ -110,10 +113,7 @@ class ReviewedSamples:
         return self.rows[sample_id]
 
     def _read_member(self, row: Mapping[str, Any], name: str) -> bytes | None:
-        for member in row["members"] or ():
-            if member["field"] == name:
-                return self.store.read_range(f"{self.shards}/{row['shard']}", member["offset"], member["size"])
-        return None
+        return None if self.version is None else self.version.read_member(row, name)
 
     def _read_made(self, sample_id: str) -> bytes:
         """The PNG as the engine or a repair made it, which the version's shards may hold in another encoding."""
@@ -151,9 +151,10 @@ def open_version(reference: str, uri: str) -> ReviewedSamples:
     """`reference`: dataset or dataset@version. Errors: NotFoundError, StoreAccessError, VerificationError."""
     store = Store.open(uri)
     name, version = split_reference(reference)
-    dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
+    opened = open_published(store, name, version, TABLES)
+    dataset = opened.dataset
     require_decisions(store, name)
-    tables = (read_columns(store, f"{folder}/{table}.parquet", SHOWN) for table in ("manifest", "rejects"))
+    tables = (opened.read_table(table, SHOWN) for table in TABLES)
     return ReviewedSamples(
         store=store,
         dataset=name,
@@ -161,7 +162,7 @@ def open_version(reference: str, uri: str) -> ReviewedSamples:
         rows={row["sample_id"]: row for table in tables for row in _list_rows(table)},
         stuff=stuff_values(dataset.mask_categories),
         artifacts={stage: list(_list_artifacts(store, dataset, stage)) for stage in STAGES},
-        shards=f"{folder}/shards",
+        version=opened,
     )
 
 
@@ -189,6 +190,10 @@ def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for row in table.to_pylist():
         if row.get("status") != "failed" and row["parent_id"] in (None, row["sample_id"]):
             yield dict.fromkeys(SHOWN) | row
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _state(row: Mapping[str, Any]) -> str:

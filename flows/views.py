@@ -1,6 +1,5 @@
 """What the command prints of a store: plain dictionaries, for tables and for --json alike."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from catalog.diff import compare_versions
 from catalog.exports.export import export_version
+from catalog.published_version import open_version
 from catalog.registry import (
     latest_version,
     list_datasets,
@@ -20,8 +20,10 @@ from catalog.store import Store
 from catalog.verify import verify
 from flows.choose_build import split_reference
 from schemas.errors import VerificationError
+from schemas.foreign_json import describe_damage, parse_json
 
-SHOWN_FINDINGS = 20
+SHOWN_FINDINGS = 10
+COMPARED = ("sample_id", "slots", "instances", "members")  # columns in which a comparison looks for parts
 
 
 def list_view(uri: str) -> list[dict[str, Any]]:
@@ -84,20 +86,23 @@ def summary_view(uri: str, reference: str) -> Any:
     store = Store.open(uri)
     path = f"{version_folder(store, *split_reference(reference))}/report/summary.json"
     try:
-        return json.loads(store.read(path))
+        return parse_json(store.read(path))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise VerificationError(
-            f"{store.uri}/{path} is damaged: {error}; `tailforge verify {reference}` tells what else is"
+            f"{store.uri}/{path} is damaged: {describe_damage(error)}; `tailforge verify {reference}` tells what "
+            "else is"
         ) from error
 
 
 def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
     """Rows added, removed and changed between two versions, which columns changed how often, and every such sample."""
     store = Store.open(uri)
-    old, new = (version_folder(store, *split_reference(reference)) for reference in (before, after))
-    found = compare_versions(store, old, new)
+    old, new = (open_version(store, *split_reference(reference), ("manifest",)) for reference in (before, after))
+    for each in (old, new):
+        each.read_table("manifest", COMPARED)
+    found = compare_versions(store, old.folder, new.folder)
     fields = Counter(name for names in found.changed.values() for name in names)
     rows = [{"sample_id": sample_id, "change": "added", "fields": []} for sample_id in found.added]
     rows += [{"sample_id": sample_id, "change": "removed", "fields": []} for sample_id in found.removed]

@@ -1,10 +1,29 @@
 """Receipts: the small JSON that a finished partition leaves, and the only thing that tasks hand to each other."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, field_validator
 
 from schemas.effort import Effort
+
+
+def _check_place(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/") or not path.isprintable() or len(path) > 1000:
+        raise ValueError("a place in a store is a relative path without ..")
+    return path
+
+
+StorePath = Annotated[str, AfterValidator(_check_place)]
+
+
+class Attachment(BaseModel):
+    """A further file under a receipt, as `details["files"]` tells it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    uri: StorePath
+    bytes: int
 
 
 class Footer(BaseModel):
@@ -14,6 +33,9 @@ class Footer(BaseModel):
 
     bytes: int
     sha256: str
+
+
+ATTACHMENTS = TypeAdapter(Mapping[str, Attachment])
 
 
 class Receipt(BaseModel):
@@ -31,7 +53,7 @@ class Receipt(BaseModel):
     fingerprint: str
     part: int
     label: str
-    uri: str
+    uri: StorePath
     sha256: str
     rows: int
     bytes: int
@@ -42,6 +64,19 @@ class Receipt(BaseModel):
     details: dict[str, Any] = {}
     effort: Effort | None = None
     footer: Footer | None = None
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Bytes of every file under this receipt, by its place in the store."""
+        attached = self.details.get("files", {}).values()
+        return {self.uri: self.bytes} | {each["uri"]: each["bytes"] for each in attached}
+
+    @field_validator("details")
+    @classmethod
+    def _files_lie_in_the_store(cls, details: dict[str, Any]) -> dict[str, Any]:
+        if "files" in details:
+            ATTACHMENTS.validate_python(details["files"])
+        return details
 
 
 class EngineInputs(BaseModel):

@@ -155,9 +155,7 @@ def find_receipt(store: Store, address: Address) -> Receipt | None:
     """Receipt of finished work, or None. A receipt of which a file is gone or has another size is a miss."""
     try:
         receipt = Receipt.model_validate_json(store.read(address.receipt_uri))
-        files = {receipt.uri: receipt.bytes}
-        files |= {file["uri"]: file["bytes"] for file in receipt.details.get("files", {}).values()}
-        return receipt if all(store.size(uri) == size for uri, size in files.items()) else None
+        return receipt if all(store.size(uri) == size for uri, size in receipt.files.items()) else None
     except (FileNotFoundError, ValueError):
         return None
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from catalog.pictures import SUFFIXES, show_rgb
+from catalog.published_version import Version, open_version
 from catalog.reader import WHOLE, open_dataset
-from catalog.registry import load_dataset, version_folder
 from catalog.store import Store, is_address
 from catalog.user_paths import usable_path
 from schemas.errors import ImagesError, NotFoundError, VerificationError
@@ -157,10 +157,11 @@ def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
     address = source.store
     if not is_address(address):
         address = str(folder / usable_path(address, "images.store", ImagesError, folder))
-    published = load_dataset(Store.open(address), name, version or "latest").version
+    opened = open_version(Store.open(address), name, version or "latest", ("manifest",))
+    published = opened.dataset.version
     origin = f"{name}@{published} ({source.split})"
     samples = open_dataset(address, published, source.split, name=name, decode=False, **WHOLE)
-    keys, captions = _select_rows(Store.open(address), source, name, published)
+    keys, captions = _select_rows(opened, source)
     if not keys:
         raise ImagesError(f"images.where: no sample of {origin} fulfils {_show(source)}; loosen it")
 
@@ -180,35 +181,21 @@ def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
     return Found(origin, [f"{origin}: sample {key}" for key in keys], captions, stream)
 
 
-def _select_rows(store: Store, source: ImageSource, name: str, version: str) -> tuple[list[str], list[str]]:
+def _select_rows(version: Version, source: ImageSource) -> tuple[list[str], list[str]]:
     """Ids and captions of the manifest's rows in the split for which all of `where` holds."""
-    manifest = f"{version_folder(store, name, version)}/manifest.parquet"
-    columns = _list_columns(store, manifest)
-    hint = f"the manifest of {name}@{version} has the columns {', '.join(columns)}"
+    columns = version.list_columns("manifest")
+    hint = f"the manifest of {version.label} has the columns {', '.join(columns)}"
     if unknown := [column for column, _, _ in source.where if column not in columns]:
         raise ImagesError(f"images.where: there is no column {unknown[0]!r}; {hint}")
     filters = [("split", "==", source.split), *filters_of(source)]
-    with store.open_read(manifest) as file:
-        try:
-            # pq.read_table on an open file aborts now and then at exit, see tasks/artifacts.py
-            holds = pq.filters_to_expression(filters)
-            wanted = sorted({"sample_id", "caption", *(column for column, _, _ in filters)})
-            chosen = pq.ParquetFile(file).read(columns=wanted, use_threads=False).filter(holds)
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise ImagesError(
-                f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' kinds; {hint}"
-            ) from error
-    return chosen["sample_id"].to_pylist(), chosen["caption"].to_pylist()
-
-
-def _list_columns(store: Store, manifest: str) -> list[str]:
+    table = version.read_table("manifest", sorted({"sample_id", "caption", *(column for column, _, _ in filters)}))
     try:
-        with store.open_read(manifest) as file:
-            return pq.read_schema(file).names  # type: ignore[no-any-return]
-    except (FileNotFoundError, pa.ArrowException) as error:
-        raise VerificationError(
-            f"{store.uri}/{manifest} cannot be read: {error}; `tailforge verify` says what is damaged"
+        chosen = table.filter(pq.filters_to_expression(filters))
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise ImagesError(
+            f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' kinds; {hint}"
         ) from error
+    return chosen["sample_id"].to_pylist(), chosen["caption"].to_pylist()
 
 
 def _show(source: ImageSource) -> str:

@@ -18,12 +18,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from catalog.registry import DATASET_FILE, DATASETS
+from catalog.registry import DATASET_FILE, DATASETS, read_record
 from catalog.store import Store, storage_errors
-from schemas.dataset import Dataset
+from schemas.dataset import Dataset, FileName, Version
 from schemas.errors import StoreAccessError
+from schemas.foreign_json import describe_damage, parse_object
+from schemas.receipts import StorePath
 
 CLAIMS = ".claims"
 
@@ -33,9 +35,9 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: str
-    folder: str
-    shards: Mapping[str, str] = {}
+    version: Version
+    folder: str = Field(pattern=r"^datasets/[a-z0-9][a-z0-9_-]{0,63}/\.tmp-[0-9a-f]{1,64}$")
+    shards: Mapping[FileName, StorePath] = {}
 
     def origin(self, path: str) -> str:
         """Where a file of the version comes from, relative to the store."""
@@ -69,7 +71,7 @@ def claim_version(store: Store, staging: Staging, dataset: Dataset, shards: Mapp
         )
     staging.promised = True
     won = store.create(path, own.model_dump_json().encode())
-    claim = own if won else Claim.model_validate_json(store.read(path))
+    claim = own if won else read_claim(store, path)
     staging.promised = won
     _publish(store, home, path, claim)
     staging.promised = False
@@ -79,10 +81,18 @@ def claim_version(store: Store, staging: Staging, dataset: Dataset, shards: Mapp
 def list_promised(store: Store, name: str) -> list[Claim]:
     """Claims of a dataset whose version is not published yet: what they name must stay."""
     home = f"{DATASETS}/{name}"
-    claims = [
-        Claim.model_validate_json(store.read(f"{home}/{CLAIMS}/{each}")) for each in store.names(f"{home}/{CLAIMS}")
-    ]
+    claims = [read_claim(store, f"{home}/{CLAIMS}/{each}") for each in store.names(f"{home}/{CLAIMS}")]
     return [claim for claim in claims if not store.exists(f"{home}/{claim.version}/{DATASET_FILE}")]
+
+
+def read_claim(store: Store, path: str) -> Claim:
+    """Errors: StoreAccessError for a file that is no claim."""
+    try:
+        return Claim.model_validate(parse_object(store.read(path)))
+    except ValueError as error:
+        raise StoreAccessError(
+            f"{store.uri}/{path} is no claim of a version: {describe_damage(error)}; if no build runs, remove it"
+        ) from error
 
 
 def _rename(store: Store, folder: str, target: str) -> bool:
@@ -103,7 +113,7 @@ def _publish(store: Store, home: str, path: str, claim: Claim) -> None:
     if store.exists(f"{target}/{DATASET_FILE}"):
         return
     try:
-        dataset = Dataset.model_validate_json(store.read(f"{claim.folder}/{DATASET_FILE}"))
+        dataset = read_record(store, f"{claim.folder}/{DATASET_FILE}")
         for file, entry in dataset.files.items():
             store.copy(claim.origin(file), f"{target}/{file}", entry.bytes)
         store.copy(f"{claim.folder}/{DATASET_FILE}", f"{target}/{DATASET_FILE}")

@@ -11,8 +11,11 @@ from catalog.reader import WHOLE, open_dataset
 from catalog.registry import load_dataset
 from catalog.split_index import name_split
 from catalog.store import Store
+from catalog.version_tables import LOOK
 from schemas.dataset import Dataset
-from schemas.errors import ImagesError, NotFoundError, PictureError
+from schemas.errors import ImagesError, NotFoundError, PictureError, VerificationError
+from schemas.foreign_json import describe_damage
+from schemas.sample_document import SampleDocument
 from tasks.image_bytes import require_inside
 from tasks.labelled_images import choose_rows
 from tasks.methods.masks import IGNORE, Mask, decode_mask
@@ -110,9 +113,13 @@ def _find_regions(
         return None
     keys = [sample["key"] for sample in samples]
     own = masks not in ARMS
-    found = [_read_own(Path(masks) / f"{key}.png", dataset, side) for key in keys] if own else _published(samples)
+    found = (
+        [_read_own(Path(masks) / f"{key}.png", dataset, side) for key in keys]
+        if own
+        else _published(samples, dataset, origin)
+    )
     things = {value for value, category in enumerate(dataset.mask_categories, 1) if category.thing}
-    regions = split_masks(found, things, [{} if own else _scores(sample) for sample in samples])
+    regions = split_masks(found, things, [{} if own else _scores(sample, origin) for sample in samples])
     if regions.areas.shape[1] == 1:
         raise ImagesError(
             f"no mask of {masks if own else origin} shows a thing; name a version with masks, or --masks none"
@@ -120,16 +127,35 @@ def _find_regions(
     return box_regions(regions, keys) if masks == BOX else regions
 
 
-def _published(samples: Sequence[dict[str, Any]]) -> list[Mask]:
-    return [np.asarray(sample["mask"], np.uint8) for sample in samples]
+def _published(samples: Sequence[dict[str, Any]], dataset: Dataset, origin: str) -> list[Mask]:
+    """The version's own masks. Errors: VerificationError for one of another size, or with values of no category."""
+    known = [*range(len(_nouns(dataset)) + 1), IGNORE]
+    masks = [np.asarray(sample["mask"], np.uint8) for sample in samples]
+    for sample, mask in zip(samples, masks, strict=True):
+        if sample["mask"].size != sample["image"].size or not np.isin(mask, known).all():
+            raise VerificationError(
+                f"{origin}: the mask of sample {sample['key']} is not of its image: it has another size or values that "
+                f"are no category; {LOOK}"
+            )
+    return masks
 
 
-def _scores(sample: dict[str, Any]) -> dict[int, float]:
+def _read_document(sample: dict[str, Any], origin: str) -> SampleDocument:
+    """A sample's JSON. Errors: VerificationError."""
+    try:
+        return SampleDocument.model_validate(sample["json"])
+    except ValueError as error:
+        raise VerificationError(
+            f"{origin}: the JSON of sample {sample['key']} cannot be used: {describe_damage(error)}; {LOOK}"
+        ) from error
+
+
+def _scores(sample: dict[str, Any], origin: str) -> dict[int, float]:
     """Confidence by mask value; of several instances of a category the highest, since their pixels are one region."""
     scores: dict[int, float] = {}
-    for instance in sample["json"].get("instances", []):
-        value = int(instance["category_id"])
-        scores[value] = max(scores.get(value, 0.0), float(instance["score"]))
+    for instance in _read_document(sample, origin).instances:
+        value = instance.category_id
+        scores[value] = max(scores.get(value, 0.0), instance.score)
     return scores
 
 

@@ -13,7 +13,7 @@ from catalog.exports.pieces import Convert, Piece, Splits
 from catalog.exports.samples import list_splits, open_split
 from catalog.exports.voc import convert_voc
 from catalog.exports.yolo import convert_yolo
-from catalog.registry import load_dataset
+from catalog.published_version import open_version
 from catalog.split_index import name_split
 from catalog.store import Store
 from catalog.user_paths import usable_path
@@ -50,7 +50,7 @@ def export_version(
     if format_name not in (*FORMATS, *COPYING_FORMATS):
         known = ", ".join((*FORMATS, *COPYING_FORMATS))
         raise NotFoundError(f"there is no format {format_name!r}; choose one of {known}")
-    dataset = load_dataset(store, name, version)
+    dataset = open_version(store, name, version, ("manifest",)).dataset
     chosen = list(dict.fromkeys(name_split(dataset, split) for split in splits)) or list_splits(dataset)
     samples = {split: open_split(store, dataset, split) for split in chosen}
     with new_folder(target) as folder, PieceWriter(folder, target) as writer:
