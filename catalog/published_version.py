@@ -24,6 +24,7 @@ from schemas.sample_document import MOST_SIDE
 from schemas.tables import MANIFEST, REJECTS
 
 TABLES: Mapping[str, pa.Schema] = {"manifest": MANIFEST, "rejects": REJECTS}
+PLACES = ("sample_id", "split", "shard", "members")  # columns without which no sample is found
 # Columns that every version has: newer ones are missing in older versions, and are empty then.
 NEEDED = ("sample_id", "concept", "class_id", "caption", "width", "height", "split", "shard", "members")
 SAMPLE_ID = r"^[0-9a-f]{16}$"
@@ -49,7 +50,9 @@ class Version:
 
     def read_table(self, table: str, columns: Iterable[str]) -> pa.Table:
         """Those of the columns that the table has, their values checked. Errors: VerificationError, StoreError."""
-        found = read_columns(self.store, self.path(table), columns)
+        wanted = tuple(columns)
+        found = read_columns(self.store, self.path(table), wanted)
+        self._require_columns(table, found.schema, wanted)
         self._require_possible(table, found)
         return found
 
@@ -65,12 +68,18 @@ class Version:
         """
         names = TABLES[table].names
         with open_parquet(self.store, self.path(table)) as parquet:
+            self._require_columns(table, parquet.schema_arrow, names)
             known = [name for name in names if name in parquet.schema_arrow.names]
             found = parquet.read(known, use_threads=False)
             found = found.filter(pc.equal(found["sample_id"], sample_id))
             self._require_possible(table, found)
             rows = found.to_pylist()
         return {**dict.fromkeys(names), **rows[0]} if rows else None
+
+    def _require_columns(self, table: str, found: pa.Schema, wanted: Iterable[str]) -> None:
+        needed = [name for name in wanted if name in NEEDED]
+        if problem := check_schema(found, TABLES[table], needed):
+            raise VerificationError(f"{self.store.uri}/{self.path(table)}: {problem}; {LOOK}")
 
     def _require_possible(self, table: str, found: pa.Table) -> None:
         found.validate(full=True)
@@ -106,7 +115,7 @@ def open_version(store: Store, name: str, version: str = "latest", tables: Itera
     return found
 
 
-def check_schema(found: pa.Schema, schema: pa.Schema, columns: Iterable[str] = NEEDED) -> str | None:
+def check_schema(found: pa.Schema, schema: pa.Schema, columns: Iterable[str]) -> str | None:
     """What is wrong with the columns of a version's table; columns that we do not know are passed over."""
     for field in found:
         if field.name in schema.names and not field.equals(schema.field(field.name)):
@@ -130,7 +139,7 @@ def _check_table(version: Version, table: str) -> None:
     if entry is None:
         raise VerificationError(f"{origin}: dataset.json does not list this file; {LOOK}")
     with open_parquet(version.store, version.path(table), entry) as parquet:
-        problem = check_schema(parquet.schema_arrow, TABLES[table])
+        problem = check_schema(parquet.schema_arrow, TABLES[table], PLACES)
         rows = parquet.metadata.num_rows
     expected = counts.samples if table == "manifest" else counts.rejected + counts.surplus
     if problem is None and rows != expected:

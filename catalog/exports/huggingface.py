@@ -22,7 +22,7 @@ from catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
 from catalog.exports.samples import ExportedSample
 from catalog.registry import DATASETS
 from catalog.store import Store
-from catalog.version_tables import LOOK
+from catalog.version_tables import LOOK, open_parquet
 from schemas.dataset import Dataset, ShardEntry
 from schemas.errors import UserError, VerificationError
 from schemas.tables import MANIFEST
@@ -104,8 +104,7 @@ by their files, `load_dataset("webdataset", data_files={{"{split}": "shards/{spl
 def index_shards(store: Store, dataset: Dataset) -> dict[str, list[int]]:
     """Row groups of the manifest that hold rows of each shard."""
     found: dict[str, list[int]] = {}
-    with store.open_read(_manifest(dataset)) as file:
-        manifest = pq.ParquetFile(file)
+    with open_parquet(store, _manifest(dataset)) as manifest:
         for group in range(manifest.num_row_groups):
             for name in manifest.read_row_group(group, ["shard"], use_threads=False)["shard"].unique().to_pylist():
                 found.setdefault(name, []).append(group)
@@ -117,10 +116,10 @@ def read_rows(store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]
 
     Errors: VerificationError if the manifest has not as many rows as the shard has samples.
     """
-    with store.open_read(_manifest(dataset)) as file:
-        manifest = pq.ParquetFile(file)
+    with open_parquet(store, _manifest(dataset)) as manifest:
         wanted = [name for name in manifest.schema_arrow.names if name in {"class_id", *(c.name for c in COLUMNS)}]
         rows = manifest.read_row_groups(list(groups.get(shard.name, [])), wanted, use_threads=False)
+        rows.validate(full=True)
     rows = rows.filter(pc.equal(rows["shard"], shard.name))
     if len(rows) != shard.samples:
         raise VerificationError(
