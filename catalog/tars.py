@@ -17,7 +17,6 @@ HEADER = {  # parts of a USTAR header that readers of tars look at
     "group": slice(116, 124),
     "size": slice(124, 136),
     "time": slice(136, 148),
-    "checksum": CHECKSUM,
     "type": slice(156, 157),
     "link": slice(157, 257),
     "format": slice(257, 265),
@@ -25,6 +24,7 @@ HEADER = {  # parts of a USTAR header that readers of tars look at
     "devices": slice(329, 345),
     "prefix": slice(345, 500),
     "padding": slice(500, 512),
+    "checksum": CHECKSUM,  # last, since it follows from the others
 }
 
 

@@ -39,6 +39,19 @@ def manifest_rows(folder: Path, split: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["split"] == split]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"position": 10**9}, {"position": -1}, {"position": "1"}, {"position": True}, {"epoch": -1}, {"epoch": None}],
+    ids=str,
+)
+def test_a_state_of_a_place_that_is_not_there_is_refused(train: ShardedDataset, change: dict[str, object]) -> None:
+    with pytest.raises(ReadingError, match=r"the state's (position|epoch) is"):
+        train.load_state_dict(train.state_dict() | change)
+    lacking = {name: value for name, value in train.state_dict().items() if name not in change}
+    with pytest.raises(ReadingError, match=r"the state's (position|epoch) is None"):
+        train.load_state_dict(lacking)
+
+
 def test_samples_come_decoded_in_the_order_of_the_manifest(train: ShardedDataset, folder: Path) -> None:
     samples, rows = list(train), manifest_rows(folder, "train")
     assert len(train) == len(samples) == len(rows)

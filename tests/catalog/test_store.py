@@ -1,6 +1,7 @@
 """The store: a file is there whole or not at all, and nothing leaves the store's folder."""
 
 import errno
+import os
 from pathlib import Path
 from typing import IO
 
@@ -67,3 +68,15 @@ def test_memory_filesystem_works_alike() -> None:
     assert store.read("a/b.bin") == b"abc"
     store.remove("a")
     assert not store.exists("a/b.bin")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A pipe would block for ever, and a device never end."""
+    place = tmp_path / "file"
+    make = {"pipe": os.mkfifo, "device": lambda path: os.symlink("/dev/zero", path), "folder": os.mkdir}[kind]
+    make(place)
+    store = Store.open(str(tmp_path))
+    for read in (store.read, store.open_read, lambda path: store.read_range(path, 0, 1)):
+        with pytest.raises(StoreAccessError, match="cannot read"):
+            read("file")

@@ -15,6 +15,7 @@ import pytest
 from catalog.store import Store
 from catalog.verify import Finding, verify
 from schemas.errors import NotFoundError, VerificationError
+from tests.hostile_versions import sign
 
 SHARD = "shards/train-000000.tar"
 
@@ -87,6 +88,34 @@ def test_a_flipped_byte_in_padding_names_the_member_before_it(damaged: Path) -> 
     name, member = next(entry for entry in member_rows(damaged) if entry[1]["size"] % 512)
     flip(damaged / SHARD, member["offset"] + member["size"])
     assert any(f.member == name and "should be zero" in f.problem for f in check(damaged))
+
+
+@pytest.mark.parametrize(
+    ("place", "data", "part"),
+    [
+        (345, b"../../evil", "prefix"),
+        (156, b"2", "type"),
+        (157, b"/etc/passwd", "link"),
+        (100, b"0004777", "mode"),
+        (136, b"00000000001", "time"),
+        (265, b"root", "names of owners"),
+        (509, b"x", "padding"),
+    ],
+)
+def test_a_header_that_names_another_file_to_other_programs_is_found(
+    damaged: Path, place: int, data: bytes, part: str
+) -> None:
+    name, member = member_rows(damaged)[3]
+    whole = bytearray((damaged / SHARD).read_bytes())
+    start = member["offset"] - 512
+    whole[start + place : start + place + len(data)] = data
+    block = whole[start : start + 512]
+    whole[start + 148 : start + 156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 8 * 32)
+    (damaged / SHARD).write_bytes(whole)
+    sign(damaged, SHARD)
+    assert check(damaged) == [
+        Finding(SHARD, name, f"has a header whose {part} is not as shards have it: other programs may see another file")
+    ]
 
 
 def test_a_truncated_shard_names_the_member_that_is_cut_off(damaged: Path) -> None:
