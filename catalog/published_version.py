@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from catalog.registry import load_dataset, version_folder
 from catalog.store import Store
 from catalog.tars import BLOCK
-from catalog.version_tables import LOOK, open_parquet, read_columns
+from catalog.version_tables import LOOK, damage_errors, open_parquet, read_columns
 from schemas.dataset import Dataset
 from schemas.errors import VerificationError
 from schemas.sample_document import MOST_SIDE
@@ -94,7 +94,8 @@ class Version:
         for member in row.get("members") or ():
             if member["field"] == field:
                 path = f"{self.folder}/shards/{row['shard']}"
-                data = self.store.read_range(path, member["offset"], member["size"])
+                with damage_errors(f"{self.store.uri}/{path}"):
+                    data = self.store.read_range(path, member["offset"], member["size"])
                 if hashlib.sha256(data).digest() != member["sha256"]:
                     raise VerificationError(
                         f"{self.store.uri}/{path}: {row['sample_id']}.{field} is not as it was published; {LOOK}"

@@ -36,7 +36,7 @@ class Claim(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Version
-    folder: str = Field(pattern=r"^datasets/[a-z0-9][a-z0-9_-]{0,63}/\.tmp-[0-9a-f]{1,64}$")
+    folder: str = Field(pattern=r"^datasets/[a-z0-9][a-z0-9_-]{0,63}/\.tmp-[0-9a-z-]{1,64}$")
     shards: Mapping[FileName, StorePath] = {}
 
     def origin(self, path: str) -> str:
