@@ -23,8 +23,8 @@ def tidy(name: str) -> str:
 @lru_cache(10_000)
 def look(name: str) -> str:
     """What two names have in common that look alike: `tidy`, without upper case and characters that are not seen."""
-    seen = "".join(each for each in tidy(name) if unicodedata.category(each) != "Cf")
-    return unicodedata.normalize("NFC", seen.casefold())
+    seen = "".join(each for each in unicodedata.normalize("NFC", name) if unicodedata.category(each) != "Cf")
+    return tidy(seen.casefold())
 
 
 def refuse_alike(names: Any, what: str, info: ValidationInfo) -> None:
