@@ -34,7 +34,7 @@ from tests.tiny_training import tiny_recipe
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 TYPED, MENTIONS = list_typed(), list_mentions()
-GATES = "gates: {contrast: {min: 0.0001}, sharpness: {min: 0}}"
+GATES = "gates: {contrast: {min: 0.0001}, sharpness: {min: 0.0001}}"
 SMALL = (
     f"quality={{{GATES}, near_duplicates: null, oversample: 1.0, max_rounds: 1}}",
     "splits={train: 1.0}",
