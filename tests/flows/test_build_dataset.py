@@ -115,7 +115,7 @@ def test_lost_and_damaged_files_of_a_version_are_mended(
     with shard.open("rb+") as out:  # in place: the artifact, a hard link, is damaged too
         out.write(data)
     words = ["--store", tmp_path / "store"]
-    assert command("verify", "tiny", *words)[0] == 1
+    assert command("verify", "tiny", *words)[0] == 2
     assert command("rerun", tiny_recipe, "--stage", "shards", *words)[0] == 0
     assert command("verify", "tiny", *words)[0] == 0
 
@@ -271,5 +271,5 @@ def test_listing_showing_verifying_and_damage(build: Any, command: Command, tiny
     tar.unlink()
     tar.write_bytes(data)
     code, _, err = command("verify", "tiny@1.0.0", *store)
-    assert code == 1
+    assert code == 2
     assert "train-000000.tar" in err
