@@ -18,7 +18,7 @@ if sys.platform != "win32":  # readers of versions need not have locks
 
 TEMPORARY = ".tmp-"  # what a name starts with while it is being written
 _held: set[str] = set()  # that this process writes now
-_lock = threading.Lock()
+_lock = threading.RLock()  # `drop_held` may be called by a signal's handler, in whatever moment of this thread
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def build_on(
     finished, lost = count_finished(context), 0
     while True:
         try:
-            with on_stop(lambda: mark_stopped(runs)):
+            with on_stop(lambda: mark_stopped(runs[-1:])):
                 result: dict[str, Any] = flow(
                     recipe, context.store, list(overrides), window=max(8, 2 * workers.count), any_cost=any_cost
                 )

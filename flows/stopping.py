@@ -160,12 +160,12 @@ def _call_all(callbacks: list[Callable[[], None]]) -> None:
 def _kill_children() -> None:
     """Whatever this process started, and what that started."""
     try:
-        import psutil
-    except ModuleNotFoundError:  # a consumer's installation, whose commands start nothing
+        from psutil import Error, Process, wait_procs
+    except ImportError:  # a consumer's installation, whose commands start nothing; or the signal came amid its import
         return
-    with suppress(psutil.Error):
-        children = psutil.Process().children(recursive=True)
+    with suppress(Error):
+        children = Process().children(recursive=True)
         for child in children:
-            with suppress(psutil.Error):
+            with suppress(Error):
                 child.kill()
-        psutil.wait_procs(children, timeout=1)
+        wait_procs(children, timeout=1)

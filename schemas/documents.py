@@ -16,7 +16,6 @@ LARGEST = 2**20  # characters of a document
 DEEPEST = 64  # levels of lists and mappings, those of aliases included
 MOST_VALUES = 200_000  # keys and values, those of aliases counted wherever they are used
 LONGEST_NUMBER = 64  # characters
-MERGE = "tag:yaml.org,2002:merge"
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same language; ten times as fast where libyaml is
 

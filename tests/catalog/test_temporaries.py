@@ -87,3 +87,17 @@ def test_what_was_published_before_is_not_dropped(tmp_path: Path) -> None:
         drop_held()
     assert os.listdir(tmp_path) == ["1.0.0"]
     assert os.listdir(tmp_path / "1.0.0") == ["dataset.json"]
+
+
+@pytest.mark.timeout(120)
+def test_a_signal_in_the_moment_in_which_a_name_is_noted_waits_for_nothing(tmp_path: Path) -> None:
+    class Interrupted(str):
+        """A name during whose hashing, for the list of names, this thread ends at once, as a signal's handler does."""
+
+        def __hash__(self) -> int:
+            drop_held()
+            return super().__hash__()
+
+    with hold_folder(Interrupted(tmp_path / ".tmp-version")):
+        assert os.listdir(tmp_path) == [".tmp-version"]
+    assert os.listdir(tmp_path) == []
