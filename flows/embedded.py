@@ -61,7 +61,8 @@ def give_home() -> None:
 
 
 def fallback_home() -> Path:
-    return Path("/tmp") / f"tailforge-{os.getuid()}" / "prefect"
+    """In the folder for temporary files, of this user alone."""
+    return Path(os.environ.get("TMPDIR") or "/tmp").absolute() / f"tailforge-{os.getuid()}" / "prefect"
 
 
 def require_home(home: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -77,30 +78,33 @@ def test_the_home_is_in_the_users_state_folder_where_that_can_be_written(tmp_pat
     os.environ["XDG_STATE_HOME"] = str(tmp_path)
     assert find_home() == tmp_path / "tailforge" / "prefect"
     (tmp_path / "file").write_text("")
-    os.environ["XDG_STATE_HOME"] = str(tmp_path / "file")
-    assert find_home() == Path(f"/tmp/tailforge-{os.getuid()}/prefect")
+    os.environ |= {"XDG_STATE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "scratch")}
+    assert find_home() == tmp_path / "scratch" / f"tailforge-{os.getuid()}" / "prefect"
 
 
 def test_with_a_server_of_the_users_the_home_is_prefects_own(tmp_path: Path) -> None:
     os.environ |= {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "HOME": str(tmp_path)}
     assert find_home() == tmp_path / ".prefect"
-    os.environ["HOME"] = str(tmp_path / "file")
+    os.environ |= {"HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
     (tmp_path / "file").write_text("")
-    assert find_home() == Path(f"/tmp/tailforge-{os.getuid()}/prefect")
+    assert find_home() == tmp_path / f"tailforge-{os.getuid()}" / "prefect"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that the system does not know")
 @pytest.mark.parametrize("home", [None, "/"])
-def test_a_user_that_the_system_does_not_know_gets_a_home(home: str | None, tmp_path: Path) -> None:
+def test_a_user_that_the_system_does_not_know_gets_a_home(home: str | None) -> None:
     code = (
         "import os\nfrom pathlib import Path\nfrom flows.embedded import configure_prefect, require_home\n"
         "os.setgid(54321); os.setuid(54321)\n"  # now: the interpreter may lie where that user cannot read
         "configure_prefect(); require_home(Path(os.environ['PREFECT_HOME']))\n"
         "print(os.environ['PREFECT_HOME'], Path.home())"
     )
+    place = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's folders are closed to that user
+    place.chmod(0o777)
     env = {name: value for name, value in os.environ.items() if name != "HOME"} | ({"HOME": home} if home else {})
+    env["TMPDIR"] = str(place)
     try:
         made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
     finally:
-        shutil.rmtree("/tmp/tailforge-54321", ignore_errors=True)
-    assert made.stdout.split() == ["/tmp/tailforge-54321/prefect", home or "/tmp/tailforge-54321"], made.stderr
+        shutil.rmtree(place, ignore_errors=True)
+    assert made.stdout.split() == [f"{place}/tailforge-54321/prefect", home or f"{place}/tailforge-54321"], made.stderr

@@ -1,7 +1,6 @@
 """The Prefect server of a build that is given none: lost and started again, never left behind, past every proxy."""
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,9 +107,8 @@ def test_a_server_that_does_not_answer_is_named_at_once(tiny_recipe: Path, tmp_p
 def test_a_home_that_cannot_be_written_is_named(tiny_recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = {"PREFECT_HOME": str(tmp_path / "file" / "home")}
-    started = time.monotonic()
     command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env=NO_SERVER | home)
-    assert command.end() == 1, time.monotonic() - started
+    assert command.end() == 1, command.lines
     assert command.lines[-1].startswith(f"error: PREFECT_HOME {home['PREFECT_HOME']} cannot be written: ")
     assert "set PREFECT_HOME to a folder that you can write" in command.lines[-1]
     assert not command.said("Traceback")
@@ -120,7 +118,7 @@ def test_a_home_that_cannot_be_written_is_named(tiny_recipe: Path, tmp_path: Pat
 @pytest.mark.parametrize("state", ["XDG_STATE_HOME", "HOME"])
 def test_a_state_folder_that_cannot_be_made_is_replaced(tiny_recipe: Path, tmp_path: Path, state: str) -> None:
     (tmp_path / "file").write_text("")
-    env = {"XDG_STATE_HOME": "", "PREFECT_HOME": ""} | {state: str(tmp_path / "file")}
+    env = {"XDG_STATE_HOME": "", "PREFECT_HOME": "", "TMPDIR": str(tmp_path)} | {state: str(tmp_path / "file")}
     command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env=NO_SERVER | env)
     assert command.end() == 0, command.lines
-    assert Path(f"/tmp/tailforge-{os.getuid()}/prefect/prefect.db").exists()
+    assert (tmp_path / f"tailforge-{os.getuid()}/prefect/prefect.db").exists()
