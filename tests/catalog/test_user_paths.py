@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("path", "reason"), IMPOSSIBLE)
 def test_what_cannot_be_a_path_is_refused_everywhere(path: str, reason: str, folder: Path) -> None:
     with pytest.raises(UserError, match=reason):

@@ -100,6 +100,7 @@ def test_sixty_damaged_versions(new_trial: NewTrial) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_every_command_on_hundreds_of_damaged_versions(new_trial: NewTrial) -> None:
     runs, refused = run_campaign(new_trial, range(1000, 1320))
     assert runs > 2500

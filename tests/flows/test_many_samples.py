@@ -12,6 +12,7 @@ BYTES_A_SAMPLE = 1300  # (2 GB - 0.6 GB of imports) / 1,100,000 samples
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_memory_grows_by_little_a_sample(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     few, many = (run_all(tmp_path / str(wanted), CONCEPTS, wanted) for wanted in (FEW, MANY))
     more = many["status"]["samples"] - few["status"]["samples"]

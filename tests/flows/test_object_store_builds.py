@@ -87,6 +87,7 @@ def test_spoiled_requests_change_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("fault", Fault)
 def test_many_faults_of_one_kind_change_nothing(
     command: Command, tiny_recipe: Path, store: str, local: dict[str, Any], s3: S3Server, fault: Fault
@@ -98,6 +99,7 @@ def test_many_faults_of_one_kind_change_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_store_that_only_fails_is_one_error_soon_and_the_build_goes_on_later(
     command: Command,
     tiny_recipe: Path,

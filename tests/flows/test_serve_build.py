@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,9 @@ import pytest
 from catalog.registry import list_versions
 from catalog.store import Store
 from tests.flows.conftest import Command
+from tests.prefect_servers import wait_for
 
 pytestmark = pytest.mark.flow
-
-PATIENCE_S = 240.0
-
-
-def wait_for(what: str, ready: Callable[[], Any]) -> Any:
-    """The first value of `ready` that is true."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := ready():
-            return found
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not come about in {PATIENCE_S:.0f} s")
 
 
 def find_deployment(client: Any) -> Any:
@@ -41,7 +28,7 @@ def find_deployment(client: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_schedule_builds_and_outlives_its_process(tiny_recipe: Path, tmp_path: Path, at_lasting_server: str) -> None:
     from prefect.client.orchestration import get_client
 

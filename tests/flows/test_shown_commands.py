@@ -255,6 +255,7 @@ def test_every_training_recipe_of_the_catalog_is_read(path: Path) -> None:
 
 @pytest.mark.flow
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_embedded_generator_can_be_made_again(command: Command, prefect_server: str, tmp_path: Path) -> None:
     """By its own recipe, with fewer pictures and steps."""
     small = yaml.safe_load(yaml.safe_dump(tiny_recipe()))

@@ -324,6 +324,7 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_training_that_is_killed_ends_in_the_same_bits(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0, "group": 4}}
     data = recipe(**game, learning={"steps": 60, "checkpoint_every_s": 0.1}, validation={"every": 20})
