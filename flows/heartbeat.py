@@ -30,10 +30,12 @@ def say(line: str) -> None:
 @contextmanager
 def break_silence(command: str) -> Iterator[None]:
     """While a command works: a line whenever nothing was said for `SILENCE_S`. A terminal has bars instead."""
+    global _last_said
     if sys.stderr.isatty():
         yield
         return
     ended = threading.Event()
+    _last_said = time.monotonic()  # the command has begun to keep silent
 
     def beat() -> None:
         while not ended.wait(max(0.1, _last_said + SILENCE_S - time.monotonic())):

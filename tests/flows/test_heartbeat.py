@@ -97,3 +97,12 @@ def test_other_lines_keep_a_heartbeat_silent(
         heartbeat.say("samples 1/2")
         time.sleep(0.3)
     assert capsys.readouterr().err == "samples 1/2\n"
+
+
+def test_a_silence_begins_with_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat.say("a command before it")
+    monkeypatch.setattr(heartbeat, "SILENCE_S", 30.0)
+    monkeypatch.setattr(heartbeat, "_last_said", time.monotonic() - 1000)
+    with heartbeat.break_silence("build"):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == "a command before it\n"
