@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
@@ -19,39 +18,10 @@ from catalog.store import Store
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from schemas.generator_training import ImageSource
 from tasks.captioned_images import BATCH, METADATA, CaptionedImages, open_captioned
+from tests.captioned_files import PIXELS, open_folder, picture, save, tell, write_rows
 from tests.fabricate import encode_png, make_build, make_recipe, publish_build
 
-PIXELS = 16
 NAMES = ("gear", "hook", "ring")
-
-
-def picture(shade: int, height: int = PIXELS, width: int = PIXELS) -> NDArray[np.uint8]:
-    """Rows that grow darker, so that no two shades and no two rows are alike."""
-    rows = np.arange(height, dtype=np.uint8)[:, None, None]
-    return np.broadcast_to(shade + rows, (height, width, 3)).copy()
-
-
-def save(file: Path, shade: int, caption: str | None = None, **size: int) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(encode_png(picture(shade, **size)))
-    if caption is not None:
-        file.with_suffix(".txt").write_text(caption, encoding="utf-8")
-    return file
-
-
-def tell(name: str, caption: str | None) -> bytes:
-    """A line of metadata.jsonl."""
-    return json.dumps({"file_name": name, "text": caption}).encode() + b"\n"
-
-
-def open_folder(folder: Path, seed: int = 0, **source: Any) -> CaptionedImages:
-    """Of the folder `images` in a recipe's folder."""
-    return open_captioned(ImageSource(folder="images", **source), folder, seed)
-
-
-def write_rows(file: Path, images: list[Any], **columns: Any) -> Path:
-    pq.write_table(pa.table({"image": images, **columns}), file, row_group_size=BATCH + 8)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -331,57 +301,6 @@ def test_folders_that_cannot_be_used_are_refused_unread(tmp_path: Path, files: d
         open_folder(tmp_path)
 
 
-def test_class_folders_are_captioned_by_a_template(tmp_path: Path) -> None:
-    for number, name in enumerate(("hook/b", "gear/a", "wing_nut/sub/c")):
-        save(tmp_path / f"images/{name}.png", 10 * number)
-    images = open_folder(tmp_path)
-    assert images.captions == ("a photo of a gear", "a photo of a hook", "a photo of a wing nut")
-    assert images.origin == "images (classes: 3, captions: a photo of a {class})"
-    assert [int(pixels[0, 0, 0]) for pixels in images.read(PIXELS, PIXELS)] == [10, 0, 20]
-    other = open_folder(tmp_path, class_caption="one {class}, close")
-    assert other.captions == ("one gear, close", "one hook, close", "one wing nut, close")
-    assert open_folder(tmp_path, caption="a part").captions == ("a part",) * 3
-    assert len({images.digest(), other.digest(), open_folder(tmp_path, caption="a part").digest()}) == 3
-
-
-def test_of_folders_train_and_test_the_first_is_learnt(tmp_path: Path) -> None:
-    for number, name in enumerate(("train/hook/b", "test/gear/a")):
-        save(tmp_path / f"images/{name}.png", 10 * number)
-    images = open_folder(tmp_path)
-    assert images.captions == ("a photo of a hook",)
-    assert images.origin == "images (classes: 1, split: train, captions: a photo of a {class})"
-
-
-@pytest.mark.parametrize("name", ["gear/a.txt", METADATA, "b.png"])
-def test_a_folder_with_captions_or_loose_images_is_none_of_class_folders(tmp_path: Path, name: str) -> None:
-    save(tmp_path / "images/gear/a.png", 1)
-    save(tmp_path / "images/hook/c.png", 1)
-    (tmp_path / "images" / name).write_bytes(tell("gear/a.png", "a gear"))
-    with pytest.raises(ImagesError, match=r"\.png has no caption; .*one folder a class"):
-        open_folder(tmp_path)
-
-
-def test_rows_of_a_parquet_file_are_captioned_by_their_label(tmp_path: Path) -> None:
-    files = [encode_png(picture(10 * row)) for row in range(4)]
-    columns = {"label": ["gear", "hook", "ring", None], "split": ["train", "test", "train", "train"]}
-    write_rows(tmp_path / "images", files, **columns, caption=[None, None, "a shiny ring", "a thing"])
-    images = open_folder(tmp_path)
-    assert images.captions == ("a photo of a gear", "a shiny ring", "a thing")
-    assert images.origin == "images (train)"
-    assert [int(pixels[0, 0, 0]) for pixels in images.read(PIXELS, PIXELS)] == [0, 20, 30]
-    assert open_folder(tmp_path, split="test").captions == ("a photo of a hook",)
-    write_rows(tmp_path / "images", files, label=columns["label"])
-    with pytest.raises(ImagesError, match="row 3 has no caption"):
-        open_folder(tmp_path)
-
-
-def test_a_template_names_the_class_and_is_the_only_caption() -> None:
-    with pytest.raises(ValidationError, match=r"'a photo' does not hold \{class\}"):
-        ImageSource(folder="images", class_caption="a photo")
-    with pytest.raises(ValidationError, match="caption, the same for all images, or class_caption, not both"):
-        ImageSource(folder="images", caption="a part", class_caption="a {class}")
-
-
 def test_two_captions_of_one_image_are_refused_unless_they_are_equal(tmp_path: Path) -> None:
     save(tmp_path / "images/a.png", 1, "a gear\n")
     (tmp_path / "images" / METADATA).write_bytes(tell("a.png", "a gear"))
@@ -398,34 +317,6 @@ def test_a_byte_order_mark_is_no_word_of_a_caption(tmp_path: Path) -> None:
             (tmp_path / f"images/{name}.txt").write_bytes(caption.encode("utf-8-sig"))
     (tmp_path / "images" / METADATA).write_bytes(b"\xef\xbb\xbf" + tell("b.png", "a hook"))
     assert open_folder(tmp_path).captions == ("a gear", "a hook")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("b.png", r"b\.png is a link that leaves"),
-        ("a.txt", r"a\.txt is a link that leaves"),
-        (METADATA, r"metadata\.jsonl is a link that leaves"),
-        ("more", r"more is a link to a folder"),
-    ],
-)
-def test_no_link_leaves_the_recipes_folder(tmp_path: Path, name: str, message: str) -> None:
-    outside = save(tmp_path / "other/b.png", 2, "a hook")
-    (outside.parent / METADATA).write_bytes(tell("a.png", "a hook"))
-    targets = {"b.png": outside, "a.txt": outside.with_suffix(".txt"), METADATA: outside.parent / METADATA}
-    recipe = tmp_path / "recipe"
-    save(recipe / "images/a.png", 1)
-    (recipe / "images" / name).symlink_to(targets.get(name, outside.parent))
-    for source in ("images", str(recipe / "images")):
-        with pytest.raises(ImagesError, match=message):
-            open_captioned(ImageSource(folder=source, caption="a part"), recipe, 0)
-
-
-def test_a_link_within_the_recipes_folder_is_read(tmp_path: Path) -> None:
-    save(tmp_path / "shared/b.png", 2)
-    save(tmp_path / "images/a.png", 1)
-    (tmp_path / "images/b.png").symlink_to(tmp_path / "shared/b.png")
-    assert len(list(open_folder(tmp_path, caption="a part").read(PIXELS, PIXELS))) == 2
 
 
 def test_numbers_are_captions_where_the_file_names_them_alone(tmp_path: Path) -> None:
