@@ -77,9 +77,26 @@ def read_authored(model: type[M], data: object, origin: str) -> M:
     if unfit:
         raise list_mistakes(unfit, origin)
     try:
-        return model.model_validate(data, context=AUTHORED)
+        read = model.model_validate(data, context=AUTHORED)
     except ValidationError as error:
         raise refuse_recipe(error, model, data, origin) from error
+    truths = list(islice(_find_truths(data, read), SHOWN))
+    if truths:
+        raise list_mistakes(truths, origin)
+    return read
+
+
+def _find_truths(data: object, read: object, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A line for every true or false that became a number: YAML reads `yes` and `on` as true, pydantic true as 1."""
+    if isinstance(data, bool) and isinstance(read, int | float) and not isinstance(read, bool):
+        yield f"{'.'.join(map(show_key, path))}: {NUMBER}; found {show(data)}"
+    elif isinstance(data, dict):
+        known = dict(read) if isinstance(read, BaseModel | dict) else {}
+        for key, value in data.items():
+            yield from _find_truths(value, known.get(key), (*path, str(key)))
+    elif isinstance(data, list) and isinstance(read, list | tuple) and len(data) == len(read):
+        for place, (value, inner) in enumerate(zip(data, read, strict=True)):
+            yield from _find_truths(value, inner, (*path, str(place)))
 
 
 def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str) -> RecipeError:

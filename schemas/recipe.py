@@ -368,5 +368,5 @@ def parse_recipe(data: object, origin: str) -> Recipe:
     Errors: RecipeError that lists every wrong field with what was found.
     """
     if not isinstance(data, dict):
-        raise RecipeError(f"{origin}: a recipe is a mapping of keys, found {type(data).__name__}")
+        raise RecipeError(f"{origin}: a recipe is a mapping of keys to values; found {show(data)}, begin with `name:`")
     return read_authored(Recipe, data, origin)

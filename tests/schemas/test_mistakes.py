@@ -37,6 +37,30 @@ def test_unknown_keys_have_a_suggestion_and_the_known_ones() -> None:
     ]
 
 
+def test_true_and_false_are_no_numbers_wherever_they_stand() -> None:
+    assert mistakes(
+        seed=True,
+        concepts=[{"name": "gear", "wanted": True}],
+        engine={"kind": "plain", "guidance": False},
+        splits={"train": True},
+        quality={"gates": {"brightness": {"max": True}}},
+    ) == [
+        "seed: must be a number; found true",
+        "concepts.0.wanted: must be a number; found true",
+        "engine.guidance: must be a number; found false",
+        "splits.train: must be a number; found true",
+        "quality.gates.brightness.max: must be a number; found true",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(None, "nothing"), (["name"], "a list of 1"), ("gears", "'gears'"), (3, "3")]
+)
+def test_a_recipe_that_is_no_mapping_is_named_in_the_words_of_yaml(content: object, found: str) -> None:
+    with pytest.raises(RecipeError, match=f"^small.yaml: a recipe is a mapping of keys to values; found {found}, "):
+        parse_recipe(content, "small.yaml")
+
+
 def test_a_long_section_is_listed_only_without_a_suggestion() -> None:
     near, far = mistakes(engine={"kind": "seed_select", "candidatez": 1, "hue": 1})
     assert near == "engine.candidatez: unknown key; did you mean 'candidates'?"
@@ -133,7 +157,7 @@ def test_a_key_of_other_pictures_is_recognised(tmp_path: Path) -> None:
         " model: {architecture: resnet, widths: [8], depths: [1]}, training: {steps: 1}}"
     )
     with pytest.raises(
-        RecipeError, match=r"pictures\.seed: unknown key\. Known: kind, path\. It is a key of kind workshop"
+        RecipeError, match=r"pictures\.seed: unknown key\. Known: kind, path, fit\. It is a key of kind workshop"
     ):
         load_training_recipe(path)
 
