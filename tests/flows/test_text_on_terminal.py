@@ -102,6 +102,12 @@ def test_other_addresses_are_left_as_they_are(text: str) -> None:
     assert hide_secrets(text) == text
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("text", ["a:/" + ":" * 100_000, "a" * 100_000, "a:/" * 50_000, "a:/?" * 50_000 + "@"])
+def test_no_text_keeps_the_search_for_secrets_busy(text: str) -> None:
+    assert len(hide_secrets(f"x:/y {text} x")) <= len(text) + 10
+
+
 @pytest.mark.parametrize("address", SECRETS)
 def test_no_store_has_a_secret(address: str, command: Command) -> None:
     for words in (["list"], ["show", "x"], ["gc"]):
