@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from schemas.errors import UserError
+from schemas.shown import shorten, show_line
 
 COMMAND = "tailforge"
 MOST_CHARACTERS = 400
@@ -42,7 +43,6 @@ def _at_home(word: str) -> str:
 def _describe(error: Any) -> str:
     """One line: what is wrong, and where the words are explained."""
     text = error.format_message().replace("Value error, ", "").strip().rstrip(".")
-    line = "".join(character if character.isprintable() else " " for character in text)
-    shown = line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 3]}..."
+    shown = shorten(show_line(text), MOST_CHARACTERS)
     command = COMMAND if error.ctx is None else error.ctx.command_path
     return f"{shown[:1].lower()}{shown[1:]}; `{command} --help` explains it"

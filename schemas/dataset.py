@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from schemas.fields import NAME, Strict
+from schemas.fields import FolderName, Strict
 from schemas.quality import Category
 from schemas.recipe import MASK_VALUES
+from schemas.shown import is_seen
 from schemas.training_record import Sha256, TrainingRecord
 
 VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
@@ -24,8 +25,8 @@ HEADER_BYTES = 1024  # that a member takes in a tar at least: its header and a b
 MOST = 2**53  # beyond it JSON readers disagree on whole numbers
 
 
-def _check_printable(name: str) -> str:
-    if not name.isprintable():
+def _check_seen(name: str) -> str:
+    if not is_seen(name):
         raise ValueError("a name holds a line break or another control character")
     return name
 
@@ -48,9 +49,8 @@ def _check_version(text: str) -> str:
 
 
 Count = Annotated[int, Field(ge=0, le=MOST)]
-Name = Annotated[str, Field(pattern=NAME)]
 Version = Annotated[str, AfterValidator(_check_version)]
-ClassName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_printable)]
+ClassName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_seen)]
 Moment = Annotated[str, Field(max_length=64), AfterValidator(_check_moment)]
 FileName = Annotated[str, AfterValidator(_check_path)]
 Stage = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -66,7 +66,7 @@ class ShardEntry(Strict):
     """One tar under shards/; `split` names what its samples belong to."""
 
     name: str = Field(max_length=128)
-    split: Name
+    split: FolderName
     samples: int = Field(ge=1, le=MOST)
     bytes: Count
     sha256: Sha256
@@ -87,7 +87,7 @@ class Counts(Strict):
     samples: Count
     rejected: Count
     surplus: Count = 0
-    by_split: Mapping[Name, Count]
+    by_split: Mapping[FolderName, Count]
     by_concept: Mapping[ClassName, Count]
 
 
@@ -168,7 +168,7 @@ class Dataset(Strict):
     """
 
     format: Literal["tailforge-dataset/1"] = "tailforge-dataset/1"
-    name: Name
+    name: FolderName
     version: Version
     created: Moment
     changes: Changes
@@ -193,7 +193,7 @@ class Dataset(Strict):
         if tuple(names[: len(self.classes)]) != self.classes or len(set(names)) < len(names):
             raise ValueError("categories are the classes, then others, each once")
         for name in names:
-            _check_printable(name)
+            _check_seen(name)
         things = [category.thing for category in self.mask_categories]
         if things != sorted(things, reverse=True):
             raise ValueError("categories are things first, then stuff")

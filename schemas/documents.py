@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from schemas.errors import RecipeError
-from schemas.shown import shorten, show_key, steers
+from schemas.shown import shorten, show_key, show_line, steers
 
 LARGEST = 2**20  # characters of a document
 DEEPEST = 64  # levels of lists and mappings, those of aliases included
@@ -139,11 +139,6 @@ def _explain(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
     context = getattr(error, "context", None)
     return where + shorten(show_line(f"{problem} ({context})" if context else str(problem)), 300)
-
-
-def show_line(text: str) -> str:
-    """Text on one line."""
-    return " ".join("".join(" " if steers(each) else each for each in text).split())
 
 
 def find_unfit(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from schemas.shown import shorten, show_line
+
 MOST_BYTES = 64 * 2**20
 MOST_DEPTH = 64  # of nested lists and objects
 SHOWN_ERRORS, SHOWN_CHARACTERS = 3, 300
@@ -46,8 +48,7 @@ def describe_damage(error: BaseException) -> str:
         text = "; ".join([*lines, *more])
     else:
         text = str(error) or type(error).__name__
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+    return shorten(show_line(text), SHOWN_CHARACTERS)
 
 
 def _check_values(value: Any, finite: bool) -> None:

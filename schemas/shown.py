@@ -17,11 +17,21 @@ def steers(character: str) -> bool:
     return character in TURNING or unicodedata.category(character) in STEERING
 
 
+def is_seen(text: str) -> bool:
+    """Whether a text is on one line and no character of it steers."""
+    return not any(each in KEPT or steers(each) for each in text)
+
+
 def visible(text: str) -> str:
     """The text with every character that steers written as its escape, such as \\x1b."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(each.encode("unicode_escape").decode() if steers(each) else each for each in text)
+
+
+def show_line(text: str) -> str:
+    """The text on one line, with single spaces, also in place of what steers."""
+    return " ".join("".join(" " if steers(each) else each for each in text).split())
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:

@@ -12,7 +12,7 @@ from catalog.diff import compare_versions
 from catalog.registry import DATASETS, list_versions, load_dataset, version_number
 from catalog.store import Store
 from catalog.version_tables import read_columns
-from schemas.dataset import Dataset
+from schemas.dataset import IMAGE_FIELDS, Dataset
 from schemas.errors import TailforgeError
 from tasks.methods.compare_builds import choose_changed
 from tasks.methods.compare_scores import Comparison, compare_scores, describe_quartiles
@@ -27,7 +27,6 @@ from tasks.methods.made_images import (
 from tasks.methods.report_data import Earlier, Previous, VersionCounts
 
 VERSIONS = 10  # earlier ones that are looked at
-IMAGE_FIELDS = ("png", "jpg")
 UNREADABLE = (TailforgeError, OSError, pa.ArrowException, KeyError, ValueError, TypeError)  # whatever damage can raise
 
 

@@ -8,8 +8,17 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.dataset import Dataset
+from schemas.recipe import parse_recipe
 
 SHA = "0" * 64
+RECIPE = {
+    "name": "parts",
+    "description": "Parts.",
+    "seed": 0,
+    "generator": {"model": "catalog:workshop"},
+    "engine": {"kind": "plain"},
+    "prompts": {"templates": ["a {concept}"]},
+}
 SHARD = {"name": "train-000000.tar", "split": "train", "samples": 2, "bytes": 10240, "sha256": SHA}
 RECORD: dict[str, Any] = {
     "name": "parts",
@@ -56,6 +65,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "a hidden file": lambda record: record["files"].update({".claims/x": {"bytes": 1, "sha256": SHA}}),
     "negative counts": lambda record: record["counts"].update(samples=-1),
     "endless counts": lambda record: record["counts"].update(samples=10**30),
+    "a class that turns text": lambda record: record.update(classes=["ge\u202ear"]),
     "a class with a line break": lambda record: record.update(classes=["ge\nar"]),
     "no classes": lambda record: record.update(classes=[]),
     "other categories": lambda record: record.update(categories=[{"name": "hook", "thing": True}]),
@@ -79,6 +89,18 @@ def test_a_record_with_what_older_versions_lack_is_read() -> None:
     found = Dataset.model_validate(RECORD)
     assert [category.name for category in found.mask_categories] == ["gear"]
     assert found.counts.surplus == 0
+
+
+JOINED = ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0915\u094d\u200d\u0937")
+
+
+@pytest.mark.parametrize("name", [*JOINED, "\u30e2\u30ce\u3000\u7269"])
+def test_a_class_that_a_recipe_can_have_is_one_that_a_version_can_have(name: str) -> None:
+    """Joiners belong to how words of some scripts are written, and turn nothing."""
+    (concept,) = parse_recipe(RECIPE | {"concepts": [{"name": name, "wanted": 1}]}, "recipe").concepts
+    record = RECORD | {"classes": [concept.name], "recipe": RECORD["recipe"] | {"concepts": [concept.model_dump()]}}
+    record |= {"counts": RECORD["counts"] | {"by_concept": {concept.name: 2}}}
+    assert Dataset.model_validate(record).mask_categories[0].name == concept.name
 
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
