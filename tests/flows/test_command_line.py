@@ -25,7 +25,8 @@ from tests.flows.conftest import Command
         (["show", "workshop", "again"], "unexpected extra argument"),
         (["review", "workshop", "--port", "99999"], "65535"),
         (["build", "workshop", "--runner", "x" * 100_000], "xxx..."),
-        (["build", "workshop", "--runner", "a\nb\x1b[31m"], "'--runner'"),
+        (["build", "workshop", "--runner", "a\nb"], "'--runner'"),
+        (["build", "workshop", "--runner", "a\nb\x1b[31m"], "word 4 of the command holds the control character U+001B"),
     ],
 )
 def test_a_wrong_word_is_one_line(command: Command, words: list[str], message: str) -> None:
