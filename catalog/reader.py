@@ -1,4 +1,4 @@
-"""Reading a published version in a training job: no torch, no Prefect, any fsspec address."""
+"""Reading a published version in a training job: no torch, no Prefect, a folder or a store of objects."""
 
 import os
 import sys
@@ -50,7 +50,7 @@ def open_dataset(
     """A split of a published version.
 
     `uri` is `<store>/datasets/<name>`, its folder of a version, or the store where `name` is given: a path, relative to
-    the current folder, or any fsspec address. `split` val means validation.
+    the current folder, or an address such as s3://bucket/store/datasets/NAME. `split` val means validation.
 
     - `decode` False: images and masks stay the bytes of their files.
     - `where`: only samples for which an expression over the manifest's columns holds, `pc.field("sharpness") > 100`.

@@ -84,7 +84,10 @@ def write_header(name: str, size: int) -> bytes:
 
 def find_difference(block: bytes, name: str, size: int) -> str | None:
     """The first part of a header that is not as shards have it, in words; None where all is."""
-    expected = write_header(name, size)
+    try:
+        expected = write_header(name, size)
+    except ValueError:
+        return "name or size"
     return next((part for part, place in HEADER.items() if block[place] != expected[place]), None)
 
 

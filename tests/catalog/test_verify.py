@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,22 @@ def test_a_broken_dataset_json_is_an_error(damaged: Path) -> None:
 def test_an_unknown_version_is_an_error(published: Store) -> None:
     with pytest.raises(NotFoundError, match=r"it has: 1\.0\.0"):
         verify(published, "parts", "3.0.0")
+
+
+@pytest.mark.parametrize(("place", "claim"), [(slice(124, 136), b"7" * 12), (slice(0, 100), bytes(100))])
+def test_a_header_that_no_shard_has_is_told(damaged: Path, place: slice, claim: bytes) -> None:
+    """The first claims 64 GiB, for which no room is made; the second has no name."""
+    path = damaged / SHARD
+    data = bytearray(path.read_bytes())
+    data[place] = claim
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        findings = check(damaged)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert any("whose name or size is not as shards have it" in finding.problem for finding in findings)
+    assert most < 2**30
