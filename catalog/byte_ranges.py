@@ -1,5 +1,6 @@
 """Reading parts of a file in few requests: neighbours together, and no more than needed."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -57,10 +58,10 @@ def read_file(file: IO[bytes]) -> Read:
     """Ranges of an open file."""
 
     def read(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        found = []
-        for start, stop in ranges:
-            file.seek(start)
-            found.append(file.read(stop - start))
+        size, found = file.seek(0, os.SEEK_END), []
+        for start, stop in ranges:  # no room is made for what lies behind the end, whatever a manifest claims
+            file.seek(min(start, size))
+            found.append(file.read(max(0, min(stop, size) - start)))
         return found
 
     return read

@@ -2,11 +2,13 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 
+from catalog.byte_ranges import read_file
 from catalog.store import Store
 from schemas.errors import StoreAccessError, StoreFullError
 
@@ -74,9 +76,21 @@ def test_memory_filesystem_works_alike() -> None:
 def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
     """A pipe would block for ever, and a device never end."""
     place = tmp_path / "file"
-    make = {"pipe": os.mkfifo, "device": lambda path: os.symlink("/dev/zero", path), "folder": os.mkdir}[kind]
-    make(place)
+    makers: dict[str, Callable[[Path], None]] = {
+        "pipe": os.mkfifo,
+        "device": lambda path: os.symlink("/dev/zero", path),
+        "folder": os.mkdir,
+    }
+    makers[kind](place)
     store = Store.open(str(tmp_path))
     for read in (store.read, store.open_read, lambda path: store.read_range(path, 0, 1)):
         with pytest.raises(StoreAccessError, match="cannot read"):
             read("file")
+
+
+def test_a_range_beyond_the_end_costs_no_memory(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    store.write_bytes("a", b"0123456789")
+    assert store.read_ranges("a", [(8, 2**53), (2**50, 2**53), (1, 3)]) == [b"89", b"", b"12"]
+    with open(tmp_path / "a", "rb") as file:
+        assert read_file(file)([(8, 2**53), (2**50, 2**53), (1, 3)]) == [b"89", b"", b"12"]
