@@ -100,9 +100,9 @@ def test_sixty_damaged_versions(new_trial: NewTrial) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_every_command_on_hundreds_of_damaged_versions(new_trial: NewTrial) -> None:
-    runs, refused = run_campaign(new_trial, range(1000, 1320))
+@pytest.mark.timeout(3600)
+def test_hundreds_of_damaged_versions(new_trial: NewTrial) -> None:
+    runs, refused = run_campaign(new_trial, range(1000, 1320), every=2)
     assert runs > 2500
     assert refused > runs / 4
 
