@@ -41,7 +41,7 @@ def tailforge(
 Store = Annotated[
     str,
     typer.Option(
-        envvar="TAILFORGE_STORE", help="Folder or s3:// URI that holds everything made; to read, any fsspec URI."
+        envvar="TAILFORGE_STORE", help="Folder or s3:// URI that holds everything made; to read, any address such as s3://bucket/folder."
     ),
 ]
 Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
