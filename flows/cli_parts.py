@@ -41,7 +41,8 @@ def tailforge(
 Store = Annotated[
     str,
     typer.Option(
-        envvar="TAILFORGE_STORE", help="Folder or s3:// URI that holds everything made; to read, any address such as s3://bucket/folder."
+        envvar="TAILFORGE_STORE",
+        help="Folder or s3:// URI that holds everything made; to read, also other addresses such as gs://bucket/folder.",
     ),
 ]
 Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]

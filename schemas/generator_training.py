@@ -21,7 +21,9 @@ class ImageSource(Strict):
     """Captioned images: a published version, a folder, or a Parquet file."""
 
     dataset: Text | None = Field(None, description="Published version: name, or name@version. Needs `store`.")
-    store: Place | None = Field(None, description="Store of the version: a folder, or an address such as s3://bucket/folder.")
+    store: Place | None = Field(
+        None, description="Store of the version: a folder, or an address such as s3://bucket/folder."
+    )
     split: Literal["train", "validation", "test"] = Field("train", description="Of the version.")
     where: tuple[tuple[Text, Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"], Any], ...] = Field(
         (), description="Rows of the version's manifest that are used: [column, operator, value], all must hold."
