@@ -57,7 +57,7 @@ def _find(reference: str, what: str, names: Sequence[str]) -> Path:
     if path.is_file():
         return path
     raise NotFoundError(
-        f"{what} {show_text(reference)} is neither a file nor in the catalog; the catalog has: "
+        f"{what} {shorten(repr(reference), 300)} is neither a file nor in the catalog; the catalog has: "
         f"{', '.join(names) or 'none'}"
     )
 

@@ -17,8 +17,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import known_implementations
 
 from catalog import object_store
 from catalog.temporaries import TEMPORARY, hold_file, hold_folder, remove_abandoned
@@ -80,6 +82,11 @@ PLACES = ("abfs", "abfss", "adl", "az", "dbfs", "file", "ftp", "gcs", "gs", "hdf
           "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webhdfs")  # fmt: skip
 
 
+def _is_known(protocol: str) -> bool:
+    """Whether it is one of PLACES, or a filesystem of the user's own that this process registered with fsspec."""
+    return protocol in PLACES or (protocol in fsspec.registry and protocol not in known_implementations)
+
+
 def require_place(uri: str) -> None:
     """Errors: StoreAccessError for an address with credentials or of no folder, and for a path that no folder has."""
     advice = "give a folder, or an address such as s3://bucket/folder, by --store or TAILFORGE_STORE"
@@ -91,7 +98,7 @@ def require_place(uri: str) -> None:
     protocol, _, rest = uri.partition("://")
     if not is_address(uri) and not uri.startswith("data:"):
         usable_path(uri, "store", StoreAccessError)
-    elif protocol not in PLACES or not rest.strip("/") or any(map(steers, uri)) or "::" in uri:
+    elif not _is_known(protocol) or not rest.strip("/") or any(map(steers, uri)) or "::" in uri:
         raise StoreAccessError(f"store {show_text(uri)} is no folder of a filesystem that is known here; {advice}")
 
 

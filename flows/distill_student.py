@@ -86,12 +86,12 @@ def distill_student(
             usable_path(named, option)
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
     measured = open_images(test, store, "test", training.origin)
+    wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
     if training.origin == measured.origin:
         raise ImagesError(
             f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
             "other images by --test"
         )
-    wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
     origins = Origins(wanted.shown, _without_folders(training.origin, source), _without_folders(measured.origin, test))
     rows = choose_images(training, images, chosen.seed), np.arange(len(measured))
     pixels = _decode(wanted, (training, measured), rows, fit)  # before the minute that a large teacher takes to load

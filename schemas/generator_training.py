@@ -130,7 +130,7 @@ class StructureSettings(Strict):
         "network's last layer.",
     )
     weight: Weight | None = Field(None, description="A fixed weight in place of `share`; 0 is plain training.")
-    largest_weight: Positive = 1.0
+    largest_weight: float = Field(1.0, gt=0, le=1e12)
     warm_up: Share = Field(0.15, description="Share of the steps without it.")
     rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of the encoder that plays.")
     anchor: Weight = Field(1e-3, description="Weight of the squared distance from the encoder's first weights.")

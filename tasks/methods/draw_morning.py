@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.errors import PictureError
 from tasks.methods.collect_facts import Facts
 from tasks.methods.count_losses import LossRow
 from tasks.methods.describe_reasons import describe_reason
@@ -100,7 +101,7 @@ def _put(folder: str, sample_id: str, image: bytes | None, files: dict[str, byte
         return ""
     try:
         ending, picture = shrink_image(image)
-    except (OSError, SyntaxError, ValueError):  # an earlier version's, which may be damaged
+    except PictureError:  # an earlier version's, which may be damaged
         return ""
     name = f"{folder}/{sample_id}.{ending}"
     files[name] = picture

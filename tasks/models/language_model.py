@@ -56,8 +56,8 @@ class LanguageModel:
         inputs = prefix.expand(len(generators), -1).to(self.device)
         past, rows, running = None, [list[int]() for _ in generators], set(range(len(generators)))
         for _ in range(tokens):
-            output = self.model(input_ids=inputs, past_key_values=past, use_cache=True)
-            past = output.past_key_values
+            output = self.model(input_ids=inputs, cache=past, use_cache=True)
+            past = output.cache
             chances = torch.softmax(output.logits[:, -1].double().cpu() / temperature, dim=-1)
             drawn = [int(torch.multinomial(chances[i], 1, generator=own)) for i, own in enumerate(generators)]
             running -= {i for i in running if drawn[i] in self.end_ids}

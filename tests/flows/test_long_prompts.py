@@ -24,7 +24,10 @@ def write(folder: Path, *templates: str) -> Path:
 
 @pytest.mark.flow
 @pytest.mark.usefixtures("prefect_server")
-def test_they_are_named_before_the_build_and_left_out(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
+def test_they_are_named_before_the_build_and_left_out(
+    command: Command, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.build_dataset.console_shows_logs", lambda: False)  # as the command has it
     recipe = write(tiny_recipe.parent, "a photo of a {concept}", LONG, ENDLESS)
     words = [recipe, "--store", tmp_path / "store", "--json"]
     code, out, err = command("plan", *words)

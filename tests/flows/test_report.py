@@ -35,6 +35,6 @@ def test_a_version_of_before_summaries_has_none(store: Store, command: Command) 
 def test_a_damaged_summary_is_an_error_that_says_so(store: Store, command: Command) -> None:
     store.write_bytes("datasets/tiny/1.0.0/report/summary.json", b"{")
     code, _, err = command("report", "tiny", "--store", store.uri, "--json")
-    assert code == 1
+    assert code == 2
     assert "report/summary.json is damaged" in err
     assert "tailforge verify tiny" in err

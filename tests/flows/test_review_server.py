@@ -217,7 +217,7 @@ def test_what_cannot_be_reviewed_is_one_clear_error(store: Store, tmp_path: Path
         open_version("parts", damaged.uri)
     (tmp_path / "reviews" / "parts.parquet").unlink()
     damaged.write_bytes("datasets/parts/1.0.0/rejects.parquet", b"no table")
-    with pytest.raises(VerificationError, match=r"rejects\.parquet cannot be read"):
+    with pytest.raises(VerificationError, match=r"rejects\.parquet has sha256"):
         open_version("parts", damaged.uri)
     with serve(store) as server, pytest.raises(UserError, match=f"--port {server.server_port} cannot be used"):
         ReviewServer(server.reviewed, TEMPLATE, port=server.server_port)

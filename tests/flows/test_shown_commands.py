@@ -154,6 +154,8 @@ def settings_of(recipe: str) -> list[str]:
 def parse(words: tuple[str, ...]) -> None:
     """Errors: what typer says of words that its command does not take."""
     name, *rest = words
+    if name == "--version":
+        return
     COMMANDS[name].make_context(name, list(rest))
 
 

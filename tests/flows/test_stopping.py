@@ -31,7 +31,7 @@ def test_a_command_is_stopped_while_it_begins(tiny_recipe: Path, tmp_path: Path,
 
 
 def test_a_build_is_stopped_while_its_server_starts(tiny_recipe: Path, tmp_path: Path) -> None:
-    command = start_command("build", tiny_recipe, "--store", tmp_path / "store")
+    command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env={"PREFECT_API_URL": ""})
     command.wait_for(command.children)
     require_stopped(command, INT, group=True)
 
