@@ -32,7 +32,7 @@ from schemas.errors import OrchestrationError
 
 PROBE = "tailforge-probe"
 PROBE_DUE = timedelta(minutes=30)
-PATIENCE_S = 15.0  # beyond the scheduler's own interval, for a busy machine
+PATIENCE_S = 45.0  # beyond the scheduler's own interval, for a busy machine
 ASK_EVERY_S = 0.5
 
 
