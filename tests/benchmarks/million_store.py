@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.model_files import MODELS, resolve_model
 from catalog.store import Store
 from flows.chain import Drive
 from flows.stages import expand_all, first_sizes, plan_partitions
@@ -59,7 +60,7 @@ def make_context(store: Store, concepts: int, wanted: int, partition_size: int) 
             "seed": 7,
             "concepts": [{"name": f"part {number:04d}", "wanted": wanted} for number in range(concepts)],
             "splits": {"train": 0.8, "validation": 0.1, "test": 0.1},
-            "generator": {"model": "catalog:none"},
+            "generator": {"model": "catalog:workshop"},
             "prompts": {
                 "templates": ["a photo of {a} {material} {concept} on a {surface}", "{a} {material} {concept}"],
                 "attributes": {"material": MATERIALS, "surface": SURFACES},
@@ -79,8 +80,9 @@ def make_context(store: Store, concepts: int, wanted: int, partition_size: int) 
         },
         "a store of very many samples",
     )
+    generator = resolve_model(recipe.generator, MODELS, "generator")  # whose tokenizer reads the prompts
     none = ResolvedModel(path="none", digest="0" * 64)
-    return BuildContext(store=store.uri, recipe=recipe, generator=none, scorer=none)
+    return BuildContext(store=store.uri, recipe=recipe, generator=generator, scorer=none)
 
 
 def load_context(folder: Path) -> BuildContext:

@@ -56,11 +56,15 @@ def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture
 def at_lasting_server(lasting_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of the server that stays, for commands and clients in this process."""
+    """Address of the server that stays, for commands and clients in this process; it starts without deployments."""
+    from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setenv("PREFECT_API_URL", lasting_server.api)
     with temporary_settings({PREFECT_API_URL: lasting_server.api}):
+        with get_client(sync_client=True) as client:
+            for deployment in client.read_deployments():  # of an earlier test
+                client.delete_deployment(deployment.id)
         yield lasting_server.api
 
 
