@@ -1,9 +1,10 @@
 """Finding and reading recipes: catalog/recipes by name, or any YAML file by path, with `key.path=value` overrides."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from catalog.user_paths import usable_path
 from schemas.documents import DEEPEST, LARGEST, parse_yaml
@@ -16,6 +17,8 @@ from schemas.training import AnyTrainingRecipe, parse_training_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 TRAINING = ("train-", "teacher-", "adapt-")
+BUILD_KEYS = frozenset(Recipe.model_fields)
+TRAINING_KEYS = frozenset[str]().union(*(model.model_fields for model in get_args(AnyTrainingRecipe)))
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(TRAINING))
 
 
+def training_names() -> list[str]:
+    """Names of the training recipes in the catalog."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem.startswith(TRAINING))
+
+
 def recipe_home(name: str) -> Path:
     """Where the relative paths of a published recipe start from unless the user says otherwise.
 
@@ -41,21 +49,22 @@ def recipe_home(name: str) -> Path:
 
 def find_recipe(reference: str) -> Path:
     """Path of a recipe given by catalog name or by path. Errors: NotFoundError that lists the names there are."""
-    return _find(reference, "recipe", recipe_names())
+    return _find(reference, "recipe", recipe_names(), training_names())
 
 
 def find_training_recipe(reference: str) -> Path:
     """As `find_recipe`, of a training recipe."""
-    names = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem.startswith(TRAINING))
-    return _find(reference, "training recipe", names)
+    return _find(reference, "training recipe", training_names(), recipe_names())
 
 
-def _find(reference: str, what: str, names: Sequence[str]) -> Path:
+def _find(reference: str, what: str, names: Sequence[str], others: Sequence[str]) -> Path:
     if reference in names:
         return RECIPES / f"{reference}.yaml"
     path = usable_path(reference, what, RecipeError)
     if path.is_file():
         return path
+    if reference in others:
+        raise _refuse_kind(f"{reference} of the catalog", reference, training=what == "recipe")
     raise NotFoundError(
         f"{what} {shorten(repr(reference), 300)} is neither a file nor in the catalog; the catalog has: "
         f"{', '.join(names) or 'none'}"
@@ -77,24 +86,58 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(text, str(path))
 
 
-def load_training_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyTrainingRecipe:
-    """Read, override and validate a training recipe. Errors: RecipeError naming the file and the field."""
-    data = read_yaml(path)
+def load_training_recipe(
+    reference: str | Path, overrides: Sequence[str] = (), images: Path | None = None
+) -> AnyTrainingRecipe:
+    """Read, override and validate a training recipe; a generator learns from `images` in place of the recipe's.
+
+    Errors: NotFoundError; RecipeError naming the file and the field, also for a recipe of a build.
+    """
+    path = find_training_recipe(str(reference))
+    data = _read_kind(path, str(reference), training=True)
     for override in overrides:
         apply_override(data, override)
+    if images is not None and isinstance(data, dict) and data.get("kind") == "generator":
+        data["images"] = _replace_source(data.get("images"), images)
     return parse_training_recipe(data, f"training recipe {path}")
 
 
+def _replace_source(given: Any, images: Path) -> dict[str, Any]:
+    """The recipe's way of reading images, with other images."""
+    keys = ("caption", "class_caption", "fit", "images")
+    kept = {key: given[key] for key in keys if key in given} if isinstance(given, dict) else {}
+    return {**kept, "folder": str(images.resolve())}
+
+
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
-    """Read, override and validate a recipe. Errors: NotFoundError; RecipeError, also for settings without effect."""
+    """Read, override and validate a recipe.
+
+    Errors: NotFoundError; RecipeError, also for settings without effect and for a training recipe.
+    """
     path = find_recipe(reference)
-    data = read_yaml(path)
+    data = _read_kind(path, reference, training=False)
     for override in overrides:
         apply_override(data, override)
     recipe = parse_recipe(data, str(path))
     if idle := find_idle_settings(recipe):
         raise list_mistakes(idle, str(path))
     return RecipeFile(recipe, path.resolve().parent)
+
+
+def _read_kind(path: Path, reference: str, *, training: bool) -> Any:
+    """The content of a recipe of this kind. Errors: RecipeError for one whose keys are rather those of the other."""
+    data = read_yaml(path)
+    keys = data.keys() if isinstance(data, dict) else set()
+    surplus = len(keys & (TRAINING_KEYS - BUILD_KEYS)) - len(keys & (BUILD_KEYS - TRAINING_KEYS))
+    if (surplus < 0) if training else (surplus > 0):
+        raise _refuse_kind(str(path), reference, training=not training)
+    return data
+
+
+def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
+    """The error to raise for a recipe that another command reads; `training`: which it is."""
+    kind, command = ("training recipe", "train") if training else ("recipe of a build", "build")
+    return RecipeError(f"{found} is a {kind}; give `tailforge {command} {shlex.quote(reference)}`")
 
 
 def apply_override(data: Any, override: str) -> None:

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from catalog.last_builds import LastBuild, read_last_build, record_build
-from catalog.recipe_files import RecipeFile, apply_override, find_recipe, load_recipe, recipe_home, recipe_names
+from catalog.recipe_files import (
+    RecipeFile,
+    apply_override,
+    find_recipe,
+    load_recipe,
+    recipe_home,
+    recipe_names,
+    training_names,
+)
 from catalog.registry import NAME, list_versions, load_dataset
 from catalog.store import Store, expand_home
 from schemas.errors import NotFoundError, RecipeError
@@ -68,6 +76,8 @@ def open_recipe(reference: str, store: str, overrides: Sequence[str] = ()) -> Re
     name, _, version = reference.partition("@")
     kept = Store.open(store)
     if not NAME.match(name) or not list_versions(kept, name):
+        if reference in training_names():
+            return load_recipe(reference, overrides)  # which says what is given in its place
         raise NotFoundError(
             f"{show_text(reference)} is no recipe (the catalog has: {', '.join(recipe_names())}), no file, and no "
             f"dataset of store {store}"

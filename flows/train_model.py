@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from catalog.model_files import MODELS
-from catalog.recipe_files import apply_override, find_training_recipe, read_yaml
+from catalog.recipe_files import find_training_recipe, load_training_recipe
 from catalog.user_paths import usable_path
 from flows.training_progress import show_training
 from schemas.classifiers import TeacherRecipe
 from schemas.errors import RecipeError
 from schemas.generator_training import GeneratorTraining
-from schemas.training import parse_training_recipe
 
 
 def train_model(
@@ -34,12 +33,7 @@ def train_model(
     work = usable_path(work, "--work")
     models = None if models is None else usable_path(models, "--models")
     images = None if images is None else usable_path(images, "--images")
-    content = read_yaml(path)
-    for override in overrides:
-        apply_override(content, override)
-    if images is not None and isinstance(content, dict) and content.get("kind") == "generator":
-        content["images"] = _replace_source(content.get("images"), images)
-    recipe = parse_training_recipe(content, f"training recipe {path}")
+    recipe = load_training_recipe(reference, overrides, images)
     if devices > 1 and not isinstance(recipe, GeneratorTraining):
         raise RecipeError(
             f"--devices {devices}: {reference} is of no generator that several devices can train; leave it out"
@@ -68,10 +62,3 @@ def train_model(
 
     with open_server():
         return train_embedded(recipe, str(work), where)
-
-
-def _replace_source(given: Any, images: Path) -> dict[str, Any]:
-    """The recipe's way of reading images, with other images."""
-    keys = ("caption", "class_caption", "fit", "images")
-    kept = {key: given[key] for key in keys if key in given} if isinstance(given, dict) else {}
-    return {**kept, "folder": str(images.resolve())}

@@ -116,9 +116,11 @@ def describe_mistakes(error: ValidationError, model: _Model, data: object) -> li
 
 
 def _compose(lines: Sequence[str], count: int, origin: str) -> RecipeError:
-    head = "1 mistake" if count == 1 else f"{count:,} mistakes"
+    """A single mistake stands on the line of its recipe, several on lines of their own below it."""
+    if count == 1:
+        return RecipeError(f"{origin}: {lines[0]}")
     shown = (f"  {line}" for line in (*lines, *_count_more(len(lines), count)))
-    return RecipeError("\n".join([f"{origin}: {head}:", *shown]))
+    return RecipeError("\n".join([f"{origin}: {count:,} mistakes:", *shown]))
 
 
 def _count_more(shown: int, count: int) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.recipe_files import apply_override, load_recipe, recipe_names
+from catalog.recipe_files import apply_override, load_recipe, load_training_recipe, recipe_names, training_names
 from schemas.errors import NotFoundError, RecipeError
 
 MINIMAL = """
@@ -75,10 +75,42 @@ def test_settings_without_effect_are_refused_where_they_were_given(path: Path) -
     engine = "engine={kind: seed_select, encoder: {model: clip}, candidates: 1"
     named = [f"concepts.{name}.references=photos" for name in ("gear", "hex nut")]
     assert load_recipe(str(path), [f"{engine}}}", *named]).recipe.engine.finalists == 2  # type: ignore[union-attr]
-    with pytest.raises(RecipeError, match=r"small\.yaml: 1 mistake:\n  engine\.finalists 2 is above engine\.cand"):
+    with pytest.raises(RecipeError, match=r"small\.yaml: engine\.finalists 2 is above engine\.cand"):
         load_recipe(str(path), [f"{engine}, finalists: 2}}", *named])
 
 
 def test_unknown_recipes_list_what_there_is() -> None:
     with pytest.raises(NotFoundError, match="workshop"):
         load_recipe("no-such-recipe")
+
+
+TRAINING = "{name: small, base: 'catalog:workshop', images: {folder: photographs}, learning: {steps: 1, colour: 3}}"
+
+
+def test_a_recipe_of_the_other_kind_names_the_command_that_reads_it(path: Path, tmp_path: Path) -> None:
+    training = tmp_path / "my training.yaml"
+    for kind in ("", "kind: generator, "):
+        training.write_text(TRAINING.replace("{name", f"{{{kind}name"))
+        with pytest.raises(RecipeError) as raised:
+            load_recipe(str(training), ["seed=3"])
+        assert str(raised.value) == f"{training} is a training recipe; give `tailforge train '{training}'`"
+    with pytest.raises(RecipeError) as raised:
+        load_training_recipe(path)
+    assert str(raised.value) == f"{path} is a recipe of a build; give `tailforge build {path}`"
+
+
+def test_a_name_of_the_other_kind_names_the_command_that_reads_it() -> None:
+    for name in recipe_names():
+        with pytest.raises(RecipeError, match=f"^{name} of the catalog is a recipe of a build; give `tailforge build"):
+            load_training_recipe(name)
+    for name in training_names():
+        with pytest.raises(RecipeError, match=f"^{name} of the catalog is a training recipe; give `tailforge train "):
+            load_recipe(name)
+
+
+def test_what_is_too_short_to_tell_is_read_as_what_was_asked_for(path: Path) -> None:
+    path.write_text("{name: small, seed: 1}")
+    with pytest.raises(RecipeError, match="long_tailed: is missing"):
+        load_training_recipe(path)
+    with pytest.raises(RecipeError, match="description: is missing"):
+        load_recipe(str(path))

@@ -21,12 +21,19 @@ GOOD: dict[str, Any] = {
 
 
 def mistakes(**changes: Any) -> list[str]:
-    """Lines of the error for a changed recipe, below the first."""
+    """Lines of the error for a changed recipe: one beside the recipe's name, or several below it."""
     with pytest.raises(RecipeError) as raised:
         parse_recipe(GOOD | changes, "small.yaml")
     first, *lines = str(raised.value).split("\n")
-    assert first == f"small.yaml: {len(lines)} mistake{'s' * (len(lines) > 1)}:"
+    if not lines:
+        return [first.removeprefix("small.yaml: ")]
+    assert first == f"small.yaml: {len(lines)} mistakes:"
     return [line.removeprefix("  ") for line in lines]
+
+
+def test_a_single_mistake_stands_beside_the_name_of_its_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"^small\.yaml: seed: must be a whole number; found 1\.5$"):
+        parse_recipe(GOOD | {"seed": 1.5}, "small.yaml")
 
 
 def test_unknown_keys_have_a_suggestion_and_the_known_ones() -> None:

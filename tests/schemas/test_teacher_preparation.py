@@ -56,5 +56,5 @@ def test_the_recipe_names_the_key(place: str, name: str) -> None:
         "name": "small", "description": "A test.", "seed": 1, "concepts": [{"name": "gear", "wanted": 3}],
         "engine": "natural_inversion", **section,
     }  # fmt: skip
-    with pytest.raises(RecipeError, match=rf"1 mistake:\n  {place}\.{name}: pixels are in 0..1, so 100 cannot"):
+    with pytest.raises(RecipeError, match=rf": {place}\.{name}: pixels are in 0..1, so 100 cannot"):
         parse_recipe(data, "test")

@@ -9,7 +9,7 @@ import yaml
 import catalog
 from catalog.recipe_files import load_training_recipe
 from schemas.classifiers import TeacherRecipe
-from schemas.errors import RecipeError
+from schemas.errors import NotFoundError, RecipeError
 from schemas.generator_training import GeneratorTraining
 from tests.tiny_training import tiny_recipe
 
@@ -81,7 +81,7 @@ def test_aliases_beyond_all_pictures_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"nowhere.yaml.* does not exist"):
+    with pytest.raises(NotFoundError, match=r"nowhere.yaml.* is neither a file nor in the catalog"):
         load_training_recipe(tmp_path / "nowhere.yaml")
 
 
