@@ -84,13 +84,14 @@ def parse_settings(
     if step is not None and target != "step":
         raise ExplanationError("--step is of --target step alone; add that, or leave it out")
     if step is not None and step > MOST_STEP:
-        raise ExplanationError(f"--step {step}; give {MOST_STEP} at most")
+        raise ExplanationError(f"--step: must be {MOST_STEP} or less; found {step}")
     if layer is not None and len(layer) > MOST_LAYER:
         raise ExplanationError(f"--layer {show(layer)}: no layer has so long a name")
     if not 1 <= grid <= 64:
-        raise ExplanationError(f"--grid {grid}; give a number from 1 to 64")
+        raise ExplanationError(f"--grid: must be 64 or less; found {grid}")
     if not 0 < memory <= MOST_MEMORY_GIB:
-        raise ExplanationError(f"--memory {memory}; give more than 0 GiB, {MOST_MEMORY_GIB:,} at most")
+        bound = f"{MOST_MEMORY_GIB} or less" if memory > 0 else "above 0"
+        raise ExplanationError(f"--memory: must be {bound}; found {memory:g}")
     return ExplainSettings(
         target=target,
         layer=layer,

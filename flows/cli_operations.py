@@ -7,7 +7,6 @@ import typer
 
 from flows.cli_parts import (
     DEFAULT_STORE,
-    DatasetName,
     Devices,
     Json,
     RayAddress,
@@ -115,8 +114,13 @@ def rerun(
 
 
 def diff(
-    before: DatasetName,
-    after: DatasetName,
+    before: Annotated[
+        str, typer.Argument(help="Version to compare: dataset@version; of a dataset or recipe alone the latest.")
+    ],
+    after: Annotated[
+        str,
+        typer.Argument(help="Version to compare it with: dataset@version; of a dataset or recipe alone the latest."),
+    ],
     rows: Annotated[bool, typer.Option("--rows", help="List the samples, with the fields that changed.")] = False,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,

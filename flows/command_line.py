@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 
 from schemas.errors import UserError
+from schemas.mistakes import describe_word
 from schemas.shown import shorten, show_line
 
 COMMAND = "tailforge"
 MOST_CHARACTERS = 400
 # typer exports no base class of the errors of a command line; it is click's ClickException, or its own copy of it.
 WordsError: type[Exception] = typer.BadParameter.__mro__[2]
+MISSING = "MissingParameter"  # the class of that error, which typer does not export either
+EXAMPLE = re.compile(r"Example: (`[^`]+`)")
 HOME = re.compile(r"(?P<option>--[a-z-]+=)?(?P<home>~)(?=/|$)")
 
 
@@ -42,7 +46,25 @@ def _at_home(word: str) -> str:
 
 def _describe(error: Any) -> str:
     """One line: what is wrong, and where the words are explained."""
-    text = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    text = _describe_number(error) or error.format_message().replace("Value error, ", "").strip().rstrip(".")
     shown = shorten(show_line(text), MOST_CHARACTERS)
     command = COMMAND if error.ctx is None else error.ctx.command_path
-    return f"{shown[:1].lower()}{shown[1:]}; `{command} --help` explains it"
+    return f"{shown[:1].lower()}{shown[1:]}{_describe_missing(error)}; `{command} --help` explains it"
+
+
+def _describe_number(error: Any) -> str | None:
+    """Of a word that is not the number which an option takes: the option, its bound and the word."""
+    cause, option = error.__cause__, getattr(error, "param", None)
+    if option is None or not isinstance(cause, ValidationError):
+        return None
+    item = cause.errors(include_url=False)[0]
+    return None if item["type"] == "value_error" else f"{option.opts[0]}: {describe_word(cause, str(item['input']))}"
+
+
+def _describe_missing(error: Any) -> str:
+    """Of a word that is not there: what it would be, and the command's own example."""
+    if type(error).__name__ != MISSING or error.param is None:
+        return ""
+    explained, example = error.param.help or "", EXAMPLE.search(error.ctx.command.help or "")
+    what = f" ({explained[:1].lower()}{explained[1:].rstrip('.')})" if explained else ""
+    return what + (f"; as in {example[1]}" if example else "")

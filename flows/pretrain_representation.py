@@ -75,7 +75,14 @@ def parse_settings(use: str, settings: Mapping[str, Any], overrides: Sequence[st
     try:
         return USES[use].model_validate(given)
     except ValidationError as error:
-        raise RecipeError("; ".join(describe_mistakes(error, USES[use], given))) from error
+        lines = describe_mistakes(error, USES[use], given)
+        raise RecipeError("; ".join(_name_option(line, settings) for line in lines)) from error
+
+
+def _name_option(line: str, settings: Mapping[str, Any]) -> str:
+    """A mistake as the command line has it: what is an option of its own begins with its dashes."""
+    key = line.partition(":")[0]
+    return f"--{key.replace('_', '-')}{line[len(key) :]}" if key in settings else line
 
 
 def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:

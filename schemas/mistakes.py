@@ -12,7 +12,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from schemas.documents import find_unfit
 from schemas.errors import RecipeError
 from schemas.fields import AUTHORED
-from schemas.shown import LONGEST, shorten, show, show_key
+from schemas.shown import LONGEST, shorten, show, show_key, show_text
 
 _Model = type[BaseModel]
 M = TypeVar("M", bound=BaseModel)
@@ -173,13 +173,25 @@ def _read(mistake: _Mistake, model: _Model) -> tuple[tuple[str | int, ...], str,
     known = _quoted(context.get("expected", ""))
     if in_key and known:
         return path, _unknown(str(item["input"]), known), ""
-    bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
-    text = PHRASES[kind].format(**bounds) if kind in PHRASES else item["msg"]
+    text = _phrase(item)
     if kind == "string_pattern_mismatch":
         text += _meaning(model, loc)
     given = item["input"]
     found = f"; found {show(given)}{_suggest(given, known) if isinstance(given, str) else ''}"
     return path, f"this key {text}" if in_key else text, found
+
+
+def _phrase(item: Any) -> str:
+    """One error of pydantic in the words above, or, of a kind that they lack, in its own."""
+    bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
+    kind = item["type"]
+    return PHRASES[kind].format(**bounds) if kind in PHRASES else str(item["msg"])
+
+
+def describe_word(error: ValidationError, word: str) -> str:
+    """What is wrong with a word of a command line that was read as a number, and the word."""
+    shown = word if re.fullmatch(r"[-+]?[\d.]{1,20}", word, re.ASCII) else show_text(word)
+    return f"{_phrase(error.errors(include_url=False)[0])}; found {shown}"
 
 
 def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str | int, ...]:

@@ -105,7 +105,7 @@ def test_what_cannot_be_trained_is_explained(command: Command, store: Store, tmp
         (("--use", "contrast"), "--use 'contrast' is unknown; give contrastive, masked, caption; did you mean"),
         (("--masks", "boxes"), "--masks 'boxes' is no folder; give attention, none, box, or a folder"),
         (("--masks", tmp_path), "has no mask"),
-        (("--steps", 0), "steps: must be 1 or more; found 0"),
+        (("--steps", 0), "--steps: must be 1 or more; found 0"),
         (("--set", "betta=1"), "betta: unknown key"),
         (("--set", "beta"), "write it as key.path=value"),
         (("--set", "heads=3"), "width is 16, which 3 heads do not divide"),

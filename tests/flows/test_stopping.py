@@ -117,6 +117,22 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path, words: l
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "closed", "code"),
+    [
+        (["plan", "workshop"], "2>&-", 0),
+        (["plan", "workshop"], ">&- 2>&- <&-", 0),
+        (["list"], "2>&-", 2),
+        (["list", "--no-such"], "2>&-", 2),
+    ],
+)
+def test_a_closed_stream_is_passed_over(tmp_path: Path, words: list[str], closed: str, code: int) -> None:
+    program = f"{sys.executable} -m flows.main {' '.join(words)} --store {tmp_path}/store {closed}"
+    ended = subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert ("gear" in ended.stdout) == (closed == "2>&-" and code == 0)
+
+
 def test_a_build_whose_lines_nobody_reads_ends_quietly(tiny_recipe: Path, tmp_path: Path, prefect_server: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
