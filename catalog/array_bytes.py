@@ -7,6 +7,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from schemas.shown import count_of
+
 HEADER_BYTES = 10_000  # of an array's description, at most
 
 
@@ -18,6 +20,8 @@ def read_array(data: bytes) -> NDArray[np.float16]:
         raise ValueError(f"it is a .npy file of version {version}; samples ship version 1.0")
     shape, _, dtype = npy.read_array_header_1_0(file, max_header_size=HEADER_BYTES)
     if dtype != np.float16 or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
-        raise ValueError(f"it announces {dtype} {shape} and holds {len(data) - file.tell()} bytes; it must be float16")
+        raise ValueError(
+            f"it announces {dtype} {shape} and holds {count_of(len(data) - file.tell(), 'byte')}; it must be float16"
+        )
     found: NDArray[np.float16] = np.load(io.BytesIO(data), allow_pickle=False, max_header_size=HEADER_BYTES)
     return found

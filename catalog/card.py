@@ -8,6 +8,7 @@ import yaml
 from catalog.generator_history import describe_training
 from schemas.dataset import Dataset
 from schemas.licences import describe_licence
+from schemas.shown import count_of
 
 # The Hub's own size classes: upper bound (exclusive) and name.
 SIZE_CATEGORIES = (
@@ -75,9 +76,10 @@ def _introduce(dataset: Dataset) -> str:
         [
             f"# {dataset.name} {dataset.version}",
             str(dataset.recipe["description"]),
-            f"{dataset.counts.samples} synthetic images of {len(dataset.classes)} concepts, with captions, masks, "
-            f"boxes and scores; besides them {dataset.counts.rejected} were rejected and {dataset.counts.surplus} were "
-            "not needed, because enough had been accepted (rejects.parquet has both). "
+            f"{count_of(dataset.counts.samples, 'synthetic image')} of {count_of(len(dataset.classes), 'concept')}, "
+            "with captions, masks, boxes and scores; besides them "
+            f"{dataset.counts.rejected} were rejected and {dataset.counts.surplus} were not needed, because enough had "
+            "been accepted (rejects.parquet has both). "
             "No image shows anything that exists: every one carries the IPTC digital source type "
             "`trainedAlgorithmicMedia`.",
         ]

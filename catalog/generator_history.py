@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from schemas.errors import ModelError
 from schemas.foreign_json import describe_damage, parse_json
 from schemas.jobs import ResolvedModel
+from schemas.shown import count_of
 from schemas.training_record import FILE, TrainingRecord
 
 WEIGHTS = {
@@ -67,8 +68,8 @@ def _describe(record: TrainingRecord) -> str:
     }[record.start]
     loss = ARMS.get(record.structure.arm, f"the denoising loss and the structure arm {record.structure.arm}")
     return (
-        f"{record.name} {learnt}. It saw {images.images} image{'s' * (images.images != 1)} of {images.origin} (sha256 "
-        f"{images.digest}) in {record.steps} steps of {record.batch}, with {loss}, seed {record.seed}."
+        f"{record.name} {learnt}. It saw {count_of(images.images, 'image')} of {images.origin} (sha256 "
+        f"{images.digest}) in {count_of(record.steps, 'step')} of {record.batch}, with {loss}, seed {record.seed}."
     )
 
 

@@ -21,6 +21,7 @@ from catalog.version_tables import LOOK, damage_errors, open_parquet, read_colum
 from schemas.dataset import Dataset
 from schemas.errors import VerificationError
 from schemas.sample_document import MOST_SIDE
+from schemas.shown import count_of
 from schemas.tables import MANIFEST, REJECTS
 
 TABLES: Mapping[str, pa.Schema] = {"manifest": MANIFEST, "rejects": REJECTS}
@@ -144,7 +145,7 @@ def _check_table(version: Version, table: str) -> None:
         rows = parquet.metadata.num_rows
     expected = counts.samples if table == "manifest" else counts.rejected + counts.surplus
     if problem is None and rows != expected:
-        problem = f"it has {rows} rows, dataset.json says {expected}"
+        problem = f"it has {count_of(rows, 'row')}, dataset.json says {expected}"
     if problem:
         raise VerificationError(f"{origin}: {problem}; {LOOK}")
 

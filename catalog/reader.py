@@ -24,6 +24,7 @@ from catalog.store import Store, is_address, local_path
 from schemas.dataset import VERSION
 from schemas.errors import NotFoundError, PictureError, ReadingError, VerificationError
 from schemas.foreign_json import describe_damage, parse_object
+from schemas.shown import count_of
 
 STATE_FORMAT = "tailforge-reader/1"
 CACHE_BYTES = 64 * 2**30
@@ -79,7 +80,9 @@ def open_dataset(
     index = index_split(store, dataset, folder, split, where)
     largest = max(shard.bytes for shard in index.shards)
     if cache is not None and largest > cache_bytes:
-        raise ReadingError(f"cache_bytes is {cache_bytes}, and a shard has {largest} bytes; give at least as many")
+        raise ReadingError(
+            f"cache_bytes is {cache_bytes}, and a shard has {count_of(largest, 'byte')}; give at least as many"
+        )
     kept = None if cache is None else ShardCache(_cache_folder(cache), cache_bytes)
     options = Options(decode, shuffle_seed, shuffle_buffer, rank, world_size, batch_size, kept, verify)
     uris = tuple(store.fs.unstrip_protocol(store.path(index.path(number))) for number in range(len(index.shards)))
@@ -154,7 +157,7 @@ class ShardedDataset:
 
     def __repr__(self) -> str:
         index = self._index
-        return f"<ShardedDataset {index.name}@{index.version}, split {index.split}, {len(self)} samples>"
+        return f"<ShardedDataset {index.name}@{index.version}, split {index.split}, {count_of(len(self), 'sample')}>"
 
     def __len__(self) -> int:
         reader = find_reader(self._options.rank, self._options.world_size)
@@ -215,7 +218,8 @@ class ShardedDataset:
         length = len(reader.run(int(self._index.counts.sum()), self._options.batch_size))
         if position > length:
             raise ReadingError(
-                f"the state's position is {position}, and this reader gives out {length} samples; begin the epoch anew"
+                f"the state's position is {position}, and this reader gives out {count_of(length, 'sample')}; begin "
+                "the epoch anew"
             )
         self._epoch, self._position, self._loaded = epoch, position, reader
 

@@ -21,6 +21,7 @@ from catalog.store import Store
 from catalog.version_tables import LOOK, open_parquet
 from schemas.dataset import Dataset, ShardEntry
 from schemas.errors import NotFoundError, ReadingError, VerificationError
+from schemas.shown import count_of
 from schemas.tables import MANIFEST
 
 SHORT_NAMES = {"validation": "val"}  # what other tools call a split
@@ -135,8 +136,8 @@ def read_shard_rows(
     """Where these rows of a shard lie. Errors: VerificationError unless the manifest agrees with dataset.json."""
     entry, fields, group = index.shards[shard], list(index.fields), index.groups[shard]
     differs = VerificationError(
-        f"{index.store}/{index.folder}/{MANIFEST_FILE} does not have the {entry.samples} samples of {entry.name} with "
-        "their members where dataset.json has them; run `tailforge verify` to see what is wrong"
+        f"{index.store}/{index.folder}/{MANIFEST_FILE} does not have the {count_of(entry.samples, 'sample')} of "
+        f"{entry.name} with their members where dataset.json has them; run `tailforge verify` to see what is wrong"
     )
     if group >= manifest.num_row_groups:
         raise differs

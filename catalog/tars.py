@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from schemas.errors import VerificationError
+from schemas.shown import count_of
 
 BLOCK = 512
 RECORD = 10240
@@ -55,7 +56,7 @@ def parse_header(block: bytes) -> tuple[str, int]:
         raise ValueError("the header does not match its own checksum")
     size = int(block[124:136].strip(b" \0"), 8)
     if size < 0:
-        raise ValueError(f"the header gives a size of {size} bytes")
+        raise ValueError(f"the header gives a size of {count_of(size, 'byte')}")
     return block[:100].rstrip(b"\0").decode(), size
 
 

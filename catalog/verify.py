@@ -20,6 +20,7 @@ from schemas.dataset import Dataset
 from schemas.errors import VerificationError
 from schemas.foreign_json import describe_damage, parse_object
 from schemas.sample_document import SampleDocument
+from schemas.shown import count_of
 from schemas.tables import MANIFEST, REJECTS
 
 IGNORE = 255
@@ -73,7 +74,7 @@ def _list_files(store: Store, folder: str) -> Iterator[str]:
 def _check_digest(store: Store, folder: str, path: str, size: int, sha256: str) -> list[Finding]:
     found = store.size(f"{folder}/{path}")
     if found != size:
-        return [Finding(path, "", f"has {found} bytes, dataset.json says {size}")]
+        return [Finding(path, "", f"has {count_of(found, 'byte')}, dataset.json says {size}")]
     with store.open_read(f"{folder}/{path}") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     return [] if digest == sha256 else [Finding(path, "", f"has sha256 {digest}, dataset.json says {sha256}")]
@@ -211,7 +212,7 @@ def _check_end(file: IO[bytes], position: int, size: int, report: Report) -> Non
     if file.read().strip(b"\0"):
         report("", f"holds bytes after its end mark at {position}")
     if size % RECORD or size - position < 2 * BLOCK:
-        report("", f"has {size} bytes, which is not a whole number of records of {RECORD}")
+        report("", f"has {count_of(size, 'byte')}, which is not a whole number of records of {RECORD}")
 
 
 def _check_order(seen: list[str], rows: list[Row], dataset: Dataset, report: Report) -> None:
@@ -239,7 +240,7 @@ def _check_member(found: Member, row: Row, member: Row, dataset: Dataset, report
     if found.offset != member["offset"]:
         report(found.name, f"begins at byte {found.offset}, the manifest says {member['offset']}")
     if len(found.data) != member["size"]:
-        report(found.name, f"has {len(found.data)} bytes, the manifest says {member['size']}")
+        report(found.name, f"has {count_of(len(found.data), 'byte')}, the manifest says {member['size']}")
     digest = hashlib.sha256(found.data).digest()
     if digest != member["sha256"]:
         report(found.name, f"has sha256 {digest.hex()}, the manifest says {member['sha256'].hex()}")

@@ -21,7 +21,7 @@ from flows.stages import Selected, augment_all, run_rounds, write_all
 from schemas.errors import QuotaError
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
-from tasks.methods.show_units import count_of
+from schemas.shown import count_of
 from tasks.publish_version import publish_version
 
 T = TypeVar("T")
@@ -97,8 +97,8 @@ def require_quotas(context: BuildContext, selected: Selected) -> None:
     if short and context.recipe.quality.on_shortfall == "fail":
         names = ", ".join(f"{name} lacks {count}" for name, count in short.items())
         raise QuotaError(
-            f"after {len(selected.rounds)} round(s): {names}; loosen quality.gates, raise quality.max_rounds, or set "
-            "quality.on_shortfall to report. Nothing was published; what was made is kept"
+            f"after {count_of(len(selected.rounds), 'round')}: {names}; loosen quality.gates, raise "
+            "quality.max_rounds, or set quality.on_shortfall to report. Nothing was published; what was made is kept"
         )
 
 

@@ -46,7 +46,7 @@ from flows.stopping import run_stoppable
 from flows.text_console import require_text, tell_error
 from schemas.errors import TailforgeError
 from schemas.extras import how_to_install, name_extra
-from schemas.shown import visible
+from schemas.shown import count_of, visible
 
 __all__ = ["app", "main"]
 
@@ -118,7 +118,9 @@ def verify(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = F
     from flows.views import verify_view
 
     found = verify_view(store, dataset)
-    print_json(found) if as_json else console.print(f"intact: {found['files']} files, {found['samples']} samples")
+    if as_json:
+        return print_json(found)
+    console.print(f"intact: {count_of(found['files'], 'file')}, {count_of(found['samples'], 'sample')}")
 
 
 @app.command()
@@ -162,7 +164,7 @@ def export(
     if as_json:
         return print_json(made)
     what = f"{made['name']}@{made['version']} ({plain(made['splits'])}) as {format_} in {made['folder']}"
-    console.print(f"{what}: {made['files']} files, {made['bytes']} bytes", soft_wrap=True)
+    console.print(f"{what}: {count_of(made['files'], 'file')}, {count_of(made['bytes'], 'byte')}", soft_wrap=True)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from flows.cli_parts import DEFAULT_STORE, Json, RecipeFolder, Store, console, p
 from flows.stopping import run_stoppable
 from schemas.errors import ExplanationError
 from schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
-from schemas.shown import show
+from schemas.shown import count_of, show
 from schemas.under_way import tell
 
 ALL = "all"
@@ -135,7 +135,8 @@ def print_explanation(found: dict[str, Any]) -> None:
     title = f"behind the region ({found['region']})" if found["region"] else "strongest components"
     table(f"{found['sample_id']} of {found['dataset']}: {title}", columns, rows)
     lines = [
-        f"{found['components']} components of {found['layer']} over {len(found['players'])} patches, "
+        f"{count_of(found['components'], 'component')} of {found['layer']} over "
+        f"{count_of(len(found['players']), 'patch')}, "
         f"{found['reported']} passed the residual gate",
         *describe_doubt(found),
         *describe_repair(found),

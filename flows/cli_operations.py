@@ -24,6 +24,7 @@ from flows.cli_parts import (
 )
 from flows.cli_publication import print_publication
 from flows.stopping import run_stoppable
+from schemas.shown import count_of
 
 SHOWN_ROWS = 20
 
@@ -168,5 +169,7 @@ def gc(
           [[stage, count[stage], size[stage]] for stage in count])  # fmt: skip
     table("kept", ["why", "artifacts"], [list(entry) for entry in found["kept"].items()])
     rest = "" if delete else "; nothing was touched, --delete removes it"
-    told = f"{found['bytes']} bytes{rest}. Versions keep their shards whatever goes: hard links of their own"
+    told = (
+        f"{count_of(found['bytes'], 'byte')}{rest}. Versions keep their shards whatever goes: hard links of their own"
+    )
     console.print(told, soft_wrap=True)

@@ -5,7 +5,7 @@ from typing import Any
 from rich.text import Text
 
 from flows.cli_parts import console
-from schemas.shown import visible
+from schemas.shown import count_of, visible
 
 LOW_AGREEMENT = 0.9  # of a teacher with the labels: below, a person is warned
 
@@ -22,7 +22,7 @@ def print_publication(made: dict[str, Any]) -> None:
     )
     new = "published" if made["new"] else "unchanged, already published as"
     name = (visible(f"{made['name']}@{made['version']}"), "bold")
-    where = visible(f", {made['samples']} images, in {made['uri']}")
+    where = visible(f", {count_of(made['samples'], 'image')}, in {made['uri']}")
     console.print(Text.assemble(f"{new} ", name, where), soft_wrap=True)
     console.print(f"work done: {work}", soft_wrap=True)
     if (agreed := made.get("teacher_agrees", 1.0)) < LOW_AGREEMENT:
@@ -34,7 +34,7 @@ def print_publication(made: dict[str, Any]) -> None:
     for name, count in made["shortfall"].items():
         warn("short", f"{name} lacks {count}")
     for name, count in made["unread_prompts"].items():
-        warn("too long", f"the generator does not read {name} in {count} of its prompts, so they were not drawn")
+        warn("too long", f"the generator does not read {name} in {count_of(count, 'prompt')}; not drawn")
     for sample_id in made.get("stale_repairs", ()):
         warn(
             "repair",

@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 
 from schemas.effort import PLAIN, Effort
 from schemas.receipts import Receipt
+from schemas.shown import count_of
 
 CERTAINTY = 0.95  # one-sided, of Student's distribution
 UNKNOWN_SPREAD = 2.0  # factor where one receipt is all that is known
@@ -113,7 +114,7 @@ class Rate:
     def basis(self) -> str:
         """What the rate rests on, for a person."""
         count = self.seconds.points
-        words = f"from {count} partition{'s' * (count != 1)} {self.likeness.words}"
+        words = f"from {count_of(count, 'partition')} {self.likeness.words}"
         words += ", which warmed up as well" if self.all_cold else ""
         return words if self.likeness.name == "same" else f"{words}: may be off by a factor of {self.factor:g}"
 

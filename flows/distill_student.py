@@ -29,6 +29,7 @@ from schemas.foreign_json import describe_damage
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 from schemas.mistakes import describe_mistakes
+from schemas.shown import count_of
 from tasks.distill import Origins, distill
 from tasks.labelled_images import (
     LabelledImages,
@@ -247,7 +248,9 @@ def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArr
     if count is None:
         return np.arange(len(images))
     if count > len(images):
-        raise ImagesError(f"{images.origin} has {len(images)} images, --images asks for {count}; ask for fewer")
+        raise ImagesError(
+            f"{images.origin} has {count_of(len(images), 'image')}, --images asks for {count}; ask for fewer"
+        )
     folded = [look(label) for label in images.require_labels()]
     _, numbers = np.unique(folded, return_inverse=True)
     return choose_rows(numbers, count, seed)

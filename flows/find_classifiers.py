@@ -5,6 +5,7 @@ from pathlib import Path
 from schemas.errors import RecipeError
 from schemas.jobs import ResolvedModel, TeacherLabels
 from schemas.recipe import Recipe
+from schemas.shown import count_of
 from tasks.filter_quality import VERIFIER
 from tasks.models.pretrained import CLASSIFIER, naming, require_kind
 from tasks.models.teacher import Teacher, load_teacher, load_verifier
@@ -19,8 +20,8 @@ def find_labels(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Teach
     batch = recipe.engine.batch_size
     if len(recipe.concepts) > batch:
         raise RecipeError(
-            f"engine.batch_size {batch}: a batch holds an image or more of each of {len(recipe.concepts)} concepts; "
-            "raise engine.batch_size or ask for fewer concepts"
+            f"engine.batch_size {batch}: a batch holds an image or more of each of "
+            f"{count_of(len(recipe.concepts), 'concept')}; raise engine.batch_size or ask for fewer concepts"
         )
     with naming("generator"):
         if recipe.teacher.module is None:  # the user's own code may read weights of any kind

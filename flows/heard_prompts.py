@@ -7,7 +7,7 @@ from schemas.engines import SamplingSettings
 from schemas.errors import RecipeError
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, Prompt
-from tasks.methods.show_units import count_of
+from schemas.shown import count_of
 from tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
 
 NAMED, SHOWN = 3, 80  # prompts that are named, and characters of each

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from schemas.errors import RoundLimitError
 from schemas.receipts import Receipt
 from schemas.recipe import Recipe
-from tasks.methods.show_units import count_of, show_seconds
+from schemas.shown import count_of
+from tasks.methods.show_units import show_seconds
 
 DRAWING = ("inversions", "samples")  # stages that a round spends its time in
 NAMED = 3

@@ -19,6 +19,7 @@ from schemas.fields import ModelSource
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, ResolvedModel
 from schemas.recipe import Recipe
+from schemas.shown import count_of
 from tasks.filter_quality import VERIFIER
 from tasks.methods.augment import build_pipeline
 from tasks.methods.seed_select.search import check_deterministic
@@ -42,8 +43,8 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
     for concept, found in build.references.items():
         if wanted is not None and wanted > len(found):
             raise RecipeError(
-                f"engine.references_per_image {wanted}: concept {concept!r} has {len(found)} references; give "
-                f"{len(found)} at most, or leave it out: then every image aims at all"
+                f"engine.references_per_image {wanted}: concept {concept!r} has {count_of(len(found), 'reference')}; "
+                f"give {len(found)} at most, or leave it out: then every image aims at all"
             )
     return build
 

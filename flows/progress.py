@@ -17,7 +17,7 @@ from flows.chain import Step
 from flows.heartbeat import say, work_elsewhere
 from flows.text_console import TextConsole, text_column
 from schemas.receipts import Receipt
-from schemas.shown import visible
+from schemas.shown import count_of, visible
 
 
 class PlainProgress:
@@ -47,7 +47,7 @@ class PlainProgress:
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
         for stage in stages:
             self.done[stage], self.expected[stage] = 0, steps
-        self.tell(f"{', '.join(stages)}: {steps} partition{'s' * (steps != 1)}" + f", {part}" * bool(part))
+        self.tell(f"{', '.join(stages)}: {count_of(steps, 'partition')}" + f", {part}" * bool(part))
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
         stage = receipt.stage
@@ -56,7 +56,7 @@ class PlainProgress:
         if not cached:
             seconds = receipt.timings.get("compute", 0.0)
             count = f"{self.done[stage]}/{self.expected[stage]}"
-            self.tell(f"{stage} {count}: {receipt.label}, {receipt.rows} rows, {seconds:.1f} s")
+            self.tell(f"{stage} {count}: {receipt.label}, {count_of(receipt.rows, 'row')}, {seconds:.1f} s")
 
 
 class TerminalProgress:

@@ -10,7 +10,7 @@ from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.errors import RecipeError
-from schemas.shown import shorten, show_text
+from schemas.shown import count_of, shorten, show_text
 
 GIVE = "give five fields, minute hour day month weekday, such as '0 3 * * *'"
 WORDS = {
@@ -58,7 +58,7 @@ def _find_mistake(cron: str, fields: list[str]) -> str | None:
     if cron.strip().lower() in WORDS:
         return f"words are not taken; it stands for {WORDS[cron.strip().lower()]!r}"
     if len(fields) != 5:
-        return f"{len(fields)} fields" + ", and seconds or years are not taken" * (len(fields) > 5)
+        return count_of(len(fields), "field") + ", and seconds or years are not taken" * (len(fields) > 5)
     for part in (part for field in fields for part in field.split(",")):
         if not CHARACTERS.fullmatch(part) or RANDOM.match(part):
             return f"{show_text(part)} is not understood"

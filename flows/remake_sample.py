@@ -30,6 +30,7 @@ from schemas.explanation import ExplainSettings, Region
 from schemas.foreign_json import describe_damage, parse_object
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
+from schemas.shown import count_of
 from tasks.invert_teacher import inversion_job
 from tasks.methods.plain_sampling import Rendered
 from tasks.publish_version import UNREAD
@@ -174,8 +175,8 @@ def _planned(found: Published, attempt: int, concept: str) -> int:
     planned: int = rounds[attempt].get(concept, 0) if attempt < len(rounds) else 0
     if not 0 < planned <= counts.samples + counts.rejected + counts.surplus:
         raise VerificationError(
-            f"{found.label}: dataset.json says that round {attempt} made {planned} samples of {concept!r}, which "
-            f"cannot be; {LOOK}"
+            f"{found.label}: dataset.json says that round {attempt} made {count_of(planned, 'sample')} of "
+            f"{concept!r}, which cannot be; {LOOK}"
         )
     return planned
 

@@ -22,6 +22,7 @@ from flows.stopping import on_stop
 from flows.temporary_server import open_server
 from schemas.errors import OrchestrationError, VerificationError, WorkerLostError
 from schemas.jobs import BuildContext
+from schemas.shown import count_of
 from schemas.workers import WorkerSettings
 
 MOST_LOST = 3
@@ -80,7 +81,7 @@ def build_on(
                     f"worker processes died {lost} times in a row and finished nothing in between: {error}; look for "
                     "what ended them (memory: `dmesg`; the logs of Ray), then run the same command again"
                 ) from error
-            say(f"a worker died ({type(error).__name__}): going on, {finished} steps are finished")
+            say(f"a worker died ({type(error).__name__}): going on, {count_of(finished, 'step')} finished")
 
 
 def count_finished(context: BuildContext) -> int:

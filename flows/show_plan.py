@@ -6,7 +6,7 @@ from typing import Any
 from flows.cost_rates import Interval
 from flows.estimate_cost import Estimate, StageCost
 from flows.plan_build import Plan
-from tasks.methods.show_units import count_of
+from schemas.shown import count_of
 
 PLAN_COLUMNS = ("stage", "finished", "to do", "rows to do", "time", "size")
 UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "days"))
@@ -54,8 +54,9 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
         return [f"{wanted}; everything is finished", *plan.notes]
     lines = [f"{wanted}; the first round makes {plan.images:,}; {plan.finished_images:,} finished", *plan.notes]
     if estimate.yields:
-        rounds, accepted = show_count(estimate.rounds), show_count(estimate.accepted)
-        lines.append(f"expected: {show_count(estimate.images)} images to draw, {rounds} rounds, {accepted} accepted")
+        images, rounds = count_between(estimate.images, "image"), count_between(estimate.rounds, "round")
+        accepted = show_count(estimate.accepted)
+        lines.append(f"expected: {images} to draw, {rounds}, {accepted} accepted")
         lines += [f"images that pass are judged by {basis}" for basis in _group(estimate)]
     lines += [f"cost of {', '.join(stages)}: {basis}" for basis, stages in _group_stages(estimate).items()]
     if estimate.compute.value:
@@ -112,6 +113,12 @@ def show_count(interval: Interval) -> str:
     """Whole numbers; bounds only where they differ."""
     value, low, high = (f"{round(each):,}" for each in (interval.value, interval.low, interval.high))
     return value if low == high else f"{value} ({low} to {high})"
+
+
+def count_between(interval: Interval, word: str) -> str:
+    """A count with its noun, "1 round" or "1 (1 to 2) rounds"."""
+    counts = {round(each) for each in (interval.value, interval.low, interval.high)}
+    return count_of(counts.pop(), word) if len(counts) == 1 else f"{show_count(interval)} {word}s"
 
 
 def _show(interval: Interval, units: tuple[tuple[float, str], ...]) -> str:

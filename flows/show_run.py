@@ -15,8 +15,8 @@ from flows.choose_build import open_recipe
 from flows.views import summary_view
 from schemas.errors import TailforgeError
 from schemas.recipe import Recipe
-from schemas.shown import shorten, visible
-from tasks.methods.show_units import count_of, show_percent
+from schemas.shown import count_of, shorten, visible
+from tasks.methods.show_units import show_percent
 
 MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!])")
 SHOWN_CHANGES = 20  # of the recipe, models and libraries

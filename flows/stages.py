@@ -21,6 +21,7 @@ from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, PartitionJob, Prompt
 from schemas.receipts import EngineInputs, Receipt
 from schemas.recipe import Recipe
+from schemas.shown import count_of
 from tasks import (
     aim_search,
     annotate_masks,
@@ -334,7 +335,7 @@ def find_missing(
 def describe_round(recipe: Recipe, attempt: int, jobs: list[PlannedPartition]) -> str:
     """What a person is told of a round while it runs."""
     images = sum(job.rows for job in jobs)
-    return f"round {attempt + 1} of at most {recipe.quality.max_rounds}, {images} images"
+    return f"round {attempt + 1} of at most {recipe.quality.max_rounds}, {count_of(images, 'image')}"
 
 
 def next_sizes(recipe: Recipe, selected: Selected) -> dict[str, int]:

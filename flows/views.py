@@ -21,6 +21,7 @@ from catalog.verify import verify
 from flows.choose_build import split_reference
 from schemas.errors import VerificationError
 from schemas.foreign_json import describe_damage, parse_json
+from schemas.shown import count_of
 
 SHOWN_FINDINGS = 10
 COMPARED = ("sample_id", "slots", "instances", "members")  # columns in which a comparison looks for parts
@@ -62,7 +63,7 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
     if findings:
         more = [f"... and {len(findings) - SHOWN_FINDINGS} more"] if len(findings) > SHOWN_FINDINGS else []
         lines = [
-            f"{name}@{dataset.version} is damaged, {len(findings)} finding(s):",
+            f"{name}@{dataset.version} is damaged, {count_of(len(findings), 'finding')}:",
             *map(str, findings[:SHOWN_FINDINGS]),
         ]
         raise VerificationError(

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from schemas.fields import FolderName, Strict
 from schemas.quality import Category
 from schemas.recipe import MASK_VALUES
-from schemas.shown import is_seen
+from schemas.shown import count_of, is_seen
 from schemas.training_record import Sha256, TrainingRecord
 
 VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
@@ -207,5 +207,7 @@ class Dataset(Strict):
             if self.files.get(f"shards/{shard.name}") != FileEntry(bytes=shard.bytes, sha256=shard.sha256):
                 raise ValueError(f"shards and files do not say the same of {shard.name}")
             if shard.samples * len(self.fields) * HEADER_BYTES > shard.bytes:
-                raise ValueError(f"{shard.name} is too small for the {shard.samples} samples that it should hold")
+                raise ValueError(
+                    f"{shard.name} is too small for the {count_of(shard.samples, 'sample')} that it should hold"
+                )
         return self

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from schemas.shown import shorten, show_line
+from schemas.shown import count_of, shorten, show_line
 
 MOST_BYTES = 64 * 2**20
 MOST_DEPTH = 64  # of nested lists and objects
@@ -21,7 +21,7 @@ def parse_json(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: bool 
     Errors: ValueError for a document that is too large, too deep, or no JSON of RFC 8259.
     """
     if len(data) > most_bytes:
-        raise ValueError(f"it has {len(data)} bytes; {most_bytes} are allowed")
+        raise ValueError(f"it has {count_of(len(data), 'byte')}; {most_bytes:,} are allowed")
     try:
         text = data if isinstance(data, str) else data.decode()
         value = json.loads(text, parse_constant=_refuse_constant if finite else None)

@@ -32,7 +32,7 @@ from schemas.mistakes import read_authored, refuse_recipe
 from schemas.output import Augmentation, Sharding
 from schemas.prompts import Prompts
 from schemas.quality import SCORER_GATES, Annotation, Category, Quality
-from schemas.shown import shorten, show
+from schemas.shown import count_of, shorten, show
 
 SLOT = re.compile(r"\{([a-z_]+)\}")
 MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # of a concept, and of a recipe
@@ -129,7 +129,7 @@ class Recipe(Strict):
         if len(names) > MASK_VALUES:
             raise ValueError(f"{len(names)} concepts; an indexed mask holds {MASK_VALUES} at most")
         if (images := sum(concept.wanted for concept in concepts)) > MOST_IMAGES:
-            raise ValueError(f"{images:,} images are wanted in all; a recipe makes {MOST_IMAGES:,} at most")
+            raise ValueError(f"{count_of(images, 'image')} wanted in all; a recipe makes {MOST_IMAGES:,} at most")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"concepts named twice: {shorten(', '.join(twice))}")
         refuse_alike([concept.name for concept in concepts], "concepts", info)

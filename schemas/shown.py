@@ -45,6 +45,12 @@ def shorten_words(text: str) -> str:
     return "\n".join(line if len(line) <= 1900 else f"{line[:1200]} ... {line[-600:]}" for line in words.split("\n"))
 
 
+def count_of(number: int, word: str) -> str:
+    """A count with its noun, "1 image", "2 images" or "2 batches"."""
+    plural = "" if number == 1 else "es" if word.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number:,} {word}{plural}"
+
+
 def show_key(key: object) -> str:
     """A key of a recipe as an error names it."""
     return shorten(visible(str(key)).replace("\n", "\\n"))

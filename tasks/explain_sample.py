@@ -24,6 +24,7 @@ from schemas.explanation import ExplainSettings, Region
 from schemas.jobs import PartitionJob, SampleSpec
 from schemas.receipts import Receipt
 from schemas.run_lengths import decode_rle
+from schemas.shown import count_of
 from schemas.tables import EXPLANATION
 from tasks.artifacts import Address, Stage, run_once
 from tasks.methods.draw_explanation import ExplanationPage, Mended, draw_explanation
@@ -218,8 +219,8 @@ def encode_background(asked: Asked) -> Tensor:
     """Latents of other images, as the autoencoder's encoder gives them. Errors: ExplanationError for fewer than two."""
     if len(asked.background) < 2:
         raise ExplanationError(
-            f"{asked.label} has {len(asked.background)} other images of this size; the baseline of an explanation is a "
-            "mean over other images and needs at least two, better 256"
+            f"{asked.label} has {count_of(len(asked.background), 'other image')} of this size; the baseline of an "
+            "explanation is a mean over other images and needs at least two, better 256"
         )
     parts = np.array_split(asked.background, -(-len(asked.background) // ENCODED))
     images = (torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1 for part in parts)

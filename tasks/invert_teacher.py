@@ -16,6 +16,7 @@ from catalog.store import Store
 from schemas.errors import EngineError
 from schemas.inversion import NaturalInversionEngine
 from schemas.jobs import BuildContext, InversionJob, Prompt, SampleSpec
+from schemas.shown import count_of
 from schemas.tables import INVERSIONS
 from tasks.artifacts import Address, Stage, canonical_json, digest, run_once
 from tasks.methods.arrays import decode_array, encode_array
@@ -134,7 +135,8 @@ def _invert(teacher: Teacher, job: InversionJob) -> list[Inverted]:
         if not is_out_of_memory(error):
             raise
         raise EngineError(
-            f"inversion {job.label}: out of memory with {engine.groups} batch(es) of {engine.batch_size} images; lower "
+            f"inversion {job.label}: out of memory with {count_of(engine.groups, 'batch')} of "
+            f"{count_of(engine.batch_size, 'image')}; lower "
             "engine.groups or engine.batch_size (the images will be others), or run where there is more memory"
         ) from error
 

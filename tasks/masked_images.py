@@ -16,6 +16,7 @@ from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, PictureError, VerificationError
 from schemas.foreign_json import describe_damage
 from schemas.sample_document import SampleDocument
+from schemas.shown import count_of
 from tasks.image_bytes import require_inside
 from tasks.labelled_images import choose_rows
 from tasks.methods.masks import IGNORE, Mask, decode_mask
@@ -78,14 +79,14 @@ def require_fit(images: MaskedImages, batch: int, patch_px: int) -> None:
             f"divides {side} into two patches or more"
         )
     if batch > len(images):
-        raise ImagesError(f"{images.origin} has {len(images)} images, a batch has {batch}; lower --batch")
+        raise ImagesError(f"{images.origin} has {count_of(len(images), 'image')}, a batch has {batch}; lower --batch")
 
 
 def _choose(samples: list[dict[str, Any]], images: int | None, seed: int) -> list[dict[str, Any]]:
     if images is None:
         return samples
     if images > len(samples):
-        raise ImagesError(f"there are {len(samples)} images, --images asks for {images}; ask for fewer")
+        raise ImagesError(f"the split has {count_of(len(samples), 'image')}, --images asks for {images}; ask for fewer")
     labels = np.array([sample["cls"] for sample in samples], np.int64)
     return [samples[row] for row in choose_rows(labels, images, seed)]
 

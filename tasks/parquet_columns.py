@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from schemas.errors import ImagesError
+from schemas.shown import count_of
 
 SHOWN = 8  # rows in an error
 UNLABELLED = -1  # the number that `datasets` writes where a class is not known
@@ -68,7 +69,7 @@ def _name(file: Path, name: str, row: int, value: int | None, names: Sequence[st
         return None
     if not 0 <= value < len(names):
         raise ImagesError(
-            f"{file}: row {row} has {name} {value}, and the file's metadata name {len(names)} classes, 0 to "
+            f"{file}: row {row} has {name} {value}, and the file's metadata name {count_of(len(names), 'class')}, 0 to "
             f"{len(names) - 1}; write it again with the names that its numbers stand for"
         )
     return names[value]

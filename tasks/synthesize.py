@@ -15,6 +15,7 @@ from schemas.engines import SamplingSettings, SearchEngine
 from schemas.errors import EngineError, NotFoundError
 from schemas.jobs import InversionJob, PartitionJob, SampleSpec
 from schemas.receipts import EngineInputs
+from schemas.shown import count_of
 from schemas.tables import SAMPLES
 from tasks.aim_search import load_search, search_engine
 from tasks.artifacts import (
@@ -137,8 +138,8 @@ def synthesize_partition(
     rows = [known[sample.sample_id] for sample in job.samples]
     if all(row["error"] == OUT_OF_MEMORY for row in rows):
         raise EngineError(
-            f"partition {job.label}: all {len(rows)} images ran out of memory, alone as well; ask for a smaller "
-            "engine.height and engine.width, a smaller generator, or run where there is more memory"
+            f"partition {job.label}: out of memory with {count_of(len(rows), 'image')}, each alone as well; ask for "
+            "a smaller engine.height and engine.width, a smaller generator, or run where there is more memory"
         )
     timings = {**clock.seconds, "compute": sum(clock.seconds.values()) - sum(clock.idle.values())}
     notes = {"timings": timings, "details": {"worker": describe_worker()}}

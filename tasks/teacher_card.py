@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.classifiers import TeacherRecipe
+from schemas.shown import count_of
 from tasks.models.classifier_files import CIFAR_RESNET
 
 
@@ -34,16 +35,16 @@ def write_teacher_card(path: Path, recipe: TeacherRecipe, report: Mapping[str, A
         "",
         "## Data and training",
         "",
-        f"{report['training_images']} images: {report['origin']}. SGD with momentum and a cosine schedule,",
-        f"{training.steps} steps of {training.batch}, learning rate {training.learning_rate}, weight decay "
+        f"{count_of(report['training_images'], 'image')}: {report['origin']}. SGD with momentum and a cosine schedule,",
+        f"{count_of(training.steps, 'step')} of {training.batch}, learning rate {training.learning_rate}, weight decay "
         f"{training.weight_decay}, random crops with {training.padding} reflected",
         f"pixels{', mirrored' if training.flip else ''}, cross entropy; seed {training.seed}, "
-        f"{recipe.threads} thread(s), {report['minutes']} minutes.",
+        f"{count_of(recipe.threads, 'thread')}, {report['minutes']} minutes.",
         *(f"\n{note}" for note in recipe.notes),
         "",
         "## Measured",
         "",
-        f"Accuracy on {accuracy['images']} held-out images: {accuracy['value']:.2%} (95 % interval "
+        f"Accuracy on {count_of(accuracy['images'], 'held-out image')}: {accuracy['value']:.2%} (95 % interval "
         f"{accuracy['low']:.2%} to {accuracy['high']:.2%}, Wilson).",
         f"Most frequent mistakes: {', '.join(mistakes) or 'none'}.",
         "The held-out images are of the same source as those of the training; the figures say nothing of others.",

@@ -25,6 +25,7 @@ from catalog.store import Store
 from catalog.version_tables import LOOK, open_parquet
 from schemas.dataset import Dataset, ShardEntry
 from schemas.errors import UserError, VerificationError
+from schemas.shown import count_of
 from schemas.tables import MANIFEST
 
 ROW_GROUP = 100  # rows with pictures, as `datasets` writes them: the Hub's viewer reads a row group at a time
@@ -123,8 +124,8 @@ def read_rows(store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]
     rows = rows.filter(pc.equal(rows["shard"], shard.name))
     if len(rows) != shard.samples:
         raise VerificationError(
-            f"the manifest of {dataset.name} {dataset.version} has {len(rows)} rows of {shard.name}, which holds "
-            f"{shard.samples} samples; {LOOK}"
+            f"the manifest of {dataset.name} {dataset.version} has {count_of(len(rows), 'row')} of {shard.name}, "
+            f"which holds {count_of(shard.samples, 'sample')}; {LOOK}"
         )
     columns = {field.name: _column(rows, field.name, field.type) for field in COLUMNS}
     return pa.table({**columns, "label": _column(rows, "class_id", pa.int32()).cast(pa.int64())})

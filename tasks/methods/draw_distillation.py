@@ -5,6 +5,8 @@ from typing import Any
 
 import jinja2
 
+from schemas.shown import count_of
+
 WIDTH, HEIGHT = 640.0, 160.0
 LABELS = ", plus the weighted cross entropy with the labels"
 UNSHOWN = ("steps", "student")  # settings that the page says in words
@@ -17,6 +19,7 @@ def draw_distillation(report: Mapping[str, Any], template: str) -> str:
     return environment.from_string(template).render(
         **report,
         classes=list(zip(report["per_class"], report["teacher_per_class"], strict=True)),
+        count=count_of,
         percent=show_percent,
         interval=lambda share: f"{show_percent(share['low'])} to {show_percent(share['high'])}",
         number=lambda value: f"{value:.3g}",

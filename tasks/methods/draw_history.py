@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from schemas.shown import count_of
 from tasks.methods.compare_scores import Drift
 from tasks.methods.draw_histogram import SCORES, show_number
 from tasks.methods.draw_trend import Reading, Trend, draw_trend
@@ -86,7 +87,11 @@ def _read_quartiles(counts: VersionCounts, score: str) -> Reading:
     low, middle, high, number = counts.quartiles[score]
     spread = f"{show_number(low)} to {show_number(high)}"
     return Reading(
-        counts.version, low, middle, high, f"median {show_number(middle)}, quartiles {spread}, {number:,} images"
+        counts.version,
+        low,
+        middle,
+        high,
+        f"median {show_number(middle)}, quartiles {spread}, {count_of(number, 'image')}",
     )
 
 

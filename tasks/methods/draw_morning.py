@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.errors import PictureError
+from schemas.shown import count_of
 from tasks.methods.collect_facts import Facts
 from tasks.methods.count_losses import LossRow
 from tasks.methods.describe_reasons import describe_reason
@@ -57,7 +58,7 @@ def draw_morning(data: ReportData, facts: Facts, files: dict[str, bytes]) -> Mor
     lossy = sorted(facts.losses, key=lambda row: (row.made > 0, row.rate or 0.0))
     by_rate = lossy[:SHOWN_CONCEPTS] if len(lossy) > SHOWN_CONCEPTS else facts.losses
     titles = [describe_reason(reason, data.recipe) for reason in named]
-    titles += [("Other", f"{len(rest)} further reasons")] if rest else []
+    titles += [("Other", count_of(len(rest), "further reason"))] if rest else []
     return Morning(
         facts=facts,
         pictures=_draw_pictures(data, facts, files),

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas.shown import count_of
 from tasks.methods.compare_scores import Drift
 from tasks.methods.count_losses import FailureRow, LossRow
 from tasks.methods.count_outcomes import ConceptRow
 from tasks.methods.draw_histogram import SCORES
-from tasks.methods.show_units import count_of, show_percent
+from tasks.methods.show_units import show_percent
 
 Level = Literal["fine", "look", "bad"]
 MANY_FAILED = 0.05  # of all images made: above, the build is bad

@@ -1,4 +1,4 @@
-"""Durations, sizes, shares and counts as a person would write them."""
+"""Durations, sizes and shares as a person would write them."""
 
 
 def show_seconds(value: float) -> str:
@@ -26,8 +26,3 @@ def show_bytes(value: float) -> str:
             return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:,.3g} TB"
-
-
-def count_of(number: int, word: str) -> str:
-    """A count with its noun, "1 image" or "2 images"."""
-    return f"{number:,} {word}{'s' * (number != 1)}"

@@ -27,6 +27,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from schemas.errors import EngineError
+from schemas.shown import count_of
 
 Grid = tuple[int, int]  # rows and columns
 Half = Literal["early", "late"]  # of the readings
@@ -138,7 +139,9 @@ class WordCapture(ABC, Generic[L]):
     def _add(self, layer: L, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> None:
         count = len(next(iter(projected.values())))
         if count != len(self.words):
-            raise EngineError(f"the denoiser was called with {count} prompt rows for {len(self.words)} images")
+            raise EngineError(
+                f"the denoiser was called with {count_of(count, 'prompt row')} for {count_of(len(self.words), 'image')}"
+            )
         if kwargs.get("attention_mask") is not None:
             raise EngineError(f"attention layer {layer.name} was called with a mask, under which no map can be read")
         maps, grid = self._read_layer(layer, projected, kwargs)
@@ -154,7 +157,9 @@ class WordCapture(ABC, Generic[L]):
         if self._selection is None:
             last = max((token for words in self.words for word in words for token in word), default=0)
             if last >= tokens:
-                raise EngineError(f"a word lies at token {last}, but the text of the denoiser has {tokens} tokens")
+                raise EngineError(
+                    f"a word lies at token {last}, but the text of the denoiser has {count_of(tokens, 'token')}"
+                )
             select = torch.zeros(len(self.words), tokens, max(1, *map(len, self.words)))
             for b, words in enumerate(self.words):
                 for k, word in enumerate(words):

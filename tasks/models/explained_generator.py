@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import ExplanationError
+from schemas.shown import count_of
 from tasks.methods.generator import Conditioning
 from tasks.methods.plain_sampling import choose_prediction, walk_steps
 from tasks.methods.regional_primitives.demands import Subject
@@ -111,7 +112,7 @@ def reach_step(
     One step of one is a one-step generator. Errors: ExplanationError for a number that there is not.
     """
     if not 1 <= number <= steps:
-        raise ExplanationError(f"step {number} is not among the {steps} steps; name one from 1 to {steps}")
+        raise ExplanationError(f"step {number} is not among the {count_of(steps, 'step')}; name one from 1 to {steps}")
     scheduler = model.make_scheduler("ddim")
     scheduler.set_timesteps(steps, device=model.device)
     predict = choose_prediction(model, scheduler, text, negative, guidance, None)

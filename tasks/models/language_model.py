@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from schemas.errors import ModelError, RecipeError
 from schemas.jobs import ResolvedModel
+from schemas.shown import count_of
 from tasks.methods.plan_samples import derive_seed
 from tasks.models.cache import load_once
 from tasks.models.generator_files import check_tokenizer
@@ -37,8 +38,8 @@ class LanguageModel:
         room = getattr(self.model.config, "max_position_embeddings", None)
         if prefix.shape[1] == 0 or (room is not None and prefix.shape[1] >= room):
             raise RecipeError(
-                f"{ROLE}.instruction has {prefix.shape[1]} tokens; this model reads 1 to {room}, with its answer: "
-                f"{text!r}"
+                f"{ROLE}.instruction has {count_of(prefix.shape[1], 'token')}; this model reads 1 to {room}, with its "
+                f"answer: {text!r}"
             )
         tokens = min(max_new_tokens, room - prefix.shape[1]) if room is not None else max_new_tokens
         generators = [torch.Generator().manual_seed(derive_seed(str(seed), f"text:{i}")) for i in range(count)]

@@ -20,6 +20,7 @@ from schemas.errors import ModelError, RecipeError
 from schemas.fields import look
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
+from schemas.shown import count_of
 from tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
 from tasks.models.cache import load_once
 from tasks.models.generator_files import SAVE_MODULE, check_safetensors, read_json, weight_files
@@ -254,7 +255,8 @@ def _class_names(
         return tuple(str(place) for place in range(classes))
     if len(names) != classes:
         raise ModelError(
-            f"{origin} has {len(names)} names, the classifier has {classes} classes; give one name a class"
+            f"{origin} has {count_of(len(names), 'name')}, the classifier has {count_of(classes, 'class')}; give one "
+            "name a class"
         )
     return names
 

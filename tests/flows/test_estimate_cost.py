@@ -15,7 +15,7 @@ from flows.known_receipts import last_version
 from flows.pace import keep_pace, read_paces
 from flows.plan_build import Plan, plan_build
 from flows.prepare_build import prepare_build
-from flows.show_plan import describe, list_rows, show_count, show_size, show_time, to_json
+from flows.show_plan import count_between, describe, list_rows, show_count, show_size, show_time, to_json
 from schemas.effort import Effort
 from schemas.jobs import BuildContext
 from schemas.receipts import Receipt
@@ -249,6 +249,12 @@ def test_the_command_prints_one_document(context: BuildContext, remember: Rememb
     code, out, err = command(*words[:4])
     assert code == 0, err
     assert "from start to end" in out
+
+
+def test_a_count_with_bounds_agrees_with_its_noun() -> None:
+    assert count_between(exactly(1.2), "round") == "1 round"
+    assert count_between(exactly(3), "round") == "3 rounds"
+    assert count_between(Interval(1, 1, 2), "round") == "1 (1 to 2) rounds"
 
 
 @pytest.mark.parametrize(

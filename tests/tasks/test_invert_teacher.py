@@ -156,5 +156,5 @@ def test_memory_that_runs_out_says_what_to_lower(tmp_path: Path, monkeypatch: py
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(stage, "invert", full)
-    with pytest.raises(EngineError, match=r"r0 template:0 #0: out of memory with 1 batch\(es\) of 8 images; lower"):
+    with pytest.raises(EngineError, match=r"r0 template:0 #0: out of memory with 1 batch of 8 images; lower"):
         stage.invert_run(make_job(tmp_path))

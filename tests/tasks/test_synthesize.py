@@ -167,7 +167,7 @@ def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPa
 
 def test_a_partition_that_never_fits_is_an_error(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "plain", failing([OUT_OF_MEMORY] * 5))
-    with pytest.raises(EngineError, match=r"gear r0 template:0 #3: all 5 images ran out of memory"):
+    with pytest.raises(EngineError, match=r"gear r0 template:0 #3: out of memory with 5 images, each alone as well"):
         synthesize_partition(job, EngineInputs())
 
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from schemas.errors import RecipeError
 from schemas.inversion import Form, InversionSettings
+from schemas.shown import count_of
 from schemas.under_way import tell
 from tasks.methods.natural_inversion.baselines import (
     Canvas,
@@ -51,11 +52,12 @@ def invert(
     whose loss is never a number gives images with `error`.
     """
     if len(labels) != len(seeds):
-        raise ValueError(f"{len(labels)} labels and {len(seeds)} seeds; give one seed a label")
+        raise ValueError(f"{count_of(len(labels), 'label')} and {count_of(len(seeds), 'seed')}; give one seed a label")
     anatomy = examine(teacher)
     if unknown := sorted({label for label in labels if not 0 <= label < anatomy.classes}):
         raise RecipeError(
-            f"labels {unknown} are none of the teacher's; it has {anatomy.classes} classes, 0 to {anatomy.classes - 1}"
+            f"labels {unknown} are none of the teacher's; it has {count_of(anatomy.classes, 'class')}, 0 to "
+            f"{anatomy.classes - 1}"
         )
     return _invert(teacher, Canvas(anatomy, teacher.size, settings), split_batches(labels, seeds, settings.batch_size))
 

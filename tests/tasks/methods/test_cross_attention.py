@@ -154,7 +154,7 @@ def test_two_grids_are_averaged_on_the_finer() -> None:
 
 def test_nothing_is_left_after_an_error() -> None:
     before, processors = hooks(SD.unet), dict(SD.unet.attn_processors)
-    with pytest.raises(EngineError, match="1 prompt rows for 2 images"):
+    with pytest.raises(EngineError, match="1 prompt row for 2 images"):
         run(SD.unet, capture_of(SD.unet), rows=1)
     assert hooks(SD.unet) == before
     assert SD.unet.attn_processors == processors

@@ -226,7 +226,7 @@ def test_two_networks_can_be_read_at_once() -> None:
 @MODELS
 def test_hooks_are_gone_after_an_error(model: nn.Module) -> None:
     before = hooks(model)
-    with pytest.raises(EngineError, match="1 prompt rows for 2 images"):
+    with pytest.raises(EngineError, match="1 prompt row for 2 images"):
         run(model, capture_of(model), draw_inputs(model, count=1))
     assert hooks(model) == before
 

@@ -139,7 +139,7 @@ def test_the_last_of_stacked_blocks_is_taken() -> None:
 
 def test_hooks_are_gone_after_an_error() -> None:
     before = hooks(SD.unet)
-    with pytest.raises(EngineError, match="1 prompt rows for 2 images"):
+    with pytest.raises(EngineError, match="1 prompt row for 2 images"):
         read(SD.unet, capture_of(SD.unet, 2), rows=1)
     assert hooks(SD.unet) == before
     read(SD.unet, capture_of(SD.unet, 2))

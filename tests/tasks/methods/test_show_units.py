@@ -2,6 +2,7 @@
 
 import pytest
 
+from schemas.shown import count_of
 from tasks.methods.show_units import show_bytes, show_percent, show_seconds
 
 
@@ -35,3 +36,18 @@ def test_a_percentage_is_0_or_100_only_when_true(value: float, text: str) -> Non
 )
 def test_a_size_in_the_unit_of_a_person(value: float, text: str) -> None:
     assert show_bytes(value) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "text"),
+    [
+        (0, "image", "0 images"),
+        (1, "image", "1 image"),
+        (1200, "image", "1,200 images"),
+        (1, "batch", "1 batch"),
+        (2, "batch", "2 batches"),
+        (2, "class", "2 classes"),
+    ],
+)
+def test_a_count_agrees_with_its_noun(number: int, word: str, text: str) -> None:
+    assert count_of(number, word) == text
