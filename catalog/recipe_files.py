@@ -12,7 +12,7 @@ from schemas.errors import NotFoundError, RecipeError
 from schemas.idle_settings import find_idle_settings
 from schemas.mistakes import list_mistakes
 from schemas.recipe import Recipe, parse_recipe
-from schemas.shown import shorten, show, show_key, show_text
+from schemas.shown import describe_failure, shorten, show, show_key, show_text
 from schemas.training import AnyTrainingRecipe, parse_training_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -82,7 +82,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not readable as YAML: it is no UTF-8 text ({error.reason}), save it so") from error
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RecipeError(f"{path}: cannot be read: {describe_failure(error)}") from error
     return parse_yaml(text, str(path))
 
 

@@ -12,6 +12,7 @@ from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture, show_rgb
 from catalog.user_paths import usable_path
 from schemas.errors import PictureError, RecipeError
 from schemas.recipe import Concept
+from schemas.shown import describe_failure
 
 FEWEST = 3  # of which a search can tell what they have in common
 SMALLEST_SIDE = 16  # pixels: a choice of ours; smaller is a thumbnail or an accident, and tells a model nothing
@@ -98,7 +99,9 @@ def _open_photograph(file: Path, field: str) -> Photograph:
         content = file.read_bytes()
         image = open_picture(content, PHOTOGRAPHS, show_rgb)
     except (OSError, PictureError) as error:
-        raise RecipeError(f"{field}: {file} cannot be read as an image: {error}; replace or remove it") from error
+        raise RecipeError(
+            f"{field}: {file} cannot be read as an image: {describe_failure(error)}; replace or remove it"
+        ) from error
     if min(image.size) < SMALLEST_SIDE:
         raise RecipeError(
             f"{field}: {file} has {image.width} x {image.height} pixels; give a photograph of {SMALLEST_SIDE} x "

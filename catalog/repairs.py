@@ -26,7 +26,7 @@ def _read(store: Store, path: str) -> RepairRecord:
             return found
         what = f"{changed[0]} has another size"
     except FileNotFoundError as error:
-        what = f"its image or its page is gone: {error}"
+        what = f"its image or its page is gone: {error.filename or error}"
     except ValueError as error:
         what = f"it cannot be read: {describe_damage(error)}"
     raise StoreAccessError(

@@ -28,7 +28,7 @@ from catalog.user_paths import usable_path
 from schemas.addresses import hide_secrets, holds_secret
 from schemas.errors import StoreAccessError, StoreError, StoreFullError
 from schemas.extras import how_to_install
-from schemas.shown import shorten, show_text, steers
+from schemas.shown import describe_failure, shorten, show_text, steers
 
 KEPT = "run the same command again; finished work is kept"
 
@@ -57,13 +57,15 @@ def storage_errors(action: str, uri: str) -> Iterator[None]:
     try:
         yield
     except (OSError, *object_store.client_errors()) as error:  # type: ignore[misc]
-        what, number = f"cannot {action} {uri}: {error}", getattr(error, "errno", None)
+        what, number = f"cannot {action} {uri}: {describe_failure(error)}", getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"{what}; the disk is full: free some space, then {KEPT}") from error
         if number in (errno.EISDIR, errno.ENODEV):
             raise StoreAccessError(f"{what}; put the file back that belongs there, or name another store") from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreAccessError(f"{what}; make the store writable or choose another with --store") from error
+            raise StoreAccessError(
+                f"{what}; let this user read and write the store, or choose another with --store"
+            ) from error
         if object_store.is_refused(error):
             raise StoreAccessError(f"{what}; {REFUSED}") from error
         if isinstance(error, FileNotFoundError):
@@ -130,8 +132,8 @@ class Store:
         except (OSError, ValueError) as error:
             done = "written" if create else "opened"
             raise StoreAccessError(
-                f"store {show_text(uri)} cannot be {done}: {error}; give a writable folder or URI by --store or "
-                "TAILFORGE_STORE"
+                f"store {show_text(uri)} cannot be {done}: {describe_failure(error)}; give a writable folder or URI "
+                "by --store or TAILFORGE_STORE"
             ) from error
         return store
 

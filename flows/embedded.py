@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from schemas.errors import OrchestrationError
+from schemas.shown import describe_failure
 
 API = "PREFECT_API_URL"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -72,7 +73,7 @@ def require_home(home: Path) -> None:
         prove_writable(home)
         owner = home.parent.stat().st_uid
     except OSError as error:
-        raise OrchestrationError(f"PREFECT_HOME {home} cannot be written: {error}; {mend}") from error
+        raise OrchestrationError(f"PREFECT_HOME {home} cannot be written: {describe_failure(error)}; {mend}") from error
     if home == fallback_home() and owner != os.getuid():
         raise OrchestrationError(f"PREFECT_HOME {home} is in a folder of another user; {mend}")
 

@@ -22,6 +22,7 @@ from schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from schemas.jobs import PartitionJob
 from schemas.quality import GATES
 from schemas.run_lengths import decode_rle
+from schemas.shown import describe_failure
 from tasks import explain_sample as explanations
 from tasks import mend_sample as mending
 from tasks.artifacts import read_table
@@ -118,7 +119,7 @@ def read_mask(file: Path) -> NDArray[np.bool_]:
         return pixels
     except (OSError, ValueError, PictureError) as error:
         raise ExplanationError(
-            f"--mask {file}: {error}; give an image of the sample's size, or the word {CONCEPT}"
+            f"--mask {file}: {describe_failure(error)}; give an image of the sample's size, or the word {CONCEPT}"
         ) from error
 
 

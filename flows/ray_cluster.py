@@ -25,6 +25,7 @@ from flows.runners import NEEDS_DEVICE, Workers
 from flows.server_access import API, ask_health
 from schemas.errors import OrchestrationError, StoreAccessError, TailforgeError, UserError
 from schemas.jobs import BuildContext
+from schemas.shown import describe_failure
 from schemas.workers import WorkerSettings
 from tasks.artifacts import library_versions
 
@@ -101,8 +102,8 @@ def connect(address: str) -> None:
         )
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise OrchestrationError(
-            f"no Ray cluster can be joined at {address}: {error}; start one by `ray start --head` and "
-            "`ray start --address`, also on this machine, and check the address"
+            f"no Ray cluster can be joined at {address}: {describe_failure(error)}; start one by `ray start --head` "
+            "and `ray start --address`, also on this machine, and check the address"
         ) from error
 
 

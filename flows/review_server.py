@@ -20,6 +20,7 @@ from flows.review_samples import ReviewedSamples
 from schemas.errors import NotFoundError, TailforgeError, UserError
 from schemas.fields import Strict
 from schemas.review import Decision, Verdict
+from schemas.shown import describe_failure
 from tasks.methods.draw_review import draw_review
 
 LOOPBACK = "127.0.0.1"
@@ -66,7 +67,9 @@ class ReviewServer(ThreadingHTTPServer):
         try:
             super().__init__((LOOPBACK, port), ReviewHandler)
         except (OSError, OverflowError) as error:
-            raise UserError(f"--port {port} cannot be used: {error}; give another, or none for a free one") from error
+            raise UserError(
+                f"--port {port} cannot be used: {describe_failure(error)}; give another, or none for a free one"
+            ) from error
         self.hosts = tuple(f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost"))
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from schemas.shown import count_of, shorten, show_line
+from schemas.shown import count_of, describe_failure, shorten, show_line
 
 MOST_BYTES = 64 * 2**20
 MOST_DEPTH = 64  # of nested lists and objects
@@ -47,7 +47,7 @@ def describe_damage(error: BaseException) -> str:
         more = [f"and {len(found) - SHOWN_ERRORS} more"] if len(found) > SHOWN_ERRORS else []
         text = "; ".join([*lines, *more])
     else:
-        text = str(error) or type(error).__name__
+        text = describe_failure(error) or type(error).__name__
     return shorten(show_line(text), SHOWN_CHARACTERS)
 
 

@@ -1,5 +1,7 @@
 """What a person is shown of values that others wrote: short, and without characters that steer a terminal."""
 
+import errno
+import os
 import re
 import unicodedata
 
@@ -7,6 +9,18 @@ LONGEST = 80  # characters of a value in an error
 KEPT = "\n\t"
 # Cc: control characters; Cs: halves of a pair; Zl, Zp: ends of lines. Further those that turn the direction of text.
 STEERING = ("Cc", "Cs", "Zl", "Zp")
+FAILURES = {
+    errno.ENOENT: "it does not exist",
+    errno.EACCES: "this user has no permission",
+    errno.EPERM: "it is not permitted",
+    errno.EROFS: "its filesystem can only be read",
+    errno.ENOTDIR: "a part of its path is no folder",
+    errno.EISDIR: "it is a folder",
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the quota of this user is used up",
+    errno.EIO: "the disk or the connection failed",
+    errno.EADDRINUSE: "it is in use",
+}
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
@@ -43,6 +57,16 @@ def shorten_words(text: str) -> str:
     """The text with every word of hundreds of characters, and every line of thousands, cut in its middle."""
     words = re.sub(r"\S{400,}", lambda found: f"{found[0][:200]}...{found[0][-100:]}", text)
     return "\n".join(line if len(line) <= 1900 else f"{line[:1200]} ... {line[-600:]}" for line in words.split("\n"))
+
+
+def describe_failure(error: BaseException) -> str:
+    """What went wrong in words, of the operating system's errors without their number and path: callers name that."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno is None or not error.strerror:
+        return str(error) or type(error).__name__
+    own = error.strerror != os.strerror(error.errno)  # our words, or those of a library
+    return error.strerror if own else FAILURES.get(error.errno, f"{error.strerror[:1].lower()}{error.strerror[1:]}")
 
 
 def count_of(number: int, word: str) -> str:

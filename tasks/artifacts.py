@@ -29,6 +29,7 @@ from schemas.effort import Effort, costing_settings, count_passes, name_engine
 from schemas.errors import DamagedArtifactError, StoreError
 from schemas.jobs import SampleSpec
 from schemas.receipts import Footer, Receipt
+from schemas.shown import describe_failure
 from schemas.under_way import working
 
 LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
@@ -174,10 +175,13 @@ def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None)
         return table.select(columns) if columns else table
     except (FileNotFoundError, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-            raise StoreError(f"cannot read {store.uri}/{receipt.uri}: {error}; run the same command again") from error
+            raise StoreError(
+                f"cannot read {store.uri}/{receipt.uri}: {describe_failure(error)}; run the same command again"
+            ) from error
         store.remove(receipt_uri(receipt.uri))
         raise DamagedArtifactError(
-            f"artifact {store.uri}/{receipt.uri} is damaged: {error}; run the same command again, it is made anew"
+            f"artifact {store.uri}/{receipt.uri} is damaged: {describe_failure(error)}; run the same command again, "
+            "it is made anew"
         ) from error
 
 

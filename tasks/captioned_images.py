@@ -20,6 +20,7 @@ from catalog.store import Store, is_address
 from catalog.user_paths import usable_path
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from schemas.generator_training import ImageSource, filters_of
+from schemas.shown import describe_failure
 from tasks.class_captions import DEFAULT, HINT, TEXTS, caption_rows, fill, find_class_folder
 from tasks.image_bytes import (
     decode_image,
@@ -248,7 +249,9 @@ def _read_caption(file: Path, root: Path) -> str | None:
     try:
         return file.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise ImagesError(f"{file} cannot be read as a caption: {error}; write it in UTF-8") from error
+        raise ImagesError(
+            f"{file} cannot be read as a caption: {describe_failure(error)}; write it in UTF-8"
+        ) from error
 
 
 def _read_metadata(file: Path, images: set[str], root: Path) -> dict[str, str]:
@@ -290,7 +293,7 @@ def _open_parquet(file: Path, split: str, template: str | None) -> Found:
             told = [name for name in (*TEXTS, "label", "split") if name in schema.names]
             table = parquet.read(told, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise ImagesError(f"{file} cannot be read as Parquet: {error}; {hint}") from error
+        raise ImagesError(f"{file} cannot be read as Parquet: {describe_failure(error)}; {hint}") from error
     if "image" not in schema.names:
         raise ImagesError(f"{file} has no column 'image'; it has: {', '.join(schema.names)}; {hint}")
     require_image_column(file, schema.field("image").type)
@@ -324,4 +327,4 @@ def _stream_parquet(file: Path, rows: Sequence[int]) -> Iterator[bytes]:
                         start += len(batch)
                 start = end
     except (pa.ArrowException, OSError) as error:
-        raise ImagesError(f"{file} cannot be read as Parquet: {error}; copy it again") from error
+        raise ImagesError(f"{file} cannot be read as Parquet: {describe_failure(error)}; copy it again") from error

@@ -121,7 +121,7 @@ def _publish(store: Store, home: str, path: str, claim: Claim) -> None:
         if store.exists(f"{target}/{DATASET_FILE}"):  # another was faster, and cleaned up
             return
         raise StoreAccessError(
-            f"{store.uri}/{path} claims version {claim.version}, of which a file is gone: {error}; if no build runs, "
-            f"remove that claim and {store.uri}/{target}, and run the same command again"
+            f"{store.uri}/{path} claims version {claim.version}, of which a file is gone: {error.filename or error}; "
+            f"if no build runs, remove that claim and {store.uri}/{target}, and run the same command again"
         ) from error
     store.remove(claim.folder)

@@ -19,7 +19,7 @@ from catalog.store import Store
 from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from schemas.fields import Fit, look, tidy
-from schemas.shown import show
+from schemas.shown import describe_failure, show
 from tasks.image_bytes import (
     decode_image,
     list_image_files,
@@ -166,8 +166,8 @@ def _open_parquet(file: Path, split: str) -> LabelledImages:
         table = pq.ParquetFile(file).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ImagesError(
-            f"{file} cannot be read as Parquet: {error}; give a Parquet file with columns image and label, or a folder "
-            "of one folder a class"
+            f"{file} cannot be read as Parquet: {describe_failure(error)}; give a Parquet file with columns image and "
+            "label, or a folder of one folder a class"
         ) from error
     if missing := {"image", "label"} - set(table.column_names):
         raise ImagesError(

@@ -16,7 +16,7 @@ from schemas.dataset import Dataset
 from schemas.errors import ImagesError, NotFoundError, PictureError, VerificationError
 from schemas.foreign_json import describe_damage
 from schemas.sample_document import SampleDocument
-from schemas.shown import count_of
+from schemas.shown import count_of, describe_failure
 from tasks.image_bytes import require_inside
 from tasks.labelled_images import choose_rows
 from tasks.methods.masks import IGNORE, Mask, decode_mask
@@ -167,7 +167,9 @@ def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
     except FileNotFoundError as error:
         raise ImagesError(f"{file.parent} has no mask {file.name}; it needs one for every sample used") from error
     except (OSError, PictureError) as error:
-        raise ImagesError(f"{file} cannot be read as a mask: {error}; write an indexed PNG ({known})") from error
+        raise ImagesError(
+            f"{file} cannot be read as a mask: {describe_failure(error)}; write an indexed PNG ({known})"
+        ) from error
     if mask.shape != (side, side):
         raise ImagesError(
             f"{file} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height), its image {side} x {side}; write it "

@@ -13,6 +13,7 @@ from typing import IO
 from catalog.exports.pieces import Document, Line, Piece, Row, StreamedFile, WholeFile
 from catalog.temporaries import TEMPORARY, hold_folder
 from schemas.errors import NotFoundError, StoreAccessError, StoreError, StoreFullError, UserError
+from schemas.shown import describe_failure
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def writing_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"cannot write --out {target}: {error}"
+        what = f"cannot write --out {target}: {describe_failure(error)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"{what}; the disk is full: free some space and export again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

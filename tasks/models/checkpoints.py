@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from schemas.errors import TrainingError
+from schemas.shown import describe_failure
 from tasks.methods.training_loop import Trainable
 
 DigestAt = Callable[[int], str]
@@ -39,8 +40,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, second
     except (SafetensorError, OSError) as error:
         new.unlink(missing_ok=True)
         raise TrainingError(
-            f"checkpoint {path} cannot be written: {error}; the one before it is kept: make room, then run the same "
-            "command again"
+            f"checkpoint {path} cannot be written: {describe_failure(error)}; the one before it is kept: make room, "
+            "then run the same command again"
         ) from error
     new.replace(path)
 

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from schemas.errors import ModelError
 from schemas.foreign_json import describe_damage, parse_object
 from schemas.jobs import ResolvedModel
+from schemas.shown import describe_failure
 
 INDEX = "model_index.json"
 # Parts of each pipeline class that hold weights, and how their files are called. The first is its denoiser.
@@ -203,7 +204,7 @@ def check_safetensors(path: Path) -> None:
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; {COPY_AGAIN}") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error}; {COPY_AGAIN}") from error
+        raise ModelError(f"{path} cannot be read: {describe_failure(error)}; {COPY_AGAIN}") from error
     except SafetensorError as error:
         raise ModelError(
             f"{path} is {path.stat().st_size} bytes long and not a safetensors file: {error}; {COPY_AGAIN}, or, if it "

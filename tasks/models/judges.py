@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from schemas.errors import ModelError
+from schemas.shown import describe_failure
 from tasks.methods.train_judges import (
     Classifier,
     Segmenter,
@@ -58,7 +59,7 @@ def load_judges(folder: Path) -> Judges:
             model.load_state_dict(load_file(folder / f"{role}.safetensors"))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"judges in {folder} cannot be loaded: {error}; "
+            f"judges in {folder} cannot be loaded: {describe_failure(error)}; "
             "restore the folder or train them again with `tailforge train`"
         ) from error
     classifier.eval().requires_grad_(False)

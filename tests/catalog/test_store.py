@@ -9,8 +9,8 @@ from typing import IO
 import pytest
 
 from catalog.byte_ranges import read_file
-from catalog.store import Store
-from schemas.errors import StoreAccessError, StoreFullError
+from catalog.store import Store, storage_errors
+from schemas.errors import StoreAccessError, StoreError, StoreFullError, TailforgeError
 
 
 def test_written_bytes_are_read_back(tmp_path: Path) -> None:
@@ -94,3 +94,27 @@ def test_a_range_beyond_the_end_costs_no_memory(tmp_path: Path) -> None:
     assert store.read_ranges("a", [(8, 2**53), (2**50, 2**53), (1, 3)]) == [b"89", b"", b"12"]
     with open(tmp_path / "a", "rb") as file:
         assert read_file(file)([(8, 2**53), (2**50, 2**53), (1, 3)]) == [b"89", b"", b"12"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.EACCES, StoreAccessError, "cannot read s/a: this user has no permission; let this user read and write"),
+        (errno.EROFS, StoreAccessError, "cannot read s/a: its filesystem can only be read; let this user"),
+        (errno.ENOSPC, StoreFullError, "cannot read s/a: no space is left; the disk is full: free some space"),
+        (errno.EISDIR, StoreAccessError, "cannot read s/a: it is a folder; put the file back"),
+        (errno.EIO, StoreError, "cannot read s/a: the disk or the connection failed; check the store and run"),
+        (errno.ETIMEDOUT, StoreError, "cannot read s/a: connection timed out; check the store and run"),
+    ],
+)
+def test_errors_of_the_system_are_worded(number: int, kind: type[TailforgeError], message: str) -> None:
+    with pytest.raises(kind) as raised, storage_errors("read", "s/a"):
+        raise OSError(number, os.strerror(number), "/elsewhere/a")
+    assert str(raised.value).startswith(message)
+    assert "Errno" not in str(raised.value)
+
+
+def test_a_store_that_cannot_be_made_says_why_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreAccessError, match="cannot be written: a part of its path is no folder; give a writable"):
+        Store.open(str(tmp_path / "file" / "store"), create=True)
