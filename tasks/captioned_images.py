@@ -21,7 +21,7 @@ from catalog.user_paths import usable_path
 from schemas.errors import ImagesError, NotFoundError, VerificationError
 from schemas.generator_training import ImageSource, filters_of
 from schemas.shown import describe_failure
-from tasks.class_captions import DEFAULT, HINT, TEXTS, caption_rows, fill, find_class_folder
+from tasks.class_captions import DEFAULT, HINT, TEXTS, caption_classes, caption_rows, find_class_folder
 from tasks.image_bytes import (
     decode_image,
     list_image_files,
@@ -222,7 +222,7 @@ def _open_classes(folder: Path, classes: Path, root: Path, template: str) -> Fou
     names = [file.relative_to(classes).parts[0] for file in files]
     part = "" if classes == folder else f"split: {classes.name}, "
     origin = f"{folder.name} (classes: {len(set(names))}, {part}captions: {template})"
-    return _found_files(origin, files, [fill(template, name) for name in names])
+    return _found_files(origin, files, caption_classes(names, template, f"images.folder: {classes}"))
 
 
 def _found_files(origin: str, files: Sequence[Path], captions: Sequence[str | None]) -> Found:
@@ -306,9 +306,9 @@ def _open_parquet(file: Path, split: str, template: str | None) -> Found:
     def stream(rows: Sequence[int]) -> Iterator[bytes]:
         return _stream_parquet(file, [own[row] for row in rows])
 
-    captions = caption_rows(file, table, template)
+    captions = caption_rows(file, table, own, template)
     origin = f"{file.name} ({split})" if divided else file.name
-    return Found(origin, [f"{file}: row {row}" for row in own], [captions[row] for row in own], stream)
+    return Found(origin, [f"{file}: row {row}" for row in own], captions, stream)
 
 
 def _stream_parquet(file: Path, rows: Sequence[int]) -> Iterator[bytes]:

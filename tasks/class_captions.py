@@ -6,7 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from catalog.pictures import SUFFIXES
+from schemas.errors import ImagesError
+from schemas.fields import look
 from schemas.generator_training import CLASS
+from schemas.shown import show
+from tasks.labelled_images import tidy_classes
 from tasks.parquet_columns import read_classes, read_texts
 
 DEFAULT = f"a photo of a {CLASS}"
@@ -17,6 +21,23 @@ DIVIDED = ("train", "test")  # folders beside one another of which the first alo
 def fill(template: str, name: str) -> str:
     """A caption; underscores of folder names are read as spaces."""
     return template.replace(CLASS, name.replace("_", " ").strip())
+
+
+def caption_classes(labels: Sequence[str | None], template: str, origin: str) -> list[str | None]:
+    """A caption for each label, None where it is missing.
+
+    Errors: ImagesError for two classes whose names look alike, or that would have one caption.
+    """
+    names = tidy_classes(labels, origin)
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(each for each in names if each is not None):
+        caption = look(fill(template, name))
+        if (other := seen.setdefault(caption, name)) != name:
+            raise ImagesError(
+                f"{origin}: the classes {show(other)} and {show(name)} would have one caption, "
+                f"{show(fill(template, name))}; give both one name, or names that differ in more than that"
+            )
+    return [None if name is None else fill(template, name) for name in names]
 
 
 def find_class_folder(folder: Path, names: Sequence[str]) -> Path | None:
@@ -31,20 +52,20 @@ def find_class_folder(folder: Path, names: Sequence[str]) -> Path | None:
     return None if divided or not all(below) else folder
 
 
-def caption_rows(file: Path, table: pa.Table, template: str | None) -> list[str | None]:
+def caption_rows(file: Path, table: pa.Table, rows: Sequence[int], template: str | None) -> list[str | None]:
     """Captions of a Parquet file's rows: their own, else by `template` from their label; None where there is neither.
 
-    Errors: ImagesError for columns of the wrong kind.
+    Errors: ImagesError for columns of the wrong kind, and as `caption_classes`.
     """
     told = next((name for name in TEXTS if name in table.column_names), None)
-    own: list[str | None] = read_texts(file, table, told) if told else [None] * table.num_rows
+    texts: list[str | None] = read_texts(file, table, told) if told else [None] * table.num_rows
+    own = [texts[row] for row in rows]
     if template is None or "label" not in table.column_names or all(each is not None for each in own):
         return own
     labels = read_classes(file, table, "label")
-    return [
-        caption if caption is not None or label is None else fill(template, label)
-        for caption, label in zip(own, labels, strict=True)
-    ]
+    needed = [labels[row] if caption is None else None for row, caption in zip(rows, own, strict=True)]
+    made = caption_classes(needed, template, str(file))
+    return [by_class if caption is None else caption for caption, by_class in zip(own, made, strict=True)]
 
 
 HINT = (

@@ -56,6 +56,30 @@ def test_rows_of_a_parquet_file_are_captioned_by_their_label(tmp_path: Path) -> 
         open_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("Gear", "the classes 'Gear' and 'gear' look alike"),
+        ("gear ", "the classes 'gear' and 'gear ' look alike"),
+        ("gear_", "the classes 'gear' and 'gear_' would have one caption, 'a photo of a gear'"),
+    ],
+)
+def test_classes_that_would_be_one_caption_are_refused(tmp_path: Path, other: str, message: str) -> None:
+    for number, name in enumerate(("gear", other)):
+        save(tmp_path / f"images/{name}/a.png", number)
+    with pytest.raises(ImagesError, match=message):
+        open_folder(tmp_path)
+    assert open_folder(tmp_path, caption="a part").captions == ("a part", "a part")
+    (tmp_path / "rows").mkdir()
+    files, labels = [encode_png(picture(row)) for row in range(3)], [*sorted(["gear", other]), "Gear  "]
+    columns = {"label": labels, "split": ["train", "train", "test"]}
+    write_rows(tmp_path / "rows/images", files, **columns)
+    with pytest.raises(ImagesError, match=message):
+        open_folder(tmp_path / "rows")
+    write_rows(tmp_path / "rows/images", files, **columns, caption=["a gear", None, None])
+    assert open_folder(tmp_path / "rows").captions[0] == "a gear"
+
+
 def test_a_template_names_the_class_and_is_the_only_caption() -> None:
     with pytest.raises(ValidationError, match=r"'a photo' does not hold \{class\}"):
         ImageSource(folder="images", class_caption="a photo")
