@@ -1,4 +1,4 @@
-"""Which prompts are drawn: those whose concept the generator's text encoder reads, told before anything is drawn."""
+"""Which prompts are drawn, or captions learnt: what the generator's text encoder reads of them, told before it is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from schemas.engines import SamplingSettings
 from schemas.errors import RecipeError
 from schemas.inversion import NaturalInversionEngine
-from schemas.jobs import BuildContext, Prompt
+from schemas.jobs import BuildContext, Prompt, ResolvedModel
 from schemas.shown import count_of
 from tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
 
@@ -60,6 +60,20 @@ def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]])
         notes.append(f"{count_of(len(cut), 'prompt')} too long: {_limit(readers)}; the end is not drawn: {_name(cut)}")
     notes += _note_negative(context, readers)
     return Heard(heard, unread, cut, notes)
+
+
+def note_cut_captions(model: ResolvedModel, captions: Sequence[str]) -> str:
+    """How many captions of a training its generator's text encoder does not read to the end; empty where it is none.
+
+    Errors: ModelError for a tokenizer that cannot be loaded.
+    """
+    readers = load_readers(model)
+    long = {text for text in dict.fromkeys(captions) if not reads_all(readers, text)}
+    cut = [text for text in captions if text in long]
+    if not cut:
+        return ""
+    of_all = f"{len(cut):,} of {count_of(len(captions), 'caption')} too long"
+    return f"{of_all}: {_limit(readers)}, and nothing is learnt from what stands behind: {_name(sorted(long))}"
 
 
 def _note_negative(context: BuildContext, readers: Sequence[TextReader]) -> list[str]:

@@ -13,6 +13,8 @@ from prefect import flow
 
 from catalog.model_files import MODELS, resolve_model
 from catalog.store import storage_errors
+from flows.heard_prompts import note_cut_captions
+from flows.heartbeat import say
 from flows.training_progress import show_training
 from schemas.errors import TrainingError
 from schemas.generator_training import GeneratorTraining
@@ -45,6 +47,8 @@ def train_generator(
     base = resolve_model(recipe.base, home, "base")
     require_kind(base, "base", PIPELINE)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
+    if note := note_cut_captions(base, images.captions):
+        say(note)
     work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
     with storage_errors("write", str(work.folder)), hold_folder(work.folder):
         with working(f"the images of {recipe.name}"):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.heard_prompts import note_cut_captions
+from schemas.jobs import ResolvedModel
 from tests.flows.conftest import Command, rows_of
 from tests.tiny_recipes import write_recipe
 
@@ -62,3 +64,13 @@ def test_a_concept_that_is_never_read_is_an_error(
     assert "concept 'gear': the generator's text encoder reads 16 tokens" in err
     assert "put {concept} nearer to the start" in err
     assert not list((tmp_path / "store").glob("artifacts/samples/*/*"))
+
+
+def test_captions_that_are_cut_are_counted_with_the_limit(tiny_generator: Path) -> None:
+    model = ResolvedModel(path=str(tiny_generator), digest="tiny")
+    long = "a photo of a gear " + "on a wooden bench " * 5
+    assert note_cut_captions(model, ["a gear", "a hook"]) == ""
+    assert note_cut_captions(model, [long, "a gear", long]).startswith(
+        "2 of 3 captions too long: the generator's text encoder reads 16 tokens, and nothing is learnt from what "
+        "stands behind: 'a photo of a gear on a wooden bench"
+    )

@@ -100,6 +100,18 @@ def test_a_trained_generator_draws_otherwise_and_is_a_plain_pipeline(
     assert list((tmp_path / "work/adapted/logs").glob("events.*"))
 
 
+def test_captions_that_are_cut_are_told_before_the_training(
+    recipe: Callable[..., dict[str, Any]], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(recipe(learning={"steps": 1}), tmp_path, "short")
+    assert "too long" not in capsys.readouterr().err
+    (photographs / "3.txt").write_text(f"{PROMPT} {'beside a hook ' * 9}")
+    train(recipe(learning={"steps": 1}), tmp_path, "long")
+    told, _, rest = capsys.readouterr().err.partition("\n")
+    assert told.startswith("1 of 12 captions too long: the generator's text encoder reads 16 tokens")
+    assert "step 1 of 1" in rest
+
+
 def test_the_next_command_builds_a_dataset_with_it(
     recipe: Callable[..., dict[str, Any]], command: Command, tiny_recipe: Path, photographs: Path, tmp_path: Path
 ) -> None:
