@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from catalog.user_paths import usable_path
-from schemas.documents import DEEPEST, LARGEST, parse_yaml
+from schemas.documents import LARGEST, parse_yaml
 from schemas.errors import NotFoundError, RecipeError
+from schemas.foreign_json import DEEPEST
 from schemas.idle_settings import find_idle_settings
 from schemas.mistakes import list_mistakes
 from schemas.recipe import Recipe, parse_recipe

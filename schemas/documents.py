@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from schemas.errors import RecipeError
+from schemas.foreign_json import DEEPEST
 from schemas.shown import shorten, show_key, show_line, steers
 
 LARGEST = 2**20  # characters of a document
-DEEPEST = 64  # levels of lists and mappings, those of aliases included
 MOST_VALUES = 200_000  # keys and values, those of aliases counted wherever they are used
 LONGEST_NUMBER = 64  # characters
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")

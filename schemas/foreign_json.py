@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from schemas.shown import count_of, describe_failure, shorten, show_line
 
 MOST_BYTES = 64 * 2**20
-MOST_DEPTH = 64  # of nested lists and objects
+DEEPEST = 64  # levels of lists and objects, also of YAML, those of its aliases included
 SHOWN_ERRORS, SHOWN_CHARACTERS = 3, 300
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -26,7 +26,7 @@ def parse_json(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: bool 
         text = data if isinstance(data, str) else data.decode()
         value = json.loads(text, parse_constant=_refuse_constant if finite else None)
     except RecursionError as error:
-        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels") from error
     _check_values(value, finite)
     return value
 
@@ -54,7 +54,7 @@ def describe_damage(error: BaseException) -> str:
 def _check_values(value: Any, finite: bool) -> None:
     """Errors: ValueError for deep nesting, a number beyond float64, and half of a surrogate pair in a text."""
     level = [value]
-    for _ in range(MOST_DEPTH + 1):
+    for _ in range(DEEPEST + 1):
         if not level:
             return
         following: list[Any] = []
@@ -70,7 +70,7 @@ def _check_values(value: Any, finite: bool) -> None:
             elif finite and isinstance(each, float) and not math.isfinite(each):
                 raise ValueError("a number is beyond the range of float64")
         level = following
-    raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
 
 
 def _refuse_constant(name: str) -> NoReturn:

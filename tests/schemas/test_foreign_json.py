@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas.foreign_json import MOST_DEPTH, SHOWN_CHARACTERS, describe_damage, parse_json, parse_object
+from schemas.foreign_json import DEEPEST, SHOWN_CHARACTERS, describe_damage, parse_json, parse_object
 
 
 def nested(levels: int) -> str:
@@ -15,7 +15,7 @@ def nested(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (nested(MOST_DEPTH + 2), "nested deeper than 64"),
+        (nested(DEEPEST + 2), "nested deeper than 64"),
         ('{"a":' * 100_000, "nested deeper than 64"),
         ("[NaN]", "NaN is no JSON number"),
         ("[1e999]", "beyond the range of float64"),
@@ -31,7 +31,7 @@ def test_what_is_no_plain_document_is_refused(text: str | bytes, message: str) -
 
 
 def test_documents_within_the_limits_are_read() -> None:
-    assert parse_json(nested(MOST_DEPTH)) == json.loads(nested(MOST_DEPTH))
+    assert parse_json(nested(DEEPEST)) == json.loads(nested(DEEPEST))
     assert parse_object(b'{"a": [1, 2.5, "\xc3\xa4"]}') == {"a": [1, 2.5, "\u00e4"]}
     assert parse_object('{"low": -Infinity}', finite=False) == {"low": float("-inf")}
     with pytest.raises(ValueError, match="10 are allowed"):
