@@ -1,10 +1,7 @@
 """Tars as the project writes them: plain USTAR files, one header of 512 bytes before every member, zeros at the end."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
 
-from schemas.errors import VerificationError
 from schemas.shown import count_of
 
 BLOCK = 512
@@ -95,25 +92,3 @@ def find_difference(block: bytes, name: str, size: int) -> str | None:
 def padded(size: int) -> int:
     """`size` up to whole blocks."""
     return -(-size // BLOCK) * BLOCK
-
-
-def read_members(file: IO[bytes], origin: str) -> Iterator[Member]:
-    """Members of a tar from its beginning to its end. Errors: VerificationError that names `origin` and the place."""
-    position, last = 0, "the beginning"
-    while (block := file.read(BLOCK)).strip(b"\0"):
-        try:
-            name, size = parse_header(block)
-            data = file.read(padded(size))
-            if len(data) < padded(size):
-                raise ValueError(f"{name} is cut off after {len(data)} of {size} bytes")
-        except ValueError as error:
-            raise VerificationError(
-                f"{origin}: damaged after {last} (byte {position}): {error}; fetch the shard again or run "
-                "`tailforge verify` to see what else is wrong"
-            ) from error
-        yield Member(name, position + BLOCK, data[:size])
-        position, last = position + BLOCK + padded(size), name
-    if len(block) < BLOCK:
-        raise VerificationError(
-            f"{origin}: the file ends after {last} (byte {position}) without an end mark; fetch the shard again"
-        )

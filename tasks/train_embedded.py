@@ -16,7 +16,7 @@ from tasks.generator_card import write_card
 from tasks.methods.measure_generator import count_confusions, plan_requests, tabulate
 from tasks.methods.train_autoencoder import encode_images, measure_psnr, train_autoencoder
 from tasks.methods.train_clip import classify_zero_shot, tokenize, train_clip, train_tokenizer, tune_image_tower
-from tasks.methods.train_diffusion import EmbedTexts, build_unet, train_diffusion
+from tasks.methods.train_diffusion import EmbedTexts, train_diffusion
 from tasks.methods.train_judges import mean_overlap, train_classifier, train_segmenter
 from tasks.methods.workshop import PARTS
 from tasks.methods.write_captions import every_word
@@ -24,7 +24,7 @@ from tasks.models.judges import load_judges, save_judge
 from tasks.models.pipeline_folders import draw_images, open_pipeline
 from tasks.models.workshop_generator import export_generator, text_tower
 from tasks.render_pools import Pool, open_pool, render_pool
-from tasks.training_stages import TrainingJob, finish_once, logger, resume, stage_key
+from tasks.training_stages import TrainingJob, finish_once, logger, resume
 
 # The receipt in the work directory is the one cache; a bad recipe or a diverged run is not helped by trying again.
 TRAINING_TASK: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
@@ -195,32 +195,6 @@ def evaluate_generator(job: dict[str, Any]) -> dict[str, Any]:
     receipts = [json.loads((spec.folder(stage) / "receipt.json").read_text()) for stage in stages]
     write_card(spec.model_folder / "README.md", spec.recipe, receipts)
     return receipt
-
-
-def export_checkpoint(job: TrainingJob, models_dir: Path) -> Path:
-    """Export the UNet's moving average of a run that is still going on, to look at it; returns the directory.
-
-    Autoencoder and CLIP must be finished. Nothing of the run is changed.
-    """
-    saved, _ = resume(job, "diffusion", logger())
-    if saved is None:
-        raise FileNotFoundError(f"{job.folder('diffusion')} has no checkpoint yet; wait for the first")
-    autoencoder = _open_autoencoder(job)
-    clip, tokenizer = _open_clip(job, "image_tower" if is_finished(job, "image_tower") else "clip")
-    side = job.recipe.size_px // 4
-    settings = job.recipe.diffusion
-    shape = (autoencoder.config.latent_channels, side, side)
-    unet = build_unet(settings, shape, clip.config.text_config.hidden_size, seed=0)
-    prefix = "average/unet."
-    unet.load_state_dict({k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)})
-    export_generator(models_dir / job.recipe.name, unet, autoencoder, clip, tokenizer)
-    return models_dir / job.recipe.name
-
-
-def is_finished(job: TrainingJob, stage: str) -> bool:
-    """Whether the stage's receipt is there and its key is that of the recipe."""
-    receipt = job.folder(stage) / "receipt.json"
-    return receipt.exists() and json.loads(receipt.read_text())["key"] == stage_key(job.recipe, stage)
 
 
 def _open_autoencoder(spec: TrainingJob) -> AutoencoderKL:

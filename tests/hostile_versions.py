@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from catalog.tars import read_members
 from tasks.methods.pack_shards import TarPacker
+from tests.tar_members import read_members
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
 VALUES: tuple[Any, ...] = (
@@ -248,7 +248,7 @@ def edit_member(folder: Path, rng: random.Random) -> str:
     field = rng.choice(("json", "json", "json", "png", "seg.png", "txt", "cls", "attn.npy"))
     path = f"shards/{rng.choice(sorted(file.name for file in (folder / 'shards').iterdir()))}"
     with (folder / path).open("rb") as file:
-        members = list(read_members(file, path))
+        members = list(read_members(file))
     chosen = rng.choice([number for number, member in enumerate(members) if member.field == field])
     data, told = odd_member(field, members[chosen].data, rng)
     fields = sorted({member.field for member in members})
@@ -357,7 +357,7 @@ def edit_header(folder: Path, rng: random.Random) -> str:
     path = f"shards/{rng.choice(sorted(file.name for file in (folder / 'shards').iterdir()))}"
     data = bytearray((folder / path).read_bytes())
     with (folder / path).open("rb") as file:
-        start = rng.choice([member.offset for member in read_members(file, path)]) - 512
+        start = rng.choice([member.offset for member in read_members(file)]) - 512
     odd = {345: b"../../evil", 156: b"2", 157: b"/etc/passwd", 108: b"0000001", 100: b"0004777", 136: b"00000000001"}
     place = rng.choice(sorted(odd))
     data[start + place : start + place + len(odd[place])] = odd[place]

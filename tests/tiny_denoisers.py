@@ -9,11 +9,11 @@ from torch import Tensor
 
 from schemas.generator_training import LearningSettings, StructureSettings
 from tasks.methods.generator import Conditioning
-from tasks.methods.generator_training.devices import OneDevice
 from tasks.methods.generator_training.noise import NoiseSchedule
 from tasks.methods.generator_training.structure_encoder import StructureEncoder
 from tasks.methods.generator_training.structure_game import StructureGame
 from tasks.methods.generator_training.train import Examples, Network
+from tests.one_device import OneDevice
 
 WIDTH = 8
 

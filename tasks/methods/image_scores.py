@@ -92,11 +92,6 @@ def perceptual_hash(pixels: Pixels) -> int:
     return _hash_averages(averages.finish())
 
 
-def hamming(one: int, other: int) -> int:
-    """Bits in which two hashes differ, 0..64."""
-    return (one ^ other).bit_count()
-
-
 def _read_strips(pixels: Pixels) -> Iterator[tuple[int, Luma, Luma]]:
     """(first row, luma of a strip, luma of the same with the rows beside it) of all strips from the top."""
     for start in range(0, len(pixels), STRIP):

@@ -36,9 +36,3 @@ def describe_worker() -> dict[str, str | int]:
     """This process, and how often it loaded the model that it loaded most often: once, unless it had to make room."""
     with _lock:
         return {"host": platform.node(), "process": os.getpid(), "most_loads": max(_loads.values(), default=0)}
-
-
-def forget_all() -> None:
-    """Drop every kept model, so that its memory can be returned."""
-    with _lock:
-        _loaded.clear()

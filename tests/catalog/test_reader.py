@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader
 
 from catalog.reader import ShardedDataset, decode_sample, open_dataset
 from catalog.store import Store
-from catalog.tars import read_members
 from schemas.errors import NotFoundError, ReadingError, VerificationError
 from tests.fabricate import make_build, make_recipe, publish_build
+from tests.tar_members import read_members
 
 ROOT = Path(__file__).parents[2]
 # webdataset and datasets leave tars to the garbage collector; these tests call it, so that no other test pays.
@@ -102,7 +102,7 @@ def copied(published: Store, tmp_path: Path) -> Path:
 def find_member(shard: Path, field: str) -> tuple[str, int]:
     """Name and offset of the first member of a field."""
     with open(shard, "rb") as file:
-        return next((each.name, each.offset) for each in read_members(file, shard.name) if each.field == field)
+        return next((each.name, each.offset) for each in read_members(file) if each.field == field)
 
 
 @pytest.mark.parametrize("length", [5000, 512, 0])

@@ -16,7 +16,6 @@ from tasks.models.checkpoints import save_checkpoint
 from tasks.render_pools import open_pool, render_pool
 from tasks.train_embedded import (
     evaluate_generator,
-    export_checkpoint,
     export_models,
     fit_autoencoder,
     fit_clip,
@@ -82,14 +81,6 @@ def test_finished_stages_are_not_done_again(trained: tuple[TrainingJob, list[dic
     before = {path: path.stat().st_mtime_ns for path in Path(job.work_dir).rglob("*") if path.is_file()}
     assert [task.fn(job.model_dump(mode="json")) for task in TASKS] == receipts
     assert {path: path.stat().st_mtime_ns for path in Path(job.work_dir).rglob("*") if path.is_file()} == before
-
-
-def test_a_running_training_can_be_looked_at(trained: tuple[TrainingJob, list[dict[str, Any]]], tmp_path: Path) -> None:
-    job, _ = trained
-    found = export_checkpoint(job, tmp_path)
-    assert (found / "model_index.json").exists()
-    final = (job.model_folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
-    assert (found / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == final
 
 
 def test_a_killed_training_ends_with_the_same_weights(

@@ -7,10 +7,10 @@ import torch
 
 from schemas.errors import TrainingError
 from schemas.generator_training import LearningSettings
-from tasks.methods.generator_training.devices import OneDevice
 from tasks.methods.generator_training.structure_game import StructureGame
 from tasks.methods.generator_training.train import GeneratorLearner, measure_error, train_network
 from tasks.methods.training_loop import State
+from tests.one_device import OneDevice
 from tests.tiny_denoisers import tiny_examples, tiny_game, tiny_network, tiny_schedule, tiny_settings, tiny_unet
 
 

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tasks.models.cache import CAPACITY, forget_all, load_once
+from tasks.models.cache import CAPACITY, load_once
+from tests.kept_models import forget_all
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from schemas.errors import ModelError
 from schemas.jobs import ResolvedModel
-from tasks.models.cache import forget_all
 from tasks.models.clip import ClipScorer, load_clip, read_preparation
+from tests.kept_models import forget_all
 from tests.tiny_clip import save_clip
 
 TEXTS = ["a photo of a gear", "hook", "a very long text " * 10, ""]

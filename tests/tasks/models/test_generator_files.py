@@ -12,9 +12,9 @@ from diffusers import RePaintScheduler
 
 from schemas.errors import ModelError, RecipeError
 from schemas.jobs import ResolvedModel
-from tasks.models.cache import forget_all
 from tasks.models.generator_files import check_generator, check_loaded
 from tasks.models.text_to_image import load_generator
+from tests.kept_models import forget_all
 from tests.tiny_generators import build_sd, build_sdxl, save_sd
 
 

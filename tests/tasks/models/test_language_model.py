@@ -11,8 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from schemas.errors import ModelError, RecipeError
 from schemas.jobs import ResolvedModel
-from tasks.models.cache import forget_all
 from tasks.models.language_model import load_language_model
+from tests.kept_models import forget_all
 
 TEXTS = ["a photo of a brass gear on a bench", "a steel hook", "one copper spring lies on green paper"]
 CONTEXT = 32

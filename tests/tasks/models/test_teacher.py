@@ -17,8 +17,8 @@ from schemas.errors import ModelError, RecipeError
 from schemas.inversion import TeacherSource
 from schemas.jobs import ResolvedModel
 from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.models.cache import forget_all
 from tasks.models.teacher import Teacher, load_teacher, load_verifier
+from tests.kept_models import forget_all
 from tests.tiny_teachers import SharedActivation
 
 NAMES = ["gear", "hook, crook", "ring", "plate"]

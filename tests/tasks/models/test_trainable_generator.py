@@ -10,10 +10,10 @@ from diffusers import StableDiffusionXLPipeline
 from schemas.errors import ModelError
 from schemas.generator_training import GeneratorTraining
 from schemas.jobs import ResolvedModel
-from tasks.methods.generator_training.devices import OneDevice
 from tasks.methods.generator_training.noise import NoiseSchedule
 from tasks.methods.generator_training.train import Examples, GeneratorLearner, Network
 from tasks.models.trainable_generator import TrainableGenerator
+from tests.one_device import OneDevice
 from tests.tiny_flows import build_flux
 from tests.tiny_generators import build_sd, build_sdxl
 
