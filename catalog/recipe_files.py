@@ -137,8 +137,10 @@ def _read_kind(path: Path, reference: str, *, training: bool) -> Any:
 
 def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
     """The error to raise for a recipe that another command reads; `training`: which it is."""
-    kind, command = ("training recipe", "train") if training else ("recipe of a build", "build")
-    return RecipeError(f"{found} is a {kind}; give `tailforge {command} {shlex.quote(reference)}`")
+    word = shlex.quote(reference)
+    if training:
+        return RecipeError(f"{found} is a training recipe; give `tailforge train {word}`")
+    return RecipeError(f"{found} is a recipe of a build; give `tailforge build {word}`")
 
 
 def apply_override(data: Any, override: str) -> None:

@@ -62,7 +62,9 @@ def setup(
     dead = made["dead_runs"]
     off = "" if dead["enabled"] else ", switched off"
     dead_row = ["automation for dead runs", f"crashed after {dead['dead_after_s']} s{off}", dead["done"]]
-    kept = {name: "for ever" if age is None else f"{age:g} days" for name, age in made["retention"].items()}
+    kept = {
+        name: "for ever" if age is None else f"{age:g} day{'s' * (age != 1)}" for name, age in made["retention"].items()
+    }
     keeps = ["what the server keeps", f"runs {kept['flow_runs_days']}, events {kept['events_days']}", "its settings"]
     nights = [
         [f"deployment {found['name']}", f"pool {found['work_pool'] or 'none: tailforge serve'}", _tell_next(found)]

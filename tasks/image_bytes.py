@@ -13,6 +13,7 @@ from PIL import Image
 from catalog.links import leaves
 from catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture
 from schemas.errors import ImagesError, PictureError
+from schemas.shown import describe_failure
 
 FOREIGN = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl")  # pictures that not every Python knows by name
 
@@ -64,7 +65,9 @@ def read_image_file(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise ImagesError(f"{file} cannot be read: {error.strerror}; put it back or allow reading it") from error
+        raise ImagesError(
+            f"{file} cannot be read: {describe_failure(error)}; put it back or allow reading it"
+        ) from error
 
 
 def require_image_column(file: Path, kind: pa.DataType) -> None:

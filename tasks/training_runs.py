@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from schemas.errors import TrainingError, UserError
+from schemas.shown import describe_failure
 from tasks.methods.train_classifier import Pictures
 from tasks.methods.training_loop import Observe, Saved, Trainable
 from tasks.models.checkpoints import Checkpointer, beside, load_checkpoint, write_whole
@@ -45,7 +46,7 @@ def find_report(folder: Path, key: str) -> dict[str, Any] | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"folder {folder} cannot be made: {error.strerror}; name another") from error
+        raise UserError(f"folder {folder} cannot be made: {describe_failure(error)}; name another") from error
     if (folder / REPORT).is_file():
         report = _read_report(folder / REPORT)
         if report.get("key") == key:

@@ -271,7 +271,7 @@ def test_images_that_cannot_be_learnt_are_named_when_they_are_read(tmp_path: Pat
             list(images.read(10, 20))
     file.unlink()
     for use in (lambda: list(images.read(10, 20)), images.digest):
-        with pytest.raises(ImagesError, match=r"b\.png cannot be read: No such file"):
+        with pytest.raises(ImagesError, match=r"b\.png cannot be read: it does not exist"):
             use()
 
 
