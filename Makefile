@@ -44,7 +44,7 @@ fix: install ## mend style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 docs: install ## write the reference pages of docs from the code
-	$(BIN)/python -m flows.reference_pages
+	$(BIN)/python -m tailforge.flows.cli.reference
 
 bench: bench-masks bench-generator bench-chain bench-seedselect bench-inversion bench-training bench-primitives bench-reading bench-operations ## run all benchmarks and write docs/benchmarks
 

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.store import Store
-from catalog.version_tables import LOOK, open_parquet
-from schemas.errors import VerificationError
-from schemas.tables import MANIFEST, SHA256
+from tailforge.catalog.reading.tables import LOOK, open_parquet
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import VerificationError
+from tailforge.schemas.tables import MANIFEST, SHA256
 
 PACKAGING = ("shard", "members")  # where a sample lies; the digests of its members are compared all the same
 LONG = ("provenance", "augmentation")  # texts of which digests are compared, so that a million fit into memory

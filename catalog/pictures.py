@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from schemas.errors import PictureError
+from tailforge.schemas.errors import PictureError
 
 Formats = Sequence[str]  # as Pillow names them
 

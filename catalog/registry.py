@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from catalog.diff import VersionDiff
-from catalog.store import Store
-from schemas import fields
-from schemas.dataset import VERSION, Dataset
-from schemas.errors import NotFoundError, VerificationError
-from schemas.foreign_json import MOST_BYTES, describe_damage, parse_object
-from schemas.shown import show_text
+from tailforge.catalog.diff import VersionDiff
+from tailforge.catalog.store import Store
+from tailforge.schemas.dataset import VERSION, Dataset
+from tailforge.schemas.documents.foreign_json import MOST_BYTES, describe_damage, parse_object
+from tailforge.schemas.documents.shown import show_text
+from tailforge.schemas.errors import NotFoundError, VerificationError
+from tailforge.schemas.settings import fields
 
 DATASETS = "datasets"
 DATASET_FILE = "dataset.json"

@@ -22,13 +22,13 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
 
-from catalog import object_store
-from catalog.temporaries import TEMPORARY, hold_file, hold_folder, remove_abandoned
-from catalog.user_paths import usable_path
-from schemas.addresses import hide_secrets, holds_secret
-from schemas.errors import StoreAccessError, StoreError, StoreFullError
-from schemas.extras import how_to_install
-from schemas.shown import describe_failure, shorten, show_text, steers
+from tailforge.catalog import object_store
+from tailforge.catalog.temporaries import TEMPORARY, hold_file, hold_folder, remove_abandoned
+from tailforge.catalog.user_paths import usable_path
+from tailforge.schemas.documents.addresses import hide_secrets, holds_secret
+from tailforge.schemas.documents.shown import describe_failure, shorten, show_text, steers
+from tailforge.schemas.errors import StoreAccessError, StoreError, StoreFullError
+from tailforge.schemas.extras import how_to_install
 
 KEPT = "run the same command again; finished work is kept"
 

@@ -5,8 +5,8 @@ import os
 import stat
 from pathlib import Path
 
-from schemas.errors import UserError
-from schemas.shown import show_text, steers
+from tailforge.schemas.documents.shown import show_text, steers
+from tailforge.schemas.errors import UserError
 
 HERE = Path()
 LONGEST, LONGEST_PART = 4095, 255  # bytes that Linux takes

@@ -9,19 +9,19 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from catalog.array_bytes import read_array
-from catalog.pictures import PUBLISHED, open_picture, to_mask
-from catalog.published_version import find_strange
-from catalog.registry import DATASET_FILE, is_of_category, load_dataset, version_folder
-from catalog.store import Store
-from catalog.tars import BLOCK, RECORD, Member, find_difference, padded, parse_header
-from catalog.version_tables import open_parquet
-from schemas.dataset import Dataset
-from schemas.errors import VerificationError
-from schemas.foreign_json import describe_damage, parse_object
-from schemas.sample_document import SampleDocument
-from schemas.shown import count_of
-from schemas.tables import MANIFEST, REJECTS
+from tailforge.catalog.pictures import PUBLISHED, open_picture, to_mask
+from tailforge.catalog.reading.arrays import read_array
+from tailforge.catalog.reading.tables import open_parquet
+from tailforge.catalog.reading.tars import BLOCK, RECORD, Member, find_difference, padded, parse_header
+from tailforge.catalog.reading.version import find_strange
+from tailforge.catalog.registry import DATASET_FILE, is_of_category, load_dataset, version_folder
+from tailforge.catalog.store import Store
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
+from tailforge.schemas.documents.sample import SampleDocument
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import VerificationError
+from tailforge.schemas.tables import MANIFEST, REJECTS
 
 IGNORE = 255
 REJECTED = ["sample_id", "concept", "class_id", "caption", "width", "height"]

@@ -7,22 +7,22 @@ from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
 
-from catalog.registry import DATASETS, load_dataset
-from catalog.store import Store
-from flows.chain import Drive, Step, Tally
-from flows.choose_build import remember_build
-from flows.pace import ONE_AT_A_TIME
-from flows.prepare_build import prepare_build
-from flows.progress import open_progress
-from flows.runners import local_threads, mark_device
-from flows.server_access import BUILD_FLOW
-from flows.show_run import console_shows_logs, name_run, show_run
-from flows.stages import Selected, augment_all, run_rounds, write_all
-from schemas.errors import QuotaError
-from schemas.jobs import BuildContext
-from schemas.receipts import Receipt
-from schemas.shown import count_of
-from tasks.publish_version import publish_version
+from tailforge.catalog.registry import DATASETS, load_dataset
+from tailforge.catalog.store import Store
+from tailforge.flows.build.choose import remember_build
+from tailforge.flows.build.drive import Drive, Step, Tally
+from tailforge.flows.build.order import Selected, augment_all, run_rounds, write_all
+from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.run_page import console_shows_logs, name_run, show_run
+from tailforge.flows.estimate.build_history import ONE_AT_A_TIME
+from tailforge.flows.runners.open import local_threads, mark_device
+from tailforge.flows.server.access import BUILD_FLOW
+from tailforge.flows.terminal.build_progress import open_progress
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import QuotaError
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.receipts import Receipt
+from tailforge.tasks.publish.publish import publish_version
 
 T = TypeVar("T")
 

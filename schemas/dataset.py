@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from schemas.fields import FolderName, Strict
-from schemas.quality import Category
-from schemas.recipe import MASK_VALUES
-from schemas.shown import count_of, is_seen
-from schemas.training_record import Sha256, TrainingRecord
+from tailforge.schemas.documents.shown import count_of, is_seen
+from tailforge.schemas.recipe import MASK_VALUES
+from tailforge.schemas.settings.fields import FolderName, Strict
+from tailforge.schemas.settings.quality import Category
+from tailforge.schemas.training.record import Sha256, TrainingRecord
 
 VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 IMAGE_FIELDS = ("png", "jpg")

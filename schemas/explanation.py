@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.fields import Strict
-from schemas.receipts import Receipt
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.settings.fields import Strict
 
 MOST_MEMORY_GIB = 65_536
 MOST_STEP = 1000

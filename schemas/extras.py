@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from schemas.errors import MissingExtraError
+from tailforge.schemas.errors import MissingExtraError
 
 # Import name: extra of pyproject.toml. What is not here comes with `build`, or is always there.
 EXTRAS = {

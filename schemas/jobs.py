@@ -2,10 +2,10 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.explanation import RepairRecord
-from schemas.recipe import Recipe
-from schemas.review import Review
-from schemas.training_record import TrainingRecord
+from tailforge.schemas.explanation import RepairRecord
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.review import Review
+from tailforge.schemas.training.record import TrainingRecord
 
 
 class ResolvedModel(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, field_validator
 
-from schemas.effort import Effort
+from tailforge.schemas.effort import Effort
 
 
 def _check_place(path: str) -> str:

@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
 
-from schemas.engines import Engine, PlainEngine, SearchEngine
-from schemas.errors import RecipeError
-from schemas.fields import (
+from tailforge.schemas.checks.masked_slots import explain_slot, refuse_value
+from tailforge.schemas.checks.mistakes import read_authored, refuse_recipe
+from tailforge.schemas.documents.shown import count_of, shorten, show
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.engines import Engine, PlainEngine, SearchEngine
+from tailforge.schemas.settings.fields import (
     FolderName,
     ModelSource,
     Name,
@@ -25,14 +28,11 @@ from schemas.fields import (
     look,
     refuse_alike,
 )
-from schemas.inversion import NaturalInversionEngine, TeacherSource
-from schemas.licences import AnyLicence
-from schemas.masked_slots import explain_slot, refuse_value
-from schemas.mistakes import read_authored, refuse_recipe
-from schemas.output import Augmentation, Sharding
-from schemas.prompts import Prompts
-from schemas.quality import SCORER_GATES, Annotation, Category, Quality
-from schemas.shown import count_of, shorten, show
+from tailforge.schemas.settings.inversion import NaturalInversionEngine, TeacherSource
+from tailforge.schemas.settings.licences import AnyLicence
+from tailforge.schemas.settings.output import Augmentation, Sharding
+from tailforge.schemas.settings.prompts import Prompts
+from tailforge.schemas.settings.quality import SCORER_GATES, Annotation, Category, Quality
 
 SLOT = re.compile(r"\{([a-z_]+)\}")
 MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # of a concept, and of a recipe

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.fields import Strict
+from tailforge.schemas.settings.fields import Strict
 
 Verdict = Literal["accept", "reject"]
 

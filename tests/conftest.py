@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.chromium import Chromium
-from tests.s3_server import S3Server
+from tests.support.chromium import Chromium
+from tests.support.s3_server import S3Server
 
 FOREIGN = ("PREFECT_", "TAILFORGE_", "HF_", "CUDA_", "AWS_", "FSSPEC_")
 for name in [name for name in os.environ if name.startswith(FOREIGN)]:

@@ -2,65 +2,127 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.repository import ROOT
+
 ROOMS = ("schemas", "catalog", "tasks", "flows")
+# What each room may import beside itself, lower rooms first.
+WORDS = {"schemas"}
+MEMORY = {*WORDS, "catalog.pictures", "catalog"}
+MATHEMATICS = {*MEMORY, "tasks.methods"}
+CONTRACT = {*MATHEMATICS, "tasks.artifacts"}
+WORK = {*CONTRACT, "tasks.models", "tasks.images", "tasks.report"}
+BASE = {*WORK, "tasks.stages", "tasks.publish", "tasks.training", "flows.terminal"}
 MAY_IMPORT = {
     "schemas": set(),
-    "catalog.pictures": {"schemas"},
-    "catalog": {"schemas", "catalog.pictures"},
-    "tasks.methods": {"schemas", "catalog.pictures"},
-    "tasks.artifacts": {"schemas", "catalog"},
-    "tasks.models": {"schemas", "catalog", "catalog.pictures", "tasks.methods"},
-    "tasks": {"schemas", "catalog", "catalog.pictures", "tasks.methods", "tasks.models", "tasks.artifacts"},
-    "flows": {"schemas", "catalog", "catalog.pictures", "tasks", "tasks.methods", "tasks.models", "tasks.artifacts"},
+    "catalog.pictures": WORDS,
+    "catalog": MEMORY,
+    "tasks.methods": {*WORDS, "catalog.pictures"},
+    "tasks.artifacts": MATHEMATICS,
+    "tasks.models": MATHEMATICS,
+    "tasks.images": MATHEMATICS,
+    "tasks.report": {*WORDS, "catalog.pictures", "tasks.methods"},
+    "tasks.stages": WORK,
+    "tasks.publish": {*WORK, "tasks.stages"},
+    "tasks.training": WORK,
+    "flows.terminal": {*WORK, "tasks.training", "flows.build"},
+    "flows.runners": {*BASE, "flows.server", "flows.build"},
+    "flows.server": BASE,
+    "flows.estimate": {*BASE, "flows.build"},
+    "flows": {*BASE, "flows.build", "flows.estimate", "flows.runners", "flows.server"},
+    "flows.build": {*BASE, "flows", "flows.estimate", "flows.runners", "flows.server"},
+    "flows.samples": {*BASE, "flows", "flows.build"},
+    "flows.training": {*BASE, "flows.build", "flows.samples", "flows.server"},
+    "flows.cli": {*BASE, "flows.build", "flows.estimate", "flows.samples", "flows.server", "flows.training"},
 }
-NO_PREFECT = ("schemas", "catalog", "tasks.methods", "tasks.models", "tasks.artifacts")
+NO_PREFECT = ("schemas", "catalog", "tasks.methods", "tasks.models", "tasks.artifacts", "tasks.images", "tasks.report")
 HEAVY = {"torch", "diffusers", "transformers", "prefect"}
+SMALLEST_FOLDER = 4
 
 
-def room_of(module: str) -> str | None:
-    """Longest room that `module` belongs to, or None for foreign code."""
-    return max((room for room in MAY_IMPORT if f"{module}.".startswith(f"{room}.")), key=len, default=None)
+def sources() -> dict[str, Path]:
+    """Modules by their dotted names below `tailforge`."""
+    paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
-def sources() -> Iterator[tuple[str, Path]]:
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
-
-
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(path: Path, *, late: bool = True) -> Iterator[str]:
+    """Dotted names that a file imports, ours without `tailforge.`; without `late` only when the file is imported."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if late else tree.body:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name.removeprefix("tailforge.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (f"{node.module}.{alias.name}".removeprefix("tailforge.") for alias in node.names)
+
+
+def longest(name: str, names: object) -> str | None:
+    """The longest of `names` that is `name` or contains it."""
+    return max((each for each in names if f"{name}.".startswith(f"{each}.")), key=len, default=None)  # type: ignore[attr-defined]
 
 
 def test_imports_run_one_way() -> None:
     wrong = []
-    for module, path in sources():
-        here = room_of(module)
-        assert here is not None
+    for module, path in sources().items():
+        here = longest(module, MAY_IMPORT)
+        if here is None:
+            continue
         for name in imported(path):
-            room = room_of(name)
+            room = longest(name, MAY_IMPORT)
             if room and room != here and room not in MAY_IMPORT[here]:
                 wrong.append(f"{module} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    modules = sources()
+    graph = {
+        module: {found for name in imported(path, late=False) if (found := longest(name, modules)) and found != module}
+        for module, path in modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports run in a circle: {error.args[1]}")
+
+
+def test_our_own_modules_are_imported_by_the_name_that_users_import() -> None:
+    """In a project with a `tasks.py` of its own, `import tasks` is that."""
+    python = [*(ROOT / "tests").rglob("*.py"), *(path for path in sources().values())]
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in python
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if name.partition(".")[0] in ROOMS
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_folder_holds_several_files_of_one_kind() -> None:
+    folders = {path.parent for module, path in sources().items() if module.count(".") > 1}
+    counts = {
+        folder.relative_to(ROOT): len([path for path in folder.glob("*.py") if path.name != "__init__.py"])
+        for folder in folders
+        if not list(folder.glob("*/__init__.py"))  # a room of rooms
+    }
+    assert {str(folder): count for folder, count in counts.items() if 0 < count < SMALLEST_FOLDER} == {}
 
 
 def test_pictures_are_decoded_in_one_place() -> None:
     """Every decoder of Pillow that nobody asked for is a way in."""
     places = {
         module
-        for module, path in sources()
+        for module, path in sources().items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "PIL.Image.open")
     }
@@ -70,7 +132,7 @@ def test_pictures_are_decoded_in_one_place() -> None:
 def test_prefect_stays_in_tasks_and_flows() -> None:
     wrong = [
         f"{module} imports {name}"
-        for module, path in sources()
+        for module, path in sources().items()
         if module.startswith(NO_PREFECT)
         for name in imported(path)
         if name.split(".")[0] == "prefect"
@@ -79,7 +141,7 @@ def test_prefect_stays_in_tasks_and_flows() -> None:
 
 
 def test_a_consumer_needs_neither_torch_nor_prefect() -> None:
-    modules = [module for module, _ in sources() if module.startswith(("schemas", "catalog"))]
+    modules = [f"tailforge.{module}" for module in sources() if module.startswith(("schemas", "catalog"))]
     program = f"import sys\nfor m in {modules!r}: __import__(m)\nprint(sorted({HEAVY!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -91,9 +153,9 @@ def test_tasks_package_is_empty() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_come_from_this_repository(room: str) -> None:
-    file = importlib.import_module(room).__file__
+    file = importlib.import_module(f"tailforge.{room}").__file__
     assert file is not None
-    assert Path(file).is_relative_to(ROOT)
+    assert os.path.samefile(file, ROOT / room / "__init__.py")
 
 
 def test_tests_hold_no_packages() -> None:

@@ -12,11 +12,11 @@ import datasets
 import pytest
 import torch
 
-from catalog.exports.export import export_version
-from catalog.store import Store
-from tests.fabricate import make_build, make_recipe, publish_build
+from tailforge.catalog.exports.export import export_version
+from tailforge.catalog.store import Store
+from tests.support.fabricate import make_build, make_recipe, publish_build
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "consuming.md").read_text()
 FINITE = 'if "loss" in globals():\n    assert loss.isfinite()\n'
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

@@ -10,19 +10,19 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from catalog.store import Store
-from schemas.extras import EXTRAS as EXTRA_OF
-from tests.declared import EXTRAS, PROJECT, ROOT, declare, installed_for, modules_of
-from tests.fabricate import make_build, make_recipe, publish_build
+from tailforge.catalog.store import Store
+from tailforge.schemas.extras import EXTRAS as EXTRA_OF
+from tests.support.declared import EXTRAS, PROJECT, ROOT, declare, installed_for, modules_of
+from tests.support.fabricate import make_build, make_recipe, publish_build
 
 NAME = "parts"
 ROOMS = ("schemas", "catalog", "tasks", "flows")
 # Beside its room's: files that are loaded for an extra alone.
 FOR_AN_EXTRA = {
     "catalog/object_store.py": ["s3"],
-    "flows/ray_cluster.py": ["ray"],
+    "flows/runners/ray_cluster.py": ["ray"],
 }
-OF_THE_CALLER = {"catalog/batches.py": {"torch"}}  # whoever calls it has it
+OF_THE_CALLER = {"catalog/reading/batches.py": {"torch"}}  # whoever calls it has it
 HIDE = """
 import sys
 from importlib.machinery import PathFinder
@@ -44,7 +44,7 @@ def foreign_imports(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(str(node.module).partition(".")[0])
-    return found - set(sys.stdlib_module_names) - {*ROOMS, "tests"}
+    return found - set(sys.stdlib_module_names) - {"tailforge", "tests"}
 
 
 def declared_modules(extras: list[str]) -> set[str]:
@@ -114,7 +114,8 @@ def run_without(extras: list[str], words: list[str], folder: Path) -> subprocess
     """`tailforge` in a process that finds the package's dependencies and those of `extras`, and nothing else."""
     everything = modules_of(installed_for(declare(EXTRAS)))
     hidden = everything - modules_of(installed_for(declare(extras)))
-    program = f"HIDDEN = {sorted(hidden)!r}\n{HIDE}\nfrom flows.main import main\nsys.argv[1:] = {words!r}\nmain()"
+    run = f"from tailforge.flows.cli.main import main\nsys.argv[1:] = {words!r}\nmain()"
+    program = f"HIDDEN = {sorted(hidden)!r}\n{HIDE}\n{run}"
     return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
 
 

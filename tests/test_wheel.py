@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from catalog.store import Store
-from tests.declared import ROOT
-from tests.fabricate import make_build, make_recipe, publish_build
-from tests.prefect_servers import run_server
+from tailforge.catalog.store import Store
+from tests.support.declared import ROOT
+from tests.support.fabricate import make_build, make_recipe, publish_build
+from tests.support.prefect_servers import run_server
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SHIPPED = ("schemas", "catalog", "tasks", "flows", "pyproject.toml", "README.md", "LICENSE")
+SHIPPED = ("src", "schemas", "catalog", "tasks", "flows", "pyproject.toml", "README.md", "LICENSE")
 READ = """
-from catalog import open_dataset
+from tailforge import open_dataset
 opened = open_dataset("store/datasets/parts", split="train")
 print(len([sample["image"].load() for sample in opened]), sorted(opened.classes))
 """
@@ -66,7 +66,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in SHIPPED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, source / name)
+        copy(ROOT / name, source / name, **({"symlinks": True} if name == "src" else {}))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(source)]
     subprocess.run(command, check=True)
     (made,) = out.iterdir()

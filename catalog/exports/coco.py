@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
-from catalog.exports.samples import ExportedSample
-from schemas.dataset import Dataset
-from schemas.licences import describe_licence
+from tailforge.catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
+from tailforge.catalog.exports.samples import ExportedSample
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.settings.licences import describe_licence
 
 LISTS = ("images", "annotations")
 LICENSE = 1  # the id of the only one

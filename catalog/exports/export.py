@@ -5,20 +5,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog.exports.coco import convert_coco
-from catalog.exports.folder import PieceWriter, new_folder
-from catalog.exports.huggingface import convert_huggingface
-from catalog.exports.panoptic import convert_panoptic
-from catalog.exports.pieces import Convert, Piece, Splits
-from catalog.exports.samples import list_splits, open_split
-from catalog.exports.voc import convert_voc
-from catalog.exports.yolo import convert_yolo
-from catalog.published_version import open_version
-from catalog.split_index import name_split
-from catalog.store import Store
-from catalog.user_paths import usable_path
-from schemas.dataset import Dataset
-from schemas.errors import NotFoundError
+from tailforge.catalog.exports.coco import convert_coco
+from tailforge.catalog.exports.folder import PieceWriter, new_folder
+from tailforge.catalog.exports.huggingface import convert_huggingface
+from tailforge.catalog.exports.panoptic import convert_panoptic
+from tailforge.catalog.exports.pieces import Convert, Piece, Splits
+from tailforge.catalog.exports.samples import list_splits, open_split
+from tailforge.catalog.exports.voc import convert_voc
+from tailforge.catalog.exports.yolo import convert_yolo
+from tailforge.catalog.reading.index import name_split
+from tailforge.catalog.reading.version import open_version
+from tailforge.catalog.store import Store
+from tailforge.catalog.user_paths import usable_path
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.errors import NotFoundError
 
 FORMATS: dict[str, Convert] = {
     "coco": convert_coco,

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from catalog.exports.pieces import Document, Line, Piece, Row, StreamedFile, WholeFile
-from catalog.temporaries import TEMPORARY, hold_folder
-from schemas.errors import NotFoundError, StoreAccessError, StoreError, StoreFullError, UserError
-from schemas.shown import describe_failure
+from tailforge.catalog.exports.pieces import Document, Line, Piece, Row, StreamedFile, WholeFile
+from tailforge.catalog.temporaries import TEMPORARY, hold_folder
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import NotFoundError, StoreAccessError, StoreError, StoreFullError, UserError
 
 
 @contextmanager

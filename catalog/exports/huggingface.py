@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.card import compose_card, describe_front_matter, identify_content
-from catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
-from catalog.exports.samples import ExportedSample
-from catalog.registry import DATASETS
-from catalog.store import Store
-from catalog.version_tables import LOOK, open_parquet
-from schemas.dataset import Dataset, ShardEntry
-from schemas.errors import UserError, VerificationError
-from schemas.shown import count_of
-from schemas.tables import MANIFEST
+from tailforge.catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
+from tailforge.catalog.exports.samples import ExportedSample
+from tailforge.catalog.metadata.card import compose_card, describe_front_matter, identify_content
+from tailforge.catalog.reading.tables import LOOK, open_parquet
+from tailforge.catalog.registry import DATASETS
+from tailforge.catalog.store import Store
+from tailforge.schemas.dataset import Dataset, ShardEntry
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import UserError, VerificationError
+from tailforge.schemas.tables import MANIFEST
 
 ROW_GROUP = 100  # rows with pictures, as `datasets` writes them: the Hub's viewer reads a row group at a time
 MOST_FILES = 10_000  # in a folder of the Hub

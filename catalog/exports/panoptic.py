@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.exports.coco import LISTS, describe_dataset, describe_image, list_categories
-from catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
-from catalog.exports.samples import ExportedSample
-from schemas.dataset import Dataset
+from tailforge.catalog.exports.coco import LISTS, describe_dataset, describe_image, list_categories
+from tailforge.catalog.exports.pieces import Document, Piece, Row, Splits, WholeFile
+from tailforge.catalog.exports.samples import ExportedSample
+from tailforge.schemas.dataset import Dataset
 
 IGNORE = 255
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from catalog.exports.samples import ExportedSample
-from schemas.dataset import Dataset
+from tailforge.catalog.exports.samples import ExportedSample
+from tailforge.schemas.dataset import Dataset
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.pictures import PNG, PUBLISHED, measure_picture, open_picture, to_mask
-from catalog.reader import WHOLE, ShardedDataset, open_dataset
-from catalog.registry import is_of_category
-from catalog.store import Store
-from catalog.version_tables import LOOK
-from schemas.dataset import Dataset
-from schemas.errors import PictureError, VerificationError
-from schemas.foreign_json import describe_damage
-from schemas.run_lengths import decode_rle
-from schemas.sample_document import SampleDocument
+from tailforge.catalog.pictures import PNG, PUBLISHED, measure_picture, open_picture, to_mask
+from tailforge.catalog.reading.reader import WHOLE, ShardedDataset, open_dataset
+from tailforge.catalog.reading.tables import LOOK
+from tailforge.catalog.registry import is_of_category
+from tailforge.catalog.store import Store
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.foreign_json import describe_damage
+from tailforge.schemas.documents.run_lengths import decode_rle
+from tailforge.schemas.documents.sample import SampleDocument
+from tailforge.schemas.errors import PictureError, VerificationError
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
-from catalog.exports.pieces import Line, Piece, Splits, WholeFile
-from catalog.exports.samples import ExportedSample
-from catalog.split_index import SHORT_NAMES
-from schemas.dataset import Dataset
-from schemas.shown import visible
+from tailforge.catalog.exports.pieces import Line, Piece, Splits, WholeFile
+from tailforge.catalog.exports.samples import ExportedSample
+from tailforge.catalog.reading.index import SHORT_NAMES
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.shown import visible
 
 
 def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:

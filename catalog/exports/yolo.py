@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from catalog.exports.pieces import Piece, Splits, WholeFile
-from catalog.exports.samples import ExportedSample
-from catalog.split_index import SHORT_NAMES
-from schemas.dataset import Dataset
+from tailforge.catalog.exports.pieces import Piece, Splits, WholeFile
+from tailforge.catalog.exports.samples import ExportedSample
+from tailforge.catalog.reading.index import SHORT_NAMES
+from tailforge.schemas.dataset import Dataset
 
 
 def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:

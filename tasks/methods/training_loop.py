@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from schemas.errors import TrainingError
-from schemas.under_way import tell
+from tailforge.schemas.errors import TrainingError
+from tailforge.schemas.under_way import tell
 
 GRADIENT_NORM = 1.0
 

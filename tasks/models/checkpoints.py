@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from schemas.errors import TrainingError
-from schemas.shown import describe_failure
-from tasks.methods.training_loop import Trainable
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import TrainingError
+from tailforge.tasks.methods.training_loop import Trainable
 
 DigestAt = Callable[[int], str]
 

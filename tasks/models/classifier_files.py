@@ -11,9 +11,9 @@ from typing import Any
 from safetensors.torch import save
 from transformers import PreTrainedModel
 
-from tasks.methods.cifar_resnet import CifarResNet
-from tasks.methods.train_classifier import Classifier
-from tasks.models.preparation import RESCALE, Preparation
+from tailforge.tasks.methods.cifar_resnet import CifarResNet
+from tailforge.tasks.methods.classifiers.train import Classifier
+from tailforge.tasks.models.preparation import RESCALE, Preparation
 
 CIFAR_RESNET = f"{CifarResNet.__module__}:{CifarResNet.__name__}"  # what a recipe's teacher.module says
 NEAREST, BILINEAR = 0, 2  # numbers of Pillow's filters

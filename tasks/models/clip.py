@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel
 
-from schemas.errors import ModelError
-from schemas.jobs import ResolvedModel
-from tasks.models.cache import load_once
-from tasks.models.generator_files import check_safetensors, check_tokenizer, read_json, weight_files
-from tasks.models.pretrained import load_weights, model_folder
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.cache import load_once
+from tailforge.tasks.models.generator_files import check_safetensors, check_tokenizer, read_json, weight_files
+from tailforge.tasks.models.pretrained import load_weights, model_folder
 
 ROLE = "quality.scorer"
 BATCH_SIZE = 32

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.errors import RecipeError
-from tasks.methods.generator import Conditioning, Scheduler
+from tailforge.schemas.errors import RecipeError
+from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
 
 
 class DiffusersGenerator(ABC):

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from tasks.methods.pretraining.encoders import MEAN, STD, Tokens
-from tasks.models.classifier_files import describe_images
-from tasks.models.generator_files import read_json
-from tasks.models.preparation import Preparation
+from tailforge.tasks.methods.pretraining.encoders import MEAN, STD, Tokens
+from tailforge.tasks.models.classifier_files import describe_images
+from tailforge.tasks.models.generator_files import read_json
+from tailforge.tasks.models.preparation import Preparation
 
 VIT, MAE, CLIP = "vit", "vit_mae", "clip"
 # A pooling layer was never trained; a masked encoder hides patches unless it is told not to.

@@ -24,15 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import ExplanationError
-from schemas.shown import count_of
-from tasks.methods.generator import Conditioning
-from tasks.methods.plain_sampling import choose_prediction, walk_steps
-from tasks.methods.regional_primitives.demands import Subject
-from tasks.methods.regional_primitives.linearise import Tail
-from tasks.models.diffusers_generator import DiffusersGenerator
-from tasks.models.staged_network import StagedNetwork, copy_structure, hold_statistics
-from tasks.models.unet_generator import UNetGenerator
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.demands import Subject
+from tailforge.tasks.methods.regional_primitives.linearise import Tail
+from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.sampling.plain import choose_prediction, walk_steps
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.staged_network import StagedNetwork, copy_structure, hold_statistics
+from tailforge.tasks.models.unet_generator import UNetGenerator
 
 BATCH = 16  # samples in a pass for the mean feature
 SMALLEST_SPREAD = 1e-4  # of the largest channel's: a channel that hardly changes must not count without bound

@@ -14,10 +14,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffu
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.errors import RecipeError
-from tasks.methods.generator import Conditioning, Scheduler
-from tasks.methods.joint_attention import FLUX_TIMESTEPS, join_positions
-from tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
+from tailforge.schemas.errors import RecipeError
+from tailforge.tasks.methods.attention.joint_attention import FLUX_TIMESTEPS, join_positions
+from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
 
 SD3_TOKENS, FLUX_TOKENS = 256, 512  # of T5: what the pipelines cut a prompt to
 PATCH = 2  # Flux packs 2 x 2 latents into a token

@@ -6,10 +6,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from schemas.errors import ModelError
-from schemas.foreign_json import describe_damage, parse_object
-from schemas.jobs import ResolvedModel
-from schemas.shown import describe_failure
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
 
 INDEX = "model_index.json"
 # Parts of each pipeline class that hold weights, and how their files are called. The first is its denoiser.

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.engines import SamplingSettings, SearchEngine
-from schemas.errors import RecipeError
-from schemas.jobs import ResolvedModel
-from schemas.recipe import Recipe
-from tasks.methods.watch_words import NO_AFFINITY
-from tasks.models.generator_files import FLOWS, INDEX, generator_folder, read_json
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.engines import SamplingSettings, SearchEngine
+from tailforge.tasks.methods.attention.capture import NO_AFFINITY
+from tailforge.tasks.models.generator_files import FLOWS, INDEX, generator_folder, read_json
 
 FLUX = "FluxPipeline"
 

@@ -7,10 +7,10 @@ to whoever names the guide: a generator that was adapted from it does.
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.errors import RecipeError
-from schemas.jobs import ResolvedModel
-from tasks.models.generator_files import FLOWS, INDEX, WEIGHTS, generator_folder, read_json
-from tasks.models.generator_settings import FLUX
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.generator_files import FLOWS, INDEX, WEIGHTS, generator_folder, read_json
+from tailforge.tasks.models.generator_settings import FLUX
 
 GUIDE = "engine.guide"
 # Keys of a scheduler's configuration that decide the noise at a timestep, with what diffusers takes where they are left

@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from schemas.errors import ModelError
-from schemas.shown import describe_failure
-from tasks.methods.train_judges import (
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import ModelError
+from tailforge.tasks.methods.embedded.judges import (
     Classifier,
     Segmenter,
     build_classifier,
@@ -32,7 +32,7 @@ class Judges:
     segmenter: Segmenter
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Positions in PARTS, MATERIALS and SURFACES of tasks.methods.workshop: [N, 3]."""
+        """Positions in PARTS, MATERIALS and SURFACES of tailforge.tasks.methods.workshop: [N, 3]."""
         return classify(self.classifier, images)
 
     def segment(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:

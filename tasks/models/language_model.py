@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from schemas.errors import ModelError, RecipeError
-from schemas.jobs import ResolvedModel
-from schemas.shown import count_of
-from tasks.methods.plan_samples import derive_seed
-from tasks.models.cache import load_once
-from tasks.models.generator_files import check_tokenizer
-from tasks.models.pretrained import load_weights, model_folder
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import ModelError, RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.methods.planning.samples import derive_seed
+from tailforge.tasks.models.cache import load_once
+from tailforge.tasks.models.generator_files import check_tokenizer
+from tailforge.tasks.models.pretrained import load_weights, model_folder
 
 ROLE = "prompts.language_model"
 BATCH_SIZE = 32

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import wn
 
-from schemas.errors import RecipeError
-from tasks.models.cache import load_once
+from tailforge.schemas.errors import RecipeError
+from tailforge.tasks.models.cache import load_once
 
 WORDNET = "oewn:2024"  # one fixed edition, because its words decide the prompts
 

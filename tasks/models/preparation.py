@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ModelError
-from schemas.inversion import TeacherSource
-from tasks.models.generator_files import read_json
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.settings.inversion import TeacherSource
+from tailforge.tasks.models.generator_files import read_json
 
 RESCALE = 1 / 255
 PROCESSOR_KEYS = {"mean": "image_mean", "std": "image_std", "size": "size"}

@@ -10,9 +10,9 @@ from huggingface_hub import snapshot_download
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from schemas.errors import ModelError
-from schemas.jobs import ResolvedModel
-from tasks.models.generator_files import HALF, INDEX, check_safetensors, read_json, weight_files
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.generator_files import HALF, INDEX, check_safetensors, read_json, weight_files
 
 FETCHED = ("*.json", "*.txt", "*.safetensors")  # never a pickle, never code
 

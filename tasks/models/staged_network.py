@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.linearise import Tail
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.linearise import Tail
 
 Run = Callable[[Any], Any]  # one pass through the copied network
 

@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification
 
-from schemas.errors import ModelError, RecipeError
-from schemas.fields import look
-from schemas.inversion import TeacherSource
-from schemas.jobs import ResolvedModel
-from schemas.shown import count_of
-from tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
-from tasks.models.cache import load_once
-from tasks.models.generator_files import SAVE_MODULE, check_safetensors, read_json, weight_files
-from tasks.models.preparation import Preparation, is_key, name_settings, read_optional, read_preparation
-from tasks.models.pretrained import load_weights, model_folder, pick_device
-from tasks.models.user_code import import_callable
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import ModelError, RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.fields import look
+from tailforge.schemas.settings.inversion import TeacherSource
+from tailforge.tasks.methods.natural_inversion.taps import examine, freeze, require_batchnorm
+from tailforge.tasks.models.cache import load_once
+from tailforge.tasks.models.generator_files import SAVE_MODULE, check_safetensors, read_json, weight_files
+from tailforge.tasks.models.preparation import Preparation, is_key, name_settings, read_optional, read_preparation
+from tailforge.tasks.models.pretrained import load_weights, model_folder, pick_device
+from tailforge.tasks.models.user_code import import_callable
 
 ROLE = "generator"  # what a recipe calls a teacher
 SHOWN, FEW = 30, 4  # class names and weights in an error

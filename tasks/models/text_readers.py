@@ -13,11 +13,11 @@ from typing import Any
 
 from transformers import AutoTokenizer, CLIPTokenizer
 
-from schemas.errors import ModelError
-from schemas.jobs import Prompt, ResolvedModel
-from tasks.models.diffusers_generator import find_tokens
-from tasks.models.flow_generators import FLUX_TOKENS, SD3_TOKENS
-from tasks.models.generator_files import INDEX, absent_parts, check_class, generator_folder, read_json
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import Prompt, ResolvedModel
+from tailforge.tasks.models.diffusers_generator import find_tokens
+from tailforge.tasks.models.flow_generators import FLUX_TOKENS, SD3_TOKENS
+from tailforge.tasks.models.generator_files import INDEX, absent_parts, check_class, generator_folder, read_json
 
 CLIP = None  # a tokenizer that says itself how many tokens its encoder reads
 # Tokenizers of each pipeline class, and how many tokens their encoders read.

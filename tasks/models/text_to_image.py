@@ -19,12 +19,12 @@ from diffusers import (
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from schemas.errors import ModelError
-from schemas.jobs import BuildContext, ResolvedModel
-from tasks.models.cache import load_once
-from tasks.models.diffusers_generator import DiffusersGenerator
-from tasks.models.flow_generators import FluxGenerator, StableDiffusion3Generator
-from tasks.models.generator_files import (
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import BuildContext, ResolvedModel
+from tailforge.tasks.models.cache import load_once
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.flow_generators import FluxGenerator, StableDiffusion3Generator
+from tailforge.tasks.models.generator_files import (
     absent_parts,
     check_class,
     check_generator,
@@ -33,10 +33,10 @@ from tasks.models.generator_files import (
     generator_folder,
     weights_variant,
 )
-from tasks.models.generator_settings import refuse_settings
-from tasks.models.guides import describe_loaded, require_fit
-from tasks.models.pretrained import pick_device
-from tasks.models.unet_generator import UNetGenerator
+from tailforge.tasks.models.generator_settings import refuse_settings
+from tailforge.tasks.models.guides import describe_loaded, require_fit
+from tailforge.tasks.models.pretrained import pick_device
+from tailforge.tasks.models.unet_generator import UNetGenerator
 
 
 @dataclass(frozen=True)

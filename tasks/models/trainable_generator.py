@@ -9,15 +9,15 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from schemas.errors import ModelError
-from schemas.generator_training import GeneratorTraining
-from schemas.jobs import ResolvedModel
-from tasks.methods.generator import Conditioning, join_conditionings
-from tasks.methods.generator_training.adapters import fold_weights, prepare_weights, without_adapters
-from tasks.methods.generator_training.noise import PREDICTIONS, NoiseSchedule
-from tasks.methods.generator_training.train import Denoise, Network
-from tasks.models.text_to_image import open_generator
-from tasks.models.unet_generator import UNetGenerator
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.tasks.methods.generator_training.adapters import fold_weights, prepare_weights, without_adapters
+from tailforge.tasks.methods.generator_training.noise import PREDICTIONS, NoiseSchedule
+from tailforge.tasks.methods.generator_training.train import Denoise, Network
+from tailforge.tasks.methods.sampling.generator import Conditioning, join_conditionings
+from tailforge.tasks.models.text_to_image import open_generator
+from tailforge.tasks.models.unet_generator import UNetGenerator
 
 REMEMBERED = 4096  # prompts
 

@@ -14,8 +14,8 @@ from diffusers import (
 )
 from torch import Tensor
 
-from tasks.methods.generator import Conditioning, Scheduler
-from tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
+from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
 
 SCHEDULERS: dict[str, type[Any]] = {
     "ddim": DDIMScheduler,

@@ -1,4 +1,4 @@
-"""A user's own code, imported so that what runs is what was digested (catalog/code_digest.py)."""
+"""A user's own code, imported so that what runs is what was digested (catalog/sources/code_digest.py)."""
 
 import importlib
 import sys
@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from catalog.code_digest import list_own_modules
-from schemas.errors import ModelError
+from tailforge.catalog.sources.code_digest import list_own_modules
+from tailforge.schemas.errors import ModelError
 
 _imported: set[str] = set()  # modules of users' folders; they stay importable for what their code imports late
 

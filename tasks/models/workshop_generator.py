@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from tasks.methods.train_diffusion import build_scheduler
-from tasks.models.pipeline_folders import forget_origin, swap_folder
+from tailforge.tasks.methods.embedded.diffusion import build_scheduler
+from tailforge.tasks.models.pipeline_folders import forget_origin, swap_folder
 
 
 def export_generator(

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.benchmarks.pages import DOCS, ROOT, markdown_table, row, write_json
 from tests.benchmarks.sharding import ROUNDS, measure_sharding
-from tests.tiny_recipes import write_recipe
+from tests.support.tiny_recipes import write_recipe
 
 OVERHEAD_IMAGES = 2000
 SMALL, LARGE = 1000, 5000
@@ -28,7 +28,7 @@ PARTS = ["overhead", "memory", "sharding", "kills"]
 def build(recipe: str, store: Path, *words: str, server: str) -> tuple[dict[str, Any], float]:
     """Run one build in its own process; returns what it printed and its peak memory in MiB."""
     program = (
-        "import resource, sys; from flows.cli import main\n"
+        "import resource, sys; from tailforge.flows.cli.commands import main\n"
         "try: main()\n"
         "finally: print('peak_kib', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
@@ -61,7 +61,7 @@ def measure_overhead(folder: Path, server: str) -> list[dict[str, Any]]:
 
 def measure_memory(folder: Path, server: str) -> list[dict[str, Any]]:
     """Peak resident memory of a build of 1,000 and of 5,000 images of the tiny generator."""
-    from tests.tiny_generators import save_sd
+    from tests.support.tiny_generators import save_sd
 
     save_sd(folder / "generator")
     rows = []
@@ -83,7 +83,7 @@ def measure_kills() -> list[dict[str, Any]]:
     """The kill test of the suite, whose figures pytest writes as properties of the test."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        tests = ["tests/flows/test_killed_builds.py", "-k", "plain", "-m", "slow", f"--junitxml={report}", "-q"]
+        tests = ["tests/flows/build/test_killed_builds.py", "-k", "plain", "-m", "slow", f"--junitxml={report}", "-q"]
         subprocess.run([sys.executable, "-m", "pytest", *tests], cwd=ROOT, check=True)
         properties = {p.get("name"): p.get("value") for p in ET.parse(report).iter("property")}
     return [row("tailforge", name, int(properties[name] or 0), "builds") for name in ("kill_runs", "kill_mismatches")]

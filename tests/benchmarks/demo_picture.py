@@ -10,8 +10,8 @@ from collections import defaultdict
 
 from PIL import Image
 
-from catalog import open_dataset
-from tasks.methods.draw_overlay import draw_overlay
+from tailforge import open_dataset
+from tailforge.tasks.report.overlays import draw_overlay
 from tests.benchmarks.pages import ROOT
 
 PER_CONCEPT, TILE = 2, 128

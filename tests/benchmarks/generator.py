@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.model_files import MODELS
-from catalog.recipe_files import load_training_recipe
-from schemas.training import TrainingRecipe
-from tasks.methods.measure_generator import METRICS, Request, count_confusions, plan_requests, tabulate
-from tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
-from tasks.models.judges import load_judges
-from tasks.models.pipeline_folders import draw_images, open_pipeline
-from tasks.training_stages import stage_key
+from tailforge.catalog.sources.models import MODELS
+from tailforge.catalog.sources.recipes import load_training_recipe
+from tailforge.schemas.training.embedded import TrainingRecipe
+from tailforge.tasks.methods.embedded.measure import METRICS, Request, count_confusions, plan_requests, tabulate
+from tailforge.tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
+from tailforge.tasks.models.judges import load_judges
+from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
+from tailforge.tasks.training.embedded_stages import stage_key
 from tests.benchmarks.pages import DOCS, ROOT, describe_machine, write_json
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.classifiers import DistillSettings
-from schemas.inversion import PRESETS, InversionSettings
-from tasks.methods.classifiers import build_student
-from tasks.methods.distillation import teacher_loss
-from tasks.methods.natural_inversion.contract import Inverted
-from tasks.methods.natural_inversion.invert import invert
-from tasks.methods.natural_inversion.labels import spread_labels
-from tasks.methods.train_classifier import Pictures, predict, train_on_views
+from tailforge.schemas.settings.inversion import PRESETS, InversionSettings
+from tailforge.schemas.training.classifiers import DistillSettings
+from tailforge.tasks.methods.classifiers.distillation import teacher_loss
+from tailforge.tasks.methods.classifiers.networks import build_student
+from tailforge.tasks.methods.classifiers.train import Pictures, predict, train_on_views
+from tailforge.tasks.methods.natural_inversion.contract import Inverted
+from tailforge.tasks.methods.natural_inversion.invert import invert
+from tailforge.tasks.methods.natural_inversion.labels import spread_labels
 from tests.benchmarks.inversion_page import Section, measure_set, write_page
 from tests.benchmarks.inversion_parts import Bench, open_bench, real_images
 from tests.benchmarks.inversion_rows import STUDENT

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from catalog.model_files import resolve_model
-from schemas.inversion import TeacherSource
-from schemas.jobs import ResolvedModel
-from tasks.labelled_images import LabelledImages, choose_rows, decode_images, label_rows, open_files
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.train_classifier import Pictures
-from tasks.models.classifier_files import CIFAR_RESNET
-from tasks.models.teacher import Teacher, load_teacher, load_verifier
-from tasks.train_teacher import open_pictures, train_teacher
+from tailforge.catalog.sources.models import resolve_model
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.inversion import TeacherSource
+from tailforge.tasks.images.labelled import LabelledImages, choose_rows, decode_images, label_rows, open_files
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
+from tailforge.tasks.models.classifier_files import CIFAR_RESNET
+from tailforge.tasks.models.teacher import Teacher, load_teacher, load_verifier
+from tailforge.tasks.training.teacher import open_pictures, train_teacher
 from tests.benchmarks.inversion_sets import ImageSet
 
 FEATURES_AT_ONCE = 256

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.methods.train_classifier import predict
+from tailforge.tasks.methods.classifiers.train import predict
 from tests.benchmarks.inversion_parts import Bench, Features, features_of
 from tests.benchmarks.pages import row
 from tests.benchmarks.seedselect_rows import frechet, over_seeds

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from catalog.recipe_files import load_training_recipe
-from schemas.classifiers import TeacherModel, TeacherRecipe
+from tailforge.catalog.sources.recipes import load_training_recipe
+from tailforge.schemas.training.classifiers import TeacherModel, TeacherRecipe
 from tests.benchmarks.pages import ROOT
 
 RECIPES = ROOT / "catalog" / "recipes"

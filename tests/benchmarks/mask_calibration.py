@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalog.model_files import MODELS, digest_model
-from schemas.engines import PlainEngine
-from schemas.jobs import ResolvedModel
-from schemas.quality import WINDOW, Annotation
-from tasks.methods.cross_attention import Capture, choose_layer, choose_steps, find_layers
-from tasks.methods.generator import join_conditionings
-from tasks.methods.mask_confidence import Parts, list_features
-from tasks.methods.pixels import to_tensor
-from tasks.methods.renoised_attention import Read, draw_like
-from tasks.methods.soft_masks import Word, outline_words, soften_words
-from tasks.methods.workshop import BALANCED, Rendering, Scene, caption, render, sample_scene
-from tasks.models.diffusers_generator import DiffusersGenerator
-from tasks.models.text_to_image import load_generator
+from tailforge.catalog.sources.models import MODELS, digest_model
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.schemas.settings.quality import WINDOW, Annotation
+from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, choose_steps, find_layers
+from tailforge.tasks.methods.masks.confidence import Parts, list_features
+from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words
+from tailforge.tasks.methods.sampling.generator import join_conditionings
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.sampling.renoised_attention import Read, draw_like
+from tailforge.tasks.methods.workshop import BALANCED, Rendering, Scene, caption, render, sample_scene
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.text_to_image import load_generator
 
 SEED = 4242  # of no training and no other benchmark
 BATCH = 16

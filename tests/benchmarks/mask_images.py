@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalog.model_files import MODELS, digest_model
-from schemas.engines import PlainEngine, SeedSelectEngine
-from schemas.jobs import ResolvedModel, SampleSpec, Slot
-from schemas.quality import Recording
-from tasks.methods.clock import Clock
-from tasks.methods.cross_attention import Capture, Layer, choose_layer, choose_steps, find_layers
-from tasks.methods.generator import join_conditionings
-from tasks.methods.measure_generator import Request, plan_requests
-from tasks.methods.plain_sampling import (
+from tailforge.catalog.sources.models import MODELS, digest_model
+from tailforge.schemas.jobs import ResolvedModel, SampleSpec, Slot
+from tailforge.schemas.settings.engines import PlainEngine, SeedSelectEngine
+from tailforge.schemas.settings.quality import Recording
+from tailforge.tasks.methods.attention.cross_attention import Capture, Layer, choose_layer, choose_steps, find_layers
+from tailforge.tasks.methods.attention.self_affinity import SpreadCapture
+from tailforge.tasks.methods.embedded.measure import Request, plan_requests
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.generator import join_conditionings
+from tailforge.tasks.methods.sampling.plain import (
     Sampling,
     cut_batches,
     draw_noise,
@@ -31,10 +32,9 @@ from tasks.methods.plain_sampling import (
     sample_latents,
     to_pixels,
 )
-from tasks.methods.renoised_attention import Captioned, read_attention
-from tasks.methods.seed_select.engine import render_searched
-from tasks.methods.self_affinity import SpreadCapture
-from tasks.methods.workshop import (
+from tailforge.tasks.methods.sampling.renoised_attention import Captioned, read_attention
+from tailforge.tasks.methods.seed_select.engine import render_searched
+from tailforge.tasks.methods.workshop import (
     BALANCED,
     HEAD_PARTS,
     MATERIALS,
@@ -45,9 +45,9 @@ from tasks.methods.workshop import (
     render,
     sample_scene,
 )
-from tasks.models.diffusers_generator import DiffusersGenerator
-from tasks.models.judges import Judges
-from tasks.models.text_to_image import load_generator
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.judges import Judges
+from tailforge.tasks.models.text_to_image import load_generator
 from tests.benchmarks.seedselect_parts import make_goal, open_bench
 
 ENGINE = PlainEngine(batch_size=8)

@@ -25,13 +25,13 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from schemas.engines import PlainEngine
-from schemas.jobs import SampleSpec
-from schemas.quality import Annotation, Recording
-from tasks.methods.clock import Clock
-from tasks.methods.measure_generator import plan_requests
-from tasks.methods.plain_sampling import render_plain
-from tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.schemas.settings.quality import Annotation, Recording
+from tailforge.tasks.methods.embedded.measure import plan_requests
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tests.benchmarks.mask_images import open_generator, specify
 from tests.benchmarks.mask_rivals import render_per_head, render_stored
 from tests.benchmarks.pages import ROOT, markdown_table, row

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.methods.draw_overlay import draw_overlay
-from tasks.methods.masks import encode_mask
-from tasks.methods.soft_masks import Word
-from tasks.methods.workshop import PARTS
+from tailforge.tasks.methods.masks.codec import encode_mask
+from tailforge.tasks.methods.masks.soft_masks import Word
+from tailforge.tasks.methods.workshop import PARTS
+from tailforge.tasks.report.overlays import draw_overlay
 from tests.benchmarks.mask_images import OURS, Set
 from tests.benchmarks.mask_rows import CONCEPT, GATE, PLAIN, SURFACE, choose_pictures, outline_all
 from tests.benchmarks.pages import DOCS, ROOT

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.engines import PlainEngine
-from schemas.jobs import SampleSpec
-from tasks.methods.clock import Clock
-from tasks.methods.plain_sampling import Rendered, cut_batches, render_plain
-from tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import Rendered, cut_batches, render_plain
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 
 # Gets a layer's name and the prompts' attention [B, H, N, S] in it.
 Keep = Callable[[str, Tensor], None]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from schemas.quality import Annotation
-from tasks.methods.soft_masks import Outlines, Word, outline_words, pool_thresholds, soften_words
-from tasks.methods.workshop import HEAD_PARTS, PARTS
+from tailforge.schemas.settings.quality import Annotation
+from tailforge.tasks.methods.masks.soft_masks import Outlines, Word, outline_words, pool_thresholds, soften_words
+from tailforge.tasks.methods.workshop import HEAD_PARTS, PARTS
 from tests.benchmarks.mask_images import OURS, READINGS, Set, select
 from tests.benchmarks.seedselect_rows import over_seeds
 

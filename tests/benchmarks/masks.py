@@ -13,16 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from catalog.model_files import MODELS
-from tasks.models.judges import load_judges
-from tests.benchmarks.mask_images import (
-    Set,
-    make_composed,
-    make_generated,
-    make_rare,
-    make_renders,
-    open_generator,
-)
+from tailforge.catalog.sources.models import MODELS
+from tailforge.tasks.models.judges import load_judges
+from tests.benchmarks.mask_images import Set, make_composed, make_generated, make_rare, make_renders, open_generator
 from tests.benchmarks.mask_overhead import measure_overhead
 from tests.benchmarks.mask_page import draw_figure, write_page
 from tests.benchmarks.mask_rows import Made, measure

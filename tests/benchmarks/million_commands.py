@@ -15,15 +15,15 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from catalog.diff import compare_versions
-from catalog.store import Store
-from flows.build_status import build_status
-from flows.chain import Drive
-from flows.plan_build import plan_build
-from flows.stages import run_rounds, write_all
-from schemas.jobs import BuildContext
-from tasks.assemble_version import assemble
-from tasks.select_samples import JudgedPartition, select_rows
+from tailforge.catalog.diff import compare_versions
+from tailforge.catalog.store import Store
+from tailforge.flows.build.drive import Drive
+from tailforge.flows.build.order import run_rounds, write_all
+from tailforge.flows.build.status import build_status
+from tailforge.flows.build.walk import plan_build
+from tailforge.schemas.jobs import BuildContext
+from tailforge.tasks.publish.assemble import assemble
+from tailforge.tasks.stages.selection import JudgedPartition, select_rows
 from tests.benchmarks.million_store import NEW, OLD, load_context, write_changed_version
 from tests.benchmarks.pages import ROOT
 

@@ -20,22 +20,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.model_files import MODELS, resolve_model
-from catalog.store import Store
-from flows.chain import Drive
-from flows.stages import expand_all, first_sizes, plan_partitions
-from schemas.jobs import BuildContext, PartitionJob, ResolvedModel
-from schemas.receipts import EngineInputs, Receipt
-from schemas.recipe import Recipe, parse_recipe
-from schemas.tables import INSTANCES, MANIFEST, MASKS, MEMBERS, SAMPLES, SLOTS, VERDICTS
-from tasks import annotate_masks, expand_prompts, filter_quality, select_samples, synthesize, write_shards
-from tasks.artifacts import canonical_json, read_table, run_once
-from tasks.built_partitions import BuiltPartition, class_ids, shard_fields
-from tasks.methods.encode_samples import publish_columns
-from tasks.methods.masks import encode_rle
-from tasks.methods.pack_shards import CANDIDATES, plan_shards, shard_name
-from tasks.methods.plain_sampling import Rendered
-from tasks.methods.png import encode_png
+from tailforge.catalog.sources.models import MODELS, resolve_model
+from tailforge.catalog.store import Store
+from tailforge.flows.build.drive import Drive
+from tailforge.flows.build.order import expand_all, first_sizes, plan_partitions
+from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
+from tailforge.schemas.receipts import EngineInputs, Receipt
+from tailforge.schemas.recipe import Recipe, parse_recipe
+from tailforge.schemas.tables import INSTANCES, MANIFEST, MASKS, MEMBERS, SAMPLES, SLOTS, VERDICTS
+from tailforge.tasks.artifacts.contract import canonical_json, read_table, run_once
+from tailforge.tasks.artifacts.partitions import BuiltPartition, class_ids, shard_fields
+from tailforge.tasks.methods.masks.codec import encode_rle
+from tailforge.tasks.methods.packing.members import publish_columns
+from tailforge.tasks.methods.packing.png import encode_png
+from tailforge.tasks.methods.packing.shards import CANDIDATES, plan_shards, shard_name
+from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.stages import masks as annotate_masks
+from tailforge.tasks.stages import prompts as expand_prompts
+from tailforge.tasks.stages import samples as synthesize
+from tailforge.tasks.stages import selection as select_samples
+from tailforge.tasks.stages import shards as write_shards
+from tailforge.tasks.stages import verdicts as filter_quality
 
 CONTEXT_FILE = "context.json"
 OLD, NEW = "datasets/parts/1.0.0", "datasets/parts/2.0.0"

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401  a scratch home for Prefect, before anything imports it
-from flows.device_leases import LEASES
+from tailforge.flows.runners.device_leases import LEASES
 from tests.benchmarks.pages import row
-from tests.fault_launcher import Launcher
-from tests.fault_object_store import prepare_object_store, run_on_object_store
-from tests.fault_runs import Outcome, prepare, run_schedule
-from tests.fault_schedules import FAULTS_EACH, KINDS, OBJECT_STORE_KINDS, STAGES, draw_schedules
-from tests.s3_server import S3Server
+from tests.support.fault_launcher import Launcher
+from tests.support.fault_object_store import prepare_object_store, run_on_object_store
+from tests.support.fault_runs import Outcome, prepare, run_schedule
+from tests.support.fault_schedules import FAULTS_EACH, KINDS, OBJECT_STORE_KINDS, STAGES, draw_schedules
+from tests.support.s3_server import S3Server
 
 ON_DISK, ON_OBJECT_STORE = 42, 8
 SCHEDULES = ON_DISK + ON_OBJECT_STORE

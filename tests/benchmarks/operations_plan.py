@@ -10,12 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from catalog.registry import load_dataset
-from catalog.store import Store
-from flows.cost_rates import count_bytes
-from flows.estimate_cost import Estimate, Prices, plan_cost
-from schemas.receipts import Receipt
-from tasks.artifacts import describe_machine
+from tailforge.catalog.registry import load_dataset
+from tailforge.catalog.store import Store
+from tailforge.flows.estimate.cost import Estimate, Prices, plan_cost
+from tailforge.flows.estimate.rates import count_bytes
+from tailforge.schemas.receipts import Receipt
+from tailforge.tasks.artifacts.contract import describe_machine
 from tests.benchmarks.pages import ROOT, row
 
 RECIPE = str(ROOT / "catalog" / "recipes" / "workshop.yaml")
@@ -98,7 +98,7 @@ def compare(estimate: Estimate, truth: Mapping[str, float], held: list[bool]) ->
 def build(store: str, overrides: list[str]) -> dict[str, Any]:
     """Build as a person does, in a process of its own with one worker. Errors: CalledProcessError."""
     words = [word for override in overrides for word in ("--set", override)]
-    command = [sys.executable, "-m", "flows.cli", "build", RECIPE, "--store", store, "--workers", "1", "--json", *words]
+    command = [sys.executable, "-m", "tailforge", "build", RECIPE, "--store", store, "--workers", "1", "--json", *words]
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from flows.embedded import configure_prefect
-from flows.temporary_server import open_server
+from tailforge.flows.server.local_prefect import configure_prefect
+from tailforge.flows.server.temporary import open_server
 from tests.benchmarks.pages import ROOT, row
 
 STEPS, BATCH, PER_PARTITION, PARTITIONS = 8, 8, 16, 20  # of 16 denoising steps, so that it ends in minutes
@@ -52,7 +52,7 @@ def time_synthesis(workers: int, store: Path) -> float:
         "quality.max_rounds": 1,
     }
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "flows.cli", "build", "workshop", "--store", str(store), *words]
+    command = [sys.executable, "-m", "tailforge", "build", "workshop", "--store", str(store), *words]
     with tempfile.TemporaryFile() as told:
         build = subprocess.Popen(
             [*command, "--runner", "processes", "--devices", devices],

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tasks.artifacts import library_versions
+from tailforge.tasks.artifacts.contract import library_versions
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs" / "benchmarks"

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalog.model_files import MODELS
-from catalog.reader import open_dataset
-from catalog.registry import list_versions
-from catalog.store import Store
-from flows.pretrain_representation import pretrain_representation
-from tasks.methods.masks import encode_mask
-from tasks.methods.pretraining.probes import Split, probe_linear, probe_neighbours, read_features
-from tasks.methods.workshop import HEAD_PARTS, MATERIALS, Rendering, Scene, render, sample_scene
-from tasks.models.encoders import load_encoder
-from tasks.models.judges import load_judges
+from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.registry import list_versions
+from tailforge.catalog.sources.models import MODELS
+from tailforge.catalog.store import Store
+from tailforge.flows.training.pretrain_representation import pretrain_representation
+from tailforge.tasks.methods.masks.codec import encode_mask
+from tailforge.tasks.methods.pretraining.probes import Split, probe_linear, probe_neighbours, read_features
+from tailforge.tasks.methods.workshop import HEAD_PARTS, MATERIALS, Rendering, Scene, render, sample_scene
+from tailforge.tasks.models.encoders import load_encoder
+from tailforge.tasks.models.judges import load_judges
 from tests.benchmarks.pages import write_json
 from tests.benchmarks.pretraining_segmentation import measure_segmentation
 from tests.benchmarks.seedselect_rows import over_seeds
@@ -87,7 +87,7 @@ def open_store(store: Path) -> None:
     """Build the version where the store lacks it."""
     if store.is_dir() and list_versions(Store.open(str(store)), DATASET):
         return
-    from flows.run_build import run_build
+    from tailforge.flows.build.run import run_build
 
     run_build(DATASET, str(store), [f"concepts.{part}.wanted={WANTED}" for part in HEAD_PARTS], None)
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.methods.pixels import to_tensor
-from tasks.methods.training_loop import numpy_draws
-from tasks.models.encoders import Encoder
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.training_loop import numpy_draws
+from tailforge.tasks.models.encoders import Encoder
 
 STEPS = 150
 BATCH = 16

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from tasks.methods.plain_sampling import to_pixels
-from tasks.methods.regional_primitives.baselines import map_gradient
-from tasks.methods.regional_primitives.decompose import DecomposeSettings, Decomposition, decompose
-from tasks.methods.regional_primitives.demands import SolveSettings, Subject
-from tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.tasks.methods.regional_primitives.baselines import map_gradient
+from tailforge.tasks.methods.regional_primitives.decompose import DecomposeSettings, Decomposition, decompose
+from tailforge.tasks.methods.regional_primitives.demands import SolveSettings, Subject
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.tasks.methods.sampling.plain import to_pixels
 from tests.benchmarks import primitives_measures as measures
 from tests.benchmarks.primitives_faults import Fault, measure_donor, measure_fault, measure_inpainting, plant
 from tests.benchmarks.primitives_page import write_results
 from tests.benchmarks.primitives_subjects import GRID, LAYER, open_latents, open_model, open_subject
-from tests.tiny_tails import SIZE, planted_subject
+from tests.support.tiny_tails import SIZE, planted_subject
 
 SAMPLES, RANDOM, NINE, STABLE, FAULTS, DEEP, COST = 8, 3, 2, 3, 30, 1, 3
 # Samples whose components leak at the default tolerance are solved again with tighter ones.

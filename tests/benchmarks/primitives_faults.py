@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.methods.regional_primitives.baselines import map_gradient
-from tasks.methods.regional_primitives.decompose import DecomposeSettings, decompose
-from tasks.methods.regional_primitives.defects import score_artifacts
-from tasks.methods.regional_primitives.demands import Subject, draw_subject
-from tasks.methods.regional_primitives.fields import measure_effects
-from tasks.methods.regional_primitives.inpaint import InpaintSettings, redraw
-from tasks.methods.regional_primitives.patches import FLAT
-from tasks.methods.regional_primitives.repair import Attempt, Repair, RepairSettings, repair_region
-from tasks.methods.regional_primitives.trace import box_region, trace_region
-from tasks.models.explained_generator import explain_decoder
-from tasks.models.unet_generator import UNetGenerator
+from tailforge.tasks.methods.regional_primitives.baselines import map_gradient
+from tailforge.tasks.methods.regional_primitives.decompose import DecomposeSettings, decompose
+from tailforge.tasks.methods.regional_primitives.defects import score_artifacts
+from tailforge.tasks.methods.regional_primitives.demands import Subject, draw_subject
+from tailforge.tasks.methods.regional_primitives.fields import measure_effects
+from tailforge.tasks.methods.regional_primitives.inpaint import InpaintSettings, redraw
+from tailforge.tasks.methods.regional_primitives.patches import FLAT
+from tailforge.tasks.methods.regional_primitives.repair import Attempt, Repair, RepairSettings, repair_region
+from tailforge.tasks.methods.regional_primitives.trace import box_region, trace_region
+from tailforge.tasks.models.explained_generator import explain_decoder
+from tailforge.tasks.models.unet_generator import UNetGenerator
 from tests.benchmarks.primitives_measures import draw, factorise, random_directions, rank_by_blame
 from tests.benchmarks.primitives_subjects import GRID, LAYER
 

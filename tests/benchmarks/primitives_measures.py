@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from tasks.methods.regional_primitives.baselines import factorise_feature, map_gradient
-from tasks.methods.regional_primitives.decompose import Decomposition
-from tasks.methods.regional_primitives.demands import SolveSettings, Subject, solve_demands
-from tasks.methods.regional_primitives.fields import containment, patch_energies
-from tasks.methods.regional_primitives.patches import PatchGrid, square_change
-from tasks.methods.regional_primitives.trace import split_energy
+from tailforge.tasks.methods.regional_primitives.baselines import factorise_feature, map_gradient
+from tailforge.tasks.methods.regional_primitives.decompose import Decomposition
+from tailforge.tasks.methods.regional_primitives.demands import SolveSettings, Subject, solve_demands
+from tailforge.tasks.methods.regional_primitives.fields import containment, patch_energies
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid, square_change
+from tailforge.tasks.methods.regional_primitives.trace import split_energy
 from tests.benchmarks.primitives_subjects import GRID
 
 PARTS = 16  # of a factorisation

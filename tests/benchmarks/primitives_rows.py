@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.methods.measure_generator import wilson_interval
+from tailforge.tasks.methods.embedded.measure import wilson_interval
 from tests.benchmarks.pages import row
 from tests.benchmarks.primitives_measures import area
 from tests.benchmarks.seedselect_rows import over_seeds

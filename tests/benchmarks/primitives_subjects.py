@@ -12,15 +12,15 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from catalog.model_files import MODELS
-from tasks.methods.generator import join_conditionings
-from tasks.methods.plain_sampling import draw_noise, sample_latents
-from tasks.methods.regional_primitives.demands import Subject
-from tasks.methods.regional_primitives.patches import PatchGrid
-from tasks.methods.workshop import MATERIALS, PARTS, SURFACES
-from tasks.models.explained_generator import explain_decoder
-from tasks.models.pipeline_folders import open_pipeline
-from tasks.models.unet_generator import UNetGenerator
+from tailforge.catalog.sources.models import MODELS
+from tailforge.tasks.methods.regional_primitives.demands import Subject
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.tasks.methods.sampling.generator import join_conditionings
+from tailforge.tasks.methods.sampling.plain import draw_noise, sample_latents
+from tailforge.tasks.methods.workshop import MATERIALS, PARTS, SURFACES
+from tailforge.tasks.models.explained_generator import explain_decoder
+from tailforge.tasks.models.pipeline_folders import open_pipeline
+from tailforge.tasks.models.unet_generator import UNetGenerator
 
 LAYER = "decoder.up_blocks.2"
 GRID = PatchGrid(6, 6, 64, 64)

@@ -23,13 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import webdataset as wds
 
-from catalog.reader import decode_sample, open_dataset
-from catalog.reading_order import draw_shards
-from catalog.registry import DATASETS
-from catalog.shard_samples import read_samples
-from catalog.store import Store
+from tailforge.catalog.reading.order import draw_shards
+from tailforge.catalog.reading.reader import decode_sample, open_dataset
+from tailforge.catalog.reading.samples import read_samples
+from tailforge.catalog.registry import DATASETS
+from tailforge.catalog.store import Store
 from tests.benchmarks.pages import DOCS, ROOT, markdown_table, row, write_json
-from tests.fabricate import make_build, make_recipe, publish_build
+from tests.support.fabricate import make_build, make_recipe, publish_build
 
 SEED = 20261128
 NAME = "parts"
@@ -136,7 +136,7 @@ def measure_subset(address: str, suffix: str) -> list[dict[str, Any]]:
     ids = pq.read_table(manifest, columns=["phash"])["phash"].to_numpy()
     limit = int(np.quantile(ids, SUBSET))
     program = (
-        "import pyarrow.compute as pc, pyarrow.dataset\nfrom catalog import open_dataset\n"
+        "import pyarrow.compute as pc, pyarrow.dataset\nfrom tailforge import open_dataset\n"
         "import PIL.PngImagePlugin\n"  # code that is imported on the way is no data
         f"list(open_dataset({address!r}, where=pc.field('phash') < 0))\n"
         f"begin()\nlist(open_dataset({address!r}, where=pc.field('phash') < {limit}))\nend()\n"

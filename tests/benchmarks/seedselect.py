@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from catalog.model_files import MODELS
-from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
-from tasks.methods.clock import Clock
-from tasks.methods.plain_sampling import Rendered
-from tasks.methods.seed_select.engine import Seeds, find_noise, render_searched
-from tasks.methods.workshop import PARTS, TAIL_PARTS
-from tasks.models.judges import load_judges
+from tailforge.catalog.sources.models import MODELS
+from tailforge.schemas.settings.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.seed_select.engine import Seeds, find_noise, render_searched
+from tailforge.tasks.methods.workshop import PARTS, TAIL_PARTS
+from tailforge.tasks.models.judges import load_judges
 from tests.benchmarks.seedselect_guide import guide_rows, make_guide_images
 from tests.benchmarks.seedselect_memory import memory_rows
 from tests.benchmarks.seedselect_page import write_page

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.engines import SeedSelectEngine
-from schemas.jobs import SampleSpec
-from tasks.methods.clock import Clock
-from tasks.methods.pixels import to_tensor
-from tasks.methods.plain_sampling import render_plain
-from tasks.methods.seed_select.aim import Aim, choose_references
-from tasks.methods.workshop import PARTS, TAIL_PARTS
-from tasks.models.judges import Judges
+from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.engines import SeedSelectEngine
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.seed_select.aim import Aim, choose_references
+from tailforge.tasks.methods.workshop import PARTS, TAIL_PARTS
+from tailforge.tasks.models.judges import Judges
 from tests.benchmarks.pages import row
 from tests.benchmarks.seedselect_parts import REFERENCE_SEED, REFERENCES, Bench, render_references, request
 

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schemas.engines import SeedSelectEngine
-from tasks.methods.clock import Clock
-from tasks.methods.seed_select.engine import render_searched
-from tasks.methods.workshop import TAIL_PARTS
+from tailforge.schemas.settings.engines import SeedSelectEngine
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.seed_select.engine import render_searched
+from tailforge.tasks.methods.workshop import TAIL_PARTS
 from tests.benchmarks.pages import ROOT, row
 from tests.benchmarks.seedselect_parts import make_goal, open_bench, request
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from catalog.model_files import MODELS
-from tasks.methods.workshop import TAIL_PARTS
-from tasks.models.judges import load_judges
+from tailforge.catalog.sources.models import MODELS
+from tailforge.tasks.methods.workshop import TAIL_PARTS
+from tailforge.tasks.models.judges import load_judges
 from tests.benchmarks.pages import DOCS, markdown_table, write_json
 from tests.benchmarks.seedselect_rows import (
     COMMON,

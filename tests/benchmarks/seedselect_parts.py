@@ -6,19 +6,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalog.model_files import MODELS, digest_model
-from schemas.engines import SearchEngine
-from schemas.jobs import ResolvedModel, SampleSpec
-from tasks.methods.clock import Clock
-from tasks.methods.generator import ImageGenerator
-from tasks.methods.pixels import to_tensor
-from tasks.methods.plain_sampling import render_plain
-from tasks.methods.plan_samples import derive_seed
-from tasks.methods.seed_select.aim import Aim
-from tasks.methods.seed_select.engine import Goal
-from tasks.methods.workshop import BALANCED, MATERIALS, SURFACES, render, sample_scene
-from tasks.models.clip import ClipScorer, load_clip
-from tasks.models.text_to_image import load_generator
+from tailforge.catalog.sources.models import MODELS, digest_model
+from tailforge.schemas.jobs import ResolvedModel, SampleSpec
+from tailforge.schemas.settings.engines import SearchEngine
+from tailforge.tasks.methods.planning.samples import derive_seed
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.generator import ImageGenerator
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.seed_select.aim import Aim
+from tailforge.tasks.methods.seed_select.engine import Goal
+from tailforge.tasks.methods.workshop import BALANCED, MATERIALS, SURFACES, render, sample_scene
+from tailforge.tasks.models.clip import ClipScorer, load_clip
+from tailforge.tasks.models.text_to_image import load_generator
 
 REFERENCE_SEED = 987_654  # no pool of the training recipe has it
 REFERENCES = 5

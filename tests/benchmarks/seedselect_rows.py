@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from tasks.methods.measure_generator import wilson_interval
-from tasks.methods.pixels import to_tensor
-from tasks.methods.workshop import MATERIALS, PARTS, SURFACES, TAIL_PARTS
-from tasks.models.judges import Judges
+from tailforge.tasks.methods.embedded.measure import wilson_interval
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.workshop import MATERIALS, PARTS, SURFACES, TAIL_PARTS
+from tailforge.tasks.models.judges import Judges
 from tests.benchmarks.pages import row
 
 COMMON = ("gear", "bolt")

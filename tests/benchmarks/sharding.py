@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset as wds
 
-from catalog.store import Store
-from schemas.receipts import Receipt
-from tasks.methods.encode_samples import mark_png
-from tasks.methods.pack_shards import TarPacker
-from tasks.write_shards import list_shard_jobs, plan_build_shards, write_shard
+from tailforge.catalog.store import Store
+from tailforge.schemas.receipts import Receipt
+from tailforge.tasks.methods.packing.members import mark_png
+from tailforge.tasks.methods.packing.shards import TarPacker
+from tailforge.tasks.stages.shards import list_shard_jobs, plan_build_shards, write_shard
 from tests.benchmarks.pages import row
-from tests.fabricate import Build, encode_png, make_build, make_recipe
+from tests.support.fabricate import Build, encode_png, make_build, make_recipe
 
 FIELDS = ("cls", "json", "png", "seg.png", "txt")
 SIZES = {"": (183, 2_000), "_small": (52, 16_000)}  # metric suffix: side of the noise image in pixels, samples

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas.engines import PlainEngine
-from schemas.quality import Recording
-from tasks.methods.clock import Clock
-from tasks.methods.measure_generator import plan_requests
-from tasks.methods.plain_sampling import Rendered, render_plain
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.schemas.settings.quality import Recording
+from tailforge.tasks.methods.embedded.measure import plan_requests
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
 from tests.benchmarks.mask_images import open_generator, specify
 from tests.benchmarks.mask_rivals import render_per_head, render_stored
 

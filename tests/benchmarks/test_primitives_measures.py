@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
 from tests.benchmarks.primitives_measures import area, count_for, measure_curves, random_directions
-from tests.tiny_tails import SIZE, planted_subject
+from tests.support.tiny_tails import SIZE, planted_subject
 
 GRID = PatchGrid(3, 3, SIZE, SIZE)
 SINGLES: list[tuple[int, ...]] = [(patch,) for patch in range(9)]

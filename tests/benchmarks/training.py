@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalog.model_files import MODELS
-from schemas.fields import ModelSource
-from tasks.methods.train_classifier import Pictures
-from tasks.methods.workshop import MATERIALS, PARTS, SURFACES
-from tasks.models.judges import Judges, load_judges
-from tasks.models.pipeline_folders import draw_images, open_pipeline
+from tailforge.catalog.sources.models import MODELS
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.workshop import MATERIALS, PARTS, SURFACES
+from tailforge.tasks.models.judges import Judges, load_judges
+from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
 from tests.benchmarks import training_sets as sets
 from tests.benchmarks.seedselect_rows import features_of
 from tests.benchmarks.training_measures import measure, summarise, train_and_test

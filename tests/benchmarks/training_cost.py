@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.generator_training import GeneratorTraining
-from tasks.methods.generator_training.structure_encoder import StructureEncoder
-from tasks.methods.generator_training.structure_game import StructureGame
-from tasks.methods.generator_training.train import Examples, GeneratorLearner
-from tasks.models.trainable_generator import TrainableGenerator
+from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder
+from tailforge.tasks.methods.generator_training.structure_game import StructureGame
+from tailforge.tasks.methods.generator_training.train import Examples, GeneratorLearner
+from tailforge.tasks.models.trainable_generator import TrainableGenerator
 from tests.benchmarks import training_sets as sets
 from tests.benchmarks.pages import row
-from tests.one_device import OneDevice
+from tests.support.one_device import OneDevice
 
 ROUNDS = 10
 BATCH = 16

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from schemas.classifiers import ClassifierTraining
-from tasks.methods.classifiers import build_student
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.train_classifier import Pictures, label_loss, predict, train_on_views
+from tailforge.schemas.training.classifiers import ClassifierTraining
+from tailforge.tasks.methods.classifiers.networks import build_student
+from tailforge.tasks.methods.classifiers.train import Pictures, label_loss, predict, train_on_views
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tests.benchmarks.seedselect_rows import Features, frechet
 
 COMPONENTS = 16  # principal ones of the real features, so that some eighty images give a covariance

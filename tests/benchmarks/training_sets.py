@@ -9,19 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.model_files import resolve_model
-from schemas.fields import ModelSource
-from schemas.generator_training import GeneratorTraining
-from schemas.jobs import ResolvedModel
-from tasks.captioned_images import open_captioned
-from tasks.export_generator import export_generator
-from tasks.fit_generator import fit_generator
-from tasks.generator_stages import Work, encode_images
-from tasks.methods.png import encode_png
-from tasks.methods.train_diffusion import WORDING
-from tasks.methods.workshop import MATERIALS, PARTS
-from tasks.methods.write_captions import draw_captions
-from tasks.render_pools import Pool, open_pool, render_pool
+from tailforge.catalog.sources.models import resolve_model
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.tasks.images.captioned import open_captioned
+from tailforge.tasks.methods.embedded.captions import draw_captions
+from tailforge.tasks.methods.embedded.diffusion import WORDING
+from tailforge.tasks.methods.packing.png import encode_png
+from tailforge.tasks.methods.workshop import MATERIALS, PARTS
+from tailforge.tasks.training.export_generator import export_generator
+from tailforge.tasks.training.generator import fit_generator
+from tailforge.tasks.training.generator_stages import Work, encode_images
+from tailforge.tasks.training.pools import Pool, open_pool, render_pool
 
 NEW = ("spring", "pulley")  # the source has never seen them, nor their names; the text encoder has
 SIZE = 64

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.store import Store
-from tests.fabricate import make_build, make_recipe, publish_build
+from tailforge.catalog.store import Store
+from tests.support.fabricate import make_build, make_recipe, publish_build
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.diff import VersionDiff, compare_manifests, compare_versions
-from catalog.registry import next_version
-from catalog.store import Store
-from schemas.tables import MANIFEST
+from tailforge.catalog.diff import VersionDiff, compare_manifests, compare_versions
+from tailforge.catalog.registry import next_version
+from tailforge.catalog.store import Store
+from tailforge.schemas.tables import MANIFEST
 
 
 def member(field: str, sha: bytes = b"\0", offset: int = 512) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_the_difference_is_that_of_the_rows_as_python_sees_them(seed: int, rows:
     draw = random.Random(seed)
     old, new = ([_draw_row(draw, name) for name in names] for names in (draw.sample("abcdefgh", 6) for _ in range(2)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("catalog.diff.ROWS", rows)
+        patch.setattr("tailforge.catalog.diff.ROWS", rows)
         found = compare(old, new)
     before, after = ({each["sample_id"]: each for each in table} for table in (old, new))
     assert (found.added, found.removed) == tuple(

@@ -8,10 +8,10 @@ from typing import IO
 
 import pytest
 
-from catalog import object_store
-from catalog.store import Store
-from schemas.errors import StoreAccessError, StoreError
-from tests.s3_server import Fault, Request, S3Server, once
+from tailforge.catalog import object_store
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import StoreAccessError, StoreError
+from tests.support.s3_server import Fault, Request, S3Server, once
 
 TRIES = 3
 MENDED = [fault for fault in Fault if fault is not Fault.DELAYED]

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catalog.exports.export import export_version
-from catalog.pictures import PHOTOGRAPHS, PNG, PUBLISHED, SUFFIXES, open_picture, show_rgb, to_mask
-from catalog.reader import decode_sample
-from catalog.reference_files import open_references
-from catalog.store import Store
-from schemas.errors import PictureError, RecipeError, VerificationError
-from schemas.recipe import Concept
-from tests.drawn_version import NAME, draw_masks, write_version
+from tailforge.catalog.exports.export import export_version
+from tailforge.catalog.pictures import PHOTOGRAPHS, PNG, PUBLISHED, SUFFIXES, open_picture, show_rgb, to_mask
+from tailforge.catalog.reading.reader import decode_sample
+from tailforge.catalog.sources.references import open_references
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import PictureError, RecipeError, VerificationError
+from tailforge.schemas.recipe import Concept
+from tests.support.drawn_version import NAME, draw_masks, write_version
 
 NOISE = np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8)
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.registry import latest_version, list_datasets, list_versions, load_dataset, version_folder
-from catalog.store import Store
-from schemas.errors import NotFoundError
+from tailforge.catalog.registry import latest_version, list_datasets, list_versions, load_dataset, version_folder
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import NotFoundError
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import IO
 
 import pytest
 
-from catalog.byte_ranges import read_file
-from catalog.store import Store, storage_errors
-from schemas.errors import StoreAccessError, StoreError, StoreFullError, TailforgeError
+from tailforge.catalog.reading.byte_ranges import read_file
+from tailforge.catalog.store import Store, storage_errors
+from tailforge.schemas.errors import StoreAccessError, StoreError, StoreFullError, TailforgeError
 
 
 def test_written_bytes_are_read_back(tmp_path: Path) -> None:

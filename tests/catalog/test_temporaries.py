@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog.store import Store
-from catalog.temporaries import drop_held, hold_file, hold_folder, remove_abandoned
+from tailforge.catalog.store import Store
+from tailforge.catalog.temporaries import drop_held, hold_file, hold_folder, remove_abandoned
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 WRITE = """
 import sys
-from catalog.temporaries import hold_file, hold_folder
+from tailforge.catalog.temporaries import hold_file, hold_folder
 with hold_file(sys.argv[1] + "/table.parquet") as out, hold_folder(sys.argv[1] + "/.tmp-version"):
     out.write(b"half")
     out.flush()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from catalog.model_files import resolve_model
-from catalog.recipe_files import find_recipe, load_recipe
-from catalog.reference_files import digest_references
-from catalog.store import Store
-from catalog.user_paths import usable_path
-from schemas.errors import ModelError, RecipeError, StoreAccessError, UserError
-from schemas.fields import ModelSource
-from schemas.recipe import Concept
+from tailforge.catalog.sources.models import resolve_model
+from tailforge.catalog.sources.recipes import find_recipe, load_recipe
+from tailforge.catalog.sources.references import digest_references
+from tailforge.catalog.store import Store
+from tailforge.catalog.user_paths import usable_path
+from tailforge.schemas.errors import ModelError, RecipeError, StoreAccessError, UserError
+from tailforge.schemas.recipe import Concept
+from tailforge.schemas.settings.fields import ModelSource
 
 IMPOSSIBLE = [
     ("a\x00b", r"control character U\+0000"),

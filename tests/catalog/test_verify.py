@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.store import Store
-from catalog.verify import Finding, verify
-from schemas.errors import NotFoundError, VerificationError
-from tests.hostile_versions import sign
+from tailforge.catalog.store import Store
+from tailforge.catalog.verify import Finding, verify
+from tailforge.schemas.errors import NotFoundError, VerificationError
+from tests.support.hostile_versions import sign
 
 SHARD = "shards/train-000000.tar"
 

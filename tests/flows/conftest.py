@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.prefect_servers import Server, run_server
-from tests.tiny_recipes import write_recipe
+from tests.support.prefect_servers import Server, run_server
+from tests.support.tiny_recipes import write_recipe
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -71,7 +71,7 @@ def at_lasting_server(lasting_server: Server, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `tailforge ...` in this process; returns exit code, standard output and standard error."""
-    from flows.cli import main
+    from tailforge.flows.cli.commands import main
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["tailforge", *map(str, arguments)])
@@ -90,7 +90,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="session")
 def tiny_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a tiny random Stable Diffusion; copy it before changing it."""
-    from tests.tiny_generators import save_sd
+    from tests.support.tiny_generators import save_sd
 
     folder = tmp_path_factory.mktemp("models") / "generator"
     save_sd(folder)

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from catalog import open_dataset
-from catalog.store import Store
-from catalog.verify import verify
-from schemas.tables import MANIFEST
+from tailforge import open_dataset
+from tailforge.catalog.store import Store
+from tailforge.catalog.verify import verify
+from tailforge.schemas.tables import MANIFEST
 from tests.flows.conftest import Command
 from tests.flows.conftest import build as build_version
-from tests.tiny_recipes import write_recipe
+from tests.support.tiny_recipes import write_recipe
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
@@ -238,7 +238,7 @@ def test_a_full_disk_stops_the_build_and_keeps_what_was_made(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        patch.setattr("tasks.prefect_options.STAGE_TASK", {})
+        patch.setattr("tailforge.tasks.stages.options.STAGE_TASK", {})
         code, _, err = command("build", tiny_recipe, "--store", tmp_path / "store")
     assert code == 1
     assert "the disk is full" in err

@@ -9,8 +9,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from schemas.errors import RecipeError
-from schemas.generator_training import LoraSettings
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.training.generator import LoraSettings
 
 SCALED = ("attn1.to_out.0", "attn2.to_out.0", "ff.net.2")  # the last layer of each part of a transformer block
 NORMS = (nn.GroupNorm, nn.LayerNorm)

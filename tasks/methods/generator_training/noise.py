@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schemas.generator_training import Weighting
+from tailforge.schemas.training.generator import Weighting
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 LEAST = 1e-6  # in place of a division by zero, where the weight is zero too

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.methods.training_loop import torch_draws
+from tailforge.tasks.methods.training_loop import torch_draws
 
 VERSION = "structure-encoder.1"
 TEMPERATURE = 0.2

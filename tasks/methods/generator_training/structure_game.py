@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from schemas.generator_training import StructureSettings
-from tasks.methods.generator_training.devices import Devices
-from tasks.methods.generator_training.structure import instance_distance, null_distance, structure_distance
-from tasks.methods.generator_training.structure_encoder import StructureEncoder
-from tasks.methods.training_loop import GRADIENT_NORM, State, moments_of, start_moments
+from tailforge.schemas.training.generator import StructureSettings
+from tailforge.tasks.methods.generator_training.devices import Devices
+from tailforge.tasks.methods.generator_training.structure import instance_distance, null_distance, structure_distance
+from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder
+from tailforge.tasks.methods.training_loop import GRADIENT_NORM, State, moments_of, start_moments
 
 MEASURED_EVERY = 16  # plays between measurements of the gradients' ratio
 WEIGHT_DECAY = 0.9  # of the average over those measurements

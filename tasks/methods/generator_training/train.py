@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.errors import TrainingError
-from schemas.generator_training import LearningSettings
-from schemas.under_way import tell
-from tasks.methods.generator import Conditioning
-from tasks.methods.generator_training.devices import Devices
-from tasks.methods.generator_training.noise import Draws, NoiseSchedule, draw_noise
-from tasks.methods.generator_training.structure_game import Predicted, StructureGame
-from tasks.methods.train_classifier import draw_rows
-from tasks.methods.training_loop import (
+from tailforge.schemas.errors import TrainingError
+from tailforge.schemas.training.generator import LearningSettings
+from tailforge.schemas.under_way import tell
+from tailforge.tasks.methods.classifiers.train import draw_rows
+from tailforge.tasks.methods.generator_training.devices import Devices
+from tailforge.tasks.methods.generator_training.noise import Draws, NoiseSchedule, draw_noise
+from tailforge.tasks.methods.generator_training.structure_game import Predicted, StructureGame
+from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.training_loop import (
     GRADIENT_NORM,
     Learner,
     Observe,

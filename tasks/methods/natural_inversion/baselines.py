@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from schemas.inversion import InversionSettings
-from tasks.methods.natural_inversion.generator import Weights, generate, new_generator
-from tasks.methods.natural_inversion.jitter import Jitter
-from tasks.methods.natural_inversion.slots import Stack
-from tasks.methods.natural_inversion.taps import Anatomy
+from tailforge.schemas.settings.inversion import InversionSettings
+from tailforge.tasks.methods.natural_inversion.generator import Weights, generate, new_generator
+from tailforge.tasks.methods.natural_inversion.jitter import Jitter
+from tailforge.tasks.methods.natural_inversion.slots import Stack
+from tailforge.tasks.methods.natural_inversion.taps import Anatomy
 
 ALPHA_SPREAD = 1.0
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.methods.natural_inversion.contract import TeacherProtocol
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.natural_inversion.taps import Tap, examine
+from tailforge.tasks.methods.natural_inversion.contract import TeacherProtocol
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
+from tailforge.tasks.methods.natural_inversion.taps import Tap, examine
 
 COARSEST = 4  # pixels; smaller maps say nothing about where
 

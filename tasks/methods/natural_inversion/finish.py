@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.methods.natural_inversion.contract import Inverted
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.natural_inversion.slots import Slot
-from tasks.methods.natural_inversion.taps import Probe
+from tailforge.tasks.methods.natural_inversion.contract import Inverted
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
+from tailforge.tasks.methods.natural_inversion.slots import Slot
+from tailforge.tasks.methods.natural_inversion.taps import Probe
 
 
 @torch.no_grad()

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from schemas.errors import RecipeError
-from schemas.inversion import Form, InversionSettings
-from schemas.shown import count_of
-from schemas.under_way import tell
-from tasks.methods.natural_inversion.baselines import (
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.inversion import Form, InversionSettings
+from tailforge.schemas.under_way import tell
+from tailforge.tasks.methods.natural_inversion.baselines import (
     Canvas,
     Reader,
     draw_generator,
@@ -24,15 +24,15 @@ from tasks.methods.natural_inversion.baselines import (
     start_generator,
     start_pixels,
 )
-from tasks.methods.natural_inversion.contract import Inverted, TeacherProtocol
-from tasks.methods.natural_inversion.finish import finish_slot
-from tasks.methods.natural_inversion.generator import Weights
-from tasks.methods.natural_inversion.jitter import Jitter
-from tasks.methods.natural_inversion.losses import inversion_losses
-from tasks.methods.natural_inversion.pyramid import new_pyramid, refine
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.natural_inversion.slots import Batch, Slot, Stack, stack_jitter, stack_slots, start_slot
-from tasks.methods.natural_inversion.taps import Probe, examine
+from tailforge.tasks.methods.natural_inversion.contract import Inverted, TeacherProtocol
+from tailforge.tasks.methods.natural_inversion.finish import finish_slot
+from tailforge.tasks.methods.natural_inversion.generator import Weights
+from tailforge.tasks.methods.natural_inversion.jitter import Jitter
+from tailforge.tasks.methods.natural_inversion.losses import inversion_losses
+from tailforge.tasks.methods.natural_inversion.pyramid import new_pyramid, refine
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
+from tailforge.tasks.methods.natural_inversion.slots import Batch, Slot, Stack, stack_jitter, stack_slots, start_slot
+from tailforge.tasks.methods.natural_inversion.taps import Probe, examine
 
 VERSION = "natural_inversion.1"
 LATE = 0.75  # candidates are scored after this part of the steps

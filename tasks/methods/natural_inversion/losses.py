@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.inversion import InversionSettings
-from tasks.methods.natural_inversion.taps import Pass
+from tailforge.schemas.settings.inversion import InversionSettings
+from tailforge.tasks.methods.natural_inversion.taps import Pass
 
 PUBLISHED_BATCH = 256
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from tasks.methods.natural_inversion.generator import Weights, grouped_conv, resize
-from tasks.methods.natural_inversion.taps import Tap
+from tailforge.tasks.methods.natural_inversion.generator import Weights, grouped_conv, resize
+from tailforge.tasks.methods.natural_inversion.taps import Tap
 
 PYRAMID_PARTS = ("lateral", "smooth", "picture", "mix")
 

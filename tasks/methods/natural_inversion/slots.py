@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from schemas.inversion import InversionSettings
-from tasks.methods.natural_inversion.generator import Weights
-from tasks.methods.natural_inversion.jitter import Jitter, draw_jitter
-from tasks.methods.natural_inversion.pyramid import PYRAMID_PARTS
+from tailforge.schemas.settings.inversion import InversionSettings
+from tailforge.tasks.methods.natural_inversion.generator import Weights
+from tailforge.tasks.methods.natural_inversion.jitter import Jitter, draw_jitter
+from tailforge.tasks.methods.natural_inversion.pyramid import PYRAMID_PARTS
 
 
 @dataclass(frozen=True)

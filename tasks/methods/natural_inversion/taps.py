@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from schemas.errors import ModelError
-from tasks.methods.natural_inversion.contract import TeacherProtocol
+from tailforge.schemas.errors import ModelError
+from tailforge.tasks.methods.natural_inversion.contract import TeacherProtocol
 
 DRY_IMAGES = 2
 

@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from schemas.pretraining import CaptionSettings
-from tasks.methods.pixels import to_tensor
-from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
-from tasks.methods.pretraining.fitting import PretrainLearner, fit
-from tasks.methods.pretraining.positions import Spoken, place_nouns, say_everywhere, shorten, speak
-from tasks.methods.pretraining.regions import ABSENT, Regions, share_patches, surest_things
-from tasks.methods.pretraining.views import Pixels, RegionViews
-from tasks.methods.pretraining.words import name_all, share_words, word_loss
-from tasks.methods.train_classifier import draw_rows
-from tasks.methods.train_clip import contrastive_loss, embed_texts, score_pairs, tokenize, train_tokenizer
-from tasks.methods.training_loop import Observe, Saved, numpy_draws
+from tailforge.schemas.training.pretraining import CaptionSettings
+from tailforge.tasks.methods.classifiers.train import draw_rows
+from tailforge.tasks.methods.embedded.clip import contrastive_loss, embed_texts, score_pairs, tokenize, train_tokenizer
+from tailforge.tasks.methods.pretraining.encoders import describe_encoder, start_encoder
+from tailforge.tasks.methods.pretraining.fitting import PretrainLearner, fit
+from tailforge.tasks.methods.pretraining.positions import Spoken, place_nouns, say_everywhere, shorten, speak
+from tailforge.tasks.methods.pretraining.regions import ABSENT, Regions, share_patches, surest_things
+from tailforge.tasks.methods.pretraining.views import Pixels, RegionViews
+from tailforge.tasks.methods.pretraining.words import name_all, share_words, word_loss
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.training_loop import Observe, Saved, numpy_draws
 
 VERSION = "caption.2"
 LONGEST = 77  # tokens of a text at most, as in CLIP

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import ViTConfig, ViTModel
 
-from schemas.pretraining import ContrastiveSettings
-from tasks.methods.pixels import to_tensor
-from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
-from tasks.methods.pretraining.fitting import PretrainLearner, fit
-from tasks.methods.pretraining.regions import ABSENT, Regions, share_patches
-from tasks.methods.pretraining.views import Pixels, RegionViews, View
-from tasks.methods.train_classifier import draw_rows
-from tasks.methods.training_loop import Observe, Saved
+from tailforge.schemas.training.pretraining import ContrastiveSettings
+from tailforge.tasks.methods.classifiers.train import draw_rows
+from tailforge.tasks.methods.pretraining.encoders import describe_encoder, start_encoder
+from tailforge.tasks.methods.pretraining.fitting import PretrainLearner, fit
+from tailforge.tasks.methods.pretraining.regions import ABSENT, Regions, share_patches
+from tailforge.tasks.methods.pretraining.views import Pixels, RegionViews, View
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.training_loop import Observe, Saved
 
 VERSION = "contrastive.1"
 NETWORK = "network"

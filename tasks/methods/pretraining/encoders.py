@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from schemas.pretraining import PretrainSettings
+from tailforge.schemas.training.pretraining import PretrainSettings
 
 VERSION = "encoder.1"
 Tokens = Callable[[Tensor], Tensor]  # pixels [B, 3, H, W] in -1..1 to patch tokens [B, P, D]

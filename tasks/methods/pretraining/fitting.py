@@ -6,8 +6,16 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from schemas.pretraining import PretrainSettings
-from tasks.methods.training_loop import Learner, Observe, Saved, State, restore, run_steps, warm_up_then_cosine
+from tailforge.schemas.training.pretraining import PretrainSettings
+from tailforge.tasks.methods.training_loop import (
+    Learner,
+    Observe,
+    Saved,
+    State,
+    restore,
+    run_steps,
+    warm_up_then_cosine,
+)
 
 
 class PretrainLearner(Learner):

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from schemas.pretraining import MaskedSettings
-from tasks.methods.pixels import to_tensor
-from tasks.methods.pretraining.encoders import describe_encoder, start_encoder
-from tasks.methods.pretraining.fitting import PretrainLearner, fit
-from tasks.methods.pretraining.regions import Areas, Regions, share_patches, surest_things
-from tasks.methods.pretraining.views import Pixels, RegionViews
-from tasks.methods.train_classifier import draw_rows
-from tasks.methods.training_loop import Observe, Saved, torch_draws
+from tailforge.schemas.training.pretraining import MaskedSettings
+from tailforge.tasks.methods.classifiers.train import draw_rows
+from tailforge.tasks.methods.pretraining.encoders import describe_encoder, start_encoder
+from tailforge.tasks.methods.pretraining.fitting import PretrainLearner, fit
+from tailforge.tasks.methods.pretraining.regions import Areas, Regions, share_patches, surest_things
+from tailforge.tasks.methods.pretraining.views import Pixels, RegionViews
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.training_loop import Observe, Saved, torch_draws
 
 VERSION = "masked.2"
 DECODER_HEADS = 2

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.methods.pretraining.regions import Areas
+from tailforge.tasks.methods.pretraining.regions import Areas
 
 GRID = 3  # blocks in a row and in a column
 AWAY = -1  # the block of a region that the view does not show

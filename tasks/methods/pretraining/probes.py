@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.methods.pixels import to_tensor
-from tasks.methods.pretraining.encoders import Tokens
-from tasks.methods.train_classifier import Classes
-from tasks.methods.views import Pixels
+from tailforge.tasks.methods.classifiers.train import Classes
+from tailforge.tasks.methods.classifiers.views import Pixels
+from tailforge.tasks.methods.pretraining.encoders import Tokens
+from tailforge.tasks.methods.sampling.pixels import to_tensor
 
 VERSION = "probes.1"
 READ_AT_ONCE = 128  # images

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.methods.masks import IGNORE, Mask
+from tailforge.tasks.methods.masks.codec import IGNORE, Mask
 
 VERSION = "regions.1"
 BACKGROUND, ABSENT = 0, -1

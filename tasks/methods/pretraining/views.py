@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.pretraining import PretrainSettings
-from tasks.methods.pretraining.regions import Areas
-from tasks.methods.transforms import load_transforms
+from tailforge.schemas.training.pretraining import PretrainSettings
+from tailforge.tasks.methods.packing.transforms import load_transforms
+from tailforge.tasks.methods.pretraining.regions import Areas
 
 VERSION = "region-views.1"
 VIEW_STREAM = 2  # apart from the order of an epoch and from the other draws of a step

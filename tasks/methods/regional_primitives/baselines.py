@@ -7,7 +7,7 @@ is what components are for.
 import torch
 from torch import Tensor
 
-from tasks.methods.regional_primitives.demands import Subject
+from tailforge.tasks.methods.regional_primitives.demands import Subject
 
 TINY = 1e-12
 

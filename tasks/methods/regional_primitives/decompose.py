@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.demands import (
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.demands import (
     Drawn,
     Observe,
     SolveSettings,
@@ -27,8 +27,14 @@ from tasks.methods.regional_primitives.demands import (
     name_players,
     solve_demands,
 )
-from tasks.methods.regional_primitives.patches import PatchGrid, choose_players
-from tasks.methods.regional_primitives.subsets import bits_of, count_dropped, list_dropped, to_components, worst_used
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid, choose_players
+from tailforge.tasks.methods.regional_primitives.subsets import (
+    bits_of,
+    count_dropped,
+    list_dropped,
+    to_components,
+    worst_used,
+)
 
 FULL_PLAYERS = 9  # 2^9 sets
 ORDER_PLAYERS = 36

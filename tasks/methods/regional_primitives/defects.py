@@ -5,7 +5,7 @@ reproduce was not drawn as its decoder draws (the reconstruction error by which 
 generated images; here used within one image). `score_gate` asks how far a quality score of the whole image is past the
 bound of a gate.
 
-Scores of light and sharpness are those of tasks/methods/image_scores, written for tensors.
+Scores of light and sharpness are those of tasks/methods/quality/image_scores, written for tensors.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.patches import PatchGrid
-from tasks.methods.regional_primitives.repair import Defect
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.tasks.methods.regional_primitives.repair import Defect
 
 Measure = Callable[[Tensor], Tensor]  # images [B, 3, H, W] in -1..1 to scores [B]; differentiable
 

@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.linearise import Linearised, Tail
-from tasks.methods.regional_primitives.patches import PatchGrid, shrink_mask, square_change
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.linearise import Linearised, Tail
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid, shrink_mask, square_change
 
 Observe = Callable[[int, int], None]  # sets done, of how many
 

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.decompose import (
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.decompose import (
     FULL_PLAYERS,
     DecomposeSettings,
     Decomposition,
     decompose,
 )
-from tasks.methods.regional_primitives.demands import Drawn, Observe, Subject, draw_subject
-from tasks.methods.regional_primitives.fields import Effects, measure_effects
-from tasks.methods.regional_primitives.patches import FLAT, PatchGrid
-from tasks.methods.regional_primitives.repair import Defect, Repair, RepairSettings, repair_region
-from tasks.methods.regional_primitives.trace import Traced, trace_region
+from tailforge.tasks.methods.regional_primitives.demands import Drawn, Observe, Subject, draw_subject
+from tailforge.tasks.methods.regional_primitives.fields import Effects, measure_effects
+from tailforge.tasks.methods.regional_primitives.patches import FLAT, PatchGrid
+from tailforge.tasks.methods.regional_primitives.repair import Defect, Repair, RepairSettings, repair_region
+from tailforge.tasks.methods.regional_primitives.trace import Traced, trace_region
 
 SHOWN = 64  # components whose effects are measured, the strongest
 NEAR_PLAYERS = 16  # around a region

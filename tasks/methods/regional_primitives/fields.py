@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.methods.regional_primitives.decompose import Decomposition
-from tasks.methods.regional_primitives.demands import Subject
-from tasks.methods.regional_primitives.patches import PatchGrid, mask_patches
+from tailforge.tasks.methods.regional_primitives.decompose import Decomposition
+from tailforge.tasks.methods.regional_primitives.demands import Subject
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid, mask_patches
 
 REAL = 0.05  # of the energy in the patch that a component changes most
 

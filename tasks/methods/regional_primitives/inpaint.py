@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.methods.generator import Conditioning, ImageGenerator
-from tasks.methods.plain_sampling import choose_prediction
-from tasks.methods.regional_primitives.patches import shrink_mask
+from tailforge.tasks.methods.regional_primitives.patches import shrink_mask
+from tailforge.tasks.methods.sampling.generator import Conditioning, ImageGenerator
+from tailforge.tasks.methods.sampling.plain import choose_prediction
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from schemas.errors import ExplanationError
+from tailforge.schemas.errors import ExplanationError
 
 # Features [B, C, h, w] to images [B, 3, H, W]; differentiable, and no row reads another.
 Tail = Callable[[Tensor], Tensor]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.errors import ExplanationError
+from tailforge.schemas.errors import ExplanationError
 
 FLAT = 0.02  # a patch that changes less than this share of the one that changes most is left out
 

@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.demands import Subject
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.demands import Subject
 
 Defect = Callable[[Tensor], Tensor]  # images [B, 3, H, W] to scores [B], lower is better; differentiable
 Route = Literal["primitives", "anchor", "inpaint", "none"]

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.regional_primitives.fields import Effects
-from tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.fields import Effects
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
 
 FIELD_SHARE = 0.6  # of a candidate's patches meet the region
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.engines import Target
+from tailforge.schemas.settings.engines import Target
 
 SMALLEST_GAP = 1e-3  # references that plain samples are no further from than this are drawn anyway
 

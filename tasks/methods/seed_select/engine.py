@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
-from schemas.jobs import SampleSpec
-from schemas.quality import Recording
-from schemas.under_way import tell
-from tasks.methods.clock import Clock
-from tasks.methods.generator import ImageGenerator, join_conditionings
-from tasks.methods.pixels import to_tensor
-from tasks.methods.plain_sampling import (
+from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
+from tailforge.schemas.settings.quality import Recording
+from tailforge.schemas.under_way import tell
+from tailforge.tasks.methods.planning.samples import derive_seed
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.generator import ImageGenerator, join_conditionings
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.sampling.plain import (
     OUT_OF_MEMORY,
     Rendered,
     Sampling,
@@ -33,12 +34,11 @@ from tasks.methods.plain_sampling import (
     render_noise,
     within_memory,
 )
-from tasks.methods.plan_samples import derive_seed
-from tasks.methods.seed_select.aim import Aim, ImageEncoder
-from tasks.methods.seed_select.optimise import optimise
-from tasks.methods.seed_select.rivals import best_of_n, zero_order
-from tasks.methods.seed_select.screening import screen, screen_rounds
-from tasks.methods.seed_select.search import Batch, Found, Search, aim_each, require_deterministic, rounded
+from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder
+from tailforge.tasks.methods.seed_select.optimise import optimise
+from tailforge.tasks.methods.seed_select.rivals import best_of_n, zero_order
+from tailforge.tasks.methods.seed_select.screening import screen, screen_rounds
+from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, aim_each, require_deterministic, rounded
 
 
 @dataclass(frozen=True)

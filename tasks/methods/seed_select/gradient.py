@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from schemas.engines import SeedSelectEngine
-from tasks.methods.generator import Conditioning, Scheduler, join_conditionings
-from tasks.methods.plain_sampling import Predict, Sampling, apply_guidance
+from tailforge.schemas.settings.engines import SeedSelectEngine
+from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler, join_conditionings
+from tailforge.tasks.methods.sampling.plain import Predict, Sampling, apply_guidance
 
 
 def run(call: Callable[..., Tensor], *arguments: Any, keep: bool) -> Tensor:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.engines import SeedSelectEngine
-from schemas.under_way import tell
-from tasks.methods.plain_sampling import NOT_FINITE, prepare_scheduler, walk_steps
-from tasks.methods.seed_select.aim import embed_views
-from tasks.methods.seed_select.gradient import predict_with_gradient, run
-from tasks.methods.seed_select.search import Batch, Found, Search, rounded
+from tailforge.schemas.settings.engines import SeedSelectEngine
+from tailforge.schemas.under_way import tell
+from tailforge.tasks.methods.sampling.plain import NOT_FINITE, prepare_scheduler, walk_steps
+from tailforge.tasks.methods.seed_select.aim import embed_views
+from tailforge.tasks.methods.seed_select.gradient import predict_with_gradient, run
+from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, rounded
 
 LOSS_SCALE = 1024.0  # keeps half-precision derivatives above underflow; a power of two, so nothing is rounded
 FAST_STEPS = 3  # the published rate is ten times larger for as many steps

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from schemas.engines import ZeroOrderEngine
-from tasks.methods.plan_samples import derive_seed
-from tasks.methods.seed_select.screening import score_noise, screen
-from tasks.methods.seed_select.search import Batch, Found, Search, draw
+from tailforge.schemas.settings.engines import ZeroOrderEngine
+from tailforge.tasks.methods.planning.samples import derive_seed
+from tailforge.tasks.methods.seed_select.screening import score_noise, screen
+from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, draw
 
 
 def best_of_n(search: Search, batch: Batch) -> list[Found]:

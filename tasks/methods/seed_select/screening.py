@@ -12,10 +12,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from schemas.engines import SeedSelectEngine
-from tasks.methods.plain_sampling import cut_batches, prepare_scheduler, sample_latents
-from tasks.methods.seed_select.aim import embed_views
-from tasks.methods.seed_select.search import Batch, Found, Search, rounded
+from tailforge.schemas.settings.engines import SeedSelectEngine
+from tailforge.tasks.methods.sampling.plain import cut_batches, prepare_scheduler, sample_latents
+from tailforge.tasks.methods.seed_select.aim import embed_views
+from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, rounded
 
 WORST = -2.0  # the score of an image that is not finite: below any cosine
 Noise = Callable[[Batch, Sequence[int]], Tensor]  # one candidate of every image of a batch by its number

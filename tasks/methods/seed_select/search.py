@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from schemas.engines import SearchEngine
-from schemas.errors import RecipeError
-from schemas.jobs import SampleSpec
-from tasks.methods.generator import Conditioning
-from tasks.methods.plain_sampling import Sampling, prepare_scheduler
-from tasks.methods.plan_samples import derive_seed
-from tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.engines import SearchEngine
+from tailforge.tasks.methods.planning.samples import derive_seed
+from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.sampling.plain import Sampling, prepare_scheduler
+from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
 
 VERSION = "search.2"  # of what all engines that search do; another number makes their images anew
 

@@ -3,8 +3,8 @@
 `render(sample_scene(index, seed, LONG_TAIL))` is the data set: `index` counts its pictures, and there is no end.
 """
 
-from tasks.methods.workshop.render import Rendering, render
-from tasks.methods.workshop.scenes import (
+from tailforge.tasks.methods.workshop.render import Rendering, render
+from tailforge.tasks.methods.workshop.scenes import (
     BALANCED,
     HEAD_PARTS,
     LONG_TAIL,

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tasks.methods.workshop.fields import Field, step
+from tailforge.tasks.methods.workshop.fields import Field, step
 
 Vector: TypeAlias = tuple[Field, Field, Field]
 

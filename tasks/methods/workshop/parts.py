@@ -9,7 +9,18 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tasks.methods.workshop.fields import Field, box, capsule, chamfer, corner, disc, fillet, fold, hexagon, step
+from tailforge.tasks.methods.workshop.fields import (
+    Field,
+    box,
+    capsule,
+    chamfer,
+    corner,
+    disc,
+    fillet,
+    fold,
+    hexagon,
+    step,
+)
 
 Solid: TypeAlias = Callable[[Field, Field], tuple[Field, Field]]
 """From coordinates to (distance, height): distance is negative inside; height counts inside only."""

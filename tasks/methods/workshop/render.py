@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.methods.workshop.fields import Field, draw_lattice, step, value_noise
-from tasks.methods.workshop.materials import FINISHES, Lighting
-from tasks.methods.workshop.parts import LATHED, LONG, SOLIDS, Solid
-from tasks.methods.workshop.scenes import Scene
-from tasks.methods.workshop.surfaces import TEXTURES
+from tailforge.tasks.methods.workshop.fields import Field, draw_lattice, step, value_noise
+from tailforge.tasks.methods.workshop.materials import FINISHES, Lighting
+from tailforge.tasks.methods.workshop.parts import LATHED, LONG, SOLIDS, Solid
+from tailforge.tasks.methods.workshop.scenes import Scene
+from tailforge.tasks.methods.workshop.surfaces import TEXTURES
 
 VERSION = "workshop.1"
 SAMPLES = 3

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tasks.methods.workshop.fields import Field, draw_lattice, step, value_noise
+from tailforge.tasks.methods.workshop.fields import Field, draw_lattice, step, value_noise
 
 Texture: TypeAlias = Callable[[Field, Field, float, np.random.Generator], Field]
 """From x, y, `pixel` and a generator to colours [3, H, W]."""

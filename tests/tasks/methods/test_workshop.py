@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.methods.workshop import (
+from tailforge.tasks.methods.workshop import (
     BALANCED,
     HEAD_PARTS,
     LONG_TAIL,

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from tasks.models.cache import CAPACITY, load_once
-from tests.kept_models import forget_all
+from tailforge.tasks.models.cache import CAPACITY, load_once
+from tests.support.kept_models import forget_all
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.errors import TrainingError
-from tasks.methods.training_loop import Learner
-from tasks.models.checkpoints import Checkpointer, load_checkpoint, read_seconds, save_checkpoint
+from tailforge.schemas.errors import TrainingError
+from tailforge.tasks.methods.training_loop import Learner
+from tailforge.tasks.models.checkpoints import Checkpointer, load_checkpoint, read_seconds, save_checkpoint
 
 
 def learner() -> Learner:

@@ -13,11 +13,11 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from schemas.errors import ModelError
-from schemas.jobs import ResolvedModel
-from tasks.models.clip import ClipScorer, load_clip, read_preparation
-from tests.kept_models import forget_all
-from tests.tiny_clip import save_clip
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.clip import ClipScorer, load_clip, read_preparation
+from tests.support.kept_models import forget_all
+from tests.support.tiny_clip import save_clip
 
 TEXTS = ["a photo of a gear", "hook", "a very long text " * 10, ""]
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel, ViTMAEForPreTraining, ViTModel
 
-from schemas.pretraining import CaptionSettings, ContrastiveSettings, MaskedSettings
-from tasks.methods.pixels import to_tensor
-from tasks.methods.pretraining.caption import build_caption, fit_tokenizer
-from tasks.methods.pretraining.contrastive import TwoHeads
-from tasks.methods.pretraining.masked import build_masked
-from tasks.models.encoders import load_encoder, save_encoder
+from tailforge.schemas.training.pretraining import CaptionSettings, ContrastiveSettings, MaskedSettings
+from tailforge.tasks.methods.pretraining.caption import build_caption, fit_tokenizer
+from tailforge.tasks.methods.pretraining.contrastive import TwoHeads
+from tailforge.tasks.methods.pretraining.masked import build_masked
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.models.encoders import load_encoder, save_encoder
 
 SHAPE = {"patch_px": 8, "width": 16, "layers": 2, "heads": 2}
 SIDE = 24

@@ -7,16 +7,16 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from schemas.errors import ExplanationError
-from tasks.methods.plain_sampling import sample_latents
-from tasks.methods.regional_primitives.decompose import DecomposeSettings, decompose
-from tasks.methods.regional_primitives.demands import SolveSettings, Subject
-from tasks.methods.regional_primitives.patches import PatchGrid
-from tasks.models.explained_generator import Step, explain_decoder, explain_step, reach_step
-from tasks.models.flow_generators import StableDiffusion3Generator
-from tasks.models.unet_generator import UNetGenerator
-from tests.tiny_flows import build_sd3
-from tests.tiny_generators import build_sd, build_sdxl
+from tailforge.schemas.errors import ExplanationError
+from tailforge.tasks.methods.regional_primitives.decompose import DecomposeSettings, decompose
+from tailforge.tasks.methods.regional_primitives.demands import SolveSettings, Subject
+from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
+from tailforge.tasks.methods.sampling.plain import sample_latents
+from tailforge.tasks.models.explained_generator import Step, explain_decoder, explain_step, reach_step
+from tailforge.tasks.models.flow_generators import StableDiffusion3Generator
+from tailforge.tasks.models.unet_generator import UNetGenerator
+from tests.support.tiny_flows import build_sd3
+from tests.support.tiny_generators import build_sd, build_sdxl
 
 HASTY = SolveSettings(start_iterations=5, corrections=1, correction_iterations=2)
 PROMPT = "a photo of a gear on a wooden bench"

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.engines import PlainEngine
-from schemas.errors import ModelError, RecipeError
-from schemas.jobs import BuildContext, ResolvedModel, SampleSpec, Slot
-from schemas.quality import Recording
-from schemas.recipe import parse_recipe
-from tasks.methods.clock import Clock
-from tasks.methods.plain_sampling import Rendered, render_plain
-from tasks.methods.renoised_attention import Captioned, read_attention
-from tasks.models.flow_generators import SD3_TOKENS, FluxGenerator, StableDiffusion3Generator
-from tasks.models.generator_files import check_generator
-from tasks.models.text_to_image import load_build_generator, load_generator
-from tests.tiny_flows import build_flux, build_sd3, save
-from tests.tiny_generators import make_samples
+from tailforge.schemas.errors import ModelError, RecipeError
+from tailforge.schemas.jobs import BuildContext, ResolvedModel, SampleSpec, Slot
+from tailforge.schemas.recipe import parse_recipe
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.schemas.settings.quality import Recording
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
+from tailforge.tasks.methods.sampling.renoised_attention import Captioned, read_attention
+from tailforge.tasks.models.flow_generators import SD3_TOKENS, FluxGenerator, StableDiffusion3Generator
+from tailforge.tasks.models.generator_files import check_generator
+from tailforge.tasks.models.text_to_image import load_build_generator, load_generator
+from tests.support.tiny_flows import build_flux, build_sd3, save
+from tests.support.tiny_generators import make_samples
 
 PROMPTS = ("a photo of a gear on a wooden bench", "a gear", "gear of a photo")
 CLIP_TOKENS = 16

@@ -10,12 +10,12 @@ import pytest
 import torch
 from diffusers import RePaintScheduler
 
-from schemas.errors import ModelError, RecipeError
-from schemas.jobs import ResolvedModel
-from tasks.models.generator_files import check_generator, check_loaded
-from tasks.models.text_to_image import load_generator
-from tests.kept_models import forget_all
-from tests.tiny_generators import build_sd, build_sdxl, save_sd
+from tailforge.schemas.errors import ModelError, RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.generator_files import check_generator, check_loaded
+from tailforge.tasks.models.text_to_image import load_generator
+from tests.support.kept_models import forget_all
+from tests.support.tiny_generators import build_sd, build_sdxl, save_sd
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import RecipeError
-from schemas.jobs import BuildContext, ResolvedModel
-from schemas.recipe import parse_recipe
-from tasks.models.guides import check_guide
-from tasks.models.text_to_image import load_build_guide
-from tests.tiny_flows import build_flux, build_sd3
-from tests.tiny_generators import build_sd, build_sdxl
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import BuildContext, ResolvedModel
+from tailforge.schemas.recipe import parse_recipe
+from tailforge.tasks.models.guides import check_guide
+from tailforge.tasks.models.text_to_image import load_build_guide
+from tests.support.tiny_flows import build_flux, build_sd3
+from tests.support.tiny_generators import build_sd, build_sdxl
 
 PIPELINES: dict[str, Callable[[], Any]] = {
     "sd": build_sd,

@@ -9,10 +9,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from schemas.errors import ModelError, RecipeError
-from schemas.jobs import ResolvedModel
-from tasks.models.language_model import load_language_model
-from tests.kept_models import forget_all
+from tailforge.schemas.errors import ModelError, RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.language_model import load_language_model
+from tests.support.kept_models import forget_all
 
 TEXTS = ["a photo of a brass gear on a bench", "a steel hook", "one copper spring lies on green paper"]
 CONTEXT = 32

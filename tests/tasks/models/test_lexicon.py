@@ -8,9 +8,9 @@ import pytest
 import wn
 import wn._db
 
-from schemas.errors import RecipeError
-from tasks.models.lexicon import load_wordnet
-from tests.kept_models import forget_all
+from tailforge.schemas.errors import RecipeError
+from tailforge.tasks.models.lexicon import load_wordnet
+from tests.support.kept_models import forget_all
 
 LMF = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE LexicalResource SYSTEM "http://globalwordnet.github.io/schemas/WN-LMF-1.1.dtd">

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from schemas.errors import ModelError, RecipeError
-from schemas.inversion import TeacherSource
-from schemas.jobs import ResolvedModel
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.models.teacher import Teacher, load_teacher, load_verifier
-from tests.kept_models import forget_all
-from tests.tiny_teachers import SharedActivation
+from tailforge.schemas.errors import ModelError, RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.inversion import TeacherSource
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
+from tailforge.tasks.models.teacher import Teacher, load_teacher, load_verifier
+from tests.support.kept_models import forget_all
+from tests.support.tiny_teachers import SharedActivation
 
 NAMES = ["gear", "hook, crook", "ring", "plate"]
 PROCESSOR: dict[str, Any] = {
@@ -120,7 +120,9 @@ def test_a_plain_module_with_its_own_preparation(plain: Path) -> None:
 
 def test_a_plain_module_on_the_python_path_with_the_preparation_of_the_recipe(tmp_path: Path) -> None:
     save_file(SharedActivation().state_dict(), tmp_path / "model.safetensors")
-    teacher = load(tmp_path, module="tests.tiny_teachers:SharedActivation", mean=(0.1,), std=(0.3,), size=(8, 8))
+    teacher = load(
+        tmp_path, module="tests.support.tiny_teachers:SharedActivation", mean=(0.1,), std=(0.3,), size=(8, 8)
+    )
     assert teacher.class_names == tuple(str(label) for label in range(10))
     assert teacher.size == (8, 8)
 
@@ -278,7 +280,7 @@ def test_code_that_builds_no_module(plain: Path, attribute: str, message: str) -
     ("path", "message"),
     [
         ("subprocess:check_call", "is of Python itself"),
-        ("tests.tiny_teachers:TinyTeacher", "is no torch module and no function"),
+        ("tests.support.tiny_teachers:TinyTeacher", "is no torch module and no function"),
         ("torch:cos", "is no torch module and no function"),
     ],
 )

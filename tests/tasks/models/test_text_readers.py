@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from schemas.jobs import Prompt, ResolvedModel, Slot
-from tasks.models.text_readers import load_readers, reads_all, reads_concept
-from tasks.models.text_to_image import open_generator
-from tests.tiny_flows import build_flux, build_sd3
-from tests.tiny_generators import build_sd, build_sdxl
+from tailforge.schemas.jobs import Prompt, ResolvedModel, Slot
+from tailforge.tasks.models.text_readers import load_readers, reads_all, reads_concept
+from tailforge.tasks.models.text_to_image import open_generator
+from tests.support.tiny_flows import build_flux, build_sd3
+from tests.support.tiny_generators import build_sd, build_sdxl
 
 # 16 tokens of CLIP, two of which mark start and end: the last of `FAR` words are cut off.
 FAR = "a photo of a bench " + "on a wooden bench " * 5 + "and a gear"

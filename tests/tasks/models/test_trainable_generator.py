@@ -7,15 +7,15 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from schemas.errors import ModelError
-from schemas.generator_training import GeneratorTraining
-from schemas.jobs import ResolvedModel
-from tasks.methods.generator_training.noise import NoiseSchedule
-from tasks.methods.generator_training.train import Examples, GeneratorLearner, Network
-from tasks.models.trainable_generator import TrainableGenerator
-from tests.one_device import OneDevice
-from tests.tiny_flows import build_flux
-from tests.tiny_generators import build_sd, build_sdxl
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.tasks.methods.generator_training.noise import NoiseSchedule
+from tailforge.tasks.methods.generator_training.train import Examples, GeneratorLearner, Network
+from tailforge.tasks.models.trainable_generator import TrainableGenerator
+from tests.support.one_device import OneDevice
+from tests.support.tiny_flows import build_flux
+from tests.support.tiny_generators import build_sd, build_sdxl
 
 WORDS = ["a photo of a gear", "", "a bench"]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ModelError
-from tasks.models.user_code import import_callable
+from tailforge.schemas.errors import ModelError
+from tailforge.tasks.models.user_code import import_callable
+from tests.support.repository import ROOT
 
 
 def folder_of(path: Path, number: int) -> Path:
@@ -71,9 +72,11 @@ def test_a_late_part_of_a_package_that_was_there_before_stays(tmp_path: Path, mo
 
 
 def test_what_was_there_before_stays() -> None:
-    import tasks.methods.cifar_resnet as known
+    import tailforge.tasks.methods.cifar_resnet as known
 
-    root = Path(__file__).parents[3]
     for _ in range(2):
-        assert import_callable("tasks.methods.cifar_resnet:CifarResNet", "generator", root) is known.CifarResNet
-    assert sys.modules["tasks.methods.cifar_resnet"] is known
+        assert (
+            import_callable("tailforge.tasks.methods.cifar_resnet:CifarResNet", "generator", ROOT / "src")
+            is known.CifarResNet
+        )
+    assert sys.modules["tailforge.tasks.methods.cifar_resnet"] is known

@@ -10,16 +10,16 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 from transformers import CLIPModel, CLIPTokenizer
 
-from schemas.errors import ModelError
-from tasks.methods.train_autoencoder import build_autoencoder
-from tasks.methods.train_clip import build_clip, tokenize, train_tokenizer
-from tasks.methods.train_diffusion import build_unet
-from tasks.methods.train_judges import build_classifier, build_segmenter
-from tasks.methods.write_captions import every_word
-from tasks.models.judges import load_judges, save_judge
-from tasks.models.pipeline_folders import draw_images, open_pipeline
-from tasks.models.workshop_generator import export_generator
-from tests.tiny_training import plain_pictures, tiny_settings
+from tailforge.schemas.errors import ModelError
+from tailforge.tasks.methods.embedded.autoencoder import build_autoencoder
+from tailforge.tasks.methods.embedded.captions import every_word
+from tailforge.tasks.methods.embedded.clip import build_clip, tokenize, train_tokenizer
+from tailforge.tasks.methods.embedded.diffusion import build_unet
+from tailforge.tasks.methods.embedded.judges import build_classifier, build_segmenter
+from tailforge.tasks.models.judges import load_judges, save_judge
+from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
+from tailforge.tasks.models.workshop_generator import export_generator
+from tests.support.tiny_training import plain_pictures, tiny_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from catalog.model_files import MODELS, resolve_model
-from schemas.inversion import TeacherSource
-from tasks.methods.natural_inversion.saving import PixelScale
-from tasks.methods.natural_inversion.taps import examine
-from tasks.methods.train_classifier import predict
-from tasks.methods.workshop import PARTS, render, sample_scene
-from tasks.models.teacher import load_teacher
-from tasks.train_teacher import halve
+from tailforge.catalog.sources.models import MODELS, resolve_model
+from tailforge.schemas.settings.inversion import TeacherSource
+from tailforge.tasks.methods.classifiers.train import predict
+from tailforge.tasks.methods.natural_inversion.saving import PixelScale
+from tailforge.tasks.methods.natural_inversion.taps import examine
+from tailforge.tasks.methods.workshop import PARTS, render, sample_scene
+from tailforge.tasks.models.teacher import load_teacher
+from tailforge.tasks.training.teacher import halve
 
 MAX_BYTES = 5 * 2**20
 UNSEEN_SEED = 987_654

@@ -1,0 +1,196 @@
+"""croissant.json: the version in Croissant 1.1 (mlcommons/croissant), for search engines and `mlcroissant`."""
+
+from typing import Any
+
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.settings.licences import describe_licence
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+# The context that the specification gives, with the PROV vocabulary for lineage.
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "name": {"@container": "@language"},
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+# Manifest columns that are records for everyone; boxes and offsets are read from the Parquet file itself.
+COLUMNS = (
+    ("sample_id", "sc:Text", "Identity of the sample: its key in the shards."),
+    ("caption", "sc:Text", "The prompt that the image was made from."),
+    ("concept", "sc:Text", "Name of the class."),
+    ("class_id", "sc:Integer", "Number of the class, from 0."),
+    ("split", "sc:Text", "Split of the sample."),
+    ("shard", "sc:Text", "Tar under shards/ that holds the sample."),
+    ("width", "sc:Integer", "Width of the image in pixels."),
+    ("height", "sc:Integer", "Height of the image in pixels."),
+    ("mask_area", "sc:Float", "Share of the image that the mask covers."),
+    ("digital_source_type", "sc:URL", "IPTC digital source type of the image."),
+)
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
+
+
+def describe_croissant(dataset: Dataset) -> dict[str, Any]:
+    """The JSON-LD document of a version; its files are addressed relative to the version's folder."""
+    recipe, licence = dataset.recipe, describe_licence(dataset.recipe["license"])
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": CONFORMS_TO,
+        "name": dataset.name,
+        "description": recipe["description"],
+        "license": licence.url or licence.name,
+        "creator": {"@type": "sc:Organization", "name": recipe["creator"]},
+        "url": f"./{dataset.name}/{dataset.version}/",
+        "version": dataset.version,
+        "datePublished": dataset.created,
+        "keywords": ["synthetic", "image", *dataset.classes],
+        "citeAs": f"{recipe['creator']}: {dataset.name} {dataset.version}, synthetic images",
+        "prov:wasGeneratedBy": _describe_lineage(dataset),
+        "distribution": _list_files(dataset),
+        "recordSet": [_describe_classes(dataset), _describe_samples(), *map(_describe_pictures, ("images", "masks"))],
+    }
+
+
+def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
+    models = dataset.lineage["models"]
+    return {
+        "@type": "prov:Activity",
+        "prov:used": [
+            {"@type": "prov:Entity", "@id": f"urn:sha256:{model['digest']}", "name": role}
+            for role, model in sorted(models.items())
+        ],
+    }
+
+
+def _list_files(dataset: Dataset) -> list[dict[str, Any]]:
+    tars = [_describe_file(dataset, f"shards/{shard.name}", "application/x-tar") for shard in dataset.shards]
+    file_sets = [
+        {
+            "@type": "cr:FileSet",
+            "@id": f"{name}-files",
+            "name": f"{name}-files",
+            "containedIn": [{"@id": tar["@id"]} for tar in tars],
+            "encodingFormat": media_type,
+            "includes": pattern,
+        }
+        for name, media_type, pattern in _list_pictures(dataset)
+    ]
+    return [_describe_file(dataset, "manifest.parquet", "application/x-parquet"), *tars, *file_sets]
+
+
+def _list_pictures(dataset: Dataset) -> list[tuple[str, str, str]]:
+    """(record set, media type, glob). A sample_id ends in a hexadecimal digit, which tells X.png from X.seg.png."""
+    image = next(field for field in dataset.fields if field in MEDIA_TYPES)
+    return [("images", MEDIA_TYPES[image], f"*[0-9a-f].{image}"), ("masks", "image/png", "*.seg.png")]
+
+
+def _describe_file(dataset: Dataset, path: str, media_type: str) -> dict[str, Any]:
+    entry = dataset.files[path]
+    return {
+        "@type": "cr:FileObject",
+        "@id": path,
+        "name": path.rsplit("/", 1)[-1],
+        "contentUrl": path,
+        "contentSize": f"{entry.bytes} B",
+        "encodingFormat": media_type,
+        "sha256": entry.sha256,
+    }
+
+
+def _describe_classes(dataset: Dataset) -> dict[str, Any]:
+    """The legend of classes and masks, with its data inside."""
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "classes",
+        "name": "classes",
+        "description": "Classes; in masks the value is the class + 1, 0 is background and 255 is ignored.",
+        "dataType": "sc:Enumeration",
+        "key": {"@id": "classes/class_id"},
+        "field": [
+            _describe_field("classes", "class_id", "sc:Integer", "Number of the class."),
+            _describe_field("classes", "name", "sc:Text", "Name of the class."),
+        ],
+        "data": [{"classes/class_id": index, "classes/name": name} for index, name in enumerate(dataset.classes)],
+    }
+
+
+def _describe_samples() -> dict[str, Any]:
+    fields = [_describe_field("samples", name, kind, text) for name, kind, text in COLUMNS]
+    for field, (name, _, _) in zip(fields, COLUMNS, strict=True):
+        field["source"] = {"fileObject": {"@id": "manifest.parquet"}, "extract": {"column": name}}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "description": "One record a sample, from the manifest.",
+        "key": {"@id": "samples/sample_id"},
+        "field": fields,
+    }
+
+
+def _describe_pictures(name: str) -> dict[str, Any]:
+    """Images or masks of all shards with the sample they belong to; a class-index mask is a plain image here."""
+    sample = _describe_field(name, "sample_id", "sc:Text", "Sample that it belongs to.")
+    sample["source"] = {
+        "fileSet": {"@id": f"{name}-files"},
+        "extract": {"fileProperty": "filename"},
+        "transform": {"regex": "^([^.]+)"},
+    }
+    sample["references"] = {"field": {"@id": "samples/sample_id"}}
+    content = _describe_field(name, "content", "sc:ImageObject", "The picture.")
+    content["source"] = {"fileSet": {"@id": f"{name}-files"}, "extract": {"fileProperty": "content"}}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": f"One record a sample: its {name}, from the shards.",
+        "field": [sample, content],
+    }
+
+
+def _describe_field(record_set: str, name: str, kind: str, text: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:Field",
+        "@id": f"{record_set}/{name}",
+        "name": f"{record_set}/{name}",
+        "description": text,
+        "dataType": kind,
+    }

@@ -1,0 +1,46 @@
+"""Batches of samples for a torch DataLoader, whose own collate function does not know pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tailforge.schemas.errors import ReadingError
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of the samples that `ShardedDataset` describes: `DataLoader(..., collate_fn=collate)`.
+
+    `image` uint8 [N, 3, H, W], `mask` uint8 [N, H, W], `attention` and `noise` float16 [N, ...], each a list of tensors
+    without N where sizes differ; `cls` int64 [N]; everything else a list of N. torch is imported when it is called.
+    Errors: ReadingError if torch is not installed, or there is no sample.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ReadingError("collate makes tensors, and torch is not installed; install torch") from error
+    if not samples:
+        raise ReadingError("collate was given no sample; give one or more")
+
+    def stack(values: list[Any]) -> Any:
+        arrays = [_to_array(value) for value in values]
+        if len({array.shape for array in arrays}) == 1:
+            return torch.from_numpy(np.stack(arrays))
+        return [torch.from_numpy(array) for array in arrays]
+
+    batch: dict[str, Any] = {}
+    for field in samples[0]:
+        values = [sample[field] for sample in samples]
+        if isinstance(values[0], int):
+            batch[field] = torch.tensor(values)
+        else:
+            batch[field] = stack(values) if isinstance(values[0], Image.Image | np.ndarray) else values
+    return batch
+
+
+def _to_array(value: Any) -> Any:
+    """A picture as uint8 [3, H, W] in colours, or [H, W] of palette indices; an array as it is."""
+    array = np.array(value)  # a copy: tensors are written to
+    in_colours = isinstance(value, Image.Image) and array.ndim == 3
+    return np.ascontiguousarray(array.transpose(2, 0, 1)) if in_colours else array

@@ -1,0 +1,217 @@
+"""Which samples of a split are read, and where they lie: what the manifest of a version says, a shard at a time."""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tailforge.catalog.reading.tables import LOOK, open_parquet
+from tailforge.catalog.reading.version import SAMPLE_ID, check_schema
+from tailforge.catalog.registry import DATASET_FILE
+from tailforge.catalog.store import Store
+from tailforge.schemas.dataset import Dataset, ShardEntry
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import NotFoundError, ReadingError, VerificationError
+from tailforge.schemas.tables import MANIFEST
+
+SHORT_NAMES = {"validation": "val"}  # what other tools call a split
+MANIFEST_FILE = "manifest.parquet"
+MEMBER = "members.list.element."  # how Parquet names the columns of a member
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """Where samples of a shard lie. `offsets` and `sizes` are int64 [sample, field]; `digests` sha256, or None."""
+
+    keys: list[str]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    digests: NDArray[np.object_] | None
+
+
+@dataclass(frozen=True)
+class SplitIndex:
+    """The samples of a split that are read. `groups` are the row groups of the manifest that belong to the shards.
+
+    `rows` are, by shard, the rows that a filter keeps, int32 ascending; None where all are read.
+    """
+
+    store: str
+    folder: str
+    name: str
+    version: str
+    split: str
+    manifest: str  # sha256
+    fields: tuple[str, ...]
+    shards: tuple[ShardEntry, ...]
+    groups: tuple[int, ...]
+    rows: tuple[NDArray[np.int32], ...] | None = None
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Samples by shard."""
+        kept = [len(rows) for rows in self.rows] if self.rows is not None else [shard.samples for shard in self.shards]
+        return np.array(kept, np.int64)
+
+    @cached_property
+    def selection(self) -> str:
+        """A digest of which rows are read; empty where all are."""
+        if self.rows is None:
+            return ""
+        return hashlib.sha256(b"|".join(rows.astype("<i4").tobytes() for rows in self.rows)).hexdigest()
+
+    def path(self, shard: int) -> str:
+        """Of a shard, relative to the store."""
+        return f"{self.folder}/shards/{self.shards[shard].name}"
+
+    def locate(
+        self, positions: NDArray[np.int64], order: NDArray[np.int64]
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """(shard, positions in it, its rows there) of ascending positions in an epoch with the shards in `order`."""
+        starts = np.concatenate([[0], np.cumsum(self.counts[order])])
+        cuts = np.searchsorted(positions, starts)
+        for slot in np.flatnonzero(np.diff(cuts)):
+            shard = int(order[slot])
+            here = positions[cuts[slot] : cuts[slot + 1]]
+            rows = here - starts[slot]
+            yield shard, here, rows if self.rows is None else self.rows[shard][rows].astype(np.int64)
+
+
+def name_split(dataset: Dataset, split: str) -> str:
+    """The split of a version that a person means: its own word first, and `val` is validation.
+
+    Errors: NotFoundError.
+    """
+    known = {shard.split for shard in dataset.shards}
+    for name in (split, *(long for long, short in SHORT_NAMES.items() if short == split), SHORT_NAMES.get(split)):
+        if name in known:
+            return name
+    raise NotFoundError(
+        f"{dataset.name} {dataset.version} has no split {split!r}; it has: {', '.join(dataset.counts.by_split)}"
+    )
+
+
+def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: pc.Expression | None) -> SplitIndex:
+    """Errors: NotFoundError for an unknown split or column; ReadingError for a filter that cannot be computed."""
+    split = name_split(dataset, split)
+    groups = tuple(number for number, shard in enumerate(dataset.shards) if shard.split == split)
+    shards = tuple(dataset.shards[group] for group in groups)
+    rows = None
+    if where is not None:
+        if not isinstance(where, pc.Expression):
+            raise ReadingError(f"where={where!r} is no expression; give one such as pc.field('sharpness') > 100")
+        with open_manifest(store, folder) as manifest:
+            rows = tuple(_filter_group(manifest, group, where) for group in groups)
+    if MANIFEST_FILE not in dataset.files:
+        raise VerificationError(f"{store.uri}/{folder}/{DATASET_FILE} lists no {MANIFEST_FILE}; build the recipe again")
+    digest = dataset.files[MANIFEST_FILE].sha256
+    return SplitIndex(
+        store.uri, folder, dataset.name, dataset.version, split, digest, dataset.fields, shards, groups, rows
+    )
+
+
+@contextmanager
+def open_manifest(store: Store, folder: str) -> Iterator[pq.ParquetFile]:
+    """Errors: VerificationError where it is missing or damaged, also while it is read."""
+    path = f"{folder}/{MANIFEST_FILE}"
+    with open_parquet(store, path, in_ranges=True) as manifest:
+        if problem := check_schema(manifest.schema_arrow, MANIFEST, ("sample_id", "shard", "members")):
+            raise VerificationError(f"{store.uri}/{path}: {problem}; {LOOK}")
+        yield manifest
+
+
+def read_shard_rows(
+    manifest: pq.ParquetFile, index: SplitIndex, shard: int, rows: NDArray[np.int64], *, digests: bool
+) -> ShardRows:
+    """Where these rows of a shard lie. Errors: VerificationError unless the manifest agrees with dataset.json."""
+    entry, fields, group = index.shards[shard], list(index.fields), index.groups[shard]
+    differs = VerificationError(
+        f"{index.store}/{index.folder}/{MANIFEST_FILE} does not have the {count_of(entry.samples, 'sample')} of "
+        f"{entry.name} with their members where dataset.json has them; run `tailforge verify` to see what is wrong"
+    )
+    if group >= manifest.num_row_groups:
+        raise differs
+    names = [f"{MEMBER}{name}" for name in ("field", "offset", "size", *(["sha256"] if digests else []))]
+    table = manifest.read_row_group(group, columns=["sample_id", "shard", *names], use_threads=False)
+    keys = table["sample_id"]
+    members = pc.list_flatten(table["members"]).combine_chunks()
+    shape = (table.num_rows, len(fields))
+    if (
+        pc.unique(table["shard"]).to_pylist() != [entry.name]
+        or shape[0] != entry.samples
+        or pc.struct_field(members, "field").to_pylist() != fields * shape[0]
+    ):
+        raise differs
+    if keys.null_count or not pc.all(pc.match_substring_regex(keys, SAMPLE_ID)).as_py():
+        raise VerificationError(
+            f"{index.store}/{index.folder}/{MANIFEST_FILE}: a sample of {entry.name} has a strange id; sample "
+            f"ids are 16 hex digits; {LOOK}"
+        )
+
+    def column(name: str) -> NDArray[Any]:
+        found = pc.struct_field(members, name)
+        if found.null_count:
+            raise differs
+        values: NDArray[Any] = found.to_numpy(zero_copy_only=False)
+        return values.reshape(shape)[rows]
+
+    offsets, sizes = column("offset"), column("size")
+    if ((offsets < 0) | (sizes < 0) | (offsets > entry.bytes) | (sizes > entry.bytes - offsets)).any():
+        raise differs
+    if (np.diff(offsets, axis=1) < sizes[:, :-1]).any() or (offsets[1:, 0] < offsets[:-1, -1] + sizes[:-1, -1]).any():
+        raise differs
+    return ShardRows(keys.take(pa.array(rows)).to_pylist(), offsets, sizes, column("sha256") if digests else None)
+
+
+def _filter_group(manifest: pq.ParquetFile, group: int, where: pc.Expression) -> NDArray[np.int32]:
+    """Rows of a row group that a filter keeps."""
+    schema = manifest.schema_arrow
+    table = manifest.read_row_group(group, columns=_columns_of(where, schema), use_threads=False)
+    keep = _compute(where, table)
+    return np.flatnonzero(keep.fill_null(False)).astype(np.int32)
+
+
+def _columns_of(where: pc.Expression, schema: pa.Schema) -> list[str]:
+    """Columns that a filter reads: those without which it cannot be computed. Errors: as `_explain`."""
+    empty = schema.empty_table()
+    try:
+        computed = _compute(where, empty)
+    except (pa.ArrowException, TypeError) as error:
+        raise _explain(where, schema, error) from error
+    if not pa.types.is_boolean(computed.type):
+        raise ReadingError(f"where={where} gives {computed.type}; compare it, as in pc.field('sharpness') > 100")
+
+    def is_needed(name: str) -> bool:
+        try:
+            _compute(where, empty.drop_columns(name))
+        except pa.ArrowException:
+            return True
+        return False
+
+    return [name for name in schema.names if is_needed(name)] or schema.names[:1]
+
+
+def _compute(where: pc.Expression, table: pa.Table) -> pa.ChunkedArray:
+    import pyarrow.dataset as ds  # takes as long to import as all the rest of this module
+
+    return ds.dataset(table).to_table(columns={"keep": where})["keep"]
+
+
+def _explain(where: pc.Expression, schema: pa.Schema, error: Exception) -> Exception:
+    """NotFoundError for a column that is not there, with names like it; ReadingError for anything else."""
+    if unknown := re.match(r"No match for FieldRef\.Name\((.*?)\)", str(error)):
+        near = difflib.get_close_matches(unknown[1], schema.names, n=3) or schema.names
+        return NotFoundError(f"where: the manifest has no column {unknown[1]!r}; did you mean {' or '.join(near)}?")
+    return ReadingError(
+        f"where={where} cannot be computed: {error}; give an expression such as pc.field('class_id') == 3"
+    )

@@ -1,0 +1,110 @@
+"""Finding models by name, folder or pinned hub id, and the digest that stands for all their bytes."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from tailforge.catalog.sources.code_digest import digest_code
+from tailforge.catalog.user_paths import usable_path
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
+from tailforge.schemas.documents.shown import show_text
+from tailforge.schemas.errors import ModelError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.settings.inversion import TeacherSource
+
+MODELS = Path(__file__).parents[1] / "models"
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+PART = re.compile(r"[A-Za-z0-9][\w-]*")  # of a pipeline: a folder in its folder, never elsewhere
+NOT_WEIGHTS = {".md", ".png", ".jpg", ".gitattributes"}  # a better model card must not make a new generator
+
+
+def model_names() -> list[str]:
+    """Names of the models in the catalog."""
+    return sorted(path.name for path in MODELS.iterdir() if path.is_dir()) if MODELS.is_dir() else []
+
+
+def resolve_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
+    """Find a model and digest it, its code included where that is the user's own.
+
+    `folder`: of the recipe; `field`: of the recipe, named in errors. A directory wins over a hub id of the same form.
+    Errors: ModelError.
+    """
+    found = _find_model(source, folder, field)
+    if not isinstance(source, TeacherSource) or source.module is None:
+        return found
+    whole = f"{found.digest} {source.module} {digest_code(source.module, folder, field)}"
+    return found.model_copy(update={"digest": hashlib.sha256(whole.encode()).hexdigest()})
+
+
+def _find_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
+    path = _directory(source, folder, field)
+    if path is not None:
+        inner = path / source.subfolder if source.subfolder else path
+        if not inner.is_dir():
+            raise ModelError(f"{field}: {path} has no folder {source.subfolder!r}")
+        return ResolvedModel(path=str(path), subfolder=source.subfolder, digest=digest_model(inner))
+    if source.revision is None or not COMMIT.match(source.revision):
+        raise ModelError(
+            f"{field}.revision: hub model {source.model!r} must be pinned by its commit (40 hex digits), "
+            f"found {source.revision!r}; or, if a directory was meant, it does not exist under {folder}"
+        )
+    identity = f"{source.model}@{source.revision}/{source.subfolder or ''}"
+    return ResolvedModel(
+        path=source.model,
+        revision=source.revision,
+        subfolder=source.subfolder,
+        digest=hashlib.sha256(identity.encode()).hexdigest(),
+    )
+
+
+def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
+    """Directory that the source names, or None for a hub id."""
+    if source.model.startswith("catalog:"):
+        name = source.model.removeprefix("catalog:")
+        if name not in model_names():
+            raise ModelError(
+                f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}"
+            )
+        return MODELS / name
+    named = usable_path(source.model, f"{field}:", ModelError, folder)
+    path = (folder / named).resolve()
+    if path.is_dir():
+        if not path.is_relative_to(folder.resolve()) and not named.is_absolute():
+            raise ModelError(f"{field}: {source.model!r} leaves the recipe's folder; give an absolute path instead")
+        return path
+    if path.is_file():
+        raise ModelError(f"{field}: {source.model!r} is a file; name the folder that holds a model's configuration and "
+                         "weights")  # fmt: skip
+    if HUB_ID.match(source.model):
+        return None
+    raise ModelError(
+        f"{field}: {show_text(source.model)} is not a directory ({path} does not exist), a catalog model or a hub id"
+    )
+
+
+def digest_model(path: Path) -> str:
+    """sha256 over names and bytes of a model's files; of a pipeline only the parts that model_index.json names."""
+    index = path / "model_index.json"
+    roots = [path]
+    if index.is_file():
+        try:
+            parts = [key for key in parse_object(index.read_bytes()) if PART.fullmatch(key)]
+        except ValueError as error:
+            raise ModelError(f"{index} is not JSON: {describe_damage(error)}; copy the model again") from error
+        roots = [index, *(path / part for part in sorted(parts) if (path / part).is_dir())]
+    whole = hashlib.sha256()
+    for file in _files(roots):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(path)}\x1f{content}\n".encode())
+    return whole.hexdigest()
+
+
+def _files(roots: list[Path]) -> list[Path]:
+    found = [root for root in roots if root.is_file()]
+    for root in roots:
+        if root.is_dir():
+            found += [file for file in root.rglob("*") if file.is_file() and file.suffix not in NOT_WEIGHTS]
+    return sorted(file for file in found if not file.name.startswith("."))

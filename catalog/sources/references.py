@@ -1,0 +1,110 @@
+"""Reference photographs that a recipe names: a folder a concept, below the recipe's own folder."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from tailforge.catalog.pictures import PHOTOGRAPHS, SUFFIXES, open_picture, show_rgb
+from tailforge.catalog.sources.links import leaves
+from tailforge.catalog.user_paths import usable_path
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import PictureError, RecipeError
+from tailforge.schemas.recipe import Concept
+
+FEWEST = 3  # of which a search can tell what they have in common
+SMALLEST_SIDE = 16  # pixels: a choice of ours; smaller is a thumbnail or an accident, and tells a model nothing
+SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # of file managers, which hide them although no dot begins their names
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file, the sha256 (hex) of its bytes, and its picture as `show_rgb` shows it."""
+
+    file: Path
+    sha256: str
+    image: Image.Image
+
+
+def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
+    """A concept's photographs, one by one, by rising file name; none where it names no folder. `folder`: of the recipe.
+
+    Every file is read and decoded once. Hidden files are passed over.
+    Errors: RecipeError for a folder that is missing, empty or outside of `folder`, for anything else in it, and for a
+    photograph that is broken or far too small.
+    """
+    if concept.references is None:
+        return
+    field = f"concept {concept.name!r}: references"
+    own = folder / usable_path(concept.references, field, RecipeError, folder)
+    if leaves(own, folder):
+        raise RecipeError(
+            f"{field} {concept.references!r} leaves the recipe's folder {folder}; copy the photographs into it"
+        )
+    if not own.is_dir():
+        raise RecipeError(f"{field} {concept.references!r} is not a folder: {own} does not exist or is a file")
+    own = own.resolve()
+    for file in _list_photographs(own, f"{field} {concept.references!r}"):
+        if leaves(file, folder):
+            raise RecipeError(
+                f"{field}: {file} is a link that leaves the recipe's folder {folder}; copy the file instead"
+            )
+        yield _open_photograph(file, field)
+
+
+def digest_references(folder: Path, concept: Concept) -> tuple[str, ...]:
+    """sha256 (hex) of each photograph that `open_references` finds, in its order, with the same errors."""
+    return tuple(photograph.sha256 for photograph in open_references(folder, concept))
+
+
+def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
+    """`digest_references` of a concept that has the photographs a search needs: `FEWEST` or more, all different.
+
+    Errors: RecipeError that names the folder or the two files, and those of `open_references`.
+    """
+    found = [(each.file.name, each.sha256, _hash_pixels(each.image)) for each in open_references(folder, concept)]
+    field = f"concept {concept.name!r}: references {concept.references!r}"
+    if len(found) < FEWEST:
+        raise RecipeError(f"{field} holds {len(found)} photograph(s); give {FEWEST} or more, all of the concept itself")
+    seen: dict[str, str] = {}
+    for name, _, pixels in found:
+        if pixels in seen:
+            raise RecipeError(
+                f"{field}: {seen[pixels]} and {name} are the same picture and would count twice; remove one"
+            )
+        seen[pixels] = name
+    return tuple(sha256 for _, sha256, _ in found)
+
+
+def _list_photographs(own: Path, field: str) -> list[Path]:
+    shown = sorted(file for file in own.iterdir() if file.name[0] != "." and file.name.lower() not in SYSTEM_FILES)
+    if foreign := [file.name for file in shown if file.suffix.lower() not in SUFFIXES or file.is_dir()]:
+        raise RecipeError(
+            f"{field} holds {', '.join(foreign[:5])}{', ...' if foreign[5:] else ''}, which cannot be read as "
+            f"photographs; save images as {', '.join(SUFFIXES)} and move everything else out of {own}"
+        )
+    if not shown:
+        raise RecipeError(f"{field} holds no image ({', '.join(SUFFIXES)}): {own}")
+    return shown
+
+
+def _hash_pixels(image: Image.Image) -> str:
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def _open_photograph(file: Path, field: str) -> Photograph:
+    try:
+        content = file.read_bytes()
+        image = open_picture(content, PHOTOGRAPHS, show_rgb)
+    except (OSError, PictureError) as error:
+        raise RecipeError(
+            f"{field}: {file} cannot be read as an image: {describe_failure(error)}; replace or remove it"
+        ) from error
+    if min(image.size) < SMALLEST_SIDE:
+        raise RecipeError(
+            f"{field}: {file} has {image.width} x {image.height} pixels; give a photograph of {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE} or more"
+        )
+    return Photograph(file, hashlib.sha256(content).hexdigest(), image)

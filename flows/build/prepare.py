@@ -1,0 +1,141 @@
+"""Everything that can be refused is refused here, before any work starts: recipe, models, references, store."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailforge.catalog.metadata.generator_history import read_training
+from tailforge.catalog.metadata.repairs import list_repairs
+from tailforge.catalog.metadata.reviews import list_reviews
+from tailforge.catalog.sources.models import resolve_model
+from tailforge.catalog.sources.recipes import RecipeFile
+from tailforge.catalog.sources.references import digest_references, require_references
+from tailforge.catalog.store import Store
+from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.build.choose import open_recipe
+from tailforge.flows.build.resolve_teachers import check_verifier, find_labels
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import RecipeError, StoreAccessError
+from tailforge.schemas.jobs import BuildContext, ResolvedModel
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.engines import SearchEngine
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.methods.packing.augment import build_pipeline
+from tailforge.tasks.methods.seed_select.search import check_deterministic
+from tailforge.tasks.models.clip import check_scorer
+from tailforge.tasks.models.generator_files import check_generator, saved_scheduler
+from tailforge.tasks.models.generator_settings import check_settings
+from tailforge.tasks.models.guides import GUIDE, check_guide
+from tailforge.tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
+from tailforge.tasks.stages.verdicts import VERIFIER
+
+
+def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:
+    """Read a recipe, or that of a version (dataset@version), and find everything it names.
+
+    Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
+    """
+    build = resolve_build(open_recipe(recipe, store, overrides), store)
+    kept, name = Store.open(build.store), build.recipe.name
+    decided = {"repairs": list_repairs(kept, name), "reviews": list_reviews(kept, name)}
+    build = build.model_copy(update=decided)
+    wanted = build.recipe.engine.references_per_image if isinstance(build.recipe.engine, SearchEngine) else None
+    for concept, found in build.references.items():
+        if wanted is not None and wanted > len(found):
+            raise RecipeError(
+                f"engine.references_per_image {wanted}: concept {concept!r} has {count_of(len(found), 'reference')}; "
+                f"give {len(found)} at most, or leave it out: then every image aims at all"
+            )
+    return build
+
+
+def resolve_build(
+    file: RecipeFile, store: str, *, with_references: bool = True, with_judges: bool = True
+) -> BuildContext:
+    """Find the models and references of a validated recipe and prove that the store can be written.
+
+    Without references (and the encoder that compares with them) an engine that searches can make images again only from
+    noise that was kept. Without judges, quality.verifier and quality.scorer, images can be made but not judged.
+    """
+    recipe, folder = file.recipe, file.folder
+    references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
+    generator = resolve_model(recipe.generator, folder, "generator")
+    inverts = isinstance(recipe.engine, NaturalInversionEngine)
+    teacher = find_labels(recipe, generator, folder) if inverts else None
+    if not inverts:
+        with naming("generator"):
+            require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
+            check_generator(generator)
+        check_settings(recipe, generator)
+    guide = _find_guide(recipe, generator, folder)
+    annotator = _find_annotator(recipe, folder)
+    verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
+    check_verifier(recipe, verifier, generator, folder)
+    scorer = _find_clip(recipe.quality.scorer if with_judges else None, folder, "quality.scorer")
+    if recipe.augmentation is not None:
+        build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
+    encoder = None
+    if with_references and isinstance(recipe.engine, SearchEngine):
+        encoder = _find_clip(recipe.encoder, folder, "engine.encoder" if recipe.engine.encoder else "quality.scorer")
+        if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
+            check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
+    expander = recipe.prompts.language_model
+    address = store if "://" in store else str(usable_path(store, "store", StoreAccessError).resolve())
+    if not Store.open(address, create=True).is_lasting:
+        raise StoreAccessError(
+            f"store {store!r} lies in memory and ends with the process; give a folder or s3://bucket/folder by --store"
+        )
+    return BuildContext(
+        store=address,
+        recipe=recipe,
+        folder=str(folder),
+        generator=generator,
+        generator_training=None if inverts else read_training(generator),
+        guide=guide,
+        scorer=scorer,
+        encoder=encoder,
+        verifier=verifier,
+        annotator=annotator,
+        language_model=_resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
+        references=references,
+        teacher=teacher,
+    )
+
+
+def _find_references(recipe: Recipe, folder: Path) -> dict[str, tuple[str, ...]]:
+    """sha256 of the photographs of each concept that names some; an engine that searches opens them too."""
+    find = require_references if isinstance(recipe.engine, SearchEngine) else digest_references
+    return {concept.name: find(folder, concept) for concept in recipe.concepts if concept.references is not None}
+
+
+def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
+    return None if source is None else resolve_model(source, folder, field)
+
+
+def _find_guide(recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
+    found = _resolve(recipe.guide, folder, GUIDE)
+    if found is not None:
+        with naming(GUIDE):
+            require_kind(found, GUIDE, PIPELINE)
+            check_generator(found)
+        check_guide(generator, found)
+    return found
+
+
+def _find_annotator(recipe: Recipe, folder: Path) -> ResolvedModel | None:
+    field = "annotation.model" if recipe.annotation.model else "generator"
+    found = _resolve(recipe.annotator, folder, field)
+    if found is not None:
+        with naming(field):
+            require_kind(found, field, PIPELINE)
+            check_generator(found)
+    return found
+
+
+def _find_clip(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
+    found = _resolve(source, folder, field)
+    if found is not None:
+        with naming(field):
+            require_kind(found, field, CLIP)
+            check_scorer(found)
+    return found

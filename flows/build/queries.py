@@ -1,0 +1,127 @@
+"""What the command prints of a store: plain dictionaries, for tables and for --json alike."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tailforge.catalog.diff import compare_versions
+from tailforge.catalog.exports.export import export_version
+from tailforge.catalog.reading.version import open_version
+from tailforge.catalog.registry import (
+    latest_version,
+    list_datasets,
+    list_versions,
+    load_dataset,
+    require_there,
+    version_folder,
+)
+from tailforge.catalog.store import Store
+from tailforge.catalog.verify import verify
+from tailforge.flows.build.choose import split_reference
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_json
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import VerificationError
+
+SHOWN_FINDINGS = 10
+COMPARED = ("sample_id", "slots", "instances", "members")  # columns in which a comparison looks for parts
+
+
+def list_view(uri: str) -> list[dict[str, Any]]:
+    """Every version of every dataset, oldest first. Errors: NotFoundError for a store that does not exist."""
+    store = Store.open(uri)
+    require_there(store)
+    return [_list_row(store, name, v) for name in list_datasets(store) for v in list_versions(store, name)]
+
+
+def _list_row(store: Store, name: str, version: str) -> dict[str, Any]:
+    try:
+        found = load_dataset(store, name, version)
+    except VerificationError:
+        return {"dataset": name, "version": version, "samples": None, "created": "dataset.json is damaged"}
+    return {"dataset": name, "version": version, "samples": found.counts.samples, "created": found.created}
+
+
+def show_view(uri: str, reference: str) -> dict[str, Any]:
+    """One version: counts, changes, lineage, where its files are."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    dataset = load_dataset(store, name, version)
+    found = dataset.model_dump(mode="json", include=set(SHOWN))
+    return {"uri": f"{store.uri}/{version_folder(store, name, version)}", **{key: found[key] for key in SHOWN}}
+
+
+SHOWN = ("name", "version", "created", "changes", "counts", "classes", "fields", "lineage")
+
+
+def verify_view(uri: str, reference: str) -> dict[str, Any]:
+    """Counts of an intact version. Errors: VerificationError with what was found."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    findings = verify(store, name, version)
+    dataset = load_dataset(store, name, version)
+    if findings:
+        more = [f"... and {len(findings) - SHOWN_FINDINGS} more"] if len(findings) > SHOWN_FINDINGS else []
+        lines = [
+            f"{name}@{dataset.version} is damaged, {count_of(len(findings), 'finding')}:",
+            *map(str, findings[:SHOWN_FINDINGS]),
+        ]
+        raise VerificationError(
+            "\n  ".join([*lines, *more])
+            + "\nmend it with `tailforge rerun RECIPE --stage shards`, which writes the data files again"
+        )
+    return {"name": name, "version": dataset.version, "files": len(dataset.files), "samples": dataset.counts.samples}
+
+
+def report_view(uri: str, reference: str) -> str:
+    """Path or URI of a version's report page."""
+    store = Store.open(uri)
+    return store.address(f"{version_folder(store, *split_reference(reference))}/report/index.html")
+
+
+def summary_view(uri: str, reference: str) -> Any:
+    """The facts that a version's report tells; None for a version of before reports had a summary.
+
+    Errors: VerificationError for a summary that is no JSON.
+    """
+    store = Store.open(uri)
+    path = f"{version_folder(store, *split_reference(reference))}/report/summary.json"
+    try:
+        return parse_json(store.read(path))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise VerificationError(
+            f"{store.uri}/{path} is damaged: {describe_damage(error)}; `tailforge verify {reference}` tells what "
+            "else is"
+        ) from error
+
+
+def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
+    """Rows added, removed and changed between two versions, which columns changed how often, and every such sample."""
+    store = Store.open(uri)
+    old, new = (open_version(store, *split_reference(reference), ("manifest",)) for reference in (before, after))
+    for each in (old, new):
+        each.read_table("manifest", COMPARED)
+    found = compare_versions(store, old.folder, new.folder)
+    fields = Counter(name for names in found.changed.values() for name in names)
+    rows = [{"sample_id": sample_id, "change": "added", "fields": []} for sample_id in found.added]
+    rows += [{"sample_id": sample_id, "change": "removed", "fields": []} for sample_id in found.removed]
+    rows += [{"sample_id": each, "change": "changed", "fields": list(names)} for each, names in found.changed.items()]
+    return {
+        "added": len(found.added),
+        "removed": len(found.removed),
+        "changed": len(found.changed),
+        "fields": dict(fields.most_common()),
+        "rows": rows,
+    }
+
+
+def export_view(uri: str, reference: str, format_name: str, out: Path, splits: Sequence[str]) -> dict[str, Any]:
+    """What was written into `out`: a version, or some of its splits, in another tool's format."""
+    return export_version(Store.open(uri), *split_reference(reference), format_name, out, splits)
+
+
+def published_version(uri: str, name: str) -> str | None:
+    """Latest version of a dataset in a store, or None."""
+    return latest_version(Store.open(uri), name)

@@ -1,0 +1,99 @@
+"""Which prompts are drawn, or captions learnt: what the generator's text encoder reads of them, told before it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import BuildContext, Prompt, ResolvedModel
+from tailforge.schemas.settings.engines import SamplingSettings
+from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
+
+NAMED, SHOWN = 3, 80  # prompts that are named, and characters of each
+
+
+@dataclass(frozen=True)
+class Heard:
+    """`prompts`: what is drawn, by concept. `unread`: prompts that are left out, for their concept is cut off.
+
+    `cut`: prompts that are drawn, of which something behind the concept is cut off. `notes`: all that for a person.
+    """
+
+    prompts: dict[str, list[Prompt]]
+    unread: dict[str, list[str]]
+    cut: list[str]
+    notes: list[str]
+
+    @property
+    def unread_counts(self) -> dict[str, int]:
+        """How many prompts of each concept are left out; concepts without any are not named."""
+        return {concept: len(texts) for concept, texts in self.unread.items() if texts}
+
+
+def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]]) -> Heard:
+    """Sort the prompts of a build by what its generator reads. An inverted classifier reads none, so all are kept.
+
+    Errors: RecipeError where no prompt of a concept is left.
+    """
+    engine = context.recipe.engine
+    readers = () if isinstance(engine, NaturalInversionEngine) else load_readers(context.generator)
+    heard = {name: [each for each in own if reads_concept(readers, each)] for name, own in prompts.items()}
+    kept = {name: {each.prompt_index for each in own} for name, own in heard.items()}
+    unread = {name: [each.text for each in own if each.prompt_index not in kept[name]] for name, own in prompts.items()}
+    for name, own in heard.items():
+        if not own:
+            raise RecipeError(
+                f"concept {name!r}: {_limit(readers)}, and the word for it is cut off in all of its prompts "
+                f"({len(unread[name]):,}), such as {_shorten(unread[name][0])}; put {{concept}} nearer to the start of "
+                "the templates, or shorten them"
+            )
+    cut = [each.text for own in heard.values() for each in own if not reads_all(readers, each.text)]
+    lost = [text for texts in unread.values() for text in texts]
+    notes = []
+    if lost:
+        notes.append(
+            f"{count_of(len(lost), 'prompt')} too long: {_limit(readers)}, and the concept is cut off, so none of them "
+            f"is drawn: {_name(lost)}"
+        )
+    if cut:
+        notes.append(f"{count_of(len(cut), 'prompt')} too long: {_limit(readers)}; the end is not drawn: {_name(cut)}")
+    notes += _note_negative(context, readers)
+    return Heard(heard, unread, cut, notes)
+
+
+def note_cut_captions(model: ResolvedModel, captions: Sequence[str]) -> str:
+    """How many captions of a training its generator's text encoder does not read to the end; empty where it is none.
+
+    Errors: ModelError for a tokenizer that cannot be loaded.
+    """
+    readers = load_readers(model)
+    long = {text for text in dict.fromkeys(captions) if not reads_all(readers, text)}
+    cut = [text for text in captions if text in long]
+    if not cut:
+        return ""
+    of_all = f"{len(cut):,} of {count_of(len(captions), 'caption')} too long"
+    return f"{of_all}: {_limit(readers)}, and nothing is learnt from what stands behind: {_name(sorted(long))}"
+
+
+def _note_negative(context: BuildContext, readers: Sequence[TextReader]) -> list[str]:
+    """The guide reads the negative prompt where there is one."""
+    engine = context.recipe.engine
+    reading = load_readers(context.guide) if context.guide else readers
+    if not isinstance(engine, SamplingSettings) or engine.guidance <= 1 or reads_all(reading, engine.negative_prompt):
+        return []
+    limit = max(reader.length for reader in reading)
+    return [f"engine.negative_prompt is too long: its text encoder reads {limit} tokens, and the rest has no effect"]
+
+
+def _limit(readers: Sequence[TextReader]) -> str:
+    return f"the generator's text encoder reads {max(reader.length for reader in readers)} tokens"
+
+
+def _name(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - NAMED:,} more" if len(texts) > NAMED else ""
+    return ", ".join(map(_shorten, texts[:NAMED])) + more
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")

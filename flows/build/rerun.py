@@ -1,0 +1,80 @@
+"""Makes a part of a build again: a stage, some partitions, or the samples that failed; all else stays as it is."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from tailforge.catalog.store import Store
+from tailforge.flows.build.choose import choose_build
+from tailforge.flows.build.drive import Drive, Tally
+from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.run import run_build
+from tailforge.flows.build.status import failed_receipts
+from tailforge.flows.build.walk import walk
+from tailforge.schemas.errors import NotFoundError, UserError
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.settings.workers import WorkerSettings
+from tailforge.tasks.artifacts.failures import forget, retry_failed_rows
+from tailforge.tasks.publish.report import STAGES
+
+NEAR_LABELS = 5
+
+
+def rerun_build(
+    recipe: str,
+    store: str,
+    overrides: Sequence[str],
+    stage: str | None,
+    labels: Sequence[str],
+    *,
+    failed: bool,
+    settings: WorkerSettings | None = None,
+    any_cost: bool = False,
+) -> dict[str, Any]:
+    """Forget what is named, build again; what the build says with `again`, the partitions that were forgotten.
+
+    `recipe` may be a dataset. Without overrides it is the build that was made last, and `told` says which that had.
+    With `failed` only rows that failed are made again, and without any nothing is built: `nothing` says so.
+    Errors: NotFoundError for an unknown stage or partition, UserError if nothing is named; as run_build.
+    """
+    if stage is None and not labels and not failed:
+        raise UserError("say what to do again: --stage, --partition or --failed-samples; `tailforge status` lists them")
+    if failed and stage is not None:
+        raise UserError("--failed-samples makes images again and takes no --stage; leave one of them out")
+    if stage is not None and stage not in STAGES:
+        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(STAGES)}")
+    chosen = choose_build(recipe, store, overrides, last=True)
+    context = prepare_build(chosen.reference, store, chosen.overrides)
+    drive = Drive(Store.open(context.store), submit=None)
+    complete = walk(drive, context) is not None
+    require_known(drive.tally, labels)
+    named = [receipt for receipt in drive.tally.receipts if not labels or receipt.label in labels]
+    again = failed_receipts(named) if failed else choose(named, stage, follow=bool(labels))
+    told = {"told": chosen.told} if chosen.told else {}
+    if failed and not again:
+        rest = "" if complete else "; the build is not finished, `tailforge build` goes on with it"
+        return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}, **told}
+    for receipt in again:
+        (retry_failed_rows if failed and receipt.stage == "samples" else forget)(drive.store, receipt)
+    made = run_build(chosen.reference, store, chosen.overrides, settings, any_cost=any_cost)
+    return {**made, "again": len(again), **told}
+
+
+def require_known(tally: Tally, labels: Sequence[str]) -> None:
+    """Errors: NotFoundError for a label that no partition of the build has, with labels like it."""
+    known = {receipt.label for receipt in tally.receipts} | {address.label for address in tally.open}
+    for label in labels:
+        if label not in known:
+            near = get_close_matches(label, sorted(known), NEAR_LABELS, cutoff=0.3) or sorted(known)[:NEAR_LABELS]
+            listed = ", ".join(f'"{each}"' for each in near)
+            raise NotFoundError(f"no partition is called {label!r}; near it: {listed or 'none, nothing was made yet'}")
+
+
+def choose(receipts: Sequence[Receipt], stage: str | None, *, follow: bool) -> list[Receipt]:
+    """Of one stage, or with `follow` of that stage and later ones; of every stage without one."""
+    known = [receipt for receipt in receipts if receipt.stage in STAGES]
+    if stage is None:
+        return known
+    first = STAGES.index(stage)
+    last = len(STAGES) if follow else first + 1
+    return [receipt for receipt in known if first <= STAGES.index(receipt.stage) < last]

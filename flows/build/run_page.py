@@ -1,0 +1,129 @@
+"""What Prefect's page shows of a build: the run's name, a log line per step, and artifacts with what came of it."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from tailforge.flows.build.choose import open_recipe
+from tailforge.flows.build.queries import summary_view
+from tailforge.schemas.documents.shown import count_of, shorten, visible
+from tailforge.schemas.errors import TailforgeError
+from tailforge.schemas.recipe import Recipe
+from tailforge.tasks.report.units import show_percent
+
+MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!])")
+SHOWN_CHANGES = 20  # of the recipe, models and libraries
+LONGEST = 500  # characters of a line
+
+
+def name_run() -> str:
+    """The name of a run until its version is known: the dataset's, or the file's where the recipe cannot be read."""
+    given = flow_run.get_parameters()
+    try:
+        return open_recipe(given["recipe"], given["store"], given.get("overrides") or ()).recipe.name
+    except TailforgeError:
+        return Path(given["recipe"]).stem or "build"
+
+
+def show_run(recipe: Recipe, store: str, accepted: Mapping[str, int], made: Mapping[str, Any], log: Any) -> None:
+    """Name the run by its version, tell its log how it went, and leave artifacts; `made` is what the build did.
+
+    Errors: whatever the server or a version's summary can raise.
+    """
+    version = f"{made['name']} {made['version']}"
+    name = version if made["new"] else f"{version} (unchanged)"
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(flow_run.get_id()), name=name)
+    summary = summary_view(store, f"{made['name']}@{made['version']}") or {}
+    rows = count_classes(recipe, accepted, summary)
+    log.info(f"{'published' if made['new'] else 'unchanged'}: {version}, {count_of(made['samples'], 'image')}")
+    log.info(f"verdict: {_verdict(summary)}")
+    log.info(f"report: {made['report']}")
+    key = made["name"].replace("_", "-")
+    create_table_artifact(rows, key=f"{key}-quotas", description=f"{version}: {_verdict(summary)}")
+    create_markdown_artifact(draw_page(made, summary, rows), key=f"{key}-version", description=_verdict(summary))
+    create_link_artifact(as_link(made["report"]), f"Report of {version}", key=f"{key}-report")
+
+
+def as_link(address: str) -> str:
+    """A report's address as a link: a path of this machine becomes a file:// URI."""
+    return address if "://" in address else Path(address).as_uri()
+
+
+def count_classes(recipe: Recipe, accepted: Mapping[str, int], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per class: wanted, accepted, and by the version's summary how many were made and which share passed."""
+    told = {row["name"]: row for row in summary.get("concepts", ())}
+    rows = []
+    for concept in recipe.concepts:
+        row = {"concept": concept.name, "wanted": concept.wanted, "accepted": accepted.get(concept.name, 0)}
+        if (counts := told.get(concept.name)) is not None:
+            passed = counts["accepted"] + counts["surplus"]
+            made = passed + counts["rejected"]
+            row |= {"made": made, "yield": show_percent(passed / made) if made else "none made"}
+        rows.append(row)
+    return rows
+
+
+def draw_page(made: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The run in Markdown: verdict, what changed since the version before, yield by class, work, the report."""
+    findings = [f"- {_escape(each['text'])}" for each in summary.get("verdict", {}).get("findings", ())]
+    columns = list(rows[0])
+    table = [columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in rows)]
+    work = [f"- {stage}: {count_of(count, 'step')} run" for stage, count in made["work"].items() if count]
+    sections = {
+        f"{made['name']} {made['version']}": [f"**{_escape(_verdict(summary))}**", "", *findings],
+        "What changed": describe_changes(made, summary),
+        "Yield by class": [f"| {' | '.join(_escape(cell) for cell in cells)} |" for cells in table],
+        "Work": work or ["Nothing: all was finished."],
+        "Report": [f"`{made['report']}`", "", f"{count_of(made['samples'], 'image')} in `{made['uri']}`"],
+    }
+    lines = [[f"{'#' if place == 0 else '##'} {_escape(title)}", "", *text, ""]
+             for place, (title, text) in enumerate(sections.items())]  # fmt: skip
+    return "\n".join(line for section in lines for line in section)
+
+
+def describe_changes(made: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Lines that say what a version changed of the one before it."""
+    if not made["new"]:
+        return [f"Nothing since {made['name']} {made['version']}, so no version was published."]
+    changes = summary.get("changes")
+    if changes is None:
+        return ["There is no version before it that could be compared."]
+    counts = {
+        "added": sum(changes["added"].values()),
+        "removed": sum(changes["removed"].values()),
+        "changed": changes["changed"],
+    }
+    counted = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    lines = [f"Since {_escape(changes['previous'])}: {counted}."]
+    named = [(kind, each) for kind in ("recipe", "models", "libraries") for each in changes[kind]]
+    for kind, each in named[:SHOWN_CHANGES]:
+        before, after = (_escape(each[side]) or "nothing" for side in ("before", "after"))
+        lines.append(f"- {kind}: {_escape(each['name'])} from {before} to {after}")
+    if len(named) > SHOWN_CHANGES:
+        lines.append(f"- and {len(named) - SHOWN_CHANGES} more, in the report")
+    return lines if len(lines) == 1 else [lines[0], "", *lines[1:]]
+
+
+def _verdict(summary: Mapping[str, Any]) -> str:
+    return str(summary.get("verdict", {}).get("text", "its report tells no verdict"))
+
+
+def _escape(text: Any) -> str:
+    """Text as Markdown shows it unchanged, on one line."""
+    return MARKUP.sub(r"\\\1", shorten(visible(" ".join(str(text).split())), LONGEST))
+
+
+def console_shows_logs() -> bool:
+    """Whether Prefect itself prints the lines of a run's log, as it does in its workers, but not in our commands."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    shown = [each for each in logging.getLogger().handlers if isinstance(each, PrefectConsoleHandler)]
+    return any(each.level <= logging.INFO for each in shown)

@@ -1,0 +1,72 @@
+"""Builds a recipe on a schedule: one process that waits for a Prefect server to say when."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.runner import Runner
+from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
+
+from tailforge.catalog.sources.recipes import find_recipe
+from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build_dataset import build_dataset
+from tailforge.flows.server.access import require_server, require_version, server_answers
+from tailforge.flows.server.check_scheduler import Scheduler, await_next
+from tailforge.flows.server.read_schedule import next_dates, read_cron
+from tailforge.flows.terminal.heartbeat import say
+from tailforge.flows.terminal.stopping import leave_signals
+
+SHOWN = 3
+
+
+def describe_schedule(
+    recipe: str, store: str, cron: str, timezone: str, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What `serve_build` would serve: name, schedule with its next moments, parameters with absolute paths.
+
+    Errors: RecipeError for a schedule that cannot be or never comes; UserError for a recipe that cannot be built.
+    """
+    schedule = read_cron(cron, timezone)
+    build = prepare_build(recipe, store, overrides)
+    return {
+        "name": f"nightly-{build.recipe.name}",
+        "cron": schedule.cron,
+        "timezone": timezone,
+        "next": [moment.isoformat() for moment in next_dates(schedule, SHOWN)],
+        "parameters": {
+            "recipe": str(find_recipe(recipe).resolve()),
+            "store": build.store,
+            "overrides": list(overrides),
+        },
+    }
+
+
+def serve_build(schedule: dict[str, Any]) -> None:
+    """Serve until it is stopped; one build at a time. The schedule stays active, so a process started again goes on.
+
+    A run that finds nothing changed publishes nothing. Errors: OrchestrationError without a server, or if the server
+    makes no run of the schedule within an interval of its scheduler.
+    """
+    address = require_server()
+    runner = Runner(name=schedule["name"], limit=1, pause_on_shutdown=False)
+    with server_answers(address), get_client(sync_client=True) as client:
+        require_version(client, address)
+        scheduler = Scheduler.of(address, client.request("GET", "/admin/settings").json())
+        applied = runner.add_flow(
+            build_dataset,
+            name=schedule["name"],
+            schedule=Cron(schedule["cron"], timezone=schedule["timezone"]),
+            parameters=schedule["parameters"],
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        deployment = client.read_deployment(str(applied))
+        if deployment.paused:
+            say(f"{schedule['name']} is paused on the server: `prefect deployment resume` there, or nothing is built")
+        else:
+            due = await_next(client, scheduler, deployment)
+            say(f"{schedule['name']}: the server scheduled it; next at {due.isoformat(timespec='minutes')}")
+    with leave_signals(), suppress(KeyboardInterrupt):  # the runner ends its builds before it ends
+        asyncio.run(runner.start())

@@ -1,0 +1,98 @@
+"""How far a build is and what of it failed, read from receipts and from what failed steps left."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tailforge.catalog.store import Store
+from tailforge.flows.build.choose import choose_build
+from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.queries import published_version
+from tailforge.flows.build.walk import plan_build
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.receipts import Receipt
+from tailforge.tasks.artifacts.contract import Address
+from tailforge.tasks.artifacts.failures import LABEL, read_failure
+from tailforge.tasks.report.losses import choose_mend, name_cause
+
+FAILED = "status:failed"
+ERROR = "error:"
+RETRIED = ("inversions", "samples")  # stages of which a failed row is an image that failed
+MEND_BUG = "mend the code, then build again: everything upstream is kept"
+MEND_OWN = "do what the message says, then build again: everything upstream is kept"
+
+
+def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """`build_status` of what a user names: a recipe or a dataset; without overrides as it was built last.
+
+    `told` says which overrides those are, empty where there are none. Errors: as choose_build and prepare_build.
+    """
+    chosen = choose_build(reference, store, overrides, last=True)
+    found = build_status(prepare_build(chosen.reference, store, chosen.overrides))
+    return {**found, "overrides": list(chosen.overrides), "told": chosen.told}
+
+
+def build_status(context: BuildContext) -> dict[str, Any]:
+    """Stages, outcomes, unfinished partitions, failures by cause with how to mend, the published version."""
+    plan = plan_build(context)
+    receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != "selection"]
+    receipts += [r for r in plan.tally.receipts if r.stage == "selection"][-1:]  # the last one says all
+    outcomes: Counter[str] = Counter()
+    rows = Counter[str]()
+    for receipt in receipts:
+        rows[receipt.stage] += receipt.rows
+        if receipt.stage in ("samples", "selection"):
+            outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
+    partitions = _list_partitions(Store.open(context.store), plan.tally.open, receipts)
+    return {
+        "recipe": context.recipe.name,
+        "complete": plan.complete,
+        "stages": [
+            {"stage": s.stage, "finished": s.finished, "to_do": s.missing, "rows": rows[s.stage]} for s in plan.stages
+        ],
+        "outcomes": dict(sorted(outcomes.items())),
+        "partitions": partitions,
+        "failures": _group_causes(partitions),
+        "published": published_version(context.store, context.recipe.name),
+    }
+
+
+def failed_receipts(receipts: list[Receipt]) -> list[Receipt]:
+    """Those of partitions that hold an image that failed."""
+    return [receipt for receipt in receipts if receipt.stage in RETRIED and receipt.counts.get(FAILED)]
+
+
+def _list_partitions(store: Store, missing: list[Address], receipts: list[Receipt]) -> list[dict[str, Any]]:
+    """Every partition that is missing, with the first stage that it lacks, or that holds failed samples."""
+    found = []
+    for address in missing:
+        failure = read_failure(store, address)
+        causes = {f"{failure.error} ({failure.where})": 1} if failure else {}
+        mend = (MEND_OWN if failure.own else MEND_BUG) if failure else None
+        found.append(_describe(address.label, address.stage.name, "failed" if failure else "missing", causes, mend))
+    for receipt in failed_receipts(receipts):
+        counts = receipt.counts.items()
+        causes = {name.removeprefix(ERROR): count for name, count in counts if name.startswith(ERROR)}
+        found.append(_describe(receipt.label, receipt.stage, "failed samples", causes, None))
+    return found
+
+
+def _describe(label: str, stage: str, state: str, causes: dict[str, int], mend: str | None) -> dict[str, Any]:
+    named = LABEL.match(label)
+    parts: dict[str, Any] = named.groupdict() if named else dict.fromkeys(("concept", "round", "source", "part"))
+    numbers = {name: None if parts[name] is None else int(parts[name]) for name in ("round", "part")}
+    return {"partition": label, "stage": stage, "state": state, **parts, **numbers, "causes": causes, "mend": mend}
+
+
+def _group_causes(partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Failures with one text, the most frequent first; what names one partition or sample in a text is left out."""
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for partition in partitions:
+        for text, count in partition["causes"].items():
+            cause = name_cause(text, partition["partition"])
+            mend = partition["mend"] or choose_mend(partition["stage"], cause)
+            fresh = {"stage": partition["stage"], "cause": cause, "count": 0, "partitions": 0, "mend": mend}
+            group = groups.setdefault((partition["stage"], cause), fresh)
+            group["count"] += count
+            group["partitions"] += 1
+    return sorted(groups.values(), key=lambda group: -group["count"])

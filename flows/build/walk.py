@@ -1,0 +1,105 @@
+"""What a build would do, without doing it: finished and missing work by stage. What it costs: flows/estimate/cost.py.
+
+The walk through the chain ends at the first missing steps. What the first round holds beyond them follows from the
+recipe and its prompts, which templates give without any work that is worth keeping; so it is counted all the same.
+"""
+
+from dataclasses import dataclass, field
+
+from tailforge.catalog.store import Store
+from tailforge.flows.build.drive import Drive, Tally
+from tailforge.flows.build.order import (
+    Selected,
+    augment_all,
+    first_sizes,
+    partition_chain,
+    plan_partitions,
+    run_rounds,
+    write_all,
+)
+from tailforge.flows.estimate.forecast import Forecast, find_prompts, forecast_build
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.receipts import EngineInputs
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.tasks.publish.report import STAGES
+
+DRAWN = ("samples", "masks", "verdicts")  # stages of one chain, which stops at the first that is missing
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a plan: partitions, and rows of those that are missing."""
+
+    stage: str
+    finished: int
+    missing: int
+    missing_rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`complete`: every step is finished. `wanted`: accepted images; `images`: those that the first round makes.
+
+    `finished_images` may count those of further rounds. `notes`: what a person should know of the prompts;
+    `unread_prompts`: how many of each concept are not drawn, since the generator does not read the concept in them.
+    """
+
+    stages: list[StagePlan]
+    complete: bool
+    tally: Tally
+    concepts: int
+    wanted: int
+    images: int
+    finished_images: int
+    notes: list[str] = field(default_factory=list)
+    unread_prompts: dict[str, int] = field(default_factory=dict)
+
+
+def walk(drive: Drive, context: BuildContext) -> Selected | None:
+    """Follow the chain to its end or to the first missing steps; what was selected if everything is finished."""
+    selected = run_rounds(drive, context)
+    partitions = None if selected is None else augment_all(drive, context, selected)
+    if selected is None or partitions is None:
+        return None
+    return None if write_all(drive, context, partitions, selected.selection) is None else selected
+
+
+def plan_build(context: BuildContext) -> Plan:
+    """Dry run of a build against the receipts in its store."""
+    store = Store.open(context.store)
+    drive = Drive(store, submit=None)
+    complete = walk(drive, context) is not None
+    if "samples" not in drive.tally.expected and isinstance(context.recipe.engine, PlainEngine):
+        _look_ahead(drive, context)
+    tally, ahead = drive.tally, forecast_build(store, context)
+    stages = [_plan_stage(stage, tally, ahead) for stage in STAGES]
+    return Plan(
+        stages=[stage for stage in stages if stage.finished or stage.missing],
+        complete=complete,
+        tally=tally,
+        concepts=len(context.recipe.concepts),
+        wanted=sum(concept.wanted for concept in context.recipe.concepts),
+        images=ahead.images,
+        finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == "samples"),
+        notes=ahead.heard.notes if ahead.heard else [],
+        unread_prompts=ahead.heard.unread_counts if ahead.heard else {},
+    )
+
+
+def _look_ahead(drive: Drive, context: BuildContext) -> None:
+    """Meet the first round though prompts are missing: an added concept leaves the others' partitions finished."""
+    prompts = find_prompts(drive.store, context) if drive.store.names("artifacts/samples") else None
+    if prompts is not None:
+        planned = plan_partitions(context, prompts, 0, first_sizes(context.recipe))
+        drive.run([partition_chain(job, EngineInputs()) for job in planned], DRAWN)
+
+
+def _plan_stage(stage: str, tally: Tally, ahead: Forecast) -> StagePlan:
+    """As the walk met it; as the forecast has it where the walk did not come so far."""
+    finished = tally.cached[stage]
+    if stage not in tally.expected:
+        return StagePlan(stage, finished, ahead.steps.get(stage, 0), ahead.rows.get(stage, 0))
+    # What is missing early is missing in every later stage of its partition.
+    before = DRAWN[: DRAWN.index(stage)] if stage in DRAWN else ()
+    rows = sum(tally.missing_rows[each] for each in (*before, stage))
+    return StagePlan(stage, finished, tally.expected[stage] - finished, rows)

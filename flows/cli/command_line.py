@@ -1,0 +1,70 @@
+"""From the words of a command line to a command: what the words cannot mean becomes one line, as every other error."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from tailforge.schemas.checks.mistakes import describe_word
+from tailforge.schemas.documents.shown import shorten, show_line
+from tailforge.schemas.errors import UserError
+
+COMMAND = "tailforge"
+MOST_CHARACTERS = 400
+# typer exports no base class of the errors of a command line; it is click's ClickException, or its own copy of it.
+WordsError: type[Exception] = typer.BadParameter.__mro__[2]
+MISSING = "MissingParameter"  # the class of that error, which typer does not export either
+EXAMPLE = re.compile(r"Example: (`[^`]+`)")
+HOME = re.compile(r"(?P<option>--[a-z-]+=)?(?P<home>~)(?=/|$)")
+
+
+def run_words(app: typer.Typer, words: Sequence[str]) -> None:
+    """Run the command that the words name. Errors: UserError for words that mean none; SystemExit as the command asks.
+
+    A `~` that no shell has replaced, as in --store=~/store, is the home too.
+    """
+    try:
+        ended = app([_at_home(word) for word in words], COMMAND, standalone_mode=False)
+    except WordsError as error:
+        if not words:  # then typer has printed the help
+            sys.exit(2)
+        raise UserError(_describe(error)) from error
+    except typer.Abort:
+        sys.exit(1)
+    if ended:
+        sys.exit(ended)
+
+
+def _at_home(word: str) -> str:
+    found = HOME.match(word)
+    return word if found is None else f"{found['option'] or ''}{os.path.expanduser(word[found.start('home') :])}"
+
+
+def _describe(error: Any) -> str:
+    """One line: what is wrong, and where the words are explained."""
+    text = _describe_number(error) or error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    shown = shorten(show_line(text), MOST_CHARACTERS)
+    command = COMMAND if error.ctx is None else error.ctx.command_path
+    return f"{shown[:1].lower()}{shown[1:]}{_describe_missing(error)}; `{command} --help` explains it"
+
+
+def _describe_number(error: Any) -> str | None:
+    """Of a word that is not the number which an option takes: the option, its bound and the word."""
+    cause, option = error.__cause__, getattr(error, "param", None)
+    if option is None or not isinstance(cause, ValidationError):
+        return None
+    item = cause.errors(include_url=False)[0]
+    return None if item["type"] == "value_error" else f"{option.opts[0]}: {describe_word(cause, str(item['input']))}"
+
+
+def _describe_missing(error: Any) -> str:
+    """Of a word that is not there: what it would be, and the command's own example."""
+    if type(error).__name__ != MISSING or error.param is None:
+        return ""
+    explained, example = error.param.help or "", EXAMPLE.search(error.ctx.command.help or "")
+    what = f" ({explained[:1].lower()}{explained[1:].rstrip('.')})" if explained else ""
+    return what + (f"; as in {example[1]}" if example else "")

@@ -1,0 +1,222 @@
+"""The command `tailforge`. A command parses, makes one library call and prints; nothing is computed here.
+
+Larger commands are in files of their own, flows/cli_*.py. Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms
+that need torch or Prefect are imported inside the commands that use them, so that reading a dataset needs neither.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from tailforge.flows.cli.command_line import run_words
+from tailforge.flows.cli.explain import explain
+from tailforge.flows.cli.main import main
+from tailforge.flows.cli.operate import diff, gc, rerun, status
+from tailforge.flows.cli.options import (
+    DEFAULT_STORE,
+    DatasetName,
+    Devices,
+    Json,
+    RayAddress,
+    RecipeFolder,
+    RecipeName,
+    Runner,
+    Set,
+    Store,
+    TeacherModule,
+    WorkerCount,
+    Yes,
+    app,
+    console,
+    plain,
+    print_json,
+    table,
+    worker_settings,
+)
+from tailforge.flows.cli.plan import plan
+from tailforge.flows.cli.publication import print_publication
+from tailforge.flows.cli.review import review
+from tailforge.flows.cli.schedule import serve, setup
+from tailforge.flows.cli.train import distill_, pretrain, train
+from tailforge.flows.server.local_prefect import configure_prefect
+from tailforge.flows.terminal.console import require_text, tell_error
+from tailforge.flows.terminal.stopping import run_stoppable
+from tailforge.schemas.documents.shown import count_of, visible
+from tailforge.schemas.errors import TailforgeError
+from tailforge.schemas.extras import how_to_install, name_extra
+
+__all__ = ["app", "main"]
+
+app.command()(plan)
+
+
+@app.command()
+def build(
+    recipe: RecipeName,
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    runner: Runner = "threads",
+    workers: WorkerCount = None,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Build a recipe and publish the version; what is finished already is not done again.
+
+    Example: `tailforge build workshop`
+    """
+    from tailforge.flows.build.run import run_build
+
+    settings = worker_settings(runner, workers, devices, ray_address)
+    made = run_stoppable(run_build, recipe, store, set_, settings, any_cost=yes)
+    print_json(made) if as_json else print_publication(made)
+
+
+@app.command("list")
+def list_(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """List the datasets of a store with their versions.
+
+    Example: `tailforge list --store ./store`
+    """
+    from tailforge.flows.build.queries import list_view
+
+    found = list_view(store)
+    if as_json:
+        return print_json(found)
+    columns = ["dataset", "version", "samples", "created"]
+    table(f"datasets in {store}", columns, [[row[column] for column in columns] for row in found])
+
+
+@app.command()
+def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """Show a version: counts, splits, lineage.
+
+    Example: `tailforge show workshop`
+    """
+    from tailforge.flows.build.queries import show_view
+
+    found = show_view(store, dataset)
+    if as_json:
+        return print_json(found)
+    for key, value in found.items():
+        if key != "lineage":  # long, and for programs: --json prints it
+            console.print(Text.assemble((f"{key:9}", "bold"), " ", visible(plain(value))), soft_wrap=True)
+
+
+@app.command()
+def verify(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """Read every byte of a version again and compare it with its manifest.
+
+    Example: `tailforge verify workshop@1.0.0`
+    """
+    from tailforge.flows.build.queries import verify_view
+
+    found = verify_view(store, dataset)
+    if as_json:
+        return print_json(found)
+    console.print(f"intact: {count_of(found['files'], 'file')}, {count_of(found['samples'], 'sample')}")
+
+
+@app.command()
+def report(
+    dataset: DatasetName,
+    store: Store = DEFAULT_STORE,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print where the report of a version is; with --json also the facts on its first pages, from its summary.json.
+
+    Example: `tailforge report workshop --open`
+    """
+    from tailforge.flows.build.queries import report_view, summary_view
+
+    uri = report_view(store, dataset)
+    if as_json:
+        print_json({"report": uri, "summary": summary_view(store, dataset)})
+    else:
+        sys.stdout.write(visible(uri) + "\n")
+    if open_:
+        typer.launch(uri)
+
+
+@app.command()
+def export(
+    dataset: DatasetName,
+    format_: Annotated[str, typer.Option("--format", help="coco, panoptic, yolo, voc or huggingface.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; it must not exist yet.")],
+    split: Annotated[list[str], typer.Option(help="Only this split; may be repeated.")] = [],  # noqa: B006
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Write a version in another tool's format: its images as they are, its masks, boxes and captions.
+
+    Example: `tailforge export workshop --format coco --out workshop-coco`
+    """
+    from tailforge.flows.build.queries import export_view
+
+    made = export_view(store, dataset, format_, out, split)
+    if as_json:
+        return print_json(made)
+    what = f"{made['name']}@{made['version']} ({plain(made['splits'])}) as {format_} in {made['folder']}"
+    console.print(f"{what}: {count_of(made['files'], 'file')}, {count_of(made['bytes'], 'byte')}", soft_wrap=True)
+
+
+@app.command()
+def regenerate(
+    sample_id: Annotated[str, typer.Argument(help="16 hex digits.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, dataset@version or recipe.")],
+    store: Store = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option(help="Image to write; <sample_id>.png by default.")] = None,
+    folder: RecipeFolder = None,
+    teacher_module: TeacherModule = None,
+    as_json: Json = False,
+) -> None:
+    """Make one published image again from its recipe and seed, and compare it with the published bytes.
+
+    Example: `tailforge regenerate 0123456789abcdef --dataset workshop`
+    """
+    from tailforge.flows.samples.regenerate import regenerate_sample
+
+    found = run_stoppable(
+        regenerate_sample, sample_id, dataset, store, out or Path(f"{sample_id}.png"), folder, teacher_module
+    )
+    if as_json:
+        return print_json(found)
+    console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
+
+
+app.command()(status)
+app.command()(rerun)
+app.command()(diff)
+app.command()(gc)
+app.command()(explain)
+app.command()(review)
+app.command()(serve)
+app.command()(setup)
+app.command()(train)
+app.command("distill")(distill_)
+app.command()(pretrain)
+
+
+def run_command() -> None:
+    """What the words of the command line ask for; errors of ours become one message and an exit code."""
+    configure_prefect()
+    try:
+        require_text(sys.argv[1:])
+        run_words(app, sys.argv[1:])
+    except TailforgeError as error:
+        tell_error(str(error))
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "tailforge":
+            raise
+        tell_error(f"{error.name} is not installed; {how_to_install(name_extra(error.name or ''))}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The command that explains one sample; flows/cli/commands.py registers it. See there what a command may do."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from tailforge.flows.cli.options import DEFAULT_STORE, Json, RecipeFolder, Store, console, print_json, table
+from tailforge.flows.terminal.stopping import run_stoppable
+from tailforge.schemas.documents.shown import count_of, show
+from tailforge.schemas.errors import ExplanationError
+from tailforge.schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
+from tailforge.schemas.under_way import tell
+
+ALL = "all"
+ORDER = re.compile(r"[0-9]{1,2}")
+BOX = re.compile(",".join([r"\s*(-?[0-9]{1,6})\s*"] * 4))
+LARGE_TRUNCATED = 0.2  # sound decompositions had at most 0.11, leaking ones 0.9 and more
+
+
+def explain(
+    sample_id: Annotated[str, typer.Argument(help="16 hex digits, of an accepted or a rejected sample.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, dataset@version or recipe.")],
+    box: Annotated[str | None, typer.Option(help="Region: left,top,right,bottom in pixels.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="Region: `concept`, the sample's own mask, or an image that is black elsewhere.")
+    ] = None,
+    gate: Annotated[
+        str | None, typer.Option(help="Region: what this gate blames; of a rejected sample, by default its own gate.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend the region; the next build takes the result.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Forget the sample's repair, and do nothing else.")] = False,
+    target: Annotated[str, typer.Option(help="decoder, or step: one denoising step of a UNet.")] = "decoder",
+    layer: Annotated[str | None, typer.Option(help="Whose feature is taken apart; by default the last.")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="Target step: its number; by default the last.")] = None,
+    order: Annotated[str, typer.Option(help="Most patches of a component, or `all` sets of nine patches.")] = "2",
+    grid: Annotated[int, typer.Option(min=1, help="Patches a side.")] = 6,
+    memory: Annotated[float, typer.Option(help="GiB that the features may take.")] = 4.0,
+    store: Store = DEFAULT_STORE,
+    folder: RecipeFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Show which components of the generator's feature drew which region of a sample, and mend one.
+
+    Example: `tailforge explain 0123456789abcdef --dataset workshop --box 10,20,30,40 --repair`
+    """
+    from tailforge.flows.samples.explain import explain_sample, undo_repair
+
+    if undo:
+        return print_undone(undo_repair(sample_id, dataset, store), as_json)
+    settings = parse_settings(target, layer, step, order, grid, memory)
+    with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
+        bar = progress.add_task("solving", total=None)
+
+        def observe(done: int, total: int) -> None:
+            tell("image", done, total)
+            progress.update(bar, completed=done, total=total)
+
+        found = run_stoppable(
+            explain_sample,
+            sample_id,
+            dataset,
+            store,
+            settings,
+            folder,
+            box=None if box is None else parse_box(box),
+            mask=mask,
+            gate=gate,
+            repair=repair,
+            observe=observe,
+        )
+    print_json(found) if as_json else print_explanation(found)
+
+
+def parse_settings(
+    target: str, layer: str | None, step: int | None, order: str, grid: int, memory: float
+) -> ExplainSettings:
+    """Errors: ExplanationError for a value that cannot be."""
+    if target not in ("decoder", "step"):
+        raise ExplanationError(f"--target {show(target)}; possible are decoder and step")
+    if order != ALL and not (ORDER.fullmatch(order) and 1 <= int(order) <= 36):
+        raise ExplanationError(f"--order {show(order)}; give a number from 1 to 36, or {ALL}")
+    if step is not None and target != "step":
+        raise ExplanationError("--step is of --target step alone; add that, or leave it out")
+    if step is not None and step > MOST_STEP:
+        raise ExplanationError(f"--step: must be {MOST_STEP} or less; found {step}")
+    if layer is not None and len(layer) > MOST_LAYER:
+        raise ExplanationError(f"--layer {show(layer)}: no layer has so long a name")
+    if not 1 <= grid <= 64:
+        raise ExplanationError(f"--grid: must be 64 or less; found {grid}")
+    if not 0 < memory <= MOST_MEMORY_GIB:
+        bound = f"{MOST_MEMORY_GIB} or less" if memory > 0 else "above 0"
+        raise ExplanationError(f"--memory: must be {bound}; found {memory:g}")
+    return ExplainSettings(
+        target=target,
+        layer=layer,
+        step=step,
+        order=None if order == ALL else int(order),
+        grid=grid,
+        memory_gib=memory,
+    )
+
+
+def parse_box(text: str) -> tuple[int, int, int, int]:
+    """Errors: ExplanationError for anything but four whole numbers."""
+    found = BOX.fullmatch(text)
+    if found is None:
+        raise ExplanationError(
+            f"--box {show(text)}; give left,top,right,bottom in whole pixels, for example 10,20,30,40"
+        )
+    left, top, right, bottom = map(int, found.groups())
+    return left, top, right, bottom
+
+
+def print_undone(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return print_json(found)
+    console.print(f"the next build of {found['dataset']} takes {found['sample_id']} as it was drawn")
+
+
+def print_explanation(found: dict[str, Any]) -> None:
+    """What was found, for a person."""
+    columns = ["component", "patches", "strength", "inside its field", "inside the region"]
+    rows = [
+        [
+            row["component"],
+            ", ".join(map(str, row["patches"])),
+            f"{row['strength']:.3g}",
+            f"{row['containment']:.0%}",
+            "" if row["region_share"] is None else f"{row['region_share']:.0%}",
+        ]
+        for row in found["first"]
+    ]
+    title = f"behind the region ({found['region']})" if found["region"] else "strongest components"
+    table(f"{found['sample_id']} of {found['dataset']}: {title}", columns, rows)
+    lines = [
+        f"{count_of(found['components'], 'component')} of {found['layer']} over "
+        f"{count_of(len(found['players']), 'patch')}, "
+        f"{found['reported']} passed the residual gate",
+        *describe_doubt(found),
+        *describe_repair(found),
+        f"ledger: {found['ledger']} and {found['arrays']}",
+        f"page: {found['page']}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def describe_doubt(found: dict[str, Any]) -> list[str]:
+    """A line where the gate may have passed what should not be believed; see docs/benchmarks/primitives.md."""
+    if found["truncated_share"] <= LARGE_TRUNCATED:
+        return []
+    share = f"{found['truncated_share']:.2f} of the feature's distance from the baseline"
+    return [f"doubtful: components of more patches would hold {share}; those shown may leak out of their patches"]
+
+
+def describe_repair(found: dict[str, Any]) -> list[str]:
+    """Lines on what became of a repair, if one was asked for."""
+    if "repair" not in found:
+        return []
+    told = found["repair"]
+    tries = "; ".join(
+        f"{each['route']} {each['score']:.3g}"
+        + ("" if each["psnr_outside"] is None else f" at {each['psnr_outside']:.1f} dB outside")
+        for each in told["attempts"]
+    )
+    start = f"{told['score']} {told['before']:.3g}"
+    if told["route"] == "none":
+        return [f"repair: no attempt passed, the sample stays as it is ({start}; {tries})"]
+    return [
+        f"repair: by {told['route']}, {start} -> {told['after']:.3g} ({tries})",
+        f"the next build takes it as {found['repaired_id']}, if it passes the gates; --undo forgets it",
+    ]

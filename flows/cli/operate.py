@@ -1,0 +1,175 @@
+"""Commands for whoever keeps builds going; flows/cli/commands.py registers them. See there what a command may do."""
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from tailforge.flows.cli.options import (
+    DEFAULT_STORE,
+    Devices,
+    Json,
+    RayAddress,
+    RecipeOrDataset,
+    Runner,
+    Set,
+    Store,
+    WorkerCount,
+    Yes,
+    console,
+    plain,
+    print_json,
+    table,
+    worker_settings,
+)
+from tailforge.flows.cli.publication import print_publication
+from tailforge.flows.terminal.stopping import run_stoppable
+from tailforge.schemas.documents.shown import count_of
+
+SHOWN_ROWS = 20
+
+
+def status(
+    recipe: RecipeOrDataset,
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Show how far a build is, by default the last one: partitions that are missing or failed, and failures by cause.
+
+    Example: `tailforge status workshop --json`
+    """
+    from tailforge.flows.build.status import status_view
+
+    found = status_view(recipe, store, set_)
+    print_json(found) if as_json else print_status(recipe, store, found)
+
+
+def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
+    """How far a build is, for a person."""
+    print_told(found)
+    stages = [list(row.values()) for row in found["stages"]]
+    table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], stages)
+    table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
+    rows = [[p["partition"], p["stage"], p["state"], plain(p["causes"])] for p in found["partitions"]]
+    if rows:
+        table("unfinished partitions", ["partition", "stage", "state", "why"], rows[:SHOWN_ROWS])
+        print_more(len(rows))
+    for each in found["failures"]:
+        console.print(f"{each['count']} x {each['stage']}: {each['cause']}")
+        console.print(f"  mend: {each['mend']}", soft_wrap=True)
+    console.print(f"published: {found['published'] or 'nothing yet'}")
+
+
+def print_told(found: dict[str, Any]) -> None:
+    """Say which overrides of the last build were taken, where the user gave none."""
+    if found.get("told"):
+        console.print(found["told"], soft_wrap=True)
+
+
+def print_more(count: int) -> None:
+    """Say how many rows of a long table are left out."""
+    if count > SHOWN_ROWS:
+        console.print(f"... and {count - SHOWN_ROWS} more; --json lists all")
+
+
+def rerun(
+    recipe: RecipeOrDataset,
+    stage: Annotated[str | None, typer.Option(help="Stage to do again: prompts, samples, masks, ... shards.")] = None,
+    partition: Annotated[
+        list[str],
+        typer.Option(
+            help='Partition to make again, as status names it, such as "gear r0 template:0 #0"; may be repeated; '
+            "with --stage from that stage on."
+        ),
+    ] = [],  # noqa: B006
+    failed_samples: Annotated[
+        bool, typer.Option("--failed-samples", help="Make the images that failed again, and no other.")
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    set_: Set = [],  # noqa: B006
+    runner: Runner = "threads",
+    workers: WorkerCount = None,
+    devices: Devices = None,
+    ray_address: RayAddress = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Make a stage, some partitions or the failed samples of a build, by default the last one, again, and publish.
+
+    Example: `tailforge rerun workshop --failed-samples`
+    """
+    from tailforge.flows.build.rerun import rerun_build
+
+    settings = worker_settings(runner, workers, devices, ray_address)
+    made = run_stoppable(
+        rerun_build, recipe, store, set_, stage, partition, failed=failed_samples, settings=settings, any_cost=yes
+    )
+    if as_json:
+        return print_json(made)
+    print_told(made)
+    if "nothing" in made:
+        console.print(made["nothing"])
+    else:
+        print_publication(made)
+
+
+def diff(
+    before: Annotated[
+        str, typer.Argument(help="Version to compare: dataset@version; of a dataset or recipe alone the latest.")
+    ],
+    after: Annotated[
+        str,
+        typer.Argument(help="Version to compare it with: dataset@version; of a dataset or recipe alone the latest."),
+    ],
+    rows: Annotated[bool, typer.Option("--rows", help="List the samples, with the fields that changed.")] = False,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions row by row: on content, never on how it is packed.
+
+    Example: `tailforge diff workshop@1.0.0 workshop --rows`
+    """
+    from tailforge.flows.build.queries import diff_view
+
+    found = diff_view(store, before, after)
+    if as_json:
+        return print_json(found)
+    counts = [[change, found[change]] for change in ("added", "removed", "changed")]
+    fields = [[f"  {name}", count] for name, count in found["fields"].items()]
+    table(f"{before} -> {after}", ["change", "rows"], counts + fields)
+    if rows:
+        shown = [[r["sample_id"], r["change"], plain(r["fields"])] for r in found["rows"][:SHOWN_ROWS]]
+        table("samples", ["sample", "change", "fields"], shown)
+        print_more(len(found["rows"]))
+
+
+def gc(
+    store: Store = DEFAULT_STORE,
+    days: Annotated[float, typer.Option(min=1, help="What was written in so many days is kept.")] = 7,
+    keep: Annotated[list[str], typer.Option(help="Recipe whose finished work is kept; may be repeated.")] = [],  # noqa: B006
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, nothing is touched.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove artifacts that no version needs; says only what would go unless --delete is given.
+
+    Example: `tailforge gc --days 30`
+    """
+    from tailforge.flows.build.collect_garbage import collect_garbage
+
+    found = collect_garbage(store, days, keep, delete=delete)
+    if as_json:
+        return print_json(found)
+    size: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for each in found["removed"]:
+        size[each["stage"]] += each["bytes"]
+        count[each["stage"]] += 1
+    table("removed" if delete else "would be removed", ["stage", "artifacts", "bytes"],
+          [[stage, count[stage], size[stage]] for stage in count])  # fmt: skip
+    table("kept", ["why", "artifacts"], [list(entry) for entry in found["kept"].items()])
+    rest = "" if delete else "; nothing was touched, --delete removes it"
+    told = (
+        f"{count_of(found['bytes'], 'byte')}{rest}. Versions keep their shards whatever goes: hard links of their own"
+    )
+    console.print(told, soft_wrap=True)

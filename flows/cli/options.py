@@ -1,0 +1,117 @@
+"""What all commands share: the application, the options that several take, tables and JSON."""
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from tailforge.flows.terminal.console import TextConsole
+from tailforge.schemas.documents.shown import visible
+from tailforge.schemas.settings.workers import MOST_WORKERS, WorkerSettings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = TextConsole()
+
+
+def print_version(asked: bool) -> None:
+    """Of the installed distribution, and end."""
+    if asked:
+        sys.stdout.write(f"tailforge {metadata.version('tailforge')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def tailforge(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Forges versioned synthetic image datasets from recipes."""
+
+
+Store = Annotated[
+    str,
+    typer.Option(
+        envvar="TAILFORGE_STORE",
+        help="Folder or s3:// URI that holds everything made; to read, also other addresses such as gs://bucket/folder.",
+    ),
+]
+Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
+RecipeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the version's recipe, for models and references that it names by relative paths; by default "
+        "the catalog for a recipe of the catalog, else the current folder."
+    ),
+]
+TeacherModule = Annotated[
+    str | None, typer.Option(help="package.module:callable, where the teacher is a torch module of your own.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RecipeOrDataset = Annotated[
+    str,
+    typer.Argument(
+        help="Name in catalog/recipes, path of a YAML file, or a dataset: as it was built last, or dataset@version."
+    ),
+]
+RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
+DatasetName = Annotated[str, typer.Argument(help="Dataset, dataset@version or recipe; the latest version by default.")]
+Runner = Annotated[
+    Literal["threads", "processes", "ray"],
+    typer.Option(help="threads of this process; processes, one a device of this machine; or ray, on a cluster."),
+]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, max=MOST_WORKERS, help="Steps at a time: threads, one a core by default; processes at most."
+    ),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="Devices of --runner processes, such as 0,1 or cpu:0; by default all that no build uses."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Begin further rounds also beyond the recipe's quality.round_limit.")]
+RayAddress = Annotated[
+    str | None, typer.Option(envvar="RAY_ADDRESS", help="host:port of the cluster's head, for --runner ray.")
+]
+DEFAULT_STORE = "./store"
+
+
+def worker_settings(runner: str, workers: int | None, devices: str | None, ray_address: str | None) -> WorkerSettings:
+    """The options of a command that builds; RAY_ADDRESS alone asks for no cluster."""
+    named = tuple(name.strip() for name in devices.split(",")) if devices else ()
+    address = ray_address if runner == "ray" else None
+    return WorkerSettings.model_validate(
+        {"runner": runner, "workers": workers, "devices": named, "ray_address": address}
+    )
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print one table."""
+    drawn = Table(*map(visible, columns), title=visible(title), title_justify="left")
+    for row in rows:
+        drawn.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
+    console.print(drawn)
+
+
+def plain(value: Any) -> str:
+    """Nested values on one line, without the marks of a programming language."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    return "none" if value is None else str(value)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")

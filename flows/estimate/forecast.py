@@ -1,0 +1,87 @@
+"""What the first round of a build holds, counted from the recipe and its prompts before anything of it is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailforge.catalog.store import Store
+from tailforge.flows.build.order import PlannedPartition, first_sizes, inversion_runs, plan_partitions
+from tailforge.flows.build.read_prompts import Heard, hear_prompts
+from tailforge.schemas.jobs import BuildContext, Prompt
+from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
+from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.artifacts.contract import find_receipt, read_table
+from tailforge.tasks.methods.planning.expand_prompts import expand_prompts as expand
+from tailforge.tasks.models.lexicon import load_wordnet
+from tailforge.tasks.stages import aims as aim_search
+from tailforge.tasks.stages import prompts as expand_prompts
+from tailforge.tasks.stages import seeds as find_seeds
+
+Work = dict[str, tuple[int, int]]  # stage to (steps, rows)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Images of the first round, and steps and rows of each stage, finished or not; `heard`: the prompts of all.
+
+    Without prompts, which a language model is still to write, only the images are known; whole batches may add some.
+    """
+
+    images: int
+    steps: Mapping[str, int]
+    rows: Mapping[str, int]
+    heard: Heard | None = None
+
+
+def forecast_build(store: Store, context: BuildContext) -> Forecast:
+    """Errors: RecipeError where the templates give no prompt."""
+    heard = hear_known(store, context)
+    if heard is None:
+        return Forecast(sum(first_sizes(context.recipe).values()), {}, {})
+    prompts = heard.prompts
+    jobs = list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))
+    images = sum(job.rows for job in jobs)
+    work = _count_before(context, prompts, jobs) | dict.fromkeys(("samples", "masks", "verdicts"), (len(jobs), images))
+    work["selection"] = (1, images)
+    if context.recipe.augmentation is not None:
+        work["augmented"] = (len(jobs), sum(concept.wanted for concept in context.recipe.concepts))
+    return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()}, heard)
+
+
+def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]] | None:
+    """Prompts of every concept that are drawn; None where a language model is still to write."""
+    heard = hear_known(store, context)
+    return None if heard is None else heard.prompts
+
+
+def hear_known(store: Store, context: BuildContext) -> Heard | None:
+    """The prompts, from their receipts or made here, as the generator reads them; None where some are not written.
+
+    Errors: RecipeError where no prompt of a concept is read.
+    """
+    found = {}
+    for concept in context.recipe.concepts:
+        receipt = find_receipt(store, expand_prompts.locate(context, concept.name))
+        if receipt is not None:
+            found[concept.name] = expand_prompts.read_prompts(read_table(store, receipt))
+        elif context.recipe.prompts.language_model is not None:
+            return None
+        else:
+            lexicon = load_wordnet() if context.recipe.prompts.wordnet else None
+            found[concept.name] = expand(context.recipe, concept, lexicon=lexicon)
+    return hear_prompts(context, found)
+
+
+def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:
+    """Work that comes before the samples of an engine, and the prompts."""
+    engine = context.recipe.engine
+    work: Work = {"prompts": (len(prompts), 0)}
+    if isinstance(engine, SearchEngine):
+        aims = [aim_search.aim_job(context, name, own) for name, own in prompts.items()]
+        rows = sum(len(job.samples) + len(context.references[job.concept]) for job in aims)
+        work["aims"] = (len(aims), rows)
+    if isinstance(engine, SeedSelectEngine) and engine.mode == "bootstrapped":
+        seeds = [job for name, own in prompts.items() for job in find_seeds.seed_jobs(context, name, own)]
+        work["seeds"] = (len(seeds), sum(len(job.samples) for job in seeds))
+    if isinstance(engine, NaturalInversionEngine):
+        work["inversions"] = (len(inversion_runs(jobs)), sum(job.rows for job in jobs))
+    return work

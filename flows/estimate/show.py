@@ -1,0 +1,131 @@
+"""A plan and its estimate for a person, to two digits: an estimate has no more. And as JSON for programs."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tailforge.flows.build.walk import Plan
+from tailforge.flows.estimate.cost import Estimate, StageCost
+from tailforge.flows.estimate.rates import Interval
+from tailforge.schemas.documents.shown import count_of
+
+PLAN_COLUMNS = ("stage", "finished", "to do", "rows to do", "time", "size")
+UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "days"))
+BYTES = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
+
+
+def to_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
+    """One document: what is counted, then what is estimated, stage by stage and in sum."""
+    names = ("complete", "concepts", "wanted", "images", "finished_images", "unread_prompts", "notes")
+    counted = {name: getattr(plan, name) for name in names}
+    costs = {cost.stage: cost for cost in estimate.stages}
+    stages = [asdict(stage) | _stage_json(costs.pop(stage.stage, None)) for stage in plan.stages]
+    nothing = {"finished": 0, "missing": 0, "missing_rows": 0}
+    stages += [{"stage": stage} | nothing | _stage_json(cost) for stage, cost in costs.items()]
+    return counted | {"stages": stages, "expected": estimate.to_json()}
+
+
+def _stage_json(cost: StageCost | None) -> dict[str, Any]:
+    names = ("steps", "rows", "seconds", "bytes", "load", "device", "basis")
+    known = {} if cost is None else asdict(cost)
+    return {name: known.get(name) for name in names}
+
+
+def list_rows(plan: Plan, estimate: Estimate) -> list[list[str]]:
+    """The stages as cells under PLAN_COLUMNS."""
+    finished = {stage.stage: stage.finished for stage in plan.stages}
+    costs = {cost.stage: cost for cost in estimate.stages}
+    rows = []
+    for stage in dict.fromkeys([*finished, *costs]):
+        cost = costs.get(stage)
+        cells = ["", "", "", ""] if cost is None else _cells(cost)
+        rows.append([stage, str(finished.get(stage, 0)), *cells])
+    return rows
+
+
+def _cells(cost: StageCost) -> list[str]:
+    time, size = show_time(cost.seconds), show_size(cost.bytes)
+    return [show_count(cost.steps), show_count(cost.rows), time, size]
+
+
+def describe(plan: Plan, estimate: Estimate) -> list[str]:
+    """What the build comes to, in lines."""
+    wanted = f"{count_of(plan.wanted, 'image')} of {count_of(plan.concepts, 'concept')} wanted"
+    if plan.complete:
+        return [f"{wanted}; everything is finished", *plan.notes]
+    lines = [f"{wanted}; the first round makes {plan.images:,}; {plan.finished_images:,} finished", *plan.notes]
+    if estimate.yields:
+        images, rounds = count_between(estimate.images, "image"), count_between(estimate.rounds, "round")
+        accepted = show_count(estimate.accepted)
+        lines.append(f"expected: {images} to draw, {rounds}, {accepted} accepted")
+        lines += [f"images that pass are judged by {basis}" for basis in _group(estimate)]
+    lines += [f"cost of {', '.join(stages)}: {basis}" for basis, stages in _group_stages(estimate).items()]
+    if estimate.compute.value:
+        wall, workers = show_time(estimate.wall), count_of(estimate.workers, "worker")
+        lines.append(f"computing: {show_time(estimate.compute)}; from start to end: {wall} with {workers}")
+        if not estimate.paces:
+            lines.append("what lies between steps is not known before a first build; it is not in that time")
+        lines.append(f"accelerator: {show_time(estimate.accelerator) if estimate.accelerator.high else '0 h'}")
+        apart = ", the version's tables, card and report apart" if estimate.version_bytes is None else ""
+        lines.append(f"new in the store: {show_size(estimate.bytes)}{apart}")
+    lines += [f"cost, {name.replace('_', ' a ')}: {show_number(cost)}" for name, cost in estimate.costs.items()]
+    if estimate.unknown:
+        lines.append(f"nothing is known of the cost of {', '.join(estimate.unknown)}, which is not in these sums")
+    return lines
+
+
+def _group(estimate: Estimate) -> list[str]:
+    """Bases of the yields with the concepts that they are for."""
+    groups: dict[str, list[str]] = {}
+    for each in estimate.yields:
+        words = each.basis.split(" ", 1)
+        basis = words[1] if words[0].isdigit() else each.basis
+        groups.setdefault(basis, []).append(f"{each.concept} {100 * each.share:.0f} %")
+    return [f"{basis}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" for basis, names in groups.items()]
+
+
+def _group_stages(estimate: Estimate) -> dict[str, list[str]]:
+    """Stages by what their cost rests on."""
+    groups: dict[str, list[str]] = {}
+    for cost in estimate.stages:
+        if cost.seconds is not None:
+            groups.setdefault(cost.basis, []).append(cost.stage)
+    return groups
+
+
+def show_time(interval: Interval | None) -> str:
+    """Value and bounds, in the unit that fits the value."""
+    if interval is None:
+        return ""
+    if interval.high < 1:
+        return "under 1 s"
+    return _show(interval, UNITS)
+
+
+def show_size(interval: Interval | None) -> str:
+    return "" if interval is None else _show(interval, BYTES)
+
+
+def show_number(interval: Interval) -> str:
+    return _show(interval, ((1.0, ""),))
+
+
+def show_count(interval: Interval) -> str:
+    """Whole numbers; bounds only where they differ."""
+    value, low, high = (f"{round(each):,}" for each in (interval.value, interval.low, interval.high))
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def count_between(interval: Interval, word: str) -> str:
+    """A count with its noun, "1 round" or "1 (1 to 2) rounds"."""
+    counts = {round(each) for each in (interval.value, interval.low, interval.high)}
+    return count_of(counts.pop(), word) if len(counts) == 1 else f"{show_count(interval)} {word}s"
+
+
+def _show(interval: Interval, units: tuple[tuple[float, str], ...]) -> str:
+    size, unit = next((each for each in reversed(units) if interval.value >= 1.5 * each[0]), units[0])
+    value, low, high = (_two_digits(each / size) for each in (interval.value, interval.low, interval.high))
+    return f"{value} {unit}".strip() + (f" ({low} to {high})" if low != high else "")
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,0 +1,57 @@
+"""Makes one published image again, alone, and compares it with the published bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.samples.explain import mend_again
+from tailforge.flows.samples.remake import Published, find_published, remake_sample
+from tailforge.schemas.errors import EngineError, NotFoundError
+from tailforge.schemas.jobs import PartitionJob
+from tailforge.tasks.methods.packing.members import encode_jpeg, mark_png
+from tailforge.tasks.stages.augmented import augment_partition
+from tailforge.tasks.stages.masks import annotate_partition
+from tailforge.tasks.stages.samples import tabulate
+
+
+def regenerate_sample(
+    sample_id: str,
+    reference: str,
+    uri: str,
+    out: Path,
+    folder: Path | None = None,
+    teacher_module: str | None = None,
+) -> dict[str, Any]:
+    """Make the image of `sample_id` again and write it to `out`. `reference`: dataset or dataset@version.
+
+    `folder` is where the recipe's relative paths start from, by default see `recipe_home`; `teacher_module` is the code
+    of a teacher that is a torch module of the user's own (package.module:callable).
+
+    Returns {"file", "equal"}: `equal` tells whether its bytes are those that were published, which holds on the same
+    class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
+    generator is not the one that the version was made with; EngineError if the sample fails now.
+    """
+    out = usable_path(out, "--out")
+    if not out.parent.is_dir():
+        raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise NotFoundError(f"--out {out}: this is a folder; give the name of a file in it")
+    found = find_published(sample_id, reference, uri)
+    job, made = remake_sample(found, folder, teacher_module)
+    if made.error:
+        raise EngineError(f"sample {sample_id} fails now: {made.error}; compare library versions with its version's")
+    samples = tabulate(job, made) if found.repair is None else mend_again(found, job, made)
+    image = _encode_image(found, job, samples)
+    out.write_bytes(image)
+    return {"file": str(out), "equal": found.is_published(job.build.recipe.sharding.image_format, image)}
+
+
+def _encode_image(found: Published, job: PartitionJob, samples: pa.Table) -> bytes:
+    """Bytes of the sample's image member, augmented where it was."""
+    sharding, image = job.build.recipe.sharding, samples["image"][0].as_py()
+    if found.row["augmentation"] is not None:
+        augmented = augment_partition(job, samples, annotate_partition(job, samples)).to_pylist()
+        image = next(copy["image"] for copy in augmented if copy["sample_id"] == found.row["sample_id"])
+    return mark_png(image) if sharding.image_format == "png" else encode_jpeg(image, sharding.jpeg_quality)

@@ -1,0 +1,210 @@
+"""Makes the drawing of one published or rejected sample again, from what its version says of it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tailforge.catalog.reading.arrays import read_array
+from tailforge.catalog.reading.tables import LOOK
+from tailforge.catalog.reading.version import SAMPLE_ID, Version, open_version
+from tailforge.catalog.sources.recipes import RecipeFile, recipe_home
+from tailforge.catalog.store import Store
+from tailforge.flows.build.choose import split_reference
+from tailforge.flows.build.drive import Drive, Step
+from tailforge.flows.build.order import aim_all, expand_all, plan_partitions
+from tailforge.flows.build.prepare import resolve_build
+from tailforge.flows.build.read_prompts import hear_prompts
+from tailforge.flows.build_dataset import finished
+from tailforge.flows.samples.published_recipe import parse_published
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import ModelError, NotFoundError, UserError, VerificationError
+from tailforge.schemas.explanation import ExplainSettings, Region
+from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
+from tailforge.schemas.settings.engines import SearchEngine
+from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.publish.publish import UNREAD
+from tailforge.tasks.stages.inversions import inversion_job
+from tailforge.tasks.stages.samples import remake, remake_from_noise, remake_inverted
+
+
+class RepairOrigin(BaseModel):
+    """What the provenance of a repair says that it was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    parent: str = Field(pattern=SAMPLE_ID)
+    version: str
+    settings: ExplainSettings
+    region: Region
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of a version's manifest or, with `reason`, of its rejects."""
+
+    version: Version
+    row: dict[str, Any]
+
+    @property
+    def store(self) -> Store:
+        return self.version.store
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.version.dataset
+
+    @property
+    def label(self) -> str:
+        return self.version.label
+
+    @cached_property
+    def repair(self) -> RepairOrigin | None:
+        """What the provenance says of a repair, if this is one. Errors: VerificationError."""
+        try:
+            found = parse_object(self.row["provenance"] or "{}").get("repair")
+            return None if found is None else RepairOrigin.model_validate(found)
+        except ValueError as error:
+            raise VerificationError(
+                f"{self.label}: the provenance of sample {self.row['sample_id']} cannot be used: "
+                f"{describe_damage(error)}; {LOOK}"
+            ) from error
+
+    @property
+    def original_id(self) -> str:
+        """The sample that the generator drew: this one, or what it is an augmented or a repaired copy of."""
+        repair = self.repair
+        return str(repair.parent if repair else self.row["parent_id"] or self.row["sample_id"])
+
+    def read_member(self, field: str) -> bytes | None:
+        """Bytes of the sample's member, None where it has none. Errors: VerificationError, StoreError."""
+        return self.version.read_member(self.row, field)
+
+    def is_published(self, field: str, data: bytes) -> bool:
+        """Whether these are the bytes that the manifest says of the sample's member."""
+        digests = [member["sha256"] for member in self.row.get("members") or () if member["field"] == field]
+        return digests == [hashlib.sha256(data).digest()]
+
+
+def find_published(sample_id: str, reference: str, uri: str, *, rejects: bool = False) -> Published:
+    """A version's sample. `reference`: dataset or dataset@version. Errors: NotFoundError."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    tables = ("manifest", "rejects") if rejects else ("manifest",)
+    opened = open_version(store, name, version, tables)
+    for table in tables:
+        if row := opened.read_row(table, sample_id):
+            return Published(opened, row)
+    where = f"{opened.path('manifest')}" + (" and rejects.parquet" if rejects else "")
+    raise NotFoundError(f"{opened.label} has no sample {sample_id!r}; its ids are in {where}")
+
+
+def remake_sample(
+    found: Published, folder: Path | None, teacher_module: str | None = None
+) -> tuple[PartitionJob, Rendered]:
+    """The drawing of a sample (of its original, see `Published`) and the job that it belongs to.
+
+    `folder` is where the recipe's relative paths start from, by default see `recipe_home`; `teacher_module` the import
+    path of a teacher's code that the user named. Errors: ModelError if the generator is not the one that the version
+    was made with, or is code that the user did not name; NotFoundError if the sample is no longer in its plan.
+    """
+    raw = found.read_member("noise.npy")
+    noise: NDArray[np.float16] | None = None if raw is None else _read_noise(found, raw)
+    home = (folder or recipe_home(found.dataset.name)).resolve()
+    recipe = parse_published(found.dataset, teacher_module)
+    try:
+        context = _rebuild_context(found, RecipeFile(recipe, home), with_references=noise is None)
+    except UserError as error:
+        where = "" if folder else "; if the recipe is in another folder, name that by --folder"
+        raise type(error)(f"{error}{where}") from error
+    drive = Drive(Store.open(context.store), run_here)
+    expanded = finished(expand_all(drive, context))
+    # An older version was drawn from all of its prompts, read or not.
+    prompts = hear_prompts(context, expanded).prompts if UNREAD in found.dataset.lineage else expanded
+    job, sample_id = _find_job(context, found, prompts), found.original_id
+    if noise is not None:
+        return job, remake_from_noise(job, sample_id, noise)
+    engine = context.recipe.engine
+    if isinstance(engine, NaturalInversionEngine):
+        return job, remake_inverted(job, sample_id, inversion_job(context, prompts, job.attempt, job.source, job.part))
+    compares = isinstance(engine, SearchEngine) and engine.compares_concepts
+    aimed = prompts if compares else {job.concept: prompts[job.concept]}
+    return job, remake(job, sample_id, finished(aim_all(drive, context, aimed))[job.concept])
+
+
+def _rebuild_context(found: Published, file: RecipeFile, *, with_references: bool) -> BuildContext:
+    """The build's context from the recipe of a version, with what makes images alone: nothing is judged again.
+
+    `with_references`: where the engine searches. Errors: ModelError if a model's bytes are others now.
+    """
+    searches = with_references and isinstance(file.recipe.engine, SearchEngine)
+    context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False)
+    for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):
+        made_with = found.dataset.lineage.get("models", {}).get(role, {}).get("digest")
+        if model is not None and model.digest != made_with:
+            raise ModelError(
+                f"{found.label} was made with {role} {str(made_with)[:16]}, but {model.path} is now {model.digest[:16]}"
+                "; put the old model back to make its images again"
+            )
+    return context
+
+
+def _find_job(context: BuildContext, found: Published, prompts: dict[str, list[Prompt]]) -> PartitionJob:
+    """The partition that the sample was made in, planned again: its batch-mates decide its last bits."""
+    concept, attempt, parent = found.row["concept"], found.row["attempt"], found.original_id
+    sizes = {concept: _planned(found, attempt, concept)}
+    for planned in plan_partitions(context, prompts, attempt, sizes):
+        job = planned.job
+        if any(sample.sample_id == parent for sample in job.samples):
+            return job
+    raise NotFoundError(f"sample {parent} is not in the plan of its version; the prompts of {concept!r} have changed")
+
+
+def _planned(found: Published, attempt: int, concept: str) -> int:
+    """Samples of a concept that a round of the version's build made. Errors: VerificationError where that cannot be."""
+    rounds, counts = found.dataset.lineage.get("rounds", ()), found.dataset.counts
+    planned: int = rounds[attempt].get(concept, 0) if attempt < len(rounds) else 0
+    if not 0 < planned <= counts.samples + counts.rejected + counts.surplus:
+        raise VerificationError(
+            f"{found.label}: dataset.json says that round {attempt} made {count_of(planned, 'sample')} of "
+            f"{concept!r}, which cannot be; {LOOK}"
+        )
+    return planned
+
+
+def _read_noise(found: Published, raw: bytes) -> NDArray[np.float16]:
+    """Errors: VerificationError for a member that is no array."""
+    try:
+        return read_array(raw)
+    except ValueError as error:
+        raise VerificationError(
+            f"{found.label}: the noise of sample {found.row['sample_id']} cannot be read: {describe_damage(error)}; "
+            f"{LOOK}"
+        ) from error
+
+
+def run_here(step: Step) -> "Done":
+    """Do a step in this process, without Prefect."""
+    return Done(step.task.fn(*step.arguments))
+
+
+@dataclass(frozen=True)
+class Done:
+    """The outcome of a step that is over, as a future."""
+
+    value: Any
+
+    def result(self) -> Any:
+        return self.value
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        fn(self)

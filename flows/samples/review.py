@@ -1,0 +1,202 @@
+"""The samples that a person reviews: what is known of each, its picture, and what is decided on it."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tailforge.catalog.metadata.reviews import Decisions, forget_decision, read_decisions, record_decision
+from tailforge.catalog.reading.tables import read_columns
+from tailforge.catalog.reading.version import TABLES, Version
+from tailforge.catalog.reading.version import open_version as open_published
+from tailforge.catalog.store import Store
+from tailforge.flows.build.choose import split_reference
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.errors import NotFoundError, PictureError, StoreAccessError, VerificationError
+from tailforge.schemas.review import Decision, Verdict
+from tailforge.schemas.settings.quality import GATES, Category
+from tailforge.tasks.report.outcomes import SURPLUS
+from tailforge.tasks.report.overlays import draw_overlay
+
+SHOWN = ("sample_id", "parent_id", "concept", "caption", "split", "shard", "members", "status", "reason", *GATES)
+STAGES = ("samples", "repairs", "masks")
+IMAGES = {"png": "image/png", "jpg": "image/jpeg"}
+Picture = tuple[bytes, str]  # bytes and their media type
+
+
+@dataclass(frozen=True)
+class ReviewedSamples:
+    """Samples of a version or of a build by sample_id, with the columns `SHOWN`; `unjudged`: those without a verdict.
+
+    Augmented copies are left out, since they follow from their original; failed samples too, since they have no image.
+    `stuff`: values of a mask that are no things. `version`: the published one, None of a build. `artifacts`: paths by
+    stage.
+    """
+
+    store: Store
+    dataset: str
+    label: str
+    rows: Mapping[str, Mapping[str, Any]]
+    stuff: Sequence[int]
+    artifacts: Mapping[str, Sequence[str]]
+    version: Version | None = None
+    unjudged: Set[str] = frozenset()
+
+    def list_samples(self) -> list[dict[str, Any]]:
+        """What the page shows of every sample, in the order of the version."""
+        return [
+            {
+                "id": sample_id,
+                **{name: row[name] for name in ("concept", "caption", "split", "reason")},
+                "state": "unjudged" if sample_id in self.unjudged else _state(row),
+                "has_mask": bool(row["mask_area"]),
+                "scores": {name: row[name] for name in GATES if _is_number(row[name])},
+            }
+            for sample_id, row in self.rows.items()
+        ]
+
+    def read_image(self, sample_id: str) -> Picture:
+        """As it is published; of a sample that is not, as it was made. Errors: NotFoundError, StoreError."""
+        row = self._find(sample_id)
+        for kind, media in IMAGES.items():
+            if (data := self._read_member(row, kind)) is not None:
+                return data, media
+        return self._read_made(sample_id), IMAGES["png"]
+
+    def read_overlay(self, sample_id: str) -> Picture:
+        """PNG that shows the mask when laid over the image.
+
+        Errors: NotFoundError where there is none; VerificationError, StoreError.
+        """
+        row = self._find(sample_id)
+        mask = self._read_member(row, "seg.png") or self._read_artifact(self._masks, sample_id, "mask")
+        if mask is None:
+            raise NotFoundError(f"sample {sample_id} of {self.label} has no mask")
+        try:
+            return draw_overlay(mask, self.stuff), IMAGES["png"]
+        except PictureError as error:
+            raise VerificationError(f"the mask of sample {sample_id} of {self.label} is damaged: {error}") from error
+
+    def read_decisions(self) -> Decisions:
+        """Errors: StoreAccessError."""
+        return read_decisions(self.store, self.dataset)
+
+    def decide(self, sample_id: str, decision: Verdict | None, reason: str = "", reviewer: str = "") -> Decision | None:
+        """Let the next build honour a decision, or forget it where that is None.
+
+        Errors: NotFoundError for an unknown sample or one whose image is gone; StoreAccessError.
+        """
+        self._find(sample_id)
+        if decision is None:
+            forget_decision(self.store, self.dataset, sample_id)
+            return None
+        made = Decision(
+            sample_id=sample_id,
+            image=hashlib.sha256(self._read_made(sample_id)).hexdigest(),
+            decision=decision,
+            reason=reason,
+            reviewer=reviewer,
+            decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        record_decision(self.store, self.dataset, made)
+        return made
+
+    def _find(self, sample_id: str) -> Mapping[str, Any]:
+        if sample_id not in self.rows:
+            raise NotFoundError(f"{self.label} has no sample {sample_id!r} to review")
+        return self.rows[sample_id]
+
+    def _read_member(self, row: Mapping[str, Any], name: str) -> bytes | None:
+        return None if self.version is None else self.version.read_member(row, name)
+
+    def _read_made(self, sample_id: str) -> bytes:
+        """The PNG as the engine or a repair made it, which the version's shards may hold in another encoding."""
+        image = self._read_artifact(self._images, sample_id, "image")
+        if image is None:
+            raise NotFoundError(
+                f"the image of sample {sample_id} is no longer among the artifacts of {self.store.uri}; build "
+                f"{self.dataset} again"
+            )
+        return image
+
+    def _read_artifact(self, places: Mapping[str, str], sample_id: str, column: str) -> bytes | None:
+        if (path := places.get(sample_id)) is None or not self.store.exists(path):
+            return None
+        table = read_columns(self.store, path, ("sample_id", column))
+        found: list[bytes | None] = table.filter(pc.equal(table["sample_id"], sample_id))[column].to_pylist()
+        return found[0] if found else None
+
+    @cached_property
+    def _images(self) -> dict[str, str]:
+        return self._locate(("samples", "repairs"))
+
+    @cached_property
+    def _masks(self) -> dict[str, str]:
+        return self._locate(("masks",))
+
+    def _locate(self, stages: Sequence[str]) -> dict[str, str]:
+        """Path of the artifact of every sample."""
+        paths = [path for stage in stages for path in self.artifacts.get(stage, ())]
+        tables = ((path, read_columns(self.store, path, ("sample_id",))) for path in paths)
+        return {sample_id: path for path, table in tables for sample_id in table["sample_id"].to_pylist()}
+
+
+def open_version(reference: str, uri: str) -> ReviewedSamples:
+    """`reference`: dataset or dataset@version. Errors: NotFoundError, StoreAccessError, VerificationError."""
+    store = Store.open(uri)
+    name, version = split_reference(reference)
+    opened = open_published(store, name, version, TABLES)
+    dataset = opened.dataset
+    require_decisions(store, name)
+    tables = (opened.read_table(table, SHOWN) for table in TABLES)
+    return ReviewedSamples(
+        store=store,
+        dataset=name,
+        label=f"{name}@{dataset.version}",
+        rows={row["sample_id"]: row for table in tables for row in _list_rows(table)},
+        stuff=stuff_values(dataset.mask_categories),
+        artifacts={stage: list(_list_artifacts(store, dataset, stage)) for stage in STAGES},
+        version=opened,
+    )
+
+
+def require_decisions(store: Store, dataset: str) -> None:
+    """A store that cannot keep decisions is refused before anybody decides. Errors: StoreAccessError."""
+    if not store.is_local:
+        raise StoreAccessError(f"store {store.uri!r}: decisions need a folder on a local disk; give one by --store")
+    read_decisions(store, dataset)
+
+
+def stuff_values(categories: Sequence[Category]) -> list[int]:
+    """Values in the masks of what is no thing."""
+    return [value for value, each in enumerate(categories, 1) if not each.thing]
+
+
+def _list_artifacts(store: Store, dataset: Dataset, stage: str) -> Iterator[str]:
+    """Paths of a stage's files that a version says it was made of."""
+    for fingerprint in dataset.lineage.get("fingerprints", {}).get(stage, ()):
+        folder = f"artifacts/{stage}/{fingerprint}"
+        names = [name for name in store.names(folder) if name.endswith(".parquet") and not name.startswith(".")]
+        yield from (f"{folder}/{name}" for name in names)
+
+
+def _list_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for row in table.to_pylist():
+        if row.get("status") != "failed" and row["parent_id"] in (None, row["sample_id"]):
+            yield dict.fromkeys(SHOWN) | row
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if row["reason"] is None:
+        return "accepted"
+    return "surplus" if row["reason"] == SURPLUS else "rejected"

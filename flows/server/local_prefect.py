@@ -1,0 +1,108 @@
+"""What is set before Prefect is imported: quiet defaults, a home that can be written, loopback past every proxy."""
+
+import ipaddress
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import OrchestrationError
+
+API = "PREFECT_API_URL"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+EXCEPTIONS = ("no_proxy", "NO_PROXY")  # programs differ in which they read
+
+
+def configure_prefect() -> None:
+    """Give Prefect quiet defaults, which any variable of the user's overrides; less with a PREFECT_API_URL."""
+    defaults = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command reports errors itself; the page keeps all
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    }
+    if not os.environ.get(API):
+        defaults["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
+    if not os.environ.get("PREFECT_HOME"):
+        os.environ["PREFECT_HOME"] = str(find_home())
+    give_home()
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    spare_loopback()
+
+
+def find_home() -> Path:
+    """Where Prefect keeps its history: in the user's state folder, in a temporary one where that cannot be written.
+
+    With a server of the user's it is Prefect's own folder, which may hold how to reach that.
+    """
+    try:
+        if os.environ.get(API):
+            home = Path.home() / ".prefect"
+            if home.exists():
+                return home
+        else:
+            home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tailforge" / "prefect"
+        prove_writable(home)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and a user that the system does not know
+        home = fallback_home()
+        with suppress(OSError):  # whoever needs it asks `require_home`
+            prove_writable(home)
+    return home
+
+
+def give_home() -> None:
+    """Set HOME where there is none and the system does not know the user: Prefect cannot be imported without one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(fallback_home().parent)
+
+
+def fallback_home() -> Path:
+    """In the folder for temporary files, of this user alone."""
+    return Path(os.environ.get("TMPDIR") or "/tmp").absolute() / f"tailforge-{os.getuid()}" / "prefect"
+
+
+def require_home(home: Path) -> None:
+    """Errors: OrchestrationError if Prefect's home cannot be written, or is another user's."""
+    mend = "set PREFECT_HOME to a folder that you can write, and run the same command again"
+    try:
+        prove_writable(home)
+        owner = home.parent.stat().st_uid
+    except OSError as error:
+        raise OrchestrationError(f"PREFECT_HOME {home} cannot be written: {describe_failure(error)}; {mend}") from error
+    if home == fallback_home() and owner != os.getuid():
+        raise OrchestrationError(f"PREFECT_HOME {home} is in a folder of another user; {mend}")
+
+
+def prove_writable(folder: Path) -> None:
+    """Make a folder, for this user alone, and write into it. Errors: OSError."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return
+
+
+def spare_loopback() -> None:
+    """See that nothing here or started from here asks a proxy for this machine; other hosts keep their proxy."""
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
+        return
+    hosts = [*LOOPBACK, *find_loopback(os.environ.get(API, ""))]
+    known = {name: os.environ.get(name, "") for name in EXCEPTIONS}
+    for name, other in zip(EXCEPTIONS, reversed(EXCEPTIONS), strict=True):
+        given = [host.strip() for host in (known[name] or known[other]).split(",") if host.strip()]
+        if "*" not in given:
+            os.environ[name] = ",".join(dict.fromkeys([*given, *hosts]))
+
+
+def find_loopback(address: str) -> list[str]:
+    """The host of an address, if that is this machine under another name or number than the usual ones."""
+    try:
+        host = urlsplit(address).hostname or ""
+        is_here = host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return []
+    return [host] if is_here else []

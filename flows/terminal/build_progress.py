@@ -1,0 +1,138 @@
+"""What a build shows while it runs: a bar a stage on a terminal, one plain line a step elsewhere.
+
+Every count is of one part of the work, a round or a stage, whose steps are known when it begins; so no total moves.
+"""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
+
+from tailforge.flows.build.drive import Step
+from tailforge.flows.terminal.console import TextConsole, text_column
+from tailforge.flows.terminal.heartbeat import say, work_elsewhere
+from tailforge.schemas.documents.shown import count_of, visible
+from tailforge.schemas.receipts import Receipt
+
+
+class PlainProgress:
+    """One line for what begins and one for each step that is finished, for logs; `tell` takes a line."""
+
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
+        self.tell = tell or say
+        self.done: Counter[str] = Counter()
+        self.expected: Counter[str] = Counter()
+        self.begun: dict[str, float] = {}  # when each step that is not done was handed to a worker
+        self.held = ExitStack()
+
+    def __enter__(self) -> "PlainProgress":
+        self.held.enter_context(work_elsewhere(self.describe))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.held.close()
+
+    def describe(self) -> list[str]:
+        """The steps that workers have, a line each."""
+        return [f"{name}, for {time.monotonic() - begun:.0f} s" for name, begun in list(self.begun.items())]
+
+    def start(self, step: Step) -> None:
+        self.begun[name_step(step)] = time.monotonic()
+
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        for stage in stages:
+            self.done[stage], self.expected[stage] = 0, steps
+        self.tell(f"{', '.join(stages)}: {count_of(steps, 'partition')}" + f", {part}" * bool(part))
+
+    def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        stage = receipt.stage
+        self.begun.pop(name_step(step), None)
+        self.done[stage] += 1
+        if not cached:
+            seconds = receipt.timings.get("compute", 0.0)
+            count = f"{self.done[stage]}/{self.expected[stage]}"
+            self.tell(f"{stage} {count}: {receipt.label}, {count_of(receipt.rows, 'row')}, {seconds:.1f} s")
+
+
+class TerminalProgress:
+    """Live bars: of the rounds, the one under way is shown."""
+
+    def __init__(self) -> None:
+        columns = (
+            text_column("{task.description:10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self.bars = Progress(*columns, text_column("{task.fields[note]}"), console=TextConsole(stderr=True))
+        self.tasks: dict[str, TaskID] = {}
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> "TerminalProgress":
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        with self.lock:
+            for stage in stages:
+                if stage not in self.tasks:
+                    self.tasks[stage] = self.bars.add_task(stage, total=steps, note=part)
+                else:
+                    self.bars.reset(self.tasks[stage], total=steps, note=part)
+
+    def start(self, step: Step) -> None:
+        """Nothing: bars count what is done."""
+
+    def tell(self, note: str) -> None:
+        self.bars.console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+    def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        note = visible(f"{receipt.label}, finished before" if cached else receipt.label)
+        self.bars.update(self.tasks[receipt.stage], advance=1, note=note)
+
+
+def name_step(step: Step) -> str:
+    """What a line calls a step."""
+    return f"{step.address.stage.name}: {step.address.label}"
+
+
+class SharedProgress:
+    """Tells several."""
+
+    def __init__(self, members: Sequence[PlainProgress | TerminalProgress]) -> None:
+        self.members = members
+
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        for member in self.members:
+            member.begin(part, stages, steps)
+
+    def start(self, step: Step) -> None:
+        for member in self.members:
+            member.start(step)
+
+    def tell(self, note: str) -> None:
+        for member in self.members:
+            member.tell(note)
+
+    def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        for member in self.members:
+            member.advance(step, receipt, cached)
+
+
+@contextmanager
+def open_progress(log: Callable[[str], None], *, shown_elsewhere: bool = False) -> Iterator[SharedProgress]:
+    """The lines of a run's log, and the fitting progress for standard error where these are not shown there anyway."""
+    logged = PlainProgress(log)
+    if shown_elsewhere:
+        yield SharedProgress([logged])
+        return
+    with TerminalProgress() if sys.stderr.isatty() else PlainProgress() as shown:
+        yield SharedProgress([logged, shown])

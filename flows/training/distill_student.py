@@ -1,0 +1,277 @@
+"""From the names that a user gives to a distilled student: finds the version, its teacher and the test images.
+
+A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tailforge.catalog.registry import load_dataset
+from tailforge.catalog.sources.models import COMMIT, HUB_ID, resolve_model
+from tailforge.catalog.sources.recipes import recipe_home
+from tailforge.catalog.store import Store
+from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.build.choose import split_reference
+from tailforge.flows.samples.published_recipe import refuse_code
+from tailforge.flows.terminal.training_progress import show_training
+from tailforge.schemas.checks.mistakes import describe_mistakes
+from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.foreign_json import describe_damage
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import ImagesError, ModelError, RecipeError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.fields import Fit, look
+from tailforge.schemas.settings.inversion import TeacherSource
+from tailforge.schemas.training.classifiers import DistillSettings
+from tailforge.tasks.images.labelled import (
+    LabelledImages,
+    LabelOf,
+    choose_rows,
+    decode_pixels,
+    label_rows,
+    open_images,
+    open_version,
+    refuse_shared,
+)
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.packing.transforms import load_transforms
+from tailforge.tasks.models.pretrained import CLASSIFIER, require_kind
+from tailforge.tasks.models.teacher import Teacher, describe_classifier, load_verifier
+from tailforge.tasks.training.student import Origins, distill
+
+INVERSION = "natural_inversion"
+
+
+def distill_student(
+    dataset: str | None,
+    store: str,
+    test: str,
+    out: Path,
+    settings: Mapping[str, Any],
+    teacher: TeacherSource | None = None,
+    real: str | None = None,
+    images: int | None = None,
+    folder: Path | None = None,
+    teacher_module: str | None = None,
+    fit: Fit = "exact",
+) -> dict[str, Any]:
+    """Distil a student into `out` and return its report, with `folder`.
+
+    It learns on `dataset` (dataset@version, split train), or on `real`: a Parquet file, a folder of one folder a class,
+    or another version. `images` takes so many of them by lot, of every class as equally many as there are. `test` is
+    like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from;
+    `folder` is that of its recipe, by default see `recipe_home`, and `teacher_module` its code.
+    `fit`: of images of another size than the teacher's.
+    Errors: UserError of every kind, TrainingError.
+    """
+    source = real or dataset
+    if source is None:
+        raise ImagesError("there is nothing to learn from; name a version, or images of your own by --real")
+    if real and dataset:
+        raise ImagesError(
+            f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them, leave the "
+            "other out"
+        )
+    load_transforms("the training of a student")
+    chosen = _parse(settings)
+    out = usable_path(out, "--out")
+    for option, named in (("--test", test), ("--real", real)):
+        if named is not None:
+            usable_path(named, option)
+    training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
+    measured = open_images(test, store, "test", training.origin)
+    wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
+    if training.origin == measured.origin:
+        raise ImagesError(
+            f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
+            "other images by --test"
+        )
+    origins = Origins(wanted.shown, _without_folders(training.origin, source), _without_folders(measured.origin, test))
+    rows = choose_images(training, images, chosen.seed), np.arange(len(measured))
+    pixels = _decode(wanted, (training, measured), rows, fit)  # before the minute that a large teacher takes to load
+    found = wanted.load()
+    learnt, held_out = (
+        Pictures(shown, label_rows(each, _label_of(found, each))[those])
+        for each, shown, those in zip((training, measured), pixels, rows, strict=True)
+    )
+    refuse_shared(learnt, held_out, origins.training, origins.test)
+    with show_training(f"distil {chosen.student}", chosen.steps) as watch:
+        report = distill(found, learnt, held_out, chosen, origins, out, watch)
+    return {"folder": str(out), **report}
+
+
+def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource | None:
+    """The teacher that a version was made from, its generator; None if its engine needs none.
+
+    `module`: code of that teacher that the user named. Errors: ModelError for one that asks to import other code, or
+    that cannot be parsed.
+    """
+    if version.recipe["engine"]["kind"] != INVERSION:
+        return None
+    found = version.recipe["generator"]
+    refuse_code(found, f"{version.name}@{version.version}", module)
+    try:
+        return TeacherSource.model_validate(found)
+    except ValidationError as error:
+        raise ModelError(
+            f"generator of {version.name}@{version.version}: {describe_damage(error)}; name a teacher by --teacher"
+        ) from error
+
+
+def parse_teacher(model: str, module: str | None) -> TeacherSource:
+    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError, RecipeError."""
+    usable_path(model, "--teacher", ModelError)
+    name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
+    if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
+        raise ModelError(
+            f"--teacher {model!r}: a model of the hub is named with its commit (40 hex digits): --teacher "
+            f"{name}@COMMIT; or, if a folder was meant, {Path(name).resolve()} does not exist"
+        )
+    place = str(Path(name).resolve()) if Path(name).is_dir() else name
+    given = {"model": place, "revision": revision or None, "module": module}
+    try:
+        return TeacherSource.model_validate(given)
+    except ValidationError as error:
+        mistakes = "; ".join(describe_mistakes(error, TeacherSource, given))
+        raise ModelError(f"--teacher {model!r} with --teacher-module {module!r}: {mistakes}") from error
+
+
+def _parse(settings: Mapping[str, Any]) -> DistillSettings:
+    try:
+        return DistillSettings.model_validate(dict(settings))
+    except ValidationError as error:
+        mistakes = describe_mistakes(error, DistillSettings, dict(settings))
+        options = [line.partition(": ") for line in mistakes]
+        raise RecipeError("; ".join(f"--{key.replace('_', '-')}: {text}" for key, _, text in options)) from error
+
+
+@dataclass(frozen=True)
+class FoundTeacher:
+    """A teacher that is not loaded yet. `role` is what errors call it, `shown` what the report does."""
+
+    model: ResolvedModel
+    source: TeacherSource
+    home: Path
+    role: str
+    shown: str
+
+    def describe(self) -> Teacher:
+        """Without its weights. Errors: ModelError."""
+        with teacher_errors(self.role):
+            return describe_classifier(self.model, self.source, self.role)
+
+    def load(self) -> Teacher:
+        """Errors: ModelError."""
+        with teacher_errors(self.role):
+            return load_verifier(self.model, self.source, self.home, self.role)
+
+
+OPTION = "--teacher"
+
+
+@contextmanager
+def teacher_errors(role: str) -> Iterator[None]:
+    """Let an error about a teacher name the options that mend it. Errors: ModelError."""
+    try:
+        yield
+    except ModelError as error:
+        if role == OPTION:
+            raise ModelError(str(error).replace("--teacher.module", "--teacher-module")) from error
+        raise ModelError(
+            f"{error}; name the recipe's folder by --folder, or a teacher by --teacher (and --teacher-module)"
+        ) from error
+
+
+def _find_teacher(
+    dataset: str | None, store: str, named: TeacherSource | None, folder: Path | None, module: str | None
+) -> FoundTeacher:
+    """The teacher that the user named, else the one that the version was made from."""
+    if named is not None:
+        return _find_named(named)
+    if dataset is None:
+        raise ModelError("images of your own name no teacher; name it by --teacher")
+    version = load_dataset(Store.open(store), *split_reference(dataset))
+    label = f"{version.name}@{version.version}"
+    source = name_teacher(version, module)
+    if source is None:
+        raise ModelError(
+            f"{label} was made by engine {version.recipe['engine']['kind']}, which has no teacher; name a classifier "
+            "of its classes by --teacher"
+        )
+    role = f"teacher of {label}"
+    with teacher_errors(role):
+        home = (folder or recipe_home(version.name)).resolve()
+        resolved = resolve_model(source, home, role)
+        _require_same(version, source, resolved.digest, label)
+    return FoundTeacher(resolved, source, home, role, _shown(source))
+
+
+def _find_named(named: TeacherSource) -> FoundTeacher:
+    with teacher_errors(OPTION):
+        resolved = resolve_model(named, Path.cwd(), OPTION)
+        if named.module is None:
+            require_kind(resolved, OPTION, CLASSIFIER)
+    return FoundTeacher(resolved, named, Path.cwd(), OPTION, _shown(named))
+
+
+def _require_same(version: Dataset, source: TeacherSource, digest: str, label: str) -> None:
+    recorded = version.lineage.get("models", {}).get("generator", {}).get("digest")
+    if recorded not in (None, digest):
+        changed = "its files or its code" if source.module else "its files"
+        raise ModelError(
+            f"the teacher of {label} is not the one that the version was made from: {changed} have digest {digest}, "
+            f"the version says {recorded}; restore it"
+        )
+
+
+def _shown(source: TeacherSource) -> str:
+    """The model's name, without the folders of this machine."""
+    if source.revision:
+        return f"{source.model}@{source.revision}"
+    return source.model if source.model.startswith("catalog:") else Path(source.model).name
+
+
+def _without_folders(origin: str, source: str) -> str:
+    """What the report calls images: a file or folder by its name, without the folders of this machine."""
+    return origin.replace(str(Path(source)), Path(source).resolve().name, 1) if Path(source).exists() else origin
+
+
+def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArray[np.int64]:
+    """Rows of `count` images by lot, of every class as equally many as there are; all rows without a count."""
+    if count is None:
+        return np.arange(len(images))
+    if count > len(images):
+        raise ImagesError(
+            f"{images.origin} has {count_of(len(images), 'image')}, --images asks for {count}; ask for fewer"
+        )
+    folded = [look(label) for label in images.require_labels()]
+    _, numbers = np.unique(folded, return_inverse=True)
+    return choose_rows(numbers, count, seed)
+
+
+def _decode(
+    named: FoundTeacher, images: Sequence[LabelledImages], rows: Sequence[NDArray[np.int64]], fit: Fit
+) -> list[NDArray[np.uint8]]:
+    """Pixels of the chosen rows, as the teacher reads them. Errors: ImagesError, also for a class that it lacks."""
+    told = named.describe()
+    for each in images:
+        if told.class_names:
+            label_rows(each, _label_of(told, each))
+    return [decode_pixels(each, told.size, told.channels, those, fit) for each, those in zip(images, rows, strict=True)]
+
+
+def _label_of(teacher: Teacher, images: LabelledImages) -> LabelOf:
+    def label_of(label: str) -> int:
+        try:
+            return teacher.label(label)
+        except RecipeError as error:
+            raise ImagesError(f"{images.origin}: {error}") from error
+
+    return label_of

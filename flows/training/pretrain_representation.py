@@ -1,0 +1,110 @@
+"""From the names that a user gives to a pre-trained encoder: finds the version, its regions and the probe's images.
+
+A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from tailforge.catalog.sources.recipes import apply_override
+from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.build.choose import split_reference
+from tailforge.flows.terminal.training_progress import show_training
+from tailforge.schemas.checks.mistakes import describe_mistakes
+from tailforge.schemas.errors import ImagesError, RecipeError
+from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.training.pretraining import USES, AnyPretrainSettings
+from tailforge.tasks.images.labelled import LabelledImages, decode_images, open_images, refuse_shared
+from tailforge.tasks.images.masked import open_masked, require_fit
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.packing.transforms import load_transforms
+from tailforge.tasks.training.encoder import pretrain, probe_encoder
+from tailforge.tasks.training.teacher import sort_names
+
+
+def pretrain_representation(
+    dataset: str,
+    store: str,
+    use: str,
+    masks: str,
+    out: Path,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    split: str = "train",
+    images: int | None = None,
+    probe: str | None = None,
+    fit: Fit = "exact",
+) -> dict[str, Any]:
+    """Pre-train an encoder into `out` and return its report, with `folder` and, where `probe` is named, `probe`.
+
+    `use`: contrastive, masked or caption; `masks`: attention, none, box, or a folder of <sample_id>.png. `settings`:
+    fields of the use's model in schemas/training/pretraining.py, None for its default; `overrides`: further ones, as
+    key=value. `images` takes so many of the split by lot. `probe`: labelled images with train and test; `fit`: of those
+    of another size than the encoder's.
+    Errors: UserError of every kind, TrainingError.
+    """
+    chosen = parse_settings(use, settings, overrides)
+    load_transforms("pre-training")
+    out = usable_path(out, "--out")
+    for option, named in (("--masks", masks), ("--probe", probe)):
+        if named is not None:
+            usable_path(named, option)
+    opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
+    require_fit(opened, chosen.batch, chosen.patch_px)
+    pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit)
+    with show_training(f"pretrain {use}", chosen.steps) as watch:
+        report = pretrain(opened, chosen, out, watch)
+    found = {} if pictures is None else {"probe": probe_encoder(out, *pictures)}
+    return {"folder": str(out), **report, **found}
+
+
+def parse_settings(use: str, settings: Mapping[str, Any], overrides: Sequence[str] = ()) -> AnyPretrainSettings:
+    """The settings of a use. Errors: RecipeError naming the option or the key."""
+    if use not in USES:
+        close = difflib.get_close_matches(use, USES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(f"--use {use!r} is unknown; give {', '.join(USES)}{hint}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    for override in overrides:
+        apply_override(given, override)
+    try:
+        return USES[use].model_validate(given)
+    except ValidationError as error:
+        lines = describe_mistakes(error, USES[use], given)
+        raise RecipeError("; ".join(_name_option(line, settings) for line in lines)) from error
+
+
+def _name_option(line: str, settings: Mapping[str, Any]) -> str:
+    """A mistake as the command line has it: what is an option of its own begins with its dashes."""
+    key = line.partition(":")[0]
+    return f"--{key.replace('_', '-')}{line[len(key) :]}" if key in settings else line
+
+
+def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
+    """Training and test images of the encoder's size, what the report calls them, and their classes."""
+    training = open_images(source, store, "train")
+    test = open_images(source, store, "test", training.origin)
+    if training.origin == test.origin:
+        raise ImagesError(
+            f"--probe {source!r} does not tell training from test images; give a Parquet file with a column split, a "
+            "folder with train and test in it, or a version with a split test"
+        )
+    names = sort_names(set(training.require_labels()))
+    decoded = [_decode(each, names, side, fit) for each in (training, test)]
+    refuse_shared(decoded[0], decoded[1], training.origin, test.origin)
+    origin = Path(source).resolve().name if Path(source).exists() else source
+    return decoded[0], decoded[1], origin, names
+
+
+def _decode(images: LabelledImages, names: Sequence[str], side: int, fit: Fit) -> Pictures:
+    def label_of(label: str) -> int:
+        if label not in names:
+            raise ImagesError(f"{images.origin} has class {label!r}, of which there is no training image")
+        return names.index(label)
+
+    return decode_images(images, label_of, (side, side), 3, np.arange(len(images)), fit)

@@ -1,0 +1,95 @@
+"""The order of training or adapting a generator: encode the images, fit the UNet, write the model's folder.
+
+A killed run continues at the stage and step it was in.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from tailforge.catalog.sources.models import MODELS, resolve_model
+from tailforge.catalog.store import storage_errors
+from tailforge.flows.build.read_prompts import note_cut_captions
+from tailforge.flows.terminal.heartbeat import say
+from tailforge.flows.terminal.training_progress import show_training
+from tailforge.schemas.errors import TrainingError
+from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.schemas.under_way import working
+from tailforge.tasks.images.captioned import open_captioned
+from tailforge.tasks.models.checkpoints import write_whole
+from tailforge.tasks.models.pretrained import PIPELINE, pick_device, require_kind
+from tailforge.tasks.training.export_generator import export_generator, refuse_foreign
+from tailforge.tasks.training.generator import fit_generator, load_curves
+from tailforge.tasks.training.generator_stages import Work, encode_images
+from tailforge.tasks.training.runs import Watch, hold_folder
+
+
+@flow(name="train-generator", log_prints=False, validate_parameters=False)
+def train_generator(
+    recipe: GeneratorTraining, folder: str, work_dir: str, models_dir: str | None = None, devices: int = 1
+) -> dict[str, Any]:
+    """Train by the recipe; return the model's folder, its digest and what was measured.
+
+    `folder`: that relative paths of the recipe start from. `work_dir`: a local folder for latents, checkpoints, logs
+    and pictures; a training in it of the same name goes on. `models_dir`: where the model's folder goes, by default
+    catalog/models. `devices`: processes that train together, each with an accelerator of its own.
+    Errors: RecipeError, ModelError, ImagesError, NotFoundError, MissingExtraError before anything is trained;
+    TrainingError.
+    """
+    load_curves()
+    home = Path(folder)
+    models = Path(models_dir).resolve() if models_dir else MODELS
+    refuse_foreign(models / recipe.name)
+    base = resolve_model(recipe.base, home, "base")
+    require_kind(base, "base", PIPELINE)
+    images = open_captioned(recipe.images, home, recipe.learning.seed)
+    if note := note_cut_captions(base, images.captions):
+        say(note)
+    work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
+    with storage_errors("write", str(work.folder)), hold_folder(work.folder):
+        with working(f"the images of {recipe.name}"):
+            encode_images(work, images)
+        with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
+            measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
+        with working(f"the folder of {recipe.name}"):
+            made = export_generator(work, models, images.origin, len(images), measures)
+    return {**made, "work": str(work.folder), **measures}
+
+
+def _launch(work: Work, devices: int, watch: Watch) -> dict[str, Any]:
+    """Train in processes of their own; the first says each step on a line. Errors: TrainingError."""
+    job = {
+        "folder": str(work.folder),
+        "recipe": work.recipe.model_dump(mode="json"),
+        "base": work.base.model_dump(mode="json"),
+        "images_digest": work.images_digest,
+    }
+    file = work.folder / "job.json"
+    write_whole(file, json.dumps(job).encode())
+    options = ["--num_processes", str(devices), *(["--cpu"] if pick_device().type == "cpu" else ["--multi_gpu"])]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *options,
+        "-m",
+        "tailforge.tasks.training.generator",
+        str(file),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            step, _, loss = line.partition(" ")
+            if step.isdigit():
+                watch(int(step), float(loss))
+    if process.returncode:
+        raise TrainingError(
+            f"training on {devices} devices ended with exit code {process.returncode}; its own lines say why, and the "
+            "same command goes on from the last checkpoint"
+        )
+    found: dict[str, Any] = json.loads((work.folder / "generator" / "measures.json").read_text(encoding="utf-8"))
+    return found

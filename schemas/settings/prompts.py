@@ -1,0 +1,70 @@
+"""The recipe's words for prompts: templates, the values of their slots, and other words for a concept."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from tailforge.schemas.settings.fields import ModelSource, Name, Positive, Strict, Text, refuse_alike
+
+Weights = Mapping[Name, Positive]
+Slot = Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=64)]
+
+
+class LanguageModelExpander(Strict):
+    """Extra prompts written by a causal language model; those that lose the concept's word are dropped."""
+
+    source: ModelSource
+    count: int = Field(ge=1, le=1000, description="Prompts asked for, a concept.")
+    instruction: Text = Field("A photo caption about {concept}:", description="Text the model continues; {concept}.")
+    max_new_tokens: int = Field(24, ge=1, le=256)
+    temperature: float = Field(0.9, gt=0, le=5)
+
+
+class Prompts(Strict):
+    """Prompt expansion: templates times attributes times synonyms, in a balanced and deterministic order."""
+
+    templates: tuple[Text, ...] = Field(
+        ("a photo of {a} {concept}",),
+        min_length=1,
+        description="Texts with slots in braces. {concept} is required; {a} becomes a or an.",
+    )
+    attributes: Mapping[Slot, Weights | tuple[Name, ...]] = Field(
+        default_factory=dict, description="Slot name to its values: a list (equal weights) or value: weight."
+    )
+    per_concept: int = Field(64, ge=1, le=100_000, description="Distinct prompts a concept at most.")
+    balance: Literal["balanced", "weighted"] = Field(
+        "balanced",
+        description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are "
+        "distinct, so weights show only where per_concept is well below the number of combinations.",
+    )
+    lexicon: Mapping[Name, tuple[Name, ...]] = Field(
+        default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
+    )
+    wordnet: bool = Field(
+        False, description="Also take synonyms from Open English WordNet 2024; the user installs its data."
+    )
+    language_model: LanguageModelExpander | None = None
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _distinct_values(cls, attributes: Any, info: ValidationInfo) -> Any:
+        for name, values in attributes.items() if isinstance(attributes, dict) else ():
+            refuse_alike(values, f"values of attribute {name!s:.64}", info)
+        return attributes
+
+    @field_validator("lexicon", mode="before")
+    @classmethod
+    def _distinct_concepts(cls, lexicon: Any, info: ValidationInfo) -> Any:
+        refuse_alike(lexicon, "names in lexicon", info)
+        return lexicon
+
+    @field_validator("attributes")
+    @classmethod
+    def _usable_attributes(cls, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name, values in attributes.items():
+            if name in ("a", "concept"):
+                raise ValueError(f"attribute {name!r}: {{{name}}} has a meaning of its own; choose another name")
+            if not values:
+                raise ValueError(f"attribute {name!r} has no values; give at least one")
+        return attributes

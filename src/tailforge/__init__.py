@@ -1,0 +1,50 @@
+"""Versioned synthetic image datasets: what a consumer of versions imports.
+
+The command is `tailforge`. Names are imported when they are first used, so that `import tailforge` takes no time.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailforge.catalog.reading.batches import collate
+    from tailforge.catalog.reading.datasets import list_datasets, list_versions
+    from tailforge.catalog.reading.reader import ShardedDataset, decode_sample, open_dataset, open_shards
+    from tailforge.schemas.errors import TailforgeError
+
+__all__ = [
+    "ShardedDataset",
+    "TailforgeError",
+    "__version__",
+    "collate",
+    "decode_sample",
+    "list_datasets",
+    "list_versions",
+    "open_dataset",
+    "open_shards",
+]
+
+_HOMES = {
+    "ShardedDataset": "tailforge.catalog.reading.reader",
+    "TailforgeError": "tailforge.schemas.errors",
+    "collate": "tailforge.catalog.reading.batches",
+    "decode_sample": "tailforge.catalog.reading.reader",
+    "list_datasets": "tailforge.catalog.reading.datasets",
+    "list_versions": "tailforge.catalog.reading.datasets",
+    "open_dataset": "tailforge.catalog.reading.reader",
+    "open_shards": "tailforge.catalog.reading.reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported from its module. Raises AttributeError for any other name."""
+    if name == "__version__":
+        return version("tailforge")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tailforge' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

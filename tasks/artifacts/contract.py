@@ -1,0 +1,297 @@
+"""A stage's partition in the store: where it lies, whether it is finished, and how it is committed.
+
+`artifacts/<stage>/<fingerprint>/part-<nnnnn>.parquet` with its receipt `part-<nnnnn>.json` beside it, written last:
+the receipt is the completion marker. The fingerprint hashes everything that decides the content, so equal work has
+one address, whoever does it: a rerun continues, two builds share, a changed input misses.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.effort import Effort, costing_settings, count_passes, name_engine
+from tailforge.schemas.errors import DamagedArtifactError, StoreError
+from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.receipts import Footer, Receipt
+from tailforge.schemas.under_way import working
+
+LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
+SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of a JSON-like value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_samples(samples: Sequence[SampleSpec]) -> str:
+    """`digest` of the samples' JSON, many times faster: a plan takes it of every sample of a build."""
+    return hashlib.sha256(SAMPLES.dump_json(tuple(samples))).hexdigest()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the chain. Bump `version` when the meaning of its output changes: it is part of every fingerprint."""
+
+    name: str
+    version: str
+    schema: pa.Schema
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the result of one piece of work lies, known before the work is done."""
+
+    stage: Stage
+    part: int
+    label: str
+    settings: Mapping[str, Any]  # the stage's slice of the recipe
+    inputs: Mapping[str, str]  # name: digest of content
+    models: Mapping[str, str] = field(default_factory=dict)  # role: digest of files
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over everything that decides the content."""
+        return digest(
+            {
+                "stage": self.stage.name,
+                "version": self.stage.version,
+                "settings": dict(self.settings),
+                "inputs": dict(self.inputs),
+                "models": dict(self.models),
+            }
+        )[:32]
+
+    @property
+    def uri(self) -> str:
+        return f"artifacts/{self.stage.name}/{self.fingerprint}/part-{self.part:05d}.parquet"
+
+    @property
+    def receipt_uri(self) -> str:
+        return receipt_uri(self.uri)
+
+    def attachment_uri(self, suffix: str) -> str:
+        """A further file under the same receipt, written before the table; its entry goes into `details["files"]`."""
+        return self.uri.removesuffix(".parquet") + f".{suffix}"
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions that can change pixels or bytes; recorded in receipts."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def describe_machine() -> str:
+    """Architecture, processor and cores: what a stage's speed without an accelerator depends on, threads apart."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} {names[0] if names else platform.processor()}, {_count_cores()} cores".strip()
+
+
+def count_threads() -> int:
+    """Threads of this process's libraries, which OMP_NUM_THREADS limits."""
+    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), _count_cores()
+    return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+
+
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def name_accelerator() -> str:
+    """The product name of this process's accelerator, or "cpu"; without loading torch, which whoever uses one has."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+def describe_effort(address: Address) -> Effort:
+    """What the work of an address costs here; models run on the accelerator where there is one."""
+    stage, passes = address.stage, count_passes(address.settings)
+    decides = [stage.name, stage.version, costing_settings(stage.name, address.settings), dict(address.models)]
+    return Effort(
+        like=digest(decides)[:12],
+        version=stage.version,
+        machine=describe_machine(),
+        threads=count_threads(),
+        device=name_accelerator() if address.models else "cpu",
+        passes=passes[0],
+        pixels=passes[1],
+        engine=name_engine(address.settings),
+    )
+
+
+_warm: set[tuple[str, str]] = set()  # (stage, like) that this process has done
+
+
+def find_receipt(store: Store, address: Address) -> Receipt | None:
+    """Receipt of finished work, or None. A receipt of which a file is gone or has another size is a miss."""
+    try:
+        receipt = Receipt.model_validate_json(store.read(address.receipt_uri))
+        return receipt if all(store.size(uri) == size for uri, size in receipt.files.items()) else None
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
+    """Read (columns of) a partition, checksums verified.
+
+    Errors: DamagedArtifactError if the file vanished or does not hold what was written; StoreError.
+    """
+    try:
+        # pq.read_table on an open file aborted one process in thirty at its exit (pyarrow 26.0.1), ParquetFile none;
+        # a partition is small, and its tasks run side by side, so threads of its own only cost.
+        with store.open_read(receipt.uri, size=receipt.bytes) as file:
+            parquet = pq.ParquetFile(file, metadata=read_footer(file, receipt), page_checksum_verification=True)
+            table = parquet.read(columns=columns, use_threads=False)
+        return table.select(columns) if columns else table
+    except (FileNotFoundError, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise StoreError(
+                f"cannot read {store.uri}/{receipt.uri}: {describe_failure(error)}; run the same command again"
+            ) from error
+        store.remove(receipt_uri(receipt.uri))
+        raise DamagedArtifactError(
+            f"artifact {store.uri}/{receipt.uri} is damaged: {describe_failure(error)}; run the same command again, "
+            "it is made anew"
+        ) from error
+
+
+def read_footer(file: IO[bytes], receipt: Receipt) -> pq.FileMetaData | None:
+    """What a partition's file says of itself at its end; None where its receipt is of an older build and cannot tell.
+
+    The checksums of pages cover all of the file but this, where a flipped bit can rename a column or move its data.
+    Errors: ArrowInvalid if it is not what was written.
+    """
+    if receipt.footer is None:
+        return None
+    file.seek(receipt.bytes - receipt.footer.bytes)
+    footer = file.read()
+    if hashlib.sha256(footer).hexdigest() != receipt.footer.sha256:
+        raise pa.ArrowInvalid("its footer is not the one that was written")
+    return pq.read_metadata(pa.BufferReader(footer))
+
+
+def describe_footer(data: bytes) -> Footer:
+    """The footer of Parquet bytes, with the last 8: its length and a mark."""
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
+    return Footer(bytes=len(footer), sha256=hashlib.sha256(footer).hexdigest())
+
+
+def receipt_uri(uri: str) -> str:
+    """Where the receipt of an artifact lies."""
+    return f"{uri.rsplit('.', 1)[0]}.json"
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Parquet bytes; equal tables give equal bytes under one pyarrow version."""
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd", compression_level=3, write_page_checksum=True, row_group_size=65536)
+    return out.getvalue()
+
+
+def run_once(store: Store, address: Address, produce: Callable[[], pa.Table]) -> Receipt:
+    """Do the work of `address` unless it is finished, commit it, return its receipt.
+
+    `produce` returns a table of the stage's schema; its rows may carry a `status` column, which is counted. Schema
+    metadata b"details" (JSON) of the table travels into the receipt's `details`, b"timings" into its timings, of which
+    `load` and `wait` are taken off `compute` unless that is given as well.
+    Errors: StoreError; whatever `produce` raises.
+    """
+    if found := find_receipt(store, address):
+        return found
+    effort = describe_effort(address)
+    kind = (address.stage.name, effort.like)
+    effort = effort.model_copy(update={"cold": kind not in _warm})
+    _warm.add(kind)
+    started = time.perf_counter()
+    with working(f"{address.stage.name}: {address.label}"):
+        table = produce()
+    extras = table.schema.metadata or {}
+    table = table.cast(address.stage.schema).replace_schema_metadata(None)
+    seconds = time.perf_counter() - started
+    spent = json.loads(extras.get(b"timings", b"{}"))
+    own = seconds - spent.get("load", 0.0) - spent.get("wait", 0.0)
+    return commit(
+        store,
+        address,
+        encode_table(table),
+        rows=table.num_rows,
+        counts=count_outcomes(table),
+        timings={"compute": own, **spent},
+        details=json.loads(extras.get(b"details", b"{}")),
+        effort=effort,
+    )
+
+
+def commit(
+    store: Store,
+    address: Address,
+    data: bytes,
+    *,
+    rows: int,
+    counts: Mapping[str, int],
+    timings: Mapping[str, float],
+    details: Mapping[str, Any],
+    effort: Effort | None = None,
+) -> Receipt:
+    """Write the file, then its receipt."""
+    store.write_bytes(address.uri, data)
+    receipt = Receipt(
+        stage=address.stage.name,
+        fingerprint=address.fingerprint,
+        part=address.part,
+        label=address.label,
+        uri=address.uri,
+        sha256=hashlib.sha256(data).hexdigest(),
+        rows=rows,
+        bytes=len(data),
+        footer=describe_footer(data),
+        counts=dict(counts),
+        timings={name: round(value, 4) for name, value in timings.items()},
+        models=dict(address.models),
+        versions=library_versions(),
+        details=dict(details),
+        effort=effort,
+    )
+    store.write_bytes(address.receipt_uri, receipt.model_dump_json(indent=1).encode())
+    return receipt
+
+
+def count_outcomes(table: pa.Table) -> dict[str, int]:
+    """Rows by status, failures by cause, verdicts by reason: what `status` and the report sum up."""
+    counts: dict[str, int] = {}
+    for column in ("status", "error", "reason"):
+        if column in table.column_names:
+            for entry in table[column].value_counts().to_pylist():
+                if entry["values"] is not None:
+                    counts[f"{column}:{entry['values']}"] = entry["counts"]
+    return counts

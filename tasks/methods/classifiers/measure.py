@@ -1,0 +1,54 @@
+"""What a classifier gets right and what it mistakes for what, on labelled images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailforge.tasks.methods.classifiers.train import Classes
+from tailforge.tasks.methods.embedded.measure import wilson_interval
+
+POINTS = 100  # of a loss curve
+
+
+def measure_share(hits: int, count: int) -> dict[str, Any]:
+    """A share with its Wilson interval, 95 %; `value` is None without any trial."""
+    low, high = wilson_interval(hits, count)
+    return {"value": hits / count if count else None, "low": low, "high": high, "right": hits, "images": count}
+
+
+def measure_accuracy(found: Classes, labels: Classes) -> dict[str, Any]:
+    """Share of images whose likeliest class is their label."""
+    return measure_share(int((found == labels).sum()), len(labels))
+
+
+def measure_classes(found: Classes, labels: Classes, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Accuracy of each class that has an image, in the classes' order."""
+    present = np.unique(labels).tolist()
+    return [
+        {"class": names[place], **measure_accuracy(found[labels == place], labels[labels == place])}
+        for place in present
+    ]
+
+
+def worst_confusions(found: Classes, labels: Classes, names: Sequence[str], most: int = 12) -> list[dict[str, Any]]:
+    """Pairs of label and what it was taken for, most often first; `share` is of the images of that label."""
+    table = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(table, (labels, found), 1)
+    totals = table.sum(1)
+    np.fill_diagonal(table, 0)
+    ranked = np.argsort(-table, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(names)) for place in ranked]
+    return [
+        {"class": names[a], "taken_for": names[b], "images": int(table[a, b]), "share": float(table[a, b] / totals[a])}
+        for a, b in pairs
+        if table[a, b]
+    ]
+
+
+def summarise_losses(losses: NDArray[np.float32]) -> list[list[float]]:
+    """[step, mean loss since the last point], at most POINTS of them."""
+    parts = np.array_split(losses, min(POINTS, len(losses)))
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    return [[end, round(float(part.mean()), 5)] for end, part in zip(ends, parts, strict=True)]

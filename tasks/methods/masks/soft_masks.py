@@ -1,0 +1,276 @@
+"""From soft attention maps to masks of words, with scores that say how far to trust them (Free-ATM, arXiv 2308.06739).
+
+The paper says that thresholded cross-attention gives masks; every choice here is ours. Words name things, which have a
+shape of their own, or stuff, which lies around them. Order: map to image size along the image's edges, scale to 0..1,
+threshold, competition of the things, components and holes, stuff where no thing is, ignore band.
+
+A thing's map is its attention. What is around things draws little attention of its own (a text's first token takes
+it), so stuff is read from its share of the attention that all the words get at a place.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tailforge.schemas.settings.quality import Annotation
+from tailforge.tasks.methods.masks.codec import IGNORE, Mask
+from tailforge.tasks.methods.masks.confidence import Parts, estimate_overlap
+from tailforge.tasks.methods.masks.guided_filter import Pixels, filter_guided, resize
+
+Soft = NDArray[np.floating[Any]]
+Region = NDArray[np.bool_]
+
+OTSU_RANGE = (0.3, 0.6)  # a word that fills the image, or hardly shows, drags Otsu's threshold out of this range
+ABSENT = 1.0  # raw peak over raw mean of a flat map: the word is nowhere
+# Of the guided filter; measured on the embedded generator, see docs/benchmarks/masks.md.
+CELL = 4  # working pixels a cell of the attention's grid, where the image has as many
+RADIUS = 3  # cells
+EPSILON = 3e-4
+STUFF = 0.5  # of the threshold: the share of what lies around things falls little but on them
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that is looked for: its row in the maps, and the value of its pixels in the mask."""
+
+    row: int
+    category: int
+    thing: bool = True
+
+
+@dataclass(frozen=True)
+class Softened:
+    """A word's map at image size: `soft` [height, width] in 0..1; `presence`: raw peak over raw mean."""
+
+    word: Word
+    soft: NDArray[np.float32]
+    presence: float
+
+    @property
+    def is_absent(self) -> bool:
+        return self.presence <= ABSENT or not self.soft.any()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where a word was found, [height, width]; with an empty region it was not."""
+
+    word: Word
+    region: Region
+    parts: Parts = field(default_factory=Parts)
+
+    @property
+    def confidence(self) -> float:
+        return estimate_overlap(self.parts) if self.region.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """mask [height, width]: 0, categories, or 255 (ignore); `outlines` in the order of the words."""
+
+    mask: Mask
+    outlines: tuple[Outline, ...]
+
+
+def soften_words(maps: Soft, words: Sequence[Word], pixels: Pixels, settings: Annotation) -> list[Softened]:
+    """The words' maps of an image [height, width, 3] from the attention [K, h, w] of all words of its prompt."""
+    asked = maps[[word.row for word in words]].astype(np.float32)
+    shares = asked / np.maximum(asked.sum(0), np.finfo(np.float32).tiny)
+    return [
+        _soften(word, own if word.thing else share, pixels, settings)
+        for word, own, share in zip(words, asked, shares, strict=True)
+    ]
+
+
+def _soften(word: Word, soft: Soft, pixels: Pixels, settings: Annotation) -> Softened:
+    presence = float(soft.max() / soft.mean()) if soft.mean() > 0 else 0.0
+    scaled = scale_map(soft)
+    if settings.refined:
+        working = min(CELL * soft.shape[0], pixels.shape[0]), min(CELL * soft.shape[1], pixels.shape[1])
+        radius = max(1, RADIUS * working[0] // soft.shape[0])
+        scaled = scale_map(np.clip(filter_guided(scaled, pixels, working, radius, EPSILON), 0, 1))
+    else:
+        scaled = scale_map(resize(scaled, *pixels.shape[:2]))
+    return Softened(word, scaled, presence)
+
+
+def pool_thresholds(images: Iterable[Sequence[Softened]]) -> dict[int, float]:
+    """Otsu's threshold of each category over all images together, the absent left out."""
+    counts: dict[int, NDArray[np.int64]] = {}
+    for words in images:
+        for each in words:
+            if not each.is_absent:
+                category = each.word.category
+                counts[category] = counts.get(category, 0) + count_levels(each.soft)
+    return {category: _clip(split_levels(own)[0]) for category, own in counts.items()}
+
+
+def outline_words(
+    words: Sequence[Softened],
+    settings: Annotation,
+    agreement: Sequence[float] | None = None,
+    thresholds: Mapping[int, float] | None = None,
+) -> Outlines:
+    """Masks of the words of one image.
+
+    `agreement`: of early and late readings, by row of the maps. `thresholds`: by category, in place of Otsu's of the
+    image alone. Where two things claim a pixel, the one whose map is higher has it; where they differ by less than the
+    ignore band, nobody has.
+    """
+    levels = [_threshold(each, settings, thresholds or {}) for each in words]
+    claims = np.stack(
+        [np.where(each.is_absent, -1, each.soft - level) for each, level in zip(words, levels, strict=True)]
+    )
+    settled = _settle(words, claims, settings)
+    doubtful = _doubtful(words, claims, settled, settings.ignore_band)
+    mask = np.where(doubtful, IGNORE, 0).astype(np.uint8)
+    outlines = []
+    for each, region in zip(words, settled, strict=True):
+        sure = region & ~doubtful
+        mask[sure] = each.word.category
+        outlines.append(Outline(each.word, sure, _measure(each, sure, agreement)))
+    return Outlines(mask, tuple(outlines))
+
+
+def _threshold(each: Softened, settings: Annotation, pooled: Mapping[int, float]) -> float:
+    if settings.threshold == "concept":
+        level = pooled.get(each.word.category, OTSU_RANGE[0])
+    else:
+        level = find_threshold(each.soft, settings.threshold)
+    return level if each.word.thing else STUFF * level
+
+
+def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> list[Region]:
+    """A region a word: things first, stuff in what they leave. No pixel is in two."""
+    regions = [np.zeros(claims.shape[1:], np.bool_) for _ in words]
+    taken = np.zeros(claims.shape[1:], np.bool_)
+    for thing in (True, False):
+        places = [place for place, each in enumerate(words) if each.word.thing is thing]
+        if not places:
+            continue
+        heights = np.stack([words[place].soft for place in places])
+        best = np.where(claims[places] >= 0, heights, -1).argmax(0)
+        for turn, place in enumerate(places):
+            region = (claims[place] >= 0) & (best == turn) & ~taken
+            regions[place] = keep_components(region, settings.min_component)[0] if thing else region
+        taken = np.any([taken, *(regions[place] for place in places)], axis=0)
+        for place in places if thing else ():
+            regions[place] = _close(regions[place], taken, settings.max_hole)
+            taken = taken | regions[place]
+    return regions
+
+
+def _close(region: Region, taken: Region, max_hole: float) -> Region:
+    """A thing with its pinholes filled where nobody has them; one that fills the image is none: it has no outside."""
+    closed = region | (fill_holes(region, max_hole * region.sum()) & ~taken)
+    return np.zeros_like(region) if closed.all() else closed
+
+
+def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region], band: float) -> Region:
+    """Pixels little below the threshold of a thing, from its region on, that no thing has; and close calls of two.
+
+    What lies around a crumb that was dropped, or around nothing, is background as the crumb is.
+    """
+    things = [place for place, each in enumerate(words) if each.word.thing and regions[place].any()]
+    if band == 0 or not things:
+        return np.zeros(claims.shape[1:], np.bool_)
+    taken = np.any([regions[place] for place in things], axis=0)
+    near = [_spread(regions[place], (claims[place] >= -band) & (claims[place] < 0) & ~taken) for place in things]
+    tied = _tie([words[place] for place in things], claims[things], band) & taken
+    doubtful: Region = np.any([*near, tied], axis=0)
+    return doubtful
+
+
+def _spread(region: Region, band: Region) -> Region:
+    """The part of a band that hangs together with a region, corners included."""
+    reached: Region = ndimage.binary_propagation(region, np.ones((3, 3)), region | band)
+    return reached & band
+
+
+def _tie(things: Sequence[Softened], claims: Soft, band: float) -> Region:
+    """Where the two highest things that claim a pixel are of different categories and closer than the band."""
+    heights = np.where(claims >= 0, np.stack([each.soft for each in things]), -1)
+    categories = np.array([each.word.category for each in things])
+    best = heights.argmax(0)
+    other = np.where(categories[:, None, None] == categories[best], -1, heights).max(0)
+    tied: Region = (other >= 0) & (heights.max(0) - other < band)
+    return tied
+
+
+def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) -> Parts:
+    if not region.any():
+        return Parts(presence=each.presence)
+    _, areas = keep_components(region, 0.0)
+    outside = each.soft[~region]
+    return Parts(
+        area=float(region.mean()),
+        contrast=float(each.soft[region].mean() - (outside.mean() if outside.size else 0.0)),
+        separability=split_levels(count_levels(each.soft))[1],
+        presence=each.presence,
+        components=len(areas),
+        largest_share=max(areas) / sum(areas),
+        agreement=None if agreement is None else agreement[each.word.row],
+    )
+
+
+def scale_map(soft: Soft) -> NDArray[np.float32]:
+    """Scaled to 0..1; all zero where the map is flat."""
+    low, high = float(soft.min()), float(soft.max())
+    return ((soft - low) / (high - low) if high > low else np.zeros_like(soft)).astype(np.float32)
+
+
+def find_threshold(soft: Soft, rule: Literal["otsu"] | float) -> float:
+    """On a map scaled to 0..1; Otsu's is kept inside `OTSU_RANGE`."""
+    return _clip(split_levels(count_levels(soft))[0]) if rule == "otsu" else rule
+
+
+def _clip(threshold: float) -> float:
+    return float(np.clip(threshold, *OTSU_RANGE))
+
+
+def count_levels(soft: Soft, bins: int = 256) -> NDArray[np.int64]:
+    """How many values lie in each of `bins` equal parts of 0..1."""
+    counts: NDArray[np.int64] = np.histogram(soft, bins=bins, range=(0.0, 1.0))[0]
+    return counts
+
+
+def split_levels(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """(threshold, between-class over total variance) of a histogram of values in 0..1 (Otsu 1979).
+
+    Values at or above the threshold are the upper class. A flat map gives (0.5, 0).
+    """
+    edges = np.linspace(0, 1, len(counts) + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    mean = float(counts @ centres) / counts.sum()
+    total = float(counts @ (centres - mean) ** 2) / counts.sum()
+    if total == 0:
+        return 0.5, 0.0
+    below = np.cumsum(counts)[:-1] / counts.sum()
+    moment = np.cumsum(counts * centres)[:-1] / counts.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = np.nan_to_num((mean * below - moment) ** 2 / (below * (1 - below)), posinf=0.0)
+    plateau = below == below[between.argmax()]  # empty bins between the classes: cut in their middle
+    return float(edges[1:-1][plateau].mean()), float(min(between.max() / total, 1.0))
+
+
+def keep_components(region: Region, min_share: float) -> tuple[Region, list[int]]:
+    """The region without 8-connected components under `min_share` of the largest, and the kept ones' areas."""
+    labels, count = ndimage.label(region, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    if count == 0:
+        return region, []
+    kept = np.flatnonzero(areas >= min_share * areas.max()) + 1
+    return np.isin(labels, kept), [int(areas[label - 1]) for label in kept]
+
+
+def fill_holes(region: Region, max_pixels: float) -> Region:
+    """The region with its 4-connected holes of at most so many pixels filled; what touches the border is no hole."""
+    labels, count = ndimage.label(~region)
+    small = np.bincount(labels.ravel(), minlength=count + 1) <= max_pixels
+    small[np.concatenate([[0], labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
+    filled: Region = region | small[labels]
+    return filled

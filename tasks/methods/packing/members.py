@@ -1,0 +1,153 @@
+"""The members and manifest columns of published samples, from the tables of the stages.
+
+Every sample has the same fields, and its JSON the same keys and types, with no null in it: readers infer the types of
+a whole dataset from its first samples. Every image says that it is synthetic in the way of IPTC: XMP property
+Iptc4xmpExt:DigitalSourceType. In a PNG that is an iTXt chunk put in after the header; no pixel is encoded again.
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+
+from tailforge.catalog import pictures
+from tailforge.catalog.pictures import PNG, open_picture, to_rgb
+from tailforge.schemas.settings.output import Sharding
+from tailforge.schemas.tables import IMAGE_SCORES, MANIFEST, MASK_SCORES, REJECTS, SHAPE_SCORES
+
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    f'Iptc4xmpExt:DigitalSourceType="{DIGITAL_SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+).encode()
+PNG_HEADER_BYTES = 33  # signature and IHDR
+_ITXT = b"iTXt" + b"XML:com.adobe.xmp\x00" + bytes(4) + XMP
+XMP_CHUNK = (len(_ITXT) - 4).to_bytes(4, "big") + _ITXT + zlib.crc32(_ITXT).to_bytes(4, "big")
+
+JUDGED = [name for name, _ in IMAGE_SCORES] + ["phash"]
+SOFT_SCORES = [name for name, _ in MASK_SCORES if name not in SHAPE_SCORES]
+MEASURED = [*(name for name, _ in MASK_SCORES), "mask_source"]
+# What write_shards and publish_version read of the stages' tables.
+SAMPLE_COLUMNS = [
+    "sample_id", "concept", "prompt_index", "replica", "attempt", "seed", "prompt", "slots",
+    "engine", "provenance", "width", "height", "status", "error",
+]  # fmt: skip
+MASK_COLUMNS = ["instances", *MEASURED, "status", "error"]
+VERDICT_COLUMNS = [*JUDGED, "status", "error"]
+AUGMENTED_COLUMNS = [
+    "sample_id", "parent_id", "width", "height", "instances", *SHAPE_SCORES, "augmentation", *JUDGED,
+]  # fmt: skip
+PUBLISHED = pa.schema([field for field in MANIFEST if field.name not in ("split", "shard", "members")])
+
+
+def mark_png(png: bytes) -> bytes:
+    """The same PNG with the XMP packet that names its digital source type."""
+    return png[:PNG_HEADER_BYTES] + XMP_CHUNK + png[PNG_HEADER_BYTES:]
+
+
+def encode_jpeg(png: bytes, quality: int) -> bytes:
+    """JPEG of a PNG's pixels, marked as `mark_png` does."""
+    out = io.BytesIO()
+    open_picture(png, PNG, to_rgb).save(out, "JPEG", quality=quality, xmp=XMP)
+    return out.getvalue()
+
+
+def decode_published(png: bytes, sharding: Sharding) -> NDArray[np.uint8]:
+    """Pixels [height, width, 3] that a reader of the dataset will see of an image: JPEG changes them."""
+    data = png if sharding.image_format == "png" else encode_jpeg(png, sharding.jpeg_quality)
+    return np.asarray(open_picture(data, pictures.PUBLISHED[sharding.image_format], to_rgb))
+
+
+@cache
+def encode_empty_mask(width: int, height: int) -> bytes:
+    """Indexed PNG of background alone, for a sample without a mask."""
+    out = io.BytesIO()
+    Image.new("P", (width, height)).save(out, "PNG")
+    return out.getvalue()
+
+
+def publish_columns(
+    samples: pa.Table,
+    masks: pa.Table,
+    verdicts: pa.Table,
+    classes: Mapping[str, int],
+    augmented: pa.Table | None = None,
+) -> pa.Table:
+    """Columns that manifest and rejects share (PUBLISHED) for row-aligned tables of the same samples.
+
+    `augmented` is row-aligned too; a row whose `sample_id` is null is not augmented. Of an augmented mask the shape is
+    measured; the scores that need its soft map are null.
+    """
+    concepts = samples["concept"]
+    columns: dict[str, Any] = {
+        **{name: samples[name] for name in SAMPLE_COLUMNS if name not in ("prompt", "status", "error")},
+        **{name: verdicts[name] for name in JUDGED},
+        **{name: masks[name] for name in ("instances", *MEASURED)},
+        "caption": samples["prompt"],
+        "class_id": pa.array([classes[name] for name in concepts.to_pylist()], pa.int32()),
+        "digital_source_type": pa.repeat(DIGITAL_SOURCE_TYPE, samples.num_rows),
+        "parent_id": pa.nulls(samples.num_rows, pa.string()),
+        "augmentation": pa.nulls(samples.num_rows, pa.string()),
+    }
+    if augmented is not None:
+        columns.update(_augment_columns(columns, augmented))
+    return pa.table({name: columns[name] for name in PUBLISHED.names}).cast(PUBLISHED)
+
+
+def _augment_columns(columns: Mapping[str, Any], augmented: pa.Table) -> dict[str, Any]:
+    """The columns that augmentation changes; an image augmented in place keeps its id and has no parent."""
+    is_augmented = pc.is_valid(augmented["sample_id"])
+    is_copy = pc.and_kleene(is_augmented, pc.not_equal(augmented["sample_id"], augmented["parent_id"]))
+    changed = {
+        name: pc.if_else(is_augmented, augmented[name], columns[name])
+        for name in ("sample_id", "width", "height", *SHAPE_SCORES, "augmentation", *JUDGED)
+    }
+    changed |= {name: pc.if_else(is_augmented, None, columns[name]) for name in SOFT_SCORES}
+    nested = [
+        new if flag else old
+        for flag, new, old in zip(
+            is_augmented.to_pylist(), augmented["instances"].to_pylist(), columns["instances"].to_pylist(), strict=True
+        )
+    ]
+    changed["instances"] = pa.array(nested, PUBLISHED.field("instances").type)
+    changed["parent_id"] = pc.if_else(pc.fill_null(is_copy, False), augmented["parent_id"], None)
+    return changed
+
+
+def reject_rows(published: pa.Table, outcomes: Sequence[pa.Table], reasons: Sequence[str | None]) -> pa.Table:
+    """REJECTS rows: `outcomes` are the stages' tables, in order; the first failure among them is the row's error."""
+    status, error = pa.repeat("ok", published.num_rows), pa.nulls(published.num_rows, pa.string())
+    for table in reversed(outcomes):
+        failed = pc.equal(table["status"], "failed")
+        status, error = pc.if_else(failed, "failed", status), pc.if_else(failed, table["error"], error)
+    columns = {**{name: published[name] for name in PUBLISHED.names}, "status": status, "error": error}
+    columns["reason"] = pa.array(reasons, pa.string())
+    return pa.table({name: columns[name] for name in REJECTS.names}).cast(REJECTS)
+
+
+def encode_annotations(published: pa.Table) -> list[bytes]:
+    """Canonical JSON of every row: what a training job needs beside image, mask and caption."""
+    names = ["sample_id", "concept", "class_id", "caption", "slots", "seed", "width", "height", "instances"]
+    columns = [published[name].to_pylist() for name in names]
+    parents = published["parent_id"].to_pylist()
+    encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+    documents = []
+    for parent, *values in zip(parents, *columns, strict=True):
+        document = dict(zip(names, values, strict=True))
+        document["parent_id"] = parent or ""
+        for instance in document["instances"] or ():
+            instance["bbox"] = [round(number, 3) for number in instance["bbox"]]
+            instance["score"] = round(instance["score"], 6)
+        document["instances"] = document["instances"] or []
+        documents.append(encode(document).encode())
+    return documents

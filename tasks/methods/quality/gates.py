@@ -1,0 +1,198 @@
+"""Which images pass: absolute gates image by image, then what only the whole build can decide. Choices are ours.
+
+Whole-build order: quantile gates, decisions of persons, repairs, near duplicates, quota. All of it walks the samples in
+the order of the plan (round, replica, prompt), so the outcome does not depend on how the plan was cut into partitions.
+Columns are decided on and not rows, since a build may have a million of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.quality import GATES, Gate
+from tailforge.tasks.methods.planning.samples import assign_split
+from tailforge.tasks.methods.quality.near_duplicates import find_near_duplicates
+
+CHEAP_GATES = GATES[:4]
+CLIP_GATES = GATES[4:8]
+LABEL_GATES = GATES[8:10]
+MASK_GATES = GATES[10:]
+
+REPAIRED = "repaired"
+REVIEW_REJECTED = "review_rejected"
+NO_IMAGE = ("failed", "blank")  # reasons that are facts, where gates are opinions that a person may overrule
+
+Scores = Mapping[str, float | None]
+Numbers = NDArray[np.int64]
+Bound = NDArray[np.float64]
+Reasons = NDArray[np.object_]
+
+# Samples as the whole-build decision sees them, with a column (float64) for every gate of the recipe with a quantile.
+CANDIDATES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("concept", pa.string()),
+        ("attempt", pa.int32()),
+        ("replica", pa.int32()),
+        ("prompt_index", pa.int32()),
+        ("phash", pa.uint64()),
+        ("reason", pa.string()),  # of its verdict, null when it passed so far
+        ("parent", pa.string()),  # the sample that a mended one stands in for; it has that one's place in the plan
+        ("review", pa.string()),  # what a person decided on it: accept or reject
+    ]
+)
+# The last word on a sample: its split, or the one reason why it is left out.
+CHOICES = pa.schema([("reason", pa.string()), ("split", pa.string())])
+
+
+def first_failed_gate(gates: Mapping[str, Gate], names: Sequence[str], scores: Scores) -> str | None:
+    """`<gate>_low` or `<gate>_high` of the first gate of `names` that the scores miss.
+
+    A score of None passes, NaN (of a classifier whose logits are not finite) misses every bound.
+    """
+    for name in names:
+        gate, score = gates.get(name), scores.get(name)
+        if gate is None or score is None:
+            continue
+        if gate.min is not None and not score >= gate.min:
+            return f"{name}_low"
+        if gate.max is not None and not score <= gate.max:
+            return f"{name}_high"
+    return None
+
+
+def quantile_names(recipe: Recipe) -> list[str]:
+    """Gates with a quantile, in the order in which they are asked."""
+    gates = recipe.quality.gates
+    return [n for n in GATES if n in gates and (gates[n].min_quantile, gates[n].max_quantile) != (None, None)]
+
+
+def select(recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int] = ()) -> pa.Table:
+    """CHOICES for all samples of a build, in the order of `candidates`, which itself decides nothing."""
+    concept = number_concepts(recipe, candidates)
+    reasons = np.array(candidates["reason"].to_pylist(), np.object_)
+    _apply_quantiles(recipe, candidates, concept, reasons)
+    _honour_reviews(candidates, reasons)
+    _replace_mended(candidates, reasons)
+    order = np.lexsort((concept, *(candidates[name].to_numpy() for name in ("prompt_index", "replica", "attempt"))))
+    _reject_near_duplicates(recipe, candidates, reference_hashes, order, reasons)
+    _reject_surplus(recipe, concept, order, reasons)
+    return pa.table({"reason": pa.array(reasons, pa.string()), "split": _assign_splits(recipe, candidates, reasons)})
+
+
+def number_concepts(recipe: Recipe, candidates: pa.Table) -> Numbers:
+    """Place of each sample's concept in the recipe."""
+    names = pa.array([concept.name for concept in recipe.concepts])
+    return np.asarray(pc.index_in(candidates["concept"], value_set=names), np.int64)
+
+
+def quantile_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, tuple[Bound | None, Bound | None]]:
+    """The recipe's quantiles as absolute bounds, lowest and highest, for each of its concepts.
+
+    Measured on the samples of the first round that have the score, passed or not: no later round or repair moves them.
+    A score that is not finite is not measured; where no other is left, the bounds are infinite.
+    """
+    first = candidates.filter(pc.and_(pc.equal(candidates["attempt"], 0), pc.is_null(candidates["parent"])))
+    concept, count = number_concepts(recipe, first), len(recipe.concepts)
+    bounds = {}
+    for name in quantile_names(recipe):
+        gate, scores = recipe.quality.gates[name], _to_floats(first[name])
+        measured = np.flatnonzero(np.isfinite(scores))
+        measured = measured[np.argsort(concept[measured], kind="stable")]
+        ends = np.searchsorted(concept[measured], np.arange(1, count))
+        values = np.split(scores[measured], ends)
+        low, high = _quantiles(values, gate.min_quantile, -math.inf), _quantiles(values, gate.max_quantile, math.inf)
+        bounds[name] = (low, high)
+    return bounds
+
+
+def _quantiles(values: Sequence[NDArray[np.float64]], share: float | None, without: float) -> Bound | None:
+    """None for no share, `without` for no values."""
+    if share is None:
+        return None
+    return np.array([np.quantile(own, share) if len(own) else without for own in values])
+
+
+def _to_floats(scores: pa.ChunkedArray) -> NDArray[np.float64]:
+    """NaN also where there is no score."""
+    return np.asarray(scores.to_numpy(), np.float64)
+
+
+def _is_open(reasons: Reasons) -> NDArray[np.bool_]:
+    """Which samples nothing was found against."""
+    return np.asarray(np.equal(reasons, np.array(None, np.object_)), np.bool_)
+
+
+def _apply_quantiles(recipe: Recipe, candidates: pa.Table, concept: Numbers, reasons: Reasons) -> None:
+    """As `first_failed_gate` with the bounds of the sample's concept: no score passes, NaN misses every bound."""
+    for name, (low, high) in quantile_bounds(recipe, candidates).items():
+        scores, has_score = _to_floats(candidates[name]), np.asarray(candidates[name].is_valid())
+        if low is not None:
+            reasons[has_score & ~(scores >= low[concept]) & _is_open(reasons)] = f"{name}_low"
+        if high is not None:
+            reasons[has_score & ~(scores <= high[concept]) & _is_open(reasons)] = f"{name}_high"
+
+
+def _honour_reviews(candidates: pa.Table, reasons: Reasons) -> None:
+    """A sample that a person rejected is out, one that a person accepted passes its gates.
+
+    It may still go as a near duplicate or as surplus: a person looks at one image and not at the whole build.
+    """
+    reviews = np.array(candidates["review"].to_pylist(), np.object_)
+    reasons[(reviews == "reject") & _is_open(reasons)] = REVIEW_REJECTED
+    reasons[(reviews == "accept") & ~np.isin(reasons, NO_IMAGE)] = None
+
+
+def _replace_mended(candidates: pa.Table, reasons: Reasons) -> None:
+    """A mended sample that passes its gates takes the place of the one that it was made from."""
+    parents = candidates["parent"]
+    replaced = parents.filter(pa.array(_is_open(reasons))).drop_null()
+    is_replaced = pc.and_(pc.is_null(parents), pc.is_in(candidates["sample_id"], value_set=replaced.combine_chunks()))
+    reasons[np.asarray(is_replaced)] = REPAIRED
+
+
+def _reject_near_duplicates(
+    recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int], order: Numbers, reasons: Reasons
+) -> None:
+    rule = recipe.quality.near_duplicates
+    if rule is None:
+        return
+    has_hash = np.asarray(candidates["phash"].is_valid())
+    places = order[(_is_open(reasons) & has_hash)[order]]
+    hashes = candidates["phash"].fill_null(0).to_numpy()[places]
+    known = np.array(reference_hashes if rule.against_references else [], np.uint64)
+    near_reference, repeats = find_near_duplicates(hashes, rule.max_distance, known)
+    reasons[places[near_reference]] = "near_reference"
+    reasons[places[repeats]] = "near_duplicate"
+
+
+def _reject_surplus(recipe: Recipe, concept: Numbers, order: Numbers, reasons: Reasons) -> None:
+    wanted = np.array([each.wanted for each in recipe.concepts])
+    places = order[_is_open(reasons)[order]]
+    places = places[np.argsort(concept[places], kind="stable")]  # concept by concept, each in the order of the plan
+    own = concept[places]
+    taken = np.arange(len(own)) - np.searchsorted(own, own)
+    reasons[places[taken >= wanted[own]]] = "surplus"
+
+
+def _assign_splits(recipe: Recipe, candidates: pa.Table, reasons: Reasons) -> pa.Array:
+    shares = {str(name): share for name, share in recipe.splits.items()}
+    splits: Any = np.full(len(reasons), None, np.object_)
+    accepted = _is_open(reasons)
+    ids = pc.coalesce(candidates["parent"], candidates["sample_id"]).filter(pa.array(accepted))
+    splits[accepted] = [assign_split(sample_id, shares) for sample_id in ids.to_pylist()]
+    return pa.array(splits, pa.string())
+
+
+def count_accepted(selection: pa.Table) -> dict[str, int]:
+    """Accepted samples of every concept in a SELECTION table (columns `concept` and `accepted`)."""
+    counts = dict.fromkeys(selection["concept"].to_pylist(), 0)
+    for concept, accepted in zip(selection["concept"].to_pylist(), selection["accepted"].to_pylist(), strict=True):
+        counts[concept] += accepted
+    return counts

@@ -1,0 +1,90 @@
+"""The report's pictures: thumbnails of samples, and masks as transparent overlays to lay on them."""
+
+import io
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tailforge.catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
+
+THUMBNAIL_PX = 320  # images up to this side are shown as they are; larger ones are shrunk to it
+OVERLAY_PX = (
+    256  # small masks are enlarged to about this side, so that the outline is thinner than a pixel of the image
+)
+OUTLINE_PX = 2
+IGNORE = 255
+# Palette of an overlay. The inside stays clear, so that the thing keeps its colours; magenta is seldom one of them.
+OUTSIDE, INSIDE, EDGE, UNKNOWN, AROUND = range(5)
+PALETTE = [0, 0, 0, 0, 0, 0, 255, 0, 168, 128, 128, 128, 0, 90, 255]
+OPACITY = bytes([88, 0, 255, 150, 96])
+
+
+def shrink_image(image: bytes) -> tuple[str, bytes]:
+    """File ending and bytes of an encoded image for the page: unchanged when small, else a WebP of 320 px."""
+    opened = open_picture(image, (*PUBLISHED["png"], *PUBLISHED["jpg"]))
+    if max(opened.size) <= THUMBNAIL_PX:
+        return ("jpg" if opened.format == "JPEG" else "png"), image
+    small = to_rgb(opened)
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=82, method=4)
+    return "webp", out.getvalue()
+
+
+def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
+    """PNG that shows an indexed mask when laid over its image: outlined, dimmed outside, grey where ignored.
+
+    The outline lies inside the mask, and not along the image's border. Values of `stuff` are tinted, not outlined.
+    """
+    opened = open_picture(mask, PNG, to_mask)
+    scale = OVERLAY_PX / max(opened.size)
+    factor = max(1, round(scale))
+    if scale < 1:
+        opened.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
+    labels = np.asarray(opened, dtype=np.uint8)
+    labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
+    around = np.isin(labels, list(stuff))
+    things = np.where(around, 0, labels).astype(np.uint8)
+    paint = np.where(things > 0, INSIDE, OUTSIDE).astype(np.uint8)
+    paint[around] = AROUND
+    paint[outline(things)] = EDGE
+    paint[labels == IGNORE] = UNKNOWN
+    return _encode_palette(paint)
+
+
+def has_ignored(mask: bytes) -> bool:
+    """Whether an indexed mask holds pixels that are ignored."""
+    return open_picture(mask, PNG, to_mask).getextrema()[1] == IGNORE
+
+
+def show_colour(paint: int) -> str:
+    """A colour of the palette, as style sheets write it."""
+    red, green, blue = PALETTE[3 * paint : 3 * paint + 3]
+    return f"rgb({red} {green} {blue} / {OPACITY[paint] / 255:.0%})"
+
+
+def outline(labels: NDArray[np.uint8], width: int = OUTLINE_PX) -> NDArray[np.bool_]:
+    """Pixels of a region fewer than `width` + 1 steps, up, down, left or right, from another label."""
+    core: NDArray[np.bool_] = labels > 0
+    for shifted in _neighbours(labels):
+        core &= labels == shifted
+    for _ in range(width - 1):
+        core = core & np.all(_neighbours(core), axis=0)
+    return np.greater(labels, 0) & ~core
+
+
+def _neighbours(grid: NDArray[Any]) -> list[NDArray[Any]]:
+    """The four neighbours of every pixel; beyond the border a pixel is its own neighbour."""
+    padded = np.pad(grid, 1, mode="edge")
+    return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+
+
+def _encode_palette(paint: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(paint)
+    image.putpalette(PALETTE)
+    out = io.BytesIO()
+    image.save(out, "PNG", transparency=OPACITY, bits=4, optimize=True)
+    return out.getvalue()

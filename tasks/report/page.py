@@ -1,0 +1,328 @@
+"""The report page of a published version: from its tables to one HTML file and its pictures. All choices are ours.
+
+Everything is counted from the tables that are published, so the page cannot say other than they do.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.engines import SamplingSettings
+from tailforge.schemas.settings.licences import describe_licence
+from tailforge.tasks.report.data import ReportData
+from tailforge.tasks.report.facts import collect_facts, write_summary
+from tailforge.tasks.report.histograms import (
+    HEIGHT,
+    SCORES,
+    WIDTH,
+    Histogram,
+    Values,
+    describe_gate,
+    draw_histogram,
+    show_number,
+)
+from tailforge.tasks.report.inversion import InversionRow, count_inversion, describe_inversion, sum_inversion
+from tailforge.tasks.report.noises import NoiseRow, count_noises, describe_mix
+from tailforge.tasks.report.outcomes import (
+    SURPLUS,
+    count_splits,
+    select_originals,
+    select_refused,
+    select_surplus,
+    sum_timings,
+)
+from tailforge.tasks.report.overlays import (
+    AROUND,
+    EDGE,
+    OUTSIDE,
+    UNKNOWN,
+    draw_overlay,
+    has_ignored,
+    show_colour,
+    shrink_image,
+)
+from tailforge.tasks.report.reasons import describe_reason
+from tailforge.tasks.report.references import draw_references, name_nearest
+from tailforge.tasks.report.repair import describe_repair
+from tailforge.tasks.report.search import SearchRow, count_search, describe_search
+from tailforge.tasks.report.summary import draw_morning
+from tailforge.tasks.report.units import show_bytes, show_percent, show_seconds
+
+PAGE = "report.html.j2"
+PER_CONCEPT, PER_REASON = 12, 6
+GALLERY_IMAGES = 300  # with many concepts each shows fewer, down to 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate).
+
+    `reason`: why it was left out, if it was; `refused`: whether that was for a fault. `explanation`: file name or "".
+    """
+
+    sample_id: str
+    concept: str
+    concept_index: int
+    caption: str
+    reason: str
+    refused: bool
+    image: str
+    mask: str
+    small: bool
+    scores: tuple[tuple[str, str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    explanation: str
+
+
+@dataclass(frozen=True)
+class ReasonRow:
+    """One reason to leave an image out, with the concepts it hit most and, for failures, what went wrong.
+
+    `share` is of the images that are counted together.
+    """
+
+    title: str
+    explanation: str
+    count: int
+    share: float
+    concepts: tuple[tuple[str, int], ...]
+    errors: tuple[tuple[str, int], ...]
+    tiles: tuple[Tile, ...]
+
+
+def examples_per_concept(concepts: int) -> int:
+    """How many accepted images of each concept the gallery shows."""
+    return max(2, min(PER_CONCEPT, GALLERY_IMAGES // concepts))
+
+
+def choose_examples(
+    manifest: pa.Table, rejects: pa.Table, per_concept: int, per_reason: int
+) -> tuple[list[str], list[str]]:
+    """Sample ids to show: accepted ones by concept, rejected ones by reason.
+
+    By sample id, which is a hash: as good as drawn by lot, the same every time, and nobody picked the pretty ones.
+    Augmented copies are left out (their parents are there), and so are failed samples, which have no image. The
+    examples of a reason come from as many concepts as possible.
+    """
+    accepted: dict[str, list[str]] = {}
+    for row in sorted(_rows(manifest, "class_id", "sample_id", "parent_id", "concept"), key=_by_class_and_id):
+        if row["parent_id"] is None:
+            accepted.setdefault(row["concept"], []).append(row["sample_id"])
+    rejected: dict[str, dict[str, list[str]]] = {}
+    for row in sorted(_rows(rejects, "class_id", "sample_id", "concept", "reason", "status"), key=_by_class_and_id):
+        if row["status"] == "ok":
+            rejected.setdefault(_reason(row), {}).setdefault(row["concept"], []).append(row["sample_id"])
+    return (
+        [sample_id for ids in accepted.values() for sample_id in ids[:per_concept]],
+        [sample_id for _, by_concept in sorted(rejected.items()) for sample_id in _in_turn(by_concept)[:per_reason]],
+    )
+
+
+def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, bytes]:
+    """File name, relative to the report's folder, to bytes; `index.html` is the page and `summary.json` its facts.
+
+    `templates`: the texts of the Jinja2 templates of tasks/, by file name; PAGE includes the others. Everything is
+    escaped that they show. Equal data give equal bytes.
+    """
+    facts = collect_facts(data)
+    shown = [
+        table.filter(pc.is_in(table["sample_id"], pa.array(list(data.examples), pa.string())))
+        for table in (data.manifest, data.rejects)
+    ]
+    files: dict[str, bytes] = {}
+    accepted, rejected = ([_draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(templates),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=show_number, seconds=show_seconds, percent=show_percent, size=show_bytes)
+    recipe_yaml = yaml.safe_dump(
+        data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
+    )
+    made = [select_originals(data.manifest), select_originals(data.rejects)]
+    names = [concept.name for concept in data.recipe.concepts]
+
+    def place(row: SearchRow | NoiseRow | InversionRow) -> int:
+        return names.index(row.concept)
+
+    page = environment.get_template(PAGE).render(
+        recipe=data.recipe,
+        licence=describe_licence(data.recipe.license),
+        recipe_yaml=recipe_yaml,
+        nonce=hashlib.sha256(recipe_yaml.encode()).hexdigest()[:32],
+        version=data.version,
+        concepts=facts.concepts,
+        morning=draw_morning(data, facts, files),
+        splits=count_splits(data.recipe, data.manifest),
+        failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
+        tiles=accepted,
+        legend=explain_overlays(data),
+        references=draw_references(data.recipe, data.references, files),
+        reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
+        unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
+        histograms=draw_histograms(data),
+        chart={"width": WIDTH, "height": HEIGHT},
+        searches=sorted(count_search(made), key=place),
+        noises=sorted(count_noises(data.seeds, made), key=place),
+        inversions=sorted(count_inversion(made), key=place),
+        agreement=sum_inversion([select_originals(data.manifest)]).get("agreed"),
+        stages=sum_timings(data.receipts),
+        lineage=_lineage(data),
+        training=data.training,
+        explains=isinstance(data.recipe.engine, SamplingSettings),
+    )
+    return {"index.html": page.encode(), "summary.json": write_summary(data, facts), **dict(sorted(files.items()))}
+
+
+def explain_overlays(data: ReportData) -> list[tuple[str, str]]:
+    """What the colours of masks mean, as (colour, meaning): those that a mask of this version can show."""
+    masks = [mask for _, mask in data.examples.values() if mask]
+    stuff = data.recipe.annotation.stuff
+    meanings = [(EDGE, "outlined: a thing")]
+    if stuff:
+        meanings.append((AROUND, f"tinted: stuff around things ({', '.join(stuff)})"))
+    if any(map(has_ignored, masks)):
+        meanings.append((UNKNOWN, "grey: ignored (255), too close to call"))
+    meanings.append((OUTSIDE, "dimmed: background"))
+    return [(show_colour(paint), meaning) for paint, meaning in meanings] if masks else []
+
+
+def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:
+    """The reasons of these rows of REJECTS, most frequent first."""
+    rows = _rows(rejects, "concept", "reason", "status", "error")
+    counts = Counter(map(_reason, rows))
+    found = []
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        own = [row for row in rows if _reason(row) == name]
+        concepts = Counter(row["concept"] for row in own).most_common(3)
+        errors = Counter(row["error"] for row in own if row["error"]).most_common(3)
+        title, explanation = describe_reason(name, recipe)
+        shown = tuple(tile for tile in tiles if tile.reason == title)
+        share = count / len(rows)
+        found.append(ReasonRow(title, explanation, count, share, tuple(concepts), tuple(errors), shown))
+    return found
+
+
+def draw_histograms(data: ReportData) -> list[Histogram]:
+    """One histogram a score that any image has: gated scores first, in the order of SCORES. Copies are not counted.
+
+    Surplus images passed as much as the accepted ones did.
+    """
+    gates = data.recipe.quality.gates
+    columns = ["concept", "attempt", *SCORES]
+    accepted = select_originals(data.manifest).select(columns)
+    lost = select_originals(data.rejects)
+    passed = pa.concat_tables([accepted, select_surplus(lost).select(columns)])
+    rejected = select_refused(lost).select(columns)
+    made = pa.concat_tables([passed, rejected])
+    first_round = made.filter(pc.equal(made["attempt"], 0))
+    drawn = [
+        draw_histogram(
+            score, _finite(passed, score), _finite(rejected, score), gates.get(score), _by_concept(first_round, score)
+        )
+        for score in sorted(SCORES, key=lambda name: name not in gates)
+    ]
+    return [histogram for histogram in drawn if histogram is not None]
+
+
+def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]) -> Tile:
+    """A sample's tile; its picture is put into `files`."""
+    image, mask = data.examples[row["sample_id"]]
+    ending, picture = shrink_image(image)
+    name = f"images/{row['sample_id']}.{ending}"
+    files[name] = picture
+    explanation = f"explained/{row['sample_id']}.html" if row["sample_id"] in data.explanations else ""
+    if explanation:
+        files[explanation] = data.explanations[row["sample_id"]]
+    gates = data.recipe.quality.gates
+    present = [(score, row[score]) for score in SCORES if row[score] is not None]
+    facts = {"Prompt": row["prompt_index"], "Round": row["attempt"], "Seed": row["seed"], "Engine": row["engine"]}
+    facts |= {
+        "Split": row.get("split"),
+        "Shard": row.get("shard"),
+        "Mask": row["mask_source"],
+        "Found": _describe_found(row["instances"]),
+        "Error": row.get("error"),
+        **describe_search(row["provenance"]),
+        **describe_mix(row["provenance"]),
+        "Nearest reference": name_nearest(row["provenance"], data.references.get(row["concept"], ())),
+        **describe_inversion(row["provenance"]),
+        **describe_repair(row["provenance"]),
+    }
+    stuff = [value for value, category in enumerate(data.recipe.categories, 1) if not category.thing]
+    overlay = base64.b64encode(draw_overlay(mask, stuff)).decode() if mask else ""
+    return Tile(
+        sample_id=row["sample_id"],
+        concept=row["concept"],
+        concept_index=row["class_id"],
+        caption=row["caption"] or "",
+        reason=describe_reason(_reason(row), data.recipe)[0] if "reason" in row else "",
+        refused="reason" in row and row["reason"] != SURPLUS,
+        image=name,
+        mask=f"data:image/png;base64,{overlay}" if overlay else "",
+        small=max(row["width"] or 0, row["height"] or 0) <= 128,
+        scores=tuple((SCORES[s][0], show_number(value), describe_gate(gates.get(s))) for s, value in present),
+        facts=tuple((label, str(value)) for label, value in facts.items() if value not in (None, "")),
+        explanation=explanation,
+    )
+
+
+def _describe_found(instances: Sequence[Mapping[str, Any]] | None) -> str:
+    """What was masked and the confidence of each, where that is more than the concept."""
+    found = [f"{each['category']} {show_number(each['score'])}" for each in instances or ()]
+    return ", ".join(found) if len(found) > 1 else ""
+
+
+def _lineage(data: ReportData) -> dict[str, str]:
+    """Digests and versions, those of the receipts included; two different ones of one library are both named."""
+    versions: dict[str, set[str]] = {}
+    for receipt in data.receipts:
+        for name, version in receipt.versions.items():
+            versions.setdefault(name, set()).add(version)
+    return {**data.lineage, **{name: ", ".join(sorted(found)) for name, found in sorted(versions.items())}}
+
+
+def _by_concept(table: pa.Table, score: str) -> dict[str, Values]:
+    """Concept to its finite values of a score."""
+    names = dict.fromkeys(table["concept"].to_pylist())
+    return {name: _finite(table.filter(pc.equal(table["concept"], name)), score) for name in names}
+
+
+def _finite(table: pa.Table, score: str) -> Values:
+    values = np.asarray(table[score].drop_null(), dtype=np.float64)
+    return values[np.isfinite(values)]
+
+
+def _rows(table: pa.Table, *columns: str) -> list[dict[str, Any]]:
+    return table.select(list(columns)).to_pylist()  # type: ignore[no-any-return]
+
+
+def _sorted_rows(table: pa.Table) -> list[dict[str, Any]]:
+    return sorted(table.to_pylist(), key=_by_class_and_id)
+
+
+def _by_class_and_id(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["class_id"], row["sample_id"]
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    return row["reason"] or row["status"] or "unknown"
+
+
+def _in_turn(by_concept: Mapping[str, Sequence[str]]) -> list[str]:
+    """One of every concept, then a second of every concept, and so on."""
+    longest = max(map(len, by_concept.values()))
+    return [ids[turn] for turn in range(longest) for ids in by_concept.values() if turn < len(ids)]

@@ -1,0 +1,65 @@
+"""Reference photographs on the report page: small pictures, numbered as the images' provenance counts them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from tailforge.schemas.recipe import Recipe
+from tailforge.tasks.report.provenance import read_origin
+
+SHOWN_PX = 160
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A photograph: its file's name, None if it could not be read again, and its small picture where one is shown."""
+
+    file: str | None
+    picture: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """A concept's photographs. `shown`: (number from 1, file's name, picture's place below the report's folder)."""
+
+    concept: str
+    count: int
+    lost: int
+    shown: tuple[tuple[int, str, str], ...]
+
+
+def shrink_photograph(image: Image.Image) -> bytes:
+    """A WebP of at most SHOWN_PX of an upright RGB image, without anything else that its file said."""
+    small = Image.frombytes("RGB", image.size, image.tobytes())
+    small.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=82, method=4)
+    return out.getvalue()
+
+
+def draw_references(
+    recipe: Recipe, references: Mapping[str, Sequence[Reference]], files: dict[str, bytes]
+) -> list[ReferenceRow]:
+    """A row a concept that has photographs, in the recipe's order; the pictures are put into `files`."""
+    rows = []
+    for name in (concept.name for concept in recipe.concepts if references.get(concept.name)):
+        own, shown = references[name], []
+        for number, each in enumerate(own, 1):
+            if each.file is not None and each.picture is not None:
+                place = f"references/{recipe.class_id(name)}-{number}.webp"
+                files[place] = each.picture
+                shown.append((number, each.file, place))
+        rows.append(ReferenceRow(name, len(own), sum(each.file is None for each in own), tuple(shown)))
+    return rows
+
+
+def name_nearest(provenance: str | None, references: Sequence[Reference]) -> str | None:
+    """Which of its concept's photographs an image is most like, by file where it is known; None without a search."""
+    origin = read_origin(provenance)
+    if "nearest_reference" not in origin:
+        return None
+    place, cosine = origin["nearest_reference"], f"cosine {origin['reference_cosine']}"
+    file = references[place].file if place < len(references) else None
+    return f"#{place + 1}, {cosine}" if file is None else f"#{place + 1} {file}, {cosine}"

@@ -1,0 +1,145 @@
+"""Stage `augmented`: the accepted samples of a partition after the recipe's augmentation.
+
+What comes out, in place or as copies, is judged as any image: what is published passes the gates itself. Where it does
+not, a copy is dropped, and in place the image stays as it was drawn.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from prefect import task
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import PartitionJob
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.settings.quality import GATES, Gate
+from tailforge.schemas.tables import AUGMENTED
+from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, read_table, run_once
+from tailforge.tasks.methods.masks.codec import decode_mask, encode_mask
+from tailforge.tasks.methods.masks.concept_region import measure_concept
+from tailforge.tasks.methods.packing.augment import (
+    Augmented,
+    augment,
+    augment_instances,
+    build_pipeline,
+    instance_regions,
+)
+from tailforge.tasks.methods.packing.members import JUDGED
+from tailforge.tasks.methods.packing.png import decode_png, encode_png
+from tailforge.tasks.methods.planning.samples import derive_copy_id, derive_seed
+from tailforge.tasks.methods.quality.gates import first_failed_gate
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.stages.options import STAGE_TASK
+from tailforge.tasks.stages.verdicts import describe_rule, judge_items, make_item
+
+STAGE = Stage("augmented", "2", AUGMENTED)
+SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
+MASK_COLUMNS = ["mask", "instances", "mask_area", "mask_confidence"]
+Bounds = Mapping[str, Sequence[float | None]]  # by gate: lowest and highest, which quantiles came to
+
+
+def locate(job: PartitionJob, samples: Receipt, masks: Receipt, accepted: Sequence[int], bounds: Bounds) -> Address:
+    """Address of one partition's augmented samples. `accepted`: rows of the partition, rising.
+
+    `bounds`: of the concept, see tasks/stages/selection.py.
+    """
+    augmentation, rule = job.build.recipe.augmentation, describe_rule(job, is_augmented=True)
+    return Address(
+        STAGE,
+        part=job.part,
+        label=job.label,
+        settings={
+            **rule.settings,
+            "augmentation": augmentation and augmentation.model_dump(mode="json"),
+            "accepted": list(accepted),
+            "bounds": dict(bounds),
+        },
+        inputs={"samples": samples.sha256, "masks": masks.sha256, **rule.inputs},
+        models=rule.models,
+    )
+
+
+@task(task_run_name="augment {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
+def augment_samples(
+    job: dict[str, Any], samples: dict[str, Any], masks: dict[str, Any], accepted: list[int], bounds: Bounds
+) -> dict[str, Any]:
+    """Augment and judge the accepted rows of one partition, and return the receipt.
+
+    Errors: RecipeError, ModelError, StoreError.
+    """
+    parsed = PartitionJob.model_validate(job)
+    made, annotated = Receipt.model_validate(samples), Receipt.model_validate(masks)
+    store = Store.open(parsed.build.store)
+
+    def produce() -> pa.Table:
+        rows = pa.array(accepted, pa.int64())
+        images = read_table(store, made, SAMPLE_COLUMNS).take(rows)
+        annotations = read_table(store, annotated, MASK_COLUMNS).take(rows)
+        return judge_augmented(parsed, images, annotations, bounds)
+
+    return run_once(store, locate(parsed, made, annotated, accepted, bounds), produce).model_dump(mode="json")
+
+
+def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bounds: Bounds) -> pa.Table:
+    """AUGMENTED of row-aligned accepted samples: `augment_partition` with scores, and why a row is not published.
+
+    A score that needs the soft map of a mask is not measured again: gates on it have asked the original alone.
+    """
+    clock = Clock()
+    with clock.phase("compute"):
+        augmented = augment_partition(job, samples, masks).to_pylist()
+    known = zip(samples.to_pylist(), masks.to_pylist(), strict=True)
+    parents = {sample["sample_id"]: (sample, mask | {"mask_confidence": None}) for sample, mask in known}
+    items = [make_item(*parents[row["parent_id"]], row) for row in augmented]
+    gates = {name: Gate(min=low, max=high) for name, (low, high) in bounds.items()}
+    for row, verdict in zip(augmented, judge_items(job, items, clock, is_augmented=True), strict=True):
+        row |= {name: verdict[name] for name in JUDGED}
+        row["reason"] = verdict["reason"] or first_failed_gate(gates, GATES, verdict)
+    return pa.Table.from_pylist(augmented, AUGMENTED).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+
+
+def augment_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
+    """AUGMENTED of row-aligned accepted samples, not judged: a row each in place, else `copies` rows, in order."""
+    augmentation = job.build.recipe.augmentation
+    if augmentation is None:
+        return AUGMENTED.empty_table()
+    pipeline = build_pipeline(augmentation)
+    copies = range(1, augmentation.copies + 1) if augmentation.copies else range(1)  # 0 is the sample itself
+    made = []
+    for sample, annotation in zip(samples.to_pylist(), masks.to_pylist(), strict=True):
+        try:
+            made += list(_augment_sample(pipeline, sample, annotation, copies))
+        except RecipeError as error:
+            raise RecipeError(f"sample {sample['sample_id']} of {job.label}: {error}") from error
+    return pa.Table.from_pylist(made, AUGMENTED)
+
+
+def _augment_sample(
+    pipeline: Any, sample: dict[str, Any], annotation: dict[str, Any], copies: range
+) -> Iterator[dict[str, Any]]:
+    parent = sample["sample_id"]
+    image = decode_png(sample["image"])
+    mask = np.zeros(image.shape[:2], np.uint8) if annotation["mask"] is None else decode_mask(annotation["mask"])
+    regions = instance_regions(annotation["instances"], mask)
+    for copy in copies:
+        made = augment(pipeline, image, mask, derive_seed(parent, f"augment:{copy}"), regions)
+        yield _row(derive_copy_id(parent, copy) if copy else parent, parent, made, annotation["instances"])
+
+
+def _row(sample_id: str, parent_id: str, made: Augmented, instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    found = augment_instances(instances, made.regions)
+    return {
+        "sample_id": sample_id,
+        "parent_id": parent_id,
+        "image": encode_png(made.image),
+        "width": made.image.shape[1],
+        "height": made.image.shape[0],
+        "mask": encode_mask(made.mask),
+        "instances": found,
+        **measure_concept(found, *made.mask.shape),
+        "augmentation": canonical_json(made.replay),
+    }

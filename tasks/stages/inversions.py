@@ -1,0 +1,181 @@
+"""Stage "inversions": labelled images from a trained classifier alone, a run of whole batches at a time."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from prefect import task
+from scipy.special import softmax
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import EngineError
+from tailforge.schemas.jobs import BuildContext, InversionJob, Prompt, SampleSpec
+from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.schemas.tables import INVERSIONS
+from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest, run_once
+from tailforge.tasks.methods.natural_inversion.class_activation import Maps, class_activation
+from tailforge.tasks.methods.natural_inversion.contract import Inverted
+from tailforge.tasks.methods.natural_inversion.invert import VERSION, invert
+from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
+from tailforge.tasks.methods.packing.png import decode_png, encode_png
+from tailforge.tasks.methods.planning.inversions import plan_run, samples_per_run
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import Rendered, is_out_of_memory
+from tailforge.tasks.models.teacher import Teacher, load_teacher
+from tailforge.tasks.stages.options import STAGE_TASK
+
+STAGE = Stage("inversions", "1", INVERSIONS)
+DIGITS = 6  # that equal runs agree on
+_ONE_AT_A_TIME = Lock()  # an inversion hangs hooks on the teacher, which all threads share
+
+
+def inversion_engine(build: BuildContext) -> NaturalInversionEngine:
+    """The recipe's engine, which inverts."""
+    engine = build.recipe.engine
+    assert isinstance(engine, NaturalInversionEngine)
+    return engine
+
+
+def inversion_job(
+    build: BuildContext, prompts: Mapping[str, Sequence[Prompt]], attempt: int, source: str, part: int
+) -> InversionJob:
+    """The run that makes the partitions `part` of all concepts."""
+    assert build.teacher is not None
+    places = plan_run(build.recipe, inversion_engine(build), build.teacher, prompts, attempt, source, part)
+    return InversionJob(build=build, attempt=attempt, source=source, part=part, places=places)
+
+
+def samples_per_partition(build: BuildContext) -> int | None:
+    """Samples of one concept that a run makes; None for an engine that does not invert."""
+    return None if build.teacher is None else samples_per_run(inversion_engine(build), build.teacher)
+
+
+def locate(job: InversionJob) -> Address:
+    """Where the run's INVERSIONS lie; captions and wanted counts do not touch it."""
+    recipe = job.build.recipe
+    return Address(
+        STAGE,
+        part=job.part,
+        label=job.label,
+        settings={
+            "method": VERSION,
+            "engine": inversion_engine(job.build).model_dump(mode="json", exclude={"kind", "preset"}),
+            "preparation": recipe.teacher.model_dump(mode="json", include={"mean", "std", "size"}),
+        },
+        inputs={"places": digest([place.model_dump(mode="json") for place in job.places])},
+        models={"generator": job.build.generator.digest},
+    )
+
+
+@task(task_run_name="invert r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
+def invert_teacher(job: dict[str, Any]) -> dict[str, Any]:
+    """Make the images of one run and return the receipt of INVERSIONS. Errors: EngineError, ModelError, StoreError."""
+    parsed = InversionJob.model_validate(job)
+    store = Store.open(parsed.build.store)
+    return run_once(store, locate(parsed), lambda: invert_run(parsed)).model_dump(mode="json")
+
+
+def invert_run(job: InversionJob) -> pa.Table:
+    """INVERSIONS of a run: a row a sample, fillers left out."""
+    clock = Clock()
+    with clock.phase("load"):
+        teacher = recipe_teacher(job.build)
+    with _alone(clock), clock.phase("compute"):
+        made = _invert(teacher, job)
+        kept = [
+            (place.sample_id, image)
+            for place, image in zip(job.places, made, strict=True)
+            if place.sample_id is not None
+        ]
+        maps = _see_labels(teacher, [image for _, image in kept], inversion_engine(job.build).batch_size)
+    limit = inversion_engine(job.build).steps
+    rows = [_row(sample_id, image, seen, limit) for (sample_id, image), seen in zip(kept, maps, strict=True)]
+    return pa.Table.from_pylist(rows, INVERSIONS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+
+
+def recipe_teacher(build: BuildContext) -> Teacher:
+    """The classifier that the recipe names as its generator."""
+    return load_teacher(build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None)
+
+
+def pick_inverted(inversions: pa.Table, samples: Sequence[SampleSpec]) -> Iterator[Rendered]:
+    """Some samples of an INVERSIONS table, in their order. All slots of a prompt are its concept and share one map."""
+    rows = {row["sample_id"]: row for row in inversions.to_pylist()}
+    for sample in samples:
+        row = rows[sample.sample_id]
+        pixels = None if row["image"] is None else decode_png(row["image"])
+        attention = None
+        if row["attention"] is not None:
+            attention = np.repeat(decode_array(row["attention"]), len(sample.slots), axis=0)
+        yield Rendered(sample.sample_id, row["error"], pixels, attention, json.loads(row["record"]))
+
+
+@contextmanager
+def _alone(clock: Clock) -> Iterator[None]:
+    with clock.phase("wait"):
+        _ONE_AT_A_TIME.acquire()
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+def _invert(teacher: Teacher, job: InversionJob) -> list[Inverted]:
+    engine = inversion_engine(job.build)
+    labels, seeds = [place.label for place in job.places], [place.seed for place in job.places]
+    try:
+        return list(invert(teacher, labels, seeds, engine))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EngineError(
+            f"inversion {job.label}: out of memory with {count_of(engine.groups, 'batch')} of "
+            f"{count_of(engine.batch_size, 'image')}; lower "
+            "engine.groups or engine.batch_size (the images will be others), or run where there is more memory"
+        ) from error
+
+
+def _see_labels(teacher: Teacher, images: Sequence[Inverted], batch_size: int) -> list[Maps | None]:
+    """Where the teacher sees its label, float16 [1, height, width] an image; None for a failed one."""
+    sound = [(place, image.pixels, image.label) for place, image in enumerate(images) if image.pixels is not None]
+    seen: list[Maps | None] = [None] * len(images)
+    for start in range(0, len(sound), batch_size):
+        places, pixels, labels = zip(*sound[start : start + batch_size], strict=True)
+        for place, found in zip(places, class_activation(teacher, np.stack(pixels), labels), strict=True):
+            seen[place] = found
+    return seen
+
+
+def _row(sample_id: str, image: Inverted, seen: Maps | None, limit: int) -> dict[str, Any]:
+    return {
+        "sample_id": sample_id,
+        "label": image.label,
+        "status": "failed" if image.error else "ok",
+        "error": image.error,
+        "image": None if image.pixels is None else encode_png(image.pixels),
+        "attention": None if seen is None else encode_array(seen),
+        "record": canonical_json(describe_inversion(image, limit)),
+    }
+
+
+def describe_inversion(image: Inverted, limit: int) -> dict[str, Any]:
+    """How an image came to be and what the teacher says of it. `limit`: most steps of its batch."""
+    record: dict[str, Any] = {**image.provenance, "label": image.label}
+    if image.logits is None or image.losses is None:
+        return record
+    record |= {
+        "stop_reason": "settled" if image.provenance["steps"] < limit else "steps",
+        "step": image.step,
+        "losses": {name: round(value, DIGITS) for name, value in image.losses.items()},
+        "agrees_before_saving": image.agrees,
+        "agrees": image.agrees_saved,
+        "teacher_agreement": round(float(softmax(image.logits.astype(np.float64))[image.label]), DIGITS),
+        "teacher_logits": [round(float(value), DIGITS) for value in image.logits],
+    }
+    return record if image.alpha is None else record | {"channel_scales": [round(v, DIGITS) for v in image.alpha]}

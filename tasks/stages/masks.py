@@ -1,0 +1,199 @@
+"""Stage "masks": soft attention maps in, masks, boxes and their scores out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from prefect import task
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import EngineError
+from tailforge.schemas.jobs import PartitionJob
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.tables import MASKS
+from tailforge.tasks.artifacts.contract import Address, Stage, read_table, run_once
+from tailforge.tasks.methods.masks.codec import describe_instance, encode_mask
+from tailforge.tasks.methods.masks.confidence import Parts
+from tailforge.tasks.methods.masks.soft_masks import (
+    Outline,
+    Softened,
+    Word,
+    outline_words,
+    pool_thresholds,
+    soften_words,
+)
+from tailforge.tasks.methods.packing.arrays import decode_array
+from tailforge.tasks.methods.packing.png import decode_png
+from tailforge.tasks.methods.planning.samples import derive_seed
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import cut_batches, hold, within_memory
+from tailforge.tasks.methods.sampling.renoised_attention import Captioned, Read, read_attention
+from tailforge.tasks.models.text_to_image import load_generator
+from tailforge.tasks.stages.options import STAGE_TASK
+
+STAGE = Stage("masks", "4", MASKS)
+COLUMNS = ["sample_id", "status", "slots", "image"]
+RECORDED = ["attention", "attention_agreement"]
+DECIDED_SAMPLES = {"window", "affinity"}  # settings that stage "samples" follows from
+ASKING = {"model", "noise", "draws"}  # settings of kind renoised_attention alone
+
+Row = dict[str, Any]
+
+
+def locate(job: PartitionJob, samples: Receipt) -> Address:
+    """Where the partition's MASKS lie."""
+    recipe, asked = job.build.recipe, job.build.annotator
+    hidden = DECIDED_SAMPLES | ({"model"} if asked else ASKING)
+    others = {} if recipe.annotation.slots == ("concept",) else {"categories": _list_values(job)}
+    return Address(
+        STAGE,
+        part=job.part,
+        label=job.label,
+        settings={
+            "annotation": recipe.annotation.model_dump(mode="json", exclude=hidden),
+            "category": [recipe.class_id(job.concept) + 1, job.concept],
+            **others,
+        },
+        inputs={"samples": samples.sha256},
+        models={"annotator": asked.digest} if asked else {},
+    )
+
+
+def _list_values(job: PartitionJob) -> list[tuple[str, str, int]]:
+    """What every value of a slot that is masked would be in a mask: it follows from synonyms as well as from names."""
+    recipe = job.build.recipe
+    values = recipe.prompts.attributes
+    return [
+        (slot, value, recipe.category_id(slot, value, job.concept))
+        for slot in recipe.annotation.slots
+        for value in values.get(slot, ())
+    ]
+
+
+@task(task_run_name="annotate {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
+def annotate_masks(job: dict[str, Any], samples: dict[str, Any]) -> dict[str, Any]:
+    """Find the masks of one partition and return the receipt of its MASKS."""
+    parsed, receipt = PartitionJob.model_validate(job), Receipt.model_validate(samples)
+    store = Store.open(parsed.build.store)
+    return run_once(
+        store,
+        locate(parsed, receipt),
+        lambda: annotate_partition(parsed, read_table(store, receipt, columns_for(parsed))),
+    ).model_dump(mode="json")
+
+
+def columns_for(job: PartitionJob) -> list[str]:
+    """Columns of SAMPLES that are read."""
+    return [*COLUMNS, *(RECORDED if job.build.annotator is None else ["prompt"])]
+
+
+def annotate_partition(job: PartitionJob, samples: pa.Table) -> pa.Table:
+    """MASKS of a partition, from the columns `columns_for` of its SAMPLES. Errors: ModelError, EngineError."""
+    settings, rows, clock = job.build.recipe.annotation, samples.to_pylist(), Clock()
+    read = _recorded(rows) if job.build.annotator is None else _ask_annotator(job, rows, clock)
+    with clock.phase("compute"):
+        both = list(zip(rows, read, strict=True))
+        softened = (_soften(job, row, own) for row, own in both if own is not None)
+        thresholds = pool_thresholds(softened) if settings.threshold == "concept" else {}
+        made = [_row(job, row, own, thresholds) | {"mask_source": settings.kind} for row, own in both]
+    timings = {**clock.seconds, "compute": clock.seconds["compute"] + clock.seconds.get("attention", 0.0)}
+    return pa.Table.from_pylist(made, MASKS).replace_schema_metadata({"timings": json.dumps(timings)})
+
+
+def _recorded(rows: list[Row]) -> list[Read | None]:
+    return [
+        None if row["attention"] is None else Read(decode_array(row["attention"]), row["attention_agreement"])
+        for row in rows
+    ]
+
+
+def _ask_annotator(job: PartitionJob, rows: list[Row], clock: Clock) -> list[Read | None]:
+    """What a text-to-image model sees in the finished images, a batch of the engine's size at a time."""
+    settings, found = job.build.recipe.annotation, job.build.annotator
+    assert found is not None
+    with clock.phase("load"):
+        model = load_generator(found)
+
+    def ask(batch: Sequence[int]) -> list[Read]:
+        with clock.phase("attention"):
+            return read_attention(model, [_caption(rows[place]) for place in batch], settings.noise, settings.draws)
+
+    def give_up(place: int) -> Read:
+        raise EngineError(f"sample {rows[place]['sample_id']}: out of memory while annotation.model reads it alone; "
+                          "name a smaller model")  # fmt: skip
+
+    read: list[Read | None] = [None] * len(rows)
+    sound = [place for place, row in enumerate(rows) if row["status"] == "ok"]
+    for batch in cut_batches(sound, job.build.recipe.engine.batch_size):
+        with hold(model, clock):
+            for place, own in zip(batch, within_memory(ask, batch, give_up), strict=True):
+                read[place] = own
+    return read
+
+
+def _caption(row: Row) -> Captioned:
+    words = tuple((slot["start"], slot["end"]) for slot in row["slots"])
+    return Captioned(decode_png(row["image"]), row["prompt"], words, derive_seed(row["sample_id"], "renoise"))
+
+
+def _words(job: PartitionJob, row: Row) -> list[Word]:
+    """What is looked for in a sample, the concept first; a slot that its prompt lacks is passed over."""
+    recipe = job.build.recipe
+    return [
+        Word(place, recipe.category_id(name, slot["value"], job.concept), name in recipe.annotation.things)
+        for name in sorted(recipe.annotation.slots, key=lambda name: name != "concept")
+        for place, slot in enumerate(row["slots"])
+        if slot["name"] == name
+    ]
+
+
+def _soften(job: PartitionJob, row: Row, read: Read) -> list[Softened]:
+    return soften_words(read.maps, _words(job, row), decode_png(row["image"]), job.build.recipe.annotation)
+
+
+def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int, float]) -> Row:
+    if row["status"] != "ok":
+        return _failed(row["sample_id"], "no image")
+    if read is None or all(slot["name"] != "concept" for slot in row["slots"]):
+        return _failed(row["sample_id"], "no attention map of the concept")
+    found = outline_words(_soften(job, row, read), job.build.recipe.annotation, read.agreement, thresholds)
+    concept = found.outlines[0]
+    return {
+        "sample_id": row["sample_id"],
+        "status": "ok",
+        "error": None,
+        "mask": encode_mask(found.mask),
+        "instances": [_instance(job, row, each) for each in found.outlines if each.region.any()],
+        **_score_columns(concept.parts, concept.confidence),
+    }
+
+
+def _instance(job: PartitionJob, row: Row, found: Outline) -> Row:
+    category, slot = found.word.category, row["slots"][found.word.row]["name"]
+    name = job.build.recipe.categories[category - 1].name
+    return describe_instance(found.region, category, name, found.confidence, slot)
+
+
+def _failed(sample_id: str, error: str) -> Row:
+    return {
+        "sample_id": sample_id,
+        "status": "failed",
+        "error": error,
+        "mask": None,
+        "instances": [],
+        **_score_columns(Parts(), 0.0),
+    }
+
+
+def _score_columns(parts: Parts, confidence: float) -> Row:
+    return {
+        "mask_area": parts.area,
+        "mask_confidence": confidence,
+        "mask_contrast": parts.contrast,
+        "mask_separability": parts.separability,
+        "mask_presence": parts.presence,
+        "mask_components": parts.components,
+        "mask_largest_share": parts.largest_share,
+        "mask_agreement": parts.agreement,
+    }

@@ -1,0 +1,236 @@
+"""Stage "samples": noise and prompts in, images and soft attention maps out."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from prefect import task
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import EngineError, NotFoundError
+from tailforge.schemas.jobs import InversionJob, PartitionJob, SampleSpec
+from tailforge.schemas.receipts import EngineInputs
+from tailforge.schemas.settings.engines import SamplingSettings, SearchEngine
+from tailforge.schemas.tables import SAMPLES
+from tailforge.tasks.artifacts.contract import (
+    Address,
+    Stage,
+    canonical_json,
+    digest,
+    digest_samples,
+    library_versions,
+    read_table,
+    run_once,
+)
+from tailforge.tasks.artifacts.failures import end_retry, read_kept
+from tailforge.tasks.methods.packing.arrays import encode_array
+from tailforge.tasks.methods.packing.png import encode_png
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered, cut_batches, render_plain
+from tailforge.tasks.methods.seed_select.engine import render_kept_noise, render_searched
+from tailforge.tasks.methods.seed_select.search import VERSION
+from tailforge.tasks.models.cache import describe_worker
+from tailforge.tasks.models.text_to_image import load_build_generator, load_build_guide
+from tailforge.tasks.stages.aims import load_search, search_engine
+from tailforge.tasks.stages.inversions import invert_run, pick_inverted
+from tailforge.tasks.stages.options import STAGE_TASK
+from tailforge.tasks.stages.seeds import load_seeds
+
+STAGE = Stage("samples", "5", SAMPLES)
+DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
+MODELS = {"encoder", "guide"}  # keys of an engine that name models: what counts of them is the digest
+
+# An engine renders samples of one job, in order, and loads what models it needs.
+Engine = Callable[[PartitionJob, Sequence[SampleSpec], EngineInputs, Clock], Iterator[Rendered]]
+
+
+def render_with_plain(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
+) -> Iterator[Rendered]:
+    """Engine "plain"; see tasks/methods/sampling/plain.py."""
+    with clock.phase("load"):
+        model = load_build_generator(job.build)
+        guide = load_build_guide(job.build)
+    recipe = job.build.recipe
+    assert isinstance(recipe.engine, SamplingSettings)
+    return render_plain(model, samples, recipe.engine, recipe.annotation.recorded, clock, guide)
+
+
+def render_with_search(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
+) -> Iterator[Rendered]:
+    """Engines that search for noise whose image is like the references; see tasks/methods/seed_select."""
+    build, engine = job.build, search_engine(job.build)
+    with clock.phase("load"):
+        model, goal = load_search(job, inputs)
+        if inputs.seeds:
+            goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), model.device))
+    return render_searched(model, samples, engine, goal, build.recipe.annotation.recorded, clock)
+
+
+def render_with_inversion(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
+) -> Iterator[Rendered]:
+    """Engine "natural_inversion": a run of batches, which mix all concepts, made the images in stage "inversions"."""
+    assert inputs.inversion is not None
+    with clock.phase("read"):
+        table = read_table(Store.open(job.build.store), inputs.inversion)
+    return pick_inverted(table, samples)
+
+
+ENGINES: dict[str, Engine] = {
+    "plain": render_with_plain,
+    "seed_select": render_with_search,
+    "best_of_n": render_with_search,
+    "zero_order": render_with_search,
+    "natural_inversion": render_with_inversion,
+}
+
+
+def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
+    """Where the partition's SAMPLES lie."""
+    build, recorded = job.build, job.build.recipe.annotation.recorded
+    method = {"method": VERSION} if isinstance(build.recipe.engine, SearchEngine) else {}
+    return Address(
+        STAGE,
+        part=job.part,
+        label=job.label,
+        settings={
+            "concept": job.concept,
+            "attempt": job.attempt,
+            "engine": build.recipe.engine.model_dump(mode="json", exclude=MODELS),
+            "recorded": recorded.model_dump(mode="json") if recorded else None,
+            **method,
+        },
+        inputs={"samples": digest_samples(job.samples), **inputs.digests},
+        models={role: model.digest for role, model in build.models.items() if role in DRAWING},
+    )
+
+
+@task(task_run_name="synthesize {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
+def synthesize(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Make the images of one partition and return the receipt of its SAMPLES."""
+    parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
+    store, address = Store.open(parsed.build.store), locate(parsed, read)
+    receipt = run_once(store, address, lambda: synthesize_partition(parsed, read, read_kept(store, address)))
+    end_retry(store, address)
+    return receipt.model_dump(mode="json")
+
+
+def synthesize_partition(
+    job: PartitionJob, inputs: EngineInputs, kept: Mapping[str, dict[str, Any]] | None = None
+) -> pa.Table:
+    """SAMPLES of a partition, with its timings; rows of `kept`, by sample_id, stay as they are.
+
+    Errors: EngineError if not one image fits into memory; ModelError.
+    """
+    clock, known = Clock(), dict(kept or {})
+    drawn = samples_to_draw(job, known)
+    for sample, made in zip(drawn, synthesize_batch(job, drawn, inputs, clock), strict=True):
+        if sample.sample_id not in known:
+            with clock.phase("png"):
+                known[sample.sample_id] = _row(job, sample, made)
+    rows = [known[sample.sample_id] for sample in job.samples]
+    if all(row["error"] == OUT_OF_MEMORY for row in rows):
+        raise EngineError(
+            f"partition {job.label}: out of memory with {count_of(len(rows), 'image')}, each alone as well; ask for "
+            "a smaller engine.height and engine.width, a smaller generator, or run where there is more memory"
+        )
+    timings = {**clock.seconds, "compute": sum(clock.seconds.values()) - sum(clock.idle.values())}
+    notes = {"timings": timings, "details": {"worker": describe_worker()}}
+    return pa.Table.from_pylist(rows, SAMPLES).replace_schema_metadata({k: json.dumps(v) for k, v in notes.items()})
+
+
+def samples_to_draw(job: PartitionJob, kept: Mapping[str, Any]) -> Sequence[SampleSpec]:
+    """The whole batches of samples that are not kept: batch-mates decide the last bits of an image."""
+    batches = cut_batches(job.samples, job.build.recipe.engine.batch_size)
+    return [sample for batch in batches if any(s.sample_id not in kept for s in batch) for sample in batch]
+
+
+def synthesize_batch(
+    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock | None = None
+) -> Iterator[Rendered]:
+    """Render some samples of a job by the recipe's engine, cut into batches from the first on."""
+    return ENGINES[job.build.recipe.engine.kind](job, samples, inputs, clock or Clock())
+
+
+def remake(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> Rendered:
+    """One sample made again bit-equal on the same class of machine, by making its whole batch again.
+
+    Errors: NotFoundError if the job does not hold the sample.
+    """
+    sample = _find_sample(job, sample_id)
+    batches = cut_batches(job.samples, job.build.recipe.engine.batch_size)
+    batch = next(batch for batch in batches if sample in batch)
+    return list(synthesize_batch(job, batch, inputs))[list(batch).index(sample)]
+
+
+def remake_inverted(job: PartitionJob, sample_id: str, run: InversionJob) -> Rendered:
+    """One sample of an inversion, made again by its whole run. Errors: NotFoundError."""
+    (made,) = pick_inverted(invert_run(run), [_find_sample(job, sample_id)])
+    return made
+
+
+def remake_from_noise(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> Rendered:
+    """One sample from the noise that its search chose, without searching. Errors: NotFoundError."""
+    sample = _find_sample(job, sample_id)
+    model = load_build_generator(job.build)
+    return render_kept_noise(
+        model, sample, noise, search_engine(job.build), job.build.recipe.annotation.recorded, Clock()
+    )
+
+
+def tabulate(job: PartitionJob, made: Rendered) -> pa.Table:
+    """SAMPLES of one sample of a job."""
+    return pa.Table.from_pylist([_row(job, _find_sample(job, made.sample_id), made)], SAMPLES)
+
+
+def _find_sample(job: PartitionJob, sample_id: str) -> SampleSpec:
+    sample = next((each for each in job.samples if each.sample_id == sample_id), None)
+    if sample is None:
+        raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
+    return sample
+
+
+def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
+    height, width = (None, None) if made.pixels is None else made.pixels.shape[:2]
+    return {
+        "sample_id": sample.sample_id,
+        "concept": job.concept,
+        "prompt_index": sample.prompt_index,
+        "replica": sample.replica,
+        "attempt": job.attempt,
+        "seed": sample.seed,
+        "prompt": sample.prompt,
+        "slots": [slot.model_dump() for slot in sample.slots],
+        "status": "failed" if made.error else "ok",
+        "error": made.error,
+        "image": None if made.pixels is None else encode_png(made.pixels),
+        "width": width,
+        "height": height,
+        "attention": None if made.attention is None else encode_array(made.attention),
+        "attention_agreement": made.agreement,
+        "noise": None if made.noise is None else encode_array(made.noise),
+        "engine": job.build.recipe.engine.kind,
+        "provenance": canonical_json(describe_origin(job, sample, made)),
+    }
+
+
+def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
+    """Everything that decided the image's bytes, and nothing that differs between two equal runs."""
+    generator, guide, versions = job.build.generator, job.build.guide, library_versions()
+    return {
+        **job.build.recipe.engine.model_dump(mode="json", exclude=MODELS),
+        **made.provenance,
+        "seed": sample.seed,
+        "prompt_sha256": digest(sample.prompt),
+        "generator": {"digest": generator.digest, "revision": generator.revision},
+        **({"guide": {"digest": guide.digest, "revision": guide.revision}} if guide else {}),
+        **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
+        "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
+    }

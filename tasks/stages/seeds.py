@@ -1,0 +1,98 @@
+"""Stage "seeds": noises found in full by SeedSelect, for the images of a concept that start from a mix with one."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from prefect import task
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import EngineError
+from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
+from tailforge.schemas.receipts import EngineInputs
+from tailforge.schemas.settings.engines import SeedSelectEngine
+from tailforge.schemas.tables import SEEDS
+from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest_samples, read_table, run_once
+from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
+from tailforge.tasks.methods.planning.samples import plan_side_samples
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, cut_batches
+from tailforge.tasks.methods.seed_select.engine import Seeds, find_noise
+from tailforge.tasks.methods.seed_select.search import VERSION, Found
+from tailforge.tasks.stages.aims import load_search
+from tailforge.tasks.stages.options import STAGE_TASK
+
+STAGE = Stage("seeds", "1", SEEDS)
+NOT_OF_THE_SEARCH = {"mode", "found_seeds", "mixes", "fresh_share", "encoder"}
+
+
+def seed_jobs(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> Iterator[PartitionJob]:
+    """The searches of a concept, a batch a job."""
+    engine = build.recipe.engine
+    assert isinstance(engine, SeedSelectEngine)
+    samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds or len(prompts))
+    for part, batch in enumerate(cut_batches(samples, engine.batch_size)):
+        yield PartitionJob(build=build, concept=concept, attempt=0, source="seeds", part=part, samples=tuple(batch))
+
+
+def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
+    """Where one batch's SEEDS lie."""
+    assert job.build.encoder is not None
+    return Address(
+        STAGE,
+        part=job.part,
+        label=f"seeds of {job.concept} #{job.part}",
+        settings={
+            "method": VERSION,
+            "engine": job.build.recipe.engine.model_dump(mode="json", exclude=NOT_OF_THE_SEARCH),
+        },
+        inputs={"samples": digest_samples(job.samples), **inputs.digests},
+        models={"generator": job.build.generator.digest, "encoder": job.build.encoder.digest},
+    )
+
+
+@task(task_run_name="find seeds of {job[concept]} #{job[part]}", **STAGE_TASK)
+def find_seeds(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Search for one batch of noises and return the receipt of SEEDS."""
+    parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
+    store = Store.open(parsed.build.store)
+    return run_once(store, locate(parsed, read), lambda: search_batch(parsed, read)).model_dump(mode="json")
+
+
+def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
+    """SEEDS of one batch; a noise whose image is not finite is left out. Errors: EngineError out of memory."""
+    engine = job.build.recipe.engine
+    assert isinstance(engine, SeedSelectEngine)
+    clock = Clock()
+    with clock.phase("load"):
+        model, goal = load_search(job, inputs)
+    found = find_noise(model, job.samples, engine, goal, clock)
+    if any(each.error == OUT_OF_MEMORY for each in found):  # it may pass, so it must not count as done
+        raise EngineError(f"seeds of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator")
+    rows = [_row(sample, each) for sample, each in zip(job.samples, found, strict=True) if each.error is None]
+    return pa.Table.from_pylist(rows, SEEDS).replace_schema_metadata({"timings": json.dumps(clock.idle)})
+
+
+def _row(sample: Any, found: Found) -> dict[str, Any]:
+    return {
+        "sample_id": sample.sample_id,
+        "prompt": sample.prompt,
+        "noise": encode_array(found.noise.half().cpu().numpy()),
+        "confidence": found.record.get("confidence"),
+        "record": canonical_json(found.record | {"candidate": found.candidate}),
+    }
+
+
+@lru_cache(maxsize=16)
+def load_seeds(store: str, inputs_json: str, device: torch.device) -> Seeds:
+    """The seeds in the inputs (as JSON), read once a process. Errors: EngineError if every search failed."""
+    receipts = EngineInputs.model_validate_json(inputs_json).seeds
+    rows = [row for receipt in receipts for row in read_table(Store.open(store), receipt).to_pylist()]
+    if not rows:
+        raise EngineError("no seed was found: every search's image was not finite; check the generator and engine")
+    noise = torch.from_numpy(np.stack([decode_array(row["noise"]) for row in rows])).float().to(device)
+    return Seeds(noise, tuple(row["prompt"] for row in rows))

@@ -1,0 +1,164 @@
+"""Stage `selection`: the last word on every sample of a build so far, which needs all verdicts at once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from tailforge.catalog.sources.references import open_references
+from tailforge.catalog.store import Store
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.review import Review
+from tailforge.schemas.tables import SELECTION
+from tailforge.tasks.artifacts.contract import Address, Stage, digest, read_table, run_once
+from tailforge.tasks.artifacts.partitions import BuiltPartition
+from tailforge.tasks.artifacts.reviewed_samples import held_reviews
+from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
+from tailforge.tasks.methods.quality.image_scores import perceptual_hash
+from tailforge.tasks.stages.options import STAGE_TASK
+
+STAGE = Stage("selection", "4", SELECTION)
+ORDER_COLUMNS = ["replica", "prompt_index"]
+VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
+
+
+class JudgedPartition(BaseModel):
+    """A partition whose verdicts are in; SELECTION's `partition` is its index in the list of these."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", from_attributes=True)
+
+    concept: str
+    attempt: int
+    samples: Receipt
+    verdicts: Receipt
+    parent: str | None = None
+    reviews: tuple[Review, ...] = ()
+
+    @property
+    def decides(self) -> list[Any]:
+        """What the selection follows from."""
+        known = [self.concept, self.attempt, self.verdicts.sha256]
+        reviews = [[review.model_dump() for review in self.reviews]] if self.reviews else []
+        return [*known, *([] if self.parent is None else [self.parent]), *reviews]
+
+
+def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any] | BuiltPartition]) -> Address:
+    """Address of the selection over these partitions (or as `select_samples` takes them), in this order."""
+    judged = [JudgedPartition.model_validate(partition) for partition in partitions]
+    recipe, quality = build.recipe, build.recipe.quality
+    against_references = quality.near_duplicates is not None and quality.near_duplicates.against_references
+    return Address(
+        STAGE,
+        part=0,
+        label=f"selection of {recipe.name}",
+        settings={
+            "wanted": [[concept.name, concept.wanted] for concept in recipe.concepts],
+            "splits": [list(entry) for entry in recipe.splits.items()],
+            "quantiles": {
+                name: gate.model_dump(include={"min_quantile", "max_quantile"})
+                for name, gate in quality.gates.items()
+                if gate.min_quantile is not None or gate.max_quantile is not None
+            },
+            "near_duplicates": quality.near_duplicates and quality.near_duplicates.model_dump(),
+            "references": dict(build.references) if against_references else {},
+        },
+        inputs={"verdicts": digest([part.decides for part in judged])},
+    )
+
+
+@task(task_run_name="select samples", **STAGE_TASK)
+def select_samples(build: dict[str, Any], partitions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Decide on all samples and return the receipt of SELECTION.
+
+    A partition is {"concept", "attempt", "samples": receipt, "verdicts": receipt}; more keys are ignored.
+    Errors: RecipeError for reference photographs that are gone, StoreError.
+    """
+    context = BuildContext.model_validate(build)
+    judged = [JudgedPartition.model_validate(partition) for partition in partitions]
+    store = Store.open(context.store)
+    return run_once(store, locate(context, partitions), lambda: select_rows(store, context, judged)).model_dump(
+        mode="json"
+    )
+
+
+def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPartition]) -> pa.Table:
+    """SELECTION of the partitions: a row a sample, in the order of the partitions."""
+    scores = quantile_names(build.recipe)
+    tables = [load_candidates(store, partition, scores) for partition in partitions]
+    candidates = pa.concat_tables([_empty_candidates(scores), *tables]).combine_chunks()
+    choices = select(build.recipe, candidates, hash_references(build))
+    sizes = [table.num_rows for table in tables]
+    decided = pa.table(
+        {
+            "sample_id": candidates["sample_id"],
+            "concept": candidates["concept"],
+            "partition": np.repeat(np.arange(len(sizes)), sizes),
+            "row": np.concatenate([np.arange(0), *map(np.arange, sizes)]),
+            "accepted": pc.is_null(choices["reason"]),
+            "reason": choices["reason"],
+            "split": choices["split"],
+        }
+    ).cast(SELECTION)
+    details = {"bounds": describe_bounds(build.recipe, candidates)}
+    return decided.replace_schema_metadata({b"details": json.dumps(details)})
+
+
+def describe_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, dict[str, list[float | None]]]:
+    """What the recipe's quantiles came to: by concept and gate, lowest and highest. None: no bound."""
+    bounds = quantile_bounds(recipe, candidates)
+    return {
+        concept.name: {name: [_finite(side, place) for side in sides] for name, sides in bounds.items()}
+        for place, concept in enumerate(recipe.concepts)
+    }
+
+
+def _finite(bounds: NDArray[np.float64] | None, place: int) -> float | None:
+    return None if bounds is None or not np.isfinite(bounds[place]) else float(bounds[place])
+
+
+def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:
+    """Accepted rows of each partition, rising, from a SELECTION table."""
+    chosen = selection.select(["partition", "row"]).filter(selection["accepted"])
+    chosen = chosen.sort_by([("partition", "ascending"), ("row", "ascending")])
+    starts = np.searchsorted(chosen["partition"].to_numpy(), np.arange(1, partitions))
+    return [rows.tolist() for rows in np.split(chosen["row"].to_numpy(), starts)] if partitions else []
+
+
+def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[str]) -> pa.Table:
+    """CANDIDATES of one partition, with some scores; images are read only where a person decided."""
+    verdicts = read_table(store, partition.verdicts, [*VERDICT_COLUMNS, *scores])
+    order = read_table(store, partition.samples, ORDER_COLUMNS)
+    reviews = held_reviews(store, partition.samples, partition.reviews)
+    rows = verdicts.num_rows
+    known = {
+        "concept": pa.repeat(partition.concept, rows),
+        "attempt": pa.repeat(partition.attempt, rows),
+        "parent": pa.repeat(pa.scalar(partition.parent, pa.string()), rows),
+        "review": pa.array([reviews.get(each) for each in verdicts["sample_id"].to_pylist()], pa.string()),
+    }
+    columns = known | {name: table[name] for table in (verdicts, order) for name in table.column_names}
+    schema = _empty_candidates(scores).schema
+    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _empty_candidates(scores: Sequence[str]) -> pa.Table:
+    return pa.schema([*CANDIDATES, *((name, pa.float64()) for name in scores)]).empty_table()
+
+
+def hash_references(build: BuildContext) -> list[int]:
+    """Hashes of all reference photographs, turned upright, where the recipe compares with them."""
+    rule = build.recipe.quality.near_duplicates
+    if rule is None or not rule.against_references or build.folder is None:
+        return []
+    found = (open_references(Path(build.folder), concept) for concept in build.recipe.concepts)
+    return [perceptual_hash(np.asarray(each.image)) for each in chain.from_iterable(found)]

@@ -1,0 +1,176 @@
+"""Stage `verdicts`: scores of every image, and whether the absolute gates accept it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from prefect import task
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.recipe import Concept, Recipe
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.schemas.tables import VERDICTS
+from tailforge.tasks.artifacts.contract import Address, Stage, digest, read_table, run_once
+from tailforge.tasks.methods.masks.concept_region import find_concept_instance, keeps_concept
+from tailforge.tasks.methods.packing.members import decode_published
+from tailforge.tasks.methods.quality.verdicts import Item, Vectors, Verify, judge_images
+from tailforge.tasks.methods.quality.verify_labels import label_probabilities
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.models.clip import load_clip
+from tailforge.tasks.models.teacher import ROLE as TEACHER
+from tailforge.tasks.models.teacher import load_verifier
+from tailforge.tasks.report.provenance import read_origin
+from tailforge.tasks.stages.aims import read_references
+from tailforge.tasks.stages.options import STAGE_TASK
+from tailforge.tasks.stages.prompts import find_concept
+
+STAGE = Stage("verdicts", "7", VERDICTS)
+SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
+MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
+SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
+VERIFIER = "quality.verifier"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What verdicts follow from beside the images: parts of an address."""
+
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    models: dict[str, str]
+
+
+def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
+    """Address of one partition's verdicts; quantiles, quotas and near duplicates do not touch it."""
+    rule = describe_rule(job, is_augmented=False)
+    inputs = {"samples": samples.sha256, "masks": masks.sha256, **rule.inputs}
+    return Address(STAGE, part=job.part, label=job.label, settings=rule.settings, inputs=inputs, models=rule.models)
+
+
+def describe_rule(job: PartitionJob, *, is_augmented: bool) -> Rule:
+    """The gates and models by which a partition's images, or what augmentation made of them, are judged."""
+    recipe, scorer, verifier = job.build.recipe, job.build.scorer, job.build.verifier
+    references = job.build.references.get(job.concept, ())
+    teacher = job.build.generator if asks_teacher(recipe, is_augmented=is_augmented) else None
+    source, models = recipe.quality.verifier, {"scorer": scorer, "verifier": verifier, "teacher": teacher}
+    bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in recipe.quality.gates.items()}
+    sharding = recipe.sharding
+    return Rule(
+        settings={
+            "gates": {name: bound for name, bound in bounds.items() if set(bound.values()) != {None}},
+            "concept": job.concept if scorer or verifier or teacher else None,
+            "concepts": [concept.name for concept in recipe.concepts] if scorer else None,
+            **({} if source is None else {"verifier": source.model_dump(mode="json", exclude=SOURCE)}),
+            **({"jpeg_quality": sharding.jpeg_quality} if sharding.image_format == "jpg" else {}),
+        },
+        inputs={"references": digest(list(references))} if scorer and references else {},
+        models={role: model.digest for role, model in models.items() if model},
+    )
+
+
+def asks_teacher(recipe: Recipe, *, is_augmented: bool) -> bool:
+    """Whether the teacher is asked anew: what it said while it made an image holds for those pixels alone."""
+    inverts = isinstance(recipe.engine, NaturalInversionEngine)
+    return inverts and (is_augmented or recipe.sharding.image_format == "jpg")
+
+
+@task(task_run_name="judge {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
+def filter_quality(job: dict[str, Any], samples: dict[str, Any], masks: dict[str, Any]) -> dict[str, Any]:
+    """Judge one partition and return the receipt of its VERDICTS. Errors: ModelError, StoreError."""
+    parsed = PartitionJob.model_validate(job)
+    made, annotated = Receipt.model_validate(samples), Receipt.model_validate(masks)
+    store = Store.open(parsed.build.store)
+
+    def produce() -> pa.Table:
+        table = judge_partition(
+            parsed, read_table(store, made, SAMPLE_COLUMNS), read_table(store, annotated, MASK_COLUMNS)
+        )
+        details = {"gates": describe_gates(parsed.build), "drawn": made.effort.like if made.effort else None}
+        return table.replace_schema_metadata({**table.schema.metadata, b"details": json.dumps(details)})
+
+    return run_once(store, locate(parsed, made, annotated), produce).model_dump(mode="json")
+
+
+def describe_gates(build: BuildContext) -> str:
+    """12 hex digits over the absolute gates and who scores: verdicts of one such rule tell which share passes it."""
+    quality, models = build.recipe.quality, {"scorer": build.scorer, "verifier": build.verifier}
+    bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in quality.gates.items()}
+    return digest([bounds, {role: model.digest for role, model in models.items() if model}])[:12]
+
+
+def judge_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
+    """VERDICTS of a partition, from `SAMPLE_COLUMNS` and `MASK_COLUMNS` of its tables."""
+    items = [make_item(row, mask) for row, mask in zip(samples.to_pylist(), masks.to_pylist(), strict=True)]
+    clock = Clock()
+    judged = judge_items(job, items, clock, is_augmented=False)
+    return pa.Table.from_pylist(judged, VERDICTS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+
+
+def judge_items(job: PartitionJob, items: Sequence[Item], clock: Clock, *, is_augmented: bool) -> list[dict[str, Any]]:
+    """Rows of VERDICTS of some images of the partition's concept, as they are published."""
+    recipe = job.build.recipe
+    with clock.phase("load"):
+        scorer = load_clip(job.build.scorer) if job.build.scorer else None
+        verify = _load_verify(job)
+        agree = _load_teacher(job) if asks_teacher(recipe, is_augmented=is_augmented) else None
+    with clock.phase("compute"):
+        concepts = [concept.name for concept in recipe.concepts]
+        references = _embed_own_references(job)
+        decode = partial(decode_published, sharding=recipe.sharding)
+        gates = recipe.quality.gates
+        return judge_images(items, gates, job.concept, concepts, scorer, references, verify, agree, decode)
+
+
+def make_item(sample: Row, mask: Row, augmented: Row | None = None) -> Item:
+    """What is known of a sample, or of what augmentation made of it; see the lists of columns above."""
+    shown = augmented or {**sample, "mask_area": mask["mask_area"], "instances": mask["instances"]}
+    concept = find_concept_instance(shown["instances"])
+    return Item(
+        shown["sample_id"],
+        sample["prompt"],
+        shown["image"],
+        sample["error"],
+        shown["mask_area"],
+        mask["mask_confidence"],
+        None if concept is None else concept["bbox"],
+        None if augmented else read_origin(sample["provenance"]).get("teacher_agreement"),
+        keeps_concept(mask["mask_area"], shown["mask_area"]),
+    )
+
+
+def _load_teacher(job: PartitionJob) -> Verify:
+    build = job.build
+    assert build.teacher is not None
+    teacher = load_verifier(
+        build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None, TEACHER
+    )
+    return partial(label_probabilities, teacher, label=build.teacher.labels[job.concept])
+
+
+def _load_verify(job: PartitionJob) -> Verify | None:
+    build, source = job.build, job.build.recipe.quality.verifier
+    if source is None or build.verifier is None:
+        return None
+    verifier = load_verifier(build.verifier, source, Path(build.folder) if build.folder else None, VERIFIER)
+    return partial(label_probabilities, verifier, label=verifier.label(job.concept, by_place=False))
+
+
+def _embed_own_references(job: PartitionJob) -> Vectors | None:
+    scorer, digests = job.build.scorer, job.build.references.get(job.concept)
+    if scorer is None or not digests:
+        return None
+    return embed_references(scorer, job.build.folder, find_concept(job.build, job.concept), digests)
+
+
+@lru_cache(maxsize=16)
+def embed_references(scorer: ResolvedModel, folder: str | None, concept: Concept, digests: tuple[str, ...]) -> Vectors:
+    """Unit vectors of a concept's photographs, which are read and embedded once a process and not once a partition."""
+    return load_clip(scorer).embed_images(read_references(folder, concept, digests))

@@ -1,0 +1,231 @@
+"""The Prefect tasks of the training flow: open what a stage reads, call its method, save the model, give a receipt."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from tailforge.tasks.methods.embedded.autoencoder import encode_images, measure_psnr, train_autoencoder
+from tailforge.tasks.methods.embedded.captions import every_word
+from tailforge.tasks.methods.embedded.clip import (
+    classify_zero_shot,
+    tokenize,
+    train_clip,
+    train_tokenizer,
+    tune_image_tower,
+)
+from tailforge.tasks.methods.embedded.diffusion import EmbedTexts, train_diffusion
+from tailforge.tasks.methods.embedded.judges import mean_overlap, train_classifier, train_segmenter
+from tailforge.tasks.methods.embedded.measure import count_confusions, plan_requests, tabulate
+from tailforge.tasks.methods.workshop import PARTS
+from tailforge.tasks.models.judges import load_judges, save_judge
+from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
+from tailforge.tasks.models.workshop_generator import export_generator, text_tower
+from tailforge.tasks.training.embedded_card import write_card
+from tailforge.tasks.training.embedded_stages import TrainingJob, finish_once, logger, resume
+from tailforge.tasks.training.pools import Pool, open_pool, render_pool
+
+# The receipt in the work directory is the one cache; a bad recipe or a diverged run is not helped by trying again.
+TRAINING_TASK: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
+POOLS = ("long_tailed", "balanced", "held_out")
+
+
+@task(task_run_name="render pools", **TRAINING_TASK)
+def render_pools(job: dict[str, Any]) -> dict[str, Any]:
+    """Render the pictures that everything is trained and measured on."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        counts = {}
+        for name in POOLS:
+            pool = getattr(spec.recipe, name)
+            counts[name] = render_pool(
+                folder / name, pool.part_counts, pool.seed, spec.recipe.size_px, spec.recipe.workers
+            )
+        return counts
+
+    return finish_once(spec, "pools", produce)
+
+
+@task(task_run_name="fit autoencoder", **TRAINING_TASK)
+def fit_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
+    """Train the autoencoder, measure it on whole held-out pictures, and encode the long-tailed pool once."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        recipe = spec.recipe
+        saved, observe = resume(spec, "autoencoder", logger())
+        images = open_pool(spec.folder("pools") / "long_tailed").images
+        model = train_autoencoder(images, recipe.autoencoder, recipe.seed, saved, observe)
+        model.save_pretrained(folder / "model")
+        latents = encode_images(model, images) * np.float32(model.config.scaling_factor)
+        np.save(folder / "latents.npy", latents)
+        psnr = measure_psnr(model, open_pool(spec.folder("pools") / "held_out").images)
+        factor = model.config.scaling_factor
+        return {"held_out_psnr_db": round(psnr, 2), "scaling_factor": factor, "minutes": observe.minutes}
+
+    return finish_once(spec, "autoencoder", produce)
+
+
+@task(task_run_name="fit clip", **TRAINING_TASK)
+def fit_clip(job: dict[str, Any]) -> dict[str, Any]:
+    """Train tokenizer and CLIP on the balanced pool; measure zero-shot accuracy on held-out pictures."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        settings = spec.recipe.clip
+        tokenizer = train_tokenizer(every_word(), settings.vocabulary, settings.tokens)
+        tokenizer.save_pretrained(folder / "model")
+        saved, observe = resume(spec, "clip", logger())
+        pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
+        model = train_clip(pool.images, pool.labels, tokenizer, settings, spec.recipe.seed, saved, observe)
+        model.save_pretrained(folder / "model")
+        share = _measure_zero_shot(model, tokenizer, held_out)
+        return {"held_out_zero_shot": share, "words": len(tokenizer), "minutes": observe.minutes}
+
+    return finish_once(spec, "clip", produce)
+
+
+@task(task_run_name="fit image tower", **TRAINING_TASK)
+def fit_image_tower(job: dict[str, Any]) -> dict[str, Any]:
+    """Train CLIP's image tower on, beside the text tower that the generator was trained with."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        settings = spec.recipe.clip
+        saved, observe = resume(spec, "image_tower", logger())
+        pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
+        model, tokenizer = _open_clip(spec)
+        seed = spec.recipe.seed + 1  # else the pictures of the first steps would come again in the same order
+        tune_image_tower(model, pool.images, pool.labels, tokenizer, settings, seed, saved, observe)
+        model.save_pretrained(folder / "model")
+        return {"held_out_zero_shot": _measure_zero_shot(model, tokenizer, held_out), "minutes": observe.minutes}
+
+    return finish_once(spec, "image_tower", produce)
+
+
+@task(task_run_name="fit diffusion", **TRAINING_TASK)
+def fit_diffusion(job: dict[str, Any]) -> dict[str, Any]:
+    """Train the UNet on the encoded long-tailed pool, with CLIP's frozen text tower."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        recipe = spec.recipe
+        saved, observe = resume(spec, "diffusion", logger())
+        latents = np.load(spec.folder("autoencoder") / "latents.npy", mmap_mode="r")
+        labels = open_pool(spec.folder("pools") / "long_tailed").labels
+        model = train_diffusion(latents, labels, _embedder(spec), recipe.diffusion, recipe.seed, saved, observe)
+        model.save_pretrained(folder / "model")
+        steps = sum(phase.steps for phase in recipe.diffusion.phases)
+        return {
+            "steps": steps,
+            "samples": steps * recipe.diffusion.batch,
+            "parameters": sum(value.numel() for value in model.parameters()),
+            "minutes": observe.minutes,
+        }
+
+    return finish_once(spec, "diffusion", produce)
+
+
+@task(task_run_name="fit judges", **TRAINING_TASK)
+def fit_judges(job: dict[str, Any]) -> dict[str, Any]:
+    """Train the independent classifier and segmenter on the balanced pool; measure both on held-out pictures."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        settings, seed = spec.recipe.judges, spec.recipe.seed
+        pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
+        saved, watch_classifier = resume(spec, "judges", logger(), "classifier-checkpoint")
+        classifier = train_classifier(pool.images, pool.labels, settings, seed, saved, watch_classifier)
+        save_judge(folder / "model", "classifier", classifier, settings.classifier_width)
+        minutes = watch_classifier.minutes
+        saved, watch_segmenter = resume(spec, "judges", logger(), "segmenter-checkpoint")
+        segmenter = train_segmenter(pool.images, pool.masks, settings, seed, saved, watch_segmenter)
+        minutes = round(minutes + watch_segmenter.minutes, 1)
+        save_judge(folder / "model", "segmenter", segmenter, settings.segmenter_width)
+        judges = load_judges(folder / "model")
+        right = (judges.classify(held_out.images) == held_out.labels).mean(axis=0)
+        overlap = mean_overlap(judges.segment(held_out.images), held_out.masks)
+        named = dict(zip(("part", "material", "surface"), right, strict=True))
+        accuracy = {name: round(float(share), 4) for name, share in named.items()}
+        return {"held_out_accuracy": accuracy, "held_out_miou": round(overlap, 4), "minutes": minutes}
+
+    return finish_once(spec, "judges", produce)
+
+
+@task(task_run_name="export generator", **TRAINING_TASK)
+def export_models(job: dict[str, Any]) -> dict[str, Any]:
+    """Write the pipeline directory and the judges into the catalog of models."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        unet = UNet2DConditionModel.from_pretrained(spec.folder("diffusion") / "model")
+        size = export_generator(spec.model_folder, unet, _open_autoencoder(spec), *_open_clip(spec, "image_tower"))
+        judges = load_judges(spec.folder("judges") / "model")
+        widths = spec.recipe.judges
+        save_judge(spec.judges_folder, "classifier", judges.classifier, widths.classifier_width)
+        save_judge(spec.judges_folder, "segmenter", judges.segmenter, widths.segmenter_width)
+        return {"bytes": size}
+
+    return finish_once(spec, "export", produce)
+
+
+@task(task_run_name="evaluate generator", **TRAINING_TASK)
+def evaluate_generator(job: dict[str, Any]) -> dict[str, Any]:
+    """Sample plainly, let the judges count, and write the model card."""
+    spec = TrainingJob.model_validate(job)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        settings = spec.recipe.evaluation
+        requests = plan_requests(settings.images_per_part, settings.seed)
+        images = draw_images(
+            open_pipeline(spec.model_folder),
+            [request.prompt for request in requests],
+            [request.seed for request in requests],
+            settings.steps,
+            settings.guidance,
+        )
+        np.save(folder / "images.npy", images)
+        judged = load_judges(spec.judges_folder).classify(images)
+        return {"rows": tabulate(requests, judged), "confusions": count_confusions(requests, judged)}
+
+    receipt = finish_once(spec, "evaluation", produce)
+    stages = ("pools", "autoencoder", "clip", "judges", "diffusion", "image_tower", "export", "evaluation")
+    receipts = [json.loads((spec.folder(stage) / "receipt.json").read_text()) for stage in stages]
+    write_card(spec.model_folder / "README.md", spec.recipe, receipts)
+    return receipt
+
+
+def _open_autoencoder(spec: TrainingJob) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(spec.folder("autoencoder") / "model")
+
+
+def _open_clip(spec: TrainingJob, stage: str = "clip") -> tuple[CLIPModel, CLIPTokenizer]:
+    model = CLIPModel.from_pretrained(spec.folder(stage) / "model")
+    return model.requires_grad_(False), CLIPTokenizer.from_pretrained(spec.folder("clip") / "model")
+
+
+def _measure_zero_shot(model: CLIPModel, tokenizer: CLIPTokenizer, held_out: Pool) -> float:
+    """Share of held-out pictures whose part the model names right among "a photo of a PART"."""
+    found = classify_zero_shot(model, tokenizer, held_out.images, [f"a photo of a {part}" for part in PARTS])
+    return round(float((found == held_out.labels[:, 0]).mean()), 4)
+
+
+def _embedder(spec: TrainingJob) -> EmbedTexts:
+    """Texts to the last hidden states of the frozen text tower, as the pipeline will use it: through half precision."""
+    clip, tokenizer = _open_clip(spec)
+    tower = text_tower(clip).half().float()
+
+    @torch.no_grad()
+    def embed(texts: list[str]) -> Tensor:
+        states: Tensor = tower(tokenize(tokenizer, texts)).last_hidden_state
+        return states
+
+    return embed

@@ -1,0 +1,135 @@
+"""A training in a folder of its own: resumed from its checkpoint, finished when its report is there; and its stages."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tailforge.schemas.documents.shown import describe_failure
+from tailforge.schemas.errors import TrainingError, UserError
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
+from tailforge.tasks.models.checkpoints import Checkpointer, beside, load_checkpoint, write_whole
+
+REPORT = "report.json"
+CHECKPOINT = "checkpoint.safetensors"
+RECEIPT = "receipt.json"
+
+Trained = TypeVar("Trained")
+Watch = Callable[[int, float], None]  # step that is done, its loss
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """A folder for this training alone; a process that dies lets it go. Errors: TrainingError if another holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"another training works in {folder}; wait until it is done, or give another folder by --work"
+            ) from error
+        yield
+
+
+def find_report(folder: Path, key: str) -> dict[str, Any] | None:
+    """The report of a finished training with this key, or None if the folder is free or holds an unfinished one.
+
+    The folder is made where it is missing. Errors: UserError if it cannot be, or holds anything else.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be made: {describe_failure(error)}; name another") from error
+    if (folder / REPORT).is_file():
+        report = _read_report(folder / REPORT)
+        if report.get("key") == key:
+            return report
+        raise UserError(
+            f"{folder} holds a finished model of other settings or inputs (images, masks, teacher); name another "
+            "folder or remove it"
+        )
+    unfinished = {beside(folder / name) for name in (CHECKPOINT, REPORT)}  # of a kill or a full disk
+    if not (folder / CHECKPOINT).exists() and set(folder.iterdir()) - unfinished:
+        raise UserError(f"folder {folder} holds files that are not of a training; name another folder")
+    return None
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}; name another folder or remove it") from error
+    if not isinstance(report, dict):
+        raise UserError(f"{path} is not of a training, it holds no JSON object; name another folder or remove it")
+    return report
+
+
+def run_training(
+    folder: Path,
+    key: str,
+    steps: int,
+    train: Callable[[Saved, Observe], Trained],
+    every_s: float,
+    watch: Watch,
+) -> tuple[Trained, float]:
+    """What `train(saved, observe)` returns, called with the folder's checkpoint, if any; and the seconds of all runs.
+
+    A checkpoint is written every `every_s` seconds and after the last of the `steps`. Errors: TrainingError.
+    """
+
+    def digest_at(step: int) -> str:
+        return key
+
+    saved = load_checkpoint(folder / CHECKPOINT, digest_at)
+    checkpointer = Checkpointer(folder / CHECKPOINT, digest_at, every_s)
+
+    def observe(learner: Trainable, loss: float) -> None:
+        checkpointer.save(learner) if learner.step == steps else checkpointer(learner)
+        watch(learner.step, loss)
+
+    trained = train(saved, observe)
+    return trained, checkpointer.seconds
+
+
+def finish_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write the report last, then drop the checkpoint: the model is finished when its report is there."""
+    write_whole(folder / REPORT, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def finish_once(folder: Path, key: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The receipt of a stage with a folder of its own; `produce(folder)` does the work, unless it is done already.
+
+    The receipt is written last, with the key of everything that decided the result. One of another key goes first, else
+    a killed run would leave it beside files that are not its own.
+    """
+    if found := find_receipt(folder, key):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECEIPT).unlink(missing_ok=True)
+    content = {"key": key, **produce(folder)}
+    write_whole(folder / RECEIPT, json.dumps(content, indent=1).encode())
+    return content
+
+
+def find_receipt(folder: Path, key: str) -> dict[str, Any] | None:
+    """The receipt of a stage that was finished with this key."""
+    if not (folder / RECEIPT).is_file():
+        return None
+    found: dict[str, Any] = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+    return found if found["key"] == key else None
+
+
+def digest_pictures(pictures: Pictures) -> str:
+    """sha256 (hex) over pixels and labels."""
+    whole = hashlib.sha256(f"{pictures.images.shape}".encode())
+    whole.update(np.ascontiguousarray(pictures.images).data)
+    whole.update(np.ascontiguousarray(pictures.labels).data)
+    return whole.hexdigest()

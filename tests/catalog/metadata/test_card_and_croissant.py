@@ -1,0 +1,87 @@
+"""README.md and croissant.json: valid for the tools that read them, true to the dataset."""
+
+import gc
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import mlcroissant
+import pytest
+import yaml
+
+from tailforge.catalog.metadata.card import write_card
+from tailforge.catalog.metadata.croissant import describe_croissant
+from tailforge.catalog.registry import load_dataset
+from tailforge.catalog.store import Store
+
+# What mlcroissant 1.1.1 draws from rdflib and pandas of today.
+pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning", "ignore:The inplace keyword")
+
+
+@pytest.fixture
+def croissant(folder: Path) -> Any:
+    return mlcroissant.Dataset(str(folder / "croissant.json"))
+
+
+def records(croissant: Any, name: str, count: int) -> list[dict[str, Any]]:
+    return list(islice(croissant.records(name), count))
+
+
+def test_the_front_matter_is_what_the_hub_reads(folder: Path) -> None:
+    _, header, body = (folder / "README.md").read_text().split("---\n", 2)
+    front = yaml.safe_load(header)
+    assert front["license"] == "cc-by-4.0"
+    assert "synthetic" in front["tags"]
+    assert front["size_categories"] == ["n<1K"]
+    assert [entry["split"] for entry in front["configs"][0]["data_files"]] == ["test", "train"]
+    for entry in front["configs"][0]["data_files"]:
+        assert list(folder.glob(entry["path"]))
+    assert "| 0 | gear | 26 |" in body
+    assert "trainedAlgorithmicMedia" in body
+
+
+def test_croissant_is_valid_and_true(croissant: Any, published: Store, folder: Path) -> None:
+    assert not croissant.metadata.ctx.issues.errors
+    dataset, document = load_dataset(published, "parts"), json.loads((folder / "croissant.json").read_text())
+    assert document["conformsTo"] == "http://mlcommons.org/croissant/1.1"
+    assert document["version"] == dataset.version
+    files = {file["contentUrl"]: file["sha256"] for file in document["distribution"] if "contentUrl" in file}
+    assert files == {
+        path: entry.sha256
+        for path, entry in dataset.files.items()
+        if path.startswith("shards/") or path == "manifest.parquet"
+    }
+
+
+def test_records_of_the_manifest_iterate(croissant: Any) -> None:
+    found = records(croissant, "samples", 100)
+    assert len(found) == 53
+    assert found[0]["samples/concept"] in (b"gear", b"hook", b"ring")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_images_and_masks_iterate_with_their_samples(croissant: Any) -> None:
+    samples = {record["samples/sample_id"] for record in records(croissant, "samples", 100)}
+    for name, mode in (("images", "RGB"), ("masks", "P")):
+        found = records(croissant, name, 5)
+        assert {record[f"{name}/content"].mode for record in found} == {mode}
+        assert {record[f"{name}/sample_id"] for record in found} <= samples
+    gc.collect()  # mlcroissant leaves the extracted files to the garbage collector
+
+
+def test_the_legend_of_classes_is_inside(croissant: Any) -> None:
+    found = records(croissant, "classes", 10)
+    assert [record["classes/name"] for record in found] == ["gear", "hook", "ring"]
+
+
+def test_a_licence_without_identifier_is_told_by_its_name(published: Store, tmp_path: Path) -> None:
+    dataset = load_dataset(published, "parts")
+    for licence, written in (({"name": "Ours"}, "Ours"), ({"name": "Ours", "url": "https://a.b/c"}, "https://a.b/c")):
+        own = dataset.model_copy(update={"recipe": dict(dataset.recipe) | {"license": licence}})
+        front = yaml.safe_load(write_card(own).split("---\n", 2)[1])
+        assert (front["license"], front["license_name"]) == ("other", "ours")
+        (tmp_path / "croissant.json").write_text(json.dumps(describe_croissant(own)))
+        described = mlcroissant.Dataset(str(tmp_path / "croissant.json"))
+        assert not described.metadata.ctx.issues.errors
+        assert described.metadata.license == [written]

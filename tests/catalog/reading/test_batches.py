@@ -1,0 +1,74 @@
+"""Batches of samples as tensors, as a DataLoader makes them in its workers."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from tailforge import collate, open_dataset
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import ReadingError
+from tests.support.repository import ROOT
+
+
+def make_sample(width: int, height: int, value: int) -> dict[str, Any]:
+    return {
+        "key": f"{value:016x}",
+        "image": Image.new("RGB", (width, height), (value, 2, 3)),
+        "mask": Image.new("P", (width, height), value),
+        "caption": "a gear",
+        "cls": value,
+        "json": {"seed": value},
+        "attention": np.full((2, 4), value, np.float16),
+    }
+
+
+def test_a_batch_holds_tensors_and_lists() -> None:
+    batch = collate([make_sample(4, 3, value) for value in (1, 7)])
+    assert (batch["image"].shape, batch["image"].dtype) == ((2, 3, 3, 4), torch.uint8)
+    assert batch["image"][:, :, 0, 0].tolist() == [[1, 2, 3], [7, 2, 3]]
+    assert (batch["mask"].shape, batch["mask"].dtype) == ((2, 3, 4), torch.uint8)
+    assert batch["mask"][:, 2, 3].tolist() == [1, 7]
+    assert (batch["attention"].shape, batch["attention"].dtype) == ((2, 2, 4), torch.float16)
+    assert (batch["cls"].tolist(), batch["cls"].dtype) == ([1, 7], torch.int64)
+    assert batch["key"] == [f"{1:016x}", f"{7:016x}"]
+    assert batch["json"] == [{"seed": 1}, {"seed": 7}]
+    assert batch["caption"] == ["a gear", "a gear"]
+
+
+def test_pictures_of_several_sizes_are_lists_of_tensors() -> None:
+    batch = collate([make_sample(4, 3, 1), make_sample(5, 3, 2)])
+    assert [tuple(image.shape) for image in batch["image"]] == [(3, 3, 4), (3, 3, 5)]
+    assert [tuple(mask.shape) for mask in batch["mask"]] == [(3, 4), (3, 5)]
+    assert batch["attention"].shape == (2, 2, 4)
+
+
+def test_pictures_that_are_not_decoded_stay_bytes() -> None:
+    batch = collate([make_sample(4, 3, 1) | {"image": b"image", "mask": b"mask"}])
+    assert (batch["image"], batch["mask"]) == ([b"image"], [b"mask"])
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(ReadingError, match="no sample"):
+        collate([])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_takes_it(published: Store, workers: int) -> None:
+    train = open_dataset(f"{published.uri}/datasets/parts")
+    batches = list(DataLoader(train, batch_size=8, num_workers=workers, collate_fn=collate))
+    assert sum(len(batch["key"]) for batch in batches) == len(train)
+    pixels = {key: image for batch in batches for key, image in zip(batch["key"], batch["image"], strict=True)}
+    for sample in train:
+        assert np.array_equal(pixels[sample["key"]].permute(1, 2, 0).numpy(), np.asarray(sample["image"]))
+
+
+def test_without_torch_it_says_so() -> None:
+    program = "import sys; sys.modules['torch'] = None\nfrom tailforge import collate\ncollate([{}])"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert "ReadingError: collate makes tensors, and torch is not installed" in result.stderr

@@ -1,0 +1,40 @@
+"""`tailforge report`: where the page is, and the facts for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tailforge.catalog.store import Store
+from tests.flows.conftest import Command
+from tests.support.published_tables import publish_tables
+from tests.support.report_tables import make_manifest, make_recipe, make_rejects, make_row
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with a version of dataset `tiny` that has no report."""
+    store = Store.open(str(tmp_path / "store"), create=True)
+    publish_tables(store, make_recipe(), "1.0.0", make_manifest(make_row(1, "gear")), make_rejects())
+    return store
+
+
+def test_json_holds_the_facts_beside_the_page(store: Store, command: Command) -> None:
+    store.write_bytes("datasets/tiny/1.0.0/report/summary.json", b'{"verdict": {"level": "fine"}}')
+    code, printed, err = command("report", "tiny", "--store", store.uri, "--json")
+    assert code == 0, err
+    page = f"{store.uri}/datasets/tiny/1.0.0/report/index.html"
+    assert json.loads(printed) == {"report": page, "summary": {"verdict": {"level": "fine"}}}
+    assert command("report", "tiny@1.0.0", "--store", store.uri)[1] == page + "\n"
+
+
+def test_a_version_of_before_summaries_has_none(store: Store, command: Command) -> None:
+    assert json.loads(command("report", "tiny", "--store", store.uri, "--json")[1])["summary"] is None
+
+
+def test_a_damaged_summary_is_an_error_that_says_so(store: Store, command: Command) -> None:
+    store.write_bytes("datasets/tiny/1.0.0/report/summary.json", b"{")
+    code, _, err = command("report", "tiny", "--store", store.uri, "--json")
+    assert code == 2
+    assert "report/summary.json is damaged" in err
+    assert "tailforge verify tiny" in err

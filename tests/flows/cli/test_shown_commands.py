@@ -1,0 +1,274 @@
+"""Every command that the project shows runs as it is written, with small settings after it, or says why it is not run.
+
+A command that is only spoken of, without all of its words, is parsed: its options exist and take these values.
+"""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+import yaml
+from PIL import Image
+
+from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.sources.models import MODELS
+from tailforge.catalog.sources.recipes import RECIPES, TRAINING, load_training_recipe, recipe_names
+from tailforge.catalog.store import Store
+from tailforge.flows.build.run import run_build
+from tailforge.flows.cli.command_line import WordsError
+from tailforge.flows.cli.commands import app
+from tests.flows.conftest import Command
+from tests.support.fabricate import make_build, make_recipe, publish_build
+from tests.support.shown_commands import FENCE, ROOT, Shown, list_mentions, list_typed
+from tests.support.tiny_training import tiny_recipe
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+TYPED, MENTIONS = list_typed(), list_mentions()
+GATES = "gates: {contrast: {min: 0.0001}, sharpness: {min: 0.0001}}"
+SMALL = (
+    f"quality={{{GATES}, near_duplicates: null, oversample: 1.0, max_rounds: 1}}",
+    "splits={train: 1.0}",
+    "engine.steps=2",
+)
+FEW = {  # concepts and engines with little to do, by recipe
+    "workshop": ("concepts=[{name: gear, wanted: 3}]", "engine.batch_size=3", "partition_size=3"),
+    "deer.yaml": ("concepts=[{name: deer, wanted: 1}]", "engine.batch_size=1", "partition_size=1"),
+    "workshop_rare": (
+        "concepts=[{name: hook, wanted: 1, references: references/hook}]",
+        "engine={kind: seed_select, steps: 2, batch_size: 1, candidates: 1, finalists: 1, rounds: 1, iterations: 1, "
+        "plain_samples: 0, stop: null, target: centroid, encoder: {model: 'catalog:workshop', subfolder: clip}}",
+    ),
+    "workshop_inversion": ("concepts=[{name: gear, wanted: 4}]", "engine.batch_size=4"),
+}
+ONE = ("concepts=[{name: gear, wanted: 1}]", "engine.batch_size=1", "partition_size=1")
+ADAPTED = ("learning={steps: 2, batch: 2, learning_rate: 0.001}", "validation={every: 2}")
+STUDENT = ["--steps", "2", "--batch", "2", "--padding", "0", "--images", "4"]
+
+
+def put(*overrides: str) -> list[str]:
+    """As words of a command line."""
+    return [word for each in overrides for word in ("--set", each)]
+
+
+# What follows a command's own words, by its first ones, so that it takes seconds.
+ADDED: dict[tuple[str, ...], list[str]] = {
+    ("list",): ["--store", "store"],
+    ("serve",): ["--check"],
+    ("explain",): ["--order", "1", "--grid", "4"],
+    ("distill",): STUDENT,
+    ("pretrain",): [
+        *("--steps", "2", "--batch", "4", "--store", "drawn", "--fit", "crop"),
+        *put("patch_px=4", "width=16", "heads=2", "layers=1"),
+    ],
+    ("train", "adapt-workshop"): put(*ADAPTED),
+    ("train", "my-training.yaml"): ["--devices", "1", *put(*ADAPTED)],
+    ("train", "teacher-mnist"): put("training={steps: 2, batch: 4, learning_rate: 0.01}"),
+    ("train", "teacher-workshop"): [
+        *put("training={steps: 2, batch: 4, learning_rate: 0.01}"),
+        *put("pictures={kind: workshop, train_per_part: 2, test_per_part: 1, seed: 1, workers: 1}"),
+    ],
+}
+# What is not run here, by its first words, and why.
+ONLY_PARSED = {
+    ("build", "workshop", "--runner"): "starts workers of their own: tests/flows/runners/test_open.py, test_ray.py",
+    ("build", "workshop", "--store", "/shared/store"): "needs a cluster of Ray: tests/flows/runners/test_ray.py",
+    ("review",): "serves a page until it is stopped: tests/flows/samples/test_review.py",
+    ("setup",): "changes a Prefect server: tests/flows/server/test_setup.py",
+    (
+        "train",
+        "train-workshop",
+    ): "tests/flows/training/test_train_embedded.py trains all of it; here its recipe is read",
+    ("train", "catalog/recipes/train-workshop.yaml"): "as train-workshop",
+    ("train", "teacher-cifar10"): "a network for an accelerator; here its recipe is read",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands name: recipes, models, photographs, and `drawn`, a store of drawn versions."""
+    folder = tmp_path_factory.mktemp("place")
+    page = (ROOT / "docs" / "training.md").read_text()
+    blocks = [block[2] for block in FENCE.finditer(page) if block[1] == "yaml"]
+    for file, start in (("deer.yaml", "generator: {model"), ("my-training.yaml", "kind: generator")):
+        (folder / file).write_text(next(text for text in blocks if start in text))
+    own = (RECIPES / "workshop.yaml").read_text().replace("name: workshop", "name: mine", 1)
+    (folder / "my-recipe.yaml").write_text(own)
+    (folder / "catalog").symlink_to(ROOT / "catalog")
+    shutil.copytree(MODELS / "workshop", folder / "models" / "deer")
+    draws = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for part in ("gear", "hook"):
+            inside = folder / "photographs" / split / part
+            inside.mkdir(parents=True)
+            for number in range(4):
+                draw(draws, 32).save(inside / f"{number}.png")
+                (inside / f"{number}.txt").write_text(f"a photo of a {part}")
+    write_parquet(folder / "photographs.parquet", draws, ("gear", "hook"), 32)
+    write_parquet(folder / "mnist.parquet", draws, ("0", "1"), 28)
+    store = Store.open(str(folder / "drawn"), create=True)
+    recipe = make_recipe(name="workshop", splits={"train": 0.8, "test": 0.2})
+    publish_build(make_build(store, recipe, {"gear": 8, "hook": 8, "ring": 8}), {"report/index.html": b"<html>"})
+    (folder / "my-masks").mkdir()
+    for sample in open_dataset(store.uri, name="workshop", decode=False):
+        (folder / "my-masks" / f"{sample['key']}.png").write_bytes(sample["mask"])
+    return folder
+
+
+def draw(draws: np.random.Generator, side: int) -> Image.Image:
+    return Image.fromarray(draws.integers(0, 255, (side, side, 3), np.uint8))
+
+
+def write_parquet(file: Path, draws: np.random.Generator, labels: tuple[str, ...], side: int) -> None:
+    """Eight labelled pictures of each split."""
+    rows = []
+    for split in ("train", "test"):
+        for number in range(8):
+            out = io.BytesIO()
+            draw(draws, side).save(out, "PNG")
+            rows.append({"split": split, "label": labels[number % len(labels)], "image": out.getvalue()})
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+@pytest.fixture(scope="module")
+def built(place: Path, prefect_server: str) -> Path:
+    """The folder, with two versions of workshop and one of workshop_inversion in its store."""
+    store = str(place / "store")
+    run_build("workshop_inversion", store, settings_of("workshop_inversion"))
+    run_build("workshop", store, settings_of("workshop"))
+    assert run_build("workshop", store, [*settings_of("workshop"), "seed=2"])["version"] == "2.0.0"
+    return place
+
+
+def settings_of(recipe: str) -> list[str]:
+    """Overrides that leave little to do."""
+    return [*SMALL, *FEW.get(recipe, ONE)]
+
+
+def parse(words: tuple[str, ...]) -> None:
+    """Errors: what typer says of words that its command does not take."""
+    name, *rest = words
+    if name == "--version":
+        return
+    COMMANDS[name].make_context(name, list(rest))
+
+
+@pytest.mark.parametrize("shown", [each for each in TYPED if each.words[0] == "tailforge"], ids=lambda each: each.line)
+def test_what_is_to_be_typed_parses(shown: Shown) -> None:
+    parse(shown.words[1:])
+
+
+@pytest.mark.parametrize("shown", MENTIONS, ids=lambda each: each.line)
+def test_what_is_spoken_of_has_these_options(shown: Shown) -> None:
+    """It may lack words that a whole command needs."""
+    with suppress(missing_word()):
+        parse(shown.words[1:])
+
+
+def missing_word() -> type[Exception]:
+    """What typer raises for a command that lacks an argument."""
+    with pytest.raises(WordsError) as raised:
+        COMMANDS["show"].make_context("show", [])
+    return type(raised.value)
+
+
+def test_targets_of_make_exist() -> None:
+    targets = {each.words[1] for each in TYPED if each.words[0] == "make"}
+    pages = " ".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    targets |= set(re.findall(r"`make ([a-z-]+)`", pages))
+    assert {"demo", "test", "test-slow"} <= targets
+    for target in targets:
+        result = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, f"{target}: {result.stderr}"
+
+
+def first_match(words: tuple[str, ...], table: dict[tuple[str, ...], Any]) -> Any:
+    """What a table says of the longest first words that it knows, or None."""
+    known = [key for key in table if words[: len(key)] == key]
+    return table[max(known, key=len)] if known else None
+
+
+def complete(words: tuple[str, ...]) -> list[str]:
+    """The words of a command with what stands for names of the user's put in, and what makes it short after them."""
+    sample = next(iter(open_dataset("store/datasets/workshop", decode=False)))
+    names = dict.fromkeys(("SAMPLE", "SAMPLE_ID", "0123456789abcdef"), sample["key"])
+    names |= {"FOLDER": "photographs", "name=NAME": "name=own"}
+    filled = [names.get(word, word) for word in words]
+    if words[0] == "build":
+        return [*filled, *put(*settings_of(words[1]))]
+    if words[0] == "train":  # each a model and a work folder of its own: several examples have one name
+        own = re.sub(r"\W+", "-", " ".join(words))
+        filled += ["--work", f"work/{own}", "--models", f"made/{own}"]
+    return [*filled, *(first_match(words, ADDED) or [])]
+
+
+RUN = [each for each in TYPED if each.words[0] == "tailforge" and first_match(each.words[1:], ONLY_PARSED) is None]
+
+
+@pytest.mark.flow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("shown", RUN, ids=lambda each: each.line)
+def test_what_is_to_be_typed_runs(shown: Shown, built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built)
+    monkeypatch.setattr(typer, "launch", lambda uri: None)
+    words = complete(shown.words[1:])
+    named = {words[place + 1] for place, word in enumerate(words) if word == "--out"}
+    for folder in {"student", "encoder"} | named:  # several examples write to one
+        shutil.rmtree(folder, ignore_errors=True)
+    code, out, err = command(*words)
+    assert code == 0, err
+    assert out
+
+
+@pytest.mark.flow
+def test_the_program_that_reads_a_report_runs(built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    (reader,) = [each.words for each in TYPED if each.words[0] == "python"]
+    monkeypatch.chdir(built)
+    _, out, _ = command("report", "workshop", "--json")
+    told = subprocess.run([sys.executable, *reader[1:]], input=out, capture_output=True, text=True, check=True)
+    assert told.stdout.strip()
+
+
+def test_no_reason_is_left_over() -> None:
+    """What is only parsed, and what is added, belongs to a command that is shown."""
+    shown = [each.words[1:] for each in TYPED if each.words[0] == "tailforge"]
+    unused = [key for key in (*ONLY_PARSED, *ADDED) if not any(words[: len(key)] == key for words in shown)]
+    assert unused == []
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_of_the_catalog_is_planned(name: str, command: Command, tmp_path: Path) -> None:
+    code, out, err = command("plan", name, "--store", tmp_path / "store")
+    assert code == 0, err
+    assert "samples" in out
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_training_recipe_of_the_catalog_is_read(path: Path) -> None:
+    if path.name.startswith(TRAINING):
+        load_training_recipe(path)
+
+
+@pytest.mark.flow
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_embedded_generator_can_be_made_again(command: Command, prefect_server: str, tmp_path: Path) -> None:
+    """By its own recipe, with fewer pictures and steps."""
+    small = yaml.safe_load(yaml.safe_dump(tiny_recipe()))
+    overrides = [
+        f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in small.items() if key != "name"
+    ]
+    code, _, err = command(
+        "train", "train-workshop", "--work", tmp_path / "work", "--models", tmp_path / "models", *put(*overrides)
+    )
+    assert code == 0, err
+    assert (tmp_path / "models" / "workshop" / "model_index.json").exists()

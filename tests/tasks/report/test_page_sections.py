@@ -1,0 +1,117 @@
+"""The report's sections that only some builds have, and its legend and strip."""
+
+import json
+from io import BytesIO
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tailforge.schemas.recipe import Concept, parse_recipe
+from tailforge.schemas.tables import SEEDS
+from tailforge.tasks.report.page import draw_report
+from tailforge.tasks.report.references import Reference
+from tests.support.report_tables import (
+    HOSTILE,
+    TEMPLATES,
+    Page,
+    make_data,
+    make_manifest,
+    make_picture,
+    make_recipe,
+    make_rejects,
+    make_row,
+    read_page,
+)
+
+
+def test_reference_photographs_are_shown_with_number_and_file() -> None:
+    origin = {"forward_evaluations": 8, "backward_evaluations": 0, "nearest_reference": 1, "reference_cosine": 0.75}
+    manifest = make_manifest(make_row(1, "gear", provenance=json.dumps(origin)))
+    references = {"gear": (Reference("first.jpg", b"one"), Reference(HOSTILE, b"two"), Reference(None))}
+    files = draw_report(make_data(manifest, make_rejects(), references=references), TEMPLATES)
+    page = Page(files["index.html"])
+    assert (files["references/0-1.webp"], files["references/0-2.webp"]) == (b"one", b"two")
+    assert {"references/0-1.webp", "references/0-2.webp"} < set(page.values("img", "src"))
+    assert "gear 2 of 3; 1 file could not be read again when the version was published" in page.text
+    assert "#1 first.jpg" in page.text
+    assert f"Nearest reference #2 {HOSTILE}, cosine 0.75" in page.text
+    assert "Reference photographs" not in read_page(make_data(manifest, make_rejects())).text
+
+
+def test_searches_stand_in_the_order_of_the_recipe() -> None:
+    searched = json.dumps({"forward_evaluations": 8, "backward_evaluations": 0})
+    manifest = make_manifest(*(make_row(i, name, provenance=searched) for i, name in enumerate(("hook", "gear"))))
+    page = read_page(make_data(manifest, make_rejects()))
+    assert "Nearest reference gear 1 8 – hook 1 8 –" in page.text
+
+
+def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column() -> None:
+    mixed = {
+        "forward_evaluations": 24, "backward_evaluations": 0, "mode": "bootstrapped", "mixes": 4, "fresh_share": 0.05,
+        "iterations": 6, "candidate": 2,
+    }  # fmt: skip
+    recipe = parse_recipe(
+        {
+            **make_recipe().model_dump(exclude={"engine"}),
+            "concepts": [{"name": name, "wanted": 1, "references": name} for name in ("gear", "hook")],
+            "engine": {"kind": "seed_select", "mode": "bootstrapped", "encoder": {"model": "catalog:x"}},
+        },
+        "recipe.yaml",
+    )
+    record = json.dumps({"iterations": 6, "stop_reason": "confident", "confidence": 1.25})
+    seeds = pa.Table.from_pylist([{"prompt": "gear", "record": record}], SEEDS).select(["prompt", "record"])
+    manifest = make_manifest(make_row(1, "gear", provenance=json.dumps(mixed)))
+    page = read_page(make_data(manifest, make_rejects(), recipe, seeds=seeds))
+    assert "best of 4 mixes by few steps" in page.text
+    assert "Concept Noises found Steps Confidence Ended gear 1 6 1.25 reached stop 1" in page.text
+    assert "Concept Images Network rows Nearest reference gear 1 24 –" in page.text
+    assert "Mix the best of 4 screened, number 3" in page.text
+    assert "Search steps" not in page.text
+    full = json.dumps(mixed | {"mode": "full", "stop_reason": "no_better", "confidence": 0.5})
+    other = read_page(make_data(make_manifest(make_row(1, "gear", provenance=full)), make_rejects()))
+    assert "Network rows Nearest reference Ended gear 1 6 0.5 24 – no better 1" in other.text
+
+
+def test_the_training_of_the_generator_is_told_where_it_is_known() -> None:
+    known, unknown = (
+        read_page(make_data(make_manifest(), make_rejects(), training=told))
+        for told in (("rare was adapted from <b>parts</b>.", "Nothing is recorded of how parts was trained."), ())
+    )
+    assert (
+        "The generator rare was adapted from <b>parts</b>. Nothing is recorded of how parts was trained." in known.text
+    )
+    assert "The generator" not in unknown.text
+
+
+def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
+    manifest, plain = make_manifest(make_row(1, "gear")), "In masks: outlined: a thing dimmed: background"
+    assert plain in read_page(make_data(manifest, make_rejects())).text
+    recipe = make_recipe()
+    annotation = recipe.annotation.model_copy(update={"stuff": ("surface", "sky")})
+    ignored = BytesIO()
+    Image.new("L", (8, 8), 255).save(ignored, "PNG")
+    data = make_data(
+        manifest,
+        make_rejects(),
+        recipe.model_copy(update={"annotation": annotation}),
+        examples={f"{1:016x}": (make_picture(), ignored.getvalue())},
+    )
+    page = read_page(data)
+    assert (
+        "In masks: outlined: a thing tinted: stuff around things (surface, sky) grey: ignored (255), too close to call "
+        "dimmed: background" in page.text
+    )
+    assert "--paint: rgb(0 90 255 / 38%)" in page.values("span", "style")
+    bare = make_data(manifest, make_rejects(), examples={f"{1:016x}": (make_picture(), None)})
+    assert "In masks" not in read_page(bare).text
+
+
+@pytest.mark.parametrize(("concepts", "shown"), [(1, 8), (2, 8), (3, 6), (8, 8), (12, 12), (14, 12)])
+def test_the_strip_above_shows_every_concept_and_is_never_one_huge_picture(concepts: int, shown: int) -> None:
+    names = [f"thing {number}" for number in range(concepts)]
+    wanted = tuple(Concept(name=name, wanted=9) for name in names)
+    rows = [make_row(9 * n + k, name, class_id=n) for n, name in enumerate(names) for k in range(9)]
+    data = make_data(make_manifest(*rows), make_rejects(), make_recipe().model_copy(update={"concepts": wanted}))
+    page = read_page(data)
+    assert page.values("a", "href").count("#gallery") - 1 == shown  # one is in the menu
