@@ -15,6 +15,7 @@ from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build_dataset import build_dataset
 from tailforge.flows.server.access import require_server, require_version, server_answers
 from tailforge.flows.server.check_scheduler import Scheduler, await_next
+from tailforge.flows.server.local_prefect import show_logs
 from tailforge.flows.server.read_schedule import next_dates, read_cron
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.stopping import leave_signals
@@ -68,5 +69,6 @@ def serve_build(schedule: dict[str, Any]) -> None:
         else:
             due = await_next(client, scheduler, deployment)
             say(f"{schedule['name']}: the server scheduled it; next at {due.isoformat(timespec='minutes')}")
+    show_logs()  # each night tells how it ended, also one that was killed
     with leave_signals(), suppress(KeyboardInterrupt):  # the runner ends its builds before it ends
         asyncio.run(runner.start())

@@ -14,13 +14,15 @@ API = "PREFECT_API_URL"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 EXCEPTIONS = ("no_proxy", "NO_PROXY")  # programs differ in which they read
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+QUIET = "CRITICAL"
 
 
 def configure_prefect() -> None:
     """Give Prefect quiet defaults, which any variable of the user's overrides; less with a PREFECT_API_URL."""
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command reports errors itself; the page keeps all
+        CONSOLE_LEVEL: QUIET,  # the command reports errors itself; the page keeps all
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
     if not os.environ.get(API):
@@ -31,6 +33,18 @@ def configure_prefect() -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     spare_loopback()
+
+
+def show_logs() -> None:
+    """Let Prefect print the log of runs, here and in processes started from here; a level of the user's stays.
+
+    For a command whose builds run elsewhere: without it nobody would read how they ended.
+    """
+    from prefect.logging.configuration import setup_logging
+
+    if os.environ.get(CONSOLE_LEVEL) == QUIET:
+        os.environ[CONSOLE_LEVEL] = "INFO"
+        setup_logging()
 
 
 def find_home() -> Path:

@@ -35,7 +35,9 @@ def test_a_schedule_builds_and_outlives_its_process(tiny_recipe: Path, tmp_path:
     words = ["serve", str(tiny_recipe), "--store", str(tmp_path / "store"), "--cron", "0 3 * * *",
              "--timezone", "Europe/Berlin"]  # fmt: skip
     environment = os.environ | {"PREFECT_API_URL": at_lasting_server, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "tailforge", *words], env=environment, stdout=subprocess.DEVNULL)
+    told = tmp_path / "told"
+    with told.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "tailforge", *words], env=environment, stdout=out, stderr=out)
     try:
         with get_client(sync_client=True) as client:
             deployment = wait_for("the deployment", lambda: find_deployment(client))
@@ -56,10 +58,18 @@ def test_a_schedule_builds_and_outlives_its_process(tiny_recipe: Path, tmp_path:
             assert list_versions(store, "tiny") == ["1.0.0"]
             assert run() == "COMPLETED"
             assert list_versions(store, "tiny") == ["1.0.0"]
+            (tiny_recipe.parent / "generator").rename(tmp_path / "away")
+            assert run() == "FAILED"
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
             (schedule,) = find_deployment(client).schedules
             assert schedule.active
+        text = told.read_text()
+        report = tmp_path / "store" / "datasets" / "tiny" / "1.0.0" / "report" / "index.html"
+        assert "published: tiny 1.0.0, 15 images" in text
+        assert "unchanged: tiny 1.0.0, 15 images" in text
+        assert text.count(f"report: {report}") == 2
+        assert "catalog model or a hub id" in text  # of the run that failed
     finally:
         process.kill()
         process.wait()
