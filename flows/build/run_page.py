@@ -43,13 +43,23 @@ def show_run(recipe: Recipe, store: str, accepted: Mapping[str, int], made: Mapp
         client.update_flow_run(UUID(flow_run.get_id()), name=name)
     summary = summary_view(store, f"{made['name']}@{made['version']}") or {}
     rows = count_classes(recipe, accepted, summary)
-    log.info(f"{'published' if made['new'] else 'unchanged'}: {version}, {count_of(made['samples'], 'image')}")
-    log.info(f"verdict: {_verdict(summary)}")
-    log.info(f"report: {made['report']}")
+    for line in tell_end(made, summary):
+        log.info(line)
     key = made["name"].replace("_", "-")
     create_table_artifact(rows, key=f"{key}-quotas", description=f"{version}: {_verdict(summary)}")
     create_markdown_artifact(draw_page(made, summary, rows), key=f"{key}-version", description=_verdict(summary))
     create_link_artifact(as_link(made["report"]), f"Report of {version}", key=f"{key}-report")
+
+
+def tell_end(made: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """The last lines of a run's log: what came out, the verdict with what it found, the report."""
+    what = "published" if made["new"] else "unchanged"
+    return [
+        f"{what}: {made['name']} {made['version']}, {count_of(made['samples'], 'image')}",
+        f"verdict: {_verdict(summary)}",
+        *(f"to look at: {finding}" for finding in _findings(summary)),
+        f"report: {made['report']}",
+    ]
 
 
 def as_link(address: str) -> str:
@@ -73,7 +83,7 @@ def count_classes(recipe: Recipe, accepted: Mapping[str, int], summary: Mapping[
 
 def draw_page(made: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """The run in Markdown: verdict, what changed since the version before, yield by class, work, the report."""
-    findings = [f"- {_escape(each['text'])}" for each in summary.get("verdict", {}).get("findings", ())]
+    findings = [f"- {_escape(text)}" for text in _findings(summary)]
     columns = list(rows[0])
     table = [columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in rows)]
     work = [f"- {stage}: {count_of(count, 'step')} run" for stage, count in made["work"].items() if count]
@@ -114,6 +124,11 @@ def describe_changes(made: Mapping[str, Any], summary: Mapping[str, Any]) -> lis
 
 def _verdict(summary: Mapping[str, Any]) -> str:
     return str(summary.get("verdict", {}).get("text", "its report tells no verdict"))
+
+
+def _findings(summary: Mapping[str, Any]) -> list[str]:
+    """What the verdict found, a line each."""
+    return [shorten(visible(str(each["text"])), LONGEST) for each in summary.get("verdict", {}).get("findings", ())]
 
 
 def _escape(text: Any) -> str:

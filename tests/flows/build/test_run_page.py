@@ -1,13 +1,16 @@
 """What Prefect's page shows of a build: names of runs, a log line per step, artifacts that say how it went."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tailforge.flows.build.run_page import as_link, describe_changes, draw_page
+from tailforge.flows.build.run_page import as_link, describe_changes, draw_page, tell_end
 from tests.support.tiny_recipes import write_recipe
+
+ROWS = re.compile(r" \d+ rows?, ")
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +66,28 @@ def test_runs_are_named_by_dataset_and_version(page: Page) -> None:
 def test_the_log_has_a_line_per_step(page: Page) -> None:
     first, unchanged, _ = page.logs
     for stage, count in page.made[0]["work"].items():
-        assert len([line for line in first if line.startswith(f"{stage} ") and " rows, " in line]) == count, stage
-    assert not [line for line in unchanged if " rows, " in line]
+        assert len([line for line in first if line.startswith(f"{stage} ") and ROWS.search(line)]) == count, stage
+    assert not [line for line in unchanged if ROWS.search(line)]
     assert any(line.startswith("published: tiny 1.0.0, ") for line in first)
     assert any(line.startswith("unchanged: tiny 1.0.0, ") for line in unchanged)
     for lines, made in zip(page.logs, page.made, strict=True):
         assert any(line.startswith("verdict: ") for line in lines)
         assert f"report: {made['report']}" in lines
+
+
+def test_the_log_ends_with_what_a_person_should_look_at() -> None:
+    made = {"name": "tiny", "version": "1.2.0", "new": True, "samples": 9, "report": "/store/report/index.html"}
+    verdict = {
+        "text": "Complete, but worth a look",
+        "findings": [{"text": "2 scores drifted: Mask area,\x1b[31m Sharpness"}],
+    }
+    assert tell_end(made, {"verdict": verdict}) == [
+        "published: tiny 1.2.0, 9 images",
+        "verdict: Complete, but worth a look",
+        "to look at: 2 scores drifted: Mask area,\\x1b[31m Sharpness",
+        "report: /store/report/index.html",
+    ]
+    assert not any(line.startswith("to look at") for line in tell_end(made, {}))
 
 
 @pytest.mark.flow
