@@ -58,6 +58,8 @@ def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
     for each in found["failures"]:
         console.print(f"{each['count']} x {each['stage']}: {each['cause']}")
         console.print(f"  mend: {each['mend']}", soft_wrap=True)
+    if any(each["state"] == "missing" for each in found["partitions"]) and not found["failures"]:
+        console.print("nothing failed: `tailforge build` with this recipe makes what is missing")
     console.print(f"published: {found['published'] or 'nothing yet'}")
 
 

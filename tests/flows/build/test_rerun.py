@@ -57,11 +57,20 @@ def test_a_bug_in_a_later_stage_keeps_everything_upstream(
     (cause,) = found["failures"]
     assert cause["cause"].startswith("ZeroDivisionError: no pixel in ... (")
     assert "upstream is kept" in cause["mend"]
-    assert LABEL in command("status", tiny_recipe, "--store", tmp_path / "store")[1]
+    told = command("status", tiny_recipe, "--store", tmp_path / "store")[1]
+    assert LABEL in told
+    assert "nothing failed" not in told
     made = ask("build")
     assert (made["version"], made["samples"]) == ("1.0.0", 15)
     assert drawn.items() <= files(tmp_path / "store", "samples").items()
     assert ask("status")["partitions"] == ask("status")["failures"] == []
+
+
+def test_status_of_a_build_that_is_not_finished_says_what_goes_on(
+    command: Command, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    told = command("status", tiny_recipe, "--store", tmp_path / "store")[1]
+    assert "nothing failed: `tailforge build` with this recipe makes what is missing" in told
 
 
 def test_failed_samples_are_patched_and_their_neighbours_stay(
