@@ -57,7 +57,7 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
         images, rounds = count_between(estimate.images, "image"), count_between(estimate.rounds, "round")
         accepted = show_count(estimate.accepted)
         lines.append(f"expected: {images} to draw, {rounds}, {accepted} accepted")
-        lines += [f"images that pass are judged by {basis}" for basis in _group(estimate)]
+        lines += [f"share that passes, by {basis}" for basis in _group(estimate)]
     lines += [f"cost of {', '.join(stages)}: {basis}" for basis, stages in _group_stages(estimate).items()]
     if estimate.compute.value:
         wall, workers = show_time(estimate.wall), count_of(estimate.workers, "worker")
@@ -69,7 +69,10 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
         lines.append(f"new in the store: {show_size(estimate.bytes)}{apart}")
     lines += [f"cost, {name.replace('_', ' a ')}: {show_number(cost)}" for name, cost in estimate.costs.items()]
     if estimate.unknown:
-        lines.append(f"nothing is known of the cost of {', '.join(estimate.unknown)}, which is not in these sums")
+        lines.append(
+            f"nothing is known of the cost of {', '.join(estimate.unknown)}, which is not in these sums; a first build "
+            "of few images tells it (--set concepts.NAME.wanted=8)"
+        )
     return lines
 
 

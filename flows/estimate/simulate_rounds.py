@@ -117,11 +117,11 @@ def _find_yield(
         everything = [receipt for own in same.values() for receipt in own]
         return _weigh(concept, everything, OF_ELSEWHERE, "verdicts of other concepts by these gates and generator")
     if not quality.gates:
-        return Yield(concept, 1000.0, 0.0, "there are no gates")
+        return Yield(concept, 1000.0, 0.0, "a recipe without gates")
     if concept in other:
         return _weigh(concept, other[concept], OF_OTHER_RULES, "verdicts of this concept by other gates or generators")
     passed = OF_OTHER_RULES / quality.oversample
-    return Yield(concept, passed, OF_OTHER_RULES - passed, "nothing; what the recipe's oversample expects is taken")
+    return Yield(concept, passed, OF_OTHER_RULES - passed, "the recipe's oversample, for none was judged yet")
 
 
 def _weigh(concept: str, receipts: Sequence[Receipt], most: float, basis: str) -> Yield:

@@ -81,7 +81,8 @@ def test_an_empty_store_knows_no_cost_and_says_so(context: BuildContext) -> None
     assert (found.compute, found.bytes, found.costs) == (exactly(0), exactly(0), {})
     text = "\n".join(describe(plan, found))
     assert "nothing is known of the cost of prompts, samples" in text
-    assert "nothing; what the recipe's oversample expects" in text
+    assert "a first build of few images tells it" in text
+    assert "share that passes, by the recipe's oversample, for none was judged yet: gear " in text
     assert list_rows(plan, found)[1][4:] == ["", ""]
 
 
