@@ -183,6 +183,14 @@ def test_the_first_screen_of_a_telephone_holds_the_verdict_and_the_numbers(tmp_p
 
 
 @needs_browser
+def test_names_of_partitions_break_between_words(page: Path, browser: Chromium) -> None:
+    browser.open(page, width=390, height=844)
+    cell = "getComputedStyle(document.querySelector('#costs th.label'))"
+    assert browser.evaluate(f"{cell}.overflowWrap") == "break-word"
+    assert browser.evaluate("document.querySelector('#costs th.label').offsetWidth") >= 150
+
+
+@needs_browser
 def test_what_comes_from_outside_is_shown_and_never_run(page: Path, browser: Chromium) -> None:
     browser.open(page)
     assert browser.evaluate("document.scripts.length") == 1
