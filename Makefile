@@ -20,6 +20,7 @@ help: ## list the targets
 # is the one for CUDA, with gigabytes of libraries, and so it stays unless TORCH_INDEX names another.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, found " + sys.version)'
+	@echo "installing into $(VENV): minutes, and gigabytes with a torch for CUDA (TORCH_INDEX chooses another)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch

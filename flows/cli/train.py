@@ -1,5 +1,6 @@
 """The commands of `tailforge` that train; flows/cli/commands.py registers them. See there what a command may do."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -182,6 +183,7 @@ def print_generator(made: dict[str, Any]) -> None:
     if made["game_ended"]:
         console.print("the structure game made the error worse and was ended; the best weights were taken up")
     console.print(f"generator: {made['model']}", soft_wrap=True)
+    console.print(f"in a recipe: generator: {{model: {json.dumps(str(made['model']))}}}", soft_wrap=True)
     console.print(f"sha256: {made['digest']}", soft_wrap=True)
     console.print(f"pictures on the way: {made['work']}/generator/pictures", soft_wrap=True)
     console.print(f"curves: tensorboard --logdir {made['work']}/logs", soft_wrap=True)

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tailforge.catalog.sources.models import digest_model
+from tailforge.flows.cli.train import print_generator
 from tailforge.flows.training.train_generator import train_generator
 from tailforge.schemas.errors import ImagesError, ModelError, TrainingError, UserError
 from tailforge.schemas.training.generator import GeneratorTraining
@@ -126,6 +127,13 @@ def test_the_next_command_builds_a_dataset_with_it(
     version = build(command, tiny_recipe, tmp_path / "store", "--set", f"generator.model={tmp_path / 'models/new'}")
     assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows_of(version)} == {made["digest"]}
     assert "new was adapted from" in (Path(version["uri"]) / "README.md").read_text()
+
+
+def test_a_training_ends_by_saying_how_a_recipe_names_the_generator(capsys: pytest.CaptureFixture[str]) -> None:
+    made = {"validation": [], "game_ended": False, "model": "/my models/new", "digest": "0", "work": "/work"}
+    print_generator(made)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("in a recipe: ")]
+    assert yaml.safe_load(line.removeprefix("in a recipe: ")) == {"generator": {"model": "/my models/new"}}
 
 
 @pytest.mark.parametrize(
