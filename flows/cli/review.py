@@ -1,5 +1,6 @@
 """The command that lets a person look at samples; flows/cli/commands.py registers it and says what a command may do."""
 
+import getpass
 import sys
 from typing import Annotated
 
@@ -16,7 +17,7 @@ def review(
     set_: Set = [],  # noqa: B006
     store: Store = DEFAULT_STORE,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for a free one.")] = 0,
-    reviewer: Annotated[str, typer.Option(envvar="USER", help="Who decides, for the record.")] = "",
+    reviewer: Annotated[str, typer.Option(help="Who decides, for the record.", show_default="the user's name")] = "",
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     """Accept and reject samples in a page on this machine; the next build honours what was decided.
@@ -42,5 +43,13 @@ def review(
             typer.launch(address)
 
     with leave_signals():
-        counts = serve_review(reviewed, port, reviewer[:80], tell)
+        counts = serve_review(reviewed, port, (reviewer or name_user())[:80], tell)
     sys.stdout.write(f"decisions on this dataset: {counts['accept']} accepted, {counts['reject']} rejected\n")
+
+
+def name_user() -> str:
+    """Return the name of the user who runs this process, "" where the system knows only a number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

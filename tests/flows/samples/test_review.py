@@ -1,6 +1,8 @@
 """`tailforge review` on a tiny generator: what a person decides is in the next version."""
 
 import json
+import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -89,13 +91,22 @@ def test_decisions_on_what_is_rejected_anyway_come_and_go(command: Command, tiny
     assert reasons(build(command, tiny_recipe, store))[spare] == "surplus"
 
 
-def test_the_command_serves_until_it_is_interrupted(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [(["--reviewer", "Ada"], "Ada"), ([], pwd.getpwuid(os.getuid()).pw_name)],
+    ids=["named", "whoever runs it"],
+)
+def test_the_command_serves_until_it_is_interrupted(
+    named: list[str], expected: str, command: Command, tiny_recipe: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     made = build(command, tiny_recipe, store)
-    words = ["-m", "tailforge", "review", "tiny", "--store", str(store), "--no-open", "--reviewer", "Ada"]
+    words = ["-m", "tailforge", "review", "tiny", "--store", str(store), "--no-open", *named]
+    nameless = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER")}
     with subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
+        env=nameless,
         stdout=subprocess.PIPE,
         text=True,
         # A test run in the background ignores ctrl-C, and its children would inherit that.
@@ -110,7 +121,7 @@ def test_the_command_serves_until_it_is_interrupted(command: Command, tiny_recip
             body = json.dumps({"sample_id": min(sample_ids(made)), "decision": "accept"}).encode()
             wish = urllib.request.Request(f"{address}decisions", body, {"Content-Type": "application/json"})
             with urllib.request.urlopen(wish) as answer:
-                assert json.load(answer)["decision"]["reviewer"] == "Ada"
+                assert json.load(answer)["decision"]["reviewer"] == expected
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 0
             assert "1 accepted, 0 rejected" in process.stdout.read()
