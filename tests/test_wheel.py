@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from tailforge.catalog.store import Store
 from tests.support.declared import ROOT
 from tests.support.fabricate import make_build, make_recipe, publish_build
+from tests.support.foreign_project import write_project
 from tests.support.prefect_servers import run_server
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -94,6 +96,19 @@ def test_the_smallest_build_runs_with_whatever_is_newest(wheel: Path, tmp_path: 
     assert told["deployments"] == []  # it ends only when it has seen the server's scheduler make runs
 
 
+def test_the_wheel_holds_one_package_its_data_and_no_tests(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"tailforge"}
+    assert {name.split("/")[1] for name in names if name.startswith("tailforge/")} >= {"__init__.py", "py.typed"}
+    assert not [name for name in names if "test" in Path(name).name and name.endswith(".py")]
+    assert "tailforge/tasks/report/templates/report.html.j2" in names
+    assert "tailforge/catalog/recipes/workshop.yaml" in names
+    assert any(name.startswith("tailforge/catalog/models/workshop/unet/") for name in names)
+    assert "Classifier: Operating System :: POSIX" in metadata
+
+
 def test_a_consumer_needs_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     fresh = Environment(tmp_path)
     fresh.install(str(wheel))
@@ -109,6 +124,15 @@ def test_a_consumer_needs_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     count, classes = fresh.done("python", "-c", READ).split(" ", 1)
     assert 0 < int(count) <= samples
     assert classes.strip() == "['gear', 'hook', 'ring']"
+    write_project(tmp_path / "project")
+    for name in ("tasks.py", "flows", "catalog", "schemas", "trace.py"):
+        (tmp_path / "project" / name).rename(tmp_path / name)
+    found = fresh.done(
+        "python", "-c", "import tasks, flows, tailforge; print(tasks.MINE, flows.MINE, tailforge.__file__)"
+    )
+    assert found.startswith("1 2 ")
+    assert "site-packages/tailforge/catalog/" in fresh.done("python", "trace.py")
+    assert "parts" in fresh.done("python", "-m", "tailforge", "list", "--store", "store")
     refused = fresh.run("tailforge", "build", "workshop", "--store", "store")
     assert refused.returncode == 2
     assert refused.stderr.endswith("install the extra: pip install 'tailforge[build]'\n")
