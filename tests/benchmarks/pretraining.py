@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.pretraining [--store DIR] [--work DIR] [--uses ...] [--arms ...] [--seeds ...]` pre-trains
 an encoder for each use, arm and seed that is missing in DIR by the call behind `tailforge pretrain`, probes it and
 writes what it found whole (so it can be stopped, and several may run side by side), then adds the rows to
-docs/benchmarks/masks.json; tests/benchmarks/masks.py writes the page. The store is built where it lacks the version:
-the recipe `workshop` with `WANTED` images of each part. Arm `truth` has the independent segmenter's masks.
+docs/benchmarks/masks.json; tests/benchmarks/masks/__main__.py writes the page. The store is built where it lacks the
+version: the recipe `workshop` with `WANTED` images of each part. Arm `truth` has the independent segmenter's masks.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tailforge.tasks.models.encoders import load_encoder
 from tailforge.tasks.models.judges import load_judges
 from tests.benchmarks.pages import write_json
 from tests.benchmarks.pretraining_segmentation import measure_segmentation
-from tests.benchmarks.seedselect_rows import over_seeds
+from tests.benchmarks.seedselect.rows import over_seeds
 
 DATASET = "workshop"
 WANTED = 75

@@ -6,14 +6,14 @@ a logistic function of some of them:
     confidence = sigmoid(w . features + b)
 
 Which parts, and the form, are choices of ours: contrast and presence added nothing to separability and are left out.
-The weights were fitted on the workshop, whose true masks are known (tests/benchmarks/mask_calibration.py). For another
+The weights were fitted on the workshop, whose true masks are known (tests/benchmarks/masks/calibration.py). For another
 generator the number still ranks its masks, but is not calibrated.
 """
 
 import math
 from dataclasses import dataclass
 
-# Printed by tests/benchmarks/mask_calibration.py from 600 renders.
+# Printed by tests/benchmarks/masks/calibration.py from 600 renders.
 WEIGHTS = {"separability": 9.08, "largest_share": 0.89, "area": -0.32, "agreement": 0.2}
 BIAS = -7.62
 USUAL_AGREEMENT = 0.81  # stands in where there was one reading

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.operations_million import MEASURED, run_all
+from tests.benchmarks.operations.million import MEASURED, run_all
 
 CONCEPTS, FEW, MANY = 20, 1000, 4000
 BYTES_A_SAMPLE = 1300  # (2 GB - 0.6 GB of imports) / 1,100,000 samples

@@ -1,0 +1,115 @@
+"""Fits the confidence of masks on the workshop, whose true masks are known. Prints what mask_confidence.py holds.
+
+`python -m tests.benchmarks.masks.calibration [--renders 600]`. Renders, of all parts equally often, are noised to each
+step that sampling records and read in one pass with their whole caption, so early and late halves are those of
+sampling; no judge and no generated image has a part in it. masks/__main__.py measures the calibration on generated
+images.
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tailforge.catalog.sources.models import MODELS, digest_model
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.schemas.settings.quality import WINDOW, Annotation
+from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, choose_steps, find_layers
+from tailforge.tasks.methods.masks.confidence import Parts, list_features
+from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words
+from tailforge.tasks.methods.sampling.generator import join_conditionings
+from tailforge.tasks.methods.sampling.pixels import to_tensor
+from tailforge.tasks.methods.sampling.renoised_attention import Read, draw_like
+from tailforge.tasks.methods.workshop import BALANCED, Rendering, Scene, caption, render, sample_scene
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.text_to_image import load_generator
+
+SEED = 4242  # of no training and no other benchmark
+BATCH = 16
+PENALTY = 1e-3  # on the squared weights of standardised features
+ROUNDS = 200
+
+
+def read_like_sampling(model: DiffusersGenerator, scenes: list[Scene], renders: list[Rendering]) -> list[Read]:
+    """Attention on the part of each render, read at the steps that plain sampling records."""
+    scheduler: Any = model.make_scheduler("ddim")
+    sampled = model.make_scheduler("model")
+    sampled.set_timesteps(PlainEngine().steps, device=model.device)
+    steps = sorted(choose_steps([float(t) for t in sampled.timesteps], 1000, WINDOW), reverse=True)
+    latents = model.encode(to_tensor(np.stack([made.image for made in renders])))
+    texts = [caption(scene) for scene in scenes]
+    spans = [
+        (text.index(scene.part), text.index(scene.part) + len(scene.part))
+        for text, scene in zip(texts, scenes, strict=True)
+    ]
+    words = [model.locate_tokens(text, [span]) for text, span in zip(texts, spans, strict=True)]
+    conditioning = join_conditionings([model.encode_prompt(text) for text in texts])
+    layer = choose_layer(find_layers(model.denoiser), *latents.shape[-2:])
+    generators = [torch.Generator("cpu").manual_seed(scene.seed) for scene in scenes]
+    with torch.inference_mode(), Capture(model.denoiser, [layer], words, slice(0, len(scenes)), steps) as capture:
+        for step in steps:
+            noisy = scheduler.add_noise(latents, draw_like(latents, generators), torch.tensor([int(step)]))
+            model.denoise(noisy, torch.tensor(step, device=model.device), conditioning)
+    return [Read(capture.maps(row), capture.agreement(row)) for row in range(len(scenes))]
+
+
+def measure_renders(model: DiffusersGenerator, count: int) -> tuple[list[Parts], NDArray[np.float64]]:
+    """What the annotation says of `count` masks, and their true overlaps; renders without a mask are left out."""
+    parts, overlaps = [], []
+    for first in range(0, count, BATCH):
+        scenes = [sample_scene(number, SEED, BALANCED) for number in range(first, min(first + BATCH, count))]
+        renders = [render(scene) for scene in scenes]
+        for read, made in zip(read_like_sampling(model, scenes, renders), renders, strict=True):
+            settings = Annotation()
+            softened = soften_words(read.maps, [Word(0, 1)], made.image, settings)
+            (found,) = outline_words(softened, settings, read.agreement).outlines
+            if found.region.any():
+                parts.append(found.parts)
+                overlaps.append((found.region & made.mask).sum() / (found.region | made.mask).sum())
+    return parts, np.array(overlaps)
+
+
+def fit(parts: list[Parts], overlaps: NDArray[np.float64]) -> tuple[dict[str, float], float]:
+    """Weights and bias of a logistic function of the features, by cross entropy with the overlaps."""
+    names = list(list_features(parts[0]))
+    rows = np.array([list(list_features(each).values()) for each in parts])
+    mean, spread = rows.mean(0), rows.std(0) + 1e-9
+    inputs, target = torch.from_numpy((rows - mean) / spread), torch.from_numpy(overlaps)
+    weights = torch.zeros(len(names) + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=ROUNDS)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        logits = inputs @ weights[1:] + weights[0]
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+        total = total + PENALTY * (weights[1:] ** 2).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    found = weights.detach().numpy()
+    scaled = found[1:] / spread
+    return dict(zip(names, map(float, scaled), strict=True)), float(found[0] - scaled @ mean)
+
+
+def main() -> None:
+    """Fit and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--renders", type=int, default=600)
+    count = parser.parse_args().renders
+    folder = MODELS / "workshop"
+    model = load_generator(ResolvedModel(path=str(folder), digest=digest_model(folder)))
+    parts, overlaps = measure_renders(model, count)
+    weights, bias = fit(parts, overlaps)
+    agreements = [each.agreement for each in parts if each.agreement is not None]
+    print(f"{len(parts)} masks, mean overlap {overlaps.mean():.3f}, standard deviation {overlaps.std():.3f}")
+    print("WEIGHTS =", {name: round(value, 4) for name, value in weights.items()})
+    print("BIAS =", round(bias, 4))
+    print("USUAL_AGREEMENT =", round(float(np.mean(agreements)), 3))
+
+
+if __name__ == "__main__":
+    main()
