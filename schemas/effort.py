@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from tailforge.schemas.settings.engines import find_settings
+
 PLAIN = "plain"
 # How an older build called a machine: with the threads of the process, of which another number is no other machine.
 THREADED = re.compile(r"(?P<name>.*), (?P<threads>\d+) of (?P<cores>\d+) threads")
@@ -86,47 +88,29 @@ def costing_settings(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-# Seconds of a pass in a search over those in plain sampling, and the part of the most passes that images make which may
-# leave early (`stop`). Measured on the workshop: 40 candidates of best_of_n 0.73, published SeedSelect, which never
-# stops, 0.69; the recipe workshop_rare 0.31 with both.
-SEARCHING, STAYING = 0.7, 0.45
-GRADIENT = 2  # passes that the gradient of one costs; one more where activations are made again
+# Seconds of a pass in a search over those in plain sampling. Measured on the workshop, as STAYING in
+# schemas/settings/engines.py: 40 candidates of best_of_n 0.73, published SeedSelect, which never stops, 0.69; the
+# recipe workshop_rare 0.31 with both.
+SEARCHING = 0.7
 
 
 def name_engine(settings: Mapping[str, Any]) -> str:
     """What makes the passes of a stage with these settings; "" where none is said."""
-    engine = settings.get("engine")
-    return str(engine.get("kind", "")) if isinstance(engine, Mapping) else PLAIN if "sampling" in settings else ""
+    stored = settings.get("engine")
+    return str(stored.get("kind", "")) if isinstance(stored, Mapping) else PLAIN if "sampling" in settings else ""
 
 
 def count_passes(settings: Mapping[str, Any]) -> tuple[int, int]:
     """Passes through the denoiser that an image costs, in those of plain sampling, and its pixels; 0 where not said."""
-    engine = settings.get("engine", settings.get("sampling"))
-    if not isinstance(engine, Mapping) or "steps" not in engine or "guidance" not in engine:
+    stored = settings.get("engine", settings.get("sampling"))
+    if not isinstance(stored, Mapping) or "steps" not in stored or "guidance" not in stored:
         return 0, 0
-    branches = 2 if engine["guidance"] > 1 else 1
-    drawn, few = engine["steps"] * branches, _few_steps(engine) * branches
-    passes = drawn + SEARCHING * _count_search(engine, drawn, few, branches)
-    return round(passes), int(engine.get("height") or 0) * int(engine.get("width") or 0)
+    branches = 2 if stored["guidance"] > 1 else 1
+    drawn, few = stored["steps"] * branches, _few_steps(stored) * branches
+    engine = find_settings(stored.get("kind", PLAIN))
+    search = engine.count_search(stored, drawn, few, branches) if engine else 0.0
+    return round(drawn + SEARCHING * search), int(stored.get("height") or 0) * int(stored.get("width") or 0)
 
 
 def _few_steps(engine: Mapping[str, Any]) -> int:
     return int(engine.get("screening_steps") or max(1, engine["steps"] // 2))
-
-
-def _count_search(engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
-    """Passes of an image before it is drawn; `drawn` and `few`: those of an image with all and with few steps."""
-    kind = engine.get("kind", PLAIN)
-    if kind == "best_of_n":
-        return float(engine["candidates"] * few)
-    if kind == "zero_order":
-        return float((engine["candidates"] + engine["rounds"] * engine["neighbours"]) * few)
-    if kind != "seed_select":
-        return 0.0
-    if engine.get("mode") == "bootstrapped":
-        return float(engine["mixes"] * few)
-    screened = engine["rounds"] * (engine["candidates"] * few + (engine["finalists"] > 1) * engine["finalists"] * drawn)
-    back = drawn if engine["unconditional_gradient"] else drawn / branches
-    gradient = engine["iterations"] * (drawn + back * (GRADIENT + engine["checkpointing"]))
-    most = float(screened * (engine["candidates"] > 1) + gradient)
-    return most if engine["stop"] is None else STAYING * most

@@ -9,13 +9,22 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from tailforge.schemas.checks.masked_slots import explain_slot, refuse_value
 from tailforge.schemas.checks.mistakes import read_authored, refuse_recipe
 from tailforge.schemas.documents.shown import count_of, shorten, show
 from tailforge.schemas.errors import RecipeError
-from tailforge.schemas.settings.engines import Engine, PlainEngine, SearchEngine
+from tailforge.schemas.settings.engines import OWN, Engine, PlainEngine, find_settings
 from tailforge.schemas.settings.fields import (
     FolderName,
     ModelSource,
@@ -28,11 +37,11 @@ from tailforge.schemas.settings.fields import (
     look,
     refuse_alike,
 )
-from tailforge.schemas.settings.inversion import NaturalInversionEngine, TeacherSource
+from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.settings.licences import AnyLicence
 from tailforge.schemas.settings.output import Augmentation, Sharding
 from tailforge.schemas.settings.prompts import Prompts
-from tailforge.schemas.settings.quality import SCORER_GATES, Annotation, Category, Quality
+from tailforge.schemas.settings.quality import Annotation, Category, Quality
 
 SLOT = re.compile(r"\{([a-z_]+)\}")
 MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # of a concept, and of a recipe
@@ -109,18 +118,21 @@ class Recipe(Strict):
     def _annotation_follows_the_engine(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        engine, annotation = data.get("engine"), data.get("annotation", {})
-        kind = engine.get("kind") if isinstance(engine, dict) else engine
-        if kind != "natural_inversion" or not isinstance(annotation, dict):
+        chosen, annotation = data.get("engine"), data.get("annotation", {})
+        settings = find_settings(chosen.get("kind") if isinstance(chosen, dict) else chosen)
+        kind = settings.annotation_kind if settings else None
+        if kind is None or not isinstance(annotation, dict):
             return data
-        return data | {"annotation": {"kind": "class_activation"} | annotation}
+        return data | {"annotation": {"kind": kind} | annotation}
 
-    @field_validator("engine", mode="before")
+    @field_validator("engine", mode="wrap")
     @classmethod
-    def _engine_by_name(cls, engine: object) -> object:
-        if isinstance(engine, str):
-            return {"kind": engine}
-        return {"kind": "plain"} | engine if isinstance(engine, dict) else engine
+    def _engine_by_name(cls, chosen: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(chosen, str):
+            chosen = {"kind": chosen}
+        chosen = {"kind": "plain"} | chosen if isinstance(chosen, dict) else chosen
+        settings = find_settings(chosen["kind"] if isinstance(chosen, dict) else getattr(chosen, "kind", None))
+        return handler(chosen) if settings is None or settings in OWN else settings.model_validate(chosen)
 
     @field_validator("concepts")
     @classmethod
@@ -144,89 +156,19 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _partitions_hold_whole_batches(self) -> "Recipe":
-        size, batch = self.partition_size, self.engine.batch_size
-        if size is not None and isinstance(self.engine, NaturalInversionEngine):
-            raise ValueError(
-                "partition_size: a partition of engine natural_inversion is one of its runs; leave it out and set "
-                "engine.batches_per_run"
-            )
-        if size is not None and size % batch:
-            raise ValueError(
-                f"partition_size {size} is no multiple of engine.batch_size {batch}, try {-(-size // batch) * batch}"
-            )
+        if self.partition_size is not None:
+            self.engine.check_partitions(self.partition_size, self.engine.batch_size)
         return self
 
     @model_validator(mode="after")
-    def _search_has_references(self) -> "Recipe":
-        if not isinstance(self.engine, SearchEngine):
-            return self
-        if missing := [concept.name for concept in self.concepts if concept.references is None]:
-            raise ValueError(
-                f"engine {self.engine.kind} needs reference photographs of every concept; {missing[0]!r} has none, "
-                "give it `references`, a folder"
-            )
-        if self.engine.compares_concepts and len(self.concepts) < 2:
-            raise ValueError("engine.contrast_weight compares with the recipe's other concepts, and there is no other")
-        if self.encoder is None:
-            raise ValueError(
-                f"engine {self.engine.kind} compares images with the references by a CLIP model; give engine.encoder "
-                "or quality.scorer"
-            )
+    def _engine_fits(self) -> "Recipe":
+        self.engine.check(self)
         return self
 
-    @model_validator(mode="after")
-    def _gates_have_a_scorer(self) -> "Recipe":
-        gates = [name for name in SCORER_GATES if name in self.quality.gates]
-        if gates and isinstance(self.engine, NaturalInversionEngine):
-            raise ValueError(
-                f"quality.gates {', '.join(gates)}: a CLIP model, quality.scorer, would measure it, and engine "
-                "natural_inversion takes none; leave it out, or use teacher_agreement, or verifier_agreement with "
-                "quality.verifier"
-            )
-        if gates and self.quality.scorer is None:
-            raise ValueError(
-                f"quality.gates {', '.join(gates)} need quality.scorer, a CLIP model; give it, or leave them out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _inversion_reads_no_text(self) -> "Recipe":
-        if not isinstance(self.engine, NaturalInversionEngine):
-            return self._refuse_teacher()
-        reasons = {
-            "quality.scorer": self.quality.scorer is not None,
-            "prompts.attributes": bool(self.prompts.attributes),
-            "prompts.language_model": self.prompts.language_model is not None,
-            "annotation.kind cross_attention": self.annotation.kind == "cross_attention",
-        }
-        for name, given in reasons.items():
-            if given:
-                raise ValueError(
-                    f"{name}: engine natural_inversion makes images from a classifier, which reads no text, "
-                    "so no prompt; leave it out (teacher_agreement and verifier_agreement replace a scorer's gates)"
-                )
-        if self.annotation.kind == "renoised_attention" and self.annotation.model is None:
-            raise ValueError(
-                "annotation.kind renoised_attention: engine natural_inversion has no text-to-image model to ask; name "
-                "one as annotation.model"
-            )
-        return self
-
-    def _refuse_teacher(self) -> "Recipe":
-        kind = self.engine.kind
-        if isinstance(self.generator, TeacherSource):
-            raise ValueError(
-                f"generator.module, mean, std, size and class_names describe a classifier, engine {kind} draws with a "
-                "text-to-image pipeline; leave them out or use engine natural_inversion"
-            )
-        if "teacher_agreement" in self.quality.gates:
-            raise ValueError(
-                f"gate teacher_agreement: engine {kind} has no teacher; use verifier_agreement with quality.verifier, "
-                "or engine natural_inversion"
-            )
-        if self.annotation.kind == "class_activation":
-            raise ValueError(f"annotation.kind class_activation: engine {kind} has no classifier; leave it out")
-        return self
+    @property
+    def names_classifier(self) -> bool:
+        """Whether the generator is described as only a classifier is."""
+        return isinstance(self.generator, TeacherSource)
 
     @property
     def annotator(self) -> ModelSource | None:
@@ -241,19 +183,17 @@ class Recipe(Strict):
     @property
     def guide(self) -> ModelSource | None:
         """The generator that an engine takes the unconditional half of guidance from; None: from the recipe's own."""
-        return self.engine.guide if isinstance(self.engine, PlainEngine) else None
+        return self.engine.models(self.quality.scorer).get("guide")
 
     @property
     def encoder(self) -> ModelSource | None:
         """The encoder of an engine that searches; None for the others."""
-        return (self.engine.encoder or self.quality.scorer) if isinstance(self.engine, SearchEngine) else None
+        return self.engine.models(self.quality.scorer).get("encoder")
 
     @property
     def samples_per_partition(self) -> int:
         """`partition_size`, or its default."""
-        batch = self.engine.batch_size
-        default = batch if isinstance(self.engine, SearchEngine) else -(-64 // batch) * batch
-        return self.partition_size or default
+        return self.partition_size or self.engine.partition_rows(self.engine.batch_size)
 
     @model_validator(mode="after")
     def _soft_maps_fit(self) -> "Recipe":
@@ -265,7 +205,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _noise_is_chosen(self) -> "Recipe":
-        if self.sharding.noise and (not isinstance(self.engine, SearchEngine) or self.engine.searches_nowhere):
+        if self.sharding.noise and not self.engine.chooses_noise:
             raise ValueError(
                 f"sharding.noise ships what a searching engine chose, but engine {self.engine.kind}, as it is set, "
                 "takes its noise from the sample's seed; leave it out"

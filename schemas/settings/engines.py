@@ -1,17 +1,21 @@
 """Engines that a recipe can choose, one model each; `kind` tells them apart. What they do is in tasks/methods."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, model_validator
 
-from tailforge.schemas.settings.fields import ModelSource, Strict, Weight, Words
+from tailforge.schemas.settings.engine_settings import EngineSettings
+from tailforge.schemas.settings.fields import ModelSource, Weight, Words
 from tailforge.schemas.settings.inversion import NaturalInversionEngine
+
+if TYPE_CHECKING:
+    from tailforge.schemas.recipe import Recipe
 
 Target = Literal["difference", "centroid"]
 
 
-class SamplingSettings(Strict):
+class SamplingSettings(EngineSettings):
     """How the generator is sampled, whatever chooses the noise."""
 
     steps: int = Field(20, ge=1, le=1000, description="Denoising steps.")
@@ -24,6 +28,17 @@ class SamplingSettings(Strict):
     width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
     negative_prompt: Words = ""
 
+    @property
+    def sampling(self) -> "SamplingSettings":
+        return self
+
+    def find_idle(self) -> Iterator[str]:
+        if self.negative_prompt and self.guidance <= 1:
+            yield (
+                f"engine.negative_prompt has no effect with engine.guidance {self.guidance:g}, which switches guidance "
+                "off; raise it above 1 or leave the prompt out"
+            )
+
 
 class PlainEngine(SamplingSettings):
     """Text-to-image sampling as the pipeline does it, or by Domain Guidance (arXiv 2504.01521)."""
@@ -35,12 +50,25 @@ class PlainEngine(SamplingSettings):
         "generator was adapted from; by default from the generator itself. It reads `negative_prompt`.",
     )
 
+    def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
+        return {} if self.guide is None else {"guide": self.guide}
+
+    def find_idle(self) -> Iterator[str]:
+        yield from super().find_idle()
+        if self.guide is not None and self.guidance <= 1:
+            yield (
+                f"engine.guide has no effect with engine.guidance {self.guidance:g}, which switches guidance off; "
+                "raise it above 1 or leave the guide out"
+            )
+
 
 class SearchEngine(SamplingSettings):
     """What the engines share that search for noise whose image is like a concept's reference photographs.
 
     `target` and `stop` are choices of ours; see docs/seed_select.md.
     """
+
+    reads_references: ClassVar[bool] = True
 
     batch_size: int = Field(8, ge=1, le=1024, description="Images searched for at a time.")
     encoder: ModelSource | None = Field(
@@ -86,11 +114,58 @@ class SearchEngine(SamplingSettings):
         """Denoising steps of a screened image."""
         return self.screening_steps or max(1, self.steps // 2)
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether images are compared with plain samples of the concept."""
+        return self.target == "difference"
+
+    @property
+    def chooses_noise(self) -> bool:
+        return not self.searches_nowhere
+
+    @property
+    def seeks_seeds(self) -> bool:
+        """Whether images start from noises that are found before the first round."""
+        return False
+
+    def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
+        encoder = self.encoder or scorer
+        return {} if encoder is None else {"encoder": encoder}
+
+    def partition_rows(self, batch: int) -> int:
+        return batch
+
+    def check(self, recipe: "Recipe") -> None:
+        if missing := [concept.name for concept in recipe.concepts if concept.references is None]:
+            raise ValueError(
+                f"engine {recipe.engine.kind} needs reference photographs of every concept; {missing[0]!r} has none, "
+                "give it `references`, a folder"
+            )
+        if self.compares_concepts and len(recipe.concepts) < 2:
+            raise ValueError("engine.contrast_weight compares with the recipe's other concepts, and there is no other")
+        if recipe.encoder is None:
+            raise ValueError(
+                f"engine {recipe.engine.kind} compares images with the references by a CLIP model; give engine.encoder "
+                "or quality.scorer"
+            )
+        super().check(recipe)
+
+    def find_idle(self) -> Iterator[str]:
+        yield from super().find_idle()
+        for name in ("screening_steps", "grad_steps"):
+            value = getattr(self, name, None)
+            if value is not None and value > self.steps:
+                yield f"engine.{name} {value} is above engine.steps {self.steps}; give {self.steps} at most"
+
 
 class BestOfNEngine(SearchEngine):
     """Rival without gradients: many noises are screened, the best is rendered."""
 
     kind: Literal["best_of_n"] = "best_of_n"
+
+    @classmethod
+    def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        return float(engine["candidates"] * few)
 
 
 class ZeroOrderEngine(SearchEngine):
@@ -105,6 +180,10 @@ class ZeroOrderEngine(SearchEngine):
     @property
     def searches_nowhere(self) -> bool:
         return False
+
+    @classmethod
+    def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        return float((engine["candidates"] + engine["rounds"] * engine["neighbours"]) * few)
 
 
 PUBLISHED: Mapping[str, Any] = {
@@ -125,6 +204,13 @@ PUBLISHED: Mapping[str, Any] = {
     "stop": None,
     "patience": None,
 }
+BOOTSTRAPPED = ("found_seeds", "mixes", "fresh_share")
+GRADIENT = ("optimizer", "step_size", "later_step_size", "semantic_weight", "appearance_weight", "contrast_weight",
+            "repulsion_weight", "last_steps", "patience", "grad_steps", "checkpointing",
+            "unconditional_gradient")  # fmt: skip
+# Part of the most passes that images make which may leave early (`stop`): see schemas/effort.py.
+STAYING = 0.45
+GRADIENT_PASSES = 2  # passes that the gradient of one costs; one more where activations are made again
 
 
 class SeedSelectEngine(SearchEngine):
@@ -213,8 +299,64 @@ class SeedSelectEngine(SearchEngine):
     def compares_concepts(self) -> bool:
         return self.contrast_weight > 0
 
+    @property
+    def is_measured(self) -> bool:
+        return super().is_measured or self.stop is not None
+
+    @property
+    def seeks_seeds(self) -> bool:
+        return self.mode == "bootstrapped"
+
+    def find_idle(self) -> Iterator[str]:
+        yield from super().find_idle()
+        preset = PUBLISHED if self.preset == "published" else {}
+        given = {name for name in self.model_fields_set if name not in preset or getattr(self, name) != preset[name]}
+        if self.iterations == 0:
+            yield from (
+                f"engine.{name} has no effect with engine.iterations 0, which takes no gradient steps; leave it out"
+                for name in GRADIENT
+                if name in given
+            )
+        elif self.repulsion_weight and self.batch_size == 1:
+            yield "engine.repulsion_weight has no effect with engine.batch_size 1, of no other image; leave it out"
+        if "finalists" in given and self.finalists > self.candidates:
+            yield (
+                f"engine.finalists {self.finalists} is above engine.candidates {self.candidates}, of which they are "
+                f"chosen; give {self.candidates} at most, or more candidates"
+            )
+        if self.mode == "full":
+            yield from (
+                f"engine.{name} has no effect with engine.mode full; leave it out or set mode: bootstrapped"
+                for name in BOOTSTRAPPED
+                if name in given
+            )
+
+    @classmethod
+    def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        if engine.get("mode") == "bootstrapped":
+            return float(engine["mixes"] * few)
+        finalists = (engine["finalists"] > 1) * engine["finalists"]
+        screened = engine["rounds"] * (engine["candidates"] * few + finalists * drawn)
+        back = drawn if engine["unconditional_gradient"] else drawn / branches
+        gradient = engine["iterations"] * (drawn + back * (GRADIENT_PASSES + engine["checkpointing"]))
+        most = float(screened * (engine["candidates"] > 1) + gradient)
+        return most if engine["stop"] is None else STAYING * most
+
 
 Engine = Annotated[
     PlainEngine | BestOfNEngine | ZeroOrderEngine | SeedSelectEngine | NaturalInversionEngine,
-    Field(discriminator="kind"),
+    Discriminator("kind"),
+    SerializeAsAny(),
 ]
+OWN = (PlainEngine, BestOfNEngine, ZeroOrderEngine, SeedSelectEngine, NaturalInversionEngine)
+_settings: dict[str, type[EngineSettings]] = {each.model_fields["kind"].default: each for each in OWN}
+
+
+def add_settings(settings: type[EngineSettings]) -> None:
+    """Let recipes name one engine more, by the default of the field `kind` of its settings."""
+    _settings[settings.model_fields["kind"].default] = settings
+
+
+def find_settings(kind: object) -> type[EngineSettings] | None:
+    """Return the settings of the engine that a recipe names; None where there is no such engine."""
+    return _settings.get(kind) if isinstance(kind, str) else None

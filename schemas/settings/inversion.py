@@ -1,13 +1,17 @@
 """Settings of NaturalInversion: images from a trained classifier. What they do: tasks/methods/natural_inversion."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tailforge.schemas.documents.shown import show
+from tailforge.schemas.settings.engine_settings import EngineSettings, name_scorer_gates
 from tailforge.schemas.settings.fields import ModelSource, Positive, Strict, Text, Weight
+
+if TYPE_CHECKING:
+    from tailforge.schemas.recipe import Recipe
 
 Form = Literal["pyramid", "generator", "pixels"]
 Side = Annotated[int, Field(ge=4, le=4096)]
@@ -84,6 +88,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cifar100": {**PUBLISHED, "steps": 4000, "statistics_weight": 3.0},
 }
 
+# Settings that only some forms read; the others read none of them.
+LATE = 0.75  # of the steps; without stop_improvement no candidate is scored before
+DRAWN: tuple[Form, ...] = ("pyramid", "generator")
+FORMS_OF: Mapping[str, tuple[Form, ...]] = {
+    "latent_size": DRAWN,
+    "width": DRAWN,
+    "alpha_start": DRAWN,
+    "generator_rate": DRAWN,
+    "alpha_rate": DRAWN,
+    "warm_start": DRAWN,
+    "pyramid_rate": ("pyramid",),
+    "zero_start": ("pyramid",),
+    "stale_features": ("pyramid",),
+    "pixel_rate": ("pixels",),
+}
+
 
 class InversionSettings(Strict):
     """How a teacher is inverted. Presets cifar10 and cifar100 take the authors' numbers wherever a key is not given."""
@@ -137,11 +157,14 @@ class InversionSettings(Strict):
         return {**numbers, **data} if numbers else data
 
 
-class NaturalInversionEngine(InversionSettings):
+class NaturalInversionEngine(EngineSettings, InversionSettings):
     """NaturalInversion (arXiv 2306.16661): labelled images from the weights of a classifier, the recipe's `generator`.
 
     Concepts are its classes, by name or number; see docs/natural_inversion.md.
     """
+
+    inverts: ClassVar[bool] = True
+    annotation_kind: ClassVar[str | None] = "class_activation"
 
     kind: Literal["natural_inversion"] = "natural_inversion"
     batches_per_run: int | None = Field(
@@ -165,3 +188,72 @@ class NaturalInversionEngine(InversionSettings):
     def batches(self) -> int:
         """Batches of one run."""
         return self.batches_per_run or self.groups
+
+    def check_partitions(self, size: int, batch: int) -> None:
+        raise ValueError(
+            "partition_size: a partition of engine natural_inversion is one of its runs; leave it out and set "
+            "engine.batches_per_run"
+        )
+
+    def check(self, recipe: "Recipe") -> None:
+        if gates := name_scorer_gates(recipe):
+            raise ValueError(
+                f"quality.gates {gates}: a CLIP model, quality.scorer, would measure it, and engine "
+                "natural_inversion takes none; leave it out, or use teacher_agreement, or verifier_agreement with "
+                "quality.verifier"
+            )
+        _refuse_text(recipe)
+        if recipe.annotation.kind == "renoised_attention" and recipe.annotation.model is None:
+            raise ValueError(
+                "annotation.kind renoised_attention: engine natural_inversion has no text-to-image model to ask; name "
+                "one as annotation.model"
+            )
+
+    def find_idle(self) -> Iterator[str]:
+        given = self._given()
+        for name, forms in FORMS_OF.items():
+            if name in given and self.form not in forms:
+                yield (
+                    f"engine.{name} has no effect with engine.form {self.form}; leave it out or set form: "
+                    f"{' or '.join(forms)}"
+                )
+        if "score_every" in given:
+            yield from self._never_scored()
+        if self.groups > self.batches:
+            yield (
+                f"engine.groups {self.groups} is above engine.batches_per_run {self.batches}, of which they are "
+                f"trained side by side; give {self.batches} at most, or more batches_per_run"
+            )
+
+    def _given(self) -> set[str]:
+        """What the author gave. A preset's numbers count as set too; those that equal it may be its own."""
+        preset = PRESETS.get(self.preset, {})
+        return {name for name in self.model_fields_set if name not in preset or getattr(self, name) != preset[name]}
+
+    def _never_scored(self) -> Iterator[str]:
+        every, steps = self.score_every, self.steps
+        last_but_one = (steps - 1) // every * every  # the last step is always scored
+        if every > steps:
+            yield f"engine.score_every {every} is above engine.steps {steps}; give {steps} to score the last step alone"
+        elif self.stop_improvement is None and last_but_one < LATE * steps and 4 <= steps != every:
+            yield (
+                f"engine.score_every {every} has no multiple in the last quarter of engine.steps {steps}, where alone "
+                f"candidates are scored with engine.stop_improvement null; give {steps // 4} at most, or {steps} to "
+                "score the last step alone"
+            )
+
+
+def _refuse_text(recipe: "Recipe") -> None:
+    """Errors: ValueError for what reads a prompt."""
+    reasons = {
+        "quality.scorer": recipe.quality.scorer is not None,
+        "prompts.attributes": bool(recipe.prompts.attributes),
+        "prompts.language_model": recipe.prompts.language_model is not None,
+        "annotation.kind cross_attention": recipe.annotation.kind == "cross_attention",
+    }
+    for name, given in reasons.items():
+        if given:
+            raise ValueError(
+                f"{name}: engine natural_inversion makes images from a classifier, which reads no text, "
+                "so no prompt; leave it out (teacher_agreement and verifier_agreement replace a scorer's gates)"
+            )

@@ -196,6 +196,11 @@ class Quality(Strict):
     def _none_is_no_gate(cls, gates: object) -> object:
         return {} if gates is None or gates == "none" else gates
 
+    @property
+    def scorer_gates(self) -> list[str]:
+        """Gates that the scorer measures."""
+        return [name for name in SCORER_GATES if name in self.gates]
+
     @model_validator(mode="after")
     def _verifier_for_its_gate(self) -> "Quality":
         if "verifier_agreement" in self.gates and self.verifier is None:

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailforge.schemas.checks.unused_inversion import FORMS_OF, LATE, find_idle_inversion
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.schemas.settings.inversion import FORMS_OF, LATE, NaturalInversionEngine
 from tailforge.tasks.methods.natural_inversion import invert
 from tests.support.tiny_inversions import LABELS, SEEDS, pixels_of, run, small
 
@@ -20,7 +19,7 @@ SIDE_BY_SIDE = {"groups": 2, "batches_per_run": 3}
 
 
 def find(**engine: Any) -> list[str]:
-    return list(find_idle_inversion(NaturalInversionEngine(**engine)))
+    return list(NaturalInversionEngine(**engine).find_idle())
 
 
 def draw(form: str, **changes: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
