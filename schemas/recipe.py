@@ -1,7 +1,7 @@
 """The recipe: one frozen model of everything that decides what a dataset holds. Unknown keys are refused.
 
 What is here is a choice; what the choices do is in tasks/methods. Field descriptions are the reference documentation
-(docs/recipe.md is generated from them).
+(docs/reference/recipe.md is generated from them).
 """
 
 import re

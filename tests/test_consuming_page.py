@@ -1,4 +1,4 @@
-"""Every Python example of docs/consuming.md runs, as it stands there, on a version that was made for it."""
+"""Every Python example of docs/how-to/consuming.md runs, as it stands there, on a version that was made for it."""
 
 import gc
 import math
@@ -17,7 +17,7 @@ from tailforge.catalog.store import Store
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.repository import ROOT
 
-PAGE = (ROOT / "docs" / "consuming.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "consuming.md").read_text()
 FINITE = 'if "loss" in globals():\n    assert loss.isfinite()\n'
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
@@ -55,7 +55,7 @@ def test_the_example_runs(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
     torch.manual_seed(0)
-    exec(compile(EXAMPLES[number], f"docs/consuming.md, example {number}", "exec"), names)
+    exec(compile(EXAMPLES[number], f"docs/how-to/consuming.md, example {number}", "exec"), names)
     if "loss" in names:
         assert math.isfinite(names["loss"].item())
     gc.collect()

@@ -14,7 +14,7 @@ from tailforge.flows.cli.commands import app
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.training.generator import GeneratorTraining
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def nested_models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -78,17 +78,17 @@ def model_page(whole: type[BaseModel], title: str, origin: str) -> str:
 
 
 def recipe_page() -> str:
-    """docs/recipe.md."""
+    """docs/reference/recipe.md."""
     return model_page(Recipe, "The recipe", "schemas/recipe.py")
 
 
 def training_page() -> str:
-    """docs/training_recipe.md."""
+    """docs/reference/training_recipe.md."""
     return model_page(GeneratorTraining, "The training recipe of a generator", "schemas/training/generator.py")
 
 
 def cli_page() -> str:
-    """docs/cli.md."""
+    """docs/reference/cli.md."""
     lines = [
         "# The command",
         "",

@@ -40,7 +40,7 @@ def train(
         typer.Option(
             help="In place of the recipe's. For a teacher: labelled images, a Parquet file with column split, or a "
             "folder with train and test in it, each of one folder a class. For a generator: images with captions or "
-            "classes, a folder or a Parquet file (docs/training.md)."
+            "classes, a folder or a Parquet file (docs/how-to/training.md)."
         ),
     ] = None,
     set_: Annotated[
@@ -139,7 +139,8 @@ def pretrain(
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate of the cosine schedule.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, order, views and draws.")] = 0,
     set_: Annotated[
-        list[str], typer.Option("--set", help="Further setting, key=value (docs/pretraining.md); may be repeated.")
+        list[str],
+        typer.Option("--set", help="Further setting, key=value (docs/how-to/pretraining.md); may be repeated."),
     ] = [],  # noqa: B006
     probe: Annotated[
         str | None,

@@ -65,7 +65,7 @@ class PlainEngine(SamplingSettings):
 class SearchEngine(SamplingSettings):
     """What the engines share that search for noise whose image is like a concept's reference photographs.
 
-    `target` and `stop` are choices of ours; see docs/seed_select.md.
+    `target` and `stop` are choices of ours; see docs/explanation/seed_select.md.
     """
 
     reads_references: ClassVar[bool] = True

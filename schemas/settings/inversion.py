@@ -160,7 +160,7 @@ class InversionSettings(Strict):
 class NaturalInversionEngine(EngineSettings, InversionSettings):
     """NaturalInversion (arXiv 2306.16661): labelled images from the weights of a classifier, the recipe's `generator`.
 
-    Concepts are its classes, by name or number; see docs/natural_inversion.md.
+    Concepts are its classes, by name or number; see docs/explanation/natural_inversion.md.
     """
 
     inverts: ClassVar[bool] = True

@@ -1,6 +1,6 @@
 """Settings of training or adapting a text-to-image generator's UNet: `kind: generator` of a training recipe.
 
-Every default is a choice of ours unless its description names a source; docs/training.md says which are whose.
+Every default is a choice of ours unless its description names a source; docs/how-to/training.md says which are whose.
 """
 
 from collections.abc import Sequence

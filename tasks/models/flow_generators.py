@@ -2,7 +2,7 @@
 
 Along the flow (Esser et al. 2024, arXiv 2403.03206, equation 13) a latent is z = (1 - s) z_0 + s e with s from 1 to 0;
 the denoiser gives e - z_0 at the timestep 1000 s. Calls are those of diffusers' pipelines, whose images these are.
-The networks were never run here with trained weights, which were not at hand; see docs/generators.md.
+The networks were never run here with trained weights, which were not at hand; see docs/explanation/generators.md.
 """
 
 from collections.abc import Sequence

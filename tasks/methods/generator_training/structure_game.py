@@ -1,7 +1,7 @@
 """The game beside the denoising loss: the denoiser keeps a group's relations, the encoder looks for those it breaks.
 
 After SADM (arXiv 2402.17563): the encoder itself is the opponent, there is no head that says real or fake. Measure,
-gate, weight, anchor, pauses and the single backward pass are choices of ours (docs/training.md).
+gate, weight, anchor, pauses and the single backward pass are choices of ours (docs/how-to/training.md).
 
 Letters of shapes: B images, G groups, M images of a group, D features.
 """

@@ -9,7 +9,7 @@ components and `repair` mends them; `inpaint` is repair's fallback and rival, `b
 with. Nothing here knows diffusers: a tail g is any differentiable function of a feature that mixes no rows of a batch.
 
 The paper gives the components once u(S) is known, and does not say publicly how u(S) is found: that part, and every
-default, is our own choice (docs/regional_primitives.md).
+default, is our own choice (docs/explanation/regional_primitives.md).
 
 Letters of shapes: B rows of a batch, K components, n patches analysed, P patches of the grid, C, h, w of the feature,
 H, W pixels.

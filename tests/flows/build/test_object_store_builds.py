@@ -48,7 +48,7 @@ def test_a_build_equals_one_on_a_disk(
     opened = Store.open(store)
     files, partitions = len(load_dataset(opened, "tiny").files), made["work"]["samples"]
     assert asked["COPY"] == files + 1
-    assert asked.total() < 60 * partitions + 4 * files  # docs/object_stores.md says what they are
+    assert asked.total() < 60 * partitions + 4 * files  # docs/how-to/object_stores.md says what they are
     assert content(load_dataset(opened, "tiny")) == local
     assert verify(opened, "tiny") == []
     keys = [sample["key"] for sample in open_dataset(f"{store}/datasets/tiny", verify=True)]

@@ -97,7 +97,7 @@ ONLY_PARSED = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the commands name: recipes, models, photographs, and `drawn`, a store of drawn versions."""
     folder = tmp_path_factory.mktemp("place")
-    page = (ROOT / "docs" / "training.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "training.md").read_text()
     blocks = [block[2] for block in FENCE.finditer(page) if block[1] == "yaml"]
     for file, start in (("deer.yaml", "generator: {model"), ("my-training.yaml", "kind: generator")):
         (folder / file).write_text(next(text for text in blocks if start in text))

@@ -1,7 +1,7 @@
 """Nights in production: a Prefect server on PostgreSQL, a deployment, workers, and what may happen to them.
 
-Everything is the real thing, started by the commands of docs/nightly.md: the database, the server, `tailforge setup`,
-`prefect deploy`, workers. Only waiting times are shorter.
+Everything is the real thing, started by the commands of docs/how-to/nightly.md: the database, the server,
+`tailforge setup`, `prefect deploy`, workers. Only waiting times are shorter.
 """
 
 import json

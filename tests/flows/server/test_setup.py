@@ -248,7 +248,7 @@ def test_every_installation_of_a_server_is_held_by_the_constraints() -> None:
     assert pins["SQLAlchemy"] == importlib.metadata.version("sqlalchemy")
     inline = compose_services()["server"]["build"]["dockerfile_inline"]
     assert "PIP_CONSTRAINT=constraints.txt" in inline
-    texts = [(ROOT / name).read_text() for name in ("docs/nightly.md", "compose.yaml", "prefect.yaml")]
+    texts = [(ROOT / name).read_text() for name in ("docs/how-to/nightly.md", "compose.yaml", "prefect.yaml")]
     installs = re.findall(r"pip install [^`\n]*prefect[^`\n]*", texts[0])
     assert installs
     assert [line for line in installs if "--constraint constraints.txt" not in line] == []
@@ -276,10 +276,10 @@ def test_commands_of_compose_are_what_the_programs_know() -> None:
 
 
 def test_settings_of_a_production_server_are_what_prefect_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """compose.yaml and docs/nightly.md say the same, and Prefect reads it as it is meant."""
+    """compose.yaml and docs/how-to/nightly.md say the same, and Prefect reads it as it is meant."""
     import prefect.settings
 
-    page = (ROOT / "docs" / "nightly.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "nightly.md").read_text()
     documented = dict(re.findall(r"^(PREFECT_\w+)=(\S+)$", page, re.MULTILINE))
     composed = {k: v for service in compose_services().values() for k, v in service.get("environment", {}).items()}
     named = set(re.findall(r"PREFECT_\w+", page)) | {name for name in composed if name.startswith("PREFECT_")}
