@@ -58,8 +58,9 @@ def load_judges(folder: Path) -> Judges:
         for role, model in zip(ROLES, (classifier, segmenter), strict=True):
             model.load_state_dict(load_file(folder / f"{role}.safetensors"))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        file = f"{Path(error.filename).name}: " if isinstance(error, OSError) and error.filename else ""
         raise ModelError(
-            f"judges in {folder} cannot be loaded: {describe_failure(error)}; "
+            f"judges in {folder} cannot be loaded: {file}{describe_failure(error)}; "
             "restore the folder or train them again with `tailforge train`"
         ) from error
     classifier.eval().requires_grad_(False)

@@ -58,7 +58,7 @@ def test_the_bound_holds_and_what_was_unused_longest_goes(published: Store, tmp_
 
 
 def test_a_cache_too_small_for_a_shard_is_refused(published: Store, tmp_path: Path) -> None:
-    with pytest.raises(ReadingError, match=r"cache_bytes is 1000, and a shard has \d+ bytes"):
+    with pytest.raises(ReadingError, match=r"cache_bytes is 1000, and a shard has [\d,]+ bytes"):
         read_keys(published.root, tmp_path, cache_bytes=1000)
 
 
