@@ -20,7 +20,7 @@ MEMORY = {*WORDS, "catalog.pictures", "catalog"}
 MATHEMATICS = {*MEMORY, "tasks.methods"}
 CONTRACT = {*MATHEMATICS, "tasks.artifacts"}
 WORK = {*CONTRACT, "tasks.models", "tasks.images", "tasks.report"}
-BASE = {*WORK, "tasks.stages", "tasks.publish", "tasks.training", "flows.terminal"}
+BASE = {*WORK, "tasks.engines", "tasks.stages", "tasks.publish", "tasks.training", "flows.terminal"}
 MAY_IMPORT = {
     "schemas": set(),
     "catalog.pictures": WORDS,
@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "tasks.models": MATHEMATICS,
     "tasks.images": MATHEMATICS,
     "tasks.report": {*WORDS, "catalog.pictures", "tasks.methods"},
-    "tasks.stages": WORK,
-    "tasks.publish": {*WORK, "tasks.stages"},
+    "tasks.engines": {*CONTRACT, "tasks.models"},
+    "tasks.stages": {*WORK, "tasks.engines"},
+    "tasks.publish": {*WORK, "tasks.engines", "tasks.stages"},
     "tasks.training": WORK,
     "flows.terminal": {*WORK, "tasks.training", "flows.build"},
     "flows.runners": {*BASE, "flows.server", "flows.build"},
@@ -43,7 +44,16 @@ MAY_IMPORT = {
     "flows.training": {*BASE, "flows.build", "flows.samples", "flows.server"},
     "flows.cli": {*BASE, "flows.build", "flows.estimate", "flows.samples", "flows.server", "flows.training"},
 }
-NO_PREFECT = ("schemas", "catalog", "tasks.methods", "tasks.models", "tasks.artifacts", "tasks.images", "tasks.report")
+NO_PREFECT = (
+    "schemas",
+    "catalog",
+    "tasks.methods",
+    "tasks.models",
+    "tasks.artifacts",
+    "tasks.images",
+    "tasks.report",
+    "tasks.engines",
+)
 HEAVY = {"torch", "diffusers", "transformers", "prefect"}
 SMALLEST_FOLDER = 4
 
@@ -116,6 +126,18 @@ def test_a_folder_holds_several_files_of_one_kind() -> None:
         if not list(folder.glob("*/__init__.py"))  # a room of rooms
     }
     assert {str(folder): count for folder, count in counts.items() if 0 < count < SMALLEST_FOLDER} == {}
+
+
+def test_nobody_asks_which_engine_a_recipe_names() -> None:
+    """Callers ask `engine_of(recipe)`, or the engine's settings; tasks/engines alone tells engines apart."""
+    wrong = [
+        f"{module}: {ast.unparse(node)}"
+        for module, path in sources().items()
+        if not module.startswith("tasks.engines")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance" and "engine" in ast.unparse(node)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_pictures_are_decoded_in_one_place() -> None:

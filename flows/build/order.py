@@ -7,9 +7,10 @@ Only the order is here. What a stage does is in tasks/, how steps run is in flow
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Chain, Drive, Step
@@ -20,12 +21,12 @@ from tailforge.schemas.explanation import RepairRecord
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
-from tailforge.tasks.artifacts.contract import read_table
+from tailforge.tasks.artifacts.contract import Address, read_table
 from tailforge.tasks.artifacts.mended_samples import REPAIR_SOURCE, find_repairs, mended_job
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.artifacts.reviewed_samples import find_reviews
+from tailforge.tasks.engines.contract import Preparation, Round
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.planning.samples import first_round_size, next_round_size, plan_round, plan_slice
 from tailforge.tasks.methods.quality.gates import count_accepted
 from tailforge.tasks.stages import aims as aim_search
@@ -38,6 +39,21 @@ from tailforge.tasks.stages import seeds as find_seeds
 from tailforge.tasks.stages import selection as select_samples
 from tailforge.tasks.stages import shards as write_shards
 from tailforge.tasks.stages import verdicts as filter_quality
+
+
+@dataclass(frozen=True)
+class PreparingStage:
+    """How a stage is located and run that an engine names."""
+
+    locate: Callable[..., Address]
+    task: Any
+
+
+PREPARING: Mapping[str, PreparingStage] = {
+    "aims": PreparingStage(aim_search.locate, aim_search.aim_search),
+    "seeds": PreparingStage(find_seeds.locate, find_seeds.find_seeds),
+    "inversions": PreparingStage(invert_teacher.locate, invert_teacher.invert_teacher),
+}
 
 
 @dataclass(frozen=True)
@@ -101,54 +117,33 @@ def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] |
     return {name: expand_prompts.read_prompts(table) for name, table in zip(names, tables, strict=True)}
 
 
-def aim_all(drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]]) -> dict[str, EngineInputs] | None:
-    """What the search for each concept reads; nothing for an engine that does not search."""
-    engine = context.recipe.engine
-    if not isinstance(engine, SearchEngine):
-        return dict.fromkeys(prompts, EngineInputs())
-
-    def aim(job: PartitionJob) -> Chain:
-        rows = len(context.references[job.concept]) + len(job.samples)
-        return (yield Step(aim_search.locate(job), aim_search.aim_search, (job,), rows))
-
-    aims = drive.run([aim(aim_search.aim_job(context, name, own)) for name, own in prompts.items()], ["aims"])
-    if None in aims:
-        return None
-    by_name = dict(zip(prompts, aims, strict=True))
-    known = by_name if engine.compares_concepts else {}
-    rivals = {name: tuple(known[other] for other in known if other != name) for name in by_name}
-    inputs = {name: EngineInputs(aim=by_name[name], rivals=rivals[name]) for name in by_name}
-    return _find_all_seeds(drive, context, prompts, inputs)
-
-
-def _find_all_seeds(
-    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]], inputs: dict[str, EngineInputs]
+def prepare_all(
+    drive: Drive, context: BuildContext, prompts: dict[str, list[Prompt]]
 ) -> dict[str, EngineInputs] | None:
-    """The inputs with the noises found for each concept, where the engine starts from such."""
-    engine = context.recipe.engine
-    if not isinstance(engine, SeedSelectEngine) or engine.mode == "full":
-        return inputs
+    """Make what the engine reads of each concept, before the first round; None if a step is missing in a dry run."""
+    inputs = dict.fromkeys(prompts, EngineInputs())
+    for preparation in engine_of(context.recipe).preparations:
+        jobs = preparation.list_jobs(context, prompts)
+        made = drive.run([_prepare(preparation, job, inputs[job.concept]) for job in jobs], [preparation.stage])
+        if None in made:
+            return None
+        found: dict[str, list[Receipt]] = {name: [] for name in prompts}
+        for job, receipt in zip(jobs, made, strict=True):
+            found[job.concept].append(receipt)
+        inputs = preparation.hand_on(inputs, found)
+    return inputs
 
-    def find(job: PartitionJob) -> Chain:
-        read = inputs[job.concept]
-        return (yield Step(find_seeds.locate(job, read), find_seeds.find_seeds, (job, read), len(job.samples)))
 
-    jobs = {name: list(find_seeds.seed_jobs(context, name, own)) for name, own in prompts.items()}
-    made = drive.run([find(job) for own in jobs.values() for job in own], ["seeds"])
-    if None in made:
-        return None
-    found = iter(made)
-    # Rivals were for the gradient, and a mix follows none.
-    return {
-        name: EngineInputs(aim=inputs[name].aim, seeds=tuple(next(found) for _ in own)) for name, own in jobs.items()
-    }
+def _prepare(preparation: Preparation, job: PartitionJob, inputs: EngineInputs) -> Chain:
+    stage, given = PREPARING[preparation.stage], (job, *preparation.read(inputs))
+    return (yield Step(stage.locate(*given), stage.task, given, preparation.count_rows(job)))
 
 
 def plan_partitions(
     context: BuildContext, prompts: dict[str, list[Prompt]], attempt: int, sizes: dict[str, int]
 ) -> Iterator[PlannedPartition]:
     """Partitions of one round, concept by concept. `part` counts within concept, attempt and source."""
-    run = invert_teacher.samples_per_partition(context)
+    run = samples_per_run(context)
     for concept, size in sizes.items():
         counts: dict[str, int] = {}
         for source, numbers in plan_round(context.recipe, prompts[concept], size, run):
@@ -171,32 +166,40 @@ def write_job(
     return PartitionJob(build=context, concept=concept, attempt=attempt, source=source, part=part, samples=samples)
 
 
-def inversion_runs(jobs: list[PlannedPartition]) -> list[tuple[str, int]]:
+def samples_per_run(context: BuildContext) -> int | None:
+    """Samples of one concept that a run of all concepts makes; None for an engine that makes each partition alone."""
+    before = engine_of(context.recipe).round
+    return None if before is None else before.count_samples(context)
+
+
+def list_runs(jobs: list[PlannedPartition]) -> list[tuple[str, int]]:
     """(source, part) of the runs that make the partitions of a round."""
     return list(dict.fromkeys((job.source, job.part) for job in jobs))
 
 
-def invert_all(
+def draw_round(
     drive: Drive,
     context: BuildContext,
     prompts: dict[str, list[Prompt]],
     attempt: int,
     jobs: list[PlannedPartition],
     part: str,
+    before: Round,
 ) -> list[EngineInputs] | None:
-    """What each partition of a round reads of an inversion: the run that makes it together with other concepts'."""
+    """What each partition of a round reads: the run that makes it together with other concepts'."""
+    stage = PREPARING[before.stage]
 
-    def invert(source: str, part: int) -> Chain:
-        job = invert_teacher.inversion_job(context, prompts, attempt, source, part)
+    def draw(source: str, part: int) -> Chain:
+        job = before.make_job(context, prompts, attempt, source, part)
         rows = sum(place.sample_id is not None for place in job.places)  # fillers become no rows
-        return (yield Step(invert_teacher.locate(job), invert_teacher.invert_teacher, (job,), rows))
+        return (yield Step(stage.locate(job), stage.task, (job,), rows))
 
-    runs = inversion_runs(jobs)
-    made = drive.run([invert(*run) for run in runs], ["inversions"], part)
+    runs = list_runs(jobs)
+    made = drive.run([draw(*run) for run in runs], [before.stage], part)
     if None in made:
         return None
     receipts = dict(zip(runs, made, strict=True))
-    return [EngineInputs(inversion=receipts[job.source, job.part]) for job in jobs]
+    return [before.hand_on(receipts[job.source, job.part]) for job in jobs]
 
 
 def partition_chain(planned: PlannedPartition, inputs: EngineInputs) -> Chain:
@@ -255,13 +258,13 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
 
     Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`; a dry run goes on.
     """
-    recipe = context.recipe
+    recipe, before = context.recipe, engine_of(context.recipe).round
     if (expanded := expand_all(drive, context)) is None:
         return None
     heard = hear_prompts(context, expanded)
     drive.tell(heard.notes)
     prompts = heard.prompts
-    if (inputs := aim_all(drive, context, prompts)) is None:
+    if (inputs := prepare_all(drive, context, prompts)) is None:
         return None
     sizes = first_sizes(recipe)
     jobs: list[PlannedPartition] = []
@@ -281,10 +284,10 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
             shares = {name: (accepted.get(name, 0), tried[name]) for name in sizes}
             require_round(recipe, attempt, first, missing, drive.tally.receipts, shares)
         read = [inputs[job.concept] for job in planned]
-        if isinstance(recipe.engine, NaturalInversionEngine):
-            if (inverted := invert_all(drive, context, prompts, attempt, planned, part)) is None:
+        if before is not None:
+            if (drawn := draw_round(drive, context, prompts, attempt, planned, part, before)) is None:
                 return None
-            read = inverted
+            read = drawn
         chains = [partition_chain(job, own) for job, own in zip(planned, read, strict=True)]
         made = drive.run(chains, ["samples", "masks", "verdicts"], part)
         if None in made or (mended := mend_all(drive, context, planned, made)) is None:
@@ -309,7 +312,7 @@ def first_sizes(recipe: Recipe) -> dict[str, int]:
 
 def measure_round(recipe: Recipe, planned: list[PlannedPartition]) -> RoundSize:
     """What these partitions of a round draw."""
-    runs = len(inversion_runs(planned)) if isinstance(recipe.engine, NaturalInversionEngine) else 0
+    runs = len(list_runs(planned)) if engine_of(recipe).round else 0
     return RoundSize(sum(job.rows for job in planned), runs)
 
 
@@ -323,9 +326,9 @@ def find_missing(
 ) -> RoundSize:
     """What is still to be drawn of a round: an earlier build may have drawn it."""
     dry = Drive(store, submit=None)
-    if isinstance(context.recipe.engine, NaturalInversionEngine):
-        invert_all(dry, context, prompts, attempt, planned, "")
-        return RoundSize(dry.tally.missing_rows["inversions"], dry.tally.missing["inversions"])
+    if before := engine_of(context.recipe).round:
+        draw_round(dry, context, prompts, attempt, planned, "", before)
+        return RoundSize(dry.tally.missing_rows[before.stage], dry.tally.missing[before.stage])
     dry.run([partition_chain(job, inputs[job.concept]) for job in planned], ["samples", "masks", "verdicts"])
     return RoundSize(dry.tally.missing_rows["samples"], 0)
 

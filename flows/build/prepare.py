@@ -12,19 +12,15 @@ from tailforge.catalog.sources.references import digest_references, require_refe
 from tailforge.catalog.store import Store
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.build.choose import open_recipe
-from tailforge.flows.build.resolve_teachers import check_verifier, find_labels
-from tailforge.schemas.documents.shown import count_of
-from tailforge.schemas.errors import RecipeError, StoreAccessError
+from tailforge.flows.build.resolve_teachers import check_verifier
+from tailforge.schemas.errors import StoreAccessError
 from tailforge.schemas.jobs import BuildContext, ResolvedModel
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.engines import SearchEngine
 from tailforge.schemas.settings.fields import ModelSource
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.packing.augment import build_pipeline
-from tailforge.tasks.methods.seed_select.search import check_deterministic
 from tailforge.tasks.models.clip import check_scorer
-from tailforge.tasks.models.generator_files import check_generator, saved_scheduler
-from tailforge.tasks.models.generator_settings import check_settings
+from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.guides import GUIDE, check_guide
 from tailforge.tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
 from tailforge.tasks.stages.verdicts import VERIFIER
@@ -39,13 +35,7 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
     kept, name = Store.open(build.store), build.recipe.name
     decided = {"repairs": list_repairs(kept, name), "reviews": list_reviews(kept, name)}
     build = build.model_copy(update=decided)
-    wanted = build.recipe.engine.references_per_image if isinstance(build.recipe.engine, SearchEngine) else None
-    for concept, found in build.references.items():
-        if wanted is not None and wanted > len(found):
-            raise RecipeError(
-                f"engine.references_per_image {wanted}: concept {concept!r} has {count_of(len(found), 'reference')}; "
-                f"give {len(found)} at most, or leave it out: then every image aims at all"
-            )
+    engine_of(build.recipe).check_references(build.references)
     return build
 
 
@@ -58,15 +48,10 @@ def resolve_build(
     noise that was kept. Without judges, quality.verifier and quality.scorer, images can be made but not judged.
     """
     recipe, folder = file.recipe, file.folder
+    engine = engine_of(recipe)
     references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
     generator = resolve_model(recipe.generator, folder, "generator")
-    inverts = isinstance(recipe.engine, NaturalInversionEngine)
-    teacher = find_labels(recipe, generator, folder) if inverts else None
-    if not inverts:
-        with naming("generator"):
-            require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
-            check_generator(generator)
-        check_settings(recipe, generator)
+    teacher = engine.check_generator(recipe, generator, folder)
     guide = _find_guide(recipe, generator, folder)
     annotator = _find_annotator(recipe, folder)
     verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
@@ -74,11 +59,7 @@ def resolve_build(
     scorer = _find_clip(recipe.quality.scorer if with_judges else None, folder, "quality.scorer")
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
-    encoder = None
-    if with_references and isinstance(recipe.engine, SearchEngine):
-        encoder = _find_clip(recipe.encoder, folder, "engine.encoder" if recipe.engine.encoder else "quality.scorer")
-        if recipe.engine.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
-            check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
+    encoder = engine.find_encoder(recipe, generator, folder) if with_references else None
     expander = recipe.prompts.language_model
     address = store if "://" in store else str(usable_path(store, "store", StoreAccessError).resolve())
     if not Store.open(address, create=True).is_lasting:
@@ -90,7 +71,7 @@ def resolve_build(
         recipe=recipe,
         folder=str(folder),
         generator=generator,
-        generator_training=None if inverts else read_training(generator),
+        generator_training=read_training(generator) if teacher is None else None,
         guide=guide,
         scorer=scorer,
         encoder=encoder,
@@ -104,7 +85,7 @@ def resolve_build(
 
 def _find_references(recipe: Recipe, folder: Path) -> dict[str, tuple[str, ...]]:
     """sha256 of the photographs of each concept that names some; an engine that searches opens them too."""
-    find = require_references if isinstance(recipe.engine, SearchEngine) else digest_references
+    find = require_references if recipe.engine.reads_references else digest_references
     return {concept.name: find(folder, concept) for concept in recipe.concepts if concept.references is not None}
 
 

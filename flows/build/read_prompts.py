@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import BuildContext, Prompt, ResolvedModel
-from tailforge.schemas.settings.engines import SamplingSettings
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
 
 NAMED, SHOWN = 3, 80  # prompts that are named, and characters of each
@@ -36,8 +35,7 @@ def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]])
 
     Errors: RecipeError where no prompt of a concept is left.
     """
-    engine = context.recipe.engine
-    readers = () if isinstance(engine, NaturalInversionEngine) else load_readers(context.generator)
+    readers = engine_of(context.recipe).load_readers(context)
     heard = {name: [each for each in own if reads_concept(readers, each)] for name, own in prompts.items()}
     kept = {name: {each.prompt_index for each in own} for name, own in heard.items()}
     unread = {name: [each.text for each in own if each.prompt_index not in kept[name]] for name, own in prompts.items()}
@@ -78,9 +76,8 @@ def note_cut_captions(model: ResolvedModel, captions: Sequence[str]) -> str:
 
 def _note_negative(context: BuildContext, readers: Sequence[TextReader]) -> list[str]:
     """The guide reads the negative prompt where there is one."""
-    engine = context.recipe.engine
     reading = load_readers(context.guide) if context.guide else readers
-    if not isinstance(engine, SamplingSettings) or engine.guidance <= 1 or reads_all(reading, engine.negative_prompt):
+    if reads_all(reading, context.recipe.engine.negative_text):
         return []
     limit = max(reader.length for reader in reading)
     return [f"engine.negative_prompt is too long: its text encoder reads {limit} tokens, and the rest has no effect"]

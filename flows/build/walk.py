@@ -20,7 +20,7 @@ from tailforge.flows.build.order import (
 from tailforge.flows.estimate.forecast import Forecast, find_prompts, forecast_build
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import EngineInputs
-from tailforge.schemas.settings.engines import PlainEngine
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.publish.report import STAGES
 
 DRAWN = ("samples", "masks", "verdicts")  # stages of one chain, which stops at the first that is missing
@@ -69,7 +69,7 @@ def plan_build(context: BuildContext) -> Plan:
     store = Store.open(context.store)
     drive = Drive(store, submit=None)
     complete = walk(drive, context) is not None
-    if "samples" not in drive.tally.expected and isinstance(context.recipe.engine, PlainEngine):
+    if "samples" not in drive.tally.expected and engine_of(context.recipe).draws_at_once:
         _look_ahead(drive, context)
     tally, ahead = drive.tally, forecast_build(store, context)
     stages = [_plan_stage(stage, tally, ahead) for stage in STAGES]

@@ -33,8 +33,8 @@ from tailforge.flows.estimate.simulate_rounds import (
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
 from tailforge.tasks.artifacts.contract import Address, describe_effort, describe_machine
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.publish.report import STAGES
 
 INTERVAL = (
@@ -265,9 +265,9 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
         return work
     for stage in DRAWN:
         work[stage] = _add(work.get(stage), further.partitions, further.images)
-    if isinstance(context.recipe.engine, NaturalInversionEngine):
+    if before := engine_of(context.recipe).round:
         runs = further.partitions.scale(1 / len(context.recipe.concepts))
-        work["inversions"] = _add(work.get("inversions"), runs, further.images)
+        work[before.stage] = _add(work.get(before.stage), runs, further.images)
     reached = set(plan.tally.expected)
     images = exactly(plan.images) + further.images
     if not {"augmented", "shard_plan"} & reached:

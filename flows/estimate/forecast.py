@@ -4,17 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tailforge.catalog.store import Store
-from tailforge.flows.build.order import PlannedPartition, first_sizes, inversion_runs, plan_partitions
+from tailforge.flows.build.order import PlannedPartition, first_sizes, list_runs, plan_partitions
 from tailforge.flows.build.read_prompts import Heard, hear_prompts
 from tailforge.schemas.jobs import BuildContext, Prompt
-from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
 from tailforge.tasks.artifacts.contract import find_receipt, read_table
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.planning.expand_prompts import expand_prompts as expand
 from tailforge.tasks.models.lexicon import load_wordnet
-from tailforge.tasks.stages import aims as aim_search
 from tailforge.tasks.stages import prompts as expand_prompts
-from tailforge.tasks.stages import seeds as find_seeds
 
 Work = dict[str, tuple[int, int]]  # stage to (steps, rows)
 
@@ -73,15 +70,11 @@ def hear_known(store: Store, context: BuildContext) -> Heard | None:
 
 def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:
     """Work that comes before the samples of an engine, and the prompts."""
-    engine = context.recipe.engine
+    engine = engine_of(context.recipe)
     work: Work = {"prompts": (len(prompts), 0)}
-    if isinstance(engine, SearchEngine):
-        aims = [aim_search.aim_job(context, name, own) for name, own in prompts.items()]
-        rows = sum(len(job.samples) + len(context.references[job.concept]) for job in aims)
-        work["aims"] = (len(aims), rows)
-    if isinstance(engine, SeedSelectEngine) and engine.mode == "bootstrapped":
-        seeds = [job for name, own in prompts.items() for job in find_seeds.seed_jobs(context, name, own)]
-        work["seeds"] = (len(seeds), sum(len(job.samples) for job in seeds))
-    if isinstance(engine, NaturalInversionEngine):
-        work["inversions"] = (len(inversion_runs(jobs)), sum(job.rows for job in jobs))
+    for each in engine.preparations:
+        own = each.list_jobs(context, prompts)
+        work[each.stage] = (len(own), sum(map(each.count_rows, own)))
+    if engine.round is not None:
+        work[engine.round.stage] = (len(list_runs(jobs)), sum(job.rows for job in jobs))
     return work

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 
+from tailforge.flows.build.order import PREPARING
 from tailforge.schemas.jobs import BuildContext, InversionJob, PartitionJob
 from tailforge.schemas.receipts import EngineInputs, Receipt
-from tailforge.schemas.settings.engines import SearchEngine
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
 from tailforge.tasks.artifacts.contract import Address
-from tailforge.tasks.stages import aims as aim_search
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.stages import augmented as augment_samples
-from tailforge.tasks.stages import inversions as invert_teacher
 from tailforge.tasks.stages import masks as annotate_masks
 from tailforge.tasks.stages import prompts as expand_prompts
 from tailforge.tasks.stages import samples as synthesize
-from tailforge.tasks.stages import seeds as find_seeds
 from tailforge.tasks.stages import selection as select_samples
 from tailforge.tasks.stages import shards as write_shards
 from tailforge.tasks.stages import verdicts as filter_quality
@@ -36,10 +33,10 @@ def place_stages(context: BuildContext) -> Mapping[str, Address]:
         "shard_plan": write_shards.locate_plan(context, none, []),
         "shards": write_shards.locate(context, shard),
     }
-    if isinstance(recipe.engine, SearchEngine):
-        found["aims"] = aim_search.locate(job)
-        found["seeds"] = find_seeds.locate(job, EngineInputs())
-    if isinstance(recipe.engine, NaturalInversionEngine):
-        inversion = InversionJob(build=context, attempt=0, source="", part=0, places=())
-        found["inversions"] = invert_teacher.locate(inversion)
+    engine = engine_of(recipe)
+    for each in engine.preparations:
+        found[each.stage] = PREPARING[each.stage].locate(job, *each.read(EngineInputs()))
+    if engine.round is not None:
+        run = InversionJob(build=context, attempt=0, source="", part=0, places=())
+        found[engine.round.stage] = PREPARING[engine.round.stage].locate(run)
     return found

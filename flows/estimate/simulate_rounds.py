@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tailforge.flows.build.order import samples_per_run
 from tailforge.flows.estimate.rates import Interval, exactly
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.failures import LABEL
 from tailforge.tasks.methods.planning.samples import next_round_size
-from tailforge.tasks.stages.inversions import samples_per_partition
 from tailforge.tasks.stages.verdicts import describe_gates
 
 PLAYS = 400
@@ -195,7 +195,7 @@ def _play(
 
 def shape_round(context: BuildContext, prompts: Sequence[Prompt], size: int) -> tuple[int, int]:
     """Rows and partitions of a round of `size` images of a concept: every prompt source is filled to whole batches."""
-    recipe, run = context.recipe, samples_per_partition(context)
+    recipe, run = context.recipe, samples_per_run(context)
     batch, most = run or recipe.engine.batch_size, run or recipe.samples_per_partition
     turns, rest = divmod(size, len(prompts))
     asked = Counter(prompt.source for prompt in prompts[:rest])

@@ -18,7 +18,7 @@ from tailforge.catalog.sources.recipes import RecipeFile, recipe_home
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
 from tailforge.flows.build.drive import Drive, Step
-from tailforge.flows.build.order import aim_all, expand_all, plan_partitions
+from tailforge.flows.build.order import expand_all, plan_partitions, prepare_all
 from tailforge.flows.build.prepare import resolve_build
 from tailforge.flows.build.read_prompts import hear_prompts
 from tailforge.flows.build_dataset import finished
@@ -29,11 +29,9 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ModelError, NotFoundError, UserError, VerificationError
 from tailforge.schemas.explanation import ExplainSettings, Region
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
-from tailforge.schemas.settings.engines import SearchEngine
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.sampling.plain import Rendered
 from tailforge.tasks.publish.publish import UNREAD
-from tailforge.tasks.stages.inversions import inversion_job
 from tailforge.tasks.stages.samples import remake, remake_from_noise, remake_inverted
 
 
@@ -133,12 +131,12 @@ def remake_sample(
     job, sample_id = _find_job(context, found, prompts), found.original_id
     if noise is not None:
         return job, remake_from_noise(job, sample_id, noise)
-    engine = context.recipe.engine
-    if isinstance(engine, NaturalInversionEngine):
-        return job, remake_inverted(job, sample_id, inversion_job(context, prompts, job.attempt, job.source, job.part))
-    compares = isinstance(engine, SearchEngine) and engine.compares_concepts
-    aimed = prompts if compares else {job.concept: prompts[job.concept]}
-    return job, remake(job, sample_id, finished(aim_all(drive, context, aimed))[job.concept])
+    engine = engine_of(context.recipe)
+    if engine.round is not None:
+        run = engine.round.make_job(context, prompts, job.attempt, job.source, job.part)
+        return job, remake_inverted(job, sample_id, run)
+    needed = {name: list(own) for name, own in engine.prompts_for(job.concept, prompts).items()}
+    return job, remake(job, sample_id, finished(prepare_all(drive, context, needed))[job.concept])
 
 
 def _rebuild_context(found: Published, file: RecipeFile, *, with_references: bool) -> BuildContext:
@@ -146,7 +144,7 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
 
     `with_references`: where the engine searches. Errors: ModelError if a model's bytes are others now.
     """
-    searches = with_references and isinstance(file.recipe.engine, SearchEngine)
+    searches = with_references and file.recipe.engine.reads_references
     context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False)
     for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):
         made_with = found.dataset.lineage.get("models", {}).get(role, {}).get("digest")

@@ -6,7 +6,7 @@ from typing import Any
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.engines import SamplingSettings, SearchEngine
+from tailforge.schemas.settings.engines import SamplingSettings
 from tailforge.tasks.methods.attention.capture import NO_AFFINITY
 from tailforge.tasks.models.generator_files import FLOWS, INDEX, generator_folder, read_json
 
@@ -25,12 +25,12 @@ def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
 
 def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> None:
     """The same for a pipeline's class name and the configuration of its denoiser."""
-    engine, recorded = recipe.engine, recipe.annotation.recorded
-    if kind not in FLOWS or not isinstance(engine, SamplingSettings):
+    engine, recorded = recipe.engine.sampling, recipe.annotation.recorded
+    if kind not in FLOWS or engine is None:
         return
-    if isinstance(engine, SearchEngine):
+    if recipe.engine.reads_references:
         raise RecipeError(
-            f"engine.kind is {engine.kind}, which searches for noise of Stable Diffusion 1, 2 and XL, but the "
+            f"engine.kind is {recipe.engine.kind}, which searches for noise of Stable Diffusion 1, 2 and XL, but the "
             f"generator is a {kind}; set engine.kind to plain, or name a generator of those"
         )
     if engine.scheduler != "model":

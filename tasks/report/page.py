@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import yaml
 
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.engines import SamplingSettings
 from tailforge.schemas.settings.licences import describe_licence
 from tailforge.tasks.report.data import ReportData
 from tailforge.tasks.report.facts import collect_facts, write_summary
@@ -182,7 +181,7 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
         training=data.training,
-        explains=isinstance(data.recipe.engine, SamplingSettings),
+        explains=data.recipe.engine.sampling is not None,
     )
     return {"index.html": page.encode(), "summary.json": write_summary(data, facts), **dict(sorted(files.items()))}
 

@@ -1,8 +1,6 @@
 """Stage "aims": what a search for a concept aims at, from its reference photographs and plain samples of it."""
 
 import json
-from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +10,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from prefect import task
-from torch.nn.functional import normalize
 
 from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import EngineError, RecipeError
-from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
-from tailforge.schemas.receipts import EngineInputs, Receipt
+from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.recipe import Concept
-from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
 from tailforge.schemas.tables import AIMS
-from tailforge.tasks.artifacts.contract import Address, Stage, digest, digest_samples, read_table, run_once
-from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
-from tailforge.tasks.methods.planning.samples import plan_side_samples
+from tailforge.tasks.artifacts.contract import Address, Stage, digest, digest_samples, run_once
+from tailforge.tasks.engines.search_inputs import read_aim, require_difference, search_engine
+from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import ImageGenerator
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, render_plain
-from tailforge.tasks.methods.seed_select.aim import SMALLEST_GAP, Aim, ImageEncoder
-from tailforge.tasks.methods.seed_select.engine import Goal
+from tailforge.tasks.methods.seed_select.aim import ImageEncoder
 from tailforge.tasks.models.clip import load_clip
 from tailforge.tasks.models.text_to_image import load_build_generator
 from tailforge.tasks.stages.options import STAGE_TASK
@@ -38,19 +32,6 @@ from tailforge.tasks.stages.prompts import find_concept
 
 STAGE = Stage("aims", "2", AIMS)
 SAMPLING = ("batch_size", "guidance", "scheduler", "height", "width", "negative_prompt")
-
-
-def aim_job(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> PartitionJob:
-    """The plain samples of a concept that its references are compared with."""
-    samples = plan_side_samples(build.recipe, concept, prompts, "plain", search_engine(build).plain_samples)
-    return PartitionJob(build=build, concept=concept, attempt=0, source="aim", part=0, samples=samples)
-
-
-def search_engine(build: BuildContext) -> SearchEngine:
-    """The recipe's engine, which searches."""
-    engine = build.recipe.engine
-    assert isinstance(engine, SearchEngine)
-    return engine
 
 
 def locate(job: PartitionJob) -> Address:
@@ -105,21 +86,6 @@ def make_aims(job: PartitionJob) -> pa.Table:
     return aims.replace_schema_metadata({"timings": json.dumps(clock.idle)})
 
 
-def require_difference(job: PartitionJob, aim: Aim) -> None:
-    """Errors: RecipeError if the references share nothing that plain samples lack: all images would be done at once."""
-    engine = search_engine(job.build)
-    measured = engine.target == "difference" or (isinstance(engine, SeedSelectEngine) and engine.stop is not None)
-    if not measured:
-        return
-    if len(aim.plain) < 8:
-        raise EngineError(f"only {len(aim.plain)} plain samples of {job.concept!r} can be used; check the generator")
-    if aim.gap(engine.target) <= SMALLEST_GAP:
-        raise RecipeError(
-            f"concept {job.concept!r}: its references share nothing that plain samples of it lack; check that they "
-            "show one thing, and the concept itself, or use engine plain if the generator draws it anyway"
-        )
-
-
 def read_references(folder: str | None, concept: Concept, expected: tuple[str, ...]) -> list[NDArray[np.uint8]]:
     """The concept's photographs below the recipe's `folder`, upright RGB [height, width, 3], in file-name order.
 
@@ -148,39 +114,3 @@ def latent(model: ImageGenerator, job: PartitionJob, pixels: NDArray[np.uint8]) 
     fitted = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BICUBIC)
     encoded = model.encode(to_tensor(np.asarray(fitted)[None]))[0]
     return encode_array(encoded.float().cpu().numpy())
-
-
-def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
-    """The generator, and what a search on it is given: encoder, aim, centroids of the concepts it is told apart from.
-
-    Errors: ModelError, RecipeError (the aims may have been made for a target that did not need what this one needs).
-    """
-    build = job.build
-    assert build.encoder is not None
-    assert inputs.aim is not None
-    model, encoder = load_build_generator(build), load_clip(build.encoder)
-    aim = load_aim(build.store, inputs.aim.model_dump_json(), model.device)
-    require_difference(job, aim)
-    rivals = [load_aim(build.store, rival.model_dump_json(), model.device) for rival in inputs.rivals]
-    centroids = torch.stack([normalize(rival.units.mean(0), dim=-1) for rival in rivals]) if rivals else None
-    return model, Goal(encoder, aim, centroids)
-
-
-@lru_cache(maxsize=64)
-def load_aim(store: str, receipt_json: str, device: torch.device) -> Aim:
-    """The aim that a receipt (as JSON) stands for, read once a process and partition's concept."""
-    return read_aim(read_table(Store.open(store), Receipt.model_validate_json(receipt_json)), device)
-
-
-def read_aim(table: pa.Table, device: torch.device | str = "cpu") -> Aim:
-    """The aim in an AIMS table."""
-    rows = table.to_pylist()
-    references = [row for row in rows if row["kind"] == "reference"]
-    plain = [row["feature"] for row in rows if row["kind"] == "plain"]
-    latents = [torch.from_numpy(decode_array(row["latent"])) for row in references]
-    known = torch.tensor([row["feature"] for row in references])
-    return Aim(
-        references=known.to(device),
-        plain=torch.tensor(plain).reshape(len(plain), known.shape[1]).to(device),
-        latents=torch.stack(latents).mean(0).to(device),
-    )

@@ -99,12 +99,12 @@ class Asked:
     def engine(self) -> SamplingSettings:
         """Errors: ExplanationError for an engine that draws without a generator."""
         engine = self.job.build.recipe.engine
-        if not isinstance(engine, SamplingSettings):
+        if engine.sampling is None:
             raise ExplanationError(
                 f"engine {engine.kind} draws without a generator, from a classifier alone: its images have no feature "
                 "that could be taken apart; explain a sample of an engine with a generator"
             )
-        return engine
+        return engine.sampling
 
     @cached_property
     def explained(self) -> Explained:

@@ -1,7 +1,7 @@
 """Stage "inversions": labelled images from a trained classifier alone, a run of whole batches at a time."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -15,45 +15,23 @@ from scipy.special import softmax
 from tailforge.catalog.store import Store
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import EngineError
-from tailforge.schemas.jobs import BuildContext, InversionJob, Prompt, SampleSpec
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.schemas.jobs import BuildContext, InversionJob
 from tailforge.schemas.tables import INVERSIONS
 from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest, run_once
+from tailforge.tasks.engines.inversion import inversion_engine
 from tailforge.tasks.methods.natural_inversion.class_activation import Maps, class_activation
 from tailforge.tasks.methods.natural_inversion.contract import Inverted
 from tailforge.tasks.methods.natural_inversion.invert import VERSION, invert
-from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
-from tailforge.tasks.methods.packing.png import decode_png, encode_png
-from tailforge.tasks.methods.planning.inversions import plan_run, samples_per_run
+from tailforge.tasks.methods.packing.arrays import encode_array
+from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, is_out_of_memory
+from tailforge.tasks.methods.sampling.plain import is_out_of_memory
 from tailforge.tasks.models.teacher import Teacher, load_teacher
 from tailforge.tasks.stages.options import STAGE_TASK
 
 STAGE = Stage("inversions", "1", INVERSIONS)
 DIGITS = 6  # that equal runs agree on
 _ONE_AT_A_TIME = Lock()  # an inversion hangs hooks on the teacher, which all threads share
-
-
-def inversion_engine(build: BuildContext) -> NaturalInversionEngine:
-    """The recipe's engine, which inverts."""
-    engine = build.recipe.engine
-    assert isinstance(engine, NaturalInversionEngine)
-    return engine
-
-
-def inversion_job(
-    build: BuildContext, prompts: Mapping[str, Sequence[Prompt]], attempt: int, source: str, part: int
-) -> InversionJob:
-    """The run that makes the partitions `part` of all concepts."""
-    assert build.teacher is not None
-    places = plan_run(build.recipe, inversion_engine(build), build.teacher, prompts, attempt, source, part)
-    return InversionJob(build=build, attempt=attempt, source=source, part=part, places=places)
-
-
-def samples_per_partition(build: BuildContext) -> int | None:
-    """Samples of one concept that a run makes; None for an engine that does not invert."""
-    return None if build.teacher is None else samples_per_run(inversion_engine(build), build.teacher)
 
 
 def locate(job: InversionJob) -> Address:
@@ -102,18 +80,6 @@ def invert_run(job: InversionJob) -> pa.Table:
 def recipe_teacher(build: BuildContext) -> Teacher:
     """The classifier that the recipe names as its generator."""
     return load_teacher(build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None)
-
-
-def pick_inverted(inversions: pa.Table, samples: Sequence[SampleSpec]) -> Iterator[Rendered]:
-    """Some samples of an INVERSIONS table, in their order. All slots of a prompt are its concept and share one map."""
-    rows = {row["sample_id"]: row for row in inversions.to_pylist()}
-    for sample in samples:
-        row = rows[sample.sample_id]
-        pixels = None if row["image"] is None else decode_png(row["image"])
-        attention = None
-        if row["attention"] is not None:
-            attention = np.repeat(decode_array(row["attention"]), len(sample.slots), axis=0)
-        yield Rendered(sample.sample_id, row["error"], pixels, attention, json.loads(row["record"]))
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Stage "samples": noise and prompts in, images and soft attention maps out."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import EngineError, NotFoundError
 from tailforge.schemas.jobs import InversionJob, PartitionJob, SampleSpec
 from tailforge.schemas.receipts import EngineInputs
-from tailforge.schemas.settings.engines import SamplingSettings, SearchEngine
 from tailforge.schemas.tables import SAMPLES
 from tailforge.tasks.artifacts.contract import (
     Address,
@@ -24,78 +22,27 @@ from tailforge.tasks.artifacts.contract import (
     digest,
     digest_samples,
     library_versions,
-    read_table,
     run_once,
 )
 from tailforge.tasks.artifacts.failures import end_retry, read_kept
+from tailforge.tasks.engines.inversion import pick_inverted
+from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered, cut_batches, render_plain
-from tailforge.tasks.methods.seed_select.engine import render_kept_noise, render_searched
-from tailforge.tasks.methods.seed_select.search import VERSION
+from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered, cut_batches
 from tailforge.tasks.models.cache import describe_worker
-from tailforge.tasks.models.text_to_image import load_build_generator, load_build_guide
-from tailforge.tasks.stages.aims import load_search, search_engine
-from tailforge.tasks.stages.inversions import invert_run, pick_inverted
+from tailforge.tasks.stages.inversions import invert_run
 from tailforge.tasks.stages.options import STAGE_TASK
-from tailforge.tasks.stages.seeds import load_seeds
 
 STAGE = Stage("samples", "5", SAMPLES)
 DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
 MODELS = {"encoder", "guide"}  # keys of an engine that name models: what counts of them is the digest
 
-# An engine renders samples of one job, in order, and loads what models it needs.
-Engine = Callable[[PartitionJob, Sequence[SampleSpec], EngineInputs, Clock], Iterator[Rendered]]
-
-
-def render_with_plain(
-    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
-) -> Iterator[Rendered]:
-    """Engine "plain"; see tasks/methods/sampling/plain.py."""
-    with clock.phase("load"):
-        model = load_build_generator(job.build)
-        guide = load_build_guide(job.build)
-    recipe = job.build.recipe
-    assert isinstance(recipe.engine, SamplingSettings)
-    return render_plain(model, samples, recipe.engine, recipe.annotation.recorded, clock, guide)
-
-
-def render_with_search(
-    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
-) -> Iterator[Rendered]:
-    """Engines that search for noise whose image is like the references; see tasks/methods/seed_select."""
-    build, engine = job.build, search_engine(job.build)
-    with clock.phase("load"):
-        model, goal = load_search(job, inputs)
-        if inputs.seeds:
-            goal = replace(goal, seeds=load_seeds(build.store, inputs.model_dump_json(), model.device))
-    return render_searched(model, samples, engine, goal, build.recipe.annotation.recorded, clock)
-
-
-def render_with_inversion(
-    job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
-) -> Iterator[Rendered]:
-    """Engine "natural_inversion": a run of batches, which mix all concepts, made the images in stage "inversions"."""
-    assert inputs.inversion is not None
-    with clock.phase("read"):
-        table = read_table(Store.open(job.build.store), inputs.inversion)
-    return pick_inverted(table, samples)
-
-
-ENGINES: dict[str, Engine] = {
-    "plain": render_with_plain,
-    "seed_select": render_with_search,
-    "best_of_n": render_with_search,
-    "zero_order": render_with_search,
-    "natural_inversion": render_with_inversion,
-}
-
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Where the partition's SAMPLES lie."""
     build, recorded = job.build, job.build.recipe.annotation.recorded
-    method = {"method": VERSION} if isinstance(build.recipe.engine, SearchEngine) else {}
     return Address(
         STAGE,
         part=job.part,
@@ -105,7 +52,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "attempt": job.attempt,
             "engine": build.recipe.engine.model_dump(mode="json", exclude=MODELS),
             "recorded": recorded.model_dump(mode="json") if recorded else None,
-            **method,
+            **engine_of(build.recipe).method,
         },
         inputs={"samples": digest_samples(job.samples), **inputs.digests},
         models={role: model.digest for role, model in build.models.items() if role in DRAWING},
@@ -156,7 +103,7 @@ def synthesize_batch(
     job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock | None = None
 ) -> Iterator[Rendered]:
     """Render some samples of a job by the recipe's engine, cut into batches from the first on."""
-    return ENGINES[job.build.recipe.engine.kind](job, samples, inputs, clock or Clock())
+    return engine_of(job.build.recipe).render(job, samples, inputs, clock or Clock())
 
 
 def remake(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> Rendered:
@@ -178,11 +125,7 @@ def remake_inverted(job: PartitionJob, sample_id: str, run: InversionJob) -> Ren
 
 def remake_from_noise(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> Rendered:
     """One sample from the noise that its search chose, without searching. Errors: NotFoundError."""
-    sample = _find_sample(job, sample_id)
-    model = load_build_generator(job.build)
-    return render_kept_noise(
-        model, sample, noise, search_engine(job.build), job.build.recipe.annotation.recorded, Clock()
-    )
+    return engine_of(job.build.recipe).render_noise(job, _find_sample(job, sample_id), noise, Clock())
 
 
 def tabulate(job: PartitionJob, made: Rendered) -> pa.Table:

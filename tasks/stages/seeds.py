@@ -1,42 +1,27 @@
 """Stage "seeds": noises found in full by SeedSelect, for the images of a concept that start from a mix with one."""
 
 import json
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
 from prefect import task
 
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import EngineError
-from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
+from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import EngineInputs
-from tailforge.schemas.settings.engines import SeedSelectEngine
 from tailforge.schemas.tables import SEEDS
-from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest_samples, read_table, run_once
-from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
-from tailforge.tasks.methods.planning.samples import plan_side_samples
+from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest_samples, run_once
+from tailforge.tasks.engines.search_inputs import load_search, seed_engine
+from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, cut_batches
-from tailforge.tasks.methods.seed_select.engine import Seeds, find_noise
+from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY
+from tailforge.tasks.methods.seed_select.engine import find_noise
 from tailforge.tasks.methods.seed_select.search import VERSION, Found
-from tailforge.tasks.stages.aims import load_search
 from tailforge.tasks.stages.options import STAGE_TASK
 
 STAGE = Stage("seeds", "1", SEEDS)
 NOT_OF_THE_SEARCH = {"mode", "found_seeds", "mixes", "fresh_share", "encoder"}
-
-
-def seed_jobs(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> Iterator[PartitionJob]:
-    """The searches of a concept, a batch a job."""
-    engine = build.recipe.engine
-    assert isinstance(engine, SeedSelectEngine)
-    samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds or len(prompts))
-    for part, batch in enumerate(cut_batches(samples, engine.batch_size)):
-        yield PartitionJob(build=build, concept=concept, attempt=0, source="seeds", part=part, samples=tuple(batch))
 
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
@@ -65,8 +50,7 @@ def find_seeds(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
 
 def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
     """SEEDS of one batch; a noise whose image is not finite is left out. Errors: EngineError out of memory."""
-    engine = job.build.recipe.engine
-    assert isinstance(engine, SeedSelectEngine)
+    engine = seed_engine(job.build)
     clock = Clock()
     with clock.phase("load"):
         model, goal = load_search(job, inputs)
@@ -85,14 +69,3 @@ def _row(sample: Any, found: Found) -> dict[str, Any]:
         "confidence": found.record.get("confidence"),
         "record": canonical_json(found.record | {"candidate": found.candidate}),
     }
-
-
-@lru_cache(maxsize=16)
-def load_seeds(store: str, inputs_json: str, device: torch.device) -> Seeds:
-    """The seeds in the inputs (as JSON), read once a process. Errors: EngineError if every search failed."""
-    receipts = EngineInputs.model_validate_json(inputs_json).seeds
-    rows = [row for receipt in receipts for row in read_table(Store.open(store), receipt).to_pylist()]
-    if not rows:
-        raise EngineError("no seed was found: every search's image was not finite; check the generator and engine")
-    noise = torch.from_numpy(np.stack([decode_array(row["noise"]) for row in rows])).float().to(device)
-    return Seeds(noise, tuple(row["prompt"] for row in rows))

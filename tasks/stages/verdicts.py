@@ -15,7 +15,6 @@ from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Concept, Recipe
 from tailforge.schemas.settings.fields import ModelSource
-from tailforge.schemas.settings.inversion import NaturalInversionEngine
 from tailforge.schemas.tables import VERDICTS
 from tailforge.tasks.artifacts.contract import Address, Stage, digest, read_table, run_once
 from tailforge.tasks.methods.masks.concept_region import find_concept_instance, keeps_concept
@@ -78,8 +77,7 @@ def describe_rule(job: PartitionJob, *, is_augmented: bool) -> Rule:
 
 def asks_teacher(recipe: Recipe, *, is_augmented: bool) -> bool:
     """Whether the teacher is asked anew: what it said while it made an image holds for those pixels alone."""
-    inverts = isinstance(recipe.engine, NaturalInversionEngine)
-    return inverts and (is_augmented or recipe.sharding.image_format == "jpg")
+    return recipe.engine.inverts and (is_augmented or recipe.sharding.image_format == "jpg")
 
 
 @task(task_run_name="judge {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailforge.schemas.jobs import PartitionJob
+from tailforge.tasks.engines.plain import PlainSampling
 from tailforge.tasks.methods.sampling.plain import BLANK, Rendered
 from tailforge.tasks.stages import masks as annotate_masks
-from tailforge.tasks.stages import samples as synthesize
 from tests.flows.conftest import Command, build
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
@@ -76,15 +76,15 @@ def test_status_of_a_build_that_is_not_finished_says_what_goes_on(
 def test_failed_samples_are_patched_and_their_neighbours_stay(
     ask: Any, command: Command, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = synthesize.ENGINES["plain"]
+    real = PlainSampling.render
 
-    def blank_one(job: Any, samples: Any, inputs: Any, clock: Any) -> Any:
-        for number, made in enumerate(real(job, samples, inputs, clock)):
+    def blank_one(self: Any, job: Any, samples: Any, inputs: Any, clock: Any) -> Any:
+        for number, made in enumerate(real(self, job, samples, inputs, clock)):
             lost = job.label == LABEL and number == 1
             yield Rendered(made.sample_id, BLANK, None, None, {}) if lost else made
 
     with monkeypatch.context() as patch:
-        patch.setitem(synthesize.ENGINES, "plain", blank_one)
+        patch.setattr(PlainSampling, "render", blank_one)
         build(command, tiny_recipe, tmp_path / "store")
     (failed,) = ask("status")["partitions"]
     assert (failed["partition"], failed["state"], failed["causes"]) == (LABEL, "failed samples", {BLANK: 1})
@@ -92,13 +92,13 @@ def test_failed_samples_are_patched_and_their_neighbours_stay(
 
     drawn: list[int] = []
 
-    def add_light(job: Any, samples: Any, inputs: Any, clock: Any) -> Any:
+    def add_light(self: Any, job: Any, samples: Any, inputs: Any, clock: Any) -> Any:
         drawn.append(len(samples))
-        for made in real(job, samples, inputs, clock):  # what a neighbour would be now is not what is kept
+        for made in real(self, job, samples, inputs, clock):  # what a neighbour would be now is not what is kept
             yield Rendered(made.sample_id, None, np.flip(made.pixels, 0).copy(), made.attention, made.provenance)
 
     with monkeypatch.context() as patch:
-        patch.setitem(synthesize.ENGINES, "plain", add_light)
+        patch.setattr(PlainSampling, "render", add_light)
         made = ask("rerun", "--failed-samples")
     assert (made["again"], made["work"]["samples"], made["work"]["masks"], drawn) == (1, 1, 1, [4])
     after = files(tmp_path / "store", "samples")

@@ -20,6 +20,7 @@ from tailforge.schemas.jobs import InversionJob, Prompt, SampleSpec, Slot
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import INVERSIONS
 from tailforge.tasks.artifacts.contract import read_table
+from tailforge.tasks.engines.inversion import inversion_engine, inversion_job, pick_inverted
 from tailforge.tasks.methods.natural_inversion.contract import Inverted
 from tailforge.tasks.methods.natural_inversion.invert import invert
 from tailforge.tasks.methods.packing.arrays import decode_array
@@ -43,7 +44,7 @@ def make_job(
     recipe = inversion_recipe(folder, changes, concepts=concepts, generator=source)
     build = prepare_build(str(recipe), str(tmp_path / "store"))
     prompt = PROMPT.model_copy(update={"text": text})
-    return stage.inversion_job(build, {"gear": [prompt], "hook": [prompt]}, 0, "template:0", part)
+    return inversion_job(build, {"gear": [prompt], "hook": [prompt]}, 0, "template:0", part)
 
 
 def test_a_run_has_a_row_a_sample_and_none_for_what_fills_it(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_the_samples_of_a_partition_are_picked_from_its_run(tmp_path: Path) -> N
         SampleSpec(sample_id=str(place.sample_id), seed=place.seed, prompt_index=0, replica=0, prompt="", slots=slots)
         for place in wanted
     ]
-    found = list(stage.pick_inverted(table, samples))
+    found = list(pick_inverted(table, samples))
     assert [made.sample_id for made in found] == [place.sample_id for place in wanted]
     assert all(made.attention is not None and made.attention.shape == (2, SIDE, SIDE) for made in found)
     assert all(made.agreement is None for made in found)  # the teacher is asked once
@@ -106,7 +107,7 @@ def test_the_address_follows_the_teachers_weights(tmp_path: Path) -> None:
 
 def test_a_preset_is_what_its_numbers_are(tmp_path: Path) -> None:
     named = make_job(tmp_path, preset="cifar10", score_every=1)
-    numbers = stage.inversion_engine(named.build).model_dump(exclude={"kind", "preset", "pixel_rate"})
+    numbers = inversion_engine(named.build).model_dump(exclude={"kind", "preset", "pixel_rate"})
     assert stage.locate(make_job(tmp_path, **numbers)).fingerprint == stage.locate(named).fingerprint
 
 
@@ -147,7 +148,7 @@ def test_a_failed_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pyt
     assert rows[1]["error"] == "not finite"
     assert rows[1]["image"] is rows[1]["attention"] is None
     sample = SampleSpec(sample_id=rows[1]["sample_id"], seed=0, prompt_index=0, replica=0, prompt="", slots=())
-    (made,) = stage.pick_inverted(table, [sample])
+    (made,) = pick_inverted(table, [sample])
     assert (made.error, made.pixels, made.attention) == ("not finite", None, None)
 
 

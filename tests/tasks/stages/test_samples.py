@@ -17,9 +17,10 @@ from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.schemas.tables import SAMPLES
 from tailforge.tasks.artifacts.contract import encode_table, find_receipt, read_table
+from tailforge.tasks.engines.plain import PlainSampling
 from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered
-from tailforge.tasks.stages.samples import ENGINES, STAGE, locate, remake, synthesize, synthesize_partition, tabulate
+from tailforge.tasks.stages.samples import STAGE, locate, remake, synthesize, synthesize_partition, tabulate
 from tests.support.tiny_generators import build_sd, make_samples, save_sd
 
 
@@ -149,7 +150,7 @@ def test_the_guide_is_part_of_what_decides_the_images(job: PartitionJob, tmp_pat
 
 
 def failing(errors: list[str | None]):  # type: ignore[no-untyped-def]
-    def engine(_job, samples, _inputs, _clock):  # type: ignore[no-untyped-def]
+    def engine(_self, _job, samples, _inputs, _clock):  # type: ignore[no-untyped-def]
         for sample, error in zip(samples, errors, strict=True):
             pixels = None if error else np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
             yield Rendered(sample.sample_id, error, pixels, None, {})
@@ -158,7 +159,7 @@ def failing(errors: list[str | None]):  # type: ignore[no-untyped-def]
 
 
 def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "plain", failing([None, "image is blank", None, OUT_OF_MEMORY, None]))
+    monkeypatch.setattr(PlainSampling, "render", failing([None, "image is blank", None, OUT_OF_MEMORY, None]))
     rows = synthesize_partition(job, EngineInputs()).to_pylist()
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "failed", "ok"]
     assert rows[1]["error"] == "image is blank"
@@ -166,13 +167,13 @@ def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_partition_that_never_fits_is_an_error(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "plain", failing([OUT_OF_MEMORY] * 5))
+    monkeypatch.setattr(PlainSampling, "render", failing([OUT_OF_MEMORY] * 5))
     with pytest.raises(EngineError, match=r"gear r0 template:0 #3: out of memory with 5 images, each alone as well"):
         synthesize_partition(job, EngineInputs())
 
 
 def test_a_partition_of_blank_images_is_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINES, "plain", failing(["image is blank"] * 5))
+    monkeypatch.setattr(PlainSampling, "render", failing(["image is blank"] * 5))
     assert pa.compute.all(pa.compute.equal(synthesize_partition(job, EngineInputs())["status"], "failed")).as_py()
 
 

@@ -1,0 +1,135 @@
+"""Engines that search for noise whose image is like a concept's references; see tasks/methods/seed_select."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailforge.catalog.sources.models import resolve_model
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel, SampleSpec
+from tailforge.schemas.receipts import EngineInputs, Receipt
+from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.engines import SearchEngine
+from tailforge.tasks.engines.contract import Engine, Preparation, Prompts
+from tailforge.tasks.engines.search_inputs import load_search, load_seeds, search_engine, seed_engine
+from tailforge.tasks.methods.planning.samples import plan_side_samples
+from tailforge.tasks.methods.sampling.clock import Clock
+from tailforge.tasks.methods.sampling.plain import Rendered, cut_batches
+from tailforge.tasks.methods.seed_select.engine import render_kept_noise, render_searched
+from tailforge.tasks.methods.seed_select.search import VERSION, check_deterministic
+from tailforge.tasks.models.clip import check_scorer
+from tailforge.tasks.models.generator_files import saved_scheduler
+from tailforge.tasks.models.pretrained import CLIP, naming, require_kind
+from tailforge.tasks.models.text_to_image import load_build_generator
+
+
+class Search(Engine[SearchEngine]):
+    """Engines seed_select, best_of_n and zero_order: which one searches is up to tasks/methods/seed_select."""
+
+    def render(
+        self, job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
+    ) -> Iterator[Rendered]:
+        with clock.phase("load"):
+            model, goal = load_search(job, inputs)
+            if inputs.seeds:
+                goal = replace(goal, seeds=load_seeds(job.build.store, inputs.model_dump_json(), model.device))
+        return render_searched(model, samples, self.settings, goal, job.build.recipe.annotation.recorded, clock)
+
+    def render_noise(self, job: PartitionJob, sample: SampleSpec, noise: NDArray[np.float16], clock: Clock) -> Rendered:
+        model = load_build_generator(job.build)
+        return render_kept_noise(model, sample, noise, self.settings, job.build.recipe.annotation.recorded, clock)
+
+    @property
+    def method(self) -> Mapping[str, str]:
+        return {"method": VERSION}
+
+    @property
+    def preparations(self) -> Sequence[Preparation]:
+        aims = Aims(compares_concepts=self.settings.compares_concepts)
+        return (aims, FoundSeeds()) if self.settings.seeks_seeds else (aims,)
+
+    def prompts_for(self, concept: str, prompts: Prompts) -> Prompts:
+        return prompts if self.settings.compares_concepts else super().prompts_for(concept, prompts)
+
+    def find_encoder(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
+        assert recipe.encoder is not None
+        field = "engine.encoder" if self.settings.encoder else "quality.scorer"
+        found = resolve_model(recipe.encoder, folder, field)
+        with naming(field):
+            require_kind(found, field, CLIP)
+            check_scorer(found)
+        if self.settings.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
+            check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
+        return found
+
+    def check_references(self, references: Mapping[str, Sequence[str]]) -> None:
+        wanted = self.settings.references_per_image
+        for concept, found in references.items():
+            if wanted is not None and wanted > len(found):
+                raise RecipeError(
+                    f"engine.references_per_image {wanted}: concept {concept!r} has "
+                    f"{count_of(len(found), 'reference')}; give {len(found)} at most, or leave it out: then every "
+                    "image aims at all"
+                )
+
+
+class Aims(Preparation):
+    """The references and plain samples of each concept. `compares_concepts`: a search reads the other concepts' too."""
+
+    stage: ClassVar[str] = "aims"
+
+    def __init__(self, *, compares_concepts: bool) -> None:
+        self.compares_concepts = compares_concepts
+
+    def list_jobs(self, build: BuildContext, prompts: Prompts) -> list[PartitionJob]:
+        return [aim_job(build, concept, own) for concept, own in prompts.items()]
+
+    def count_rows(self, job: PartitionJob) -> int:
+        return len(job.build.references[job.concept]) + len(job.samples)
+
+    def read(self, inputs: EngineInputs) -> tuple[EngineInputs, ...]:
+        return ()
+
+    def hand_on(self, inputs: Mapping[str, EngineInputs], made: Mapping[str, list[Receipt]]) -> dict[str, EngineInputs]:
+        aims = {name: own[0] for name, own in made.items()}
+        known = aims if self.compares_concepts else {}
+        rivals = {name: tuple(known[other] for other in known if other != name) for name in aims}
+        return {name: EngineInputs(aim=aim, rivals=rivals[name]) for name, aim in aims.items()}
+
+
+class FoundSeeds(Preparation):
+    """Noises of each concept that are found in full, for images that start from a mix with one."""
+
+    stage: ClassVar[str] = "seeds"
+
+    def list_jobs(self, build: BuildContext, prompts: Prompts) -> list[PartitionJob]:
+        return [job for concept, own in prompts.items() for job in seed_jobs(build, concept, own)]
+
+    def count_rows(self, job: PartitionJob) -> int:
+        return len(job.samples)
+
+    def read(self, inputs: EngineInputs) -> tuple[EngineInputs, ...]:
+        return (inputs,)
+
+    def hand_on(self, inputs: Mapping[str, EngineInputs], made: Mapping[str, list[Receipt]]) -> dict[str, EngineInputs]:
+        # Rivals were for the gradient, and a mix follows none.
+        return {name: EngineInputs(aim=inputs[name].aim, seeds=tuple(own)) for name, own in made.items()}
+
+
+def aim_job(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> PartitionJob:
+    """The plain samples of a concept that its references are compared with."""
+    samples = plan_side_samples(build.recipe, concept, prompts, "plain", search_engine(build).plain_samples)
+    return PartitionJob(build=build, concept=concept, attempt=0, source="aim", part=0, samples=samples)
+
+
+def seed_jobs(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> Iterator[PartitionJob]:
+    """The searches of a concept, a batch a job."""
+    engine = seed_engine(build)
+    samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds or len(prompts))
+    for part, batch in enumerate(cut_batches(samples, engine.batch_size)):
+        yield PartitionJob(build=build, concept=concept, attempt=0, source="seeds", part=part, samples=tuple(batch))

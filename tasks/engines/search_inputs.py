@@ -1,0 +1,96 @@
+"""What a search reads beside its job: what it aims at, noises found before, the models that compare."""
+
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.nn.functional import normalize
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.errors import EngineError, RecipeError
+from tailforge.schemas.jobs import BuildContext, PartitionJob
+from tailforge.schemas.receipts import EngineInputs, Receipt
+from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
+from tailforge.tasks.artifacts.contract import read_table
+from tailforge.tasks.methods.packing.arrays import decode_array
+from tailforge.tasks.methods.sampling.generator import ImageGenerator
+from tailforge.tasks.methods.seed_select.aim import SMALLEST_GAP, Aim
+from tailforge.tasks.methods.seed_select.engine import Goal, Seeds
+from tailforge.tasks.models.clip import load_clip
+from tailforge.tasks.models.text_to_image import load_build_generator
+
+
+def search_engine(build: BuildContext) -> SearchEngine:
+    """Return the settings of the recipe's engine, which searches."""
+    engine = build.recipe.engine
+    assert isinstance(engine, SearchEngine)
+    return engine
+
+
+def seed_engine(build: BuildContext) -> SeedSelectEngine:
+    """Return the settings of the recipe's engine, which finds noises in full."""
+    engine = build.recipe.engine
+    assert isinstance(engine, SeedSelectEngine)
+    return engine
+
+
+def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
+    """The generator, and what a search on it is given: encoder, aim, centroids of the concepts it is told apart from.
+
+    Errors: ModelError, RecipeError (the aims may have been made for a target that did not need what this one needs).
+    """
+    build = job.build
+    assert build.encoder is not None
+    assert inputs.aim is not None
+    model, encoder = load_build_generator(build), load_clip(build.encoder)
+    aim = load_aim(build.store, inputs.aim.model_dump_json(), model.device)
+    require_difference(job, aim)
+    rivals = [load_aim(build.store, rival.model_dump_json(), model.device) for rival in inputs.rivals]
+    centroids = torch.stack([normalize(rival.units.mean(0), dim=-1) for rival in rivals]) if rivals else None
+    return model, Goal(encoder, aim, centroids)
+
+
+@lru_cache(maxsize=64)
+def load_aim(store: str, receipt_json: str, device: torch.device) -> Aim:
+    """The aim that a receipt (as JSON) stands for, read once a process and partition's concept."""
+    return read_aim(read_table(Store.open(store), Receipt.model_validate_json(receipt_json)), device)
+
+
+def read_aim(table: pa.Table, device: torch.device | str = "cpu") -> Aim:
+    """The aim in an AIMS table."""
+    rows = table.to_pylist()
+    references = [row for row in rows if row["kind"] == "reference"]
+    plain = [row["feature"] for row in rows if row["kind"] == "plain"]
+    latents = [torch.from_numpy(decode_array(row["latent"])) for row in references]
+    known = torch.tensor([row["feature"] for row in references])
+    return Aim(
+        references=known.to(device),
+        plain=torch.tensor(plain).reshape(len(plain), known.shape[1]).to(device),
+        latents=torch.stack(latents).mean(0).to(device),
+    )
+
+
+def require_difference(job: PartitionJob, aim: Aim) -> None:
+    """Errors: RecipeError if the references share nothing that plain samples lack: all images would be done at once."""
+    engine = search_engine(job.build)
+    if not engine.is_measured:
+        return
+    if len(aim.plain) < 8:
+        raise EngineError(f"only {len(aim.plain)} plain samples of {job.concept!r} can be used; check the generator")
+    if aim.gap(engine.target) <= SMALLEST_GAP:
+        raise RecipeError(
+            f"concept {job.concept!r}: its references share nothing that plain samples of it lack; check that they "
+            "show one thing, and the concept itself, or use engine plain if the generator draws it anyway"
+        )
+
+
+@lru_cache(maxsize=16)
+def load_seeds(store: str, inputs_json: str, device: torch.device) -> Seeds:
+    """The seeds in the inputs (as JSON), read once a process. Errors: EngineError if every search failed."""
+    receipts = EngineInputs.model_validate_json(inputs_json).seeds
+    rows = [row for receipt in receipts for row in read_table(Store.open(store), receipt).to_pylist()]
+    if not rows:
+        raise EngineError("no seed was found: every search's image was not finite; check the generator and engine")
+    noise = torch.from_numpy(np.stack([decode_array(row["noise"]) for row in rows])).float().to(device)
+    return Seeds(noise, tuple(row["prompt"] for row in rows))

@@ -1,0 +1,47 @@
+"""Which classes of a classifier the concepts of a recipe are."""
+
+from pathlib import Path
+
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import ResolvedModel, TeacherLabels
+from tailforge.schemas.recipe import Recipe
+from tailforge.tasks.models.pretrained import CLASSIFIER, naming, require_kind
+from tailforge.tasks.models.teacher import Teacher, load_teacher
+
+
+def find_labels(recipe: Recipe, generator: ResolvedModel, folder: Path) -> TeacherLabels:
+    """The teacher's class of each concept; loads the teacher.
+
+    Errors: ModelError for a generator that cannot be inverted; RecipeError for a concept that is no class of it, or the
+    same one as another, and for more concepts than a batch has images.
+    """
+    batch = recipe.engine.batch_size
+    if len(recipe.concepts) > batch:
+        raise RecipeError(
+            f"engine.batch_size {batch}: a batch holds an image or more of each of "
+            f"{count_of(len(recipe.concepts), 'concept')}; raise engine.batch_size or ask for fewer concepts"
+        )
+    with naming("generator"):
+        if recipe.teacher.module is None:  # the user's own code may read weights of any kind
+            advice = "; engine natural_inversion inverts a classifier, the other engines draw with a pipeline"
+            require_kind(generator, "generator", CLASSIFIER, advice)
+        teacher = load_teacher(generator, recipe.teacher, folder)
+    labels: dict[str, int] = {}
+    for concept in recipe.concepts:
+        label = find_label(teacher, concept.name, "generator", by_place=True)
+        if twin := next((name for name, known in labels.items() if known == label), None):
+            raise RecipeError(
+                f"concepts {twin!r} and {concept.name!r} are both class {label} of the teacher, "
+                f"{teacher.class_names[label]!r}; leave one out"
+            )
+        labels[concept.name] = label
+    return TeacherLabels(classes=len(teacher.class_names), labels=labels)
+
+
+def find_label(classifier: Teacher, concept: str, role: str, *, by_place: bool) -> int:
+    """Return a concept's class. `by_place`: a number may be the place of a class. Errors: RecipeError."""
+    try:
+        return classifier.label(concept, by_place=by_place)
+    except RecipeError as error:
+        raise RecipeError(f"concept {concept!r}, {role}: {error}") from error
