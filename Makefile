@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,augment,tensorboard,ray,s3,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,augment,tensorboard,ray,s3,docs,dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## make the virtual environment
@@ -44,8 +44,9 @@ lint: install ## check style and types, changing nothing
 fix: install ## mend style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-docs: install ## write the reference pages of docs from the code
+docs: install ## write the reference pages from the code and build the site in build/docs; a broken link is an error
 	$(BIN)/python -m tailforge.flows.cli.reference
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 bench: bench-masks bench-generator bench-chain bench-seedselect bench-inversion bench-training bench-primitives bench-reading bench-operations ## run all benchmarks and write docs/benchmarks
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tailforge.flows.cli.commands import app
+from tailforge.flows.cli.reference_library import api_page, tables_page
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.training.generator import GeneratorTraining
 
@@ -106,7 +107,13 @@ def cli_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"recipe.md": recipe_page, "training_recipe.md": training_page, "cli.md": cli_page}
+PAGES = {
+    "recipe.md": recipe_page,
+    "training_recipe.md": training_page,
+    "cli.md": cli_page,
+    "tables.md": tables_page,
+    "api.md": api_page,
+}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
