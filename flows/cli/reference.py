@@ -1,6 +1,7 @@
 """Writes the reference pages in docs from the code, so that they cannot disagree with it: `make docs`."""
 
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tailforge.flows.cli.reference_library import api_page, tables_page
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.training.generator import GeneratorTraining
 
+EXAMPLE = re.compile(r"Example: `(tailforge [^`]+)`")
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
@@ -93,10 +95,15 @@ def cli_page() -> str:
     lines = [
         "# The command",
         "",
-        "Written by `make docs` from flows/cli/commands.py. Exit codes: 0 done, 2 the user's error, ",
+        "Written by `make docs` from flows/cli/commands.py. Exit codes: 0 done, 2 your error, 1 a failure, 130 or 143",
+        "stopped by Ctrl-C or SIGTERM. The store is `--store` or `TAILFORGE_STORE`, by default `./store`: a folder, or",
+        "a bucket as `s3://bucket/forge`.",
     ]
-    lines[-1] += "1 a failure."
     group: Any = typer.main.get_command(app)
+    lines += ["", "| command | example |", "|---|---|"]
+    for name, command in group.commands.items():
+        example = EXAMPLE.search(command.help or "")
+        lines.append(f"| [{name}](#tailforge-{name}) | {f'`{example[1]}`' if example else ''} |".replace(" | |", " |"))
     for name, command in group.commands.items():
         lines += ["", f"## tailforge {name}", "", (command.help or "").strip(), "", "| option | meaning |", "|---|---|"]
         for parameter in command.params:

@@ -97,9 +97,12 @@ ONLY_PARSED = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the commands name: recipes, models, photographs, and `drawn`, a store of drawn versions."""
     folder = tmp_path_factory.mktemp("place")
-    page = (ROOT / "docs" / "how-to" / "training.md").read_text()
-    blocks = [block[2] for block in FENCE.finditer(page) if block[1] == "yaml"]
-    for file, start in (("deer.yaml", "generator: {model"), ("my-training.yaml", "kind: generator")):
+    for page, file, start in (
+        ("how-to/training.md", "deer.yaml", "generator: {model"),
+        ("how-to/training.md", "my-training.yaml", "kind: generator"),
+        ("tutorials/build-a-data-set.md", "parts.yaml", "name: parts"),
+    ):
+        blocks = [block[2] for block in FENCE.finditer((ROOT / "docs" / page).read_text()) if block[1] == "yaml"]
         (folder / file).write_text(next(text for text in blocks if start in text))
     own = (RECIPES / "workshop.yaml").read_text().replace("name: workshop", "name: mine", 1)
     (folder / "my-recipe.yaml").write_text(own)
@@ -141,8 +144,9 @@ def write_parquet(file: Path, draws: np.random.Generator, labels: tuple[str, ...
 
 @pytest.fixture(scope="module")
 def built(place: Path, prefect_server: str) -> Path:
-    """The folder, with two versions of workshop and one of workshop_inversion in its store."""
+    """The folder, with two versions of workshop and one each of workshop_inversion and parts in its store."""
     store = str(place / "store")
+    run_build(str(place / "parts.yaml"), store, settings_of("parts.yaml"))
     run_build("workshop_inversion", store, settings_of("workshop_inversion"))
     run_build("workshop", store, settings_of("workshop"))
     assert run_build("workshop", store, [*settings_of("workshop"), "seed=2"])["version"] == "2.0.0"
