@@ -86,9 +86,8 @@ ONLY_PARSED = {
     ("setup",): "changes a Prefect server: tests/flows/server/test_setup.py",
     (
         "train",
-        "train-workshop",
+        "catalog/recipes/train-workshop.yaml",
     ): "tests/flows/training/test_train_embedded.py trains all of it; here its recipe is read",
-    ("train", "catalog/recipes/train-workshop.yaml"): "as train-workshop",
     ("train", "teacher-cifar10"): "a network for an accelerator; here its recipe is read",
 }
 
