@@ -1,0 +1,92 @@
+"""An engine is one file and one line of registration; the recipe, the build and the plan know it by that."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow.parquet as pq
+import pytest
+
+from tailforge.catalog.store import Store
+from tailforge.flows.build.drive import Drive
+from tailforge.flows.build.order import augment_all, run_rounds, write_all
+from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.walk import plan_build
+from tailforge.flows.build_dataset import finished
+from tailforge.flows.samples.remake import run_here
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.recipe import Recipe, parse_recipe
+from tailforge.schemas.settings import engines
+from tailforge.tasks.engines import registry
+from tailforge.tasks.engines.registry import engine_of, register
+from tailforge.tasks.publish.publish import publish_version
+from tests.support.tiny_generators import save_sd
+from tests.support.tiny_recipes import TINY, write_recipe
+from tests.support.toy_engine import Toy, ToySettings
+
+
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget afterwards what a test registers."""
+    monkeypatch.setattr(registry, "_engines", dict(registry._engines))
+    monkeypatch.setattr(engines, "_settings", dict(engines._settings))
+
+
+def toy(**settings: Any) -> dict[str, Any]:
+    return TINY | {"engine": {"kind": "toy", **settings}}
+
+
+def build(context: BuildContext) -> Path:
+    """Build and publish in this process, without Prefect; returns the version's folder."""
+    drive = Drive(Store.open(context.store), run_here)
+    selected = finished(run_rounds(drive, context))
+    partitions = finished(augment_all(drive, context, selected))
+    shards = finished(write_all(drive, context, partitions, selected.selection))
+    receipts = [receipt.model_dump(mode="json") for receipt in drive.tally.receipts]
+    published = publish_version.fn(
+        context.model_dump(mode="json"),
+        selected.selection.model_dump(mode="json"),
+        [partition.model_dump(mode="json") for partition in partitions],
+        [shard.model_dump(mode="json") for shard in shards],
+        selected.rounds,
+        receipts,
+    )
+    return Path(context.store) / "datasets" / published["name"] / published["version"]
+
+
+def test_every_engine_that_a_recipe_can_name_is_registered() -> None:
+    kinds = {settings.model_fields["kind"].default for settings in get_args(get_args(engines.Engine)[0])}
+    assert kinds == set(registry._engines) == set(engines._settings)
+
+
+@pytest.mark.usefixtures("registries")
+def test_an_engine_is_added_by_one_file_and_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"engine\.kind"):
+        parse_recipe(toy(), "test")
+
+    register(ToySettings, Toy)
+
+    save_sd(tmp_path / "recipe" / "generator")
+    recipe = write_recipe(tmp_path / "recipe", engine={"kind": "toy", "contrast": 0.25})
+    context = prepare_build(str(recipe), str(tmp_path / "store"))
+    assert isinstance(engine_of(context.recipe), Toy)
+    assert BuildContext.model_validate_json(context.model_dump_json()) == context
+    plan = plan_build(context)
+    assert (plan.complete, plan.images) == (False, 20)
+    folder = build(context)
+    rows = pq.read_table(folder / "manifest.parquet").to_pylist()
+    assert len(rows) == 15
+    assert {row["engine"] for row in rows} == {"toy"}
+    assert plan_build(context).complete
+
+
+@pytest.mark.usefixtures("registries")
+def test_an_added_engine_is_read_stored_and_refused_as_the_others() -> None:
+    register(ToySettings, Toy)
+    recipe = parse_recipe(toy(contrast=0.25) | {"partition_size": 2}, "test")
+    assert recipe.model_dump(mode="json")["engine"] == {"kind": "toy", "batch_size": 2, "contrast": 0.25}
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    with pytest.raises(RecipeError, match=r"engine\.contrast: must be 1 or less; found 2"):
+        parse_recipe(toy(contrast=2), "test")
+    with pytest.raises(RecipeError, match=r"partition_size 3 is no multiple of engine.batch_size 2, try 4"):
+        parse_recipe(toy() | {"partition_size": 3}, "test")
