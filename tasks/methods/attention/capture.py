@@ -1,7 +1,7 @@
-"""Which capture reads the words' attention in a denoiser, and which of its layers: the one place that knows all kinds.
+"""Choose the capture and the layers that read a denoiser's attention to words. Only this module knows all kinds.
 
 A UNet's cross-attention is read in one layer, chosen by measurement (cross_attention.py). A transformer's joint
-attention is read in all of its joint layers, Flux's single-stream ones left out: a choice of ours, not a measured one.
+attention is read in all joint layers without Flux's single-stream ones: our choice, not a measured one.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,15 +30,18 @@ def watch_words(
     latents: Grid,
     affinity: int = 0,
 ) -> WordCapture[Any]:
-    """A context that records while the denoiser is called on latents of these rows and columns; see WordCapture.
+    """Return a context that records while the denoiser runs on latents of this grid; see WordCapture.
 
-    `affinity`: how many times maps are spread. Errors: EngineError for a foreign network; RecipeError for an affinity
-    that the network does not have.
+    `affinity`: how many times self-attention spreads the maps. Errors: EngineError for a foreign network; RecipeError
+    for an affinity that the network does not have.
     """
+    # Transformers: every joint layer. They have no self-attention apart from their text.
     if isinstance(denoiser, SD3Transformer2DModel | FluxTransformer2DModel):
         if affinity:
             raise RecipeError(NO_AFFINITY)
         return JointCapture(denoiser, find_joint_layers(denoiser), words, rows, steps)
+
+    # UNets: the one layer that showed objects best.
     layers = [choose_layer(find_layers(denoiser), *latents)]
     if affinity:
         return SpreadCapture(denoiser, layers, words, rows, steps, times=affinity)
@@ -46,6 +49,6 @@ def watch_words(
 
 
 def grid_of(latents: Tensor) -> Grid:
-    """Rows and columns of latents [B, C, H, W]."""
+    """Return the rows and columns of latents [B, C, H, W]."""
     height, width = latents.shape[-2:]
     return height, width

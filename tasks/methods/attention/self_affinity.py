@@ -1,11 +1,12 @@
-"""Words' maps spread by self-attention, so that they fill what looks alike (Dataset Diffusion, arXiv 2309.14303).
+"""Spread the words' maps by self-attention, so that they fill regions that look alike (arXiv 2309.14303).
 
-The refined map of a word is S^n a, with a its map as a vector over image positions and S the mean over heads of
+In Dataset Diffusion, the refined map of a word is S^n a. Here a is its map as a vector over image positions, and S is
+the mean over heads of
 
     softmax over all q of (query_p . key_q * scale),   p and q image positions, rows summing to 1
 
-The paper forms S^4 of a mean over self-attentions. Ours applies S n times to the vectors and never forms it, from the
-self-attention of the block whose cross-attention was read, at the last step that was.
+The paper forms S^4 of a mean over self-attentions. Our choice is to apply S n times to the vectors and never form it.
+S comes from the same block as the cross-attention, at the last recorded step.
 """
 
 from collections.abc import Callable
@@ -27,13 +28,17 @@ PROJECTIONS = ("to_q", "to_k")
 
 @dataclass
 class SpreadCapture(Capture):
-    """Records one layer as Capture does, and spreads its maps `times` times. Errors: also of its block's `attn1`."""
+    """Records one layer as Capture does, and spreads its maps `times` times.
+
+    Errors: those of Capture; EngineError if the block's `attn1` gives no matching queries and keys.
+    """
 
     times: int = field(kw_only=True)
-    _own: dict[str, Tensor] = field(default_factory=dict)  # what attn1 projected last, [B, N, H * D] each
+    _own: dict[str, Tensor] = field(default_factory=dict)  # last output of attn1's projections, [B, N, H * D] each
 
     @property
     def _self_attention(self) -> tuple[str, Any]:
+        # `attn1` is the self-attention of the same transformer block.
         (layer,) = self.layers
         name = layer.name.removesuffix("attn2") + "attn1"
         return name, self.denoiser.get_submodule(name)
@@ -41,12 +46,14 @@ class SpreadCapture(Capture):
     def __enter__(self) -> Self:
         module: nn.Module = self._self_attention[1]
         super().__enter__()
+        # Keep its queries and keys beside those of the cross-attention.
         for name in PROJECTIONS:
             self._handles.append(module.get_submodule(name).register_forward_hook(self._keep(name)))
         return self
 
     def _keep(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            # Each step overwrites the one before: the last recorded step remains.
             if self._size:
                 self._own[name] = output.detach()[self.rows]
 
@@ -58,6 +65,8 @@ class SpreadCapture(Capture):
         super().__exit__(kind, error, trace)
         if kind is not None:
             return
+
+        # Maps and self-attention must have the same image positions, or the product means nothing.
         found = [self._own[name].shape[1] for name in PROJECTIONS if name in self._own]
         (positions,) = {rows * columns for _, (rows, columns) in self._sums}
         if found != [positions] * len(PROJECTIONS):
@@ -68,9 +77,11 @@ class SpreadCapture(Capture):
 
     @torch.no_grad()
     def maps(self, image: int) -> NDArray[np.float16]:
-        """Maps [K, h, w] of one image's own words, spread; a word without tokens is all zero."""
+        """Return the spread maps [K, h, w] of one image's words; a word without tokens is all zero."""
         module = self._self_attention[1]
         query, key = (split_heads(self._own[name][image, None], module.heads) for name in PROJECTIONS)
+
+        # S^n a, one product per turn, without the matrix S.
         average = self._average(image, HALVES)
         vectors = average.flatten(1).T[None]
         for _ in range(self.times):

@@ -1,14 +1,14 @@
-"""What all readings of a network's attention share: hooks beside an untouched forward pass, and sums of words' maps.
+"""Record a network's attention to words: hooks beside an untouched forward pass, and sums of the words' maps.
 
-Hooks read what a layer's projections gave anyway, so the image is bit-equal with and without capture. All state is in
-the context object: two networks can be read at once.
+Hooks read only existing outputs of a layer's projections, so capture does not change a bit of the image. The context
+object holds all state: two networks can be read at once.
 
-The early and the late half of the readings are summed apart. Where they show a word in the same place, its map can be
-trusted more: a choice of ours, the soft Jaccard index of the halves' mean maps E and L, each scaled to 0..1,
+The early and the late half of the readings are summed apart. If both show a word in the same place, its map deserves
+more trust. Our choice is the soft Jaccard index of the halves' mean maps E and L, each scaled to 0..1:
 
     agreement = sum of min(E, L) / sum of max(E, L)
 
-Letters of shapes: B images, H heads, N image positions, S text tokens or other keys, D features of a head, K words.
+Letters of shapes: B images, H heads, N image positions, S text tokens or other keys, D features per head, K words.
 """
 
 import math
@@ -49,12 +49,11 @@ L = TypeVar("L", bound=NamedLayer)
 
 @dataclass
 class WordCapture(ABC, Generic[L]):
-    """Context in which calls of `denoiser` at the timesteps `steps` add to the maps: so many readings of every layer.
+    """Adds maps while `denoiser` runs at the timesteps `steps`: one reading per step and layer.
 
-    `words[b][j]` holds the token positions of word j of image b. `rows` are the rows of the denoiser's batch that
-    carry the prompts (with guidance the second half): declared by the caller, never guessed. Maps are kept on the
-    device in float32, one sum a grid and half. Errors: EngineError for a compiled network, and on leaving, if a chosen
-    layer was never called.
+    `words[b][j]` holds the token positions of word j of image b. `rows` are the rows of the denoiser's batch that carry
+    the prompts (with guidance the second half); the caller declares them. Maps stay on the device in float32, one sum
+    per grid and half. Errors: EngineError for a compiled network and, on exit, if a chosen layer was never called.
     """
 
     denoiser: nn.Module
@@ -65,22 +64,22 @@ class WordCapture(ABC, Generic[L]):
     _handles: list[RemovableHandle] = field(default_factory=list)
     _sums: dict[tuple[Half, Grid], Tensor] = field(default_factory=dict)
     _counts: dict[tuple[Half, str], int] = field(default_factory=dict)  # readings of a layer
-    _calls: int = 0  # that were recorded, or are being
-    _size: Grid | None = None  # what `_measure_call` said of the current call
+    _calls: int = 0  # recorded calls, the current one included
+    _size: Grid | None = None  # `_measure_call`'s result for the current call
     _paused: bool = False
     _selection: Tensor | None = None  # [B, S, K]: 1 where token s belongs to word k
 
     @abstractmethod
     def _measure_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Grid | None:
-        """Size of the image in a call of the denoiser with these arguments, or None for a step not in `steps`."""
+        """Return the image's rows and columns in a call with these arguments, or None for a step not in `steps`."""
 
     @abstractmethod
     def _list_projections(self, layer: L) -> Sequence[str]:
-        """Submodules of a layer whose outputs `_read_layer` needs."""
+        """Return the submodules of a layer with outputs that `_read_layer` needs."""
 
     @abstractmethod
     def _read_layer(self, layer: L, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> tuple[Tensor, Grid]:
-        """Words' attention [B, N, K], and its grid, of the projections' prompt rows and the call's keywords."""
+        """Return attention [B, N, K] and its grid from the projections' prompt rows and the call's keywords."""
 
     def __enter__(self) -> Self:
         _refuse_compiled(self.denoiser)
@@ -105,7 +104,7 @@ class WordCapture(ABC, Generic[L]):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Calls in here add nothing: the unconditional pass, where guidance makes two passes of one batch each."""
+        """Record nothing inside the block: for the unconditional pass of guidance in two passes."""
         self._paused = True
         try:
             yield
@@ -137,6 +136,8 @@ class WordCapture(ABC, Generic[L]):
 
     @torch.no_grad()
     def _add(self, layer: L, projected: dict[str, Tensor], kwargs: dict[str, Any]) -> None:
+
+        # The caller declared the prompt rows, so their number must match. Masked attention means other weights.
         count = len(next(iter(projected.values())))
         if count != len(self.words):
             raise EngineError(
@@ -144,22 +145,27 @@ class WordCapture(ABC, Generic[L]):
             )
         if kwargs.get("attention_mask") is not None:
             raise EngineError(f"attention layer {layer.name} was called with a mask, under which no map can be read")
+
+        # One map per word, put back on the grid of the layer.
         maps, grid = self._read_layer(layer, projected, kwargs)
         if maps.shape[1] != grid[0] * grid[1]:
             raise EngineError(f"attention layer {layer.name} has {maps.shape[1]} positions, not {grid[0]} x {grid[1]}")
         maps = maps.transpose(1, 2).reshape(count, -1, *grid)
+
+        # Sum per half and grid; the mean is taken when the maps are read.
         half: Half = "early" if self._calls <= len(self.steps) // 2 else "late"
         self._sums[half, grid] = self._sums[half, grid] + maps if (half, grid) in self._sums else maps
         self._counts[half, layer.name] += 1
 
     def _select_words(self, tokens: int, device: torch.device) -> Tensor:
-        """[B, S, K] for a text of S = `tokens`: 1 where a token belongs to a word."""
+        """Return [B, S, K] for a text of S = `tokens` tokens: 1 where a token belongs to a word."""
         if self._selection is None:
             last = max((token for words in self.words for word in words for token in word), default=0)
             if last >= tokens:
                 raise EngineError(
                     f"a word lies at token {last}, but the text of the denoiser has {count_of(tokens, 'token')}"
                 )
+            # Built once per batch, as every layer reads the same text.
             select = torch.zeros(len(self.words), tokens, max(1, *map(len, self.words)))
             for b, words in enumerate(self.words):
                 for k, word in enumerate(words):
@@ -168,13 +174,13 @@ class WordCapture(ABC, Generic[L]):
         return self._selection
 
     def maps(self, image: int) -> NDArray[np.float16]:
-        """Maps [K, h, w] of one image's own words on the finest recorded grid; a word without tokens is all zero."""
+        """Return the maps [K, h, w] of one image's words on the finest grid; a word without tokens is zero."""
         return self._average(image, HALVES).to(torch.float16).cpu().numpy()
 
     def agreement(self, image: int) -> list[float] | None:
-        """How well early and late readings of each of one image's words agree, 0..1; None of a single reading.
+        """Return the agreement of early and late readings per word of one image, 0..1; None after a single reading.
 
-        A word without tokens, whose map shows no place, agrees with nothing: 0.
+        A word without tokens has an empty map, so its agreement is 0.
         """
         if not all(self._count(half) for half in HALVES):
             return None
@@ -186,14 +192,15 @@ class WordCapture(ABC, Generic[L]):
         return sum(self._counts[half, layer.name] for layer in self.layers)
 
     def _average(self, image: int, halves: Sequence[Half]) -> Tensor:
-        """Mean [K, h, w] of the readings in some halves."""
+        """Return the mean [K, h, w] of the readings in some halves."""
+        # Coarser grids are resized to the finest before they are averaged.
         finest = max((grid for _, grid in self._sums), key=math.prod)
         sums = [_resize(sums[image], finest) for (half, _), sums in self._sums.items() if half in halves]
         return torch.stack(sums).sum(0)[: len(self.words[image])] / sum(map(self._count, halves))
 
 
 def _refuse_compiled(denoiser: nn.Module) -> None:
-    """Compiled code was traced without our hooks and may never call them."""
+    """Refuse a compiled network: its code was traced without our hooks and may never call them."""
     for name, module in denoiser.named_modules():
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
             raise EngineError(
@@ -203,22 +210,24 @@ def _refuse_compiled(denoiser: nn.Module) -> None:
 
 
 def split_heads(projected: Tensor, heads: int) -> Tensor:
-    """[B, H, S, D] of a projection's output [B, S, H * D]."""
+    """Split a projection's output [B, S, H * D] into heads [B, H, S, D]."""
     return projected.reshape(*projected.shape[:2], heads, -1).transpose(1, 2)
 
 
 def apply_attention(query: Tensor, key: Tensor, columns: Tensor, scale: float | None = None) -> Tensor:
-    """Attention of query [B, H, N, D] and key [B, H, S, D], the mean over heads, times columns [B, T, K]: [B, N, K].
+    """Return attention times columns [B, T, K], averaged over heads: [B, N, K].
 
-    In float32 and without making the attention itself, in the memory of an ordinary attention call. `columns` belong to
-    the first T keys, those of others are 0. `scale`: by default 1 / sqrt(D).
+    Reads query [B, H, N, D] and key [B, H, S, D]. Computes in float32 without forming the attention matrix, in the
+    memory of an ordinary attention call. `columns` belong to the first T keys; other keys count as 0. `scale`: by
+    default 1 / sqrt(D).
     """
+    # The columns take the place of the values, as many at a time as there are features.
     query, key = query.float(), key.float()
     heads, features = query.shape[1], query.shape[-1]
     parts = []
     for some in torch.split(columns.float(), features, dim=-1):
         count = some.shape[-1]
-        # As many columns as features: the kernels that do without the matrix take no other shape.
+        # Pad to as many columns as features: kernels that avoid the matrix accept no other shape.
         values = functional.pad(some, (0, features - count, 0, key.shape[2] - some.shape[1]))
         values = values[:, None].expand(-1, heads, -1, -1)
         applied = functional.scaled_dot_product_attention(query, key, values, scale=scale)
@@ -227,14 +236,14 @@ def apply_attention(query: Tensor, key: Tensor, columns: Tensor, scale: float | 
 
 
 def agree(first: Tensor, second: Tensor) -> Tensor:
-    """Soft Jaccard index [K] of maps [K, h, w], each scaled to 0..1; 0 where both are constant."""
+    """Return the soft Jaccard index [K] of maps [K, h, w], each scaled to 0..1; 0 if both are constant."""
     first, second = _scale(first), _scale(second)
     shared, either = torch.minimum(first, second).sum((1, 2)), torch.maximum(first, second).sum((1, 2))
     return torch.where(either > 0, shared / either, 0.0)
 
 
 def _scale(maps: Tensor) -> Tensor:
-    """Each of the maps [K, h, w] scaled to 0..1; all zero where it is constant."""
+    """Scale each of the maps [K, h, w] to 0..1; a constant map becomes zero."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return torch.where(high > low, (maps - low) / (high - low), 0.0)
 

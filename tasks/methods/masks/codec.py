@@ -1,4 +1,4 @@
-"""Masks as files hold them: indexed PNG, COCO run lengths and COCO boxes.
+"""Encode and decode masks as files hold them: indexed PNG, COCO run lengths and COCO boxes.
 
 Values: 0 background, 1..254 category, 255 ignore.
 """
@@ -21,7 +21,8 @@ Mask = NDArray[np.uint8]
 
 @cache
 def voc_palette() -> bytes:
-    """256 RGB colours of the PASCAL VOC devkit: bit 3k+c of the index becomes bit 7-k of channel c."""
+    """Return the 256 RGB colours of the PASCAL VOC devkit: bit 3k+c of the index becomes bit 7-k of channel c."""
+    # Spread the bits of the index over the three channels, lowest bits first.
     index = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for k in range(8):
@@ -31,7 +32,7 @@ def voc_palette() -> bytes:
 
 
 def encode_mask(mask: Mask) -> bytes:
-    """Indexed PNG (mode P, VOC colours) of [height, width]; the stored value is the category."""
+    """Encode a mask [height, width] as indexed PNG (mode P, VOC colours); the stored value is the category."""
     image = Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L")
     image.putpalette(voc_palette())  # turns L into P and keeps the values
     out = io.BytesIO()
@@ -40,17 +41,18 @@ def encode_mask(mask: Mask) -> bytes:
 
 
 def decode_mask(data: bytes) -> Mask:
-    """Values [height, width] of an indexed (or grey) PNG. Errors: PictureError for another kind of image."""
+    """Decode an indexed or grey PNG to values [height, width]. Errors: PictureError for another kind of image."""
     return np.asarray(open_picture(data, PNG, to_mask))
 
 
 def encode_rle(region: NDArray[np.bool_]) -> str:
-    """COCO compressed run lengths (column-major), ASCII."""
+    """Encode a region [height, width] as COCO compressed run lengths (column-major), ASCII."""
     return str(coco.encode(np.asfortranarray(region, np.uint8))["counts"].decode("ascii"))
 
 
 def bound_region(region: NDArray[np.bool_]) -> list[float]:
-    """COCO box [x, y, width, height] in pixels from the top left. The region must not be empty."""
+    """Return the COCO box [x, y, width, height] of a region [height, width], in pixels; it must not be empty."""
+    # First and last row and column with a pixel of the region; the last one counts.
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     x, y = int(columns[0]), int(rows[0])
     return [float(x), float(y), float(columns[-1] - x + 1), float(rows[-1] - y + 1)]
@@ -59,7 +61,7 @@ def bound_region(region: NDArray[np.bool_]) -> list[float]:
 def describe_instance(
     region: NDArray[np.bool_], category_id: int, category: str, score: float, slot: str = "concept"
 ) -> dict[str, Any]:
-    """A row of INSTANCES. All pixels of a word are one instance: attention does not tell two objects of it apart."""
+    """Return a row of INSTANCES for a region [height, width]. Attention cannot separate two objects of one word."""
     return {
         "slot": slot,
         "category": category,

@@ -1,4 +1,4 @@
-"""What an annotated image still shows of its concept, after augmentation above all. Choices of ours."""
+"""Measure how much of its concept an annotated image still shows, above all after augmentation. Our choices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,16 +7,17 @@ from tailforge.schemas.documents.run_lengths import decode_rle
 from tailforge.schemas.tables import SHAPE_SCORES
 from tailforge.tasks.methods.masks.soft_masks import keep_components
 
-KEPT = 0.1  # of the share of the image that the concept filled: below, what is left no longer shows it
+KEPT = 0.1  # share of the concept's former area; with less, the image no longer shows it
 
 
 def find_concept_instance(instances: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row of INSTANCES that is the concept's; None where it has none."""
+    """Return the concept's row of INSTANCES, or None if it has none."""
     return next((each for each in instances if each["slot"] == "concept"), None)
 
 
 def measure_concept(instances: Sequence[Mapping[str, Any]], height: int, width: int) -> dict[str, float]:
-    """SHAPE_SCORES of the concept among INSTANCES rows of an image of this size."""
+    """Return the SHAPE_SCORES of the concept among INSTANCES rows of an image of this size."""
+    # Area, number of components and share of the largest; an absent concept gives zeros.
     found = find_concept_instance(instances)
     areas = [] if found is None else keep_components(decode_rle(found["rle"], height, width), 0.0)[1]
     scores = (sum(areas) / (height * width), len(areas), max(areas, default=0) / max(sum(areas), 1))
@@ -24,8 +25,8 @@ def measure_concept(instances: Sequence[Mapping[str, Any]], height: int, width: 
 
 
 def keeps_concept(before: float, after: float) -> bool:
-    """Whether an image still shows the concept, by the fractions of the image that it filled before and after.
+    """Return whether an image still shows the concept, from the fractions of the image that it filled before and after.
 
-    Where there was no mask nobody can tell, and the concept counts as kept.
+    Without a mask this is unknown, and the concept counts as kept.
     """
     return before == 0 or after >= KEPT * before

@@ -1,12 +1,12 @@
-"""How much of a mask is right, from what the annotation measured of it.
+"""Estimate how much of a mask is right, from the measurements of the annotation.
 
-The parts are stored each; the one number that gates read is the expected intersection over union with the true mask,
-a logistic function of some of them:
+Each measurement is stored. Gates read one number, the expected intersection over union with the true mask. It is a
+logistic function of some measurements:
 
     confidence = sigmoid(w . features + b)
 
-Which parts, and the form, are choices of ours: contrast and presence added nothing to separability and are left out.
-The weights were fitted on the workshop, whose true masks are known (tests/benchmarks/masks/calibration.py). For another
+The features and the form are our choices: contrast and presence added nothing to separability and are left out. The
+weights were fitted on the workshop, where true masks are known (tests/benchmarks/masks/calibration.py). For another
 generator the number still ranks its masks, but is not calibrated.
 """
 
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 # Printed by tests/benchmarks/masks/calibration.py from 600 renders.
 WEIGHTS = {"separability": 9.08, "largest_share": 0.89, "area": -0.32, "agreement": 0.2}
 BIAS = -7.62
-USUAL_AGREEMENT = 0.81  # stands in where there was one reading
+USUAL_AGREEMENT = 0.81  # used after a single reading
 SMALLEST_AREA = 1e-4
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What was measured; names as in tables.MASK_SCORES without the prefix. `agreement`: None where unknown."""
+    """Measurements of a mask; names as in tables.MASK_SCORES without the prefix. `agreement`: None if unknown."""
 
     area: float = 0.0
     contrast: float = 0.0
@@ -34,7 +34,8 @@ class Parts:
 
 
 def list_features(parts: Parts) -> dict[str, float]:
-    """The numbers that the weights belong to."""
+    """Return the inputs of the logistic function, by the names of WEIGHTS."""
+    # The area counts by its logarithm; an unknown agreement counts as the usual one.
     return {
         "separability": parts.separability,
         "largest_share": parts.largest_share,
@@ -44,6 +45,6 @@ def list_features(parts: Parts) -> dict[str, float]:
 
 
 def estimate_overlap(parts: Parts) -> float:
-    """0..1: the expected intersection over union of the mask with the truth."""
+    """Return the expected intersection over union of the mask with the truth, 0..1."""
     features = list_features(parts)
     return 1 / (1 + math.exp(-(BIAS + sum(WEIGHTS[name] * value for name, value in features.items()))))

@@ -1,11 +1,11 @@
-"""From soft attention maps to masks of words, with scores that say how far to trust them (Free-ATM, arXiv 2308.06739).
+"""Turn soft attention maps into masks of words, with scores of their trust (Free-ATM, arXiv 2308.06739).
 
-The paper says that thresholded cross-attention gives masks; every choice here is ours. Words name things, which have a
-shape of their own, or stuff, which lies around them. Order: map to image size along the image's edges, scale to 0..1,
-threshold, competition of the things, components and holes, stuff where no thing is, ignore band.
+The paper says that thresholded cross-attention gives masks; every choice here is ours. Words name things, with a shape
+of their own, or stuff, which surrounds things. The order: resize the map along the image's edges, scale it to 0..1,
+threshold it, let things compete, clean components and holes, fill stuff between things, mark the ignore band.
 
-A thing's map is its attention. What is around things draws little attention of its own (a text's first token takes
-it), so stuff is read from its share of the attention that all the words get at a place.
+A thing's map is its attention. Stuff has little attention of its own, because a text's first token takes it. So its map
+is its share of the attention to all words at a place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,18 +24,18 @@ from tailforge.tasks.methods.masks.guided_filter import Pixels, filter_guided, r
 Soft = NDArray[np.floating[Any]]
 Region = NDArray[np.bool_]
 
-OTSU_RANGE = (0.3, 0.6)  # a word that fills the image, or hardly shows, drags Otsu's threshold out of this range
-ABSENT = 1.0  # raw peak over raw mean of a flat map: the word is nowhere
+OTSU_RANGE = (0.3, 0.6)  # a word that fills the image, or hardly shows, moves Otsu's threshold out of this range
+ABSENT = 1.0  # raw peak over raw mean of a flat map: the image does not show the word
 # Of the guided filter; measured on the embedded generator, see docs/benchmarks/masks.md.
-CELL = 4  # working pixels a cell of the attention's grid, where the image has as many
+CELL = 4  # working pixels per cell of the attention's grid, at most as many as the image has
 RADIUS = 3  # cells
 EPSILON = 3e-4
-STUFF = 0.5  # of the threshold: the share of what lies around things falls little but on them
+STUFF = 0.5  # of the threshold: the share of stuff falls little except on things
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word that is looked for: its row in the maps, and the value of its pixels in the mask."""
+    """A word to find: its row in the maps, and the value of its pixels in the mask."""
 
     row: int
     category: int
@@ -44,7 +44,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Softened:
-    """A word's map at image size: `soft` [height, width] in 0..1; `presence`: raw peak over raw mean."""
+    """A word's map at image size: `soft` [height, width] in 0..1, and `presence`: raw peak over raw mean."""
 
     word: Word
     soft: NDArray[np.float32]
@@ -52,12 +52,13 @@ class Softened:
 
     @property
     def is_absent(self) -> bool:
+        """Return whether the image does not show the word: its map is flat or empty."""
         return self.presence <= ABSENT or not self.soft.any()
 
 
 @dataclass(frozen=True)
 class Outline:
-    """Where a word was found, [height, width]; with an empty region it was not."""
+    """The region [height, width] of a word; empty if the word was not found."""
 
     word: Word
     region: Region
@@ -65,19 +66,21 @@ class Outline:
 
     @property
     def confidence(self) -> float:
+        """Return the expected overlap with the true mask, 0..1; 0 if the word was not found."""
         return estimate_overlap(self.parts) if self.region.any() else 0.0
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """mask [height, width]: 0, categories, or 255 (ignore); `outlines` in the order of the words."""
+    """A mask [height, width] of 0, categories or 255 (ignore), and the `outlines` in the order of the words."""
 
     mask: Mask
     outlines: tuple[Outline, ...]
 
 
 def soften_words(maps: Soft, words: Sequence[Word], pixels: Pixels, settings: Annotation) -> list[Softened]:
-    """The words' maps of an image [height, width, 3] from the attention [K, h, w] of all words of its prompt."""
+    """Return the words' maps at the size of `pixels` [height, width, 3], from attention `maps` [K, h, w]."""
+    # The shares compare all words of the prompt, so they are taken before a word is chosen.
     asked = maps[[word.row for word in words]].astype(np.float32)
     shares = asked / np.maximum(asked.sum(0), np.finfo(np.float32).tiny)
     return [
@@ -87,7 +90,10 @@ def soften_words(maps: Soft, words: Sequence[Word], pixels: Pixels, settings: An
 
 
 def _soften(word: Word, soft: Soft, pixels: Pixels, settings: Annotation) -> Softened:
+    # Presence is taken from the raw map: scaling would turn an absent word into a convincing fake.
     presence = float(soft.max() / soft.mean()) if soft.mean() > 0 else 0.0
+
+    # Scale to 0..1, bring to image size, scale again: both ways of resizing flatten the peak.
     scaled = scale_map(soft)
     if settings.refined:
         working = min(CELL * soft.shape[0], pixels.shape[0]), min(CELL * soft.shape[1], pixels.shape[1])
@@ -99,7 +105,8 @@ def _soften(word: Word, soft: Soft, pixels: Pixels, settings: Annotation) -> Sof
 
 
 def pool_thresholds(images: Iterable[Sequence[Softened]]) -> dict[int, float]:
-    """Otsu's threshold of each category over all images together, the absent left out."""
+    """Return Otsu's threshold of each category over all images together, absent words left out."""
+    # One histogram per category.
     counts: dict[int, NDArray[np.int64]] = {}
     for words in images:
         for each in words:
@@ -115,19 +122,24 @@ def outline_words(
     agreement: Sequence[float] | None = None,
     thresholds: Mapping[int, float] | None = None,
 ) -> Outlines:
-    """Masks of the words of one image.
+    """Return the masks of the words of one image.
 
-    `agreement`: of early and late readings, by row of the maps. `thresholds`: by category, in place of Otsu's of the
-    image alone. Where two things claim a pixel, the one whose map is higher has it; where they differ by less than the
-    ignore band, nobody has.
+    `agreement`: of early and late readings, by row of the maps. `thresholds`: by category, in place of Otsu's
+    threshold of the image alone. If two things claim a pixel, the higher map wins it. If they differ by less than the
+    ignore band, the pixel is ignored.
     """
+    # A claim [words, height, width] is how far a map exceeds its threshold; below 0 there is none.
     levels = [_threshold(each, settings, thresholds or {}) for each in words]
     claims = np.stack(
         [np.where(each.is_absent, -1, each.soft - level) for each, level in zip(words, levels, strict=True)]
     )
+
+    # Competition first, then the doubtful pixels around and between the winners.
     settled = _settle(words, claims, settings)
     doubtful = _doubtful(words, claims, settled, settings.ignore_band)
     mask = np.where(doubtful, IGNORE, 0).astype(np.uint8)
+
+    # Doubtful pixels belong to no word.
     outlines = []
     for each, region in zip(words, settled, strict=True):
         sure = region & ~doubtful
@@ -145,18 +157,22 @@ def _threshold(each: Softened, settings: Annotation, pooled: Mapping[int, float]
 
 
 def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> list[Region]:
-    """A region a word: things first, stuff in what they leave. No pixel is in two."""
+    """Return one region per word: things first, then stuff on free pixels. No pixel is in two regions."""
     regions = [np.zeros(claims.shape[1:], np.bool_) for _ in words]
     taken = np.zeros(claims.shape[1:], np.bool_)
     for thing in (True, False):
         places = [place for place, each in enumerate(words) if each.word.thing is thing]
         if not places:
             continue
+
+        # The highest map among the claims wins a pixel.
         heights = np.stack([words[place].soft for place in places])
         best = np.where(claims[places] >= 0, heights, -1).argmax(0)
         for turn, place in enumerate(places):
             region = (claims[place] >= 0) & (best == turn) & ~taken
             regions[place] = keep_components(region, settings.min_component)[0] if thing else region
+
+        # Holes are filled after all things have their pixels, so that no thing fills another's.
         taken = np.any([taken, *(regions[place] for place in places)], axis=0)
         for place in places if thing else ():
             regions[place] = _close(regions[place], taken, settings.max_hole)
@@ -165,20 +181,22 @@ def _settle(words: Sequence[Softened], claims: Soft, settings: Annotation) -> li
 
 
 def _close(region: Region, taken: Region, max_hole: float) -> Region:
-    """A thing with its pinholes filled where nobody has them; one that fills the image is none: it has no outside."""
+    """Fill a thing's pinholes on free pixels; a thing that fills the image becomes empty, as it has no outside."""
     closed = region | (fill_holes(region, max_hole * region.sum()) & ~taken)
     return np.zeros_like(region) if closed.all() else closed
 
 
 def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region], band: float) -> Region:
-    """Pixels little below the threshold of a thing, from its region on, that no thing has; and close calls of two.
+    """Return the ignored pixels [height, width]: the band around things, and near ties of two things.
 
-    What lies around a crumb that was dropped, or around nothing, is background as the crumb is.
+    The band holds free pixels just below a thing's threshold that touch its region. Around a dropped crumb, or around
+    nothing, pixels are background like the crumb.
     """
     things = [place for place, each in enumerate(words) if each.word.thing and regions[place].any()]
     if band == 0 or not things:
         return np.zeros(claims.shape[1:], np.bool_)
     taken = np.any([regions[place] for place in things], axis=0)
+    # Near misses around each thing, then near ties between two things.
     near = [_spread(regions[place], (claims[place] >= -band) & (claims[place] < 0) & ~taken) for place in things]
     tied = _tie([words[place] for place in things], claims[things], band) & taken
     doubtful: Region = np.any([*near, tied], axis=0)
@@ -186,15 +204,16 @@ def _doubtful(words: Sequence[Softened], claims: Soft, regions: Sequence[Region]
 
 
 def _spread(region: Region, band: Region) -> Region:
-    """The part of a band that hangs together with a region, corners included."""
+    """Return the part of a band [height, width] connected to a region, corners included."""
     reached: Region = ndimage.binary_propagation(region, np.ones((3, 3)), region | band)
     return reached & band
 
 
 def _tie(things: Sequence[Softened], claims: Soft, band: float) -> Region:
-    """Where the two highest things that claim a pixel are of different categories and closer than the band."""
+    """Return where the two highest things that claim a pixel differ in category and by less than the band."""
     heights = np.where(claims >= 0, np.stack([each.soft for each in things]), -1)
     categories = np.array([each.word.category for each in things])
+    # The best other category, so that two words of one category never tie.
     best = heights.argmax(0)
     other = np.where(categories[:, None, None] == categories[best], -1, heights).max(0)
     tied: Region = (other >= 0) & (heights.max(0) - other < band)
@@ -202,9 +221,12 @@ def _tie(things: Sequence[Softened], claims: Soft, band: float) -> Region:
 
 
 def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) -> Parts:
+    # An empty region has no measurements but its presence.
     if not region.any():
         return Parts(presence=each.presence)
     _, areas = keep_components(region, 0.0)
+
+    # Each part is one clue to the overlap with the true mask; see confidence.py.
     outside = each.soft[~region]
     return Parts(
         area=float(region.mean()),
@@ -218,13 +240,13 @@ def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) 
 
 
 def scale_map(soft: Soft) -> NDArray[np.float32]:
-    """Scaled to 0..1; all zero where the map is flat."""
+    """Scale a map [h, w] to 0..1; a flat map becomes zero."""
     low, high = float(soft.min()), float(soft.max())
     return ((soft - low) / (high - low) if high > low else np.zeros_like(soft)).astype(np.float32)
 
 
 def find_threshold(soft: Soft, rule: Literal["otsu"] | float) -> float:
-    """On a map scaled to 0..1; Otsu's is kept inside `OTSU_RANGE`."""
+    """Return the threshold of a map [h, w] scaled to 0..1; Otsu's is kept inside `OTSU_RANGE`."""
     return _clip(split_levels(count_levels(soft))[0]) if rule == "otsu" else rule
 
 
@@ -233,32 +255,37 @@ def _clip(threshold: float) -> float:
 
 
 def count_levels(soft: Soft, bins: int = 256) -> NDArray[np.int64]:
-    """How many values lie in each of `bins` equal parts of 0..1."""
+    """Count the values of a map [h, w] in each of `bins` equal parts of 0..1: [bins]."""
     counts: NDArray[np.int64] = np.histogram(soft, bins=bins, range=(0.0, 1.0))[0]
     return counts
 
 
 def split_levels(counts: NDArray[np.int64]) -> tuple[float, float]:
-    """(threshold, between-class over total variance) of a histogram of values in 0..1 (Otsu 1979).
+    """Return (threshold, between-class over total variance) of a histogram [bins] of values in 0..1 (Otsu 1979).
 
     Values at or above the threshold are the upper class. A flat map gives (0.5, 0).
     """
+    # Mean and total variance of the histogram.
     edges = np.linspace(0, 1, len(counts) + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     mean = float(counts @ centres) / counts.sum()
     total = float(counts @ (centres - mean) ** 2) / counts.sum()
     if total == 0:
         return 0.5, 0.0
+
+    # Between-class variance of every cut, from cumulative sums.
     below = np.cumsum(counts)[:-1] / counts.sum()
     moment = np.cumsum(counts * centres)[:-1] / counts.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         between = np.nan_to_num((mean * below - moment) ** 2 / (below * (1 - below)), posinf=0.0)
-    plateau = below == below[between.argmax()]  # empty bins between the classes: cut in their middle
+
+    # Empty bins between the classes give a plateau: cut in its middle.
+    plateau = below == below[between.argmax()]
     return float(edges[1:-1][plateau].mean()), float(min(between.max() / total, 1.0))
 
 
 def keep_components(region: Region, min_share: float) -> tuple[Region, list[int]]:
-    """The region without 8-connected components under `min_share` of the largest, and the kept ones' areas."""
+    """Drop 8-connected components under `min_share` of the largest; return the region and the kept areas."""
     labels, count = ndimage.label(region, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     if count == 0:
@@ -268,9 +295,10 @@ def keep_components(region: Region, min_share: float) -> tuple[Region, list[int]
 
 
 def fill_holes(region: Region, max_pixels: float) -> Region:
-    """The region with its 4-connected holes of at most so many pixels filled; what touches the border is no hole."""
+    """Fill the region's 4-connected holes of at most `max_pixels` pixels; one at the border is no hole."""
     labels, count = ndimage.label(~region)
     small = np.bincount(labels.ravel(), minlength=count + 1) <= max_pixels
+    # Label 0 is the region itself; background at the border is outside.
     small[np.concatenate([[0], labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
     filled: Region = region | small[labels]
     return filled

@@ -1,7 +1,7 @@
-"""What tracing is compared with: a gradient map of the region, and parts from factorising the feature.
+"""Rivals of tracing: a gradient map of the region, and parts from a factorised feature.
 
-Both are cheap. The map needs one backward pass; the parts none. Neither adds up to the feature region by region, which
-is what components are for.
+Both are cheap: the map needs one backward pass, the parts none. Unlike components, neither adds up to the feature
+region by region.
 """
 
 import torch
@@ -13,10 +13,11 @@ TINY = 1e-12
 
 
 def map_gradient(subject: Subject, region: Tensor) -> Tensor:
-    """Gradient x activation of a region [H, W]: how much each cell [h, w] holds of what is drawn there.
+    """Return gradient x activation of a region [H, W]: how much each cell [h, w] contributes to the region.
 
     |sum over channels of (f - f0) dE / df|, where E is the squared change of the region from the baseline's image.
     """
+    # E: how much the region changes from the baseline's image.
     point = subject.feature.detach().requires_grad_()
     with torch.no_grad():
         origin = subject.tail(subject.baseline)
@@ -27,16 +28,19 @@ def map_gradient(subject: Subject, region: Tensor) -> Tensor:
 
 
 def factorise_feature(subject: Subject, parts: int, iterations: int = 200, seed: int = 0) -> Tensor:
-    """f - f0 as a sum of `parts` changes [parts, C, h, w], each an appearance on a non-negative map, and a remainder.
+    """Factorise f - f0 into `parts` changes [parts, C, h, w], each an appearance on a non-negative map, plus a rest.
 
-    Semi-nonnegative factorisation X = A P, P >= 0, by the updates of Ding, Li and Jordan 2010;
-    PandA (arXiv 2206.00048) factorises the features of many samples this way, here it is those of one.
+    Semi-nonnegative factorisation X = A P, P >= 0, by the updates of Ding, Li and Jordan 2010. PandA (arXiv 2206.00048)
+    factorises the features of many samples this way; here the features are those of one sample.
     """
     change = (subject.feature - subject.baseline)[0]
     values = change.flatten(1)
+
+    # Start from random maps above 0; the CPU generator gives the same start on every device.
     generator = torch.Generator("cpu").manual_seed(seed)
     maps = torch.rand(parts, values.shape[1], generator=generator, dtype=torch.float64).to(values) + 0.2
     looks = fit_looks(values, maps)
+    # Multiplicative update of the maps, with positive and negative parts apart, then a new fit.
     for _ in range(iterations):
         crossed, inner = looks.T @ values, looks.T @ looks
         up = crossed.clamp_min(0) + (-inner).clamp_min(0) @ maps
@@ -47,6 +51,6 @@ def factorise_feature(subject: Subject, parts: int, iterations: int = 200, seed:
 
 
 def fit_looks(values: Tensor, maps: Tensor) -> Tensor:
-    """The appearances [C, parts] that fit the maps best."""
+    """Return the appearances [C, parts] that fit the maps [parts, h * w] best, by least squares."""
     looks: Tensor = values @ torch.linalg.pinv(maps)
     return looks

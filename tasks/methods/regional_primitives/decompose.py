@@ -1,12 +1,12 @@
-"""One feature as a sum of components, f = f0 + rest + truncated + sum of Df(T), checked before it is believed.
+"""Decompose one feature into components, f = f0 + rest + truncated + sum of Df(T), and check it before reporting.
 
-`rest` = f - u(N) is what f holds beyond the demand of all analysed patches: what draws nothing, and what draws the
-patches that are not analysed. In the paper u(N) = f; with features found as here that part, which belongs to no patch,
-would enter every component with alternating signs. Keeping it apart is our own choice; completeness stays exact.
-`truncated` = u(N) - f0 - sum of Df(T) is what the components of more than `order` patches would hold; 0 with all sets.
+`rest` = f - u(N) is the part of f beyond the demand of all analysed patches: it draws nothing, or patches that are not
+analysed. In the paper u(N) = f. With features found as here, that part belongs to no patch and would enter every
+component with alternating signs. To keep it apart is our own choice; completeness stays exact. `truncated` = u(N) - f0
+- sum of Df(T) is the sum of the components of more than `order` patches; 0 with all sets.
 
-The gate: a component is reported only where every u(S) that it is computed from draws its patches to within `gate`. The
-error of a component of |T| patches is up to 2^(|T| / 2) times that of a single u(S).
+The gate: a component is reported only if every u(S) behind it draws its patches to within `gate`. The error of a
+component of |T| patches is up to 2^(|T| / 2) times the error of a single u(S).
 """
 
 from collections.abc import Sequence
@@ -43,9 +43,9 @@ SALIENT = 0.05  # of the strongest component
 
 @dataclass(frozen=True)
 class DecomposeSettings:
-    """`order`: the most patches that a component may have; None: all sets, of at most 9 patches.
+    """`order`: the largest number of patches per component; None: all sets, of at most 9 patches.
 
-    `memory_gib` bounds what the features of all sets take together; `solve.batch` bounds the solves.
+    `memory_gib` bounds the features of all sets together; `solve.batch` bounds the solves.
     """
 
     order: int | None = 2
@@ -59,7 +59,7 @@ class Decomposition:
     """The components of one feature, in the order of `names`.
 
     names [K]: the bits of each field among `players`; fields: its patches of the grid; changes: Df [K, C, h, w];
-    strengths [K]: |Df / s|; worst [K]: largest residual that the component rests on; residual_all: res(N).
+    strengths [K]: |Df / s|; worst [K]: largest residual behind the component; residual_all: res(N).
     """
 
     grid: PatchGrid
@@ -77,12 +77,12 @@ class Decomposition:
 
     @property
     def reported(self) -> NDArray[np.bool_]:
-        """Which components passed the gate."""
+        """Return which components [K] passed the gate."""
         return self.worst <= self.gate
 
     @property
     def salient(self) -> NDArray[np.intp]:
-        """The reported components above 5 % of the strongest of them, strongest first."""
+        """Return the reported components above 5 % of the strongest reported one, strongest first."""
         strong = np.where(self.reported, self.strengths, 0.0)
         order = np.argsort(-strong, kind="stable")
         found: NDArray[np.intp] = order[strong[order] > SALIENT * strong.max()]
@@ -96,24 +96,31 @@ def decompose(
     players: Sequence[int] | None = None,
     observe: Observe = lambda done, total: None,
 ) -> Decomposition:
-    """The components of the subject's feature over the given patches, by default those that change most.
+    """Decompose the subject's feature over the given patches, by default those that change most.
 
     Errors: ExplanationError for too many patches or too little memory, for a patch that is off the grid or does not
-    change, and where not even the demand of all patches is met.
+    change, and if not even the demand of all patches is met.
     """
+    # Choose the patches, the players of the decomposition.
     drawn = draw_subject(subject, grid)
     limit = FULL_PLAYERS if settings.order is None else ORDER_PLAYERS
     chosen = choose_players(drawn.energies, limit) if players is None else check_players(players, drawn, grid, limit)
+
+    # Find u(N \ T) for every T: the feature that draws all patches but those in T.
     require_memory(subject.feature, count_dropped(len(chosen), settings.order), settings.memory_gib)
     dropped = list_dropped(len(chosen), settings.order)
     demanded = name_players(dropped, chosen, grid)
     features, residuals = solve_demands(subject, grid, drawn, demanded, settings.solve, observe)
+
+    # The gate for all patches together: without it no component is reliable.
     if not residuals[0] <= settings.gate:
         raise ExplanationError(
             f"the demand of all {len(chosen)} patches is met only to {residuals[0]:.3f} of the change, and "
             f"{settings.gate} is the limit, so no component can be believed; choose a later layer, or allow more "
             "corrections"
         )
+
+    # Differences of the features give the components; the order of the sets stays.
     whole = features[:1].clone()
     changes = to_components(features, dropped)[1:]
     return Decomposition(
@@ -133,7 +140,7 @@ def decompose(
 
 
 def check_players(players: Sequence[int], drawn: Drawn, grid: PatchGrid, limit: int) -> tuple[int, ...]:
-    """The patches that were asked for, in the grid's order. Errors: ExplanationError."""
+    """Check the given patches and return them in the grid's order. Errors: ExplanationError."""
     asked = tuple(sorted(set(players)))
     if foreign := [patch for patch in asked if not 0 <= patch < grid.count]:
         raise ExplanationError(f"patch {foreign[0]} is off the grid; its patches are 0 to {grid.count - 1}")
@@ -148,7 +155,7 @@ def check_players(players: Sequence[int], drawn: Drawn, grid: PatchGrid, limit: 
 
 
 def require_memory(feature: Tensor, sets: int, limit_gib: float) -> None:
-    """Errors: ExplanationError where the features of all sets take more than the limit."""
+    """Check the memory of all sets' features. Errors: ExplanationError if they take more than the limit."""
     needed = sets * feature.numel() * feature.element_size() / 2**30
     if needed > limit_gib:
         raise ExplanationError(
@@ -158,6 +165,6 @@ def require_memory(feature: Tensor, sets: int, limit_gib: float) -> None:
 
 
 def measure_strengths(changes: Tensor, spread: Tensor) -> NDArray[np.float64]:
-    """|Df / s| of every component."""
+    """Return |Df / s| of every component, [K]."""
     norms: NDArray[np.float64] = torch.stack([(change / spread).norm() for change in changes]).double().cpu().numpy()
     return norms

@@ -1,9 +1,9 @@
-"""What a component draws: the change of the image where it is added to the baseline or taken from the whole.
+"""Measure what a component draws: the change of the image if it is added to the baseline or removed from the whole.
 
     added   = g(f0 + Df) - x0        deleted = x - g(f - Df)
 
-They agree only where g is near-linear, so both are given. The nominal field of a component is its set of patches, the
-real field where the image does change (arXiv 2410.04421); the thresholds are our own choice.
+They agree only where g is nearly linear, so both are measured. The nominal field of a component is its set of patches.
+Its real field is where the image does change (arXiv 2410.04421); the thresholds are our own choice.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tailforge.tasks.methods.regional_primitives.decompose import Decomposition
 from tailforge.tasks.methods.regional_primitives.demands import Subject
 from tailforge.tasks.methods.regional_primitives.patches import PatchGrid, mask_patches
 
-REAL = 0.05  # of the energy in the patch that a component changes most
+REAL = 0.05  # share of the energy in the patch that a component changes most
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Effects:
 
 @torch.no_grad()
 def measure_effects(subject: Subject, found: Decomposition, chosen: Sequence[int], batch: int = 16) -> Effects:
-    """What the chosen components draw, `batch` of them at a time."""
+    """Return the changes of the image [K, 3, H, W] by the chosen components, computed `batch` components at a time."""
+    # Start from empty tensors, so that no chosen component gives [0, 3, H, W].
     image, origin = found.drawn.image, found.drawn.origin
     added, deleted = [image[:0]], [image[:0]]
     for start in range(0, len(chosen), batch):
         change = found.changes[torch.as_tensor(list(chosen[start : start + batch]))]
+        # Once added alone to the baseline, once removed alone from the whole.
         added.append(subject.tail(subject.baseline + change) - origin)
         deleted.append(image - subject.tail(subject.feature - change))
     nominal = mask_patches(found.grid, [found.fields[k] for k in chosen])
@@ -45,20 +47,20 @@ def measure_effects(subject: Subject, found: Decomposition, chosen: Sequence[int
 
 
 def patch_energies(grid: PatchGrid, changes: Tensor) -> NDArray[np.float64]:
-    """Squared change of every patch, [K, P], of changes [K, 3, H, W]."""
+    """Return the squared change of every patch, [K, P], of changes [K, 3, H, W]."""
     energies: NDArray[np.float64] = grid.pool(changes.square().sum(1)).double().cpu().numpy()
     return energies
 
 
 def real_fields(grid: PatchGrid, changes: Tensor, share: float = REAL) -> NDArray[np.bool_]:
-    """The patches [K, P] that hold more than `share` of the energy of the patch that changes most."""
+    """Return the patches [K, P] with more than `share` of the energy of the patch that changes most."""
     energies = patch_energies(grid, changes)
     fields: NDArray[np.bool_] = energies > share * energies.max(1, keepdims=True)
     return fields
 
 
 def containment(grid: PatchGrid, changes: Tensor, nominal: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The share of each change's energy that lies in its nominal field, [K]; 0 where nothing changes."""
+    """Return the share of each change's energy inside its nominal field, [K]; 0 if nothing changes."""
     energies = patch_energies(grid, changes)
     whole = energies.sum(1)
     shares: NDArray[np.float64] = np.divide(
@@ -68,7 +70,7 @@ def containment(grid: PatchGrid, changes: Tensor, nominal: NDArray[np.bool_]) ->
 
 
 def overlap(real: NDArray[np.bool_], nominal: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Intersection over union of real and nominal fields, [K]."""
+    """Return the intersection over union of real and nominal fields, [K]."""
     union = (real | nominal).sum(1)
     ratios: NDArray[np.float64] = (real & nominal).sum(1) / np.maximum(union, 1)
     return ratios

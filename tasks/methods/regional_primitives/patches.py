@@ -1,7 +1,7 @@
-"""The patches that an image is analysed in, and which of them are worth analysing.
+"""Cut an image into patches and choose the patches worth analysing.
 
-The grid of 6 x 6 is the paper's (arXiv 2410.04421). Taking every patch that changes, rather than nine at random, is our
-own choice: a random choice makes the result depend on the draw.
+The grid of 6 x 6 is the paper's (arXiv 2410.04421). The paper takes nine patches at random. Our own choice is every
+patch that changes, because a random choice makes the result depend on the draw.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from torch.nn import functional
 
 from tailforge.schemas.errors import ExplanationError
 
-FLAT = 0.02  # a patch that changes less than this share of the one that changes most is left out
+FLAT = 0.02  # a patch counts as changing from this share of the strongest patch's change
 
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """An image of height x width pixels in rows x columns patches, numbered line by line.
+    """An image of height x width pixels, cut into rows x columns patches and numbered line by line.
 
     Errors: ExplanationError for more rows or columns than pixels.
     """
@@ -42,18 +42,19 @@ class PatchGrid:
         return self.rows * self.columns
 
     def numbers(self) -> Tensor:
-        """The patch of every pixel, int64 [H, W]."""
+        """Return the patch of every pixel, int64 [H, W]."""
+        # Integer division shares the pixels out evenly if the grid does not divide the image.
         down = torch.arange(self.height) * self.rows // self.height
         right = torch.arange(self.width) * self.columns // self.width
         return down[:, None] * self.columns + right[None]
 
     def pool(self, pixels: Tensor) -> Tensor:
-        """Sums over patches [B, P] of a map [B, H, W]."""
+        """Sum a map [B, H, W] over patches: [B, P]."""
         numbers = self.numbers().flatten().to(pixels.device)
         return pixels.new_zeros(len(pixels), self.count).index_add_(1, numbers, pixels.flatten(1))
 
     def spread(self, values: Tensor) -> Tensor:
-        """A value a patch [B, P] as a map [B, H, W]."""
+        """Spread one value per patch, [B, P], to a map [B, H, W]."""
         return values[:, self.numbers().to(values.device)]
 
     def describe(self, patch: int) -> str:
@@ -61,18 +62,19 @@ class PatchGrid:
 
 
 def square_change(images: Tensor, origin: Tensor) -> Tensor:
-    """Squared difference summed over colours, [B, H, W], of images [B, 3, H, W]."""
+    """Return the squared difference summed over colours, [B, H, W], of images [B, 3, H, W] from `origin`."""
     return (images - origin).square().sum(1)
 
 
 def choose_players(energies: Tensor, limit: int) -> tuple[int, ...]:
-    """The patches to analyse: those that change at all, the strongest `limit` of them, in the grid's order.
+    """Return the patches to analyse: the strongest `limit` of the changing patches, in the grid's order.
 
-    `energies` [P]: |P_i (x - x0)|^2 of each patch. Errors: ExplanationError where nothing changes.
+    `energies` [P]: |P_i (x - x0)|^2 of each patch. Errors: ExplanationError if nothing changes.
     """
     norms = energies.sqrt()
     if float(norms.max()) == 0:
         raise ExplanationError("the feature draws the same image as the baseline; there is nothing to explain")
+    # Strongest first, equal patches in the grid's order; almost still patches are left out.
     changing = [
         int(patch) for patch in norms.argsort(descending=True, stable=True) if norms[patch] >= FLAT * norms.max()
     ]
@@ -80,7 +82,7 @@ def choose_players(energies: Tensor, limit: int) -> tuple[int, ...]:
 
 
 def mask_patches(grid: PatchGrid, fields: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
-    """Sets of patches as rows of a table [K, P]."""
+    """Return sets of patches as rows of a table [K, P]."""
     table = np.zeros((len(fields), grid.count), dtype=bool)
     for row, field in enumerate(fields):
         table[row, list(field)] = True
@@ -88,5 +90,5 @@ def mask_patches(grid: PatchGrid, fields: Sequence[Sequence[int]]) -> NDArray[np
 
 
 def shrink_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A pixel mask [B, H, W] on the cells of a feature [B, 1, h, w]: a cell is on where any pixel of it is."""
+    """Shrink a pixel mask [B, H, W] to the cells of a feature [B, 1, h, w]; one pixel turns its whole cell on."""
     return functional.adaptive_max_pool2d(mask[:, None], size)

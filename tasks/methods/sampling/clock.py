@@ -1,4 +1,4 @@
-"""Seconds by phase of one piece of work. They go into receipts, never into tables."""
+"""Measure how long the phases of a task take. Receipts hold these seconds; tables do not."""
 
 import time
 from collections.abc import Iterator
@@ -6,19 +6,20 @@ from contextlib import contextmanager
 
 from tailforge.schemas import under_way
 
-SHOWN = {"load": "loading models", "wait": "waiting for its turn"}  # phases that a person should know of
-IDLE = ("load", "wait")  # phases that are no work of a stage: loading models, waiting until one is free
+SHOWN = {"load": "loading models", "wait": "waiting for its turn"}  # phases that the progress line shows
+IDLE = ("load", "wait")  # phases without work of a stage: the task loads models or waits for a free one
 
 
 class Clock:
-    """Adds up how long each named phase took; phases do not nest."""
+    """Adds up the seconds of each named phase; phases do not nest."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside the block, also when it raises."""
+        """Count the time inside the block, even if the block raises."""
+        # The progress line shows the phases of SHOWN; any other phase has an empty label there.
         started = time.perf_counter()
         try:
             with under_way.phase(SHOWN.get(name, "")):
@@ -28,5 +29,5 @@ class Clock:
 
     @property
     def idle(self) -> dict[str, float]:
-        """Seconds of the phases that are no work."""
+        """Return the seconds of the phases without work."""
         return {name: self.seconds[name] for name in IDLE if name in self.seconds}

@@ -1,7 +1,7 @@
-"""What the methods ask of a text-to-image model: a small protocol, so that no method knows diffusers.
+"""The protocol of a text-to-image model. Methods use it, so no method imports a diffusers pipeline.
 
 Letters of shapes: B images, C channels, H and W latent rows and columns, S text tokens, D features.
-Nothing here switches gradients off: the caller decides, because later engines differentiate through these calls.
+Nothing here switches gradients off. The caller decides, because some engines differentiate through these calls.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Text as the denoiser reads it: embeds [B, S, D], and pooled [B, D] where the model has a second text input.
+    """Text as the denoiser reads it: embeds [B, S, D], and pooled [B, D] if the model has a second text input.
 
-    `guidance`: the scale that is asked for, which only a network reads that was distilled to it.
+    `guidance`: the guidance scale. Only a network distilled to guidance reads it.
     """
 
     embeds: Tensor
@@ -25,19 +25,19 @@ class Conditioning:
     guidance: float | None = None
 
     def expand(self, count: int) -> "Conditioning":
-        """The one row of this conditioning, `count` times."""
+        """Repeat the single row of this conditioning `count` times: embeds [count, S, D], pooled [count, D]."""
         pooled = None if self.pooled is None else self.pooled.expand(count, -1)
         return Conditioning(self.embeds.expand(count, -1, -1), pooled)
 
 
 def join_conditionings(parts: Sequence[Conditioning]) -> Conditioning:
-    """Rows of all parts, in order."""
+    """Return the rows of all parts in order: embeds [sum of B, S, D]."""
     pooled = [part.pooled for part in parts if part.pooled is not None]
     return Conditioning(torch.cat([part.embeds for part in parts]), torch.cat(pooled) if pooled else None)
 
 
 class Scheduler(Protocol):
-    """The part of a diffusers scheduler that sampling uses. It holds the state of one run: make one a batch."""
+    """The part of a diffusers scheduler that sampling uses. It holds the state of one run: make one per batch."""
 
     config: Any
     timesteps: Tensor
@@ -58,53 +58,59 @@ class ImageGenerator(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of latents and text embeddings."""
+        """Number type of latents and text embeddings."""
 
     @property
     def denoiser(self) -> nn.Module:
-        """The network whose attention to words can be captured."""
+        """Return the network whose attention to words a capture can record."""
 
     @property
     def lock(self) -> Lock:
-        """Held while a batch is made: capture hangs hooks on the shared network."""
+        """Return the lock of the shared network. A batch holds it, because a capture hangs hooks on the network."""
 
     @property
     def default_size(self) -> tuple[int, int]:
-        """Height and width, in pixels, that the model was made for."""
+        """Return the height and width of the model's training images, in pixels."""
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, H, W) for an image's size in pixels. Errors: RecipeError for a size that the model cannot make."""
+        """Return (C, H, W) for an image of this size in pixels.
+
+        Errors: RecipeError if the model cannot make this size.
+        """
 
     def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
-        """A fresh scheduler; "model" is the one saved with the model. The kind of prediction is the model's.
+        """Return a fresh scheduler; "model" names the one saved with the model. The model sets the kind of prediction.
 
-        `size`: height and width of the images in pixels, by default the model's own: a flow's timesteps depend on it.
-        Errors: RecipeError for a scheduler that the model cannot be sampled with.
+        `size`: height and width of the images in pixels, by default the model's own. A flow's timesteps depend on it.
+        Errors: RecipeError if the scheduler does not fit the model.
         """
 
     def encode_prompt(self, prompt: str) -> Conditioning:
-        """One row. A prompt longer than the text encoder reads is cut."""
+        """Encode a prompt as one row. The text encoder cuts a longer prompt."""
 
     def encode_negative(self, prompt: str) -> Conditioning | None:
-        """One row that guidance points away from; "" gives the model's own unconditional input.
+        """Encode the prompt that guidance points away from as one row; "" gives the model's unconditional input.
 
-        None where a second, unconditional pass makes no sense, for the network was distilled to do without.
+        Return None if the network was distilled to guidance: it needs no second, unconditional pass.
         """
 
     def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Positions of each character span [start, end) in the text that the denoiser reads; empty if it was cut off.
+        """Return the token positions of each character span [start, end); none if the text encoder cut the span off.
 
-        Where several encoders read the prompt, a span has tokens of each.
+        If several encoders read the prompt, a span has tokens of each.
         """
 
     def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
-        """The network's output [B, C, H, W] for scaled latents."""
+        """Return the network's output [B, C, H, W] for scaled latents [B, C, H, W]."""
 
     def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Latents as they are at that share of the noise schedule, 0..1, and the timestep that stands there."""
+        """Add noise up to a share of the noise schedule, 0..1, to latents [B, C, H, W].
+
+        Return the noisy latents [B, C, H, W] and their timestep.
+        """
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images [B, 3, height, width], -1 to 1 but not clipped."""
+        """Decode latents [B, C, H, W] to images [B, 3, height, width] in -1..1, not clipped."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Mean latents [B, C, H, W], scaled as `decode` reads them, of images [B, 3, height, width] in -1..1."""
+        """Encode images [B, 3, height, width] in -1..1 to mean latents [B, C, H, W], scaled as `decode` reads them."""

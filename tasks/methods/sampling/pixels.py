@@ -1,4 +1,4 @@
-"""The step from 8-bit pictures to what networks read."""
+"""Convert 8-bit pictures to tensors."""
 
 import numpy as np
 import torch
@@ -7,6 +7,7 @@ from torch import Tensor
 
 
 def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """float32 [B, 3, H, W] in [-1, 1] of uint8 [B, H, W, 3]; copies. Channels stay last in memory (faster on CPUs)."""
+    """Convert uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [-1, 1]; copies. Channels stay last (faster on CPUs)."""
     levels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+    # 0..255 to -1..1, in place.
     return levels.to(torch.float32).div_(127.5).sub_(1.0)

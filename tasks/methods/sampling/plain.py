@@ -1,15 +1,15 @@
-"""Plain text-to-image sampling: what a diffusers pipeline does for the same seeds, batch by batch.
+"""Sample images from text: the same steps as a diffusers pipeline with the same seeds, batch by batch.
 
-With a guide it is Domain Guidance (arXiv 2504.01521): the unconditional half of guidance comes from another model, such
-as the one that the generator was adapted from. With the scale w, the prompt c and the empty one 0
+A guide gives Domain Guidance (arXiv 2504.01521): another model makes the unconditional half of guidance. The guide is
+usually the model that the generator was adapted from. With the scale w, the prompt c and the empty prompt 0:
 
     prediction = generator(x, c) + (w - 1) (generator(x, c) - guide(x, 0))
 
-which is classifier-free guidance where the guide is the generator itself. Masks are read in the generator's own pass.
+This is classifier-free guidance if the guide is the generator itself. The generator's own pass gives the masks.
 
-A batch is a fixed slice of the plan, so making a batch again makes the same bytes. The noise of a sample comes from a
-CPU generator seeded by the sample alone, whatever batch it is in. Out of memory halves the batch at hand; a sample
-whose image is not finite or blank fails alone, because no layer mixes the rows of a batch.
+A batch is a fixed slice of the plan, so a repeated batch gives the same bytes. The seed of a sample alone decides its
+noise, in any batch, because each sample has its own CPU generator. If memory runs out, the batch is halved. A sample
+with a blank or non-finite image fails alone, because no layer mixes the rows of a batch.
 
 Letters of shapes: B images, C channels, H and W latent rows and columns.
 """
@@ -44,7 +44,7 @@ UNREAD = "the prompt is longer than the text encoder reads, and its concept is c
 NOT_FINITE = "image is not finite"
 BLANK = "image is blank"
 
-# Latents [B, C, H, W] at a timestep of the scheduler to the network's output for them, guided.
+# Maps latents [B, C, H, W] and a timestep of the scheduler to the guided output of the network.
 Predict = Callable[[Tensor, Any], Tensor]
 
 _MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
@@ -52,21 +52,21 @@ _MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What an engine made of one sample. With an error there are neither pixels nor attention."""
+    """The outcome of one sample. If `error` is set, pixels and attention are None."""
 
     sample_id: str
     error: str | None
     pixels: NDArray[np.uint8] | None  # [height, width, 3]
     attention: NDArray[np.float16] | None  # [slot, h, w]
     provenance: dict[str, Any]
-    noise: NDArray[np.float16] | None = None  # [C, H, W], where an engine chose it: what the image is made of again
-    agreement: list[float] | None = None  # of early and late attention on each slot, 0..1; None of a single reading
-    latents: NDArray[np.float32] | None = None  # [C, H, W], clean: what the decoder drew the pixels from
+    noise: NDArray[np.float16] | None = None  # [C, H, W], if an engine chose the noise; the image is remade from it
+    agreement: list[float] | None = None  # per slot, early against late attention, 0..1; None after one reading
+    latents: NDArray[np.float32] | None = None  # [C, H, W], clean: the input of the decoder
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt made ready: its conditioning (one row) and the token positions of each of its slots."""
+    """An encoded prompt: its conditioning (one row) and the token positions of each slot."""
 
     conditioning: Conditioning
     words: list[list[int]]
@@ -75,24 +75,24 @@ class Text:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What all batches of one call share."""
+    """Models and settings of all batches of one call."""
 
     model: ImageGenerator
     settings: SamplingSettings
-    recording: Recording | None  # what is kept of the attention; None: nothing is
-    negative: Conditioning | None  # one row; None without guidance by a second pass
+    recording: Recording | None  # which attention is kept; None keeps nothing
+    negative: Conditioning | None  # one row; None if guidance needs no second pass
     clock: Clock
-    guide: ImageGenerator | None = None  # what reads `negative`; None: the model itself
+    guide: ImageGenerator | None = None  # the reader of `negative`; None is the model itself
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images, in pixels."""
+        """Return the height and width of the images, in pixels."""
         height, width = self.model.default_size
         return self.settings.height or height, self.settings.width or width
 
 
 def cut_batches(samples: Sequence[S], size: int) -> list[Sequence[S]]:
-    """The plan's batches, in order."""
+    """Cut the samples into batches of `size`, in order; the last may be shorter."""
     return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
@@ -104,17 +104,19 @@ def render_plain(
     clock: Clock,
     guide: ImageGenerator | None = None,
 ) -> Iterator[Rendered]:
-    """Every sample, in order; with a `recording` also the cross-attention of its slots.
+    """Render every sample in order. With a `recording`, keep the cross-attention of its slots as well.
 
-    Each distinct prompt is encoded once and alone, so that its embedding does not depend on its batch.
-    Errors: RecipeError for an image size that the model or the guide cannot make.
+    Each distinct prompt is encoded once and alone, so its embedding does not depend on the batch.
+    Errors: RecipeError if the model or the guide cannot make the image size.
     """
     sampling = prepare_sampling(model, settings, recording, clock, guide)
 
+    # One generator per sample: the noise of a sample does not depend on its batch.
     def render(batch: Sequence[SampleSpec]) -> list[Rendered]:
         generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
         return render_noise(sampling, batch, texts, draw_noise(model, generators, *sampling.size), generators)
 
+    # Batch by batch. Other threads may use the models between two batches.
     texts: dict[str, Text] = {}
     for number, batch in enumerate(cut_batches(samples, settings.batch_size)):
         tell("image", number * settings.batch_size, len(samples))
@@ -131,21 +133,23 @@ def prepare_sampling(
     clock: Clock,
     guide: ImageGenerator | None = None,
 ) -> Sampling:
-    """What all batches of one call share, the negative prompt encoded.
+    """Return what all batches of one call share, with the negative prompt encoded.
 
-    Errors: RecipeError for a guide whose latents are of another shape.
+    Errors: RecipeError if the guide's latents have another shape.
     """
+    # The guide, if there is one, reads the negative prompt: it makes the unconditional half.
     reader = guide or model
     with hold(reader, clock), torch.no_grad(), clock.phase("text"):
         negative = reader.encode_negative(settings.negative_prompt) if settings.guidance > 1 else None
     sampling = Sampling(model, settings, recording, negative, clock, guide)
+    # Both halves of guidance are subtracted, so their latents must have one shape.
     if guide is not None:
         require_equal_shapes(model.latent_shape(*sampling.size), guide.latent_shape(*sampling.size))
     return sampling
 
 
 def require_equal_shapes(model: tuple[int, int, int], guide: tuple[int, int, int]) -> None:
-    """Errors: RecipeError for latents of different shapes (C, H, W)."""
+    """Check that two models have latents of one shape (C, H, W). Errors: RecipeError if they differ."""
     if model != guide:
         raise RecipeError(
             f"engine.guide: its latents have the shape {guide} (channels, rows, columns), those of the generator "
@@ -155,7 +159,7 @@ def require_equal_shapes(model: tuple[int, int, int], guide: tuple[int, int, int
 
 @contextmanager
 def hold(model: ImageGenerator, clock: Clock) -> Iterator[None]:
-    """The generator for one batch; others wait."""
+    """Hold the generator's lock for one batch; other threads wait."""
     with clock.phase("wait"):
         model.lock.acquire()
     try:
@@ -166,7 +170,7 @@ def hold(model: ImageGenerator, clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def hold_all(sampling: Sampling) -> Iterator[None]:
-    """The generator and its guide, always in the same order, so that two threads cannot wait for each other."""
+    """Hold the generator and its guide, always in the same order, so that two threads cannot block each other."""
     models = [sampling.model, *([sampling.guide] if sampling.guide else [])]
     with ExitStack() as held:
         for model in sorted(models, key=id):
@@ -175,8 +179,8 @@ def hold_all(sampling: Sampling) -> Iterator[None]:
 
 
 def prepare_texts(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[str, Text]) -> None:
-    """Add the batch's prompts to `texts`; none is encoded twice."""
-    # Not inference mode: engines that search differentiate through what reads these tensors.
+    """Encode the prompts of a batch and add them to `texts`; no prompt is encoded twice."""
+    # Not inference mode: engines that search differentiate through networks that read these tensors.
     with torch.no_grad(), sampling.clock.phase("text"):
         for sample in batch:
             texts[sample.prompt] = texts.get(sample.prompt) or prepare_text(sampling.model, sample)
@@ -185,13 +189,15 @@ def prepare_texts(sampling: Sampling, batch: Sequence[SampleSpec], texts: dict[s
 def prepare_text(model: ImageGenerator, sample: SampleSpec) -> Text:
     """Encode a sample's prompt and find the tokens of its slots."""
     words = model.locate_tokens(sample.prompt, [(slot.start, slot.end) for slot in sample.slots])
-    ends = [(slot.end - 1, slot.end) for slot in sample.slots if slot.name == "concept"]  # what is cut off is the end
+
+    # The text encoder cuts the end of a long prompt, so the concept's last character decides if it was read.
+    ends = [(slot.end - 1, slot.end) for slot in sample.slots if slot.name == "concept"]
     reads = not ends or any(model.locate_tokens(sample.prompt, ends))
     return Text(model.encode_prompt(sample.prompt), words, reads)
 
 
 def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], give_up: Callable[[S], T]) -> list[T]:
-    """Run a batch; out of memory, its halves; `give_up` says what comes of a single one that does not fit."""
+    """Run a batch. If memory runs out, run its halves; `give_up` gives the outcome of a single sample too large."""
     try:
         return run(batch)
     except (RuntimeError, MemoryError) as error:
@@ -200,6 +206,8 @@ def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], giv
     # Outside the handler, where the traceback no longer holds the tensors that filled the memory.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+    # Halve the batch until a single sample is left.
     if len(batch) == 1:
         return [give_up(batch[0])]
     half = (len(batch) + 1) // 2
@@ -207,12 +215,12 @@ def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], giv
 
 
 def out_of_memory(sample: SampleSpec) -> Rendered:
-    """The outcome of a sample that does not fit into memory alone."""
+    """Return the outcome of a sample too large for the memory."""
     return Rendered(sample.sample_id, OUT_OF_MEMORY, None, None, {})
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for what CUDA, cuDNN and the CPU allocator raise when memory runs out."""
+    """Return whether CUDA, cuDNN or the CPU allocator raised this because memory ran out."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in _MEMORY_WORDS)
 
 
@@ -224,8 +232,10 @@ def render_noise(
     noise: Tensor,
     generators: Sequence[torch.Generator],
 ) -> list[Rendered]:
-    """Images and attention of one forward batch that starts from `noise` [B, C, H, W]."""
+    """Render images and attention of one batch from `noise` [B, C, H, W]."""
     model, settings = sampling.model, sampling.settings
+
+    # Denoise the whole batch. The capture's hooks record the words' attention on the way.
     with sampling.clock.phase("sample"):
         scheduler = prepare_scheduler(sampling, settings.steps)
         text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
@@ -235,15 +245,21 @@ def render_noise(
                 model, scheduler, noise, text, sampling.negative, settings.guidance, generators, sampling.guide
             )
         finite = latents.isfinite().flatten(1).all(1).tolist()
+
+    # Decode, then test each row alone: one image that is not finite does not fail the batch.
     with sampling.clock.phase("decode"):
         images = model.decode(latents).float()
         pixels = to_pixels(images)
         finite = [a and b for a, b in zip(finite, images.isfinite().flatten(1).all(1).tolist(), strict=True)]
+
+    # The facts that the pixels depend on, besides the sample itself.
     origin = {
         "scheduler": name_scheduler(scheduler),
         "batch_size": len(batch),
         "device": name_device(model.device),
     }
+
+    # A failed row keeps its provenance, but neither pixels nor attention.
     return [
         Rendered(
             sample.sample_id,
@@ -259,31 +275,32 @@ def render_noise(
 
 
 def _find_error(text: Text, is_finite: bool, pixels: NDArray[np.uint8]) -> str | None:
+    """Return why a row failed, or None: its concept was not read, or its image is not finite or blank."""
     if not text.reads_concept:
         return UNREAD
     return NOT_FINITE if not is_finite else BLANK if np.ptp(pixels) == 0 else None
 
 
 def prepare_scheduler(sampling: Sampling, steps: int) -> Scheduler:
-    """A fresh scheduler of the recipe's kind."""
+    """Return a fresh scheduler of the recipe's kind with its timesteps set."""
     scheduler = sampling.model.make_scheduler(sampling.settings.scheduler, sampling.size)
     scheduler.set_timesteps(steps, device=sampling.model.device)
     return scheduler
 
 
 def name_scheduler(scheduler: Scheduler) -> str:
-    """The class of diffusers whose steps are taken, also where an adapter of ours is derived from it."""
+    """Return the class name of the diffusers scheduler, also for a scheduler that we derive from one."""
     names = [kind.__name__ for kind in type(scheduler).__mro__ if kind.__module__.startswith("diffusers.")]
     return names[0]
 
 
 def name_device(device: torch.device) -> str:
-    """What the pixels depend on: "cpu" or the accelerator's product name."""
+    """Return the device that the pixels depend on: "cpu" or the accelerator's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], height: int, width: int) -> Tensor:
-    """Standard normal latents [B, C, H, W] for images of height x width pixels, one generator an image."""
+    """Draw standard normal latents [B, C, H, W] for images of this size in pixels, one generator per image."""
     shape = (1, *model.latent_shape(height, width))
     return torch.cat([torch.randn(shape, generator=generator, dtype=model.dtype) for generator in generators]).to(
         model.device
@@ -293,13 +310,17 @@ def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], hei
 def record_words(
     sampling: Sampling, scheduler: Scheduler, noise: Tensor, words: list[list[list[int]]]
 ) -> WordCapture[Any] | None:
-    """The capture of a batch's words, or None where nothing is to be recorded."""
+    """Return the capture of a batch's words, or None if the recipe records nothing."""
     recording = sampling.recording
     if recording is None:
         return None
+
+    # With guidance by one network, the second half of its batch carries the prompts.
     count = len(noise)
     alone = sampling.negative is None or sampling.guide is not None
     rows = slice(0, count) if alone else slice(count, 2 * count)
+
+    # Record only the steps inside the recipe's window.
     timesteps = [float(step) for step in scheduler.timesteps]
     steps = choose_steps(timesteps, scheduler.config.num_train_timesteps, recording.window)
     return watch_words(sampling.model.denoiser, words, rows, steps, grid_of(noise), recording.affinity)
@@ -315,10 +336,10 @@ def sample_latents(
     generators: Sequence[torch.Generator],
     guide: ImageGenerator | None = None,
 ) -> Tensor:
-    """Clean latents [B, C, H, W] from standard normal `noise` by a scheduler whose timesteps are set.
+    """Denoise standard normal `noise` [B, C, H, W] to clean latents [B, C, H, W]. The scheduler's timesteps are set.
 
-    `negative` is one row, or None for no unconditional pass: then a network that was distilled to `guidance` reads it.
-    `guide` reads `negative` in the model's place. `generators` serve schedulers that add noise on the way.
+    `negative` is one row, or None for no unconditional pass. A network distilled to `guidance` then reads the scale.
+    `guide` reads `negative` in the model's place. Schedulers that add noise on the way use `generators`.
     """
     predict = choose_prediction(model, scheduler, text, negative, guidance, guide)
     latents = noise
@@ -335,20 +356,25 @@ def choose_prediction(
     guidance: float,
     guide: ImageGenerator | None,
 ) -> Predict:
-    """How the latents of a batch are denoised; see `sample_latents`."""
+    """Return the function that predicts the output for a batch's latents; see `sample_latents`."""
+    # Without an unconditional pass, a distilled network reads the guidance scale as an input.
     if negative is None:
         told = replace(text, guidance=guidance)
         return lambda latents, step: model.denoise(scheduler.scale_model_input(latents, step), step, told)
+
+    # Classifier-free guidance: one network, one call, twice the rows.
     unconditional = negative.expand(len(text.embeds))
     if guide is None:
         both = join_conditionings([unconditional, text])
 
+        # One call of the network on the unconditional and the conditional half together.
         def predict(latents: Tensor, step: Any) -> Tensor:
             doubled = scheduler.scale_model_input(torch.cat([latents, latents]), step)
             return apply_guidance(model.denoise(doubled, step, both), guidance)
 
         return predict
 
+    # Domain Guidance: the guide makes the unconditional half, the generator the conditional one.
     def predict_with_guide(latents: Tensor, step: Any) -> Tensor:
         scaled = scheduler.scale_model_input(latents, step)
         halves = guide.denoise(scaled, step, unconditional), model.denoise(scaled, step, text)
@@ -360,25 +386,28 @@ def choose_prediction(
 def walk_steps(
     scheduler: Scheduler, noise: Tensor, predict: Predict, generators: Sequence[torch.Generator] = ()
 ) -> Iterator[Tensor]:
-    """Latents after each denoising step. Differentiable in `noise` as far as `predict` is."""
+    """Yield the latents [B, C, H, W] after each denoising step, differentiable in `noise` if `predict` is."""
     latents: Tensor = noise * scheduler.init_noise_sigma
     taken = inspect.signature(scheduler.step).parameters
-    # What the pipelines of diffusers pass; a scheduler's own default of eta may be another (TCD's is 0.3).
+    # Same options as the diffusers pipelines; a scheduler's default of eta may differ (TCD: 0.3).
     options: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
     if generators and "generator" in taken:
         options["generator"] = list(generators)
+
+    # One step per timestep: predict, then let the scheduler move the latents.
     for step in count(scheduler.timesteps, "step", scheduler.timesteps):
         latents = scheduler.step(predict(latents, step), step, latents, return_dict=False, **options)[0]
         yield latents
 
 
 def apply_guidance(output: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance (Ho and Salimans 2022) of a batch whose first half is unconditional."""
+    """Guide [2 B, C, H, W] without a classifier (Ho and Salimans 2022): [B, C, H, W], unconditional half first."""
     unconditional, conditional = output.chunk(2)
     return unconditional + guidance * (conditional - unconditional)
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """[B, height, width, 3] of images [B, 3, height, width] in -1..1; values that are not finite become 0."""
+    """Convert images [B, 3, height, width] in -1..1 to uint8 [B, height, width, 3]; non-finite values become 0."""
+    # -1..1 to 0..255, channels last.
     scaled = (images * 0.5 + 0.5).clamp(0, 1).nan_to_num(0.0).permute(0, 2, 3, 1)
     return (scaled.cpu().numpy() * 255).round().astype(np.uint8)

@@ -1,9 +1,9 @@
-"""Where a text-to-image model looks for the words of a caption in a picture that it did not draw.
+"""Read a text-to-image model's attention to the words of a caption, in a picture that the model did not make.
 
-The picture's latent is noised to one point of the schedule and passed once through the network with the caption,
-without guidance; the map of a word is its attention there, the mean over several draws of noise. That attention says
-where the things of a caption are is Free-ATM's observation (arXiv 2308.06739) for pictures that the model draws itself;
-to read it from other pictures this way is a choice of ours.
+The picture's latent is noised to one point of the schedule. It passes once through the network with the caption and
+without guidance. The map of a word is its attention there, averaged over several draws of noise. Free-ATM (arXiv
+2308.06739) observes that this attention shows the things of a caption, for images that the model makes itself. To
+read it from other pictures is our choice.
 
     z_t = sqrt(a_t) z_0 + sqrt(1 - a_t) e,   t = noise * T,   of a diffusion model
     z_s = (1 - s) z_0 + s e,                 s = noise,       of a flow
@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Captioned:
-    """A picture [height, width, 3], its caption, and the characters [start, end) of each word that is looked for."""
+    """A picture [height, width, 3], its caption, and the characters [start, end) of each word to find."""
 
     pixels: Pixels
     caption: str
@@ -39,7 +39,7 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Read:
-    """Maps [K, h, w] of a picture's words, and how well the draws' halves agree on each; None of a single draw."""
+    """Maps [K, h, w] of a picture's words, and the agreement of early and late draws per word (None after one draw)."""
 
     maps: NDArray[np.float16]
     agreement: list[float] | None
@@ -47,18 +47,27 @@ class Read:
 
 @torch.inference_mode()
 def read_attention(model: ImageGenerator, pictures: Sequence[Captioned], noise: float, draws: int) -> list[Read]:
-    """The words of every picture, which the model sees at its own size. The caller holds the model's lock.
+    """Return the word maps of every picture, resized to the model's size. The caller holds the model's lock.
 
-    `noise`: part of the schedule, 0..1; `draws` of it are averaged. Errors: EngineError for a foreign network.
+    `noise`: share of the schedule, 0..1. `draws`: number of noises to average.
+    Errors: EngineError for a foreign network.
     """
     height, width = model.default_size
+
+    # z_0: the picture at the model's size, encoded without noise.
     fitted = [Image.fromarray(each.pixels).resize((width, height), Image.Resampling.BICUBIC) for each in pictures]
     latents = model.encode(to_tensor(np.stack([np.asarray(image) for image in fitted])))
+
+    # The caption is encoded without guidance, and each word has its token positions.
     text = join_conditionings([model.encode_prompt(each.caption) for each in pictures])
     words = [model.locate_tokens(each.caption, list(each.words)) for each in pictures]
+
+    # e: fresh noise per draw. The seed of the picture alone decides it.
     generators = [torch.Generator("cpu").manual_seed(each.seed) for each in pictures]
     noisy = [model.add_noise(latents, draw_like(latents, generators), noise) for _ in range(draws)]
     steps = [float(step) for _, step in noisy]
+
+    # One pass per draw. The capture averages the maps over all passes.
     with watch_words(model.denoiser, words, slice(0, len(pictures)), steps, grid_of(latents)) as capture:
         for noised, step in noisy:
             model.denoise(noised, step, text)
@@ -66,7 +75,7 @@ def read_attention(model: ImageGenerator, pictures: Sequence[Captioned], noise: 
 
 
 def draw_like(latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard normal noise of the latents' shape [B, C, H, W], one CPU generator a picture."""
+    """Draw standard normal noise [B, C, H, W] of the latents' shape, one CPU generator per picture."""
     shape = (1, *latents.shape[1:])
     drawn = [torch.randn(shape, generator=generator, dtype=latents.dtype) for generator in generators]
     return torch.cat(drawn).to(latents.device)
