@@ -1,11 +1,11 @@
-"""What is wrong with a region, as a differentiable score that a repair lowers. All choices are ours.
+"""Score what is wrong with a region: a differentiable score that a repair lowers. All choices are ours.
 
-Two kinds. `score_artifacts` asks whether the generator's own autoencoder could have drawn the region: what it cannot
-reproduce was not drawn as its decoder draws (the reconstruction error by which AEROBLADE, arXiv 2401.17879, tells
-generated images; here used within one image). `score_gate` asks how far a quality score of the whole image is past the
-bound of a gate.
+There are two kinds. `score_artifacts` measures how badly the generator's own autoencoder reproduces the region: its
+decoder does not draw what it cannot reproduce. AEROBLADE (arXiv 2401.17879) detects generated images by this error;
+here it is used within one image. `score_gate` measures how far a quality score of the whole image misses the bound of a
+gate.
 
-Scores of light and sharpness are those of tasks/methods/quality/image_scores, written for tensors.
+Scores of light and sharpness equal those of tasks/methods/quality/image_scores, written for tensors.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from tailforge.tasks.methods.regional_primitives.repair import Defect
 
 Measure = Callable[[Tensor], Tensor]  # images [B, 3, H, W] in -1..1 to scores [B]; differentiable
 
-WORST = 0.25  # of the patches, where no single one misses the bound
+WORST = 0.25  # share of the patches to blame if no single one misses the bound
 LUMA = (0.299, 0.587, 0.114)
 
 
 def score_artifacts(reconstruct: Callable[[Tensor], Tensor], region: Tensor) -> Defect:
-    """Mean squared difference, inside the region [H, W], of an image and what the autoencoder makes of it."""
+    """Return a score: mean squared difference, inside the region [H, W], of an image and its reconstruction."""
 
     def defect(images: Tensor) -> Tensor:
         inside = region.to(images.device)
@@ -37,7 +37,7 @@ def score_artifacts(reconstruct: Callable[[Tensor], Tensor], region: Tensor) -> 
 
 
 def score_gate(measure: Measure, bound: float, side: str) -> Defect:
-    """How far a score is past a bound (`side` "low" or "high"), in units of the bound; 0 once the gate passes."""
+    """Return a score: how far `measure` misses a bound, as a share of it (`side` "low" or "high"); 0 if it passes."""
     sign = 1.0 if side == "low" else -1.0
 
     def defect(images: Tensor) -> Tensor:
@@ -47,13 +47,13 @@ def score_gate(measure: Measure, bound: float, side: str) -> Defect:
 
 
 def to_luma(images: Tensor) -> Tensor:
-    """ITU-R BT.601 luma [B, H, W] in 0..255 of images in -1..1."""
+    """Return the ITU-R BT.601 luma [B, H, W] in 0..255 of images [B, 3, H, W] in -1..1."""
     weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
     return ((images.clamp(-1, 1) + 1) * 127.5 * weights).sum(1)
 
 
 def laplace(luma: Tensor) -> Tensor:
-    """4-neighbour Laplacian of the inner pixels, [B, H - 2, W - 2]."""
+    """Return the 4-neighbour Laplacian of the inner pixels, [B, H - 2, W - 2], of luma [B, H, W]."""
     across = luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     return luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + across - 4 * luma[:, 1:-1, 1:-1]
 
@@ -81,21 +81,26 @@ PIXEL_MEASURES: dict[str, Measure] = {
 def blame_patches(
     grid: PatchGrid, image: Tensor, gate: str, bound: float, side: str, mask: NDArray[np.bool_] | None
 ) -> Tensor:
-    """The region [H, W] that makes an image [1, 3, H, W] miss a gate of light or sharpness: whole patches.
+    """Return the patches that make an image [1, 3, H, W] miss a gate of light or sharpness, as a region [H, W].
 
-    Those that miss the bound themselves, among the ones that meet the concept's mask where there is one; where none
-    does, the worst quarter. Errors: ExplanationError for a gate that no patch can be blamed for.
+    These are the patches that miss the bound themselves. If there is a concept's mask, only patches that meet it count.
+    If no patch misses the bound, the worst quarter is blamed. Errors: ExplanationError for a gate that no patch can
+    cause.
     """
     if gate not in PIXEL_MEASURES:
         raise ExplanationError(
             f"no part of the image can be blamed for gate {gate!r}, only for {', '.join(PIXEL_MEASURES)}; name the "
             "region by --box or --mask"
         )
+
+    # Measure every patch alone; a mask of the concept limits the candidates.
     numbers, sign = grid.numbers(), 1.0 if side == "low" else -1.0
     scores = np.array([_measure_patch(image, numbers == patch, gate) for patch in range(grid.count)])
     candidates = np.ones(grid.count, dtype=bool)
     if mask is not None and mask.any():
         candidates = grid.pool(torch.from_numpy(mask)[None].double())[0].numpy() > 0
+
+    # Blame the patches past the bound, or else the worst quarter.
     missed = candidates & (sign * scores < sign * bound)
     if not missed.any():
         order = np.argsort(np.where(candidates, sign * scores, np.inf), kind="stable")
@@ -104,7 +109,7 @@ def blame_patches(
 
 
 def _measure_patch(image: Tensor, inside: Tensor, gate: str) -> float:
-    """A score of one patch alone; of 3 x 3 pixels at least for a Laplacian to exist, else no sharpness is known: 0."""
+    """Score one patch alone; a Laplacian needs 3 x 3 pixels, so a smaller patch has sharpness 0."""
     rows, columns = (torch.nonzero(inside.any(axis))[:, 0] for axis in (1, 0))
     patch = image[..., int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
     if gate == "sharpness" and min(patch.shape[-2:]) < 3:

@@ -1,7 +1,7 @@
-"""One subject explained: decomposed over the patches that matter, what its components draw, who drew a region.
+"""Explain one subject: decompose it, measure what its components draw, and trace a region to its components.
 
-Without a region all patches that change are analysed. With one, only those that meet it and their neighbours: what
-draws a region lies there, and fewer patches are fewer sets to solve. Both are our own choice.
+Without a region, all changing patches are analysed. With a region, only patches that meet it and their neighbours are:
+they contain what draws the region, and fewer patches are fewer sets to solve. Both are our own choice.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from tailforge.tasks.methods.regional_primitives.patches import FLAT, PatchGrid
 from tailforge.tasks.methods.regional_primitives.repair import Defect, Repair, RepairSettings, repair_region
 from tailforge.tasks.methods.regional_primitives.trace import Traced, trace_region
 
-SHOWN = 64  # components whose effects are measured, the strongest
+SHOWN = 64  # strongest components, with measured effects
 NEAR_PLAYERS = 16  # around a region
 BLAMED = 8  # components that a repair may turn
 
@@ -42,7 +42,7 @@ class Explained:
 
     @property
     def blamed(self) -> list[int]:
-        """Rows of the decomposition that a repair of the region turns, the most responsible first."""
+        """Return the rows of the decomposition that a repair of the region turns, the most responsible first."""
         return [self.shown[each.row] for each in self.traced[:BLAMED]]
 
 
@@ -55,13 +55,16 @@ def explain(
 ) -> Explained:
     """Decompose a subject and measure what its strongest components draw; with a region [H, W] also trace it.
 
-    Errors: ExplanationError, see `decompose`; where nothing of the region changes.
+    Errors: ExplanationError, see `decompose`; also if nothing of the region changes.
     """
+    # A region limits the players to the patches around it.
     players = None
     if region is not None:
         limit = FULL_PLAYERS if settings.order is None else NEAR_PLAYERS
         players = choose_near(grid, draw_subject(subject, grid), region, limit)
     found = decompose(subject, grid, settings, players, observe)
+
+    # Effects are measured for the strongest components only, as each costs two images.
     shown = tuple(int(row) for row in found.salient[:SHOWN])
     effects = measure_effects(subject, found, shown)
     traced = () if region is None else tuple(trace_region(effects, region))
@@ -69,9 +72,9 @@ def explain(
 
 
 def choose_near(grid: PatchGrid, drawn: Drawn, region: Tensor, limit: int) -> tuple[int, ...]:
-    """Patches that meet the region [H, W] and then those beside them, as far as they change, the strongest first.
+    """Return patches that meet the region [H, W], then their neighbours, if they change: the strongest `limit`.
 
-    Errors: ExplanationError where the region is the baseline's own.
+    Errors: ExplanationError if the region equals the baseline's.
     """
     changing = drawn.energies.sqrt() >= FLAT * drawn.energies.max().sqrt()
     met = grid.pool(region[None].to(drawn.energies))[0] > 0
@@ -80,6 +83,8 @@ def choose_near(grid: PatchGrid, drawn: Drawn, region: Tensor, limit: int) -> tu
             "nothing of the region differs from the mean image that explanations start from, so nothing there can be "
             "traced; choose a region where something is drawn"
         )
+
+    # The patches beside a met one, diagonals included.
     beside = torch.zeros_like(met)
     for patch in torch.nonzero(met)[:, 0].tolist():
         row, column = divmod(patch, grid.columns)
@@ -87,6 +92,8 @@ def choose_near(grid: PatchGrid, drawn: Drawn, region: Tensor, limit: int) -> tu
             beside[down * grid.columns + max(column - 1, 0) : down * grid.columns + min(column + 2, grid.columns)] = (
                 True
             )
+
+    # Met patches come before their neighbours, and strong ones before weak ones.
     energies = drawn.energies.double().cpu().numpy()
     ranked = np.lexsort((-energies, -met.cpu().numpy().astype(int)))
     wanted = [int(patch) for patch in ranked if bool(beside[patch] & changing[patch])]
@@ -100,7 +107,7 @@ def mend(
     rivals: Iterable[Tensor] = (),
     anchor: Tensor | None = None,
 ) -> Repair:
-    """Turn the components behind the explained region, beside the anchor and the rivals; see `repair_region`."""
+    """Turn the components behind the explained region and compare with anchor and rivals; see `repair_region`."""
     assert explained.region is not None
     changes = explained.found.changes[torch.tensor(explained.blamed, dtype=torch.long)]
     return repair_region(explained.subject, changes, explained.region, defect, settings, rivals, anchor)

@@ -1,8 +1,8 @@
-"""Masked inpainting by the generator itself: repair's fallback, and the rival that it must beat.
+"""Inpaint a region with the generator itself: the fallback of a repair, and its rival.
 
-The latent is noised to a part of the schedule and denoised again; after each step everything outside the region is put
-back as the original is at that noise (the blending of Lugmayr et al. 2022, RePaint, arXiv 2201.09865, without its
-resampling). Pixels outside the region are the original's own. Only for schedules that DDIM can walk.
+The latent is noised to a share of the schedule and denoised again. After each step, the outside of the region is reset
+to the original at that noise (the blending of Lugmayr et al. 2022, RePaint, arXiv 2201.09865, without its resampling).
+Pixels outside the region are the original's own. Only schedules that fit DDIM work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from tailforge.tasks.methods.sampling.plain import choose_prediction
 
 @dataclass(frozen=True)
 class InpaintSettings:
-    """`strength`: the part of the schedule that the region is noised to, 0 to 1; `steps` of the whole schedule."""
+    """`strength`: the share of the schedule that the region is noised to, 0 to 1; `steps` of the whole schedule."""
 
     strength: float = 0.6
     steps: int = 20
@@ -35,7 +35,7 @@ def inpaint_region(
     settings: InpaintSettings,
     seeds: Sequence[int],
 ) -> Iterator[Tensor]:
-    """An image [1, 3, H, W] a seed, drawn when it is asked for. `latents` [1, C, h, w] clean, `region` [H, W].
+    """Yield an image [1, 3, H, W] per seed, each drawn on demand. `latents` [1, C, h, w] clean, `region` [H, W].
 
     The caller holds the model's lock.
     """
@@ -45,6 +45,7 @@ def inpaint_region(
     for seed in seeds:
         with torch.no_grad():
             drawn = model.decode(redraw(model, latents, inside, text, negative, settings, seed))
+        # Outside the region, the original's pixels stay.
         yield torch.where(inside, drawn, image)
 
 
@@ -57,12 +58,16 @@ def redraw(
     settings: InpaintSettings,
     seed: int,
 ) -> Tensor:
-    """Clean latents [1, C, h, w], new on every cell of which the region holds a pixel."""
+    """Return clean latents [1, C, h, w], new on every cell that holds a pixel of the region."""
     height, width = inside.shape
     scheduler = model.make_scheduler("ddim", (height, width))
     scheduler.set_timesteps(settings.steps, device=model.device)
+
+    # A cell is redrawn if any of its pixels is in the region. The seed alone decides the noise.
     cells = shrink_mask(inside[None].to(latents.dtype), (latents.shape[2], latents.shape[3])) > 0
     noise = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(seed)).to(latents)
+
+    # Only the steps up to `strength` are walked; with a tiny strength there are none.
     predict = choose_prediction(model, scheduler, text, negative, settings.guidance, None)
     count = scheduler.config.num_train_timesteps
     walked = [step for step in scheduler.timesteps if float(step) <= settings.strength * count]
@@ -70,9 +75,10 @@ def redraw(
         return latents
 
     def noised(step: Any) -> Tensor:
-        """The original at the noise of a step; half a step more keeps the share from being rounded down."""
+        """Return the original at the noise of a step; half a step more keeps the share from being rounded down."""
         return model.add_noise(latents, noise, (float(step) + 0.5) / count)[0]
 
+    # RePaint's blending: new latents inside, the original at the next step's noise outside.
     current = noised(walked[0])
     for step, following in zip(walked, [*walked[1:], None], strict=True):
         made = scheduler.step(predict(current, step), step, current, return_dict=False)[0]

@@ -1,4 +1,4 @@
-"""What an explanation found, as rows and arrays to be kept: its ledger."""
+"""Turn the findings of an explanation into rows and arrays to store: its ledger."""
 
 from typing import Any
 
@@ -15,11 +15,12 @@ MEASURED = ("shown", "energy", "containment", "real_patches", "region_energy", "
 
 
 def list_components(explained: Explained) -> list[dict[str, Any]]:
-    """A row a component, in the order of the decomposition; what was not measured of it is None.
+    """Return one row per component, in the order of the decomposition; values that were not measured are None.
 
-    `shown`: its place in the arrays; `energy`: of the change by removing it; `containment`: the share of that inside
-    its patches; `region_energy`, `region_share`, `region_rank`: of the traced region.
+    `shown`: its place in the arrays; `energy`: of the change by its removal; `containment`: the share of that energy
+    inside its patches; `region_energy`, `region_share`, `region_rank`: of the traced region.
     """
+    # Every component has a strength; only the shown ones have measured effects.
     found = explained.found
     unmeasured = dict.fromkeys(MEASURED)
     rows: list[dict[str, Any]] = [
@@ -33,12 +34,15 @@ def list_components(explained: Explained) -> list[dict[str, Any]]:
         }
         for k in range(len(found.names))
     ]
+
+    # Add the measured effects to the rows of the shown components.
     for place, more in enumerate(_measure(explained)):
         rows[explained.shown[place]] |= more
     return rows
 
 
 def _measure(explained: Explained) -> list[dict[str, Any]]:
+    # All measurements read the image's change by removing the component.
     effects, grid = explained.effects, explained.found.grid
     shares = containment(grid, effects.deleted, effects.nominal)
     energies = patch_energies(grid, effects.deleted).sum(1)
@@ -52,6 +56,8 @@ def _measure(explained: Explained) -> list[dict[str, Any]]:
         }
         for place in range(len(energies))
     ]
+
+    # With a region, also the energy of each change inside it and the rank in the trace.
     if explained.region is not None:
         inside, parts = split_energy(effects.deleted, explained.region)
         ranks = {each.row: rank for rank, each in enumerate(explained.traced, 1)}
@@ -65,7 +71,7 @@ def _measure(explained: Explained) -> list[dict[str, Any]]:
 
 
 def collect_arrays(explained: Explained) -> dict[str, NDArray[Any]]:
-    """What the rows do not hold, by name, rows as `shown`.
+    """Return what the rows do not hold, by name; the rows of S arrays are in the order of `shown`.
 
     image, baseline: uint8 [H, W, 3]; added, deleted: float16 [S, 3, H, W], changes of an image in -1..1; changes:
     float16 [S, C, h, w] of the feature; spread: [C]; players: the analysed patches; region: bool [H, W], if any.
@@ -90,10 +96,11 @@ def _half(values: Tensor) -> NDArray[np.float16]:
 
 
 def summarise(explained: Explained) -> dict[str, Any]:
-    """Figures of the whole: the residual of all demands, and what no component holds, as shares of |f - f0|."""
+    """Return figures of the whole: the residual of all demands, and the shares of |f - f0| that no component holds."""
     found, subject = explained.found, explained.subject
 
     def share(part: Tensor) -> float:
+        # Length in the metric s, as a share of the length of the whole change.
         return float((part / subject.spread).norm() / ((subject.feature - subject.baseline) / subject.spread).norm())
 
     return {

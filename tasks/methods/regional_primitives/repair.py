@@ -1,16 +1,15 @@
-"""Mends a region by turning its components up or down, and takes the result only where measurement allows.
+"""Repair a region by turning its components up or down, and accept the result only if measurements allow it.
 
     f' = f + sum over T of (a_T - 1) Df(T),   a_T in [0, 1.5]
     minimise  d(g(f')) + outside_weight * mean squared change outside the region
 
-d is a defect score, lower is better. The change outside is bounded, not only discouraged: the found step is shortened
-to the longest that leaves at least 40 dB of PSNR outside. A result is accepted where the score still falls by 5 %.
+d is a defect score; lower is better. The change outside is bounded, not only discouraged: the found step is shortened
+to the longest step that leaves at least 40 dB of PSNR outside. A result is accepted if the score still falls by 5 %.
 
-A better score may only mean a fooled detector: turning down what is drawn lowers an artifact score as well as turning
-down the artifact. So a second opinion may be given, an `anchor`: an image that is thought to be nearer to the truth,
-to which an accepted region must come nearer. Rivals (the anchor itself, masked inpainting) are judged by the same rule,
-and of all accepted the one with the lowest score is taken; where none is, the image stays. Gains, weights, thresholds
-and rules are our own choice.
+A better score may only mean a fooled detector: less content lowers an artifact score as well as fewer artifacts. So the
+caller may give a second opinion, an `anchor`: an image believed to be nearer to the truth. An accepted region must come
+nearer to it. Rivals (the anchor itself, masked inpainting) are judged by the same rule. The accepted attempt with the
+lowest score is taken; if none is accepted, the image stays. Gains, weights, thresholds and rules are our own choice.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +32,7 @@ HIGHEST_GAIN = 1.5
 
 @dataclass(frozen=True)
 class RepairSettings:
-    """`improvement`: the part by which the score must fall; `psnr_outside`: dB that must be left outside the region."""
+    """`improvement`: the share by which the score must fall; `psnr_outside`: least dB outside the region."""
 
     iterations: int = 60
     step: float = 0.1
@@ -45,7 +44,7 @@ class RepairSettings:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one route came to: its image, score, PSNR outside the region, and whether it passes the thresholds."""
+    """The outcome of one route: its image, score, PSNR outside the region, and whether it passes the thresholds."""
 
     route: Route
     image: Tensor
@@ -57,7 +56,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Repair:
-    """The attempt that was taken, the score before, and every attempt in the order made."""
+    """The taken attempt, the score before, and every attempt in the order made."""
 
     taken: Attempt
     before: float
@@ -75,13 +74,16 @@ def repair_region(
 ) -> Repair:
     """Try the components `changes` [K, C, h, w] of the region [H, W], the anchor and the `rivals`, images [1, 3, H, W].
 
-    Errors: ExplanationError where the score is no number.
+    Errors: ExplanationError if the score is not a number.
     """
+    # The score to beat is that of the unchanged image.
     with torch.no_grad():
         image = subject.tail(subject.feature)
         before = float(defect(image))
     if before != before:
         raise ExplanationError("the defect score of the image is no number; mend the score first")
+
+    # Every route makes one attempt, judged by the same rule.
     judge = Judge(image, region, defect, before, settings, anchor)
     attempts: list[Attempt] = []
     if len(changes):
@@ -89,6 +91,8 @@ def repair_region(
     if anchor is not None:
         attempts.append(judge("anchor", torch.where(region.to(image.device), anchor, image)))
     attempts += [judge("inpaint", rival) for rival in rivals]
+
+    # The lowest accepted score wins; without any, the image stays unchanged.
     unchanged = Attempt("none", image, before, inf, accepted=True)
     accepted = [each for each in attempts if each.accepted]
     return Repair(min(accepted, key=lambda each: each.score, default=unchanged), before, tuple(attempts))
@@ -96,7 +100,7 @@ def repair_region(
 
 @dataclass(frozen=True)
 class Judge:
-    """The rule that every attempt is accepted or refused by; a score that is no number is refused."""
+    """The rule that accepts or refuses every attempt; it refuses a score that is not a number."""
 
     image: Tensor
     region: Tensor
@@ -107,13 +111,14 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, route: Route, mended: Tensor, gains: Sequence[float] = ()) -> Attempt:
+        # Better score, little change outside, and nearer to the anchor: all three are required.
         score, psnr = float(self.defect(mended)), measure_psnr(mended, self.image, self.region)
         better = score <= self.before - self.settings.improvement * abs(self.before)
         accepted = better and psnr >= self.settings.psnr_outside and self._comes_nearer(mended)
         return Attempt(route, mended, score, psnr, accepted, tuple(gains))
 
     def _comes_nearer(self, mended: Tensor) -> bool:
-        """Whether the region is nearer to the anchor than before."""
+        """Return whether the region is nearer to the anchor than before."""
         if self.anchor is None:
             return True
         inside = self.region.to(self.image.device)
@@ -122,7 +127,8 @@ class Judge:
 
 
 def turn_components(subject: Subject, changes: Tensor, judge: Judge) -> Attempt:
-    """The best gains that keep the bound outside the region."""
+    """Attempt the best gains that keep the bound outside the region."""
+    # Free search first, then shorten the step until the bound outside holds.
     gains = find_gains(subject, changes, judge.image, judge.region, judge.defect, judge.settings)
     share = longest_share(subject, changes, gains, judge.image, judge.region, judge.settings)
     kept = 1 + share * (gains - 1)
@@ -132,23 +138,26 @@ def turn_components(subject: Subject, changes: Tensor, judge: Judge) -> Attempt:
 
 
 def apply_gains(subject: Subject, changes: Tensor, gains: Tensor) -> Tensor:
-    """f' [1, C, h, w] for gains [K]."""
+    """Return f' [1, C, h, w] for gains [K] and changes [K, C, h, w]."""
     return subject.feature + torch.einsum("k,kchw->chw", gains - 1, changes)[None]
 
 
 def find_gains(
     subject: Subject, changes: Tensor, image: Tensor, region: Tensor, defect: Defect, settings: RepairSettings
 ) -> Tensor:
-    """Gains [K] by Adam from 1; a = 1.5 sigmoid(p) keeps them in their range. The best ones met are returned."""
+    """Search gains [K] by Adam from 1 and return the best ones met; a = 1.5 sigmoid(p) keeps them in their range."""
+    # sigmoid(log 2) = 2 / 3, so every gain starts at 1.
     free = torch.full((len(changes),), log(2.0), dtype=image.dtype, device=image.device, requires_grad=True)
     optimiser = torch.optim.Adam([free], lr=settings.step)
     best, lowest = torch.ones_like(free.detach()), inf
     for _ in range(settings.iterations):
+        # Defect inside plus weighted change outside.
         gains = HIGHEST_GAIN * free.sigmoid()
         drawn = subject.tail(apply_gains(subject, changes, gains))
         loss = defect(drawn).sum() + settings.outside_weight * outside_error(drawn, image, region)
         if (value := float(loss.detach())) < lowest:
             best, lowest = gains.detach().clone(), value
+        # Keep the best gains met before the step moves them.
         (free.grad,) = torch.autograd.grad(loss, free)
         optimiser.step()
     return best
@@ -158,7 +167,7 @@ def find_gains(
 def longest_share(
     subject: Subject, changes: Tensor, gains: Tensor, image: Tensor, region: Tensor, settings: RepairSettings
 ) -> float:
-    """How far the gains may go from 1 and leave the wanted PSNR outside: 1, or found by halving."""
+    """Return how far the gains may go from 1 within the PSNR bound outside: 1, or a share found by halving."""
 
     def fits(share: float) -> bool:
         drawn = subject.tail(apply_gains(subject, changes, 1 + share * (gains - 1)))
@@ -174,7 +183,7 @@ def longest_share(
 
 
 def outside_error(images: Tensor, image: Tensor, region: Tensor) -> Tensor:
-    """Mean squared change outside the region; 0 where the region is the whole image."""
+    """Return the mean squared change outside the region; 0 if the region is the whole image."""
     outside = ~region.to(image.device)
     if not bool(outside.any()):
         return images.new_zeros(())
@@ -182,6 +191,6 @@ def outside_error(images: Tensor, image: Tensor, region: Tensor) -> Tensor:
 
 
 def measure_psnr(images: Tensor, image: Tensor, region: Tensor) -> float:
-    """PSNR in dB outside the region; infinite where nothing changed."""
+    """Return the PSNR in dB outside the region; infinite if nothing changed."""
     error = float(outside_error(images, image, region))
     return inf if error == 0 else 10 * log10(RANGE**2 / error)

@@ -1,4 +1,4 @@
-"""The denoiser as a function that noise can be differentiated through within bounded memory."""
+"""Differentiate the denoiser with respect to the noise, within bounded memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from tailforge.tasks.methods.sampling.plain import Predict, Sampling, apply_guid
 
 
 def run(call: Callable[..., Tensor], *arguments: Any, keep: bool) -> Tensor:
-    """`call(*arguments)`; unless `keep`, its activations are computed again in the backward pass."""
+    """Run `call(*arguments)`; unless `keep`, recompute its activations in the backward pass to save memory."""
     if keep or not torch.is_grad_enabled():
         return call(*arguments)
     result: Tensor = checkpoint(call, *arguments, use_reentrant=False, preserve_rng_state=False)
@@ -23,11 +23,11 @@ def run(call: Callable[..., Tensor], *arguments: Any, keep: bool) -> Tensor:
 def predict_with_gradient(
     sampling: Sampling, scheduler: Scheduler, text: Conditioning, settings: SeedSelectEngine
 ) -> Predict:
-    """The guided output, differentiable in the latents in the last `grad_steps` calls.
+    """Return the guided output [B, C, H, W], differentiable in the latents in the last `grad_steps` calls.
 
-    Before those the network's output counts as a constant, so that the gradient follows the sampler's linear path
-    alone. Without `unconditional_gradient` the difference that guidance adds counts as a constant in every call: both
-    branches are nearly the same function of the latents, so the conditional one's derivative stands for both.
+    In earlier calls the network's output counts as a constant, so the gradient follows the sampler's linear path alone.
+    Without `unconditional_gradient`, guidance's difference counts as a constant in every call. Both branches are nearly
+    the same function of the latents, so the conditional branch's derivative stands for both.
     """
     model, negative, guidance = sampling.model, sampling.negative, sampling.settings.guidance
     skipped = len(scheduler.timesteps) - (settings.grad_steps or len(scheduler.timesteps))
@@ -40,10 +40,13 @@ def predict_with_gradient(
         nonlocal calls
         calls += 1
         scaled = scheduler.scale_model_input(latents, step)
+        # Early calls: cut the gradient at the network's input.
         if calls <= skipped:
             scaled = scaled.detach()
         if negative is None:
             return call(scaled, step, text)
+
+        # Both branches with gradient, or only the conditional one.
         constant = negative.expand(len(latents))
         if settings.unconditional_gradient:
             both = call(torch.cat([scaled, scaled]), step, join_conditionings([constant, text]))

@@ -1,4 +1,4 @@
-"""Searches without gradients, as honest rivals and for generators that cannot be differentiated."""
+"""Search noise without gradients: fair rivals, and a way for generators that cannot be differentiated."""
 
 import torch
 from torch import Tensor
@@ -10,23 +10,26 @@ from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, dra
 
 
 def best_of_n(search: Search, batch: Batch) -> list[Found]:
-    """The best of the engine's `candidates` noises for every image."""
+    """Return the best of the engine's `candidates` noises for every image."""
     return screen(search, batch, range(search.settings.candidates))
 
 
 @torch.no_grad()
 def zero_order(search: Search, batch: Batch, settings: ZeroOrderEngine) -> list[Found]:
-    """Best of a few, then round after round the best of itself and its neighbours (arXiv 2501.09732).
+    """Take the best of a few noises, then per round the best of it and its neighbours (arXiv 2501.09732).
 
     A neighbour of z with norm n and direction u is n (c u + sqrt(1 - c^2) w), w a random unit vector orthogonal to u.
     """
+    # The pivot of the first round: the best of a few candidates.
     found = screen(search, batch, range(settings.candidates))
     best = torch.stack([each.noise for each in found])
     looks, few = settings.rounds * settings.neighbours, search.settings.few_steps
-    if settings.candidates == 1:  # which is not screened
+    if settings.candidates == 1:  # a single candidate was not screened
         scores, looks = score_noise(search, batch, best, few), looks + 1
     else:
         scores = batch.targets.new_tensor([each.score for each in found])
+
+    # Neighbours around the pivot; a new round moves the pivot to the best noise so far.
     for number in range(settings.rounds * settings.neighbours):
         if number % settings.neighbours == 0:
             pivot = best.clone()
@@ -36,6 +39,8 @@ def zero_order(search: Search, batch: Batch, settings: ZeroOrderEngine) -> list[
         seen = score_noise(search, batch, rival, few).to(scores.dtype)
         better = seen > scores
         best[better], scores[better] = rival[better], seen[better]
+
+    # Write back the best noise of every image, and count the network calls.
     for each, noise in zip(found, best, strict=True):
         each.noise = noise
         each.forward += looks * search.calls(few) * search.branches
@@ -43,9 +48,11 @@ def zero_order(search: Search, batch: Batch, settings: ZeroOrderEngine) -> list[
 
 
 def neighbour(noise: Tensor, direction: Tensor, cosine: float) -> Tensor:
-    """Noise [K, C, H, W] of the same norm at the given cosine from `noise`, towards the random `direction`."""
+    """Return noise [K, C, H, W] of equal norm at the given cosine from `noise`, towards the random `direction`."""
+    # The norm stays, as the sampler expects noise of this length.
     radius = noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     unit = noise / radius
+    # w: the part of the direction orthogonal to the noise.
     across = direction - (direction * unit).flatten(1).sum(1).view(-1, 1, 1, 1) * unit
     across = across / across.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     moved: Tensor = radius * (cosine * unit + (1 - cosine**2) ** 0.5 * across)

@@ -1,8 +1,8 @@
-"""Many noises are looked at without gradients, the best of them go on.
+"""Screen many noises without gradients and keep the best.
 
-Looking with few denoising steps costs a part of an image and ranks noises less well than looking with all, so a round
-screens all candidates with few and only the best of them, the finalists, with all steps. An image that is good enough
-leaves; only the others have further rounds. All of this is a choice of ours.
+Few denoising steps cost a part of an image, but rank noises less well than all steps. So a round screens all
+candidates with few steps, and only the best of them, the finalists, with all steps. A good enough image leaves; only
+the others have further rounds. All of this is our choice.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,15 +18,16 @@ from tailforge.tasks.methods.seed_select.aim import embed_views
 from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, rounded
 
 WORST = -2.0  # the score of an image that is not finite: below any cosine
-Noise = Callable[[Batch, Sequence[int]], Tensor]  # one candidate of every image of a batch by its number
+Noise = Callable[[Batch, Sequence[int]], Tensor]  # returns one candidate per image of a batch by its number
 
 
 @torch.no_grad()
 def score_noise(search: Search, batch: Batch, noise: Tensor, steps: int, views: int = 1) -> Tensor:
-    """Cosine [K] of each image's features, mean over views, with its target, after so many denoising steps."""
+    """Return the cosine [K] of each image's features, mean over views, with its target, after `steps` steps."""
     sampling = search.sampling
     scheduler = prepare_scheduler(sampling, steps)
     guidance = sampling.settings.guidance
+    # Sample with few or all steps, decode, and compare with the target.
     latents = sample_latents(sampling.model, scheduler, noise, batch.text, sampling.negative, guidance, ())
     images = sampling.model.decode(latents).float()
     scores = (embed_views(search.encoder, images.clamp(-1, 1), views) * batch.targets).sum(-1)
@@ -43,19 +44,19 @@ def screen(
     noise: Noise | None = None,
     at_once: int = 0,
 ) -> list[Found]:
-    """The best of the candidates of these numbers for every image.
+    """Return the best of the candidates with these numbers for every image.
 
-    All are looked at with few denoising steps, then the best `finalists` of each image with all steps and by `views`;
-    `at_once` rows together, by default as many as there are images. By default the candidates are the images' own, of
-    which number 0 is the plain noise.
+    All are scored with few denoising steps, then the best `finalists` of each image with all steps and by `views`. Each
+    pass takes `at_once` rows, by default as many as there are images. By default the candidates are the images' own;
+    number 0 is the plain noise.
     """
     draw = noise or (lambda part, chosen: part.noise(search, chosen))
     few, steps, size = search.settings.few_steps, search.sampling.settings.steps, len(batch.samples)
-    if len(numbers) == 1:  # nothing to choose from
+    if len(numbers) == 1:  # a single candidate needs no screening
         return [Found(row, numbers[0]) for row in draw(batch, [numbers[0]] * size)]
 
     def look(chosen: Sequence[Sequence[int]], after: int, views: int) -> Tensor:
-        """Scores [len(chosen), K] of one candidate of every image after another."""
+        """Return scores [len(chosen), K] of one candidate per image, for one choice after another."""
         pairs = [(row, number) for own in chosen for row, number in enumerate(own)]
         scores = []
         for chunk in cut_batches(pairs, max(at_once, size)):
@@ -63,22 +64,27 @@ def screen(
             scores.append(score_noise(search, part, draw(part, [number for _, number in chunk]), after, views))
         return torch.cat(scores).reshape(len(chosen), size)
 
+    # First stage: every candidate with few steps.
     scores = look([[number] * size for number in numbers], few, 1)
     forward = len(numbers) * search.calls(few)
     plain = [tuple(score for score in own if score > WORST) for own in scores.T.tolist()]
     best, order = scores.sort(stable=True, dim=0, descending=True)
+
+    # Second stage: the finalists of each image with all steps.
     if (finalists := min(finalists, len(numbers))) > 1:
         forward += finalists * search.calls(steps)
         looked = look([[numbers[place] for place in places] for places in order[:finalists].tolist()], steps, views)
         best, places = looked.sort(stable=True, dim=0, descending=True)
         order = order.gather(0, places)
+
+    # The winner of every image, with the scores of its rivals for the confidence.
     chosen = [numbers[place] for place in order[0].tolist()]
     rows = zip(draw(batch, chosen), chosen, best[0].tolist(), plain, strict=True)
     return [Found(*row, forward=forward * search.branches) for row in rows]
 
 
 def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> list[Found]:
-    """Rounds of candidates until an image's best is as confident as `stop` asks; see aim.py for the confidence."""
+    """Screen rounds of candidates until an image's best is as confident as `stop` asks; see aim.py."""
     if settings.candidates == 1:
         return screen(search, batch, range(1))
     gap = search.aim.gap(settings.target)
@@ -88,7 +94,7 @@ def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> l
         if not rows:
             break
         numbers = range(number * settings.candidates, (number + 1) * settings.candidates)
-        # Images that are done leave room for more candidates of the others: a round is as wide as the first one was.
+        # Images that are done make room for more candidates of the others: every round is as wide as the first.
         fresh = screen(
             search, batch.take(rows), numbers, settings.finalists, settings.views, at_once=len(batch.samples)
         )
@@ -99,7 +105,7 @@ def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> l
 
 
 def join(before: Found | None, new: Found) -> Found:
-    """The better of what was found before and in a further round."""
+    """Return the better of the finding before and the finding of a further round."""
     if before is None:
         return new
     assert before.score is not None
@@ -114,10 +120,11 @@ def join(before: Found | None, new: Found) -> Found:
 
 
 def note_confidence(found: Found, settings: SeedSelectEngine, gap: float) -> None:
-    """Write down the confidence, and whether it is enough."""
+    """Record the confidence, and whether it suffices."""
     found.record |= {"iterations": 0, "stop_reason": "rounds"}
     if settings.stop is None or found.score is None or found.plain_score is None:
         return
+    # 0 for the prompt's own mean, 1 for the distance of a mean reference.
     confidence = (found.score - found.plain_score) / gap
     found.record["confidence"] = rounded(confidence)
     if confidence >= settings.stop:

@@ -1,4 +1,4 @@
-"""What all searches share: the batch at hand, its noises, and what was found for each image."""
+"""Types and helpers that all searches share: the batch, its noises, and the findings per image."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.plain import Sampling, prepare_scheduler
 from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
 
-VERSION = "search.2"  # of what all engines that search do; another number makes their images anew
+VERSION = "search.2"  # of all engines that search; a new number makes their images anew
 
-# Schedulers of diffusers whose steps add no noise: the image follows from the first noise alone.
+# Diffusers schedulers with steps that add no noise: the first noise alone decides the image.
 DETERMINISTIC = (
     "DDIMScheduler",
     "DEISMultistepScheduler",
@@ -34,7 +34,7 @@ DETERMINISTIC = (
 
 @dataclass(frozen=True)
 class Search:
-    """What the batches of one call share. `rivals`: centroids of the recipe's other concepts [N, D], or None."""
+    """Settings and models of all batches of one call. `rivals`: centroids of other concepts [N, D], or None."""
 
     sampling: Sampling
     encoder: ImageEncoder
@@ -44,11 +44,11 @@ class Search:
 
     @property
     def branches(self) -> int:
-        """Rows through the denoiser for one image: 2 with guidance."""
+        """Return the rows through the denoiser per image: 2 with guidance."""
         return 1 if self.sampling.negative is None else 2
 
     def calls(self, steps: int) -> int:
-        """Network calls of one sampling with so many steps: some schedulers make a few more."""
+        """Return the network calls of one sampling with this many steps: some schedulers make a few more."""
         return len(prepare_scheduler(self.sampling, steps).timesteps)
 
 
@@ -61,23 +61,23 @@ class Batch:
     targets: Tensor
 
     def take(self, rows: Sequence[int]) -> "Batch":
-        """Some of its rows."""
+        """Return the batch of some of its rows."""
         places, pooled = list(rows), self.text.pooled
         text = Conditioning(self.text.embeds[places], None if pooled is None else pooled[places])
         return Batch([self.samples[row] for row in places], text, self.targets[places])
 
     def noise(self, search: Search, numbers: Sequence[int]) -> Tensor:
-        """One candidate of every image by its number [K, C, H, W]; 0 is the noise that plain sampling would take."""
+        """Return one candidate per image by its number, [K, C, H, W]; number 0 is the noise of plain sampling."""
         shape = search.sampling.model.latent_shape(*search.sampling.size)
         return draw(search, list(map(candidate_seed, self.samples, numbers)), shape)
 
 
 @dataclass
 class Found:
-    """The noise [C, H, W] chosen for one image, and how it was found, in numbers of network rows and of steps.
+    """The noise [C, H, W] chosen for one image, and its search, counted in network rows and steps.
 
-    Where noises were screened: `score` is the cosine of the chosen one's features with the target, `plain_scores` are
-    those of all candidates after few steps, as far as finite. `done`: nothing more is to be gained.
+    After a screening, `score` is the cosine of the chosen noise's features with the target. `plain_scores` are the
+    finite scores of all candidates after few steps. `done`: more search gains nothing.
     """
 
     noise: Tensor
@@ -92,32 +92,33 @@ class Found:
 
     @property
     def plain_score(self) -> float | None:
-        """What the image's prompt gives without a choice: the mean over its candidates; None without any."""
+        """Return the prompt's score without a choice: the mean over its candidates; None without any."""
         return sum(self.plain_scores) / len(self.plain_scores) if self.plain_scores else None
 
 
 def rounded(value: float | None) -> float | None:
-    """Six digits are what equal runs agree on; what is not finite is unknown."""
+    """Round to six digits, which equal runs agree on; a value that is not finite becomes None."""
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def candidate_seed(sample: SampleSpec, number: int) -> int:
-    """Seed of one candidate noise of a sample."""
+    """Return the seed of one candidate noise of a sample."""
     return sample.seed if number == 0 else derive_seed(sample.sample_id, f"candidate-{number}")
 
 
 def draw(search: Search, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """Standard normal noise [K, C, H, W], one CPU generator a seed."""
+    """Draw standard normal noise [K, C, H, W], one CPU generator per seed."""
     model = search.sampling.model
     rows = [torch.randn((1, *shape), generator=torch.Generator("cpu").manual_seed(s), dtype=model.dtype) for s in seeds]
     return torch.cat(rows).to(model.device)
 
 
 def aim_each(search: Search, samples: Sequence[SampleSpec]) -> Tensor:
-    """Targets [K, D]: each image aims at its own references, chosen by its sample_id."""
+    """Return the targets [K, D]: each image aims at its own references, chosen by its sample_id."""
     aim, settings = search.aim, search.settings
     rows = []
     for sample in samples:
+        # The sample's name alone decides its references, in any batch.
         generator = torch.Generator("cpu").manual_seed(derive_seed(sample.sample_id, "references"))
         chosen = choose_references(len(aim.references), settings.references_per_image, generator)
         rows.append(aim.target(chosen, settings.target))
@@ -125,13 +126,16 @@ def aim_each(search: Search, samples: Sequence[SampleSpec]) -> Tensor:
 
 
 def require_deterministic(sampling: Sampling) -> None:
-    """Errors: RecipeError for a scheduler that adds noise on the way: its image would not follow from the noise."""
+    """Check that the scheduler adds no noise on the way, so that the image follows from the noise.
+
+    Errors: RecipeError for a scheduler that adds noise.
+    """
     scheduler = sampling.model.make_scheduler(sampling.settings.scheduler)
     check_deterministic(type(scheduler).__name__, str(scheduler.config.get("algorithm_type", "")))
 
 
 def check_deterministic(name: str, algorithm: str) -> None:
-    """The same for a scheduler's class name and the `algorithm_type` of its configuration."""
+    """Check a scheduler by its class name and the `algorithm_type` of its configuration. Errors: RecipeError."""
     if name not in DETERMINISTIC or algorithm.startswith("sde"):
         raise RecipeError(
             f"engine.scheduler: the generator's own scheduler is {name}, which adds noise while it samples; a search "
