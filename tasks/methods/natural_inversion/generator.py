@@ -1,6 +1,6 @@
-"""The generator of a batch: noise and label to a picture, trained from scratch and thrown away (paper, section 3).
+"""The generator of a batch: it maps noise and label to an image, starts untrained and is discarded (paper, section 3).
 
-Batches side by side hold weights of their own; here they are stacked, [K, ...], and convolved in groups.
+Each of the batches side by side has its own weights. They are stacked here, [K, ...], and convolved in groups.
 """
 
 import math
@@ -18,7 +18,8 @@ Size = tuple[int, int]
 
 
 def grid_sizes(size: Size) -> list[Size]:
-    """Sizes from the first grid to the picture; two doublings or more. 32 pixels: 8, 16, 32, as published."""
+    """Return the sizes from the first grid to the image by two or more doublings. 32 pixels: 8, 16, 32, as published."""
+    # Halve from the image down, odd sizes rounded up.
     sizes = [size]
     while len(sizes) < 3 or max(sizes[0]) > SMALLEST:
         height, width = sizes[0]
@@ -27,7 +28,8 @@ def grid_sizes(size: Size) -> list[Size]:
 
 
 def new_generator(inputs: int, channels: int, size: Size, width: int, random: Generator) -> Weights:
-    """Weights at the start, on the CPU: BatchNorm N(1, 0.02), convolutions Kaiming-normal, the linear layer uniform."""
+    """Return the starting weights, on the CPU: BatchNorm N(1, 0.02), convolutions Kaiming-normal, linear uniform."""
+    # One BatchNorm and one convolution per level; the last two levels have the image's size.
     sizes = grid_sizes(size)
     weights = new_projection(inputs, width, sizes[0], random)
     outputs = [*(width for _ in sizes[2:]), max(1, width // 2), channels]
@@ -42,7 +44,7 @@ def new_generator(inputs: int, channels: int, size: Size, width: int, random: Ge
 
 
 def new_projection(inputs: int, width: int, first: Size, random: Generator) -> Weights:
-    """The linear layer from noise and label to the first grid."""
+    """Return the linear layer from noise and label to the first grid: weight [outputs, inputs], bias [outputs]."""
     outputs = width * first[0] * first[1]
     bound = 1 / math.sqrt(inputs)
     return {
@@ -52,11 +54,14 @@ def new_projection(inputs: int, width: int, first: Size, random: Generator) -> W
 
 
 def generate(weights: Mapping[str, Tensor], noise: Tensor, size: Size) -> Tensor:
-    """Pictures [B, K * C, H, W] of noise [K, B, inputs], not bounded; BatchNorm by the batch's own statistics."""
+    """Return unbounded images [B, K * C, H, W] of noise [K, B, inputs]; BatchNorm uses the batch's own statistics."""
+    # Linear layer of every batch, to the first grid.
     sizes = grid_sizes(size)
     batch = noise.shape[1]
     x = torch.baddbmm(weights["linear_bias"].unsqueeze(1), noise, weights["linear"].transpose(1, 2))
     x = x.transpose(0, 1).reshape(batch, -1, *sizes[0])
+
+    # Per level: BatchNorm, leaky ReLU, enlargement, convolution.
     for level, grown in enumerate([*sizes[1:], sizes[-1]]):
         scale, shift = weights[f"scale{level}"].flatten(), weights[f"shift{level}"].flatten()
         x = functional.batch_norm(x, None, None, scale, shift, training=True)
@@ -66,10 +71,10 @@ def generate(weights: Mapping[str, Tensor], noise: Tensor, size: Size) -> Tensor
 
 
 def grouped_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Padded convolution of [B, K * I, H, W] with weight [K, O, I, k, k] and bias [K, O]: each batch with its own."""
+    """Convolve [B, K * I, H, W] by weight [K, O, I, k, k] and bias [K, O], padded: each batch by its own weights."""
     return functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=weight.shape[-1] // 2, groups=len(weight))
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Nearest neighbour; the same tensor if it has this size."""
+    """Resize x [B, C, H, W] by nearest neighbour; returns x itself if it has this size."""
     return x if x.shape[-2:] == tuple(size) else functional.interpolate(x, tuple(size), mode="nearest")

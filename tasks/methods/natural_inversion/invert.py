@@ -1,7 +1,7 @@
-"""NaturalInversion (arXiv 2306.16661): a generator, a pyramid and channel scales are trained for each batch alone.
+"""Invert a classifier by NaturalInversion (arXiv 2306.16661): train generator, pyramid and channel scales per batch.
 
-Batches side by side, stale features, the zero start, scoring without jitter, the 8-bit image inside the loss, early
-stop and warm start are choices of ours; the presets cifar10 and cifar100 have none of them but the scoring.
+Our choices are: batches side by side, stale features, the zero start, scores without jitter, the 8-bit image inside
+the loss, early stop and warm start. Of these, the presets cifar10 and cifar100 have only the scores without jitter.
 """
 
 from collections import deque
@@ -35,18 +35,18 @@ from tailforge.tasks.methods.natural_inversion.slots import Batch, Slot, Stack, 
 from tailforge.tasks.methods.natural_inversion.taps import Probe, examine
 
 VERSION = "natural_inversion.1"
-LATE = 0.75  # candidates are scored after this part of the steps
-REDRAWN = ("linear", "linear_bias", "alpha", "pixels")  # what a warm start does not take over
+LATE = 0.75  # candidates are scored after this share of the steps
+REDRAWN = ("linear", "linear_bias", "alpha", "pixels")  # a warm start draws these anew
 
 
 def invert(
     teacher: TeacherProtocol, labels: Sequence[int], seeds: Sequence[int], settings: InversionSettings
 ) -> Iterator[Inverted]:
-    """One image a label, in order, batch after batch. Freezes the teacher; its buffers stay as they are.
+    """Yield one image per label, in order, batch after batch. Freezes the teacher and leaves its buffers unchanged.
 
-    `seeds`: one a sample, 0 to 2**63 - 1; it draws the sample's noise, the first one of a batch also the batch's
-    weights and jitter. Samples are split into batches of nearly equal size, `settings.batch_size` at most. A batch
-    should hold all classes: it is matched as a whole to statistics of all of them.
+    `seeds`: one per sample, 0 to 2**63 - 1. A seed decides its sample's noise; the first seed of a batch also decides
+    the batch's weights and jitter. Samples are split into batches of nearly equal size, at most `settings.batch_size`.
+    A batch should hold all classes: it is matched as a whole to statistics of all of them.
 
     Errors: ModelError for a teacher that cannot be inverted, RecipeError for labels that it does not have. A batch
     whose loss is never a number gives images with `error`.
@@ -63,7 +63,7 @@ def invert(
 
 
 def split_batches(labels: Sequence[int], seeds: Sequence[int], batch_size: int) -> list[Batch]:
-    """As few batches as possible; the first ones are larger by one where they cannot be equal."""
+    """Split samples into as few batches as possible; if they cannot be equal, the first ones are larger by one."""
     count = -(-len(labels) // batch_size)
     sizes = [len(labels) // count + (place < len(labels) % count) for place in range(count)]
     starts = [sum(sizes[:place]) for place in range(count)]
@@ -75,6 +75,7 @@ def split_batches(labels: Sequence[int], seeds: Sequence[int], batch_size: int) 
 
 def _invert(teacher: TeacherProtocol, canvas: Canvas, batches: Sequence[Batch]) -> Iterator[Inverted]:
     with Probe(teacher, canvas.anatomy) as probe:
+        # Batches of one size train side by side; images still leave in the order of the labels.
         inverter = Inverter(probe, canvas, PixelScale(teacher.mean, teacher.std, _device(teacher)))
         for size in sorted({len(batch.labels) for batch in batches}, reverse=True):
             early: dict[int, list[Inverted]] = {}
@@ -87,20 +88,23 @@ def _invert(teacher: TeacherProtocol, canvas: Canvas, batches: Sequence[Batch]) 
 
 
 def start_pyramid(canvas: Canvas, seeds: Sequence[int], random: Generator) -> Weights:
-    """Generator, channel scales and pyramid."""
+    """Return the starting weights of generator, channel scales and pyramid, on the CPU."""
     weights = start_generator(canvas, seeds, random)
     anatomy = canvas.anatomy
     return weights | new_pyramid(anatomy.taps, anatomy.channels, canvas.settings.zero_start, random)
 
 
 def draw_pyramid(canvas: Canvas, stack: Stack, first: Jitter | None, read: Reader) -> Tensor:
-    """alpha * tanh(F(x0, features)), x0 the jittered G(z); the features are constants.
+    """Draw images [B, K, C, H, W] as alpha * tanh(F(x0, features)), x0 the jittered G(z); the features are constants.
 
-    With stale features x0 is not jittered: they are those of the last picture, moved back.
+    With stale features x0 is not jittered: the features come from the last image, moved back by its jitter.
     """
+    # x0: the generator's image, not yet bounded.
     unbounded = draw_unbounded(canvas, stack)
     if first is not None and not canvas.settings.stale_features:
         unbounded = first.apply(unbounded)
+
+    # F: the pyramid adds the teacher's features; alpha scales the channels.
     features = stack.features or read(unbounded.detach())
     refined = refine(stack.weights, unbounded.flatten(1, 2), [feature.flatten(1, 2) for feature in features])
     return stack.alpha * refined.view(unbounded.shape)
@@ -115,7 +119,7 @@ FORMS: Mapping[Form, tuple[Callable[..., Weights], Callable[..., Tensor]]] = {
 
 @dataclass
 class Inverter:
-    """Trains batches in `settings.groups` slots; a slot that is done is filled with the next batch."""
+    """Trains batches in `settings.groups` slots; the next batch takes the place of a finished one."""
 
     probe: Probe
     canvas: Canvas
@@ -127,16 +131,19 @@ class Inverter:
         self.stale = self.settings.stale_features and self.settings.form == "pyramid"
 
     def run(self, batches: Sequence[Batch]) -> Iterator[Slot]:
-        """Finished slots of batches of equal size, as they finish."""
+        """Yield finished slots of batches of equal size, as they finish."""
         waiting = deque(batches)
         slots = [self._new_slot(waiting.popleft(), None) for _ in batches[: self.settings.groups]]
         while slots:
             tell("batch", len(batches) - len(waiting), len(batches))
             tell("step", min(slot.step for slot in slots), self.settings.steps)
+            # Fixed algorithms, so that the same seeds give the same images.
             with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
                 self._step(slots)
                 if due := [slot for slot in slots if self._is_due(slot)]:
                     self._score(due)
+
+            # Finished slots make room for the batches that wait.
             done = [slot for slot in slots if slot.done]
             slots = [slot for slot in slots if not slot.done]
             slots += [self._new_slot(waiting.popleft(), slot) for slot in done[: len(waiting)]]
@@ -145,6 +152,7 @@ class Inverter:
     def _new_slot(self, batch: Batch, before: Slot | None) -> Slot:
         random = Generator().manual_seed(batch.seed)
         weights = self.start(self.canvas, batch.seeds, random)
+        # A warm start keeps the pyramid and convolutions of the batch before, where they are finite.
         if before is not None and self.settings.warm_start:
             kept = {name: value.detach() for name, value in before.weights.items() if name not in REDRAWN}
             weights |= {name: value for name, value in kept.items() if bool(value.isfinite().all())}
@@ -156,14 +164,19 @@ class Inverter:
         return slot
 
     def _step(self, slots: Sequence[Slot]) -> None:
+        # Draw, jitter, and read the teacher: the forward pass of all slots together.
         stack = stack_slots(slots)
         drawn = self.draw(self.canvas, stack, stack_jitter(slots, 0), self._read)
         second = stack_jitter(slots, 1)
         images = self._saved(second.apply(drawn))
         found = self.probe(images, statistics=True, features=self.stale)
+
+        # The loss of each batch, from the teacher's logits and BatchNorm statistics.
         losses = inversion_losses(images, stack.labels, found, self.probe.running, self.settings)
         # The sum over slots: no weight is shared, so each gets the gradient of its own loss.
         losses["total"].sum().backward()  # type: ignore[no-untyped-call]
+
+        # Each slot takes its own step and keeps its features for the next one.
         features = [second.undo(feature, self.canvas.size) for feature in found.features]
         for place, slot in enumerate(slots):
             slot.optimizer.step()
@@ -173,11 +186,14 @@ class Inverter:
 
     @torch.no_grad()
     def _score(self, slots: Sequence[Slot]) -> None:
-        """Score the pictures as they are now, without jitter, and keep the better ones."""
+        """Score the current images without jitter, and keep the better ones."""
+        # Images without jitter, as they would be saved.
         stack = stack_slots(slots)
         images = self._saved(self.draw(self.canvas, stack, None, self._read))
         found = self.probe(images, statistics=True)
         losses = inversion_losses(images, stack.labels, found, self.probe.running, self.settings)
+
+        # Keep a slot's images if their total loss is the lowest so far.
         for place, slot in enumerate(slots):
             alpha = slot.weights["alpha"].detach() if "alpha" in slot.weights else None
             terms = {name: value[place] for name, value in losses.items()}
@@ -187,7 +203,8 @@ class Inverter:
             self._stop_flat(slots, losses["total"], (found.logits.argmax(2) == stack.labels).all(0))
 
     def _stop_flat(self, slots: Sequence[Slot], totals: Tensor, agreed: Tensor) -> None:
-        """Mark the slots that are done, or whose loss is no number any more; asks the device once a scoring."""
+        """Mark the slots with a flat loss or a loss that is not a number; reads from the device once per scoring."""
+        # Flat: the loss fell by less than the wanted share since the last scoring, and the teacher agrees.
         infinite = torch.full_like(totals[0], float("inf"))
         before = torch.stack([infinite if slot.last_total is None else slot.last_total for slot in slots])
         flat = before - totals < (self.settings.stop_improvement or 0) * before

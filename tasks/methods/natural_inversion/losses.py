@@ -1,6 +1,6 @@
-"""The loss of NaturalInversion as the authors' code computes it: norms are not squared, variances are biased.
+"""Compute the loss of NaturalInversion as the authors' code does: norms are not squared, variances are biased.
 
-Each term is one number a batch, [K], so that batches side by side stay strangers.
+Each term is one number per batch, [K], so that batches side by side do not affect each other.
 """
 
 import math
@@ -19,12 +19,13 @@ Running = Callable[[str], tuple[Tensor, Tensor]]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the batch [K] of logits [B, K, classes] and labels [B, K]."""
+    """Return the mean cross entropy per batch, [K], of logits [B, K, classes] and labels [B, K]."""
     return functional.cross_entropy(logits.permute(0, 2, 1), labels, reduction="none").mean(0)
 
 
 def statistics_distance(statistics: Sequence[tuple[str, Tensor, Tensor]], running: Running) -> Tensor:
-    """Sum over BatchNorm layers of the norms of mean and variance less the running ones; [K]."""
+    """Return per batch, [K], the summed distances of mean and variance from the running ones over layers."""
+    # One distance per layer: batch statistics against the teacher's running ones.
     distances = []
     for name, mean, variance in statistics:
         running_mean, running_variance = running(name)
@@ -33,10 +34,11 @@ def statistics_distance(statistics: Sequence[tuple[str, Tensor, Tensor]], runnin
 
 
 def relative_statistics_distance(statistics: Sequence[tuple[str, Tensor, Tensor]], running: Running) -> Tensor:
-    """Mean over layers, each distance relative to the norm of the layer's running deviation or variance; [K].
+    """Return the mean over layers, each distance relative to the layer's running deviation or variance; [K].
 
-    A choice of ours: it depends on neither the scale of a layer nor the number of layers.
+    Our choice: it depends on neither the scale of a layer nor the number of layers.
     """
+    # The same distances, each in units of its layer.
     distances = []
     for name, mean, variance in statistics:
         running_mean, running_variance = running(name)
@@ -46,7 +48,8 @@ def relative_statistics_distance(statistics: Sequence[tuple[str, Tensor, Tensor]
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Norms of the differences to the right, down and along both diagonals, over the whole batch; [K]."""
+    """Return the norms of the differences to the right, down and along both diagonals, over the whole batch; [K]."""
+    # Neighbours in four directions; each unordered pair counts once.
     here, right, down = images[..., :-1], images[..., 1:], images[..., 1:, :]
     differences = (
         here - right,
@@ -58,7 +61,7 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def image_norm(images: Tensor) -> Tensor:
-    """Euclidean norm of each batch as a whole, [K] of [B, K, C, H, W]; it grows as the root of B."""
+    """Return the Euclidean norm of each batch as a whole, [K] of [B, K, C, H, W]; it grows as the root of B."""
     norm: Tensor = torch.linalg.vector_norm(images, dim=(0, 2, 3, 4))
     return norm
 
@@ -66,7 +69,8 @@ def image_norm(images: Tensor) -> Tensor:
 def inversion_losses(
     images: Tensor, labels: Tensor, found: Pass, running: Running, settings: InversionSettings
 ) -> dict[str, Tensor]:
-    """Terms and `total`, [K] each. Terms are not weighted; total is."""
+    """Return the unweighted terms and the weighted `total`, [K] each."""
+    # The four terms of the loss, not yet weighted.
     distance = relative_statistics_distance if settings.scale_free else statistics_distance
     terms = {
         "cross_entropy": cross_entropy(found.logits, labels),
@@ -74,9 +78,13 @@ def inversion_losses(
         "variation": total_variation(images),
         "norm": image_norm(images),
     }
-    if settings.scale_free:  # as they would be for a batch of the published size
+
+    # Scale-free: the value that a batch of the published size would have.
+    if settings.scale_free:
         grown = math.sqrt(PUBLISHED_BATCH / len(images))
         terms |= {name: terms[name] * grown for name in ("variation", "norm")}
+
+    # The published weights are the presets' defaults.
     total = terms["cross_entropy"] + settings.statistics_weight * terms["statistics"]
     total = total + settings.variation_weight * terms["variation"] + settings.norm_weight * terms["norm"]
     return {"total": total, **terms}

@@ -1,7 +1,7 @@
-"""Feature Transfer Pyramid (section 3 of the paper): the teacher's features, small to large, added to a picture.
+"""Feature Transfer Pyramid (section 3 of the paper): add the teacher's features, small to large, to an image.
 
-Linear in the features; each level is a 1x1 convolution, an addition and a 3x3 convolution. The published one reads the
-four stages of a CIFAR ResNet; this one reads any taps.
+The pyramid is linear in the features. Each level is a 1x1 convolution, an addition and a 3x3 convolution. The published
+pyramid reads the four stages of a CIFAR ResNet; this one reads any taps.
 """
 
 import math
@@ -18,11 +18,12 @@ PYRAMID_PARTS = ("lateral", "smooth", "picture", "mix")
 
 
 def new_pyramid(taps: Sequence[Tap], channels: int, zero_start: bool, random: Generator) -> Weights:
-    """Weights at the start, on the CPU: torch's default, uniform by fan-in.
+    """Return the starting weights, on the CPU: torch's default, uniform by fan-in.
 
-    `zero_start`, a choice of ours: the last lateral convolution is zero and the mixing one is the identity, so that
-    the first picture is the generator's alone.
+    `zero_start`, our choice: the last lateral convolution is zero and the mixing one is the identity, so the first
+    image is the generator's alone.
     """
+    # One lateral and one smoothing convolution per level, then those that reach the image.
     weights: Weights = {}
     for level, (large, small) in enumerate(pairwise(taps)):
         weights |= _new_conv(f"lateral{level}", small.channels, large.channels, 1, random)
@@ -37,13 +38,16 @@ def new_pyramid(taps: Sequence[Tap], channels: int, zero_start: bool, random: Ge
 
 
 def refine(weights: Mapping[str, Tensor], picture: Tensor, features: Sequence[Tensor]) -> Tensor:
-    """Pictures [B, K * C, H, W] in -1..1 of unbounded ones and of features [B, K * c, h, w], large to small."""
+    """Refine unbounded images [B, K * C, H, W] by features [B, K * c, h, w], large to small; returns them in -1..1."""
+    # From the smallest features upwards.
     merged = features[-1]
     for level in reversed(range(len(features) - 1)):
-        # The 1x1 convolution goes before the growing: the same result for a quarter of the work.
+        # The 1x1 convolution comes before the enlargement: the same result for a quarter of the work.
         lateral = grouped_conv(merged, weights[f"lateral{level}"], weights[f"lateral{level}_bias"])
         merged = resize(lateral, features[level].shape[-2:]) + features[level]
         merged = grouped_conv(merged, weights[f"smooth{level}"], weights[f"smooth{level}_bias"])
+
+    # Add the merged features to the image, mix the channels, bound the result.
     added = grouped_conv(merged, weights["picture"], weights["picture_bias"])
     picture = picture + resize(added, picture.shape[-2:])
     return torch.tanh(grouped_conv(picture, weights["mix"], weights["mix_bias"]))

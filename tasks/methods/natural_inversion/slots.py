@@ -1,5 +1,8 @@
-"""State of one batch in training. Batches side by side share a teacher pass and nothing else: weights, optimiser and
-random draws of each are its own, and are stacked only for the forward pass."""
+"""Hold the state of one batch in training.
+
+Batches side by side share only a pass of the teacher. Each has its own weights, optimiser and random draws; they are
+stacked for the forward pass alone.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,14 +27,14 @@ class Batch:
 
     @property
     def seed(self) -> int:
-        """Of weights and jitter; derived from the first sample's, whose own stream draws its noise."""
+        """Return the seed of weights and jitter. It is derived from the first sample's seed, apart from its noise."""
         digest = hashlib.sha256(f"natural_inversion {self.seeds[0]}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass
 class Best:
-    """The candidate with the lowest loss so far, chosen without asking the device."""
+    """The candidate with the lowest loss so far, chosen without waiting for the device."""
 
     images: Tensor  # [B, C, H, W]
     alpha: Tensor | None  # [B, C]
@@ -39,7 +42,8 @@ class Best:
     step: Tensor
 
     def keep_better(self, images: Tensor, alpha: Tensor | None, losses: dict[str, Tensor], step: int) -> None:
-        """Take the candidate over if its total is lower; a total that is no number never is."""
+        """Take the candidate over if its total is lower; a total that is not a number never is."""
+        # `where` in place of `if`: the device decides, and the CPU does not wait.
         better = losses["total"] < self.losses["total"]
         self.images = torch.where(better, images, self.images)
         if alpha is not None and self.alpha is not None:
@@ -50,7 +54,7 @@ class Best:
 
 @dataclass
 class Slot:
-    """A batch and all that is trained for it; `features` are those of the last step, per tap [B, c, h, w]."""
+    """A batch and its training state; `features` of the last step, per tap [B, c, h, w]."""
 
     batch: Batch
     weights: Weights
@@ -67,7 +71,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Stack:
-    """What the slots hold, side by side."""
+    """The contents of the slots, side by side."""
 
     weights: Weights  # [K, ...]
     noise: Tensor  # [K, B, latent_size + classes]
@@ -76,12 +80,12 @@ class Stack:
 
     @property
     def alpha(self) -> Tensor:
-        """Channel scales [B, K, C, 1, 1]."""
+        """Return the channel scales [B, K, C, 1, 1]."""
         return self.weights["alpha"].transpose(0, 1)[..., None, None]
 
 
 def stack_slots(slots: Sequence[Slot]) -> Stack:
-    """Slots of one batch size side by side; gradients reach each slot's own weights."""
+    """Stack slots of one batch size; gradients reach each slot's own weights."""
     features = [slot.features for slot in slots if slot.features is not None]
     return Stack(
         {name: _stack([slot.weights[name] for slot in slots], 0) for name in slots[0].weights},
@@ -92,7 +96,7 @@ def stack_slots(slots: Sequence[Slot]) -> Stack:
 
 
 def stack_jitter(slots: Sequence[Slot], which: int) -> Jitter:
-    """The first (0) or second (1) jitter of each slot's step."""
+    """Return the first (0) or second (1) jitter of each slot's step."""
     drawn = _stack([slot.draws[slot.step, which] for slot in slots], 0)
     return Jitter(drawn[:, 0], drawn[:, 1], drawn[:, 2])
 
@@ -100,12 +104,17 @@ def stack_jitter(slots: Sequence[Slot], which: int) -> Jitter:
 def start_slot(
     batch: Batch, weights: Weights, random: Generator, classes: int, settings: InversionSettings, device: torch.device
 ) -> Slot:
-    """A slot at step 0 with its noise, labels and jitter; `weights` come from the form, `random` made them."""
+    """Return a slot at step 0 with its noise, labels and jitter; `random` made the `weights` before."""
+    # All jitter of the training is drawn now: the batch's seed decides it.
     draws = draw_jitter(settings.steps, settings.jitter, settings.flip, random).to(device)
     own = {name: value.to(device).requires_grad_() for name, value in weights.items()}
+
+    # Noise: one normal vector per sample from its own seed, then the label as one-hot.
     labels = torch.tensor(batch.labels)
     latent = torch.stack([torch.randn(settings.latent_size, generator=_stream(seed)) for seed in batch.seeds])
     noise = torch.cat([latent, torch.nn.functional.one_hot(labels, classes).to(latent.dtype)], dim=1)
+
+    # No candidate yet: an infinite loss that any finite one beats.
     infinite = torch.full((), float("inf"), device=device)
     names = ("total", "cross_entropy", "statistics", "variation", "norm")
     best = Best(torch.zeros((), device=device), own["alpha"].detach() if "alpha" in own else None,
@@ -114,7 +123,7 @@ def start_slot(
 
 
 def _adam(weights: Weights, settings: InversionSettings) -> torch.optim.Optimizer:
-    """One Adam with a rate for each part: element by element the same as the published three."""
+    """Return one Adam with a rate per part: element by element equal to the published three."""
     rates = {"alpha": settings.alpha_rate, "pixels": settings.pixel_rate}
     groups: dict[float, list[Tensor]] = {}
     for name, value in weights.items():

@@ -1,4 +1,4 @@
-"""The training loop of pre-training: AdamW, averaged weights, a cosine schedule; every loss is kept for the report."""
+"""Run the training loop of pre-training: AdamW, averaged weights, a cosine schedule; it keeps every loss."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,20 +19,20 @@ from tailforge.tasks.methods.training_loop import (
 
 
 class PretrainLearner(Learner):
-    """A learner whose `losses` [steps] hold the loss of every step so far, NaN for those ahead."""
+    """A learner; its `losses` [steps] hold the loss of every past step, NaN for the steps ahead."""
 
     def __init__(self, modules: Mapping[str, nn.Module], settings: PretrainSettings) -> None:
         super().__init__(modules, settings.ema_decay, settings.weight_decay)
         self.losses = torch.full((settings.steps,), math.nan)
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
-        """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
+        """Take one optimiser step and return the loss. Errors: TrainingError if the loss is not finite."""
         value = super().learn(loss, learning_rate)
         self.losses[self.step - 1] = value
         return value
 
     def state(self) -> State:
-        """Everything that `restore` needs, as flat tensors."""
+        """Return everything that `restore` needs, as flat tensors."""
         return {**super().state(), "losses": self.losses}
 
 
@@ -44,8 +44,10 @@ def fit(
     observe: Observe,
 ) -> None:
     """Train from `saved` on, then put the averaged weights into the modules. Errors: TrainingError."""
+    # Resume at the saved step; everything random follows from seed and step.
     if saved:
         restore(learner, saved)
     rate = warm_up_then_cosine(settings.learning_rate, settings.steps, round(settings.warm_up * settings.steps))
     run_steps(learner, settings.steps, loss_at, rate, observe)
+    # The averaged weights are the result.
     learner.load_average()

@@ -1,4 +1,4 @@
-"""Random views of images with their regions by albumentations: one geometry for both, colours of the image alone."""
+"""Make random views of images and regions by albumentations: one geometry for both, colours for the image alone."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.methods.pretraining.regions import Areas
 
 VERSION = "region-views.1"
-VIEW_STREAM = 2  # apart from the order of an epoch and from the other draws of a step
+VIEW_STREAM = 2  # separate from the order of an epoch and from the other draws of a step
 ASPECT = (3 / 4, 4 / 3)
 
 Pixels = NDArray[np.uint8]
@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """`pixels` uint8 [B, H, W, 3] and, where the images have regions, their `areas` [B, R, H, W] in the view."""
+    """`pixels` uint8 [B, H, W, 3] and, if the images have regions, their `areas` [B, R, H, W] in the view."""
 
     pixels: Pixels
     areas: Areas | None
@@ -45,11 +45,14 @@ class RegionViews:
         )
 
     def draw(self, pixels: Pixels, areas: Areas | None, step: int, number: int = 0) -> View:
-        """View `number` of every image of a step's batch; seed, step and number decide them all."""
+        """Return view `number` of every image [B, H, W, 3] of a batch; seed, step and number decide them all."""
+        # One stream per view, so a resumed training sees the same views.
         draws = np.random.default_rng((self._seed, VIEW_STREAM, step, number))
         self._pipeline.set_random_seed(int(draws.integers(2**32)))
         if areas is None:
             return View(np.stack([self._pipeline(image=image)["image"] for image in pixels]), None)
+
+        # The regions travel as channels of one mask through the same geometry.
         masks = areas.transpose(0, 2, 3, 1).astype(np.uint8)
         made = [self._pipeline(image=image, mask=mask) for image, mask in zip(pixels, masks, strict=True)]
         turned = np.stack([each["mask"] for each in made]).transpose(0, 3, 1, 2)

@@ -1,7 +1,7 @@
-"""From samples to images whose noise was searched for. Each image is rendered alone from the noise that was chosen.
+"""Make images from searched noise. Each image is rendered alone from its chosen noise.
 
-That noise is rounded to float16 first and kept, so the image can be made again from it, bit-equal and without the
-search. Settings that search nowhere (one candidate, no step) give the plain sample and keep no noise.
+That noise is first rounded to float16 and kept. So the image can be made again from it, bit-equal and without the
+search. Settings without a search (one candidate, no step) give the plain sample and keep no noise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,19 +43,19 @@ from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, aim
 
 @dataclass(frozen=True)
 class Seeds:
-    """Noises [F, C, H, W] that were found before, and the prompt that each was found for."""
+    """Noises [F, C, H, W] of an earlier search, and the prompt that each was found for."""
 
     noise: Tensor
     prompts: Sequence[str]
 
     def of(self, prompt: str) -> list[int]:
-        """Those found for a prompt, since another prompt's serve less well; all where it has none."""
+        """Return the rows found for a prompt, or all rows if there are none; those of other prompts serve less well."""
         return [row for row, own in enumerate(self.prompts) if own == prompt] or list(range(len(self.prompts)))
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a concept's search is given: its aim, rival concepts' centroids [N, D], noises found before."""
+    """The input of a concept's search: its aim, rival concepts' centroids [N, D], and noises found before."""
 
     encoder: ImageEncoder
     aim: Aim
@@ -71,7 +71,7 @@ def render_searched(
     recording: Recording | None,
     clock: Clock,
 ) -> Iterator[Rendered]:
-    """Every sample, in order, from noise that the engine of `settings` chose.
+    """Render every sample in order, from noise chosen by the engine of `settings`.
 
     Errors: RecipeError for a scheduler that adds noise on the way or an image size that the model cannot make.
     """
@@ -83,6 +83,7 @@ def render_searched(
             found = find(search, batch, texts, goal.seeds)
         return [finish(search, sample, texts, each, len(batch)) for sample, each in zip(batch, found, strict=True)]
 
+    # Search a whole batch under the lock, then render each image alone.
     for number, batch in enumerate(cut_batches(samples, settings.batch_size)):
         tell("image", number * settings.batch_size, len(samples))
         with hold(model, clock):
@@ -94,7 +95,7 @@ def render_searched(
 def find_noise(
     model: ImageGenerator, samples: Sequence[SampleSpec], settings: SearchEngine, goal: Goal, clock: Clock
 ) -> list[Found]:
-    """The noises that would be chosen for one batch of samples, without their images."""
+    """Return the noises chosen for one batch of samples, without their images."""
     search = open_search(model, settings, goal, None, clock)
     texts: dict[str, Text] = {}
     with hold(model, clock):
@@ -110,38 +111,44 @@ def find_noise(
 def open_search(
     model: ImageGenerator, settings: SearchEngine, goal: Goal, recording: Recording | None, clock: Clock
 ) -> Search:
-    """What the batches of one call share."""
+    """Return what the batches of one call share. Errors: RecipeError for a scheduler that adds noise."""
     sampling = prepare_sampling(model, settings, recording, clock)
     require_deterministic(sampling)
     return Search(sampling, goal.encoder, goal.aim, settings, goal.rivals)
 
 
 def find(search: Search, samples: Sequence[SampleSpec], texts: dict[str, Text], seeds: Seeds | None) -> list[Found]:
-    """Choose the noise of every image of a batch by the engine's own way."""
+    """Choose the noise of every image of a batch by the engine's own method."""
     text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
     batch, settings = Batch(samples, text, aim_each(search, samples)), search.settings
+    # The rivals search without gradients.
     if isinstance(settings, ZeroOrderEngine):
         return zero_order(search, batch, settings)
     if isinstance(settings, BestOfNEngine):
         return best_of_n(search, batch)
     assert isinstance(settings, SeedSelectEngine)
+
+    # Bootstrapped: mix noises that were found before, and only screen the mixes.
     if seeds is not None:
         return screen(
             search, batch, range(settings.mixes), noise=lambda part, numbers: mix(search, part, seeds, numbers)
         )
+
+    # In full: screen fresh noises, then improve the best of each image by gradient.
     found = screen_rounds(search, batch, settings)
     optimise(search, batch, settings, found)
     return found
 
 
 def mix(search: Search, batch: Batch, seeds: Seeds, numbers: Sequence[int]) -> Tensor:
-    """One candidate of every image [K, C, H, W]: sqrt(1 - s) found noise + sqrt(s) own noise, s the fresh share.
+    """Return one candidate per image, [K, C, H, W]: sqrt(1 - s) found noise + sqrt(s) own noise, s the fresh share.
 
-    Independent normal parts with squared weights that sum to 1 are normal again, so the mix has the norm and the
+    Independent normal parts with squared weights that sum to 1 are normal again. So the mix has the norm and the
     statistics that the generator expects; a mean would fall inside the shell.
     """
     settings = search.settings
     assert isinstance(settings, SeedSelectEngine)
+    # The sample's name and the number decide which found noise is mixed in.
     draws = []
     for sample, number in zip(batch.samples, numbers, strict=True):
         known = seeds.of(sample.prompt)
@@ -153,13 +160,17 @@ def mix(search: Search, batch: Batch, seeds: Seeds, numbers: Sequence[int]) -> T
 
 
 def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Found, batch_size: int) -> Rendered:
-    """Render one image from its noise and write down how the noise was found."""
+    """Render one image from its noise and record how the noise was found."""
     if found.error is not None:
         return Rendered(sample.sample_id, found.error, None, None, found.record)
+
+    # Round first: the kept noise and the rendered noise must be the same.
     kept = None if search.settings.searches_nowhere else found.noise.half()
     noise = (found.noise if kept is None else kept).to(search.sampling.model.dtype)
     made = render_alone(search.sampling, sample, texts, noise)
     found.forward += search.calls(search.sampling.settings.steps) * search.branches
+
+    # The record of the search, beside the facts of the rendering.
     provenance = {
         **made.provenance,
         **found.record,
@@ -176,7 +187,7 @@ def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Fo
 
 @torch.no_grad()
 def nearest_reference(search: Search, pixels: NDArray[np.uint8]) -> dict[str, object]:
-    """Which reference, by its place in file-name order, the image is most like, and their cosine."""
+    """Return the most similar reference, by its place in file-name order, and their cosine."""
     features = search.encoder.embed_pixels(to_tensor(pixels[None], search.aim.units.device))
     cosines = functional.normalize(features, dim=-1) @ search.aim.units.T
     return {"nearest_reference": int(cosines.argmax()), "reference_cosine": rounded(float(cosines.max()))}
@@ -190,7 +201,7 @@ def render_kept_noise(
     recording: Recording | None,
     clock: Clock,
 ) -> Rendered:
-    """The image of a noise that was kept, without searching."""
+    """Render a kept noise [C, H, W] without a search."""
     sampling = prepare_sampling(model, settings, recording, clock)
     texts: dict[str, Text] = {}
     with hold(model, clock):
@@ -199,6 +210,6 @@ def render_kept_noise(
 
 
 def render_alone(sampling: Sampling, sample: SampleSpec, texts: dict[str, Text], noise: Tensor) -> Rendered:
-    """One image from its noise [C, H, W], without batch-mates, so that the noise is all it takes to make it again."""
+    """Render one image from its noise [C, H, W], without batch-mates: the noise alone remakes it."""
     generator = torch.Generator("cpu").manual_seed(sample.seed)
     return render_noise(sampling, [sample], texts, noise[None], [generator])[0]
