@@ -1,6 +1,6 @@
-"""Ways to draw without the pyramid: the pixels themselves, as DeepInversion (arXiv 1912.08795) does, or the generator.
+"""Draw without the pyramid: the pixels themselves, as DeepInversion (arXiv 1912.08795) does, or the generator alone.
 
-A form is two functions: weights at the start, on the CPU, and pictures [B, K, C, H, W] of what the slots hold.
+A form is two functions: the starting weights, on the CPU, and the images [B, K, C, H, W] of the slots.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from tailforge.tasks.methods.natural_inversion.taps import Anatomy
 
 ALPHA_SPREAD = 1.0
 
-Reader = Callable[[Tensor], Sequence[Tensor]]  # the teacher's features [B, K, c, h, w] of pictures, as constants
+Reader = Callable[[Tensor], Sequence[Tensor]]  # the teacher's features [B, K, c, h, w] of images, as constants
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is the same for all batches of a call."""
+    """Settings that all batches of a call share."""
 
     anatomy: Anatomy
     size: tuple[int, int]

@@ -1,4 +1,4 @@
-"""What goes into an inversion and what comes out."""
+"""Types of an inversion's input and output."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class TeacherProtocol(Protocol):
-    """A trained classifier; `mean` and `std` have one number a channel, for pixels in 0..1. `size`: height, width."""
+    """A trained classifier; `mean` and `std` have one number per channel, for pixels in 0..1. `size`: height, width."""
 
     @property
     def module(self) -> nn.Module: ...
@@ -30,16 +30,16 @@ class TeacherProtocol(Protocol):
 
 @dataclass(frozen=True)
 class Inverted:
-    """One image; `pixels` and what is measured on them are None when `error` says why there is no image.
+    """One image; `pixels` and their measurements are None if `error` says why there is no image.
 
-    `logits` are the teacher's on the saved 8-bit image, and `agrees_saved` is about them; `agrees` is about the image
-    before it was rounded. `losses` are those of its whole batch at `step`, the step after which it was taken.
+    `logits` are the teacher's on the saved 8-bit image, and so is `agrees_saved`; `agrees` is about the image before it was
+    rounded. `losses` are those of its whole batch at `step`, the step after which it was taken.
     """
 
     label: int
     pixels: NDArray[np.uint8] | None  # [height, width, 3]; grey repeated
     logits: NDArray[np.float32] | None  # [classes]
-    alpha: tuple[float, ...] | None  # one scale a channel; None for form pixels
+    alpha: tuple[float, ...] | None  # one scale per channel; None for form pixels
     losses: dict[str, float] | None
     agrees: bool | None
     agrees_saved: bool | None

@@ -1,4 +1,4 @@
-"""From the teacher's normalised input to the 8-bit image that is saved, and back; nothing is stretched on the way."""
+"""Convert the teacher's normalised input to the 8-bit image that is saved, and back, without stretching."""
 
 from collections.abc import Sequence
 from typing import Any

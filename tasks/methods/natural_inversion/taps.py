@@ -1,6 +1,6 @@
-"""Looks into a teacher: its BatchNorm layers, and the feature maps (taps) that the pyramid reads, one a resolution.
+"""Find a teacher's BatchNorm layers and the feature maps (taps) that the pyramid reads, one per resolution.
 
-Which outputs are taps is a rule of ours; on the CIFAR ResNets of the published code it finds the published ones.
+The rule that chooses the taps is ours. On the CIFAR ResNets of the published code it finds the published ones.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ DRY_IMAGES = 2
 
 @dataclass(frozen=True)
 class Tap:
-    """A feature map: what the module `name` returns when it is called for the time `call` (from 0) in a pass."""
+    """A feature map: the output of the module `name` in its call number `call` (from 0) of a pass."""
 
     name: str
     channels: int
@@ -33,7 +33,7 @@ class Tap:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What one pass through the teacher shows. `norms`: BatchNorm layers; `taps`: large to small."""
+    """The structure of the teacher, seen in one pass. `norms`: BatchNorm layers; `taps`: large to small."""
 
     norms: tuple[str, ...]
     taps: tuple[Tap, ...]
@@ -42,26 +42,28 @@ class Anatomy:
 
 
 def freeze(module: nn.Module) -> None:
-    """No training behaviour, no gradient of any weight."""
+    """Switch training behaviour and the gradients of all weights off."""
     module.eval().requires_grad_(False)
 
 
 def require_batchnorm(module: nn.Module) -> None:
-    """Errors: ModelError naming the class if no BatchNorm layer holds running statistics."""
+    """Check that a BatchNorm layer holds running statistics. Errors: ModelError naming the class if none does."""
     if not any(_holds_statistics(part) for part in module.modules()):
         raise _no_batchnorm(module)
 
 
 def examine(teacher: TeacherProtocol) -> Anatomy:
-    """One pass on two black images, with a hook on every module; the hooks are gone afterwards.
+    """Pass two black images through the teacher with a hook on every module, and return its structure.
 
-    Errors: ModelError for a teacher without BatchNorm on feature maps, of other than 1 or 3 channels, or that returns
-    no logits [N, classes].
+    The hooks are removed afterwards. Errors: ModelError for a teacher without BatchNorm on feature maps, with other than 1
+    or 3 channels, or without logits [N, classes].
     """
     freeze(teacher.module)
     channels = len(teacher.mean)
     if channels not in (1, 3):
         raise ModelError(f"{_kind(teacher.module)} reads {channels} channels; natural_inversion makes images of 1 or 3")
+
+    # One pass, in which every module notes its feature maps and BatchNorm inputs.
     device = next(teacher.module.parameters()).device
     book = _Book()
     handles = [part.register_forward_hook(book.note(name)) for name, part in teacher.module.named_modules() if name]
@@ -71,6 +73,8 @@ def examine(teacher: TeacherProtocol) -> Anatomy:
     finally:
         for handle in handles:
             handle.remove()
+
+    # A teacher that does not fit fails here, before any training.
     if logits.ndim != 2 or len(logits) != DRY_IMAGES:
         raise ModelError(f"{_kind(teacher.module)} returns {list(logits.shape)} for {DRY_IMAGES} images; a classifier "
                          "returns logits [images, classes]")  # fmt: skip
@@ -81,7 +85,7 @@ def examine(teacher: TeacherProtocol) -> Anatomy:
 
 @dataclass(frozen=True)
 class Record:
-    """A feature map that a module returned; `input_area` is that of what it was given, 0 if that is no map."""
+    """A feature map that a module returned; `input_area` is the area of its input, 0 if that is no map."""
 
     name: str
     input_area: int
@@ -91,27 +95,32 @@ class Record:
 
     @property
     def area(self) -> int:
-        """Positions of the map."""
+        """Return the number of positions of the map."""
         return self.size[0] * self.size[1]
 
 
 def choose_taps(records: Sequence[Record]) -> tuple[Tap, ...]:
-    """For each size the last map in order of completion that is not inside a step to a smaller size, else the last.
+    """Return per size the last map that is not inside a step to a smaller size, or else the last map of that size.
 
     A map that a larger one follows belongs to a side branch (squeeze and excite) and does not count.
     """
+    # From the end: keep maps that no larger one follows.
     kept, largest = [], 0
     for record in reversed(records):
         if record.area >= largest:
             kept.append(record)
         largest = max(largest, record.area)
     kept.reverse()
+
+    # A step is a module that changes the size once; maps inside it are not its result.
     steps = {record.name: record for record in kept if _changes(record, kept) == 1}
     chosen: dict[tuple[int, int], tuple[bool, Record]] = {}
     for record in kept:
         inside = any(steps[name].area < record.area for name in _ancestors(record.name) if name in steps)
         if not inside or chosen.get(record.size, (True,))[0]:
             chosen[record.size] = inside, record
+
+    # Large to small, as the pyramid reads them.
     last = sorted((record for _, record in chosen.values()), key=lambda record: -record.area)
     return tuple(Tap(record.name, record.channels, record.size, record.call) for record in last)
 
@@ -122,7 +131,7 @@ def _ancestors(name: str) -> list[str]:
 
 
 def _changes(module: Record, records: Sequence[Record]) -> int:
-    """How often the size changes from what the module is given to what it returns."""
+    """Return how often the size changes between the module's input and its output."""
     areas = [module.input_area] if module.input_area else []
     areas += [record.area for record in records if record.name.startswith(f"{module.name}.")]
     areas.append(module.area)
@@ -130,18 +139,19 @@ def _changes(module: Record, records: Sequence[Record]) -> int:
 
 
 class _Book:
-    """Takes notes while the teacher runs."""
+    """Records modules while the teacher runs."""
 
     def __init__(self) -> None:
         self.norms: list[str] = []
         self.records: list[Record] = []
         self._calls: Counter[str] = Counter()
-        self._pooled: list[Tensor] = []  # kept alive: a container that returns one of them is no map of its own
+        self._pooled: list[Tensor] = []  # kept alive: a container that returns one of them has no map of its own
 
     def note(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             call = self._calls[name]
             self._calls[name] += 1
+            # Only feature maps [N, C, h, w] count; a pooled map belongs to the layer before it.
             given = inputs[0] if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4 else None
             if given is not None and _holds_statistics(module):
                 self.norms.append(name)
@@ -158,15 +168,15 @@ class _Book:
 
 @dataclass
 class Pass:
-    """One pass of B * K images. `statistics`: per firing BatchNorm layer its name, mean and variance [K, C]."""
+    """One pass of B * K images. `statistics`: per BatchNorm layer that ran, its name, mean and variance [K, C]."""
 
     logits: Tensor  # [B, K, classes]
     statistics: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
-    features: list[Tensor] = field(default_factory=list)  # one a tap, large to small, [B, K, C, h, w]
+    features: list[Tensor] = field(default_factory=list)  # one per tap, large to small, [B, K, C, h, w]
 
 
 class Probe:
-    """Runs the teacher and reads BatchNorm inputs and taps; its hooks live as long as the `with` block."""
+    """Runs the teacher and reads BatchNorm inputs and taps; its hooks exist inside the `with` block alone."""
 
     def __init__(self, teacher: TeacherProtocol, anatomy: Anatomy) -> None:
         self._teacher, self._anatomy = teacher, anatomy
@@ -194,7 +204,8 @@ class Probe:
         self._handles.clear()
 
     def __call__(self, images: Tensor, *, statistics: bool = False, features: bool = False) -> Pass:
-        """One pass on normalised images [B, K, C, H, W]; what was not asked for stays empty."""
+        """Pass normalised images [B, K, C, H, W] through the teacher once; parts that were not requested stay empty."""
+        # The hooks write into this pass while the teacher runs.
         self._groups, self._statistics, self._features = images.shape[1], statistics, features
         self._pass, self._maps, self._calls = Pass(images.new_empty(0)), {}, Counter()
         found = self._pass
@@ -207,7 +218,7 @@ class Probe:
         return found
 
     def running(self, name: str) -> tuple[Tensor, Tensor]:
-        """Running mean and variance [C] of a BatchNorm layer."""
+        """Return the running mean and variance [C] of a BatchNorm layer."""
         layer: Any = self._teacher.module.get_submodule(name)
         return layer.running_mean, layer.running_var
 
@@ -215,6 +226,7 @@ class Probe:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             if self._pass is None or not self._statistics or inputs[0].ndim != 4:
                 return
+            # Per batch of its own, over its images and positions; biased, as the authors' code does it.
             value = _by_group(_at_least_single(inputs[0]), self._groups).flatten(3)  # [B, K, C, positions]
             variance, mean = torch.var_mean(value, dim=(0, 3), correction=0)
             self._pass.statistics.append((name, mean, variance))
@@ -238,7 +250,7 @@ def _holds_statistics(module: nn.Module) -> bool:
 
 
 def _by_group(value: Tensor, groups: int) -> Tensor:
-    """[B * K, ...] as [B, K, ...]."""
+    """Reshape [B * K, ...] to [B, K, ...]."""
     return value.reshape(-1, groups, *value.shape[1:])
 
 
@@ -256,5 +268,5 @@ def _no_batchnorm(module: nn.Module) -> ModelError:
 
 
 def _at_least_single(value: Tensor) -> Tensor:
-    """Half precision as single; statistics of half-precision sums would be wrong."""
+    """Convert half precision to single; statistics of half-precision sums would be wrong."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
