@@ -38,10 +38,12 @@ class NamedLayer(Protocol):
     """An attention layer and its name in the network."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return the name of the layer in the network."""
 
     @property
-    def module(self) -> nn.Module: ...
+    def module(self) -> nn.Module:
+        """Return the layer itself."""
 
 
 L = TypeVar("L", bound=NamedLayer)
@@ -83,6 +85,7 @@ class WordCapture(ABC, Generic[L]):
 
     def __enter__(self) -> Self:
         _refuse_compiled(self.denoiser)
+        # Readings start at zero, so that a silent layer is noticed on exit.
         self._counts = {(half, layer.name): 0 for half in HALVES for layer in self.layers}
         self._handles.append(self.denoiser.register_forward_pre_hook(self._begin_call, with_kwargs=True))
         for layer in self.layers:
@@ -95,6 +98,7 @@ class WordCapture(ABC, Generic[L]):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        # A chosen layer without a reading means that the network takes another path.
         silent = [layer.name for layer in self.layers if not any(self._counts[half, layer.name] for half in HALVES)]
         if kind is None and silent:
             raise EngineError(
@@ -194,6 +198,7 @@ class WordCapture(ABC, Generic[L]):
     def _average(self, image: int, halves: Sequence[Half]) -> Tensor:
         """Return the mean [K, h, w] of the readings in some halves."""
         # Coarser grids are resized to the finest before they are averaged.
+        # Layers on several grids add up on the finest one.
         finest = max((grid for _, grid in self._sums), key=math.prod)
         sums = [_resize(sums[image], finest) for (half, _), sums in self._sums.items() if half in halves]
         return torch.stack(sums).sum(0)[: len(self.words[image])] / sum(map(self._count, halves))

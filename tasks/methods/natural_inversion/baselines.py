@@ -30,18 +30,19 @@ class Canvas:
 
 
 def start_pixels(canvas: Canvas, seeds: Sequence[int], random: Generator) -> Weights:
-    """Standard normal pixels in the teacher's normalised space, each image from its own seed."""
+    """Return standard normal pixels in the teacher's normalised space, each image from its own seed."""
     shape = canvas.anatomy.channels, *canvas.size
     return {"pixels": torch.stack([torch.randn(shape, generator=Generator().manual_seed(seed)) for seed in seeds])}
 
 
 def draw_pixels(canvas: Canvas, stack: Stack, first: Jitter | None, read: Reader) -> Tensor:
-    """The pixels as they are."""
+    """Return the pixels of the slots, [B, K, C, H, W]."""
     return stack.weights["pixels"].transpose(0, 1)
 
 
 def start_generator(canvas: Canvas, seeds: Sequence[int], random: Generator) -> Weights:
-    """Generator, and channel scales N(alpha_start, 1) a picture."""
+    """Return the generator and channel scales N(alpha_start, 1), one per image and channel."""
+    # Noise and one-hot label enter the generator together.
     inputs = canvas.settings.latent_size + canvas.anatomy.classes
     weights = new_generator(inputs, canvas.anatomy.channels, canvas.size, canvas.settings.width, random)
     spread = ALPHA_SPREAD * torch.randn(len(seeds), canvas.anatomy.channels, generator=random)
@@ -49,11 +50,11 @@ def start_generator(canvas: Canvas, seeds: Sequence[int], random: Generator) -> 
 
 
 def draw_generator(canvas: Canvas, stack: Stack, first: Jitter | None, read: Reader) -> Tensor:
-    """alpha * tanh(G(z))."""
+    """Return alpha * tanh(G(z)), [B, K, C, H, W]."""
     return stack.alpha * torch.tanh(draw_unbounded(canvas, stack))
 
 
 def draw_unbounded(canvas: Canvas, stack: Stack) -> Tensor:
-    """G(z), [B, K, C, H, W]."""
+    """Return G(z), [B, K, C, H, W]."""
     pictures = generate(stack.weights, stack.noise, canvas.size)
     return pictures.view(len(pictures), -1, canvas.anatomy.channels, *canvas.size)

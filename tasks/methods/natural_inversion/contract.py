@@ -12,19 +12,23 @@ class TeacherProtocol(Protocol):
     """A trained classifier; `mean` and `std` have one number per channel, for pixels in 0..1. `size`: height, width."""
 
     @property
-    def module(self) -> nn.Module: ...
+    def module(self) -> nn.Module:
+        """Return the network."""
 
     @property
-    def mean(self) -> tuple[float, ...]: ...
+    def mean(self) -> tuple[float, ...]:
+        """Return the mean of each channel, for pixels in 0..1."""
 
     @property
-    def std(self) -> tuple[float, ...]: ...
+    def std(self) -> tuple[float, ...]:
+        """Return the standard deviation of each channel, for pixels in 0..1."""
 
     @property
-    def size(self) -> tuple[int, int]: ...
+    def size(self) -> tuple[int, int]:
+        """Return height and width of the images."""
 
     def logits(self, images: Tensor) -> Tensor:
-        """[N, classes] of normalised images [N, channels, height, width]."""
+        """Return logits [N, classes] of normalised images [N, channels, height, width]."""
         ...
 
 
@@ -32,8 +36,8 @@ class TeacherProtocol(Protocol):
 class Inverted:
     """One image; `pixels` and their measurements are None if `error` says why there is no image.
 
-    `logits` are the teacher's on the saved 8-bit image, and so is `agrees_saved`; `agrees` is about the image before it was
-    rounded. `losses` are those of its whole batch at `step`, the step after which it was taken.
+    `logits` are the teacher's on the saved 8-bit image, and so is `agrees_saved`; `agrees` is about the image before it
+    was rounded. `losses` are those of its whole batch at `step`, the step after which it was taken.
     """
 
     label: int

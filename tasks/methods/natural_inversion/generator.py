@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 def grid_sizes(size: Size) -> list[Size]:
-    """Return the sizes from the first grid to the image by two or more doublings. 32 pixels: 8, 16, 32, as published."""
+    """Return the sizes from the first grid to the image by two or more doublings. 32 pixels: 8, 16, 32 as published."""
     # Halve from the image down, odd sizes rounded up.
     sizes = [size]
     while len(sizes) < 3 or max(sizes[0]) > SMALLEST:
@@ -45,6 +45,7 @@ def new_generator(inputs: int, channels: int, size: Size, width: int, random: Ge
 
 def new_projection(inputs: int, width: int, first: Size, random: Generator) -> Weights:
     """Return the linear layer from noise and label to the first grid: weight [outputs, inputs], bias [outputs]."""
+    # Uniform by fan-in, as torch draws a linear layer.
     outputs = width * first[0] * first[1]
     bound = 1 / math.sqrt(inputs)
     return {

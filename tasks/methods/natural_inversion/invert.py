@@ -64,6 +64,7 @@ def invert(
 
 def split_batches(labels: Sequence[int], seeds: Sequence[int], batch_size: int) -> list[Batch]:
     """Split samples into as few batches as possible; if they cannot be equal, the first ones are larger by one."""
+    # Nearly equal sizes: batches of one size can train side by side.
     count = -(-len(labels) // batch_size)
     sizes = [len(labels) // count + (place < len(labels) % count) for place in range(count)]
     starts = [sum(sizes[:place]) for place in range(count)]
@@ -89,6 +90,7 @@ def _invert(teacher: TeacherProtocol, canvas: Canvas, batches: Sequence[Batch]) 
 
 def start_pyramid(canvas: Canvas, seeds: Sequence[int], random: Generator) -> Weights:
     """Return the starting weights of generator, channel scales and pyramid, on the CPU."""
+    # The same generator as without the pyramid, then the pyramid's weights.
     weights = start_generator(canvas, seeds, random)
     anatomy = canvas.anatomy
     return weights | new_pyramid(anatomy.taps, anatomy.channels, canvas.settings.zero_start, random)
@@ -150,6 +152,7 @@ class Inverter:
             yield from done
 
     def _new_slot(self, batch: Batch, before: Slot | None) -> Slot:
+        # The batch's own stream decides its weights and jitter.
         random = Generator().manual_seed(batch.seed)
         weights = self.start(self.canvas, batch.seeds, random)
         # A warm start keeps the pyramid and convolutions of the batch before, where they are finite.
@@ -205,6 +208,7 @@ class Inverter:
     def _stop_flat(self, slots: Sequence[Slot], totals: Tensor, agreed: Tensor) -> None:
         """Mark the slots with a flat loss or a loss that is not a number; reads from the device once per scoring."""
         # Flat: the loss fell by less than the wanted share since the last scoring, and the teacher agrees.
+        # Before the first scoring, the last total counts as infinite.
         infinite = torch.full_like(totals[0], float("inf"))
         before = torch.stack([infinite if slot.last_total is None else slot.last_total for slot in slots])
         flat = before - totals < (self.settings.stop_improvement or 0) * before
@@ -215,6 +219,7 @@ class Inverter:
     def _is_due(self, slot: Slot) -> bool:
         if slot.step >= self.settings.steps:
             return True
+        # Score early as well if an early stop may end the training.
         late = slot.step >= LATE * self.settings.steps or self.settings.stop_improvement is not None
         return late and slot.step % self.settings.score_every == 0
 

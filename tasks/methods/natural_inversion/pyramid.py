@@ -54,6 +54,7 @@ def refine(weights: Mapping[str, Tensor], picture: Tensor, features: Sequence[Te
 
 
 def _new_conv(name: str, inputs: int, outputs: int, side: int, random: Generator) -> Weights:
+    # torch's default for convolutions, drawn from the batch's own stream.
     bound = 1 / math.sqrt(inputs * side * side)
     return {
         name: (2 * torch.rand(outputs, inputs, side, side, generator=random) - 1) * bound,

@@ -28,6 +28,7 @@ class Batch:
     @property
     def seed(self) -> int:
         """Return the seed of weights and jitter. It is derived from the first sample's seed, apart from its noise."""
+        # A hash keeps the batch's stream apart from the samples' streams.
         digest = hashlib.sha256(f"natural_inversion {self.seeds[0]}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
@@ -42,7 +43,7 @@ class Best:
     step: Tensor
 
     def keep_better(self, images: Tensor, alpha: Tensor | None, losses: dict[str, Tensor], step: int) -> None:
-        """Take the candidate over if its total is lower; a total that is not a number never is."""
+        """Take images [B, C, H, W] over if their total is lower; a total that is not a number never is."""
         # `where` in place of `if`: the device decides, and the CPU does not wait.
         better = losses["total"] < self.losses["total"]
         self.images = torch.where(better, images, self.images)
@@ -86,6 +87,7 @@ class Stack:
 
 def stack_slots(slots: Sequence[Slot]) -> Stack:
     """Stack slots of one batch size; gradients reach each slot's own weights."""
+    # Stacking costs a copy, but no gradient is mixed between slots.
     features = [slot.features for slot in slots if slot.features is not None]
     return Stack(
         {name: _stack([slot.weights[name] for slot in slots], 0) for name in slots[0].weights},
@@ -124,6 +126,7 @@ def start_slot(
 
 def _adam(weights: Weights, settings: InversionSettings) -> torch.optim.Optimizer:
     """Return one Adam with a rate per part: element by element equal to the published three."""
+    # Parts with equal rates share a group.
     rates = {"alpha": settings.alpha_rate, "pixels": settings.pixel_rate}
     groups: dict[float, list[Tensor]] = {}
     for name, value in weights.items():

@@ -55,8 +55,8 @@ def require_batchnorm(module: nn.Module) -> None:
 def examine(teacher: TeacherProtocol) -> Anatomy:
     """Pass two black images through the teacher with a hook on every module, and return its structure.
 
-    The hooks are removed afterwards. Errors: ModelError for a teacher without BatchNorm on feature maps, with other than 1
-    or 3 channels, or without logits [N, classes].
+    The hooks are removed afterwards. Errors: ModelError for a teacher without BatchNorm on feature maps, with other
+    than 1 or 3 channels, or without logits [N, classes].
     """
     freeze(teacher.module)
     channels = len(teacher.mean)
@@ -132,6 +132,7 @@ def _ancestors(name: str) -> list[str]:
 
 def _changes(module: Record, records: Sequence[Record]) -> int:
     """Return how often the size changes between the module's input and its output."""
+    # The sizes that pass through the module, in order, its own input and output included.
     areas = [module.input_area] if module.input_area else []
     areas += [record.area for record in records if record.name.startswith(f"{module.name}.")]
     areas.append(module.area)
@@ -189,6 +190,7 @@ class Probe:
         self._statistics = self._features = False
 
     def __enter__(self) -> "Probe":
+        # Statistics are read from inputs of BatchNorm, taps from outputs.
         parts = dict(self._teacher.module.named_modules())
         for name in self._anatomy.norms:
             self._handles.append(parts[name].register_forward_pre_hook(self._read_statistics(name)))

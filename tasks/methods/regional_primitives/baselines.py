@@ -33,6 +33,7 @@ def factorise_feature(subject: Subject, parts: int, iterations: int = 200, seed:
     Semi-nonnegative factorisation X = A P, P >= 0, by the updates of Ding, Li and Jordan 2010. PandA (arXiv 2206.00048)
     factorises the features of many samples this way; here the features are those of one sample.
     """
+    # X: one column per cell of the feature.
     change = (subject.feature - subject.baseline)[0]
     values = change.flatten(1)
 

@@ -82,7 +82,8 @@ class Decomposition:
 
     @property
     def salient(self) -> NDArray[np.intp]:
-        """Return the reported components above 5 % of the strongest reported one, strongest first."""
+        """Return the reported components above 5 % of the strongest reported one, strongest first: [salient]."""
+        # Unreported components count as zero, so they never lead the list.
         strong = np.where(self.reported, self.strengths, 0.0)
         order = np.argsort(-strong, kind="stable")
         found: NDArray[np.intp] = order[strong[order] > SALIENT * strong.max()]
@@ -141,6 +142,7 @@ def decompose(
 
 def check_players(players: Sequence[int], drawn: Drawn, grid: PatchGrid, limit: int) -> tuple[int, ...]:
     """Check the given patches and return them in the grid's order. Errors: ExplanationError."""
+    # Each patch counts once, in the grid's order.
     asked = tuple(sorted(set(players)))
     if foreign := [patch for patch in asked if not 0 <= patch < grid.count]:
         raise ExplanationError(f"patch {foreign[0]} is off the grid; its patches are 0 to {grid.count - 1}")
@@ -155,7 +157,8 @@ def check_players(players: Sequence[int], drawn: Drawn, grid: PatchGrid, limit: 
 
 
 def require_memory(feature: Tensor, sets: int, limit_gib: float) -> None:
-    """Check the memory of all sets' features. Errors: ExplanationError if they take more than the limit."""
+    """Check the memory of `sets` features [1, C, h, w]. Errors: ExplanationError if they take more than the limit."""
+    # All features are held at once, as the differences mix them.
     needed = sets * feature.numel() * feature.element_size() / 2**30
     if needed > limit_gib:
         raise ExplanationError(
@@ -166,5 +169,6 @@ def require_memory(feature: Tensor, sets: int, limit_gib: float) -> None:
 
 def measure_strengths(changes: Tensor, spread: Tensor) -> NDArray[np.float64]:
     """Return |Df / s| of every component, [K]."""
+    # One component at a time: dividing all at once would double the memory.
     norms: NDArray[np.float64] = torch.stack([(change / spread).norm() for change in changes]).double().cpu().numpy()
     return norms

@@ -29,6 +29,7 @@ def score_artifacts(reconstruct: Callable[[Tensor], Tensor], region: Tensor) -> 
     """Return a score: mean squared difference, inside the region [H, W], of an image and its reconstruction."""
 
     def defect(images: Tensor) -> Tensor:
+        # Pixels that the decoder cannot reproduce differ from their reconstruction.
         inside = region.to(images.device)
         errors: Tensor = (images - reconstruct(images))[..., inside].square().mean((1, 2))
         return errors
@@ -41,6 +42,7 @@ def score_gate(measure: Measure, bound: float, side: str) -> Defect:
     sign = 1.0 if side == "low" else -1.0
 
     def defect(images: Tensor) -> Tensor:
+        # Past the bound: positive. A passed gate gives neither loss nor gradient.
         return (sign * (bound - measure(images))).clamp_min(0) / max(abs(bound), 1e-6)
 
     return defect
@@ -48,25 +50,30 @@ def score_gate(measure: Measure, bound: float, side: str) -> Defect:
 
 def to_luma(images: Tensor) -> Tensor:
     """Return the ITU-R BT.601 luma [B, H, W] in 0..255 of images [B, 3, H, W] in -1..1."""
+    # -1..1 to 0..255, weighted by colour.
     weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
     return ((images.clamp(-1, 1) + 1) * 127.5 * weights).sum(1)
 
 
 def laplace(luma: Tensor) -> Tensor:
     """Return the 4-neighbour Laplacian of the inner pixels, [B, H - 2, W - 2], of luma [B, H, W]."""
+    # Sum of the four neighbours, less four times the centre.
     across = luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     return luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + across - 4 * luma[:, 1:-1, 1:-1]
 
 
 def measure_brightness(images: Tensor) -> Tensor:
+    """Return the mean luma, 0..1, of images [B, 3, H, W] in -1..1: [B]."""
     return to_luma(images).mean((1, 2)) / 255
 
 
 def measure_contrast(images: Tensor) -> Tensor:
+    """Return the standard deviation of the luma, as a share of white, of images [B, 3, H, W]: [B]."""
     return to_luma(images).std((1, 2), correction=0) / 255
 
 
 def measure_sharpness(images: Tensor) -> Tensor:
+    """Return the variance of the Laplacian of the luma of images [B, 3, H, W]: [B]."""
     return laplace(to_luma(images)).var((1, 2), correction=0)
 
 
@@ -110,6 +117,7 @@ def blame_patches(
 
 def _measure_patch(image: Tensor, inside: Tensor, gate: str) -> float:
     """Score one patch alone; a Laplacian needs 3 x 3 pixels, so a smaller patch has sharpness 0."""
+    # Cut the patch out along its first and last row and column.
     rows, columns = (torch.nonzero(inside.any(axis))[:, 0] for axis in (1, 0))
     patch = image[..., int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
     if gate == "sharpness" and min(patch.shape[-2:]) < 3:

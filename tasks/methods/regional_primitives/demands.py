@@ -77,6 +77,7 @@ class Drawn:
 @torch.no_grad()
 def draw_subject(subject: Subject, grid: PatchGrid) -> Drawn:
     """Draw x = g(f) and x0 = g(f0). Errors: ExplanationError if the grid has another size than the images."""
+    # Both images are drawn once and shared by all sets.
     image, origin = subject.tail(subject.feature), subject.tail(subject.baseline)
     if tuple(image.shape[-2:]) != (grid.height, grid.width):
         raise ExplanationError(
@@ -124,11 +125,13 @@ class _Problem:
         self.demand = wanted @ drawn.energies  # |P_S (x - x0)|^2
 
     def blend(self) -> Tensor:
+        # Step 1: f on the cells under the demanded pixels, f0 elsewhere.
         feature, baseline = self.subject.feature, self.subject.baseline
         return torch.lerp(baseline, feature, shrink_mask(self.mask, (feature.shape[2], feature.shape[3])))
 
     @torch.no_grad()
     def residuals(self, features: Tensor, rows: Tensor) -> Tensor:
+        # res(S): missed change over demanded change, on the pixels of S.
         missed = square_change(self.subject.tail(features), self.drawn.image) * self.mask[rows]
         return (missed.flatten(1).sum(1) / self.demand[rows]).sqrt()
 
@@ -151,6 +154,7 @@ def solve_batch(problem: _Problem, settings: SolveSettings) -> tuple[Tensor, NDA
         mended = points + change_least(
             problem, rows, points, points, settings.correction_iterations, 0.2, settings.damping
         )
+        # Keep a correction only for rows that it improves.
         better = problem.residuals(mended, rows)
         wins = better < residuals[rows]  # a correction that overshoots is not taken
         if not bool(wins.any()):
@@ -207,6 +211,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 def name_players(names: Sequence[int], players: Sequence[int], grid: PatchGrid) -> NDArray[np.bool_]:
     """Return the patches that each set demands, [K, P]: the players that its name does not drop."""
+    # Bit b of a name drops the player b.
     demanded = np.zeros((len(names), grid.count), dtype=bool)
     for row, name in enumerate(names):
         demanded[row, [patch for bit, patch in enumerate(players) if not name >> bit & 1]] = True

@@ -107,7 +107,7 @@ def mend(
     rivals: Iterable[Tensor] = (),
     anchor: Tensor | None = None,
 ) -> Repair:
-    """Turn the components behind the explained region and compare with anchor and rivals; see `repair_region`."""
+    """Repair the explained region by its components, an anchor and rivals [1, 3, H, W]; see `repair_region`."""
     assert explained.region is not None
     changes = explained.found.changes[torch.tensor(explained.blamed, dtype=torch.long)]
     return repair_region(explained.subject, changes, explained.region, defect, settings, rivals, anchor)

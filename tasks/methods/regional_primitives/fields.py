@@ -48,6 +48,7 @@ def measure_effects(subject: Subject, found: Decomposition, chosen: Sequence[int
 
 def patch_energies(grid: PatchGrid, changes: Tensor) -> NDArray[np.float64]:
     """Return the squared change of every patch, [K, P], of changes [K, 3, H, W]."""
+    # Squared change of a pixel over its colours, summed over each patch.
     energies: NDArray[np.float64] = grid.pool(changes.square().sum(1)).double().cpu().numpy()
     return energies
 
@@ -71,6 +72,7 @@ def containment(grid: PatchGrid, changes: Tensor, nominal: NDArray[np.bool_]) ->
 
 def overlap(real: NDArray[np.bool_], nominal: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the intersection over union of real and nominal fields, [K]."""
+    # A component without any field gets 0.
     union = (real | nominal).sum(1)
     ratios: NDArray[np.float64] = (real & nominal).sum(1) / np.maximum(union, 1)
     return ratios

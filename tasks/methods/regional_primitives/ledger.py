@@ -76,6 +76,7 @@ def collect_arrays(explained: Explained) -> dict[str, NDArray[Any]]:
     image, baseline: uint8 [H, W, 3]; added, deleted: float16 [S, 3, H, W], changes of an image in -1..1; changes:
     float16 [S, C, h, w] of the feature; spread: [C]; players: the analysed patches; region: bool [H, W], if any.
     """
+    # The rows of all arrays follow `shown`, so that the table and the arrays match.
     found, effects = explained.found, explained.effects
     arrays: dict[str, NDArray[Any]] = {
         "image": to_pixels(found.drawn.image)[0],

@@ -39,6 +39,7 @@ class PatchGrid:
 
     @property
     def count(self) -> int:
+        """Return the number of patches, P."""
         return self.rows * self.columns
 
     def numbers(self) -> Tensor:
@@ -50,6 +51,7 @@ class PatchGrid:
 
     def pool(self, pixels: Tensor) -> Tensor:
         """Sum a map [B, H, W] over patches: [B, P]."""
+        # Add every pixel to the sum of its patch.
         numbers = self.numbers().flatten().to(pixels.device)
         return pixels.new_zeros(len(pixels), self.count).index_add_(1, numbers, pixels.flatten(1))
 
@@ -58,6 +60,7 @@ class PatchGrid:
         return values[:, self.numbers().to(values.device)]
 
     def describe(self, patch: int) -> str:
+        """Return the row and column of a patch in words, counted from 1."""
         return f"row {patch // self.columns + 1}, column {patch % self.columns + 1}"
 
 
@@ -83,6 +86,7 @@ def choose_players(energies: Tensor, limit: int) -> tuple[int, ...]:
 
 def mask_patches(grid: PatchGrid, fields: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
     """Return sets of patches as rows of a table [K, P]."""
+    # One row per set.
     table = np.zeros((len(fields), grid.count), dtype=bool)
     for row, field in enumerate(fields):
         table[row, list(field)] = True

@@ -112,6 +112,7 @@ class Judge:
     @torch.no_grad()
     def __call__(self, route: Route, mended: Tensor, gains: Sequence[float] = ()) -> Attempt:
         # Better score, little change outside, and nearer to the anchor: all three are required.
+        # Measure on the finished image, not on the optimiser's estimate.
         score, psnr = float(self.defect(mended)), measure_psnr(mended, self.image, self.region)
         better = score <= self.before - self.settings.improvement * abs(self.before)
         accepted = better and psnr >= self.settings.psnr_outside and self._comes_nearer(mended)
@@ -121,16 +122,18 @@ class Judge:
         """Return whether the region is nearer to the anchor than before."""
         if self.anchor is None:
             return True
+        # Compare inside the region alone; outside, the image should stay as it was.
         inside = self.region.to(self.image.device)
         now, then = ((each - self.anchor)[..., inside].square().mean() for each in (mended, self.image))
         return bool(now < then)
 
 
 def turn_components(subject: Subject, changes: Tensor, judge: Judge) -> Attempt:
-    """Attempt the best gains that keep the bound outside the region."""
+    """Attempt the best gains of `changes` [K, C, h, w] that keep the bound outside the region."""
     # Free search first, then shorten the step until the bound outside holds.
     gains = find_gains(subject, changes, judge.image, judge.region, judge.defect, judge.settings)
     share = longest_share(subject, changes, gains, judge.image, judge.region, judge.settings)
+    # All gains are shortened alike, so their direction stays.
     kept = 1 + share * (gains - 1)
     with torch.no_grad():
         mended = subject.tail(apply_gains(subject, changes, kept))
@@ -167,7 +170,7 @@ def find_gains(
 def longest_share(
     subject: Subject, changes: Tensor, gains: Tensor, image: Tensor, region: Tensor, settings: RepairSettings
 ) -> float:
-    """Return how far the gains may go from 1 within the PSNR bound outside: 1, or a share found by halving."""
+    """Return how far gains [K] may go from 1 within the PSNR bound outside: 1, or a share found by halving."""
 
     def fits(share: float) -> bool:
         drawn = subject.tail(apply_gains(subject, changes, 1 + share * (gains - 1)))
@@ -175,6 +178,7 @@ def longest_share(
 
     if fits(1.0):
         return 1.0
+    # Bisect: `low` always keeps the bound, `high` never does.
     low, high = 0.0, 1.0
     for _ in range(settings.halvings):
         middle = (low + high) / 2
@@ -183,7 +187,8 @@ def longest_share(
 
 
 def outside_error(images: Tensor, image: Tensor, region: Tensor) -> Tensor:
-    """Return the mean squared change outside the region; 0 if the region is the whole image."""
+    """Return the mean squared change of images [B, 3, H, W] outside the region; 0 if it is the whole image."""
+    # A region of the whole image leaves nothing outside to protect.
     outside = ~region.to(image.device)
     if not bool(outside.any()):
         return images.new_zeros(())
@@ -191,6 +196,6 @@ def outside_error(images: Tensor, image: Tensor, region: Tensor) -> Tensor:
 
 
 def measure_psnr(images: Tensor, image: Tensor, region: Tensor) -> float:
-    """Return the PSNR in dB outside the region; infinite if nothing changed."""
+    """Return the PSNR in dB of images [B, 3, H, W] outside the region; infinite if nothing changed."""
     error = float(outside_error(images, image, region))
     return inf if error == 0 else 10 * log10(RANGE**2 / error)

@@ -69,7 +69,7 @@ def to_components(features: Tensor, dropped: Sequence[int]) -> Tensor:
 
 
 def to_features(components: Tensor, dropped: Sequence[int]) -> Tensor:
-    """Invert `to_components` in the same memory: u(N \\ T) = u(N) - sum of Df over the subsets of T."""
+    """Invert `to_components` [sets, ...] in the same memory: u(N \\ T) = u(N) - sum of Df over the subsets of T."""
     # The same steps with opposite signs, in opposite order.
     if is_complete(dropped):
         components[1:].neg_()
@@ -90,7 +90,7 @@ def to_features(components: Tensor, dropped: Sequence[int]) -> Tensor:
 
 
 def worst_used(residuals: NDArray[np.float64], dropped: Sequence[int]) -> NDArray[np.float64]:
-    """Return per T the largest residual of the sets that Df(T) is computed from: all N \\ T' with T' in T."""
+    """Return per T, [sets], the largest residual of the sets that Df(T) is computed from: all N \\ T' with T' in T."""
     row_of = {name: row for row, name in enumerate(dropped)}
     worst = residuals.copy()
     # Small sets first: the worst of T's subsets is the worst of those with one patch less.
@@ -102,6 +102,7 @@ def worst_used(residuals: NDArray[np.float64], dropped: Sequence[int]) -> NDArra
 
 def is_complete(dropped: Sequence[int]) -> bool:
     """Return whether these are all subsets, in the order of their bits."""
+    # A power of two, with the full set as last name.
     count = len(dropped)
     return count & (count - 1) == 0 and dropped[-1] == count - 1
 

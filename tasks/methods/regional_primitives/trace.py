@@ -29,6 +29,7 @@ class Traced:
 
     @property
     def blame(self) -> float:
+        """Return the rank of the candidate: its energy in the region times the share of its change there."""
         return self.energy * self.share
 
 
@@ -42,6 +43,7 @@ def box_region(grid: PatchGrid, left: int, top: int, right: int, bottom: int) ->
             f"the region {left},{top},{right},{bottom} (left, top, right, bottom) is off the image or empty; the image "
             f"has {grid.width} x {grid.height} pixels, so it lies within 0,0,{grid.width},{grid.height}"
         )
+    # Right and bottom are not part of the box.
     mask = torch.zeros(grid.height, grid.width, dtype=torch.bool)
     mask[top:bottom, left:right] = True
     return mask
@@ -74,6 +76,7 @@ def trace_region(effects: Effects, region: Tensor) -> list[Traced]:
 
 def split_energy(changes: Tensor, region: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the energy of changes [K, 3, H, W] inside the region, [K], and its share of the total; 0 for no energy."""
+    # Double precision: small shares of large sums are compared.
     energies = changes.double().square().sum(1).cpu()
     inside: NDArray[np.float64] = (energies * region).flatten(1).sum(1).numpy()
     whole: NDArray[np.float64] = energies.flatten(1).sum(1).numpy()

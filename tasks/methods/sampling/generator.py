@@ -43,18 +43,22 @@ class Scheduler(Protocol):
     timesteps: Tensor
     init_noise_sigma: Any
 
-    def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None: ...
+    def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None:
+        """Set the timesteps of a run."""
 
-    def scale_model_input(self, sample: Tensor, timestep: Any) -> Tensor: ...
+    def scale_model_input(self, sample: Tensor, timestep: Any) -> Tensor:
+        """Scale latents [B, C, H, W] as the network reads them at a timestep."""
 
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any: ...
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
+        """Return the latents [B, C, H, W] after one step, from the network output for the latents before it."""
 
 
 class ImageGenerator(Protocol):
     """A text-to-image latent diffusion model."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Return the device of the networks."""
 
     @property
     def dtype(self) -> torch.dtype:

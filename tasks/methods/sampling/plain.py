@@ -87,6 +87,7 @@ class Sampling:
     @property
     def size(self) -> tuple[int, int]:
         """Return the height and width of the images, in pixels."""
+        # A size that the recipe leaves out is the model's.
         height, width = self.model.default_size
         return self.settings.height or height, self.settings.width or width
 
@@ -290,6 +291,7 @@ def prepare_scheduler(sampling: Sampling, steps: int) -> Scheduler:
 
 def name_scheduler(scheduler: Scheduler) -> str:
     """Return the class name of the diffusers scheduler, also for a scheduler that we derive from one."""
+    # An adapter's own class comes first; the name of the diffusers class below it is the stable one.
     names = [kind.__name__ for kind in type(scheduler).__mro__ if kind.__module__.startswith("diffusers.")]
     return names[0]
 
@@ -301,6 +303,7 @@ def name_device(device: torch.device) -> str:
 
 def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], height: int, width: int) -> Tensor:
     """Draw standard normal latents [B, C, H, W] for images of this size in pixels, one generator per image."""
+    # Drawn on the CPU, so that the noise is equal on every device.
     shape = (1, *model.latent_shape(height, width))
     return torch.cat([torch.randn(shape, generator=generator, dtype=model.dtype) for generator in generators]).to(
         model.device
@@ -310,7 +313,7 @@ def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], hei
 def record_words(
     sampling: Sampling, scheduler: Scheduler, noise: Tensor, words: list[list[list[int]]]
 ) -> WordCapture[Any] | None:
-    """Return the capture of a batch's words, or None if the recipe records nothing."""
+    """Return the capture of the words for noise [B, C, H, W], or None if the recipe records nothing."""
     recording = sampling.recording
     if recording is None:
         return None
@@ -341,6 +344,7 @@ def sample_latents(
     `negative` is one row, or None for no unconditional pass. A network distilled to `guidance` then reads the scale.
     `guide` reads `negative` in the model's place. Schedulers that add noise on the way use `generators`.
     """
+    # Walk all steps and keep the last latents.
     predict = choose_prediction(model, scheduler, text, negative, guidance, guide)
     latents = noise
     for latents in walk_steps(scheduler, noise, predict, generators):  # noqa: B007  only the last is wanted

@@ -56,12 +56,14 @@ class Aim:
     @cached_property
     def plain_mean(self) -> Tensor:
         """Return the mean of the plain samples' unit vectors [D]; 0 without any."""
+        # Without plain samples the difference of means is the mean of the references.
         if not len(self.plain):
             return torch.zeros_like(self.references[0])
         return functional.normalize(self.plain, dim=-1).mean(0)
 
     def target(self, chosen: Sequence[int], kind: Target) -> Tensor:
         """Return the target, a unit vector [D], from the references `chosen`."""
+        # The published target, or the difference of means (ours).
         rows = list(chosen)
         if kind == "centroid":  # the published mean takes features without normalising them
             return functional.normalize(self.references[rows].mean(0), dim=-1)

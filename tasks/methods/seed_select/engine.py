@@ -187,7 +187,7 @@ def finish(search: Search, sample: SampleSpec, texts: dict[str, Text], found: Fo
 
 @torch.no_grad()
 def nearest_reference(search: Search, pixels: NDArray[np.uint8]) -> dict[str, object]:
-    """Return the most similar reference, by its place in file-name order, and their cosine."""
+    """Return the reference most like an image [H, W, 3], by its place in file-name order, and their cosine."""
     features = search.encoder.embed_pixels(to_tensor(pixels[None], search.aim.units.device))
     cosines = functional.normalize(features, dim=-1) @ search.aim.units.T
     return {"nearest_reference": int(cosines.argmax()), "reference_cosine": rounded(float(cosines.max()))}

@@ -13,7 +13,7 @@ from tailforge.tasks.methods.sampling.plain import Predict, Sampling, apply_guid
 
 
 def run(call: Callable[..., Tensor], *arguments: Any, keep: bool) -> Tensor:
-    """Run `call(*arguments)`; unless `keep`, recompute its activations in the backward pass to save memory."""
+    """Run `call(*arguments)`, of any shape; unless `keep`, recompute its activations in the backward pass."""
     if keep or not torch.is_grad_enabled():
         return call(*arguments)
     result: Tensor = checkpoint(call, *arguments, use_reentrant=False, preserve_rng_state=False)

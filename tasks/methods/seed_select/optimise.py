@@ -94,6 +94,7 @@ def optimise(search: Search, batch: Batch, settings: SeedSelectEngine, found: Se
 
 def start(search: Search, batch: Batch, settings: SeedSelectEngine, row: int, found: Found) -> Track:
     """Return the state before the first step."""
+    # Optimise in single precision at least, on a copy of the screened noise.
     leaf = found.noise.detach().to(torch.promote_types(found.noise.dtype, torch.float32)).clone()
     adamw = torch.optim.AdamW([leaf], lr=settings.step_size) if settings.optimizer == "adamw" else None
     plain = found.plain_score
@@ -146,6 +147,7 @@ def score_views(search: Search, batch: Batch, settings: SeedSelectEngine, images
     """Return the cosine [K] with the target, mean over views of images [K, 3, H, W]; None without a stop rule."""
     if settings.stop is None:
         return None
+    # Several views make it harder to fool the encoder.
     features = embed_views(search.encoder, images.detach().clamp(-1, 1), settings.views)
     return (features * batch.targets).sum(-1)
 
@@ -181,7 +183,7 @@ def observe(track: Track, settings: SeedSelectEngine, loss: float, semantic: flo
 
 
 def move(track: Track, settings: SeedSelectEngine, gradient: Tensor) -> None:
-    """Move the track's noise by one step."""
+    """Move the track's noise [C, H, W] by one step."""
     # The published schedule: a larger rate for the first steps.
     late = track.steps >= FAST_STEPS and settings.later_step_size is not None
     size = settings.later_step_size if late and settings.later_step_size is not None else settings.step_size

@@ -11,6 +11,7 @@ from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, dra
 
 def best_of_n(search: Search, batch: Batch) -> list[Found]:
     """Return the best of the engine's `candidates` noises for every image."""
+    # No search beyond the screening of independent noises.
     return screen(search, batch, range(search.settings.candidates))
 
 

@@ -25,6 +25,7 @@ Noise = Callable[[Batch, Sequence[int]], Tensor]  # returns one candidate per im
 def score_noise(search: Search, batch: Batch, noise: Tensor, steps: int, views: int = 1) -> Tensor:
     """Return the cosine [K] of each image's features, mean over views, with its target, after `steps` steps."""
     sampling = search.sampling
+    # Fewer steps are cheaper and rank less well.
     scheduler = prepare_scheduler(sampling, steps)
     guidance = sampling.settings.guidance
     # Sample with few or all steps, decode, and compare with the target.
@@ -87,6 +88,7 @@ def screen_rounds(search: Search, batch: Batch, settings: SeedSelectEngine) -> l
     """Screen rounds of candidates until an image's best is as confident as `stop` asks; see aim.py."""
     if settings.candidates == 1:
         return screen(search, batch, range(1))
+    # Confidence is measured in units of this gap.
     gap = search.aim.gap(settings.target)
     found: list[Found | None] = [None] * len(batch.samples)
     for number in range(settings.rounds):
@@ -110,6 +112,7 @@ def join(before: Found | None, new: Found) -> Found:
         return new
     assert before.score is not None
     assert new.score is not None
+    # The better noise, with the scores and costs of both rounds.
     better = new if new.score > before.score else before
     return replace(
         better,

@@ -62,6 +62,7 @@ class Batch:
 
     def take(self, rows: Sequence[int]) -> "Batch":
         """Return the batch of some of its rows."""
+        # Conditioning and targets follow their samples.
         places, pooled = list(rows), self.text.pooled
         text = Conditioning(self.text.embeds[places], None if pooled is None else pooled[places])
         return Batch([self.samples[row] for row in places], text, self.targets[places])
@@ -108,6 +109,7 @@ def candidate_seed(sample: SampleSpec, number: int) -> int:
 
 def draw(search: Search, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     """Draw standard normal noise [K, C, H, W], one CPU generator per seed."""
+    # Drawn on the CPU, so that a seed means the same noise on every device.
     model = search.sampling.model
     rows = [torch.randn((1, *shape), generator=torch.Generator("cpu").manual_seed(s), dtype=model.dtype) for s in seeds]
     return torch.cat(rows).to(model.device)
@@ -115,6 +117,7 @@ def draw(search: Search, seeds: Sequence[int], shape: tuple[int, int, int]) -> T
 
 def aim_each(search: Search, samples: Sequence[SampleSpec]) -> Tensor:
     """Return the targets [K, D]: each image aims at its own references, chosen by its sample_id."""
+    # Images of one batch may aim at different references.
     aim, settings = search.aim, search.settings
     rows = []
     for sample in samples:
