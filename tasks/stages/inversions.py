@@ -25,7 +25,7 @@ from tailforge.tasks.methods.natural_inversion.invert import VERSION, invert
 from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import is_out_of_memory
+from tailforge.tasks.methods.sampling.memory import is_out_of_memory
 from tailforge.tasks.models.teacher import Teacher, load_teacher
 from tailforge.tasks.stages.options import STAGE_TASK
 

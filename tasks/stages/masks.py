@@ -27,7 +27,8 @@ from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.packing.png import decode_png
 from tailforge.tasks.methods.planning.samples import derive_seed
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import cut_batches, hold, within_memory
+from tailforge.tasks.methods.sampling.memory import within_memory
+from tailforge.tasks.methods.sampling.plain import cut_batches, hold
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, Read, read_attention
 from tailforge.tasks.models.text_to_image import load_generator
 from tailforge.tasks.stages.options import STAGE_TASK

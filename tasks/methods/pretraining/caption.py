@@ -1,8 +1,8 @@
-"""Pre-training on captions: images and texts find each other (CLIP, arXiv 2103.00020), with the places of regions said.
+"""Pre-train on captions: images and texts find each other (CLIP, arXiv 2103.00020), and texts name regions' places.
 
-Ours beside what positions.py and words.py say: a text that is true of several images of a batch is a negative of none
-of them, as generated captions repeat; and an image also chooses its sentence among those of every block and noun of the
-batch, since captions alone tell most images of a batch apart and would leave the places unread.
+Our choices beside those of positions.py and words.py: a text that is true of several images of a batch is a negative
+of none of them, as generated captions repeat. An image also chooses its sentence among those of every block and noun
+of the batch. Captions alone separate most images of a batch, so the places would stay unread.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,11 @@ def train_caption(
     saved: Saved,
     observe: Observe,
 ) -> tuple[CLIPModel, Tensor, CLIPTokenizer]:
-    """The model with averaged weights, frozen, the loss of every step, and the tokenizer.
+    """Return the model with averaged weights, frozen, the losses [steps], and the tokenizer.
 
-    `nouns` names the regions' categories, 1 first; without regions images find their captions alone.
+    `nouns` names the regions' categories, 1 first; without regions, images find their captions alone.
     """
+    # The vocabulary is learnt from the captions and the sentences about places.
     captions = [shorten(caption) for caption in captions]
     tokenizer = fit_tokenizer(captions, nouns, settings.vocabulary)
     torch.manual_seed(settings.seed)
@@ -50,6 +51,7 @@ def train_caption(
     views = RegionViews(images.shape[1], settings)
 
     def loss_at(step: int) -> Tensor:
+        # Views of this step's images; seed and step alone decide them.
         rows = draw_rows(len(images), settings.batch, settings.seed, step)
         view = views.draw(images[rows], None if regions is None else regions.areas[rows], step)
         seen = model.vision_model(pixel_values=to_tensor(view.pixels))
@@ -57,12 +59,14 @@ def train_caption(
         if regions is None or view.areas is None:
             spoken = speak(told, [{} for _ in rows], [], draws)
             return caption_loss(model, tokenizer, seen.pooler_output, spoken, settings.position_weight)
+
+        # The nouns of the batch, and the sentences that are true of each view.
         own, scores = regions.nouns[rows], regions.scores[rows]
         present = np.unique(own[:, 1:][own[:, 1:] != ABSENT])
         named = [nouns[noun - 1] for noun in present.tolist()]
         spoken = speak(told, place_nouns(view.areas[:, 1:], own[:, 1:], scores[:, 1:], nouns), named, draws)
         loss = caption_loss(model, tokenizer, seen.pooler_output, spoken, settings.position_weight)
-        # the class projects the class token alone; patches go through the same layers, so they read the same words
+        # The class projects the class token alone. Patches pass the same layers, so they read the same words.
         patches = model.vision_model.post_layernorm(seen.last_hidden_state[:, 1:])
         words = embed_texts(model, tokenize(tokenizer, name_all(named)))
         choice = score_pairs(model, embed_pictures(model, patches), words)
@@ -74,20 +78,22 @@ def train_caption(
 
 
 def fit_tokenizer(captions: Sequence[str], nouns: Sequence[str], vocabulary: int) -> CLIPTokenizer:
-    """Made for these captions and the sentences about these nouns; pads to the longest text that can come."""
+    """Fit a tokenizer to these captions and the sentences about these nouns; it pads to the longest possible text."""
     sentences = say_everywhere(nouns)
     tokenizer = train_tokenizer([*captions, *sentences, *name_all(nouns)], vocabulary, LONGEST)
 
     def count(text: str) -> int:
         return len(tokenizer(text, truncation=True)["input_ids"])
 
+    # Positions are learnt for the longest caption with the longest sentence.
     longest = max(sentences, key=count)
     tokenizer.model_max_length = max(count(f"{caption}. {longest}") for caption in set(captions))
     return tokenizer
 
 
 def build_caption(settings: CaptionSettings, tokenizer: CLIPTokenizer, size_px: int) -> CLIPModel:
-    """An untrained CLIP."""
+    """Return an untrained CLIP."""
+    # The text tower is as long as the longest text of the tokenizer.
     text = {
         "hidden_size": settings.text_width,
         "intermediate_size": 4 * settings.text_width,
@@ -100,6 +106,8 @@ def build_caption(settings: CaptionSettings, tokenizer: CLIPTokenizer, size_px: 
         "pad_token_id": tokenizer.pad_token_id,
         "projection_dim": settings.projection,
     }
+
+    # The image tower has the shape of all encoders here.
     vision = describe_encoder(settings, size_px) | {"projection_dim": settings.projection}
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.projection))
     tower = model.vision_model
@@ -109,29 +117,33 @@ def build_caption(settings: CaptionSettings, tokenizer: CLIPTokenizer, size_px: 
 
 
 def embed_pictures(model: CLIPModel, pooled: Tensor) -> Tensor:
-    """Unit vectors [..., D'] of what the vision tower gives [..., D] behind its last norm."""
+    """Return unit vectors [..., D'] of the vision tower's output [..., D] after its last norm."""
     return F.normalize(model.visual_projection(pooled), dim=-1)
 
 
 def caption_loss(
     model: CLIPModel, tokenizer: CLIPTokenizer, pooled: Tensor, spoken: Spoken, position_weight: float
 ) -> Tensor:
-    """CLIP's loss of a batch whose images the tower gives as `pooled` [B, D], plus the weighted choice of sentences."""
+    """Return CLIP's loss of a batch with pooled features [B, D], plus the weighted choice of sentences."""
+    # CLIP's loss; a text that is true of several images is a negative of none.
     picture, text = embed_pictures(model, pooled), embed_texts(model, tokenize(tokenizer, spoken.texts))
     loss = contrastive_loss(score_pairs(model, text, picture), spoken.true)
     seen = spoken.targets.sum(1) > 0
     if not position_weight or not seen.any():
         return loss
+
+    # Ours: images with a region in view choose among all sentences of the batch.
     sentences = embed_texts(model, tokenize(tokenizer, spoken.sentences))
     scores = score_pairs(model, sentences, picture[seen]).T
     return loss + position_weight * sentence_loss(scores, spoken.targets[seen])
 
 
 def sentence_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy of an image's softmax over the sentences [B, S] with its true ones, in proportion to targets.
+    """Return the mean cross entropy of an image's softmax over sentences [B, S], true ones by `targets` [B, S].
 
     An image counts as much as its surest region.
     """
+    # True sentences share an image's target in proportion to their confidence.
     shares = targets / targets.sum(1, keepdim=True)
     losses = -(shares * F.log_softmax(scores, 1)).sum(1)
     return (targets.amax(1) * losses).mean()

@@ -1,8 +1,8 @@
-"""The encoder of all three uses, a vision transformer (arXiv 2010.11929) of one shape, as transformers builds it.
+"""Build the encoder of all three methods: a vision transformer (arXiv 2010.11929) of one shape, from transformers.
 
-Whichever class holds them, weights start as in MAE (arXiv 2111.06377): positions as sines and cosines, linear layers
-by Glorot's rule. Random numbers of deviation 0.02, which are usual, suit wide encoders; a narrow one that starts from
-them takes many more steps before it looks beyond colour.
+In every class, weights start as in MAE (arXiv 2111.06377): positions as sines and cosines, linear layers by Glorot's
+rule. The usual random numbers of deviation 0.02 suit wide encoders. A narrow encoder that starts from them takes many
+more steps before it looks beyond colour.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from tailforge.schemas.training.pretraining import PretrainSettings
 VERSION = "encoder.1"
 Tokens = Callable[[Tensor], Tensor]  # pixels [B, 3, H, W] in -1..1 to patch tokens [B, P, D]
 MEAN = STD = (0.5, 0.5, 0.5)  # of pixels in 0..1, so that the encoder reads -1..1
-POSITION_SCALE = 0.5  # positions of size 1 drown the patches of a new encoder
+POSITION_SCALE = 0.5  # positions of size 1 hide the patches of a new encoder
 
 
 def describe_encoder(settings: PretrainSettings, size_px: int) -> dict[str, int]:
-    """The shape in the words of a configuration of transformers."""
+    """Return the shape of an encoder as settings of a transformers configuration."""
     return {
         "hidden_size": settings.width,
         "num_hidden_layers": settings.layers,
@@ -39,6 +39,8 @@ def start_encoder(module: nn.Module, positions: Tensor, projection: nn.Conv2d) -
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
+
+    # The class token has no position; the patch layer counts as a linear one.
     count, width = positions.shape
     positions[0] = 0
     positions[1:] = POSITION_SCALE * sine_positions(round((count - 1) ** 0.5), width)
@@ -46,10 +48,11 @@ def start_encoder(module: nn.Module, positions: Tensor, projection: nn.Conv2d) -
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """Sines and cosines of row and column of side x side patches, row by row: [P, D], D = `width`, a multiple of 4.
+    """Return sines and cosines of row and column of side x side patches, row by row: [P, D], D = `width` = 4 n.
 
     Source: arXiv 1706.03762, section 3.5, one half of the features for each direction, as MAE uses it.
     """
+    # Wavelengths from 2 pi to 10 000 times as much.
     rates = 10_000.0 ** (-torch.arange(width // 4) / (width // 4))
     row, column = torch.meshgrid(torch.arange(float(side)), torch.arange(float(side)), indexing="ij")
     angles = [place.flatten()[:, None] * rates for place in (row, column)]

@@ -26,7 +26,7 @@ class PretrainLearner(Learner):
         self.losses = torch.full((settings.steps,), math.nan)
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
-        """Take one optimiser step and return the loss. Errors: TrainingError if the loss is not finite."""
+        """Take one optimiser step by a scalar loss and return it. Errors: TrainingError if it is not finite."""
         value = super().learn(loss, learning_rate)
         self.losses[self.step - 1] = value
         return value
@@ -43,7 +43,7 @@ def fit(
     saved: Saved,
     observe: Observe,
 ) -> None:
-    """Train from `saved` on, then put the averaged weights into the modules. Errors: TrainingError."""
+    """Train from `saved` on by scalar losses, then load the averaged weights. Errors: TrainingError."""
     # Resume at the saved step; everything random follows from seed and step.
     if saved:
         restore(learner, saved)

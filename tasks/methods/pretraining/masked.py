@@ -70,6 +70,7 @@ def train_masked(
 
 def build_masked(settings: MaskedSettings, size_px: int) -> ViTMAEForPreTraining:
     """Return an untrained encoder and decoder."""
+    # The configuration hides an exact number of patches, not about a share of them.
     patches = (size_px // settings.patch_px) ** 2
     config = ViTMAEConfig(
         **describe_encoder(settings, size_px),
@@ -154,6 +155,7 @@ def outline_loss(drawn: Tensor, areas: Areas, sure: Tensor) -> Tensor:
 @torch.no_grad()
 def _resize(layer: nn.Linear, outputs: int) -> nn.Linear:
     """Return the layer with `outputs` outputs, the first ones unchanged; further ones start by Glorot's rule."""
+    # Keep the first outputs, so that the pixels' part is untouched.
     resized = nn.Linear(layer.in_features, outputs)
     nn.init.xavier_uniform_(resized.weight)
     nn.init.zeros_(resized.bias)

@@ -1,7 +1,9 @@
-"""Places of regions in words, after PTP (arXiv 2212.09737, section 3.1): "the block [P] has a [O]", in 3 x 3 blocks.
+"""Put the places of regions in words, as PTP does: "the block [P] has a [O]", in 3 x 3 blocks.
 
-Ours: the block is that of a region's centroid, not of a detector's box, and a region is drawn in proportion to its
-confidence. PTP cuts captions to 22 words, so that the sentence behind them is never cut off; so do we.
+Source: arXiv 2212.09737, section 3.1.
+
+Our choices: the block is that of a region's centroid, not of a detector's box. A region is drawn in proportion to its
+confidence. PTP cuts captions to 22 words, so that the sentence after them is never cut off; we do the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,19 +16,19 @@ from torch import Tensor
 
 from tailforge.tasks.methods.pretraining.regions import Areas
 
-GRID = 3  # blocks in a row and in a column
+GRID = 3  # blocks per row and per column
 AWAY = -1  # the block of a region that the view does not show
 CAPTION_WORDS = 22
 
-Placed = Mapping[str, float]  # sentences that are true of an image, with the confidence of their regions
+Placed = Mapping[str, float]  # true sentences of an image, with the confidence of their regions
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """A batch in words: `texts` [B], each the caption and, where a region is in view, one sentence.
+    """The texts of a batch: `texts` [B], each the caption and, if a region is in view, one sentence.
 
-    `true` bool [B, B]: is text m true of image n? `sentences` [S] put every noun of the batch in every block;
-    `targets` [B, S] holds the confidence of those that are true of an image.
+    `true` bool [B, B]: is text m true of image n? `sentences` [S] put every noun of the batch in every block. `targets`
+    [B, S] holds the confidence of an image's true sentences.
     """
 
     texts: list[str]
@@ -36,22 +38,23 @@ class Spoken:
 
 
 def say(block: int, noun: str) -> str:
-    """The sentence of PTP."""
+    """Return the sentence of PTP."""
     return f"the block {block} has a {noun}"
 
 
 def say_everywhere(nouns: Sequence[str]) -> list[str]:
-    """Every noun in every block."""
+    """Return the sentences of every noun in every block."""
     return [say(block, noun) for noun in nouns for block in range(GRID**2)]
 
 
 def shorten(caption: str) -> str:
-    """The caption's first words."""
+    """Return the caption's first words."""
     return " ".join(caption.split()[:CAPTION_WORDS])
 
 
 def locate_blocks(areas: Areas) -> NDArray[np.int64]:
-    """Block of each region's centroid, 3 x row + column: [B, R] of [B, R, H, W]; AWAY where the view holds no pixel."""
+    """Return the block of each region's centroid, 3 x row + column: [B, R] of [B, R, H, W]; AWAY without a pixel."""
+    # Mean row and column of a region's pixels, at pixel centres, in blocks.
     height, width = areas.shape[2:]
     pixels = areas.sum((2, 3))
     row = (areas.sum(3) * (np.arange(height) + 0.5)).sum(2) / np.maximum(pixels, 1) * GRID // height
@@ -62,7 +65,7 @@ def locate_blocks(areas: Areas) -> NDArray[np.int64]:
 def place_nouns(
     areas: Areas, nouns: NDArray[np.int64], scores: NDArray[np.float32], names: Sequence[str]
 ) -> list[Placed]:
-    """The true sentences of each view. `areas` [B, R, H, W], `nouns` and `scores` [B, R]; `names`: of noun 1 and on."""
+    """Return the true sentences of each view; areas [B, R, H, W], nouns and scores [B, R], `names` from noun 1 on."""
     placed: list[Placed] = []
     for blocks, own, sure in zip(locate_blocks(areas).tolist(), nouns.tolist(), scores.tolist(), strict=True):
         shown = [(block, noun, score) for block, noun, score in zip(blocks, own, sure, strict=True) if block != AWAY]
@@ -73,13 +76,18 @@ def place_nouns(
 def speak(
     captions: Sequence[str], placed: Sequence[Placed], nouns: Sequence[str], draws: np.random.Generator
 ) -> Spoken:
-    """The words of a batch; `nouns`: those whose sentences an image is to choose among."""
+    """Return the texts of a batch; an image chooses among the sentences of `nouns`."""
+    # One sentence per image, if a region is in view.
     said = [_draw_sentence(sentences, draws) for sentences in placed]
     texts = [f"{caption}. {own}" if own else caption for caption, own in zip(captions, said, strict=True)]
+
+    # A text is true of every image with the same caption in which its sentence holds.
     true = [
         [caption == other and (not own or own in there) for other, there in zip(captions, placed, strict=True)]
         for caption, own in zip(captions, said, strict=True)
     ]
+
+    # All sentences of the batch, with their confidence per image.
     sentences = say_everywhere(nouns)
     targets = [[there.get(sentence, 0.0) for sentence in sentences] for there in placed]
     return Spoken(texts, torch.tensor(true), sentences, torch.tensor(targets))

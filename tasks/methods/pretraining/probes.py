@@ -1,7 +1,7 @@
-"""What an encoder knows, read by probes that are as weak as they can be: lines and neighbours.
+"""Measure what an encoder knows by probes that are as weak as possible: linear layers and neighbours.
 
-The linear probe is that of linear classification on frozen features as usual in the literature; the choices of
-optimiser, decay and neighbours are ours.
+The linear probe is the usual linear classification on frozen features. Optimiser, decay and number of neighbours are
+our choices.
 """
 
 from dataclasses import dataclass
@@ -37,15 +37,19 @@ class Split:
 
 @torch.no_grad()
 def read_features(tokens: Tokens, images: Pixels) -> Features:
-    """Mean of an image's patch tokens: [N, D]."""
+    """Return the mean of each image's patch tokens: [N, D]."""
+    # Some images at a time, which bounds the memory.
     parts = (to_tensor(images[at : at + READ_AT_ONCE]) for at in range(0, len(images), READ_AT_ONCE))
     return torch.cat([tokens(part).mean(1) for part in parts]).numpy()
 
 
 def probe_linear(training: Split, test: Split) -> Classes:
-    """Classes of the test images by logistic regression on standardised features; the scale is the training's."""
+    """Return the classes [N] of the test images by logistic regression on features standardised by the training's."""
+    # Standardise both splits by the training split alone.
     mean, deviation = training.features.mean(0), training.features.std(0) + SMALL
     learnt, asked = (torch.from_numpy((each.features - mean) / deviation) for each in (training, test))
+
+    # The loss is convex, so the probe has one optimum.
     labels = torch.from_numpy(training.labels)
     layer = nn.Linear(learnt.shape[1], int(training.labels.max()) + 1)
     for parameter in layer.parameters():
@@ -58,6 +62,7 @@ def probe_linear(training: Split, test: Split) -> Classes:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
+    # One call: LBFGS iterates inside.
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         found: Classes = layer(asked).argmax(1).numpy()
@@ -65,7 +70,8 @@ def probe_linear(training: Split, test: Split) -> Classes:
 
 
 def probe_neighbours(training: Split, test: Split, neighbours: int = NEIGHBOURS) -> Classes:
-    """Of each test image the commonest class among the training images of highest cosine; in a tie the lower."""
+    """Return per test image the commonest class [N] among the training images of highest cosine; ties: the lowest."""
+    # Unit vectors: their product is the cosine.
     learnt, asked = (F.normalize(torch.from_numpy(each.features), dim=1) for each in (training, test))
     nearest = (asked @ learnt.T).topk(min(neighbours, len(learnt)), dim=1).indices
     votes = F.one_hot(torch.from_numpy(training.labels)[nearest]).sum(1)

@@ -1,7 +1,7 @@
-"""Regions of images: from masks, or as the control random boxes of equal area. Our own choices.
+"""Find the regions of images: from masks, or random boxes of equal area as the control. Our own choices.
 
 Area 0 of an image is its background, stuff included; the others are its things, by rising category. All pixels of a
-category are one region, since attention does not tell two objects of one word apart. Ignored pixels are in none.
+category are one region, since attention cannot separate two objects of one word. Ignored pixels are in no region.
 """
 
 import hashlib
@@ -19,16 +19,17 @@ from tailforge.tasks.methods.masks.codec import IGNORE, Mask
 
 VERSION = "regions.1"
 BACKGROUND, ABSENT = 0, -1
-ASPECT = 2.0  # boxes are up to so many times wider than high, or higher than wide
+ASPECT = 2.0  # boxes are at most this many times wider than high, or higher than wide
 
 Areas = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Of N images: `areas` [N, R, H, W], `nouns` int64 [N, R], `scores` float32 [N, R], how sure each area is.
+    """Regions of N images: `areas` [N, R, H, W], `nouns` int64 [N, R], `scores` float32 [N, R].
 
-    A noun is a category, BACKGROUND, or ABSENT for the empty areas of an image that has fewer things than another.
+    `scores` is the confidence of each area. A noun is a category, BACKGROUND, or ABSENT for the empty areas of an image
+    with fewer things than another.
     """
 
     areas: Areas
@@ -40,12 +41,15 @@ class Regions:
 
 
 def split_masks(masks: Sequence[Mask], things: Collection[int], scores: Sequence[Mapping[int, float]]) -> Regions:
-    """Regions of masks of one size; `things`: values that are things; `scores` of an image by value, by default 1."""
+    """Split masks of one size into regions; `things`: values that are things; `scores` by value, by default 1."""
+    # All images get as many areas as the image with most things; spare areas stay empty.
     present = [sorted(set(np.unique(mask).tolist()) & set(things)) for mask in masks]
     count = 1 + max(map(len, present))
     areas = np.zeros((len(masks), count, *masks[0].shape), bool)
     nouns = np.full((len(masks), count), ABSENT, np.int64)
     sure = np.ones((len(masks), count), np.float32)
+
+    # Background first, then the things by rising value.
     for row, (mask, values) in enumerate(zip(masks, present, strict=True)):
         areas[row, 0], nouns[row, 0] = ~np.isin(mask, [*values, IGNORE]), BACKGROUND
         for place, value in enumerate(values, 1):
@@ -55,12 +59,13 @@ def split_masks(masks: Sequence[Mask], things: Collection[int], scores: Sequence
 
 
 def box_regions(regions: Regions, keys: Sequence[str]) -> Regions:
-    """Every region of an object as a random box of equal area, decided by the image's key; scores become 1.
+    """Replace every region of an object by a random box of equal area, decided by the image's key; scores become 1.
 
-    Boxes of an image may overlap; its background is what none of them covers.
+    Boxes of an image may overlap; its background is the part that no box covers.
     """
     areas = np.zeros_like(regions.areas)
     for row, key in enumerate(keys):
+        # A hash of the key decides the boxes, in any batch.
         word = hashlib.blake2b(f"box/{key}".encode(), digest_size=8).digest()
         draws = np.random.default_rng(int.from_bytes(word, "little"))
         for place in range(1, areas.shape[1]):
@@ -70,15 +75,18 @@ def box_regions(regions: Regions, keys: Sequence[str]) -> Regions:
 
 
 def random_box(region: Areas, draws: np.random.Generator) -> Areas:
-    """A box anywhere in the image with exactly as many pixels as `region`, both [H, W].
+    """Return a box anywhere in the image with exactly as many pixels as `region`, both [H, W].
 
-    Few areas are a product of two suitable sides, so the last row of the box is cut short where need be.
+    Few areas are a product of two suitable sides, so the last row of the box may be cut short.
     """
+    # A random aspect, limited by the image's sides.
     height, width = region.shape
     area = int(region.sum())
     aspect = ASPECT ** draws.uniform(-1, 1)
     wide = min(max(round(math.sqrt(area * aspect)), math.ceil(area / height), 1), width)
     high = math.ceil(area / wide)
+
+    # A random place, and as many pixels as the region, row by row.
     top, left = (int(draws.integers(room + 1)) for room in (height - high, width - wide))
     box = np.zeros_like(region)
     box[top : top + high, left : left + wide] = (np.arange(high * wide) < area).reshape(high, wide)
@@ -86,10 +94,10 @@ def random_box(region: Areas, draws: np.random.Generator) -> Areas:
 
 
 def surest_things(nouns: NDArray[np.int64], scores: NDArray[np.float32]) -> Tensor:
-    """Confidence of each image's surest thing [B], 0 where it has none; `nouns`, `scores` [B, R], background first."""
+    """Return the confidence of each image's surest thing [B], 0 without one; `nouns`, `scores` [B, R]."""
     return torch.from_numpy(np.where(nouns > BACKGROUND, scores, 0).max(1))
 
 
 def share_patches(areas: Areas, patch_px: int) -> Tensor:
-    """Share of every patch's pixels that lie in an area: float32 [B, R, P] of [B, R, H, W]; patches row by row."""
+    """Return the share of every patch's pixels inside each area: float32 [B, R, P] of [B, R, H, W], row by row."""
     return F.avg_pool2d(torch.from_numpy(areas).float(), patch_px).flatten(2)

@@ -35,9 +35,9 @@ from tailforge.tasks.methods.attention.cross_attention import choose_steps
 from tailforge.tasks.methods.attention.word_capture import WordCapture
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
+from tailforge.tasks.methods.sampling.memory import within_memory
 
 S = TypeVar("S")
-T = TypeVar("T")
 
 OUT_OF_MEMORY = "out of memory with a batch of one"
 UNREAD = "the prompt is longer than the text encoder reads, and its concept is cut off"
@@ -46,8 +46,6 @@ BLANK = "image is blank"
 
 # Maps latents [B, C, H, W] and a timestep of the scheduler to the guided output of the network.
 Predict = Callable[[Tensor, Any], Tensor]
-
-_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -197,32 +195,9 @@ def prepare_text(model: ImageGenerator, sample: SampleSpec) -> Text:
     return Text(model.encode_prompt(sample.prompt), words, reads)
 
 
-def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], give_up: Callable[[S], T]) -> list[T]:
-    """Run a batch. If memory runs out, run its halves; `give_up` gives the outcome of a single sample too large."""
-    try:
-        return run(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    # Outside the handler, where the traceback no longer holds the tensors that filled the memory.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-    # Halve the batch until a single sample is left.
-    if len(batch) == 1:
-        return [give_up(batch[0])]
-    half = (len(batch) + 1) // 2
-    return [row for part in (batch[:half], batch[half:]) for row in within_memory(run, part, give_up)]
-
-
 def out_of_memory(sample: SampleSpec) -> Rendered:
     """Return the outcome of a sample too large for the memory."""
     return Rendered(sample.sample_id, OUT_OF_MEMORY, None, None, {})
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether CUDA, cuDNN or the CPU allocator raised this because memory ran out."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in _MEMORY_WORDS)
 
 
 @torch.inference_mode()

@@ -20,6 +20,7 @@ from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.planning.samples import derive_seed
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import ImageGenerator, join_conditionings
+from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.methods.sampling.plain import (
     OUT_OF_MEMORY,
@@ -32,7 +33,6 @@ from tailforge.tasks.methods.sampling.plain import (
     prepare_sampling,
     prepare_texts,
     render_noise,
-    within_memory,
 )
 from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder
 from tailforge.tasks.methods.seed_select.optimise import optimise

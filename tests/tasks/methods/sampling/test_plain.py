@@ -15,6 +15,7 @@ from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.sampling.memory import is_out_of_memory
 from tailforge.tasks.methods.sampling.plain import (
     BLANK,
     NOT_FINITE,
@@ -22,7 +23,6 @@ from tailforge.tasks.methods.sampling.plain import (
     Rendered,
     apply_guidance,
     draw_noise,
-    is_out_of_memory,
     render_plain,
     sample_latents,
     to_pixels,
