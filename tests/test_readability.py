@@ -28,6 +28,7 @@ COMMENTS = {
     "tasks/methods/masks": 8,
     "tasks/methods/natural_inversion": 8,
     "tasks/methods/pretraining": 8,
+    "tasks/methods/quality": 8,
     "tasks/methods/regional_primitives": 8,
     "tasks/methods/sampling": 8,
     "tasks/methods/seed_select": 8,

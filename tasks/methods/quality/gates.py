@@ -1,8 +1,8 @@
-"""Which images pass: absolute gates image by image, then what only the whole build can decide. Choices are ours.
+"""Decide which images pass: absolute gates per image, then the decisions that need the whole build. Our choices.
 
-Whole-build order: quantile gates, decisions of persons, repairs, near duplicates, quota. All of it walks the samples in
-the order of the plan (round, replica, prompt), so the outcome does not depend on how the plan was cut into partitions.
-Columns are decided on and not rows, since a build may have a million of them.
+The order in the whole build: quantile gates, decisions of persons, repairs, near duplicates, quota. All steps walk the
+samples in the order of the plan (round, replica, prompt). So the outcome does not depend on the partitions of the plan.
+Decisions read columns and not rows, since a build may have a million samples.
 """
 
 import math
@@ -26,14 +26,14 @@ MASK_GATES = GATES[10:]
 
 REPAIRED = "repaired"
 REVIEW_REJECTED = "review_rejected"
-NO_IMAGE = ("failed", "blank")  # reasons that are facts, where gates are opinions that a person may overrule
+NO_IMAGE = ("failed", "blank")  # reasons that are facts; a person may overrule the others
 
 Scores = Mapping[str, float | None]
 Numbers = NDArray[np.int64]
 Bound = NDArray[np.float64]
 Reasons = NDArray[np.object_]
 
-# Samples as the whole-build decision sees them, with a column (float64) for every gate of the recipe with a quantile.
+# Samples as the whole-build decision reads them, with a column (float64) per gate with a quantile.
 CANDIDATES = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -42,24 +42,25 @@ CANDIDATES = pa.schema(
         ("replica", pa.int32()),
         ("prompt_index", pa.int32()),
         ("phash", pa.uint64()),
-        ("reason", pa.string()),  # of its verdict, null when it passed so far
-        ("parent", pa.string()),  # the sample that a mended one stands in for; it has that one's place in the plan
-        ("review", pa.string()),  # what a person decided on it: accept or reject
+        ("reason", pa.string()),  # of its verdict, null if it passed so far
+        ("parent", pa.string()),  # the sample that a repaired one replaces; it takes that one's place in the plan
+        ("review", pa.string()),  # a person's decision: accept or reject
     ]
 )
-# The last word on a sample: its split, or the one reason why it is left out.
+# The final decision on a sample: its split, or the one reason why it is left out.
 CHOICES = pa.schema([("reason", pa.string()), ("split", pa.string())])
 
 
 def first_failed_gate(gates: Mapping[str, Gate], names: Sequence[str], scores: Scores) -> str | None:
-    """`<gate>_low` or `<gate>_high` of the first gate of `names` that the scores miss.
+    """Return `<gate>_low` or `<gate>_high` of the first gate of `names` that the scores miss, or None.
 
-    A score of None passes, NaN (of a classifier whose logits are not finite) misses every bound.
+    A score of None passes. NaN (of a classifier with non-finite logits) misses every bound.
     """
     for name in names:
         gate, score = gates.get(name), scores.get(name)
         if gate is None or score is None:
             continue
+        # `not >=` in place of `<`, so that NaN misses the bound.
         if gate.min is not None and not score >= gate.min:
             return f"{name}_low"
         if gate.max is not None and not score <= gate.max:
@@ -68,18 +69,21 @@ def first_failed_gate(gates: Mapping[str, Gate], names: Sequence[str], scores: S
 
 
 def quantile_names(recipe: Recipe) -> list[str]:
-    """Gates with a quantile, in the order in which they are asked."""
+    """Return the gates with a quantile, in the order of GATES."""
     gates = recipe.quality.gates
     return [n for n in GATES if n in gates and (gates[n].min_quantile, gates[n].max_quantile) != (None, None)]
 
 
 def select(recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int] = ()) -> pa.Table:
-    """CHOICES for all samples of a build, in the order of `candidates`, which itself decides nothing."""
+    """Return CHOICES for all samples of a build, in the order of `candidates`; that order decides nothing."""
+    # Each rule may only add a reason to samples that are still open; reviews alone remove one.
     concept = number_concepts(recipe, candidates)
     reasons = np.array(candidates["reason"].to_pylist(), np.object_)
     _apply_quantiles(recipe, candidates, concept, reasons)
     _honour_reviews(candidates, reasons)
     _replace_mended(candidates, reasons)
+
+    # Near duplicates and quota prefer samples that come first in the plan.
     order = np.lexsort((concept, *(candidates[name].to_numpy() for name in ("prompt_index", "replica", "attempt"))))
     _reject_near_duplicates(recipe, candidates, reference_hashes, order, reasons)
     _reject_surplus(recipe, concept, order, reasons)
@@ -87,20 +91,21 @@ def select(recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int]
 
 
 def number_concepts(recipe: Recipe, candidates: pa.Table) -> Numbers:
-    """Place of each sample's concept in the recipe."""
+    """Return the place of each sample's concept in the recipe: int64 [samples]."""
     names = pa.array([concept.name for concept in recipe.concepts])
     return np.asarray(pc.index_in(candidates["concept"], value_set=names), np.int64)
 
 
 def quantile_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, tuple[Bound | None, Bound | None]]:
-    """The recipe's quantiles as absolute bounds, lowest and highest, for each of its concepts.
+    """Return the recipe's quantiles as absolute bounds, lowest and highest, per concept: [concepts].
 
-    Measured on the samples of the first round that have the score, passed or not: no later round or repair moves them.
-    A score that is not finite is not measured; where no other is left, the bounds are infinite.
+    They are measured on the first round's samples with a score, passed or not, so later rounds and repairs do not move
+    them. Non-finite scores are left out; without any finite score the bounds are infinite.
     """
     first = candidates.filter(pc.and_(pc.equal(candidates["attempt"], 0), pc.is_null(candidates["parent"])))
     concept, count = number_concepts(recipe, first), len(recipe.concepts)
     bounds = {}
+    # Group the finite scores by concept, then take each group's quantiles.
     for name in quantile_names(recipe):
         gate, scores = recipe.quality.gates[name], _to_floats(first[name])
         measured = np.flatnonzero(np.isfinite(scores))
@@ -113,24 +118,24 @@ def quantile_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, tuple[Bou
 
 
 def _quantiles(values: Sequence[NDArray[np.float64]], share: float | None, without: float) -> Bound | None:
-    """None for no share, `without` for no values."""
+    """Return the quantile per concept; None without a share, `without` for a concept without values."""
     if share is None:
         return None
     return np.array([np.quantile(own, share) if len(own) else without for own in values])
 
 
 def _to_floats(scores: pa.ChunkedArray) -> NDArray[np.float64]:
-    """NaN also where there is no score."""
+    """Convert scores to float64; a missing score becomes NaN."""
     return np.asarray(scores.to_numpy(), np.float64)
 
 
 def _is_open(reasons: Reasons) -> NDArray[np.bool_]:
-    """Which samples nothing was found against."""
+    """Return which samples have no reason against them, bool [samples]."""
     return np.asarray(np.equal(reasons, np.array(None, np.object_)), np.bool_)
 
 
 def _apply_quantiles(recipe: Recipe, candidates: pa.Table, concept: Numbers, reasons: Reasons) -> None:
-    """As `first_failed_gate` with the bounds of the sample's concept: no score passes, NaN misses every bound."""
+    """Apply the bounds of each sample's concept, as `first_failed_gate` does: no score passes, NaN misses."""
     for name, (low, high) in quantile_bounds(recipe, candidates).items():
         scores, has_score = _to_floats(candidates[name]), np.asarray(candidates[name].is_valid())
         if low is not None:
@@ -140,18 +145,20 @@ def _apply_quantiles(recipe: Recipe, candidates: pa.Table, concept: Numbers, rea
 
 
 def _honour_reviews(candidates: pa.Table, reasons: Reasons) -> None:
-    """A sample that a person rejected is out, one that a person accepted passes its gates.
+    """Reject the samples that a person rejected, and pass the gates for those that a person accepted.
 
-    It may still go as a near duplicate or as surplus: a person looks at one image and not at the whole build.
+    An accepted sample may still be a near duplicate or surplus: a person judges one image and not the whole build.
     """
+    # A rejection needs no further reason; an acceptance removes all but facts.
     reviews = np.array(candidates["review"].to_pylist(), np.object_)
     reasons[(reviews == "reject") & _is_open(reasons)] = REVIEW_REJECTED
     reasons[(reviews == "accept") & ~np.isin(reasons, NO_IMAGE)] = None
 
 
 def _replace_mended(candidates: pa.Table, reasons: Reasons) -> None:
-    """A mended sample that passes its gates takes the place of the one that it was made from."""
+    """Let a repaired sample that passes its gates replace its parent."""
     parents = candidates["parent"]
+    # Parents of open repaired samples give up their place.
     replaced = parents.filter(pa.array(_is_open(reasons))).drop_null()
     is_replaced = pc.and_(pc.is_null(parents), pc.is_in(candidates["sample_id"], value_set=replaced.combine_chunks()))
     reasons[np.asarray(is_replaced)] = REPAIRED
@@ -160,6 +167,7 @@ def _replace_mended(candidates: pa.Table, reasons: Reasons) -> None:
 def _reject_near_duplicates(
     recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int], order: Numbers, reasons: Reasons
 ) -> None:
+    # Hashes in the order of the plan: of near ones, the first stays.
     rule = recipe.quality.near_duplicates
     if rule is None:
         return
@@ -173,6 +181,7 @@ def _reject_near_duplicates(
 
 
 def _reject_surplus(recipe: Recipe, concept: Numbers, order: Numbers, reasons: Reasons) -> None:
+    # Count each concept's accepted samples in the order of the plan; those past the quota are surplus.
     wanted = np.array([each.wanted for each in recipe.concepts])
     places = order[_is_open(reasons)[order]]
     places = places[np.argsort(concept[places], kind="stable")]  # concept by concept, each in the order of the plan
@@ -182,6 +191,7 @@ def _reject_surplus(recipe: Recipe, concept: Numbers, order: Numbers, reasons: R
 
 
 def _assign_splits(recipe: Recipe, candidates: pa.Table, reasons: Reasons) -> pa.Array:
+    # A repaired sample keeps the split of its parent.
     shares = {str(name): share for name, share in recipe.splits.items()}
     splits: Any = np.full(len(reasons), None, np.object_)
     accepted = _is_open(reasons)
@@ -191,7 +201,8 @@ def _assign_splits(recipe: Recipe, candidates: pa.Table, reasons: Reasons) -> pa
 
 
 def count_accepted(selection: pa.Table) -> dict[str, int]:
-    """Accepted samples of every concept in a SELECTION table (columns `concept` and `accepted`)."""
+    """Count the accepted samples of every concept in a SELECTION table (columns `concept` and `accepted`)."""
+    # A concept without accepted samples counts 0.
     counts = dict.fromkeys(selection["concept"].to_pylist(), 0)
     for concept, accepted in zip(selection["concept"].to_pylist(), selection["accepted"].to_pylist(), strict=True):
         counts[concept] += accepted

@@ -1,9 +1,9 @@
-"""Cheap scores of an image: light, contrast, sharpness, and a perceptual hash for near duplicates.
+"""Compute cheap scores of an image: light, contrast, sharpness, and a perceptual hash for near duplicates.
 
 The hash compares the low frequencies of a discrete cosine transform with their median, in the manner of Zauner
-("Implementation and benchmarking of perceptual image hash functions", 2010). Sizes and thresholds here are ours.
+("Implementation and benchmarking of perceptual image hash functions", 2010). Sizes and thresholds are our choices.
 
-An image is read in strips that stay in the processor's cache. Luma is counted in thousandths of a grey level. Single
+An image is read in strips that fit the processor's cache. Luma is counted in thousandths of a grey level. Single
 precision holds these exactly, so neither a strip's place nor the number of threads changes a luma or its Laplacian.
 """
 
@@ -19,9 +19,9 @@ Luma = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 BLANK_CONTRAST = 1 / 255  # a standard deviation below one grey level shows nothing
-HASH_SIDE = 32  # the image is averaged down to this size before the transform
+HASH_SIDE = 32  # the image is averaged to this size before the transform
 HASH_FREQUENCIES = 8
-NO_DETAIL = 1e-6  # coefficients below are rounding errors, and count as zero
+NO_DETAIL = 1e-6  # smaller coefficients are rounding errors, and count as zero
 LUMA_WEIGHTS = np.array([299, 587, 114], np.float32)  # ITU-R BT.601
 LEVEL = 1000  # luma of one grey level
 WHITE = 255 * LEVEL
@@ -40,6 +40,7 @@ class ImageScores:
 
     @property
     def is_blank(self) -> bool:
+        """Return whether the image shows nothing: its contrast is below one grey level."""
         return self.contrast < BLANK_CONTRAST
 
 
@@ -52,6 +53,7 @@ class _Moments:
     squares: float = 0.0
 
     def add(self, values: Luma) -> None:
+        # Sums of many values need double precision.
         precise = values.astype(np.float64)
         self.count += precise.size
         self.total += float(precise.sum())
@@ -67,7 +69,8 @@ class _Moments:
 
 
 def score_image(pixels: Pixels) -> ImageScores:
-    """Scores of one RGB image [height, width, 3] of at least 3 x 3 pixels."""
+    """Return the scores of one RGB image [height, width, 3] of at least 3 x 3 pixels."""
+    # One walk over the strips gathers the sums of all scores.
     light, edges, clipped = _Moments(), _Moments(), 0
     averages = _Averages(*pixels.shape[:2])
     for start, strip, framed in _read_strips(pixels):
@@ -75,6 +78,8 @@ def score_image(pixels: Pixels) -> ImageScores:
         edges.add(_laplacian(framed))
         clipped += int(np.count_nonzero((strip < LEVEL / 2) | (strip > WHITE - LEVEL / 2)))
         averages.add(start, strip)
+
+    # Scale luma to 0..1; the Laplacian stays in grey levels.
     return ImageScores(
         brightness=light.mean / WHITE,
         contrast=light.variance**0.5 / WHITE,
@@ -85,7 +90,7 @@ def score_image(pixels: Pixels) -> ImageScores:
 
 
 def perceptual_hash(pixels: Pixels) -> int:
-    """64 bits of one RGB image of any size: which of its low frequencies (the means left out) exceed their median."""
+    """Return 64 bits of one RGB image [height, width, 3]: which of its low frequencies exceed their median."""
     averages = _Averages(*pixels.shape[:2])
     for start, strip, _ in _read_strips(pixels):
         averages.add(start, strip)
@@ -93,7 +98,8 @@ def perceptual_hash(pixels: Pixels) -> int:
 
 
 def _read_strips(pixels: Pixels) -> Iterator[tuple[int, Luma, Luma]]:
-    """(first row, luma of a strip, luma of the same with the rows beside it) of all strips from the top."""
+    """Yield (first row, luma of a strip, luma of the strip with the rows beside it) from the top."""
+    # The Laplacian needs one row above and one below.
     for start in range(0, len(pixels), STRIP):
         top = max(start - 1, 0)
         framed: Luma = pixels[top : start + STRIP + 1].astype(np.float32) @ LUMA_WEIGHTS
@@ -101,7 +107,7 @@ def _read_strips(pixels: Pixels) -> Iterator[tuple[int, Luma, Luma]]:
 
 
 def _laplacian(luma: Luma) -> Luma:
-    """The 4-neighbour Laplacian of the inner pixels; its variance is low where nothing is sharp."""
+    """Return the 4-neighbour Laplacian of the inner pixels [H - 2, W - 2]; its variance is low in a blurred image."""
     found: Luma = luma[1:-1, 1:-1] * np.float32(-4)
     for neighbour in (luma[:-2, 1:-1], luma[2:, 1:-1], luma[1:-1, :-2], luma[1:-1, 2:]):
         found += neighbour
@@ -109,13 +115,14 @@ def _laplacian(luma: Luma) -> Luma:
 
 
 class _Averages:
-    """Means of luma over HASH_SIDE x HASH_SIDE equal parts of an image of a size, from its strips."""
+    """Means of luma over HASH_SIDE x HASH_SIDE equal parts of an image, gathered from its strips."""
 
     def __init__(self, height: int, width: int) -> None:
         self._down, self._across = _averaging(height), _averaging(width)
         self._rows = np.zeros((HASH_SIDE, width))
 
     def add(self, start: int, strip: Luma) -> None:
+        # Only the parts that overlap the strip change.
         end = start + len(strip)
         parts = slice(start * HASH_SIDE // self._down.shape[1], -(-end * HASH_SIDE // self._down.shape[1]))
         self._rows[parts] += self._down[parts, start:end] @ strip
@@ -126,6 +133,7 @@ class _Averages:
 
 
 def _hash_averages(means: Floats) -> int:
+    # Zauner: low frequencies of the DCT against their median, one bit each.
     basis = _cosines()
     low = (basis @ means @ basis.T).ravel()
     low[np.abs(low) < NO_DETAIL] = 0.0
@@ -134,7 +142,8 @@ def _hash_averages(means: Floats) -> int:
 
 @cache
 def _averaging(size: int) -> Floats:
-    """Matrix [HASH_SIDE, size] that averages an axis into equal parts; pixels on a border count in proportion."""
+    """Return the matrix [HASH_SIDE, size] that averages an axis into equal parts; border pixels count in proportion."""
+    # Overlap of every part with every pixel.
     edges = np.linspace(0, size, HASH_SIDE + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -144,6 +153,7 @@ def _averaging(size: int) -> Floats:
 
 @cache
 def _cosines() -> Floats:
-    """Rows 1..8 of the DCT-II matrix, [HASH_FREQUENCIES, HASH_SIDE]; row 0 is the mean, which the hash must not see."""
+    """Return rows 1..8 of the DCT-II matrix, [HASH_FREQUENCIES, HASH_SIDE]; the hash must not see row 0, the mean."""
+    # cos(pi k (n + 1/2) / N), k from 1.
     frequency = np.arange(1, HASH_FREQUENCIES + 1)[:, None]
     return np.cos(np.pi * frequency * (np.arange(HASH_SIDE) + 0.5) / HASH_SIDE)

@@ -1,6 +1,6 @@
-"""Verdicts on the images of one concept, one by one: cheap scores first, networks for what they leave, then the mask.
+"""Judge the images of one concept one by one: cheap scores first, then networks for the rest, then the mask.
 
-CLIP score and concept margin are zero-shot readings of CLIP (Radford et al. 2021); which texts and gates is our choice.
+CLIP score and concept margin are zero-shot readings of CLIP (Radford et al. 2021); the texts and gates are our choice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,33 +18,35 @@ from tailforge.tasks.methods.quality.image_scores import ImageScores, score_imag
 
 CHUNK = 32  # images decoded at once
 CONCEPT_LOST = "concept_lost"
-MARGIN = 0.1  # of a box's longer side, left around what is cut out
+MARGIN = 0.1  # of a box's longer side, added around a crop
 
 Vectors = NDArray[np.float32]
-Verify = Callable[[Sequence[NDArray[np.uint8]]], Sequence[float]]  # a classifier's probability of the concept, an image
+Verify = Callable[[Sequence[NDArray[np.uint8]]], Sequence[float]]  # a classifier's probability of the concept per image
 
 
 class Scorer(Protocol):
-    """Unit vectors of images and of texts, comparable by their dot product."""
+    """Embeds images and texts as unit vectors; their dot product compares them."""
 
-    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors: ...
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Return unit vectors [N, D] of N images [H, W, 3]."""
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors: ...
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors [N, D] of N texts."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is known of a sample before it is judged; `png` is None when its synthesis failed."""
+    """A sample before its verdict; `png` is None if its synthesis failed."""
 
     sample_id: str
     caption: str
     png: bytes | None
     error: str | None
     mask_area: float
-    mask_confidence: float | None  # None where it cannot be measured
+    mask_confidence: float | None  # None if it cannot be measured
     box: Sequence[float] | None = None  # of the concept: x, y, width, height in pixels
-    teacher_agreement: float | None = None  # where a classifier made the image
-    keeps_concept: bool = True  # False where augmentation left nothing of it
+    teacher_agreement: float | None = None  # if a classifier made the image
+    keeps_concept: bool = True  # False if augmentation removed it
 
 
 def judge_images(
@@ -58,22 +60,26 @@ def judge_images(
     agree: Verify | None = None,
     decode: Callable[[bytes], NDArray[np.uint8]] = decode_png,
 ) -> list[dict[str, Any]]:
-    """Rows of VERDICTS. Only `min` and `max` of the gates count here; quantiles need the whole build.
+    """Return rows of VERDICTS. Only `min` and `max` of the gates count here; quantiles need the whole build.
 
-    A score that was not computed is None: all of a failed sample, those of CLIP and the verifier of an image that a
-    cheaper gate rejected or when there is no such network, the margin when `concepts` has no other concept, and the
-    similarity when the concept has no `references` (unit vectors of its photographs), the crop's score without a box.
-    `agree` is the teacher, where what an item says of it is of other pixels. `decode` gives the pixels to judge.
+    A score that was not computed is None. A failed sample has no scores. An image that a cheaper gate rejected, or a
+    missing network, gives no scores of CLIP and the verifier. The margin needs another concept in `concepts`, the
+    similarity needs `references` (unit vectors of photographs), and the crop's score needs a box. `agree` is the
+    teacher, if the item's own agreement is about other pixels. `decode` gives the pixels [H, W, 3] to judge.
     """
     measure = None if scorer is None else _clip_scores(scorer, items, concept, concepts, references)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(items), CHUNK):
+        # Cheap scores of every image, from the pixels alone.
         chunk = items[start : start + CHUNK]
         images = [None if item.png is None else decode(item.png) for item in chunk]
         cheap = [None if image is None else score_image(image) for image in images]
         made = [_score_row(item, scores) for item, scores in zip(chunk, cheap, strict=True)]
         for item, row, scores in zip(chunk, made, cheap, strict=True):
+            # A missed cheap gate spares the networks the image.
             row["reason"] = _cheap_reason(item, row, scores, gates)
+
+        # Networks judge only the images that passed the cheap gates.
         alive = [place for place, row in enumerate(made) if row["reason"] is None]
         shown = [image for image in (images[place] for place in alive) if image is not None]
         if measure is not None and alive:
@@ -83,6 +89,8 @@ def judge_images(
             if ask is not None and alive:
                 for place, probability in zip(alive, ask(shown), strict=True):
                     made[place][name] = _as_stored(probability)
+
+        # The first missed gate is the reason.
         for place in alive:
             made[place]["reason"] = first_failed_gate(gates, [*CLIP_GATES, *LABEL_GATES, *MASK_GATES], made[place])
         rows += made
@@ -124,13 +132,15 @@ def _clip_scores(
     concepts: Sequence[str],
     references: Vectors | None,
 ) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[Item]], list[dict[str, float | None]]]:
-    """A function (images, their items) -> CLIP scores, with every distinct text embedded once."""
+    """Return a function (images, their items) -> CLIP scores; every distinct text is embedded once."""
+    # Texts: every caption, and one name per concept for the margin.
     captions = list(dict.fromkeys(item.caption for item in items))
     by_caption = dict(zip(captions, scorer.embed_texts(captions), strict=True))
     names = scorer.embed_texts([f"a photo of {indefinite_article(name)} {name}" for name in concepts])
     own = list(concepts).index(concept)
 
     def measure(images: Sequence[NDArray[np.uint8]], shown: Sequence[Item]) -> list[dict[str, float | None]]:
+        # Images of a chunk against all texts at once.
         vectors = scorer.embed_images(images)
         cosines = vectors @ names.T
         rivals = np.delete(cosines, own, axis=1)
@@ -151,7 +161,8 @@ def _clip_scores(
 def _score_crops(
     scorer: Scorer, images: Sequence[NDArray[np.uint8]], shown: Sequence[Item], name: Vectors
 ) -> list[float | None]:
-    """Cosine of what each image's box holds and the concept's name."""
+    """Return the cosine of each image's box with the concept's name; None without a box."""
+    # Only images with a box have a crop.
     boxes = [(place, item.box) for place, item in enumerate(shown) if item.box is not None]
     scores: list[float | None] = [None] * len(images)
     if boxes:
@@ -162,7 +173,8 @@ def _score_crops(
 
 
 def cut_square(image: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
-    """The square around a box (x, y, width, height) with a margin, as far as the image reaches."""
+    """Cut the square around a box (x, y, width, height) with a margin out of an image [H, W, 3]."""
+    # The square may reach over the image's border, where it is cut off.
     x, y, width, height = box
     half = max(width, height) * (0.5 + MARGIN)
     middle = (y + height / 2, x + width / 2)
