@@ -1,4 +1,4 @@
-"""From the words of a command line to a command: what the words cannot mean becomes one line, as every other error."""
+"""Run the command that a command line names, and report every mistake in its words as one line."""
 
 import os
 import re
@@ -15,17 +15,18 @@ from tailforge.schemas.errors import UserError
 
 COMMAND = "tailforge"
 MOST_CHARACTERS = 400
-# typer exports no base class of the errors of a command line; it is click's ClickException, or its own copy of it.
+# Base class of command line errors. typer does not export it: it is click's ClickException, or typer's copy of it.
 WordsError: type[Exception] = typer.BadParameter.__mro__[2]
-MISSING = "MissingParameter"  # the class of that error, which typer does not export either
+MISSING = "MissingParameter"  # name of the error's class, which typer does not export either
 EXAMPLE = re.compile(r"Example: (`[^`]+`)")
 HOME = re.compile(r"(?P<option>--[a-z-]+=)?(?P<home>~)(?=/|$)")
 
 
 def run_words(app: typer.Typer, words: Sequence[str]) -> None:
-    """Run the command that the words name. Errors: UserError for words that mean none; SystemExit as the command asks.
+    """Run the command that the words name.
 
-    A `~` that no shell has replaced, as in --store=~/store, is the home too.
+    A `~` that the shell did not replace, as in --store=~/store, means the home folder too.
+    Errors: UserError for words that name no command or option; SystemExit when the command ends with an exit code.
     """
     try:
         ended = app([_at_home(word) for word in words], COMMAND, standalone_mode=False)
@@ -40,12 +41,13 @@ def run_words(app: typer.Typer, words: Sequence[str]) -> None:
 
 
 def _at_home(word: str) -> str:
+    """Return a word with its leading `~` replaced by the home folder."""
     found = HOME.match(word)
     return word if found is None else f"{found['option'] or ''}{os.path.expanduser(word[found.start('home') :])}"
 
 
 def _describe(error: Any) -> str:
-    """One line: what is wrong, and where the words are explained."""
+    """Return one line that says what is wrong and which command explains the words."""
     text = _describe_number(error) or error.format_message().replace("Value error, ", "").strip().rstrip(".")
     shown = shorten(show_line(text), MOST_CHARACTERS)
     command = COMMAND if error.ctx is None else error.ctx.command_path
@@ -53,7 +55,7 @@ def _describe(error: Any) -> str:
 
 
 def _describe_number(error: Any) -> str | None:
-    """Of a word that is not the number which an option takes: the option, its bound and the word."""
+    """Return the option, its bound and the word, for a word outside the numbers that the option allows; else None."""
     cause, option = error.__cause__, getattr(error, "param", None)
     if option is None or not isinstance(cause, ValidationError):
         return None
@@ -62,7 +64,7 @@ def _describe_number(error: Any) -> str | None:
 
 
 def _describe_missing(error: Any) -> str:
-    """Of a word that is not there: what it would be, and the command's own example."""
+    """Return what a missing word means and the command's own example; empty for other mistakes."""
     if type(error).__name__ != MISSING or error.param is None:
         return ""
     explained, example = error.param.help or "", EXAMPLE.search(error.ctx.command.help or "")

@@ -1,7 +1,7 @@
-"""The command `tailforge`. A command parses, makes one library call and prints; nothing is computed here.
+"""The command `tailforge`. A command parses, makes one library call and prints; it computes nothing.
 
-Larger commands are in files of their own, flows/cli_*.py. Exit codes: 0 done, 2 the user's error, 1 a failure. Rooms
-that need torch or Prefect are imported inside the commands that use them, so that reading a dataset needs neither.
+Larger commands have files of their own in flows/cli. Exit codes: 0 done, 2 the user's error, 1 a failure.
+Commands import torch and Prefect inside their functions, so that reading a dataset needs neither.
 """
 
 import sys
@@ -65,7 +65,7 @@ def build(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Build a recipe and publish the version; what is finished already is not done again.
+    """Build a recipe and publish the version; finished work is kept and not repeated.
 
     Example: `tailforge build workshop`
     """
@@ -93,7 +93,7 @@ def list_(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
 
 @app.command()
 def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Show a version: counts, splits, lineage.
+    """Show a version: its counts, splits and lineage.
 
     Example: `tailforge show workshop`
     """
@@ -103,13 +103,13 @@ def show(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = Fal
     if as_json:
         return print_json(found)
     for key, value in found.items():
-        if key != "lineage":  # long, and for programs: --json prints it
+        if key != "lineage":  # too long for a person; --json prints it
             console.print(Text.assemble((f"{key:9}", "bold"), " ", visible(plain(value))), soft_wrap=True)
 
 
 @app.command()
 def verify(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Read every byte of a version again and compare it with its manifest.
+    """Read every byte of a version again and compare the bytes with its manifest.
 
     Example: `tailforge verify workshop@1.0.0`
     """
@@ -125,10 +125,10 @@ def verify(dataset: DatasetName, store: Store = DEFAULT_STORE, as_json: Json = F
 def report(
     dataset: DatasetName,
     store: Store = DEFAULT_STORE,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print where the report of a version is; with --json also the facts on its first pages, from its summary.json.
+    """Print the address of a version's report; with --json also the facts of its summary.json.
 
     Example: `tailforge report workshop --open`
     """
@@ -146,13 +146,13 @@ def report(
 @app.command()
 def export(
     dataset: DatasetName,
-    format_: Annotated[str, typer.Option("--format", help="coco, panoptic, yolo, voc or huggingface.")],
-    out: Annotated[Path, typer.Option(help="Folder to make; it must not exist yet.")],
-    split: Annotated[list[str], typer.Option(help="Only this split; may be repeated.")] = [],  # noqa: B006
+    format_: Annotated[str, typer.Option("--format", help="Format: coco, panoptic, yolo, voc or huggingface.")],
+    out: Annotated[Path, typer.Option(help="Folder to create; it must not exist yet.")],
+    split: Annotated[list[str], typer.Option(help="Split to export, by default all; may be repeated.")] = [],  # noqa: B006
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Write a version in another tool's format: its images as they are, its masks, boxes and captions.
+    """Write a version's images, masks, boxes and captions in another tool's format. Images stay unchanged.
 
     Example: `tailforge export workshop --format coco --out workshop-coco`
     """
@@ -167,10 +167,10 @@ def export(
 
 @app.command()
 def regenerate(
-    sample_id: Annotated[str, typer.Argument(help="16 hex digits.")],
+    sample_id: Annotated[str, typer.Argument(help="Sample to make again: its id of 16 hex digits.")],
     dataset: Annotated[str, typer.Option(help="Dataset, dataset@version or recipe.")],
     store: Store = DEFAULT_STORE,
-    out: Annotated[Path | None, typer.Option(help="Image to write; <sample_id>.png by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Image file to write; <sample_id>.png by default.")] = None,
     folder: RecipeFolder = None,
     teacher_module: TeacherModule = None,
     as_json: Json = False,
@@ -203,7 +203,10 @@ app.command()(pretrain)
 
 
 def run_command() -> None:
-    """What the words of the command line ask for; errors of ours become one message and an exit code."""
+    """Run the command of the command line; print one line for a known error and exit with its code.
+
+    Errors: SystemExit with 2 for a user's error or a missing package, else 1. Other errors pass through.
+    """
     configure_prefect()
     try:
         require_text(sys.argv[1:])

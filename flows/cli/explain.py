@@ -1,4 +1,4 @@
-"""The command that explains one sample; flows/cli/commands.py registers it. See there what a command may do."""
+"""The command `tailforge explain`. flows/cli/commands.py registers it and says what a command may do."""
 
 import re
 from typing import Annotated, Any
@@ -16,32 +16,41 @@ from tailforge.schemas.under_way import tell
 ALL = "all"
 ORDER = re.compile(r"[0-9]{1,2}")
 BOX = re.compile(",".join([r"\s*(-?[0-9]{1,6})\s*"] * 4))
-LARGE_TRUNCATED = 0.2  # sound decompositions had at most 0.11, leaking ones 0.9 and more
+LARGE_TRUNCATED = 0.2  # sound decompositions reached at most 0.11, leaking ones at least 0.9
 
 
 def explain(
-    sample_id: Annotated[str, typer.Argument(help="16 hex digits, of an accepted or a rejected sample.")],
+    sample_id: Annotated[str, typer.Argument(help="Accepted or rejected sample: its id of 16 hex digits.")],
     dataset: Annotated[str, typer.Option(help="Dataset, dataset@version or recipe.")],
     box: Annotated[str | None, typer.Option(help="Region: left,top,right,bottom in pixels.")] = None,
     mask: Annotated[
-        str | None, typer.Option(help="Region: `concept`, the sample's own mask, or an image that is black elsewhere.")
+        str | None, typer.Option(help="Region: `concept` for the sample's own mask, or an image, black outside.")
     ] = None,
     gate: Annotated[
-        str | None, typer.Option(help="Region: what this gate blames; of a rejected sample, by default its own gate.")
+        str | None,
+        typer.Option(help="Region that this gate blames; by default the gate that rejected the sample."),
     ] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend the region; the next build takes the result.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Forget the sample's repair, and do nothing else.")] = False,
-    target: Annotated[str, typer.Option(help="decoder, or step: one denoising step of a UNet.")] = "decoder",
-    layer: Annotated[str | None, typer.Option(help="Whose feature is taken apart; by default the last.")] = None,
-    step: Annotated[int | None, typer.Option(min=1, help="Target step: its number; by default the last.")] = None,
-    order: Annotated[str, typer.Option(help="Most patches of a component, or `all` sets of nine patches.")] = "2",
-    grid: Annotated[int, typer.Option(min=1, help="Patches a side.")] = 6,
-    memory: Annotated[float, typer.Option(help="GiB that the features may take.")] = 4.0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair the region; the next build uses the result.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Remove the sample's repair and do nothing else.")] = False,
+    target: Annotated[
+        str, typer.Option(help="Network to explain: decoder, or step for one denoising step of a UNet.")
+    ] = "decoder",
+    layer: Annotated[str | None, typer.Option(help="Layer with the feature to decompose; by default the last.")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Number of the denoising step for --target step; by default the last.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Most patches per component, or `all` for every set of patches (nine patches at most).")
+    ] = "2",
+    grid: Annotated[int, typer.Option(min=1, help="Patches per side of the image.")] = 6,
+    memory: Annotated[float, typer.Option(help="Most memory for the features, in GiB.")] = 4.0,
     store: Store = DEFAULT_STORE,
     folder: RecipeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show which components of the generator's feature drew which region of a sample, and mend one.
+    """Show which components of the generator's feature drew a region of a sample, and repair the region.
 
     Example: `tailforge explain 0123456789abcdef --dataset workshop --box 10,20,30,40 --repair`
     """
@@ -49,11 +58,13 @@ def explain(
 
     if undo:
         return print_undone(undo_repair(sample_id, dataset, store), as_json)
+
     settings = parse_settings(target, layer, step, order, grid, memory)
     with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
         bar = progress.add_task("solving", total=None)
 
         def observe(done: int, total: int) -> None:
+            """Report progress to the heartbeat and to the bar."""
             tell("image", done, total)
             progress.update(bar, completed=done, total=total)
 
@@ -76,22 +87,24 @@ def explain(
 def parse_settings(
     target: str, layer: str | None, step: int | None, order: str, grid: int, memory: float
 ) -> ExplainSettings:
-    """Errors: ExplanationError for a value that cannot be."""
+    """Return the settings of an explanation from the options. Errors: ExplanationError for a value out of bounds."""
     if target not in ("decoder", "step"):
         raise ExplanationError(f"--target {show(target)}; possible are decoder and step")
     if order != ALL and not (ORDER.fullmatch(order) and 1 <= int(order) <= 36):
         raise ExplanationError(f"--order {show(order)}; give a number from 1 to 36, or {ALL}")
     if step is not None and target != "step":
-        raise ExplanationError("--step is of --target step alone; add that, or leave it out")
+        raise ExplanationError("--step needs --target step; add that, or leave --step out")
     if step is not None and step > MOST_STEP:
         raise ExplanationError(f"--step: must be {MOST_STEP} or less; found {step}")
     if layer is not None and len(layer) > MOST_LAYER:
         raise ExplanationError(f"--layer {show(layer)}: no layer has so long a name")
+
     if not 1 <= grid <= 64:
         raise ExplanationError(f"--grid: must be 64 or less; found {grid}")
     if not 0 < memory <= MOST_MEMORY_GIB:
         bound = f"{MOST_MEMORY_GIB} or less" if memory > 0 else "above 0"
         raise ExplanationError(f"--memory: must be {bound}; found {memory:g}")
+
     return ExplainSettings(
         target=target,
         layer=layer,
@@ -103,7 +116,7 @@ def parse_settings(
 
 
 def parse_box(text: str) -> tuple[int, int, int, int]:
-    """Errors: ExplanationError for anything but four whole numbers."""
+    """Return left, top, right and bottom in pixels. Errors: ExplanationError unless the text is four whole numbers."""
     found = BOX.fullmatch(text)
     if found is None:
         raise ExplanationError(
@@ -114,14 +127,15 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
 
 
 def print_undone(found: dict[str, Any], as_json: bool) -> None:
+    """Print that the next build uses the sample without its repair."""
     if as_json:
         return print_json(found)
-    console.print(f"the next build of {found['dataset']} takes {found['sample_id']} as it was drawn")
+    console.print(f"the next build of {found['dataset']} uses {found['sample_id']} without repair")
 
 
 def print_explanation(found: dict[str, Any]) -> None:
-    """What was found, for a person."""
-    columns = ["component", "patches", "strength", "inside its field", "inside the region"]
+    """Print an explanation for a person."""
+    columns = ["component", "patches", "strength", "inside own field", "inside the region"]
     rows = [
         [
             row["component"],
@@ -134,6 +148,7 @@ def print_explanation(found: dict[str, Any]) -> None:
     ]
     title = f"behind the region ({found['region']})" if found["region"] else "strongest components"
     table(f"{found['sample_id']} of {found['dataset']}: {title}", columns, rows)
+
     lines = [
         f"{count_of(found['components'], 'component')} of {found['layer']} over "
         f"{count_of(len(found['players']), 'patch')}, "
@@ -148,15 +163,15 @@ def print_explanation(found: dict[str, Any]) -> None:
 
 
 def describe_doubt(found: dict[str, Any]) -> list[str]:
-    """A line where the gate may have passed what should not be believed; see docs/benchmarks/primitives.md."""
+    """Return a warning if the ledger leaves out many components; see docs/benchmarks/primitives.md."""
     if found["truncated_share"] <= LARGE_TRUNCATED:
         return []
     share = f"{found['truncated_share']:.2f} of the feature's distance from the baseline"
-    return [f"doubtful: components of more patches would hold {share}; those shown may leak out of their patches"]
+    return [f"doubtful: components of more patches hold {share}; the components shown may leak out of their patches"]
 
 
 def describe_repair(found: dict[str, Any]) -> list[str]:
-    """Lines on what became of a repair, if one was asked for."""
+    """Return lines on the outcome of a repair; empty if no repair was requested."""
     if "repair" not in found:
         return []
     told = found["repair"]
@@ -165,10 +180,11 @@ def describe_repair(found: dict[str, Any]) -> list[str]:
         + ("" if each["psnr_outside"] is None else f" at {each['psnr_outside']:.1f} dB outside")
         for each in told["attempts"]
     )
+
     start = f"{told['score']} {told['before']:.3g}"
     if told["route"] == "none":
-        return [f"repair: no attempt passed, the sample stays as it is ({start}; {tries})"]
+        return [f"repair: no attempt passed, so the sample stays unchanged ({start}; {tries})"]
     return [
         f"repair: by {told['route']}, {start} -> {told['after']:.3g} ({tries})",
-        f"the next build takes it as {found['repaired_id']}, if it passes the gates; --undo forgets it",
+        f"the next build uses it as {found['repaired_id']} if it passes the gates; --undo removes the repair",
     ]

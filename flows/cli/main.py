@@ -1,4 +1,4 @@
-"""Where the program `tailforge` begins: it hears signals before it imports the commands, flows/cli/commands.py."""
+"""The start of the program `tailforge`: it handles signals before it imports the commands of flows/cli/commands.py."""
 
 import os
 import sys
@@ -7,7 +7,10 @@ from tailforge.flows.terminal.stopping import end_with_reader, hear_signals
 
 
 def main() -> None:
-    """Run the command line and end: 0 done, 2 the user's error, 1 a failure, 128 and a signal's number when stopped."""
+    """Run the command line and end the process.
+
+    Exit codes: 0 done, 2 the user's error, 1 a failure, 128 plus a signal's number when stopped.
+    """
     open_missing_streams()
     with hear_signals():
         from tailforge.flows.cli.commands import run_command
@@ -19,9 +22,9 @@ def main() -> None:
 
 
 def open_missing_streams() -> None:
-    """What was closed before the program began (`2>&-`) leads nowhere: else the next file opened would take its place.
+    """Open /dev/null for each standard stream that was closed before the program began (`2>&-`).
 
-    Processes that this one starts get the same.
+    Otherwise the next opened file would get the stream's number. Child processes inherit the same streams.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

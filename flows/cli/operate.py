@@ -1,4 +1,4 @@
-"""Commands for whoever keeps builds going; flows/cli/commands.py registers them. See there what a command may do."""
+"""Commands to operate builds: status, rerun, diff and gc. flows/cli/commands.py says what a command may do."""
 
 from collections import Counter
 from typing import Annotated, Any
@@ -35,7 +35,7 @@ def status(
     set_: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Show how far a build is, by default the last one: partitions that are missing or failed, and failures by cause.
+    """Show the progress of a build, by default the last one: missing and failed partitions, and failures by cause.
 
     Example: `tailforge status workshop --json`
     """
@@ -46,47 +46,49 @@ def status(
 
 
 def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
-    """How far a build is, for a person."""
+    """Print the progress of a build for a person."""
     print_told(found)
     stages = [list(row.values()) for row in found["stages"]]
     table(f"{recipe} in {store}", ["stage", "finished", "to do", "rows"], stages)
     table("outcomes", ["outcome", "samples"], [[name, count] for name, count in found["outcomes"].items()])
+
     rows = [[p["partition"], p["stage"], p["state"], plain(p["causes"])] for p in found["partitions"]]
     if rows:
-        table("unfinished partitions", ["partition", "stage", "state", "why"], rows[:SHOWN_ROWS])
+        table("unfinished partitions", ["partition", "stage", "state", "cause"], rows[:SHOWN_ROWS])
         print_more(len(rows))
+
     for each in found["failures"]:
         console.print(f"{each['count']} x {each['stage']}: {each['cause']}")
-        console.print(f"  mend: {each['mend']}", soft_wrap=True)
+        console.print(f"  repair: {each['mend']}", soft_wrap=True)
     if any(each["state"] == "missing" for each in found["partitions"]) and not found["failures"]:
-        console.print("nothing failed: `tailforge build` with this recipe makes what is missing")
+        console.print("nothing failed: `tailforge build` with this recipe makes the missing partitions")
     console.print(f"published: {found['published'] or 'nothing yet'}")
 
 
 def print_told(found: dict[str, Any]) -> None:
-    """Say which overrides of the last build were taken, where the user gave none."""
+    """Print which overrides of the last build apply, if the user gave none."""
     if found.get("told"):
         console.print(found["told"], soft_wrap=True)
 
 
 def print_more(count: int) -> None:
-    """Say how many rows of a long table are left out."""
+    """Print how many rows of a long table are left out."""
     if count > SHOWN_ROWS:
         console.print(f"... and {count - SHOWN_ROWS} more; --json lists all")
 
 
 def rerun(
     recipe: RecipeOrDataset,
-    stage: Annotated[str | None, typer.Option(help="Stage to do again: prompts, samples, masks, ... shards.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Stage to run again: prompts, samples, masks, ... shards.")] = None,
     partition: Annotated[
         list[str],
         typer.Option(
-            help='Partition to make again, as status names it, such as "gear r0 template:0 #0"; may be repeated; '
-            "with --stage from that stage on."
+            help='Partition to make again, named as in status, such as "gear r0 template:0 #0"; may be repeated. '
+            "With --stage it runs again from that stage on."
         ),
     ] = [],  # noqa: B006
     failed_samples: Annotated[
-        bool, typer.Option("--failed-samples", help="Make the images that failed again, and no other.")
+        bool, typer.Option("--failed-samples", help="Make only the failed images again.")
     ] = False,
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
@@ -97,7 +99,7 @@ def rerun(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Make a stage, some partitions or the failed samples of a build, by default the last one, again, and publish.
+    """Run a stage, partitions or the failed samples of a build (by default the last one) again, and publish.
 
     Example: `tailforge rerun workshop --failed-samples`
     """
@@ -118,17 +120,17 @@ def rerun(
 
 def diff(
     before: Annotated[
-        str, typer.Argument(help="Version to compare: dataset@version; of a dataset or recipe alone the latest.")
+        str, typer.Argument(help="Older version: dataset@version; a dataset or recipe alone means the latest.")
     ],
     after: Annotated[
         str,
-        typer.Argument(help="Version to compare it with: dataset@version; of a dataset or recipe alone the latest."),
+        typer.Argument(help="Newer version: dataset@version; a dataset or recipe alone means the latest."),
     ],
-    rows: Annotated[bool, typer.Option("--rows", help="List the samples, with the fields that changed.")] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="List the changed samples and their changed fields.")] = False,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Compare two versions row by row: on content, never on how it is packed.
+    """Compare two versions row by row, by content and not by packing.
 
     Example: `tailforge diff workshop@1.0.0 workshop --rows`
     """
@@ -137,9 +139,11 @@ def diff(
     found = diff_view(store, before, after)
     if as_json:
         return print_json(found)
+
     counts = [[change, found[change]] for change in ("added", "removed", "changed")]
     fields = [[f"  {name}", count] for name, count in found["fields"].items()]
     table(f"{before} -> {after}", ["change", "rows"], counts + fields)
+
     if rows:
         shown = [[r["sample_id"], r["change"], plain(r["fields"])] for r in found["rows"][:SHOWN_ROWS]]
         table("samples", ["sample", "change", "fields"], shown)
@@ -148,12 +152,14 @@ def diff(
 
 def gc(
     store: Store = DEFAULT_STORE,
-    days: Annotated[float, typer.Option(min=1, help="What was written in so many days is kept.")] = 7,
-    keep: Annotated[list[str], typer.Option(help="Recipe whose finished work is kept; may be repeated.")] = [],  # noqa: B006
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without, nothing is touched.")] = False,
+    days: Annotated[float, typer.Option(min=1, help="Keep artifacts written in the last so many days.")] = 7,
+    keep: Annotated[list[str], typer.Option(help="Keep the finished work of this recipe; may be repeated.")] = [],  # noqa: B006
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove the artifacts; without this option nothing is removed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove artifacts that no version needs; says only what would go unless --delete is given.
+    """List artifacts that no version needs, and with --delete remove them.
 
     Example: `tailforge gc --days 30`
     """
@@ -162,16 +168,16 @@ def gc(
     found = collect_garbage(store, days, keep, delete=delete)
     if as_json:
         return print_json(found)
+
     size: Counter[str] = Counter()
     count: Counter[str] = Counter()
     for each in found["removed"]:
         size[each["stage"]] += each["bytes"]
         count[each["stage"]] += 1
+
     table("removed" if delete else "would be removed", ["stage", "artifacts", "bytes"],
           [[stage, count[stage], size[stage]] for stage in count])  # fmt: skip
     table("kept", ["why", "artifacts"], [list(entry) for entry in found["kept"].items()])
-    rest = "" if delete else "; nothing was touched, --delete removes it"
-    told = (
-        f"{count_of(found['bytes'], 'byte')}{rest}. Versions keep their shards whatever goes: hard links of their own"
-    )
-    console.print(told, soft_wrap=True)
+    rest = "" if delete else "; nothing was removed, --delete removes them"
+    size_told = f"{count_of(found['bytes'], 'byte')}{rest}"
+    console.print(f"{size_told}. Versions keep their shards: they hold hard links of their own", soft_wrap=True)

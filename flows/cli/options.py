@@ -1,4 +1,4 @@
-"""What all commands share: the application, the options that several take, tables and JSON."""
+"""What all commands share: the application, common options, tables and JSON."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ console = TextConsole()
 
 
 def print_version(asked: bool) -> None:
-    """Of the installed distribution, and end."""
+    """Print the version of the installed distribution and end the command."""
     if asked:
         sys.stdout.write(f"tailforge {metadata.version('tailforge')}\n")
         raise typer.Exit
@@ -35,51 +35,52 @@ def tailforge(
         bool, typer.Option("--version", help="Print the version and end.", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Forges versioned synthetic image datasets from recipes."""
+    """Build versioned synthetic image datasets from recipes."""
 
 
 Store = Annotated[
     str,
     typer.Option(
         envvar="TAILFORGE_STORE",
-        help="Folder or s3:// URI that holds everything made; to read, also other addresses such as gs://bucket/folder.",
+        help="Folder or s3:// URI of the store; for reading also other addresses such as gs://bucket/folder.",
     ),
 ]
-Set = Annotated[list[str], typer.Option("--set", help="Override of the recipe, key.path=value; may be repeated.")]
+Set = Annotated[list[str], typer.Option("--set", help="Override of a recipe setting, key.path=value; may be repeated.")]
 RecipeFolder = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the version's recipe, for models and references that it names by relative paths; by default "
+        help="Folder of the version's recipe, where relative paths of its models and references start. By default "
         "the catalog for a recipe of the catalog, else the current folder."
     ),
 ]
 TeacherModule = Annotated[
-    str | None, typer.Option(help="package.module:callable, where the teacher is a torch module of your own.")
+    str | None, typer.Option(help="package.module:callable, if the teacher is a torch module of your own.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RecipeOrDataset = Annotated[
     str,
-    typer.Argument(
-        help="Name in catalog/recipes, path of a YAML file, or a dataset: as it was built last, or dataset@version."
-    ),
+    typer.Argument(help="Name in catalog/recipes, path of a YAML file, dataset (its last build) or dataset@version."),
 ]
 RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
 DatasetName = Annotated[str, typer.Argument(help="Dataset, dataset@version or recipe; the latest version by default.")]
 Runner = Annotated[
     Literal["threads", "processes", "ray"],
-    typer.Option(help="threads of this process; processes, one a device of this machine; or ray, on a cluster."),
+    typer.Option(help="threads of this process, processes (one per device of this machine), or ray for a cluster."),
 ]
 WorkerCount = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, max=MOST_WORKERS, help="Steps at a time: threads, one a core by default; processes at most."
+        "--workers",
+        min=1,
+        max=MOST_WORKERS,
+        help="Most steps at a time. By default one thread per core, or one process per device.",
     ),
 ]
 Devices = Annotated[
     str | None,
-    typer.Option(help="Devices of --runner processes, such as 0,1 or cpu:0; by default all that no build uses."),
+    typer.Option(help="Devices for --runner processes, such as 0,1 or cpu:0; by default all free ones."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Begin further rounds also beyond the recipe's quality.round_limit.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Begin further rounds even beyond the recipe's quality.round_limit.")]
 RayAddress = Annotated[
     str | None, typer.Option(envvar="RAY_ADDRESS", help="host:port of the cluster's head, for --runner ray.")
 ]
@@ -87,7 +88,10 @@ DEFAULT_STORE = "./store"
 
 
 def worker_settings(runner: str, workers: int | None, devices: str | None, ray_address: str | None) -> WorkerSettings:
-    """The options of a command that builds; RAY_ADDRESS alone asks for no cluster."""
+    """Return the worker settings that the options name. RAY_ADDRESS without --runner ray has no effect.
+
+    Errors: pydantic.ValidationError for values that the settings refuse.
+    """
     named = tuple(name.strip() for name in devices.split(",")) if devices else ()
     address = ray_address if runner == "ray" else None
     return WorkerSettings.model_validate(
@@ -96,7 +100,7 @@ def worker_settings(runner: str, workers: int | None, devices: str | None, ray_a
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print one table."""
+    """Print a table with its title."""
     drawn = Table(*map(visible, columns), title=visible(title), title_justify="left")
     for row in rows:
         drawn.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
@@ -104,7 +108,7 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
 
 
 def plain(value: Any) -> str:
-    """Nested values on one line, without the marks of a programming language."""
+    """Return nested values as one line without braces and quotes."""
     if isinstance(value, dict):
         return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
@@ -113,5 +117,5 @@ def plain(value: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, and nothing else."""
+    """Write one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")

@@ -6,27 +6,27 @@ import typer
 
 from tailforge.flows.cli.options import DEFAULT_STORE, Json, RecipeOrDataset, Set, Store, console, print_json, table
 
-MONEY = "in any currency; without prices no cost is shown."
+MONEY = "in any currency; without prices the plan shows no cost."
 
 
 def plan(
     recipe: RecipeOrDataset,
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
-    workers: Annotated[int | None, typer.Option(min=1, help="Steps at a time; one a core by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Steps at a time; by default one per core.")] = None,
     accelerator_price: Annotated[
         float | None,
-        typer.Option(min=0, envvar="TAILFORGE_ACCELERATOR_PRICE", help=f"An hour of one accelerator, {MONEY}"),
+        typer.Option(min=0, envvar="TAILFORGE_ACCELERATOR_PRICE", help=f"Price per hour of one accelerator, {MONEY}"),
     ] = None,
     machine_price: Annotated[
-        float | None, typer.Option(min=0, envvar="TAILFORGE_MACHINE_PRICE", help="An hour of the machine.")
+        float | None, typer.Option(min=0, envvar="TAILFORGE_MACHINE_PRICE", help="Price per hour of the machine.")
     ] = None,
     storage_price: Annotated[
-        float | None, typer.Option(min=0, envvar="TAILFORGE_STORAGE_PRICE", help="A month of 10^9 bytes.")
+        float | None, typer.Option(min=0, envvar="TAILFORGE_STORAGE_PRICE", help="Price per month of 10^9 bytes.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a build would do and cost: time, accelerator hours and bytes by earlier receipts, and how sure that is.
+    """Estimate a build's steps, time, accelerator hours, bytes and cost from earlier receipts, with its uncertainty.
 
     Example: `tailforge plan workshop --set concepts.gear.wanted=80 --machine-price 0.40`
     """

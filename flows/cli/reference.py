@@ -21,7 +21,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def nested_models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Models that a field's type mentions, in order."""
+    """Yield the models that a field's type mentions, in order."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -29,14 +29,16 @@ def nested_models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def describe_type(annotation: Any) -> str:
-    """A type as a reader of YAML would say it."""
+    """Return a type in the words of YAML."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     if annotation is type(None):
         return "null"
+
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(describe_type(argument) for argument in arguments)
+
     name = getattr(origin, "__name__", "")
     if name == "Literal":
         return ", ".join(f"`{argument}`" for argument in arguments)
@@ -47,13 +49,14 @@ def describe_type(annotation: Any) -> str:
         return f"mapping of {describe_type(arguments[0])} to {describe_type(arguments[1])}"
     if name == "Annotated" or hasattr(annotation, "__metadata__"):
         return describe_type(arguments[0])
+
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
         getattr(annotation, "__name__", str(annotation)), str(annotation)
     )
 
 
 def describe_field(name: str, field: FieldInfo) -> str:
-    """One table row."""
+    """Return one table row for a field."""
     if field.is_required():
         default = "required"
     elif isinstance(value := field.get_default(call_default_factory=True), BaseModel):
@@ -64,7 +67,7 @@ def describe_field(name: str, field: FieldInfo) -> str:
 
 
 def model_page(whole: type[BaseModel], title: str, origin: str) -> str:
-    """Every model that `whole` mentions, a table each."""
+    """Return a page with one table per model that `whole` mentions."""
     models: list[type[BaseModel]] = []
     waiting: list[type[BaseModel]] = [whole]
     while waiting:
@@ -72,6 +75,7 @@ def model_page(whole: type[BaseModel], title: str, origin: str) -> str:
         if model not in models:
             models.append(model)
             waiting += [inner for field in model.model_fields.values() for inner in nested_models(field.annotation)]
+
     lines = [f"# {title}", "", f"Written by `make docs` from {origin}. Unknown keys are refused.", ""]
     for model in models:
         lines += [f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), ""]
@@ -99,6 +103,7 @@ def cli_page() -> str:
         "stopped by Ctrl-C or SIGTERM. The store is `--store` or `TAILFORGE_STORE`, by default `./store`: a folder, or",
         "a bucket as `s3://bucket/forge`.",
     ]
+
     group: Any = typer.main.get_command(app)
     lines += ["", "| command | example |", "|---|---|"]
     for name, command in group.commands.items():

@@ -1,4 +1,4 @@
-"""The command that lets a person look at samples; flows/cli/commands.py registers it and says what a command may do."""
+"""The command `tailforge review`. flows/cli/commands.py registers it and says what a command may do."""
 
 import getpass
 import sys
@@ -13,16 +13,21 @@ from tailforge.schemas.errors import UserError
 
 def review(
     reference: Annotated[str, typer.Argument(help="Dataset, dataset@version or recipe.")],
-    build: Annotated[bool, typer.Option("--build", help="What a build has drawn so far, published or not.")] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Review the samples that a build has drawn so far, published or not.")
+    ] = False,
     set_: Set = [],  # noqa: B006
     store: Store = DEFAULT_STORE,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for a free one.")] = 0,
-    reviewer: Annotated[str, typer.Option(help="Who decides, for the record.", show_default="the user's name")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 chooses a free one.")] = 0,
+    reviewer: Annotated[
+        str,
+        typer.Option(help="Name of the person who decides, kept with each decision.", show_default="the user's name"),
+    ] = "",
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Accept and reject samples in a page on this machine; the next build honours what was decided.
+    """Accept and reject samples on a page of this machine; the next build follows the decisions.
 
-    Example: `tailforge review workshop --no-open`, while it is built `tailforge review workshop --build`
+    Example: `tailforge review workshop --no-open`, during a build `tailforge review workshop --build`
     """
     from tailforge.flows.samples.review import open_version
     from tailforge.flows.samples.review_server import serve_review
@@ -37,7 +42,8 @@ def review(
         reviewed = open_version(reference, store)
 
     def tell(address: str) -> None:
-        sys.stdout.write(f"{address}\nctrl-C stops; the next build honours what was decided\n")
+        """Print the address and open the page."""
+        sys.stdout.write(f"{address}\nctrl-C stops; the next build follows the decisions\n")
         sys.stdout.flush()
         if open_:
             typer.launch(address)

@@ -1,8 +1,7 @@
-"""Which device of this machine belongs to which build: a locked file for each.
+"""Assign the devices of this machine to builds by one locked file per device.
 
-The operating system drops a lock when its holder ends, however it ends, so nothing is left to clean up after a kill. A
-build holds the lock of each of its devices; each of its worker processes holds a second one, so that a device is free
-only when nobody computes on it any more.
+The operating system drops a lock when its holder ends, so nothing needs cleaning up after a kill. A build locks each of
+its devices, and each of its workers holds a second lock. A device is free only when no worker computes on it.
 """
 
 import fcntl
@@ -19,14 +18,14 @@ import torch
 
 from tailforge.schemas.errors import DeviceError, UserError
 
-LEASES = "TAILFORGE_LEASES"  # the folder, one for all builds of the machine; containers may share one
+LEASES = "TAILFORGE_LEASES"  # folder of the locks, one per machine; containers may share it
 FOLDER = "/tmp/tailforge-devices"
 CPU = "cpu:"
-ENDS_S = 60.0  # workers of a killed build end within moments
+ENDS_S = 60.0  # longest wait for the workers of a killed build
 
 
 def list_devices() -> list[str]:
-    """Accelerators as CUDA_VISIBLE_DEVICES names them; a place for each core (`cpu:0`, ...) where there is none."""
+    """Return accelerators as CUDA_VISIBLE_DEVICES names them; without any, one `cpu:N` per core."""
     count = torch.cuda.device_count()
     if count == 0:
         return [f"{CPU}{number}" for number in range(os.cpu_count() or 1)]
@@ -35,7 +34,7 @@ def list_devices() -> list[str]:
 
 
 def require_devices(wanted: Sequence[str]) -> None:
-    """Errors: UserError for a device that this machine has not; `cpu:N` is any place on the processor."""
+    """Check device names; `cpu:N` is valid for any N. Errors: UserError for an unknown or repeated device."""
     known = list_devices()
     for name in wanted:
         if name not in known and not (name.startswith(CPU) and name.removeprefix(CPU).isdigit()):
@@ -46,13 +45,14 @@ def require_devices(wanted: Sequence[str]) -> None:
 
 @contextmanager
 def lease_devices(wanted: Sequence[str], most: int | None, purpose: str) -> Iterator[list[str]]:
-    """Devices that no other build has until this ends: all of `wanted`, or without any up to `most` of the free ones.
+    """Yield devices that no other build uses until this ends: all of `wanted`, or else up to `most` free ones.
 
-    `purpose` is what other builds are told of the holder. Errors: DeviceError naming who holds what is not free.
+    `purpose` describes this build to other builds. Errors: DeviceError naming the holder of each device in use.
     """
     require_devices(wanted)
     leased: list[str] = []
     held: list[str] = []
+
     with ExitStack() as locks:
         for name in wanted or list_devices():
             if len(leased) == most:
@@ -63,15 +63,16 @@ def lease_devices(wanted: Sequence[str], most: int | None, purpose: str) -> Iter
             locks.enter_context(file)
             _write_note(file, purpose)
             leased.append(name)
+
         if held and (wanted or not leased):
             raise DeviceError(f"device {'; device '.join(held)}; wait for its end or name others by --devices")
         yield leased
 
 
 def take_device(leased: Sequence[str]) -> tuple[str, IO[str]]:
-    """The first of a build's devices on which no process works; it is this process's as long as the file is open.
+    """Return the first of a build's devices without a worker, and its open lock file.
 
-    Errors: DeviceError if none becomes free.
+    Closing the file frees the device. Errors: DeviceError if none becomes free.
     """
     until = time.monotonic() + ENDS_S
     while time.monotonic() < until:
@@ -80,11 +81,11 @@ def take_device(leased: Sequence[str]) -> tuple[str, IO[str]]:
                 _write_note(file, "worker")
                 return name, file
         time.sleep(0.1)
-    raise DeviceError(f"processes that should have ended still work on {', '.join(leased)}; end them (`ps`), try again")
+    raise DeviceError(f"processes of an earlier build still use {', '.join(leased)}; end them (`ps`), try again")
 
 
 def try_lock(name: str) -> IO[str] | None:
-    """The file of that name, locked until it is closed; None if another holds it."""
+    """Return the open, locked file of that name; None if another process holds the lock."""
     path = Path(os.environ.get(LEASES) or FOLDER) / f"{name.replace('/', '-')}.lock"
     if not path.exists():
         _make_shared(path)
@@ -98,7 +99,7 @@ def try_lock(name: str) -> IO[str] | None:
 
 
 def _make_shared(path: Path) -> None:
-    """Make the file where it is missing, for builds of every user of the machine."""
+    """Create a missing file that builds of every user may write."""
     before = os.umask(0)
     try:
         path.parent.mkdir(mode=0o777, parents=True, exist_ok=True)
@@ -108,6 +109,7 @@ def _make_shared(path: Path) -> None:
 
 
 def _write_note(file: IO[str], purpose: str) -> None:
+    """Write who holds a lock, since when and for what."""
     note = {"pid": os.getpid(), "purpose": purpose, "since": datetime.now(UTC).isoformat(timespec="seconds")}
     file.seek(0)
     file.truncate()
@@ -116,9 +118,10 @@ def _write_note(file: IO[str], purpose: str) -> None:
 
 
 def _describe_holder(name: str) -> str:
+    """Return who holds the device, for an error."""
     path = Path(os.environ.get(LEASES) or FOLDER) / f"{name}.build.lock"
     try:
         note = json.loads(path.read_text())
         return f"belongs to process {note['pid']} ({note['purpose']}, since {note['since']})"
-    except (OSError, ValueError, KeyError):  # the holder is just writing it
+    except (OSError, ValueError, KeyError):  # the holder is writing the note now
         return "belongs to another process"

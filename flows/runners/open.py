@@ -1,4 +1,4 @@
-"""What a build's steps run on: Prefect's own task runners, opened as a person asks for them."""
+"""Open the workers of a build: Prefect's own task runners, chosen by the user's options."""
 
 import os
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from tailforge.schemas.errors import UserError
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.settings.workers import WorkerSettings
 
-# Whether the step that is being submitted runs a model. What does so names its models in its address, so the rule needs
-# no list of stages: masks cut from recorded maps need no device, masks by a model do.
+# Whether the submitted step runs a model. Such a step names its models in its address, so no list of stages is needed:
+# masks cut from recorded maps need no device, masks by a model do.
 NEEDS_DEVICE: ContextVar[bool] = ContextVar("needs_device", default=False)
 
 
 @dataclass(frozen=True)
 class Workers:
-    """A task runner, how many steps it runs at a time, and the errors by which it tells that a worker died."""
+    """A task runner, its number of parallel steps, and the errors that mean a worker died."""
 
     runner: TaskRunner[Any]
     count: int
@@ -34,13 +34,13 @@ class Workers:
 
 
 def local_threads(workers: int) -> TaskRunner[Any]:
-    """Threads of this process; a generator renders one batch at a time (its lock), other stages overlap with it."""
+    """Return threads of this process. One generator renders one batch at a time; other stages run beside it."""
     return ThreadPoolTaskRunner(max_workers=workers)
 
 
 @contextmanager
 def mark_device(step: Step) -> Iterator[None]:
-    """While a step is submitted: does it need a device?"""
+    """Note, while a step is submitted, whether it needs a device."""
     mark = NEEDS_DEVICE.set(bool(step.address.models))
     try:
         yield
@@ -50,24 +50,25 @@ def mark_device(step: Step) -> Iterator[None]:
 
 @contextmanager
 def open_workers(settings: WorkerSettings, context: BuildContext) -> Iterator[Workers]:
-    """The workers of a build, as long as it lasts.
+    """Yield the workers of a build for its duration.
 
-    Errors: UserError for options that do not go together; DeviceError; what flows/runners/ray_cluster.py refuses.
+    Errors: UserError for conflicting options; DeviceError; errors of flows/runners/ray_cluster.py.
     """
     if settings.devices and settings.runner != "processes":
-        raise UserError(f"--devices goes with --runner processes, not with {settings.runner}; leave one of them out")
+        raise UserError(f"--devices needs --runner processes, not {settings.runner}; leave one of them out")
+
     if settings.runner == "threads":
         count = settings.workers or os.cpu_count() or 1
         yield Workers(local_threads(count), count)
     elif settings.runner == "processes":
         purpose = f"build {context.recipe.name} in {context.store}"
         with lease_devices(settings.devices, settings.workers, purpose) as devices:
-            resource_tracker.ensure_running()  # now: it unblocks ctrl-C when it starts
+            resource_tracker.ensure_running()  # start it first: its start unblocks ctrl-C
             shield_children()
             runner = ProcessPoolTaskRunner(len(devices), initializer=start_worker, initargs=(devices,))
             yield Workers(runner, len(devices), (BrokenExecutor,))
     else:
-        from tailforge.flows.runners.ray_cluster import join_cluster  # an extra that other builds do without
+        from tailforge.flows.runners.ray_cluster import join_cluster  # an optional extra
 
         with join_cluster(settings, context) as workers:
             yield workers

@@ -1,4 +1,4 @@
-"""Worker processes of one machine, one a device, on Prefect's ProcessPoolTaskRunner."""
+"""Worker processes of one machine, one per device, on Prefect's ProcessPoolTaskRunner."""
 
 import multiprocessing
 import os
@@ -15,10 +15,11 @@ _kept: list[IO[str]] = []  # the lock of this process's device
 
 
 def start_worker(leased: Sequence[str]) -> None:
-    """Make this process the worker of one of the build's devices; runs once, before its first task.
+    """Make this process the worker of one of the build's devices, before its first task.
 
-    Models stay loaded between tasks by tasks/models/cache.py, an imported module: globals of a task's own file travel
-    with every task and would be new each time.
+    tasks/models/cache.py, an imported module, keeps models between tasks. Globals of a task's own file would be
+    copied with
+    every task. Errors: DeviceError if no device becomes free.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     device, lock = take_device(leased)
@@ -28,16 +29,16 @@ def start_worker(leased: Sequence[str]) -> None:
         os.environ[THREADS] = str(share_cores(len(leased)))
         torch.set_num_threads(share_cores(len(leased)))
     if torch.cuda.is_available():
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # now: with each task Prefect sets the variables of the parent again
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # now: each task restores the parent's variables
 
 
 def share_cores(workers: int) -> int:
-    """Threads of each of so many processes, so that together they have no more than there are cores."""
+    """Return the threads per process, so that all workers together use at most the number of cores."""
     return max(1, (os.cpu_count() or 1) // workers)
 
 
 def _end_with_parent() -> None:
-    """End when the build does, also by a kill: else a worker waits for work for ever and keeps its device's memory."""
+    """End this process when the build ends, even by a kill; else it would keep its device's memory."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,7 +1,7 @@
-"""Workers on a Ray cluster that runs already, on Prefect's RayTaskRunner.
+"""Workers on a running Ray cluster, on Prefect's RayTaskRunner.
 
-The cluster is joined here and not by the task runner, which would start a local Ray where none answers. Every node is
-asked before any work whether it has what a build needs: the store, the models, the Prefect server, equal libraries.
+This module joins the cluster, since the task runner would start a local Ray where none answers. Before any work it
+checks on every node: the store, the models, the Prefect server and equal libraries.
 """
 
 import logging
@@ -31,21 +31,21 @@ from tailforge.tasks.artifacts.contract import library_versions
 
 ANSWERS_S = 10.0
 PROBE_S = 120.0  # a node's first process imports torch
-# Ray runs a step again on another worker, three times, before it tells of one of these.
+# Ray retries a step three times on other workers before it raises one of these.
 LOST = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.OutOfMemoryError,
     ray.exceptions.ObjectLostError,
 )
-# With num_gpus alone Ray ends a worker after each step, and its model with it: max_calls=0 keeps it. An environment of
-# their own keeps these workers from other steps: else a second process may come to hold the model on the same device.
+# With num_gpus alone Ray ends a worker, and drops its model, after each step: max_calls=0 keeps the worker. A separate
+# environment reserves these workers for GPU steps: otherwise a second process may load the model on the same device.
 ON_GPU = {"num_gpus": 1, "num_cpus": 1, "max_calls": 0, "runtime_env": {"env_vars": {"TAILFORGE_ON": "gpu"}}}
 ON_CPU = {"num_cpus": 1}
 
 
 class ClusterRunner(RayTaskRunner):  # type: ignore[misc]
-    """Prefect's runner with the resources that a step needs; without accelerators in the cluster a core."""
+    """Prefect's runner with the resources per step: a GPU and a core, or a core in clusters without GPUs."""
 
     def __enter__(self) -> Any:
         entered = super().__enter__()
@@ -53,15 +53,16 @@ class ClusterRunner(RayTaskRunner):  # type: ignore[misc]
         return entered
 
     def submit(self, *arguments: Any, **named: Any) -> Any:
+        """Submit a task with the resources that it needs."""
         with remote_options(**(ON_GPU if NEEDS_DEVICE.get() and self.has_gpus else ON_CPU)):
             return super().submit(*arguments, **named)
 
 
 @contextmanager
 def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Workers]:
-    """Workers on all nodes of the cluster that answers at the address.
+    """Yield workers on all nodes of the cluster at the given address.
 
-    Errors: UserError without an address; OrchestrationError if no cluster or no Prefect server answers, or nodes lack
+    Errors: UserError without an address; OrchestrationError if no cluster or Prefect server answers or nodes lack
     something; StoreAccessError if a node does not see the store.
     """
     address = settings.ray_address
@@ -70,12 +71,14 @@ def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
             f"--ray-address {address or 'is missing'}: give host:port of the head of a cluster that this machine is "
             "part of (`ray start --address host:port`), by the option or RAY_ADDRESS"
         )
+
     server = os.environ.get(API)
     if not server:
         raise OrchestrationError(
             "workers on Ray need a Prefect server that every node reaches: start one by `prefect server start --host "
             f"0.0.0.0` and set {API}=http://HOST:4200/api"
         )
+
     connect(address)
     try:
         require_nodes(context, server)
@@ -87,12 +90,12 @@ def join_cluster(settings: WorkerSettings, context: BuildContext) -> Iterator[Wo
 
 
 def connect(address: str) -> None:
-    """Join; never start. Errors: OrchestrationError."""
+    """Join the cluster; never start one. Errors: OrchestrationError."""
     host, _, port = address.rpartition(":")
-    # Workers inherit the environment of `ray start`, which may name a proxy without this machine as an exception.
+    # Workers inherit the environment of `ray start`, whose proxy exceptions may lack this machine.
     spared = {name: os.environ[name] for name in EXCEPTIONS if name in os.environ}
     try:
-        socket.create_connection((host, int(port)), ANSWERS_S).close()  # Ray itself tries for ten minutes and more
+        socket.create_connection((host, int(port)), ANSWERS_S).close()  # Ray itself retries for ten minutes or more
         ray.init(
             address=address,
             runtime_env={"env_vars": spared},
@@ -108,15 +111,17 @@ def connect(address: str) -> None:
 
 
 def require_nodes(context: BuildContext, server: str) -> None:
-    """Ask every node that can work. Errors: OrchestrationError, StoreAccessError naming the node."""
+    """Check every node that can work. Errors: OrchestrationError, StoreAccessError naming the node."""
     nodes = [node for node in ray.nodes() if node["Alive"] and {"CPU", "GPU"} & set(node["Resources"])]
     if not nodes:
         raise OrchestrationError(
             "the Ray cluster has no node with processors or GPUs; add one by `ray start --address`"
         )
+
     store, token = Store.open(context.store), uuid.uuid4().hex
     probe = f"{TEMPORARY}nodes-{token}"
     folders = [model.path for model in context.models.values() if model.revision is None]
+
     store.write_bytes(probe, token.encode())
     try:
         asked = [ask(node["NodeID"], context.store, probe, folders, server) for node in nodes]
@@ -133,7 +138,7 @@ def ask(node: str, store: str, probe: str, folders: Sequence[str], server: str) 
 
 
 def look_around(store: str, probe: str, folders: Sequence[str], server: str) -> dict[str, Any]:
-    """What a node sees of a build: the file `probe` of its store, missing models, what ails the server, libraries."""
+    """Return the state of a node: content of the store's file `probe`, missing models, server failure and libraries."""
     try:
         seen = Store.open(store).read(probe).decode()
     except (OSError, TailforgeError) as error:
@@ -145,29 +150,31 @@ def look_around(store: str, probe: str, folders: Sequence[str], server: str) -> 
 
 
 def accept(node: str, answer: Any, token: str, store: str) -> None:
-    """Errors: OrchestrationError, StoreAccessError if the node cannot take part."""
+    """Check the answer of a node. Errors: OrchestrationError, StoreAccessError if the node cannot take part."""
     try:
         found = ray.get(answer, timeout=PROBE_S)
     except (ray.exceptions.RayError, ModuleNotFoundError) as error:
         raise OrchestrationError(
-            f"node {node} cannot run this project: {error}; install the same release there, with extras build and ray"
+            f"node {node} cannot run Tailforge: {error}; install the same release there, with extras build and ray"
         ) from error
     judge_node(node, found, token, store)
 
 
 def judge_node(node: str, found: dict[str, Any], token: str, store: str) -> None:
-    """What `look_around` found there, against what a build needs. Errors: OrchestrationError, StoreAccessError."""
+    """Compare the state of a node with the needs of a build. Errors: OrchestrationError, StoreAccessError."""
     if found["store"] != token:
         raise StoreAccessError(
-            f"node {node} does not see the store {store} ({found['store']}); give a folder that all nodes share by one "
-            "path, or an object store"
+            f"node {node} does not see the store {store} ({found['store']}); give a folder that all nodes share under "
+            "one path, or an object store"
         )
+
     if found["missing"]:
         raise OrchestrationError(f"node {node} lacks {', '.join(found['missing'])}; copy or mount these models there")
     if found["server"]:
         raise OrchestrationError(
             f"node {node} does not reach the Prefect server ({found['server']}); set {API} to an address for all nodes"
         )
+
     own, other = library_versions(), found["versions"]
     if differing := [f"{name} {other.get(name)} (here {own[name]})" for name in own if other.get(name) != own[name]]:
         raise OrchestrationError(

@@ -1,4 +1,4 @@
-"""Explains one sample of a version: which components drew what, who drew a bad region, and how to mend it."""
+"""Explain one sample of a version: which components drew which region, and how to repair a bad region."""
 
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ from tailforge.tasks.stages import explanations
 from tailforge.tasks.stages import repairs as mending
 from tailforge.tasks.stages.explanations import Asked
 
-CONCEPT = "concept"  # as --mask: the sample's own mask
-TOLD = 5  # components that a person is told of
-BACKGROUND_READ = 4  # times as many images as are wanted are read at most before they are chosen
+CONCEPT = "concept"  # --mask concept: the sample's own mask
+TOLD = 5  # components shown to a person
+BACKGROUND_READ = 4  # read at most this many images per background image
 
 
 def explain_sample(
@@ -52,11 +52,12 @@ def explain_sample(
     repair: bool = False,
     observe: Observe = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Take a sample apart, keep the ledger in the store, and with `repair` mend the region for the next build.
+    """Decompose a sample into components, keep the ledger in the store, and with `repair` repair the region.
 
     `reference`: dataset or dataset@version; `folder`: as in `remake_sample`. The region is a box (left, top, right,
-    bottom), a mask ("concept", or an image file), or what a gate blames; for a rejected sample the gate that rejected
-    it, unless another region is named. Errors: NotFoundError, ExplanationError, ModelError; nothing is half-kept.
+    bottom), a mask ("concept" or an image file), or what a gate blames. A rejected sample has by default the region
+    of the
+    gate that rejected it. Errors: NotFoundError, ExplanationError, ModelError; an error keeps nothing.
     """
     found = find_published(sample_id, reference, uri, rejects=True)
     grid = require_drawn(found, settings.grid)
@@ -65,24 +66,25 @@ def explain_sample(
     bound = find_bound(found, blamed) if blamed in PIXEL_MEASURES else None
     if repair and region is None and blamed is None:
         raise ExplanationError("--repair needs a region; name it by --box, --mask or --gate")
+
     job, made = remake_sample(found, folder)
     if made.pixels is None:
         raise EngineError(f"sample {sample_id} fails now: {made.error}; compare library versions with its version's")
     if blamed is not None:
         region = blame_gate(found, grid, made.pixels, blamed, bound)
+
     asked = Asked(job, made, settings, region, read_background(found, made.pixels, settings), found.label, observe)
     told = tell_explanation(found.store, asked)
     return told | (keep_repair(found, asked) if repair else {})
 
 
 def require_drawn(found: Published, side: int) -> PatchGrid:
-    """The patches of the sample. Errors: ExplanationError for one without an image, or that no generator drew."""
+    """Return the patches of the sample. Errors: ExplanationError if it has no image or no generator drew it."""
     row = found.row
     kind = "a repair" if found.repair else "an augmented copy" if row["augmentation"] is not None else ""
     if kind:
-        raise ExplanationError(
-            f"sample {row['sample_id']} is {kind} of {found.original_id}; explain that one, which a generator drew"
-        )
+        raise ExplanationError(f"sample {row['sample_id']} is {kind} of {found.original_id}; explain that one instead")
+
     if row["width"] is None:
         raise ExplanationError(f"sample {row['sample_id']} has no image: {row.get('error')}; choose another")
     return PatchGrid(side, side, row["height"], row["width"])
@@ -91,15 +93,16 @@ def require_drawn(found: Published, side: int) -> PatchGrid:
 def name_region(
     found: Published, grid: PatchGrid, box: tuple[int, int, int, int] | None, mask: str | None, gate: str | None
 ) -> Region | None:
-    """The region that a box or a mask names.
+    """Return the region that a box or a mask names; None without either.
 
-    Errors: ExplanationError for more than one name, a region off the image, an unknown gate.
+    Errors: ExplanationError for several regions, a region outside the image or an unknown gate.
     """
     named = [name for name, value in (("--box", box), ("--mask", mask), ("--gate", gate)) if value is not None]
     if len(named) > 1:
         raise ExplanationError(f"{' and '.join(named)} each name a region; give one of them")
     if gate is not None and gate not in GATES:
         raise ExplanationError(f"unknown gate {gate!r}; the gates are {', '.join(GATES)}")
+
     if box is not None:
         return Region(rle=encode_rle(box_region(grid, *box).numpy()), source=f"box {','.join(map(str, box))}")
     if mask == CONCEPT:
@@ -112,7 +115,7 @@ def name_region(
 
 
 def read_mask(file: Path) -> NDArray[np.bool_]:
-    """Pixels of a mask's file that are not black. Errors: ExplanationError."""
+    """Return the pixels of a mask file that are not black, bool [H, W]. Errors: ExplanationError."""
     try:
         file = usable_path(file, "--mask", ExplanationError)
         pixels: NDArray[np.bool_] = np.asarray(open_picture(file.read_bytes(), PHOTOGRAPHS, to_rgb)).max(axis=2) > 0
@@ -124,14 +127,14 @@ def read_mask(file: Path) -> NDArray[np.bool_]:
 
 
 def concept_mask(found: Published) -> NDArray[np.bool_] | None:
-    """The pixels of the sample's concept, None where it has no mask."""
+    """Return the mask of the sample's concept, bool [H, W]; None without a mask."""
     row = found.row
     own = next((each for each in row["instances"] or () if each["slot"] == CONCEPT), None)
     return None if own is None else decode_rle(own["rle"], row["height"], row["width"])
 
 
 def require_concept(found: Published) -> NDArray[np.bool_]:
-    """Errors: ExplanationError where the sample has no mask."""
+    """Return the mask of the sample's concept. Errors: ExplanationError without a mask."""
     pixels = concept_mask(found)
     if pixels is None or not pixels.any():
         raise ExplanationError(f"sample {found.row['sample_id']} has no mask of its concept; name the region by --box")
@@ -139,13 +142,13 @@ def require_concept(found: Published) -> NDArray[np.bool_]:
 
 
 def gate_of_reason(reason: str | None) -> str | None:
-    """The gate that a sample was rejected by, if it was one."""
+    """Return the gate of a rejection reason; None if no gate rejected the sample."""
     name = (reason or "").rpartition("_")[0]
     return name if name in GATES else None
 
 
 def find_bound(found: Published, gate: str) -> Bound:
-    """The bound that the sample missed or, if it was accepted, might miss. Errors: ExplanationError without one."""
+    """Return the bound that the sample missed or, if accepted, might miss. Errors: ExplanationError without one."""
     quality = parse_published(found.dataset).quality
     known, reason = quality.gates.get(gate), str(found.row.get("reason"))
     low = None if known is None else known.min
@@ -155,13 +158,13 @@ def find_bound(found: Published, gate: str) -> Bound:
     if high is not None:
         return Bound(gate=gate, side="high", value=high)
     raise ExplanationError(
-        f"the recipe of {found.label} gives gate {gate!r} neither min nor max, so no bound tells which part of the "
+        f"the recipe of {found.label} sets neither min nor max for gate {gate!r}, so no bound shows which part of the "
         "image is to blame; name the region by --box or --mask"
     )
 
 
 def blame_gate(found: Published, grid: PatchGrid, pixels: NDArray[np.uint8], gate: str, bound: Bound | None) -> Region:
-    """What a gate blames: the patches that miss its bound where it measures light, else the concept."""
+    """Return the region that a gate blames: patches beyond its bound if it measures light, else the concept."""
     if bound is None:
         return Region(rle=encode_rle(require_concept(found)), source=f"the concept's mask, for gate {gate}")
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -170,7 +173,10 @@ def blame_gate(found: Published, grid: PatchGrid, pixels: NDArray[np.uint8], gat
 
 
 def read_background(found: Published, pixels: NDArray[np.uint8], settings: ExplainSettings) -> NDArray[np.uint8]:
-    """Other images of the version, uint8 [M, H, W, 3], of the sample's size; by their ids, as good as drawn by lot."""
+    """Return other images of the version with the sample's size, uint8 [M, H, W, 3], in the order of their ids.
+
+    Ids are hashes, so this order is as good as random.
+    """
     images: dict[str, NDArray[np.uint8]] = {}
     for split in found.dataset.counts.by_split:
         uri = f"{found.store.uri}/{DATASETS}/{found.dataset.name}"
@@ -179,18 +185,21 @@ def read_background(found: Published, pixels: NDArray[np.uint8], settings: Expla
                 images[sample["key"]] = np.asarray(sample["image"])
         if len(images) >= BACKGROUND_READ * settings.background:
             break
+
     fitting = [images[key] for key in sorted(images) if images[key].shape == pixels.shape]
     return np.stack(fitting[: settings.background]) if fitting else np.zeros((0, *pixels.shape), np.uint8)
 
 
 def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
-    """What was found, for a person and for programs."""
+    """Return the result of an explanation, for a person and for programs."""
     receipt = explanations.explain_sample(store, asked)
     columns = ["component", "patches", "strength", "containment", "region_share", "region_rank", "shown"]
     rows = [row for row in read_table(store, receipt, columns).to_pylist() if row["shown"] is not None]
+
     traced = sorted((row for row in rows if row["region_rank"]), key=lambda row: row["region_rank"])
     first = traced if asked.region else sorted(rows, key=lambda row: row["shown"])
     details = {name: value for name, value in receipt.details.items() if name != "files"}
+
     return {
         "sample_id": asked.made.sample_id,
         "dataset": asked.label,
@@ -205,11 +214,12 @@ def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
 
 
 def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
-    """Mend the region; if an attempt passed, let the next build of the dataset honour it."""
+    """Repair the region; if an attempt passed, record the repair for the next build of the dataset."""
     store = found.store
     receipt = mending.mend_sample(store, asked)
     row = mending.read_mended(store, receipt)
     told = receipt.details["repair"]
+
     if row is not None:
         record_repair(
             store,
@@ -221,6 +231,7 @@ def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
                 samples=receipt,
             ),
         )
+
     return {
         "repair": {key: told[key] for key in ("route", "score", "before", "after", "psnr_outside", "attempts")},
         "repaired_id": row and row["sample_id"],
@@ -229,16 +240,16 @@ def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
 
 
 def undo_repair(sample_id: str, reference: str, uri: str) -> dict[str, Any]:
-    """Let the next build take the sample as it was drawn. Errors: NotFoundError."""
+    """Remove the sample's repair, so that the next build uses the original image. Errors: NotFoundError."""
     name, _ = split_reference(reference)
     forget_repair(Store.open(uri), name, sample_id)
     return {"sample_id": sample_id, "dataset": name, "undone": True}
 
 
 def mend_again(found: Published, job: PartitionJob, made: Rendered) -> pa.Table:
-    """SAMPLES of a published repair, found again from what its provenance says.
+    """Return SAMPLES of a published repair, repeated from its provenance.
 
-    Errors: NotFoundError where the version is gone that it was mended in; ExplanationError where no attempt passes now.
+    Errors: NotFoundError if the version of the repair is gone; ExplanationError if no attempt passes now.
     """
     told = found.repair
     assert told is not None
@@ -248,5 +259,5 @@ def mend_again(found: Published, job: PartitionJob, made: Rendered) -> pa.Table:
     asked = Asked(job, made, told.settings, told.region, background, told.version)
     mended = mending.find_repair(asked)
     if mended.taken.route == "none":
-        raise ExplanationError(f"sample {found.row['sample_id']} cannot be mended again: no attempt passes now")
+        raise ExplanationError(f"sample {found.row['sample_id']} cannot be repaired again: no attempt passes now")
     return mending.replace_image(asked, mended, mending.describe_repair(asked, mended))

@@ -1,7 +1,7 @@
-"""The recipe that a version was made from, parsed to make its images again.
+"""Parse the recipe of a version, to make its images again.
 
-A version may come from anywhere, so it never chooses code to run. Its recipe may name a torch module of its maker
-(`generator.module`); that is imported only when the user names the same code on the command line.
+A version may come from anywhere, so it never chooses code to run. Its recipe may name a torch module of its author
+(`generator.module`). That module is imported only if the user names the same code on the command line.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from tailforge.schemas.errors import ModelError
 from tailforge.schemas.recipe import Recipe, read_stored_recipe
 from tailforge.tasks.models.classifier_files import CIFAR_RESNET
 
-OWN_CODE = (CIFAR_RESNET,)  # of this project, so a version may ask for it
+OWN_CODE = (CIFAR_RESNET,)  # Tailforge's own code, which a version may name
 
 
 def parse_published(dataset: Dataset, teacher_module: str | None = None) -> Recipe:
-    """The recipe in dataset.json; `teacher_module` is the import path that the user named.
+    """Return the recipe of dataset.json; `teacher_module` is the import path that the user named.
 
-    Errors: RecipeError for one that cannot be parsed; ModelError for code that the user did not name.
+    Errors: RecipeError for an invalid recipe; ModelError for code that the user did not name.
     """
     origin = f"{dataset.name}@{dataset.version}"
     refuse_code(dataset.recipe["generator"], origin, teacher_module)
@@ -26,9 +26,9 @@ def parse_published(dataset: Dataset, teacher_module: str | None = None) -> Reci
 
 
 def refuse_code(source: Mapping[str, Any], origin: str, teacher_module: str | None) -> None:
-    """Errors: ModelError unless the code that a version's generator names is none, this project's or `teacher_module`.
+    """Check the code that a version's generator names: none, Tailforge's own or `teacher_module`.
 
-    `origin`: the version, as errors name it.
+    `origin` names the version in errors. Errors: ModelError for other code.
     """
     module = source.get("module")
     if teacher_module is not None and module != teacher_module:
@@ -38,6 +38,6 @@ def refuse_code(source: Mapping[str, Any], origin: str, teacher_module: str | No
         )
     if module is not None and module not in (teacher_module, *OWN_CODE):
         raise ModelError(
-            f"generator.module of {origin}: the version asks to import {module!r:.80} and to call it, and a version "
-            "never chooses code to run; if it is code of yours, name it by --teacher-module"
+            f"generator.module of {origin}: the version names {module!r:.80} for import, and a version never chooses "
+            "code to run; if this code is yours, name it by --teacher-module"
         )

@@ -1,4 +1,4 @@
-"""Makes one published image again, alone, and compares it with the published bytes."""
+"""Make one published image again and compare it with the published bytes."""
 
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,27 @@ def regenerate_sample(
 ) -> dict[str, Any]:
     """Make the image of `sample_id` again and write it to `out`. `reference`: dataset or dataset@version.
 
-    `folder` is where the recipe's relative paths start from, by default see `recipe_home`; `teacher_module` is the code
-    of a teacher that is a torch module of the user's own (package.module:callable).
+    `folder`: start of the recipe's relative paths, by default `recipe_home`; `teacher_module`: the user's own torch
+    module
+    (package.module:callable) of the teacher.
 
-    Returns {"file", "equal"}: `equal` tells whether its bytes are those that were published, which holds on the same
-    class of machine with the same library versions. Errors: NotFoundError for an unknown sample; ModelError if the
-    generator is not the one that the version was made with; EngineError if the sample fails now.
+    Returns {"file", "equal"}; `equal` is True if the bytes equal the published bytes. They do on the same class of
+    machine
+    with the same library versions. Errors: NotFoundError for an unknown sample; ModelError for another generator
+    than the
+    version's; EngineError if the sample fails now.
     """
     out = usable_path(out, "--out")
     if not out.parent.is_dir():
         raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
     if out.is_dir():
         raise NotFoundError(f"--out {out}: this is a folder; give the name of a file in it")
+
     found = find_published(sample_id, reference, uri)
     job, made = remake_sample(found, folder, teacher_module)
     if made.error:
         raise EngineError(f"sample {sample_id} fails now: {made.error}; compare library versions with its version's")
+
     samples = tabulate(job, made) if found.repair is None else mend_again(found, job, made)
     image = _encode_image(found, job, samples)
     out.write_bytes(image)
@@ -49,7 +54,7 @@ def regenerate_sample(
 
 
 def _encode_image(found: Published, job: PartitionJob, samples: pa.Table) -> bytes:
-    """Bytes of the sample's image member, augmented where it was."""
+    """Return the bytes of the sample's image member, augmented if the sample was."""
     sharding, image = job.build.recipe.sharding, samples["image"][0].as_py()
     if found.row["augmentation"] is not None:
         augmented = augment_partition(job, samples, annotate_partition(job, samples)).to_pylist()

@@ -1,4 +1,4 @@
-"""Makes the drawing of one published or rejected sample again, from what its version says of it."""
+"""Draw one published or rejected sample again from the records of its version."""
 
 import hashlib
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from tailforge.tasks.stages.samples import remake, remake_from_noise, remake_inv
 
 
 class RepairOrigin(BaseModel):
-    """What the provenance of a repair says that it was made from."""
+    """The origin of a repair, from its provenance."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -55,19 +55,22 @@ class Published:
 
     @property
     def store(self) -> Store:
+        """Return the store of the version."""
         return self.version.store
 
     @property
     def dataset(self) -> Dataset:
+        """Return the dataset of the version."""
         return self.version.dataset
 
     @property
     def label(self) -> str:
+        """Return the version's name for errors."""
         return self.version.label
 
     @cached_property
     def repair(self) -> RepairOrigin | None:
-        """What the provenance says of a repair, if this is one. Errors: VerificationError."""
+        """Return the origin of a repair; None if the sample is none. Errors: VerificationError."""
         try:
             found = parse_object(self.row["provenance"] or "{}").get("repair")
             return None if found is None else RepairOrigin.model_validate(found)
@@ -79,22 +82,22 @@ class Published:
 
     @property
     def original_id(self) -> str:
-        """The sample that the generator drew: this one, or what it is an augmented or a repaired copy of."""
+        """Return the sample that the generator drew: this one, or the original of an augmented or repaired copy."""
         repair = self.repair
         return str(repair.parent if repair else self.row["parent_id"] or self.row["sample_id"])
 
     def read_member(self, field: str) -> bytes | None:
-        """Bytes of the sample's member, None where it has none. Errors: VerificationError, StoreError."""
+        """Return the bytes of the sample's member; None without one. Errors: VerificationError, StoreError."""
         return self.version.read_member(self.row, field)
 
     def is_published(self, field: str, data: bytes) -> bool:
-        """Whether these are the bytes that the manifest says of the sample's member."""
+        """Return whether these bytes have the digest that the manifest lists for the sample's member."""
         digests = [member["sha256"] for member in self.row.get("members") or () if member["field"] == field]
         return digests == [hashlib.sha256(data).digest()]
 
 
 def find_published(sample_id: str, reference: str, uri: str, *, rejects: bool = False) -> Published:
-    """A version's sample. `reference`: dataset or dataset@version. Errors: NotFoundError."""
+    """Return a sample of a version. `reference`: dataset or dataset@version. Errors: NotFoundError."""
     store = Store.open(uri)
     name, version = split_reference(reference)
     tables = ("manifest", "rejects") if rejects else ("manifest",)
@@ -109,11 +112,13 @@ def find_published(sample_id: str, reference: str, uri: str, *, rejects: bool = 
 def remake_sample(
     found: Published, folder: Path | None, teacher_module: str | None = None
 ) -> tuple[PartitionJob, Rendered]:
-    """The drawing of a sample (of its original, see `Published`) and the job that it belongs to.
+    """Return the job of a sample and its image, drawn again (of its original, see `Published`).
 
-    `folder` is where the recipe's relative paths start from, by default see `recipe_home`; `teacher_module` the import
-    path of a teacher's code that the user named. Errors: ModelError if the generator is not the one that the version
-    was made with, or is code that the user did not name; NotFoundError if the sample is no longer in its plan.
+    `folder`: start of the recipe's relative paths, by default `recipe_home`; `teacher_module`: import path of a
+    teacher's
+    code that the user named. Errors: ModelError for another generator than the version's or for code that the user
+    did not
+    name; NotFoundError if the sample is no longer in the plan.
     """
     raw = found.read_member("noise.npy")
     noise: NDArray[np.float16] | None = None if raw is None else _read_noise(found, raw)
@@ -124,10 +129,12 @@ def remake_sample(
     except UserError as error:
         where = "" if folder else "; if the recipe is in another folder, name that by --folder"
         raise type(error)(f"{error}{where}") from error
+
     drive = Drive(Store.open(context.store), run_here)
     expanded = finished(expand_all(drive, context))
-    # An older version was drawn from all of its prompts, read or not.
+    # Older versions were drawn from all prompts, also from those that the generator reads only in part.
     prompts = hear_prompts(context, expanded).prompts if UNREAD in found.dataset.lineage else expanded
+
     job, sample_id = _find_job(context, found, prompts), found.original_id
     if noise is not None:
         return job, remake_from_noise(job, sample_id, noise)
@@ -140,9 +147,9 @@ def remake_sample(
 
 
 def _rebuild_context(found: Published, file: RecipeFile, *, with_references: bool) -> BuildContext:
-    """The build's context from the recipe of a version, with what makes images alone: nothing is judged again.
+    """Return the build's context from the recipe of a version, with only the models that make images.
 
-    `with_references`: where the engine searches. Errors: ModelError if a model's bytes are others now.
+    `with_references`: whether a search needs its references. Errors: ModelError if the bytes of a model changed.
     """
     searches = with_references and file.recipe.engine.reads_references
     context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False)
@@ -157,7 +164,10 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
 
 
 def _find_job(context: BuildContext, found: Published, prompts: dict[str, list[Prompt]]) -> PartitionJob:
-    """The partition that the sample was made in, planned again: its batch-mates decide its last bits."""
+    """Return the planned partition of the sample. Its batch mates decide the last bits of the image.
+
+    Errors: NotFoundError if no partition holds the sample.
+    """
     concept, attempt, parent = found.row["concept"], found.row["attempt"], found.original_id
     sizes = {concept: _planned(found, attempt, concept)}
     for planned in plan_partitions(context, prompts, attempt, sizes):
@@ -168,7 +178,7 @@ def _find_job(context: BuildContext, found: Published, prompts: dict[str, list[P
 
 
 def _planned(found: Published, attempt: int, concept: str) -> int:
-    """Samples of a concept that a round of the version's build made. Errors: VerificationError where that cannot be."""
+    """Return the number of samples of a concept in a round of the version's build. Errors: VerificationError."""
     rounds, counts = found.dataset.lineage.get("rounds", ()), found.dataset.counts
     planned: int = rounds[attempt].get(concept, 0) if attempt < len(rounds) else 0
     if not 0 < planned <= counts.samples + counts.rejected + counts.surplus:
@@ -180,7 +190,7 @@ def _planned(found: Published, attempt: int, concept: str) -> int:
 
 
 def _read_noise(found: Published, raw: bytes) -> NDArray[np.float16]:
-    """Errors: VerificationError for a member that is no array."""
+    """Return the noise of a member. Errors: VerificationError if it is no array."""
     try:
         return read_array(raw)
     except ValueError as error:
@@ -191,18 +201,20 @@ def _read_noise(found: Published, raw: bytes) -> NDArray[np.float16]:
 
 
 def run_here(step: Step) -> "Done":
-    """Do a step in this process, without Prefect."""
+    """Run a step in this process, without Prefect."""
     return Done(step.task.fn(*step.arguments))
 
 
 @dataclass(frozen=True)
 class Done:
-    """The outcome of a step that is over, as a future."""
+    """The future of a finished step."""
 
     value: Any
 
     def result(self) -> Any:
+        """Return the step's result."""
         return self.value
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Call the callback at once."""
         fn(self)

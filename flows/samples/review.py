@@ -1,4 +1,4 @@
-"""The samples that a person reviews: what is known of each, its picture, and what is decided on it."""
+"""The samples that a person reviews: their scores, pictures and decisions."""
 
 import hashlib
 import math
@@ -32,11 +32,10 @@ Picture = tuple[bytes, str]  # bytes and their media type
 
 @dataclass(frozen=True)
 class ReviewedSamples:
-    """Samples of a version or of a build by sample_id, with the columns `SHOWN`; `unjudged`: those without a verdict.
+    """Samples of a version or a build by sample_id, with the columns `SHOWN`; `unjudged`: those without a verdict.
 
-    Augmented copies are left out, since they follow from their original; failed samples too, since they have no image.
-    `stuff`: values of a mask that are no things. `version`: the published one, None of a build. `artifacts`: paths by
-    stage.
+    Augmented copies are left out, since they follow from their originals, and failed samples, which have no image.
+    `stuff`: mask values of stuff. `version`: the published version, None for a build. `artifacts`: paths by stage.
     """
 
     store: Store
@@ -49,7 +48,7 @@ class ReviewedSamples:
     unjudged: Set[str] = frozenset()
 
     def list_samples(self) -> list[dict[str, Any]]:
-        """What the page shows of every sample, in the order of the version."""
+        """Return the facts that the page shows per sample, in the order of the version."""
         return [
             {
                 "id": sample_id,
@@ -62,7 +61,7 @@ class ReviewedSamples:
         ]
 
     def read_image(self, sample_id: str) -> Picture:
-        """As it is published; of a sample that is not, as it was made. Errors: NotFoundError, StoreError."""
+        """Return the published image, or the drawn one of an unpublished sample. Errors: NotFoundError, StoreError."""
         row = self._find(sample_id)
         for kind, media in IMAGES.items():
             if (data := self._read_member(row, kind)) is not None:
@@ -70,9 +69,9 @@ class ReviewedSamples:
         return self._read_made(sample_id), IMAGES["png"]
 
     def read_overlay(self, sample_id: str) -> Picture:
-        """PNG that shows the mask when laid over the image.
+        """Return a PNG that shows the mask when laid over the image.
 
-        Errors: NotFoundError where there is none; VerificationError, StoreError.
+        Errors: NotFoundError without a mask; VerificationError, StoreError.
         """
         row = self._find(sample_id)
         mask = self._read_member(row, "seg.png") or self._read_artifact(self._masks, sample_id, "mask")
@@ -84,18 +83,19 @@ class ReviewedSamples:
             raise VerificationError(f"the mask of sample {sample_id} of {self.label} is damaged: {error}") from error
 
     def read_decisions(self) -> Decisions:
-        """Errors: StoreAccessError."""
+        """Return the decisions on the dataset. Errors: StoreAccessError."""
         return read_decisions(self.store, self.dataset)
 
     def decide(self, sample_id: str, decision: Verdict | None, reason: str = "", reviewer: str = "") -> Decision | None:
-        """Let the next build honour a decision, or forget it where that is None.
+        """Record a decision for the next build, or remove it if `decision` is None.
 
-        Errors: NotFoundError for an unknown sample or one whose image is gone; StoreAccessError.
+        Errors: NotFoundError for an unknown sample or a missing image; StoreAccessError.
         """
         self._find(sample_id)
         if decision is None:
             forget_decision(self.store, self.dataset, sample_id)
             return None
+
         made = Decision(
             sample_id=sample_id,
             image=hashlib.sha256(self._read_made(sample_id)).hexdigest(),
@@ -104,6 +104,7 @@ class ReviewedSamples:
             reviewer=reviewer,
             decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
         record_decision(self.store, self.dataset, made)
         return made
 
@@ -148,13 +149,17 @@ class ReviewedSamples:
 
 
 def open_version(reference: str, uri: str) -> ReviewedSamples:
-    """`reference`: dataset or dataset@version. Errors: NotFoundError, StoreAccessError, VerificationError."""
+    """Return the samples of a version. `reference`: dataset or dataset@version.
+
+    Errors: NotFoundError, StoreAccessError, VerificationError.
+    """
     store = Store.open(uri)
     name, version = split_reference(reference)
     opened = open_published(store, name, version, TABLES)
     dataset = opened.dataset
     require_decisions(store, name)
     tables = (opened.read_table(table, SHOWN) for table in TABLES)
+
     return ReviewedSamples(
         store=store,
         dataset=name,
@@ -167,19 +172,19 @@ def open_version(reference: str, uri: str) -> ReviewedSamples:
 
 
 def require_decisions(store: Store, dataset: str) -> None:
-    """A store that cannot keep decisions is refused before anybody decides. Errors: StoreAccessError."""
+    """Check that the store can keep decisions. Errors: StoreAccessError."""
     if not store.is_local:
         raise StoreAccessError(f"store {store.uri!r}: decisions need a folder on a local disk; give one by --store")
     read_decisions(store, dataset)
 
 
 def stuff_values(categories: Sequence[Category]) -> list[int]:
-    """Values in the masks of what is no thing."""
+    """Return the mask values of stuff."""
     return [value for value, each in enumerate(categories, 1) if not each.thing]
 
 
 def _list_artifacts(store: Store, dataset: Dataset, stage: str) -> Iterator[str]:
-    """Paths of a stage's files that a version says it was made of."""
+    """Yield the paths of a stage's files that a version's lineage lists."""
     for fingerprint in dataset.lineage.get("fingerprints", {}).get(stage, ()):
         folder = f"artifacts/{stage}/{fingerprint}"
         names = [name for name in store.names(folder) if name.endswith(".parquet") and not name.startswith(".")]

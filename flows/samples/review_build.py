@@ -1,4 +1,4 @@
-"""The samples of a build that is not published, or not yet: a person may decide while it still draws."""
+"""Open the samples of an unpublished or running build, so that a person may decide during the build."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from tailforge.schemas.tables import MASKS, VERDICTS
 from tailforge.tasks.artifacts.contract import read_table
 
 DRAWN = ("samples", "repairs")
-SCORED = {  # what is known of a sample, by stage; later stages go last
+SCORED = {  # columns per stage that describe a sample; later stages come last
     "masks": [name for name in GATES if name in MASKS.names],
     "verdicts": ["reason", *(name for name in GATES if name in VERDICTS.names)],
     "selection": ["reason", "split"],
@@ -24,9 +24,9 @@ SCORED = {  # what is known of a sample, by stage; later stages go last
 
 
 def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> ReviewedSamples:
-    """All that a build of this recipe, by default the last one, has drawn so far.
+    """Return all samples that a build, by default the last one, has drawn so far.
 
-    Errors: UserError; NotFoundError where nothing is drawn.
+    Errors: UserError; NotFoundError if nothing is drawn.
     """
     chosen = choose_build(recipe, uri, overrides, last=True)
     context = prepare_build(chosen.reference, uri, chosen.overrides)
@@ -34,15 +34,17 @@ def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> Reviewed
     require_decisions(store, name)
     drive = Drive(store, submit=None)
     walk(drive, context)
+
     receipts = [receipt for receipt in drive.tally.receipts if receipt.stage in (*DRAWN, *SCORED)]
     rows = {row["sample_id"]: row for receipt in receipts for row in _list_drawn(store, receipt)}
     if not rows:
         raise NotFoundError(f"nothing of {name} is drawn yet; begin by `tailforge build {recipe}`")
     judged = _add_scores(store, rows, receipts)
+
     return ReviewedSamples(
         store=store,
         dataset=name,
-        label=f"{name}, as far as it is built",
+        label=f"{name}, unfinished build",
         rows=rows,
         stuff=stuff_values(context.recipe.categories),
         artifacts={stage: [each.uri for each in receipts if each.stage == stage] for stage in (*DRAWN, "masks")},
@@ -59,7 +61,7 @@ def _list_drawn(store: Store, receipt: Receipt) -> Iterator[dict[str, Any]]:
 
 
 def _add_scores(store: Store, rows: dict[str, dict[str, Any]], receipts: Sequence[Receipt]) -> set[str]:
-    """Write into `rows` what later stages know of them; which have a verdict."""
+    """Write the scores of later stages into `rows`; return the ids of samples with a verdict."""
     judged: set[str] = set()
     for stage, columns in SCORED.items():
         for receipt in (each for each in receipts if each.stage == stage):

@@ -1,7 +1,7 @@
-"""The server behind the page of a review: on this machine alone, for who knows the address that was printed.
+"""The server of the review page, on this machine alone, for the holder of the printed address.
 
-A page of another origin cannot read or decide anything: every address begins with a random token, and requests with
-another host (a name that was pointed here) or another origin are refused before anything else.
+Pages of other origins can neither read nor decide: every address begins with a random token. The server first refuses
+requests with another host (a name that resolves here) or another origin.
 """
 
 import hmac
@@ -24,9 +24,9 @@ from tailforge.tasks.report.review import draw_review
 from tailforge.tasks.report.template_files import read_template
 
 LOOPBACK = "127.0.0.1"
-BODY_BYTES = 4096  # of a decision, at most
-WAIT_S = 30  # for a client that stops in the middle
-GONE = (ConnectionError, TimeoutError)  # what is left of a client that went away
+BODY_BYTES = 4096  # longest decision
+WAIT_S = 30  # for a client that stops in the middle of a request
+GONE = (ConnectionError, TimeoutError)  # errors of a client that disconnected
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -41,7 +41,7 @@ POLICY = (
 
 
 class Wish(Strict):
-    """The body of a POST: a decision on a sample, or none to forget it."""
+    """The body of a POST: a decision on a sample, or None to remove it."""
 
     sample_id: str
     decision: Verdict | None
@@ -49,7 +49,7 @@ class Wish(Strict):
 
 
 class Refused(Exception):
-    """A request that is not answered: HTTP status and why."""
+    """A refused request: HTTP status and reason."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -57,7 +57,7 @@ class Refused(Exception):
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """Serves the review of some samples; `address` is the page's. Errors: UserError for a port that cannot be had."""
+    """Serves the review of some samples; `address` is the page's. Errors: UserError for an unusable port."""
 
     daemon_threads = True
 
@@ -74,10 +74,11 @@ class ReviewServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
+        """Return the address of the page."""
         return f"http://{self.hosts[0]}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle is no error; others are told on the terminal."""
+        """Ignore clients that disconnect; print other errors on the terminal."""
         if not isinstance(sys.exception(), GONE):
             super().handle_error(request, client_address)
 
@@ -91,9 +92,11 @@ class ReviewHandler(BaseHTTPRequestHandler):
     timeout = WAIT_S
 
     def do_GET(self) -> None:
+        """Answer a GET request."""
         self._answer(self._get)
 
     def do_POST(self) -> None:
+        """Answer a POST request."""
         self._answer(self._post)
 
     def _answer(self, act: Callable[[str], None]) -> None:
@@ -109,7 +112,7 @@ class ReviewHandler(BaseHTTPRequestHandler):
             self._refuse(500, str(error))
 
     def _enter(self) -> str:
-        """The path below the token. Errors: Refused."""
+        """Return the path below the token. Errors: Refused."""
         hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
         if len(hosts) != 1 or hosts[0] not in self.server.hosts:
             raise Refused(403, "this server answers to its own address alone")
@@ -129,6 +132,7 @@ class ReviewHandler(BaseHTTPRequestHandler):
             return self._send_json({"samples": reviewed.list_samples(), "decisions": self._tell_decisions()})
         if path == "decisions":
             return self._send_json({"decisions": self._tell_decisions()})
+
         if kind == "images":
             return self._send(200, *reviewed.read_image(sample_id), cache="private, max-age=3600")
         if kind == "masks":
@@ -167,7 +171,7 @@ class ReviewHandler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(value, allow_nan=False).encode(), "application/json")
 
     def _refuse(self, status: int, why: str) -> None:
-        """What is left of the request is not read, so the connection ends."""
+        """Send an error and close the connection, since the rest of the request stays unread."""
         self.close_connection = True
         self._send_json({"error": why}, status)
 
@@ -184,18 +188,18 @@ class ReviewHandler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal is the person's."""
+        """Print nothing: the terminal belongs to the person."""
 
 
 def tell_decision(decision: Decision) -> dict[str, str]:
-    """What the page knows of a decision."""
+    """Return a decision for the page."""
     return {"decision": decision.decision, "reason": decision.reason, "reviewer": decision.reviewer}
 
 
 def serve_review(reviewed: ReviewedSamples, port: int, reviewer: str, tell: Callable[[str], None]) -> dict[str, int]:
-    """Serve a review until the person presses ctrl-C; `tell` is given the page's address.
+    """Serve a review until the person presses ctrl-C; `tell` receives the page's address.
 
-    Returns how often persons decided what on the dataset so far. Errors: UserError before anything is served.
+    Returns the counts of accepted and rejected samples of the dataset. Errors: UserError before serving starts.
     """
     template = read_template("review.html.j2")
     with ReviewServer(reviewed, template, port=port, reviewer=reviewer) as server, suppress(KeyboardInterrupt):

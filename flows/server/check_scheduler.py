@@ -1,7 +1,7 @@
-"""Whether a Prefect server makes the runs of schedules: it is asked for runs that it made, not for its settings.
+"""Check that a Prefect server starts scheduled runs, by the runs it creates and not by its settings.
 
-A server answers, takes deployments and shows their schedules while its scheduler fails each minute or does not run at
-all. Nothing would be built then, and nobody would be told.
+A server answers, accepts deployments and shows their schedules even if its scheduler fails or does not run. Then
+nothing would be built, and no message would say so.
 """
 
 import time
@@ -32,13 +32,13 @@ from tailforge.schemas.errors import OrchestrationError
 
 PROBE = "tailforge-probe"
 PROBE_DUE = timedelta(minutes=30)
-PATIENCE_S = 45.0  # beyond the scheduler's own interval, for a busy machine
+PATIENCE_S = 45.0  # added to the scheduler's interval, for a busy machine
 ASK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """A server's scheduler by its settings: seconds between its rounds, and how far ahead it makes runs."""
+    """Settings of a server's scheduler: seconds between its rounds, and how far ahead it creates runs."""
 
     address: str
     interval_s: float
@@ -47,16 +47,16 @@ class Scheduler:
 
     @classmethod
     def of(cls, address: str, settings: dict[str, Any]) -> "Scheduler":
-        """From what the server's /admin/settings answers."""
+        """Return the scheduler that the server's /admin/settings describes."""
         found = settings["server"]["services"]["scheduler"]
         reach = TypeAdapter(timedelta).validate_python(found["max_scheduled_time"])
         return cls(address, float(found["loop_seconds"]), reach, bool(found["enabled"]))
 
 
 def require_scheduler(client: SyncPrefectClient, scheduler: Scheduler) -> None:
-    """Let the server make the run of a deployment that is there for this only, and that nobody executes.
+    """Let the server create a run of a test deployment that nobody executes.
 
-    Errors: OrchestrationError if it makes none within an interval of its scheduler.
+    Errors: OrchestrationError if it creates none within an interval of its scheduler.
     """
     with _probe(client) as deployment:
         await_run(client, scheduler, deployment)
@@ -64,13 +64,13 @@ def require_scheduler(client: SyncPrefectClient, scheduler: Scheduler) -> None:
 
 @contextmanager
 def _probe(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
-    """A deployment that is due twice (one run alone is written otherwise than several), without a pool.
+    """Yield a test deployment without a pool, and delete it with its runs afterwards.
 
-    It goes at the end, with its runs.
+    It is due twice, since the server writes a single run otherwise than several.
     """
     due = datetime.now(UTC) + PROBE_DUE
     twice = RRuleSchedule(rrule=f"DTSTART:{due:%Y%m%dT%H%M%S}\nRRULE:FREQ=DAILY;COUNT=2", timezone="UTC")
-    flow = client.create_flow_from_name(f"{PROBE}-{uuid4()}")  # one's own: another probe may run at the same time
+    flow = client.create_flow_from_name(f"{PROBE}-{uuid4()}")  # a unique name: probes may run in parallel
     try:
         made = client.create_deployment(flow, PROBE, schedules=[DeploymentScheduleCreate(schedule=twice)])
         try:
@@ -82,10 +82,10 @@ def _probe(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
 
 
 def await_next(client: SyncPrefectClient, scheduler: Scheduler, deployment: DeploymentResponse) -> datetime:
-    """When a deployment comes next, once the server has shown that it will make that run.
+    """Return a deployment's next run, once the server has shown that it will create it.
 
-    A moment that lies beyond the scheduler's reach has no run yet: there another schedule is tried in its place.
-    Errors: RecipeError if an active schedule never comes; OrchestrationError if the server makes no runs.
+    A time beyond the scheduler's reach has no run yet; then a test schedule is checked instead.
+    Errors: RecipeError if an active schedule never comes; OrchestrationError if the server creates no runs.
     """
     first = min(next_dates(each.schedule, 1)[0] for each in deployment.schedules if each.active)
     if first < datetime.now(UTC) + scheduler.reach - timedelta(days=1):
@@ -95,9 +95,9 @@ def await_next(client: SyncPrefectClient, scheduler: Scheduler, deployment: Depl
 
 
 def await_run(client: SyncPrefectClient, scheduler: Scheduler, deployment: DeploymentResponse) -> datetime:
-    """When the next run of a deployment is due that the server made by its schedules, as they are now.
+    """Return the due time of a deployment's next run that the server created from its current schedules.
 
-    Errors: OrchestrationError if the server makes none within an interval of its scheduler.
+    Errors: OrchestrationError if the server creates none within an interval of its scheduler.
     """
     wait_s = scheduler.interval_s + PATIENCE_S
     end = time.monotonic() + wait_s
@@ -109,12 +109,12 @@ def await_run(client: SyncPrefectClient, scheduler: Scheduler, deployment: Deplo
 
 
 def find_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datetime | None:
-    """When the next run is due that the server made by the schedules a deployment has now; None if it made none."""
+    """Return the due time of the next run created from a deployment's current schedules; None without one."""
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
         flow_run_filter=FlowRunFilter(state=scheduled),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,  # those to come before those that are late
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,  # future runs before late ones
     )
     ours: set[UUID] = {schedule.id for schedule in deployment.schedules if schedule.active}
     due = [run.expected_start_time for run in runs if run.created_by is not None and run.created_by.id in ours]
@@ -122,10 +122,11 @@ def find_run(client: SyncPrefectClient, deployment: DeploymentResponse) -> datet
 
 
 def _explain(scheduler: Scheduler, wait_s: float) -> str:
+    """Return the error text for a server that creates no runs."""
     off = "" if scheduler.enabled else " (its settings say PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED=false)"
     return (
-        f"the Prefect server at {scheduler.address} made no run of a schedule within {wait_s:.0f} s{off}, so nothing "
-        "would ever be built. Look for errors of its scheduler in its log. Install there what constraints.txt names "
-        "(SQLAlchemy must be below 2.1), start it by `prefect server start` with its scheduler enabled, and give the "
-        "command again"
+        f"the Prefect server at {scheduler.address} made no run of a schedule within {wait_s:.0f} s{off}, so it would "
+        "never build anything. Look for errors of the scheduler in the server's log. Install the versions of "
+        "constraints.txt there (SQLAlchemy must be below 2.1), start it by `prefect server start` with its scheduler "
+        "enabled, and run the command again"
     )

@@ -1,4 +1,4 @@
-"""What is set before Prefect is imported: quiet defaults, a home that can be written, loopback past every proxy."""
+"""Set up Prefect before its import: quiet defaults, a writable home, and no proxy for this machine."""
 
 import ipaddress
 import os
@@ -13,16 +13,16 @@ from tailforge.schemas.errors import OrchestrationError
 API = "PREFECT_API_URL"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-EXCEPTIONS = ("no_proxy", "NO_PROXY")  # programs differ in which they read
+EXCEPTIONS = ("no_proxy", "NO_PROXY")  # some programs read one, some the other
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 QUIET = "CRITICAL"
 
 
 def configure_prefect() -> None:
-    """Give Prefect quiet defaults, which any variable of the user's overrides; less with a PREFECT_API_URL."""
+    """Set quiet defaults for Prefect. The user's own variables win; PREFECT_API_URL reduces the defaults."""
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        CONSOLE_LEVEL: QUIET,  # the command reports errors itself; the page keeps all
+        CONSOLE_LEVEL: QUIET,  # the command reports errors itself; the server keeps the log
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
     if not os.environ.get(API):
@@ -36,9 +36,9 @@ def configure_prefect() -> None:
 
 
 def show_logs() -> None:
-    """Let Prefect print the log of runs, here and in processes started from here; a level of the user's stays.
+    """Let Prefect print the logs of runs, here and in child processes. A level set by the user stays.
 
-    For a command whose builds run elsewhere: without it nobody would read how they ended.
+    A command whose builds run elsewhere needs this: otherwise it would print no outcome.
     """
     from prefect.logging.configuration import setup_logging
 
@@ -48,9 +48,9 @@ def show_logs() -> None:
 
 
 def find_home() -> Path:
-    """Where Prefect keeps its history: in the user's state folder, in a temporary one where that cannot be written.
+    """Return Prefect's home: the user's state folder, or a temporary folder if that cannot be written.
 
-    With a server of the user's it is Prefect's own folder, which may hold how to reach that.
+    With PREFECT_API_URL it is Prefect's own folder, which may hold the settings to reach that server.
     """
     try:
         if os.environ.get(API):
@@ -62,13 +62,13 @@ def find_home() -> Path:
         prove_writable(home)
     except (OSError, RuntimeError):  # RuntimeError: no HOME, and a user that the system does not know
         home = fallback_home()
-        with suppress(OSError):  # whoever needs it asks `require_home`
+        with suppress(OSError):  # users of the home call `require_home`
             prove_writable(home)
     return home
 
 
 def give_home() -> None:
-    """Set HOME where there is none and the system does not know the user: Prefect cannot be imported without one."""
+    """Set HOME if it is missing and the system does not know the user: Prefect's import needs one."""
     try:
         Path.home()
     except RuntimeError:
@@ -76,12 +76,12 @@ def give_home() -> None:
 
 
 def fallback_home() -> Path:
-    """In the folder for temporary files, of this user alone."""
+    """Return a folder of this user within the folder for temporary files."""
     return Path(os.environ.get("TMPDIR") or "/tmp").absolute() / f"tailforge-{os.getuid()}" / "prefect"
 
 
 def require_home(home: Path) -> None:
-    """Errors: OrchestrationError if Prefect's home cannot be written, or is another user's."""
+    """Check that this user owns Prefect's home and can write it. Errors: OrchestrationError."""
     mend = "set PREFECT_HOME to a folder that you can write, and run the same command again"
     try:
         prove_writable(home)
@@ -93,7 +93,7 @@ def require_home(home: Path) -> None:
 
 
 def prove_writable(folder: Path) -> None:
-    """Make a folder, for this user alone, and write into it. Errors: OSError."""
+    """Create a folder for this user alone and write into it. Errors: OSError."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -101,7 +101,7 @@ def prove_writable(folder: Path) -> None:
 
 
 def spare_loopback() -> None:
-    """See that nothing here or started from here asks a proxy for this machine; other hosts keep their proxy."""
+    """Exempt this machine from proxies, here and in child processes; other hosts keep their proxy."""
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES):
         return
     hosts = [*LOOPBACK, *find_loopback(os.environ.get(API, ""))]
@@ -113,7 +113,7 @@ def spare_loopback() -> None:
 
 
 def find_loopback(address: str) -> list[str]:
-    """The host of an address, if that is this machine under another name or number than the usual ones."""
+    """Return the host of an address if it is this machine under an unusual name or number."""
     try:
         host = urlsplit(address).hostname or ""
         is_here = host.endswith(".localhost") or ipaddress.ip_address(host).is_loopback

@@ -1,7 +1,7 @@
-"""A program: uvicorn on a socket that it inherits, for as long as the process that started it lives.
+"""A program: uvicorn on an inherited socket, which ends with its parent process.
 
-Started by flows/server/temporary.py with the socket's number and the application. Standard input is a pipe of which the
-owner holds the other end: it closes when the owner ends, however it ends, so no server is ever left behind.
+flows/server/temporary.py starts it with the socket's number and the application. The parent holds the other end of
+standard input. That pipe closes however the parent ends, so no server stays behind.
 """
 
 import os
@@ -13,18 +13,21 @@ READY = b"ready\n"
 
 
 def end_with_owner() -> None:
+    """Exit when standard input closes."""
     sys.stdin.buffer.read()
     os._exit(0)
 
 
 def main() -> None:
+    """Serve the application on the inherited socket until the parent ends."""
     threading.Thread(target=end_with_owner, daemon=True).start()
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Says on standard output when it answers."""
+        """Writes a line on standard output when it answers."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Start, then write the line."""
             await super().startup(sockets)
             os.write(1, READY)
 

@@ -1,4 +1,4 @@
-"""When a schedule comes next, found as the Prefect server finds it, so that what never comes is refused at once."""
+"""Find the next times of a schedule as the Prefect server does, and refuse one that never comes."""
 
 import asyncio
 import re
@@ -28,15 +28,17 @@ SERVER_SCHEDULE: TypeAdapter[Any] = TypeAdapter(SCHEDULE_TYPES)
 
 
 def read_cron(cron: str, timezone: str) -> CronSchedule:
-    """The schedule of five cron fields in a time zone.
+    """Return the schedule of five cron fields in a time zone.
 
-    The server would also take six fields (seconds last) and seven, words such as @daily, and moments drawn by chance.
-    It reads 0-0 as every minute. These are refused. Errors: RecipeError, also for a schedule that never comes.
+    The server would also accept six or seven fields, words such as @daily and random times, and reads 0-0 as every
+    minute.
+    This function refuses them. Errors: RecipeError, also for a schedule that never comes.
     """
     fields = cron.split()
     wrong = _find_mistake(cron, fields)
     if wrong:
         raise RecipeError(f"--cron {show_text(cron)}: {wrong}; {GIVE}")
+
     if not timezone:
         raise RecipeError("--timezone is empty; give an IANA name such as Europe/Berlin")
     try:
@@ -54,11 +56,12 @@ def read_cron(cron: str, timezone: str) -> CronSchedule:
 
 
 def _find_mistake(cron: str, fields: list[str]) -> str | None:
-    """What is wrong with the shape of a cron text; None where the fields may be read."""
+    """Return the mistake in the shape of a cron text; None if its fields can be read."""
     if cron.strip().lower() in WORDS:
-        return f"words are not taken; it stands for {WORDS[cron.strip().lower()]!r}"
+        return f"words are not accepted; it stands for {WORDS[cron.strip().lower()]!r}"
     if len(fields) != 5:
-        return count_of(len(fields), "field") + ", and seconds or years are not taken" * (len(fields) > 5)
+        return count_of(len(fields), "field") + ", and seconds or years are not accepted" * (len(fields) > 5)
+
     for part in (part for field in fields for part in field.split(",")):
         if not CHARACTERS.fullmatch(part) or RANDOM.match(part):
             return f"{show_text(part)} is not understood"
@@ -69,7 +72,7 @@ def _find_mistake(cron: str, fields: list[str]) -> str | None:
 
 
 def next_dates(schedule: BaseModel, count: int) -> list[datetime]:
-    """The next moments of a deployment's schedule, `count` at most, as the server's scheduler computes them.
+    """Return at most `count` next times of a schedule, as the server's scheduler computes them.
 
     Errors: RecipeError if it has none.
     """

@@ -1,7 +1,7 @@
-"""Prepares a Prefect server for builds: work pools, and an automation that ends the runs of dead machines.
+"""Prepare a Prefect server for builds: work pools, and an automation that ends runs of dead machines.
 
-What a server remembers and for how long are settings of its own process, so they are only told. Whether it makes the
-runs of schedules is tried out, and when every deployment of builds comes next is told.
+The server's retention is a setting of its own process, so this module only reports it. It tests that the server starts
+scheduled runs, and reports the next run of every deployment.
 """
 
 from datetime import timedelta
@@ -29,19 +29,21 @@ from tailforge.schemas.errors import OrchestrationError, RecipeError
 POOLS = {"cpu": "Builds on machines without an accelerator", "gpu": "Builds on machines with an accelerator"}
 RUNS_AT_A_TIME = 1
 DEAD_RUNS = "tailforge: dead runs"
-# Runs tell every 180 s that they live. Two lost messages are not yet a death.
+# Runs send a heartbeat every 180 s. Two lost heartbeats do not end a run.
 DEAD_AFTER_S = 540
 ALIVE = "prefect.flow-run.heartbeat"
 DAY = timedelta(days=1)
 
 
 def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dict[str, Any]:
-    """Make what is missing on the server of PREFECT_API_URL; change what is there only where a value is given.
+    """Create what is missing on the server of PREFECT_API_URL; change existing parts only where a value is given.
 
-    `limits`: runs at a time by work pool, None for the default (a new pool) or what it is (an old one). Returns what is
-    there now, each with `done`: made, changed or unchanged, and when each deployment of a build comes next.
-    Errors: OrchestrationError, also for a server that makes no runs of schedules; RecipeError for a deployment whose
-    schedule is none of five cron fields or never comes. What was made stays.
+    `limits`: runs at a time by work pool; None keeps the pool's limit, or the default for a new one. Returns the
+    server's
+    state; each part has `done`: made, changed or unchanged. Each deployment of a build has its next run.
+    Errors: OrchestrationError, also for a server without a working scheduler; RecipeError for a deployment whose
+    schedule
+    has not five cron fields or never comes. Parts created before an error stay.
     """
     address = require_server()
     with server_answers(address), get_client(sync_client=True) as client:
@@ -52,6 +54,7 @@ def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dic
         scheduler = Scheduler.of(address, settings)
         require_scheduler(client, scheduler)
         deployments = [_describe_deployment(client, scheduler, found) for found in list_deployments(client)]
+
     return {
         "server": hide_secrets(address),
         "version": version,
@@ -63,6 +66,7 @@ def setup_server(limits: dict[str, int | None], dead_after_s: int | None) -> dic
 
 
 def _setup_pool(client: SyncPrefectClient, name: str, limit: int | None) -> dict[str, Any]:
+    """Create a work pool or change its limit, and return its state. Errors: OrchestrationError for another type."""
     try:
         pool = client.read_work_pool(name)
     except ObjectNotFound:
@@ -73,8 +77,9 @@ def _setup_pool(client: SyncPrefectClient, name: str, limit: int | None) -> dict
     if pool.type != "process":
         raise OrchestrationError(
             f"work pool {name!r} is there already, of type {pool.type}; builds need type process: delete it by "
-            f"`prefect work-pool delete {name}`, or give your deployments another pool and leave this command"
+            f"`prefect work-pool delete {name}`, or move your deployments to another pool and do without this command"
         )
+
     if limit is None or limit == pool.concurrency_limit:
         return {"name": name, "runs_at_a_time": pool.concurrency_limit, "done": "unchanged"}
     client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
@@ -82,7 +87,7 @@ def _setup_pool(client: SyncPrefectClient, name: str, limit: int | None) -> dict
 
 
 def list_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    """All deployments of the flow that builds datasets, by name."""
+    """Return all deployments of the build flow, by name."""
     ours = FlowFilter(name=FlowFilterName(any_=[BUILD_FLOW]))
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(flow_filter=ours, sort=DeploymentSort.NAME_ASC, offset=len(found)):
@@ -93,7 +98,10 @@ def list_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 def _describe_deployment(
     client: SyncPrefectClient, scheduler: Scheduler, deployment: DeploymentResponse
 ) -> dict[str, Any]:
-    """Its pool and when it comes next; None where it is paused or has no active schedule."""
+    """Return its pool and its next run; None for a paused one or one without an active schedule.
+
+    Errors: RecipeError for a schedule without five cron fields.
+    """
     name = f"{BUILD_FLOW}/{deployment.name}"
     active = [] if deployment.paused else [each.schedule for each in deployment.schedules if each.active]
     for schedule in active:
@@ -104,6 +112,7 @@ def _describe_deployment(
                 raise RecipeError(
                     f"deployment {name}: {str(error).removeprefix('--')}; correct prefect.yaml and deploy again"
                 ) from error
+
     due = await_next(client, scheduler, deployment) if active else None
     return {
         "name": name,
@@ -114,12 +123,14 @@ def _describe_deployment(
 
 
 def watch_runs(within_s: float) -> AutomationCore:
-    """The automation that marks runs of deployments as crashed when nothing is heard of them for `within_s` seconds.
+    """Return the automation that marks runs of deployments as crashed after `within_s` seconds without an event.
 
-    It waits after a run was claimed by a worker, was started or told that it lives, so no moment of a run is unwatched;
-    any event of the run ends the waiting. A run by hand has no deployment, sends no heartbeats and is left alone.
+    It watches a run from its claim by a worker on; any event of the run restarts the wait. Runs by hand have no
+    deployment
+    and send no heartbeats, so the automation ignores them.
     """
     states = ("Pending", "Running", "Retrying")
+
     return AutomationCore(
         name=DEAD_RUNS,
         description="Marks runs as Crashed whose machine or worker died. Made by `tailforge setup`.",
@@ -147,7 +158,10 @@ def watch_runs(within_s: float) -> AutomationCore:
 
 
 def _setup_automation(client: SyncPrefectClient, within_s: int | None) -> dict[str, Any]:
-    """Where several have the name, the first is ours."""
+    """Create the automation or change its time, and return its state. With several of the name, use the first.
+
+    Errors: OrchestrationError for a trigger of another kind.
+    """
     found: list[Automation] = client.read_automations_by_name(DEAD_RUNS)
     if not found:
         wanted = DEAD_AFTER_S if within_s is None else within_s
@@ -156,9 +170,10 @@ def _setup_automation(client: SyncPrefectClient, within_s: int | None) -> dict[s
     there = found[0]
     if not isinstance(there.trigger, EventTrigger):
         raise OrchestrationError(
-            f"the automation {DEAD_RUNS!r} was changed to a trigger that this command does not know; delete it "
-            "on the server's page, and give the command again"
+            f"the automation {DEAD_RUNS!r} has a trigger that this command does not know; delete it "
+            "on the server's page, and run the command again"
         )
+
     now_s = int(there.trigger.within.total_seconds())
     if within_s is None or within_s == now_s:
         return {"name": DEAD_RUNS, "dead_after_s": now_s, "enabled": there.enabled, "done": "unchanged"}
@@ -167,10 +182,10 @@ def _setup_automation(client: SyncPrefectClient, within_s: int | None) -> dict[s
 
 
 def describe_retention(server: dict[str, Any]) -> dict[str, float | None]:
-    """Days that a server keeps runs and events, by its own settings; None: for ever."""
+    """Return how many days a server keeps runs and events, by its own settings; None means for ever."""
     vacuum = server["services"]["db_vacuum"]
     enabled = vacuum["enabled"]
-    if isinstance(enabled, bool):  # the older way to say it
+    if isinstance(enabled, bool):  # form of older servers
         enabled = ["events", "flow_runs"] if enabled else ["events"]
     kept = {"flow_runs": vacuum["retention_period"], "events": server["events"]["retention_period"]}
     days = {what: TypeAdapter(timedelta).validate_python(age) / DAY for what, age in kept.items()}

@@ -1,7 +1,7 @@
-"""The Prefect server of a command that is given none: it ends with the command, and is started again if it is lost.
+"""The temporary Prefect server of a command: it ends with the command, and restarts if it is lost.
 
-The command holds the socket on which the server listens. So a request that comes while a lost server is started again
-waits, and Prefect's clients, which try again what was cut off, go on.
+The command holds the server's listening socket. So a request during a restart waits, and Prefect's clients retry
+requests that were cut off.
 """
 
 import atexit
@@ -25,17 +25,17 @@ from tailforge.schemas.errors import OrchestrationError
 APPLICATION = "prefect.server.api.server:create_app"
 EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 MOST_LOST = 3
-LONG_LIVED_S = 600.0  # one that lived so long was not lost for the reason of the last
-TOLD = 2000  # bytes at the end of what a server said; its last line is passed on
+LONG_LIVED_S = 600.0  # after this life the count of losses starts again
+TOLD = 2000  # bytes to read at the end of a server's output; errors quote the last line
 
 _running: "TemporaryServer | None" = None
 
 
 @contextmanager
 def open_server() -> Iterator[None]:
-    """A Prefect server for this process and those it starts, while this lasts: that of PREFECT_API_URL if it is set.
+    """Provide a Prefect server for this process and its children: that of PREFECT_API_URL, or a temporary one.
 
-    Errors: OrchestrationError if none can be started, or that one does not answer.
+    Errors: OrchestrationError if the given server does not answer, or none can be started.
     """
     if given := os.environ.get(API):
         from tailforge.flows.server.access import ask_health
@@ -45,10 +45,11 @@ def open_server() -> Iterator[None]:
                 raise does_not_answer(given, error) from error
             yield
         return
+
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     address = start_once()
-    os.environ[API] = address  # without it worker processes would each start a server of their own
+    os.environ[API] = address  # otherwise each worker process would start its own server
     try:
         with server_errors(address), temporary_settings({PREFECT_API_URL: address}):
             yield
@@ -58,7 +59,7 @@ def open_server() -> Iterator[None]:
 
 @contextmanager
 def server_errors(address: str) -> Iterator[None]:
-    """Turn the failure to reach a server into an error that says what to do. Errors: OrchestrationError."""
+    """Turn a failure to reach a server into an error that says what to do. Errors: OrchestrationError."""
     try:
         yield
     except Exception as error:
@@ -68,7 +69,7 @@ def server_errors(address: str) -> Iterator[None]:
 
 
 def does_not_answer(address: str, error: Exception) -> OrchestrationError:
-    """What to say of a server that cannot be reached."""
+    """Return the error for a server that does not answer."""
     return OrchestrationError(
         f"the Prefect server at {address} does not answer: {error or type(error).__name__}; start it, or correct or "
         f"unset {API}, and run the same command again; finished work is kept"
@@ -76,16 +77,16 @@ def does_not_answer(address: str, error: Exception) -> OrchestrationError:
 
 
 def is_of_server(error: Exception, address: str) -> bool:
-    """Whether an error is of a request to a server: the client's own, or what Prefect makes of it."""
+    """Return whether an error comes from a request to a server: the client's own error, or Prefect's version of it."""
     try:
         asked = str(error.request.url)  # type: ignore[attr-defined]
-    except (AttributeError, RuntimeError):  # the client's errors know their request, but for some
+    except (AttributeError, RuntimeError):  # most errors of the client name their request
         return isinstance(error, RuntimeError) and "reach API" in str(error)
     return asked.startswith(address)
 
 
 def start_once() -> str:
-    """The address of this process's server. It lives as long as the process, since Prefect speaks last at the exit."""
+    """Return the address of this process's server. The server lives until exit, since Prefect uses it until then."""
     global _running
     if _running is None:
         _running = TemporaryServer()
@@ -106,25 +107,28 @@ class TemporaryServer:
         self.environment = os.environ | EPHEMERAL | settings.to_environment_variables(exclude_unset=True)
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}/api"
+
         self.stopping = False
         self.lost = 0
         started = self._start()
         if isinstance(started, str):
             raise OrchestrationError(
-                f"no Prefect server could be started in PREFECT_HOME {self.home}: {started}; mend that, or set {API} "
+                f"no Prefect server could be started in PREFECT_HOME {self.home}: {started}; repair that, or set {API} "
                 "to a server that runs, and run the same command again"
             )
+
         self.process = started
         threading.Thread(target=self._watch, daemon=True).start()
 
     def stop(self) -> None:
+        """Kill the server and close its socket."""
         self.stopping = True
-        self.process.kill()  # whatever must last is in its database, which outlives a kill
+        self.process.kill()  # its database outlives a kill
         self.process.wait()
         self.socket.close()
 
     def _start(self) -> subprocess.Popen[bytes] | str:
-        """The process when it answers; why there is none if it ends, or does not answer in time."""
+        """Return the process once it answers, or the reason for its failure."""
         program, number = Path(__file__).with_name("owned_uvicorn.py"), self.socket.fileno()
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
@@ -134,8 +138,9 @@ class TemporaryServer:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 pass_fds=[number],
-                start_new_session=True,  # a terminal's ctrl-C is not for it
+                start_new_session=True,  # keep the terminal's ctrl-C away
             )
+
             if is_ready(process, self.patience_s):
                 return process
             late = process.poll() is None
@@ -147,6 +152,7 @@ class TemporaryServer:
         return ": ".join([what, *last])
 
     def _watch(self) -> None:
+        """Replace the server whenever it ends."""
         while True:
             started = time.monotonic()
             code = self.process.wait()
@@ -157,24 +163,25 @@ class TemporaryServer:
             self.process = self._replace(f"the Prefect server of this command was lost (exit code {code})")
 
     def _replace(self, lost: str) -> subprocess.Popen[bytes]:
-        """Another server on the same socket; the command ends where servers are lost again and again."""
+        """Start another server on the same socket; end the command after too many losses."""
         while True:
             self.lost += 1
             if self.lost > MOST_LOST:
                 mend = "look for what ends it (memory: `dmesg`); finished work is kept: run the same command to go on"
                 stop(1, f"error: {lost}, {self.lost} times; {mend}")
-            say(f"{lost}; another one is started")
+            say(f"{lost}; starting another one")
             started = self._start()
             if not isinstance(started, str):
                 return started
-            lost = f"the Prefect server of this command was lost while it was started: {started}"
+            lost = f"the Prefect server of this command was lost during its start: {started}"
 
 
 def is_ready(process: subprocess.Popen[bytes], patience_s: float) -> bool:
-    """Whether a server says in time that it answers; False as soon as it ends."""
+    """Return whether a server announces in time that it answers; False as soon as it ends."""
     heard: list[bytes] = []
 
     def listen(out: IO[Any]) -> None:
+        """Read the server's first line."""
         heard.append(out.readline())
 
     assert process.stdout is not None

@@ -1,6 +1,6 @@
-"""What a build shows while it runs: a bar a stage on a terminal, one plain line a step elsewhere.
+"""Show the progress of a build: one bar per stage on a terminal, one plain line per step elsewhere.
 
-Every count is of one part of the work, a round or a stage, whose steps are known when it begins; so no total moves.
+Each count covers one part of the work (a round or a stage) with a known number of steps, so totals never change.
 """
 
 import sys
@@ -21,13 +21,13 @@ from tailforge.schemas.receipts import Receipt
 
 
 class PlainProgress:
-    """One line for what begins and one for each step that is finished, for logs; `tell` takes a line."""
+    """Writes one line per started part and one per finished step, for logs; `tell` receives each line."""
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
         self.tell = tell or say
         self.done: Counter[str] = Counter()
         self.expected: Counter[str] = Counter()
-        self.begun: dict[str, float] = {}  # when each step that is not done was handed to a worker
+        self.begun: dict[str, float] = {}  # start time of each unfinished step
         self.held = ExitStack()
 
     def __enter__(self) -> "PlainProgress":
@@ -38,18 +38,21 @@ class PlainProgress:
         self.held.close()
 
     def describe(self) -> list[str]:
-        """The steps that workers have, a line each."""
+        """Return one line per step that workers hold."""
         return [f"{name}, for {time.monotonic() - begun:.0f} s" for name, begun in list(self.begun.items())]
 
     def start(self, step: Step) -> None:
+        """Note the start of a step."""
         self.begun[name_step(step)] = time.monotonic()
 
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        """Write a line for a part of the build and reset the counts of its stages."""
         for stage in stages:
             self.done[stage], self.expected[stage] = 0, steps
         self.tell(f"{', '.join(stages)}: {count_of(steps, 'partition')}" + f", {part}" * bool(part))
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        """Count a finished step and, unless it was cached, write a line."""
         stage = receipt.stage
         self.begun.pop(name_step(step), None)
         self.done[stage] += 1
@@ -60,7 +63,7 @@ class PlainProgress:
 
 
 class TerminalProgress:
-    """Live bars: of the rounds, the one under way is shown."""
+    """Shows one live bar per stage, for the current round."""
 
     def __init__(self) -> None:
         columns = (
@@ -81,6 +84,7 @@ class TerminalProgress:
         self.bars.stop()
 
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        """Show or reset the bars of some stages."""
         with self.lock:
             for stage in stages:
                 if stage not in self.tasks:
@@ -89,47 +93,53 @@ class TerminalProgress:
                     self.bars.reset(self.tasks[stage], total=steps, note=part)
 
     def start(self, step: Step) -> None:
-        """Nothing: bars count what is done."""
+        """Do nothing: bars count finished steps."""
 
     def tell(self, note: str) -> None:
+        """Print a note above the bars."""
         self.bars.console.print(note, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
-        note = visible(f"{receipt.label}, finished before" if cached else receipt.label)
+        """Move the bar of a finished step."""
+        note = visible(f"{receipt.label}, cached" if cached else receipt.label)
         self.bars.update(self.tasks[receipt.stage], advance=1, note=note)
 
 
 def name_step(step: Step) -> str:
-    """What a line calls a step."""
+    """Return the name of a step for log lines."""
     return f"{step.address.stage.name}: {step.address.label}"
 
 
 class SharedProgress:
-    """Tells several."""
+    """Passes each event to several progress displays."""
 
     def __init__(self, members: Sequence[PlainProgress | TerminalProgress]) -> None:
         self.members = members
 
     def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        """Pass on the start of a part."""
         for member in self.members:
             member.begin(part, stages, steps)
 
     def start(self, step: Step) -> None:
+        """Pass on the start of a step."""
         for member in self.members:
             member.start(step)
 
     def tell(self, note: str) -> None:
+        """Pass on a note."""
         for member in self.members:
             member.tell(note)
 
     def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        """Pass on a finished step."""
         for member in self.members:
             member.advance(step, receipt, cached)
 
 
 @contextmanager
 def open_progress(log: Callable[[str], None], *, shown_elsewhere: bool = False) -> Iterator[SharedProgress]:
-    """The lines of a run's log, and the fitting progress for standard error where these are not shown there anyway."""
+    """Yield the progress of a run: its log lines and, unless `shown_elsewhere`, a display on standard error."""
     logged = PlainProgress(log)
     if shown_elsewhere:
         yield SharedProgress([logged])

@@ -1,4 +1,4 @@
-"""Text of others on a terminal: printed as it is, without marks of style, without secrets, without what steers it."""
+"""Print text on a terminal literally: without markup, without secrets and without control characters."""
 
 import sys
 from collections.abc import Sequence
@@ -13,27 +13,28 @@ from tailforge.schemas.errors import UserError
 
 
 class TextConsole(Console):
-    """Prints text as text: square brackets are no marks, and no character steers the terminal."""
+    """A console that prints text literally: square brackets are no markup, control characters are made visible."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def print(self, *values: Any, **options: Any) -> None:
+        """Print values, with control characters made visible."""
         super().print(*(visible(value) if isinstance(value, str) else value for value in values), **options)
 
 
 def text_column(pattern: str) -> TextColumn:
-    """A column of a progress bar that shows its words as they are."""
+    """Return a column of a progress bar that shows its words literally."""
     return TextColumn(pattern, markup=False)
 
 
 def tell_error(text: str) -> None:
-    """One error on standard error."""
+    """Write one error line to standard error."""
     sys.stderr.write(f"error: {shorten_words(visible(hide_secrets(text)))}\n")
 
 
 def require_text(words: Sequence[str]) -> None:
-    """Errors: UserError for a word of the command line that holds a control character, or is no UTF-8."""
+    """Check the words of the command line. Errors: UserError for a word with a control character or invalid UTF-8."""
     for place, word in enumerate(words, 1):
         if wrong := next((each for each in word if steers(each)), None):
             raise UserError(f"word {place} of the command holds the control character U+{ord(wrong):04X}; leave it out")

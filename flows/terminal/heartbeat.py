@@ -1,4 +1,4 @@
-"""A line from time to time while a command says nothing else: what it works on, how far it is, and for how long."""
+"""Print a line during long silences of a command: its current work, progress and duration."""
 
 import sys
 import threading
@@ -10,18 +10,18 @@ from tailforge.flows.terminal.stopping import READER_WENT, stop
 from tailforge.schemas.documents.shown import visible
 from tailforge.schemas.under_way import list_pieces, working
 
-SILENCE_S = 25.0  # before a line is said
+SILENCE_S = 25.0  # longest silence
 LISTED = 3
 _last_said = time.monotonic()
 _elsewhere: list[Callable[[], list[str]]] = []
 
 
 def say(line: str) -> None:
-    """One line on standard error, at once. Where nobody reads it any more (`| head`), the command ends."""
+    """Write one line to standard error at once. The command ends if the reader is gone (`| head`)."""
     global _last_said
     _last_said = time.monotonic()
     try:
-        sys.stderr.write(f"{visible(line)}\n")  # at once, for several threads speak
+        sys.stderr.write(f"{visible(line)}\n")  # one call per line, since several threads write
         sys.stderr.flush()
     except BrokenPipeError:
         stop(READER_WENT, "")
@@ -29,15 +29,16 @@ def say(line: str) -> None:
 
 @contextmanager
 def break_silence(command: str) -> Iterator[None]:
-    """While a command works: a line whenever nothing was said for `SILENCE_S`. A terminal has bars instead."""
+    """Print a line during a command whenever it was silent for `SILENCE_S`. A terminal shows bars instead."""
     global _last_said
     if sys.stderr.isatty():
         yield
         return
     ended = threading.Event()
-    _last_said = time.monotonic()  # the command has begun to keep silent
+    _last_said = time.monotonic()  # the silence starts now
 
     def beat() -> None:
+        """Print the current work after each silence until the command ends."""
         while not ended.wait(max(0.1, _last_said + SILENCE_S - time.monotonic())):
             if time.monotonic() - _last_said >= SILENCE_S:
                 for line in describe_work(command):
@@ -55,7 +56,7 @@ def break_silence(command: str) -> Iterator[None]:
 
 @contextmanager
 def work_elsewhere(describe: Callable[[], list[str]]) -> Iterator[None]:
-    """While other processes may work for this one: `describe` says on what, where nothing is worked on here."""
+    """Register `describe`, which lists the work of other processes, for the time of a with block."""
     _elsewhere.append(describe)
     try:
         yield
@@ -64,9 +65,9 @@ def work_elsewhere(describe: Callable[[], list[str]]) -> Iterator[None]:
 
 
 def describe_work(command: str) -> list[str]:
-    """Up to `LISTED` pieces of work, a line each, those that are not waiting first; how many more there are.
+    """Return one line per piece of work, active ones first: at most `LISTED`, then the number of further ones.
 
-    What is known of the command as a whole where nothing is known of its parts.
+    Without known parts, the line describes the command as a whole.
     """
     pieces = sorted(list_pieces(), key=lambda piece: piece.phase)
     parts = [piece.describe() for piece in pieces if piece.what != command]

@@ -1,8 +1,7 @@
-"""How a command ends that is stopped: by ctrl-C, SIGTERM, a closed terminal, a reader of its output that went away.
+"""Stop a command on ctrl-C, SIGTERM, a closed terminal or a closed reader of its output.
 
-Finished work is kept at whatever moment a process ends (its receipts say what is finished), so nothing is unwound: the
-processes that it started are ended, files that it was writing are removed, one line is written, and it is gone.
-Unwinding would wait for threads of Prefect, Ray and torch, which hear no signal and say much while they end.
+Receipts keep finished work at any moment, so stopping unwinds nothing. It ends child processes, removes partly written
+files, writes one line and exits. Unwinding would wait for threads of Prefect, Ray and torch, which ignore signals.
 """
 
 import contextvars
@@ -18,7 +17,7 @@ from typing import ParamSpec, TypeVar
 STOPPED = "stopped; finished work is kept; run the same command to go on"
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 READER_WENT = 128 + 13  # SIGPIPE
-LAST_WORDS_S = 2.0  # of callbacks, all together
+LAST_WORDS_S = 2.0  # for all callbacks together
 _callbacks: list[Callable[[], None]] = []
 _ending = threading.Lock()
 P = ParamSpec("P")
@@ -27,14 +26,16 @@ T = TypeVar("T")
 
 @contextmanager
 def hear_signals() -> Iterator[None]:
-    """End this process when it is told to. A signal that whoever started it ignores stays ignored (`nohup`, `&`)."""
+    """End this process on a signal during a with block. Signals that the parent ignores stay ignored (`nohup`)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
     before = {number: signal.getsignal(number) for number in SIGNALS}
     heard = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in heard:
         signal.signal(number, _hear)
+
     try:
         yield
     finally:
@@ -44,13 +45,15 @@ def hear_signals() -> Iterator[None]:
 
 @contextmanager
 def leave_signals() -> Iterator[None]:
-    """For a command that ends by itself when it is told to: here signals do what they do in any Python program."""
+    """Restore Python's own signal handlers in a with block, for a command that ends by itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
     before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is _hear}
     for number in before:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
     try:
         yield
     finally:
@@ -59,18 +62,19 @@ def leave_signals() -> Iterator[None]:
 
 
 def run_stoppable(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Return what the work returns, which is done in a thread: the main thread hears signals whatever it is busy with.
+    """Run the work in a thread and return its result, so that the main thread can always handle signals.
 
-    Nor can Prefect take SIGTERM over there. Processes that the work starts do not hear the ctrl-C of a terminal, which
-    reaches all of its processes: this one ends them. Errors: those of the work.
+    Prefect cannot take over SIGTERM in that thread. Child processes do not receive the terminal's ctrl-C; this process
+    ends them. Errors: those of the work.
     """
-    from tailforge.flows.terminal.heartbeat import break_silence  # which needs this file
+    from tailforge.flows.terminal.heartbeat import break_silence  # it imports this module
 
     done = threading.Event()
     made: list[T] = []
     errors: list[BaseException] = []
 
     def do_work() -> None:
+        """Keep the work's result or its error."""
         shield_children()
         try:
             with break_silence(next(iter(sys.argv[1:]), work.__name__)):
@@ -89,13 +93,13 @@ def run_stoppable(work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
 
 
 def shield_children() -> None:
-    """See that what this thread starts hears no ctrl-C; done again after what takes the shield away."""
+    """Block ctrl-C in processes that this thread starts. Call it again after code that unblocks the signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 
 @contextmanager
 def on_stop(callback: Callable[[], None]) -> Iterator[None]:
-    """Call this if the process is stopped meanwhile; its errors are passed over, and it is not waited for long."""
+    """Call `callback` if the process stops during a with block. Its errors are ignored, and the wait is short."""
     _callbacks.append(callback)
     try:
         yield
@@ -104,7 +108,7 @@ def on_stop(callback: Callable[[], None]) -> Iterator[None]:
 
 
 def end_with_reader() -> None:
-    """After a command: end as other programs do if the reader of its output went away (`| head`), without a word."""
+    """End silently after a command if the reader of its output is gone (`| head`), as other programs do."""
     error = sys.exc_info()[1]
     went = [error, error.__context__] if error is not None else []  # typer and rich turn it into SystemExit
     try:
@@ -116,12 +120,12 @@ def end_with_reader() -> None:
 
 
 def is_ending() -> bool:
-    """Whether `stop` is at work: what ends now was ended by it."""
+    """Return whether `stop` is running; then it caused whatever ends now."""
     return _ending.locked()
 
 
 def stop(code: int, line: str) -> None:
-    """End this process and all that it started, at once; `line`, if any, is its last on standard error."""
+    """End this process and its children at once; `line`, if any, is the last line on standard error."""
     if not _ending.acquire(blocking=False):
         threading.Event().wait()  # another thread is about to end it
     _call_all(list(_callbacks))
@@ -129,18 +133,19 @@ def stop(code: int, line: str) -> None:
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    if is_ending():  # told again: no last words
+    """Handle a signal: stop the process."""
+    if is_ending():  # second signal: skip the callbacks
         _end(128 + number, STOPPED)
     stop(128 + number, STOPPED)
 
 
 def _end(code: int, line: str) -> None:
+    """Kill children, drop temporary files, write the last line and exit."""
     _kill_children()
-    if temporaries := sys.modules.get(
-        "tailforge.catalog.temporaries"
-    ):  # not imported here: ctrl-C is heard before much is
+    # Do not import the module here: ctrl-C may come before most imports.
+    if temporaries := sys.modules.get("tailforge.catalog.temporaries"):
         temporaries.drop_held()
-    if line:  # not through sys.stderr, whose lock another thread may hold; a live display hides the cursor
+    if line:  # not through sys.stderr: another thread may hold its lock, and a live display hides the cursor
         start = "\x1b[?25h\n" if os.isatty(2) else ""
         with suppress(OSError):
             os.write(2, f"{start}{line}\n".encode())
@@ -148,7 +153,10 @@ def _end(code: int, line: str) -> None:
 
 
 def _call_all(callbacks: list[Callable[[], None]]) -> None:
+    """Call the callbacks in a thread, for at most `LAST_WORDS_S`."""
+
     def call_each() -> None:
+        """Call each callback and ignore its errors."""
         for callback in callbacks:
             with suppress(Exception):
                 callback()
@@ -160,10 +168,10 @@ def _call_all(callbacks: list[Callable[[], None]]) -> None:
 
 
 def _kill_children() -> None:
-    """Whatever this process started, and what that started."""
+    """Kill all descendants of this process."""
     try:
         from psutil import Error, Process, wait_procs
-    except ImportError:  # a consumer's installation, whose commands start nothing; or the signal came amid its import
+    except ImportError:  # a reader's installation starts no processes; or the signal interrupted this import
         return
     with suppress(Error):
         children = Process().children(recursive=True)

@@ -1,4 +1,4 @@
-"""What the training of a classifier shows: a bar on a terminal, a plain line from time to time elsewhere."""
+"""Show the training of a classifier: a bar on a terminal, a plain line every ten seconds elsewhere."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ LINE_EVERY_S = 10.0
 
 @contextmanager
 def show_training(name: str, steps: int) -> Iterator[Watch]:
-    """A function to be called after every step with its number and loss."""
+    """Yield a function that takes the number and loss of each finished step."""
     if sys.stderr.isatty():
         columns = (
             text_column("{task.description}"),
@@ -25,6 +25,7 @@ def show_training(name: str, steps: int) -> Iterator[Watch]:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
+
         with Progress(
             *columns,
             TimeRemainingColumn(),

@@ -1,6 +1,6 @@
-"""From the names that a user gives to a distilled student: finds the version, its teacher and the test images.
+"""Find the version, teacher and test images that the user names for a distilled student, and train it.
 
-A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
+A training is one piece of work with its own checkpoint, so this module orchestrates nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,54 +64,58 @@ def distill_student(
 ) -> dict[str, Any]:
     """Distil a student into `out` and return its report, with `folder`.
 
-    It learns on `dataset` (dataset@version, split train), or on `real`: a Parquet file, a folder of one folder a class,
-    or another version. `images` takes so many of them by lot, of every class as equally many as there are. `test` is
-    like `real`. `settings`: fields of DistillSettings. `teacher`: by default the one that the version was made from;
-    `folder` is that of its recipe, by default see `recipe_home`, and `teacher_module` its code.
-    `fit`: of images of another size than the teacher's.
+    The training images are split train of `dataset` (dataset@version), or `real`: a Parquet file, a folder with one
+    subfolder per class, or another version. `images` draws a random choice of so many, with equal numbers per class
+    where
+    possible. `test` is named like `real`. `settings`: fields of DistillSettings. `teacher`: by default the version's;
+    `folder` is the folder of its recipe, by default `recipe_home`, and `teacher_module` its code.
+    `fit`: how to fit images of another size than the teacher's.
     Errors: UserError of every kind, TrainingError.
     """
     source = real or dataset
     if source is None:
-        raise ImagesError("there is nothing to learn from; name a version, or images of your own by --real")
+        raise ImagesError("no training images; name a version, or images of your own by --real")
     if real and dataset:
         raise ImagesError(
-            f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them, leave the "
-            "other out"
+            f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them: leave "
+            "the other out"
         )
+
     load_transforms("the training of a student")
     chosen = _parse(settings)
     out = usable_path(out, "--out")
     for option, named in (("--test", test), ("--real", real)):
         if named is not None:
             usable_path(named, option)
+
     training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
     measured = open_images(test, store, "test", training.origin)
     wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
     if training.origin == measured.origin:
         raise ImagesError(
-            f"the test images are the training images, {training.origin}; accuracy on them would say nothing: name "
+            f"the test images are the training images, {training.origin}; accuracy on them has no meaning: name "
             "other images by --test"
         )
+
     origins = Origins(wanted.shown, _without_folders(training.origin, source), _without_folders(measured.origin, test))
     rows = choose_images(training, images, chosen.seed), np.arange(len(measured))
-    pixels = _decode(wanted, (training, measured), rows, fit)  # before the minute that a large teacher takes to load
+    pixels = _decode(wanted, (training, measured), rows, fit)  # first: a large teacher loads for a minute
     found = wanted.load()
     learnt, held_out = (
         Pictures(shown, label_rows(each, _label_of(found, each))[those])
         for each, shown, those in zip((training, measured), pixels, rows, strict=True)
     )
     refuse_shared(learnt, held_out, origins.training, origins.test)
+
     with show_training(f"distil {chosen.student}", chosen.steps) as watch:
         report = distill(found, learnt, held_out, chosen, origins, out, watch)
     return {"folder": str(out), **report}
 
 
 def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource | None:
-    """The teacher that a version was made from, its generator; None if its engine needs none.
+    """Return the teacher of a version, its generator; None if its engine needs none.
 
-    `module`: code of that teacher that the user named. Errors: ModelError for one that asks to import other code, or
-    that cannot be parsed.
+    `module`: code of that teacher that the user named. Errors: ModelError for other code or an invalid source.
     """
     if version.recipe["engine"]["kind"] != INVERSION:
         return None
@@ -126,14 +130,18 @@ def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource |
 
 
 def parse_teacher(model: str, module: str | None) -> TeacherSource:
-    """`model` is catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError, RecipeError."""
+    """Return the source for catalog:NAME, a folder, or a pinned hub model owner/name@commit.
+
+    Errors: ModelError, RecipeError.
+    """
     usable_path(model, "--teacher", ModelError)
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
         raise ModelError(
-            f"--teacher {model!r}: a model of the hub is named with its commit (40 hex digits): --teacher "
+            f"--teacher {model!r}: name a model of the hub with its commit (40 hex digits): --teacher "
             f"{name}@COMMIT; or, if a folder was meant, {Path(name).resolve()} does not exist"
         )
+
     place = str(Path(name).resolve()) if Path(name).is_dir() else name
     given = {"model": place, "revision": revision or None, "module": module}
     try:
@@ -144,6 +152,7 @@ def parse_teacher(model: str, module: str | None) -> TeacherSource:
 
 
 def _parse(settings: Mapping[str, Any]) -> DistillSettings:
+    """Return the settings of a student. Errors: RecipeError naming the option."""
     try:
         return DistillSettings.model_validate(dict(settings))
     except ValidationError as error:
@@ -154,7 +163,7 @@ def _parse(settings: Mapping[str, Any]) -> DistillSettings:
 
 @dataclass(frozen=True)
 class FoundTeacher:
-    """A teacher that is not loaded yet. `role` is what errors call it, `shown` what the report does."""
+    """A teacher before loading. `role` is its name in errors, `shown` its name in the report."""
 
     model: ResolvedModel
     source: TeacherSource
@@ -163,12 +172,12 @@ class FoundTeacher:
     shown: str
 
     def describe(self) -> Teacher:
-        """Without its weights. Errors: ModelError."""
+        """Return the teacher without its weights. Errors: ModelError."""
         with teacher_errors(self.role):
             return describe_classifier(self.model, self.source, self.role)
 
     def load(self) -> Teacher:
-        """Errors: ModelError."""
+        """Return the teacher with its weights. Errors: ModelError."""
         with teacher_errors(self.role):
             return load_verifier(self.model, self.source, self.home, self.role)
 
@@ -178,7 +187,7 @@ OPTION = "--teacher"
 
 @contextmanager
 def teacher_errors(role: str) -> Iterator[None]:
-    """Let an error about a teacher name the options that mend it. Errors: ModelError."""
+    """Add to an error about a teacher the options that repair it. Errors: ModelError."""
     try:
         yield
     except ModelError as error:
@@ -192,19 +201,21 @@ def teacher_errors(role: str) -> Iterator[None]:
 def _find_teacher(
     dataset: str | None, store: str, named: TeacherSource | None, folder: Path | None, module: str | None
 ) -> FoundTeacher:
-    """The teacher that the user named, else the one that the version was made from."""
+    """Return the teacher that the user named, else the version's. Errors: ModelError."""
     if named is not None:
         return _find_named(named)
     if dataset is None:
-        raise ModelError("images of your own name no teacher; name it by --teacher")
+        raise ModelError("images of your own have no teacher; name one by --teacher")
+
     version = load_dataset(Store.open(store), *split_reference(dataset))
     label = f"{version.name}@{version.version}"
     source = name_teacher(version, module)
     if source is None:
         raise ModelError(
             f"{label} was made by engine {version.recipe['engine']['kind']}, which has no teacher; name a classifier "
-            "of its classes by --teacher"
+            "of its concepts by --teacher"
         )
+
     role = f"teacher of {label}"
     with teacher_errors(role):
         home = (folder or recipe_home(version.name)).resolve()
@@ -214,6 +225,7 @@ def _find_teacher(
 
 
 def _find_named(named: TeacherSource) -> FoundTeacher:
+    """Return the teacher that the user named. Errors: ModelError."""
     with teacher_errors(OPTION):
         resolved = resolve_model(named, Path.cwd(), OPTION)
         if named.module is None:
@@ -222,34 +234,38 @@ def _find_named(named: TeacherSource) -> FoundTeacher:
 
 
 def _require_same(version: Dataset, source: TeacherSource, digest: str, label: str) -> None:
+    """Check that the teacher's digest equals the version's. Errors: ModelError."""
     recorded = version.lineage.get("models", {}).get("generator", {}).get("digest")
     if recorded not in (None, digest):
         changed = "its files or its code" if source.module else "its files"
         raise ModelError(
-            f"the teacher of {label} is not the one that the version was made from: {changed} have digest {digest}, "
-            f"the version says {recorded}; restore it"
+            f"the teacher of {label} changed since the version was made: {changed} have digest {digest}, "
+            f"the version records {recorded}; restore the teacher"
         )
 
 
 def _shown(source: TeacherSource) -> str:
-    """The model's name, without the folders of this machine."""
+    """Return the model's name without local folders."""
     if source.revision:
         return f"{source.model}@{source.revision}"
     return source.model if source.model.startswith("catalog:") else Path(source.model).name
 
 
 def _without_folders(origin: str, source: str) -> str:
-    """What the report calls images: a file or folder by its name, without the folders of this machine."""
+    """Return the name of images in the report: a file or folder without its parents."""
     return origin.replace(str(Path(source)), Path(source).resolve().name, 1) if Path(source).exists() else origin
 
 
 def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArray[np.int64]:
-    """Rows of `count` images by lot, of every class as equally many as there are; all rows without a count."""
+    """Return the rows of a random choice of `count` images, with equal numbers per class where possible.
+
+    Without a count, return all rows. Errors: ImagesError if there are fewer images than `count`.
+    """
     if count is None:
         return np.arange(len(images))
     if count > len(images):
         raise ImagesError(
-            f"{images.origin} has {count_of(len(images), 'image')}, --images asks for {count}; ask for fewer"
+            f"{images.origin} has {count_of(len(images), 'image')}, --images requests {count}; request fewer"
         )
     folded = [look(label) for label in images.require_labels()]
     _, numbers = np.unique(folded, return_inverse=True)
@@ -259,7 +275,7 @@ def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArr
 def _decode(
     named: FoundTeacher, images: Sequence[LabelledImages], rows: Sequence[NDArray[np.int64]], fit: Fit
 ) -> list[NDArray[np.uint8]]:
-    """Pixels of the chosen rows, as the teacher reads them. Errors: ImagesError, also for a class that it lacks."""
+    """Return the pixels of the chosen rows in the teacher's format. Errors: ImagesError, also for an unknown class."""
     told = named.describe()
     for each in images:
         if told.class_names:
@@ -268,7 +284,10 @@ def _decode(
 
 
 def _label_of(teacher: Teacher, images: LabelledImages) -> LabelOf:
+    """Return a function from a class name to the teacher's number. Errors: ImagesError for an unknown class."""
+
     def label_of(label: str) -> int:
+        """Return the teacher's number of a class."""
         try:
             return teacher.label(label)
         except RecipeError as error:

@@ -1,6 +1,6 @@
-"""From the names that a user gives to a pre-trained encoder: finds the version, its regions and the probe's images.
+"""Find the version, regions and probe images that the user names for an encoder, and pre-train it.
 
-A training is one piece of work with its own checkpoint, so nothing is orchestrated here.
+A training is one piece of work with its own checkpoint, so this module orchestrates nothing.
 """
 
 import difflib
@@ -40,12 +40,14 @@ def pretrain_representation(
     probe: str | None = None,
     fit: Fit = "exact",
 ) -> dict[str, Any]:
-    """Pre-train an encoder into `out` and return its report, with `folder` and, where `probe` is named, `probe`.
+    """Pre-train an encoder into `out` and return its report, with `folder` and, for a named probe, `probe`.
 
-    `use`: contrastive, masked or caption; `masks`: attention, none, box, or a folder of <sample_id>.png. `settings`:
-    fields of the use's model in schemas/training/pretraining.py, None for its default; `overrides`: further ones, as
-    key=value. `images` takes so many of the split by lot. `probe`: labelled images with train and test; `fit`: of those
-    of another size than the encoder's.
+    `use`: contrastive, masked or caption; `masks`: attention, none, box, or a folder of <sample_id>.png.
+    `settings`: fields
+    of the use's model in schemas/training/pretraining.py, None for a default; `overrides`: other fields as key=value.
+    `images` draws a random choice of so many from the split. `probe`: labelled images with train and test; `fit`:
+    how to
+    fit probe images of another size than the encoder's.
     Errors: UserError of every kind, TrainingError.
     """
     chosen = parse_settings(use, settings, overrides)
@@ -54,9 +56,11 @@ def pretrain_representation(
     for option, named in (("--masks", masks), ("--probe", probe)):
         if named is not None:
             usable_path(named, option)
+
     opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
     require_fit(opened, chosen.batch, chosen.patch_px)
     pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit)
+
     with show_training(f"pretrain {use}", chosen.steps) as watch:
         report = pretrain(opened, chosen, out, watch)
     found = {} if pictures is None else {"probe": probe_encoder(out, *pictures)}
@@ -64,7 +68,7 @@ def pretrain_representation(
 
 
 def parse_settings(use: str, settings: Mapping[str, Any], overrides: Sequence[str] = ()) -> AnyPretrainSettings:
-    """The settings of a use. Errors: RecipeError naming the option or the key."""
+    """Return the settings of a use. Errors: RecipeError naming the option or the key."""
     if use not in USES:
         close = difflib.get_close_matches(use, USES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -80,19 +84,22 @@ def parse_settings(use: str, settings: Mapping[str, Any], overrides: Sequence[st
 
 
 def _name_option(line: str, settings: Mapping[str, Any]) -> str:
-    """A mistake as the command line has it: what is an option of its own begins with its dashes."""
+    """Return a mistake with the option's name in place of the setting's key."""
     key = line.partition(":")[0]
     return f"--{key.replace('_', '-')}{line[len(key) :]}" if key in settings else line
 
 
 def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
-    """Training and test images of the encoder's size, what the report calls them, and their classes."""
+    """Return training and test images of the encoder's size, their name in the report, and their classes.
+
+    Errors: ImagesError if training and test images are the same.
+    """
     training = open_images(source, store, "train")
     test = open_images(source, store, "test", training.origin)
     if training.origin == test.origin:
         raise ImagesError(
-            f"--probe {source!r} does not tell training from test images; give a Parquet file with a column split, a "
-            "folder with train and test in it, or a version with a split test"
+            f"--probe {source!r} does not separate training and test images; give a Parquet file with a column split, "
+            "a folder with train and test in it, or a version with a split test"
         )
     names = sort_names(set(training.require_labels()))
     decoded = [_decode(each, names, side, fit) for each in (training, test)]
@@ -102,9 +109,12 @@ def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures,
 
 
 def _decode(images: LabelledImages, names: Sequence[str], side: int, fit: Fit) -> Pictures:
+    """Return images of the encoder's size with class numbers. Errors: ImagesError for an unknown class."""
+
     def label_of(label: str) -> int:
+        """Return the number of a class."""
         if label not in names:
-            raise ImagesError(f"{images.origin} has class {label!r}, of which there is no training image")
+            raise ImagesError(f"{images.origin} has class {label!r}, which no training image has")
         return names.index(label)
 
     return decode_images(images, label_of, (side, side), 3, np.arange(len(images)), fit)

@@ -1,6 +1,6 @@
-"""The order of training or adapting a generator: encode the images, fit the UNet, write the model's folder.
+"""The flow that trains or adapts a generator: encode the images, fit the UNet, write the model's folder.
 
-A killed run continues at the stage and step it was in.
+A killed run resumes at its stage and step.
 """
 
 import json
@@ -32,23 +32,26 @@ from tailforge.tasks.training.runs import Watch, hold_folder
 def train_generator(
     recipe: GeneratorTraining, folder: str, work_dir: str, models_dir: str | None = None, devices: int = 1
 ) -> dict[str, Any]:
-    """Train by the recipe; return the model's folder, its digest and what was measured.
+    """Train from the recipe; return the model's folder, its digest and the measures.
 
-    `folder`: that relative paths of the recipe start from. `work_dir`: a local folder for latents, checkpoints, logs
-    and pictures; a training in it of the same name goes on. `models_dir`: where the model's folder goes, by default
-    catalog/models. `devices`: processes that train together, each with an accelerator of its own.
-    Errors: RecipeError, ModelError, ImagesError, NotFoundError, MissingExtraError before anything is trained;
+    `folder`: start of the recipe's relative paths. `work_dir`: a local folder for latents, checkpoints, logs and
+    pictures;
+    a training of the same name in it resumes. `models_dir`: parent of the model's folder, by default catalog/models.
+    `devices`: processes that train together, each on its own accelerator.
+    Errors: RecipeError, ModelError, ImagesError, NotFoundError, MissingExtraError before training starts;
     TrainingError.
     """
     load_curves()
     home = Path(folder)
     models = Path(models_dir).resolve() if models_dir else MODELS
     refuse_foreign(models / recipe.name)
+
     base = resolve_model(recipe.base, home, "base")
     require_kind(base, "base", PIPELINE)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     if note := note_cut_captions(base, images.captions):
         say(note)
+
     work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
     with storage_errors("write", str(work.folder)), hold_folder(work.folder):
         with working(f"the images of {recipe.name}"):
@@ -61,7 +64,7 @@ def train_generator(
 
 
 def _launch(work: Work, devices: int, watch: Watch) -> dict[str, Any]:
-    """Train in processes of their own; the first says each step on a line. Errors: TrainingError."""
+    """Train in separate processes; the first writes one line per step. Errors: TrainingError."""
     job = {
         "folder": str(work.folder),
         "recipe": work.recipe.model_dump(mode="json"),
@@ -70,6 +73,7 @@ def _launch(work: Work, devices: int, watch: Watch) -> dict[str, Any]:
     }
     file = work.folder / "job.json"
     write_whole(file, json.dumps(job).encode())
+
     options = ["--num_processes", str(devices), *(["--cpu"] if pick_device().type == "cpu" else ["--multi_gpu"])]
     command = [
         sys.executable,
@@ -80,16 +84,18 @@ def _launch(work: Work, devices: int, watch: Watch) -> dict[str, Any]:
         "tailforge.tasks.training.generator",
         str(file),
     ]
+
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:
             step, _, loss = line.partition(" ")
             if step.isdigit():
                 watch(int(step), float(loss))
+
     if process.returncode:
         raise TrainingError(
             f"training on {devices} devices ended with exit code {process.returncode}; its own lines say why, and the "
-            "same command goes on from the last checkpoint"
+            "same command resumes from the last checkpoint"
         )
     found: dict[str, Any] = json.loads((work.folder / "generator" / "measures.json").read_text(encoding="utf-8"))
     return found

@@ -1,4 +1,4 @@
-"""`tailforge train`: what a training recipe trains follows from the recipe."""
+"""`tailforge train`: train the kind of model that a training recipe describes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +21,13 @@ def train_model(
     overrides: Sequence[str] = (),
     devices: int = 1,
 ) -> dict[str, Any]:
-    """Train by the recipe `reference` (a file, or a name in catalog/recipes); return the model's folder and figures.
+    """Train from the recipe `reference` (a file or a name in catalog/recipes); return the model's folder and figures.
 
-    `work`: a local folder for checkpoints; finished work in it is not done again. `models`: where the model's folder
-    goes, by default catalog/models. `images`: labelled images of a teacher, or captioned ones of a generator, in place
-    of the recipe's. `overrides`: settings in place of the recipe's, as key=value. `devices`: processes that train a
-    generator together.
+    `work`: a local folder for checkpoints; finished work in it is not repeated. `models`: parent of the model's
+    folder, by
+    default catalog/models. `images`: in place of the recipe's, labelled images for a classifier or captioned images
+    for a
+    generator. `overrides`: recipe settings as key=value. `devices`: processes that train a generator together.
     Errors: UserError of every kind, TrainingError.
     """
     path = find_training_recipe(reference)
@@ -36,13 +37,13 @@ def train_model(
     recipe = load_training_recipe(reference, overrides, images)
     if devices > 1 and not isinstance(recipe, GeneratorTraining):
         raise RecipeError(
-            f"--devices {devices}: {reference} is of no generator that several devices can train; leave it out"
+            f"--devices {devices}: several devices cannot train the model of {reference}; leave the option out"
         )
     if isinstance(recipe, TeacherRecipe):
         from tailforge.tasks.methods.packing.transforms import load_transforms
         from tailforge.tasks.training.teacher import open_pictures, train_teacher
 
-        load_transforms("a teacher's training")
+        load_transforms("the training of a classifier")
         pictures = open_pictures(recipe, path.parent, work, images)
         with show_training(f"train {recipe.name}", recipe.training.steps) as watch:
             return train_teacher(recipe, pictures, work, models or MODELS, watch)
@@ -55,7 +56,7 @@ def train_model(
             return train_generator(recipe, str(path.parent), str(work), where, devices)
     if images is not None:
         raise RecipeError(
-            f"--images: {reference} trains the embedded generator, which learns from renders alone; leave it out"
+            f"--images: {reference} trains the embedded generator, which learns only from renders; leave the option out"
         )
     from tailforge.flows.server.temporary import open_server
     from tailforge.flows.training.train_embedded import train_embedded

@@ -258,7 +258,7 @@ def test_the_student_of_a_teacher_whose_code_has_changed_is_refused(
              "--teacher-module", source["module"])  # fmt: skip
     status, _, err = command(*words)
     assert status == 2
-    assert "not the one that the version was made from: its files or its code have digest" in err
+    assert "changed since the version was made: its files or its code have digest" in err
 
 
 def test_report_and_card_show_the_inversion(command: Command, folder: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_devices_that_cannot_be_are_refused(wanted: list[str], said: str) -> Non
 def test_options_that_do_not_go_together(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     code, _, err = command("build", tiny_recipe, "--store", tmp_path / "store", "--devices", "0")
     assert code == 2
-    assert "--devices goes with --runner processes, not with threads" in err
+    assert "--devices needs --runner processes, not threads" in err
 
 
 def test_a_build_is_refused_a_device_that_another_has(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from tailforge.schemas.errors import RecipeError
 @pytest.mark.parametrize(
     ("cron", "wrong"),
     [
-        ("0 0 3 * * *", "6 fields, and seconds or years are not taken"),
+        ("0 0 3 * * *", "6 fields, and seconds or years are not accepted"),
         ("0 3 * * * *", "6 fields"),
         ("0 3 * * * 0 2027", "7 fields"),
         ("0 3 * *", "4 fields"),
         ("", "0 fields"),
-        ("@daily", "words are not taken; it stands for '0 0 * * *'"),
+        ("@daily", "words are not accepted; it stands for '0 0 * * *'"),
         ("@reboot", "1 field"),
         ("0 2 31 2 *", "it never comes"),
         ("0 3 31 4,6 *", "it never comes"),

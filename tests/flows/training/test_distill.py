@@ -173,10 +173,10 @@ def test_what_cannot_be_distilled_is_explained(
         (("--real", toys, "--teacher", teacher, "--test", mixed), "3 of the 9 test images of"),
         (("parts", "--teacher", tmp_path / "none", "--test", toys), "--teacher"),
         (("parts", "--teacher", teacher, "--teacher-module", "a b", "--test", toys), "must be package.module:callable"),
-        (("parts", "--teacher", teacher, "--test", toys, "--images", 1000), "--images asks for 1000"),
+        (("parts", "--teacher", teacher, "--test", toys, "--images", 1000), "--images requests 1000"),
         (("parts", "--teacher", teacher, "--test", toys, "--student", "vit"), "--student: "),
         (("parts", "--real", toys, "--teacher", teacher, "--test", toys), "both the version 'parts'"),
-        (("--teacher", teacher, "--test", toys), "there is nothing to learn from"),
+        (("--teacher", teacher, "--test", toys), "no training images; name a version"),
         (("parts", "--teacher", "nobody/nothing", "--test", toys), "--teacher nobody/nothing@COMMIT"),
         (("--real", toys, "--test", toys), "name it by --teacher"),
     ):

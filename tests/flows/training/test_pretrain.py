@@ -84,7 +84,7 @@ def test_features_are_measured_on_labelled_images(command: Command, store: Store
     assert json.loads((tmp_path / "out" / "probe.json").read_text()) == probe
     code, printed, _ = command(*call, "--probe", "parts")
     assert code == 0
-    assert "classes of parts told apart by" in printed
+    assert "classification of parts by" in printed
     assert "report.json" in printed
 
 
@@ -111,9 +111,9 @@ def test_what_cannot_be_trained_is_explained(command: Command, store: Store, tmp
         (("--set", "heads=3"), "width is 16, which 3 heads do not divide"),
         (("--set", "patch_px=5"), "are 16 pixels wide, patches 5"),
         (("--batch", 400), "a batch has 400; lower --batch"),
-        (("--images", 400), "--images asks for 400"),
+        (("--images", 400), "--images requests 400"),
         (("--split", "holdout"), "no split 'holdout'"),
-        (("--probe", whole), "does not tell training from test images"),
+        (("--probe", whole), "does not separate training and test images"),
         (("--probe", tmp_path / "none"), "is no file, no folder"),
     ):
         given = ["--use", "masked", "--store", store.uri, "--out", tmp_path / "out", *FAST, *options]

@@ -150,7 +150,7 @@ def test_what_is_not_there_is_named(store: Store) -> None:
     ):
         with pytest.raises(NotFoundError, match=message):
             opened(store, **({"masks": "none"} | changes))
-    with pytest.raises(ImagesError, match="the split has 6 images, --images asks for 7"):
+    with pytest.raises(ImagesError, match="the split has 6 images, --images requests 7"):
         opened(store, "none", images=7)
     with pytest.raises(ImagesError, match=r"no mask of drawn@1\.0\.0 \(test\) shows a thing"):
         opened(store, "box", split="test")
