@@ -1,4 +1,4 @@
-"""Captioned images from where a user keeps them: a published version, a folder, a Parquet file. They are streamed."""
+"""Stream captioned images from a published version, a folder or a Parquet file."""
 
 import hashlib
 import json
@@ -33,14 +33,14 @@ from tailforge.tasks.images.image_bytes import (
 from tailforge.tasks.images.labelled import choose_rows, list_class_files, rows_of_split
 
 METADATA = "metadata.jsonl"
-BATCH = 32  # rows of a Parquet file that are in memory at a time: a choice of ours
+BATCH = 32  # rows of a Parquet file in memory at a time; our choice
 
-Stream = Callable[[Sequence[int]], Iterator[bytes]]  # bytes of the images of these rows, which rise
+Stream = Callable[[Sequence[int]], Iterator[bytes]]  # yields the image bytes of these rows, in rising order
 
 
 @dataclass(frozen=True)
 class Found:
-    """All images of a source, none of them read. `places` says where each lies; a caption is None where it has none."""
+    """All images of a source, unread. `places` says where each is stored; a missing caption is None."""
 
     origin: str
     places: Sequence[str]
@@ -50,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Images that are read in the captions' order, as often as wanted. `origin` is what reports call them."""
+    """Images that can be read repeatedly, in the order of the captions. `origin` is their name in reports."""
 
     origin: str
     captions: tuple[str, ...]
@@ -62,13 +62,15 @@ class CaptionedImages:
         return len(self.captions)
 
     def read(self, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
-        """Pixels [height, width, 3], one image at a time.
+        """Yield pixels [height, width, 3], one image at a time.
 
-        Upright as its EXIF says, RGB, what is transparent over grey. Errors: ImagesError that names an image which is
-        broken or, without cropping, of another size.
+        They are upright by EXIF, in RGB, with grey behind transparent pixels. Errors: ImagesError naming an
+        image that is
+        broken or, without cropping, has another size.
         """
 
         def bring_to_size(image: Image.Image) -> Image.Image:
+            """Return the image in RGB and, with cropping, at the requested size."""
             shown = show_rgb(image)
             return ImageOps.fit(shown, (width, height), Image.Resampling.LANCZOS) if self.fit == "crop" else shown
 
@@ -82,7 +84,7 @@ class CaptionedImages:
             yield pixels
 
     def require_readable(self, size: tuple[int, int] | None) -> None:
-        """Read every image once; `size` is (height, width) where it is known. Errors: ImagesError, as `read`."""
+        """Read every image once; `size` is (height, width) if known. Errors: ImagesError, as `read`."""
         if size is not None:
             deque(self.read(*size), maxlen=0)
             return
@@ -90,7 +92,7 @@ class CaptionedImages:
             decode_image(data, place, show_rgb)
 
     def digest(self) -> str:
-        """sha256 (hex) over the bytes of the images' files and their captions, in order."""
+        """Return the sha256 (hex) over the bytes of the image files and their captions, in order."""
         whole = hashlib.sha256()
         for caption, data in zip(self.captions, self._stream(), strict=True):
             for part in (caption.encode(), data):
@@ -100,10 +102,11 @@ class CaptionedImages:
 
 
 def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedImages:
-    """The images of a source, as many of them as it asks for; the lot is `seed`'s. `folder`: relative paths start here.
+    """Return the requested number of images of a source, chosen at random by `seed`, without reading any.
 
-    No image is read. Errors: NotFoundError for a version, split, folder or file that does not exist; ImagesError for
-    images that cannot be used, or captions.
+    `folder`: start of relative paths. Errors: NotFoundError for a missing version, split, folder or file;
+    ImagesError for
+    unusable images or captions.
     """
     found = _open_source(source, folder)
     captions = _complete_captions(found, source.caption)
@@ -112,6 +115,7 @@ def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedIma
             f"images.images is {source.images}, {found.origin} has {len(captions)}; lower it, or leave it out "
             "to take all"
         )
+
     rows = choose_rows(np.zeros(len(captions), np.int64), source.images or len(captions), seed).tolist()
     return CaptionedImages(
         origin=found.origin,
@@ -123,6 +127,7 @@ def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedIma
 
 
 def _open_source(source: ImageSource, folder: Path) -> Found:
+    """Open the version, folder or Parquet file that the source names. Errors: NotFoundError, ImagesError."""
     if source.dataset is not None:
         return _open_version(source, source.dataset, folder)
     assert source.folder is not None
@@ -132,6 +137,7 @@ def _open_source(source: ImageSource, folder: Path) -> Found:
         raise ImagesError(
             f"images.folder: {source.folder!r} leaves the recipe's folder {folder}; give an absolute path instead"
         )
+
     template = None if source.caption is not None else source.class_caption or DEFAULT
     if path.is_dir():
         return _open_folder(path, folder.resolve() if path.is_relative_to(folder.resolve()) else path, template)
@@ -143,6 +149,7 @@ def _open_source(source: ImageSource, folder: Path) -> Found:
 
 
 def _complete_captions(found: Found, default: str | None) -> list[str]:
+    """Return all captions, with `default` for missing ones. Errors: ImagesError for a missing or empty caption."""
     captions = [default if own is None else own for own in found.captions]
     for place, caption in zip(found.places, captions, strict=True):
         if caption is None:
@@ -153,6 +160,10 @@ def _complete_captions(found: Found, default: str | None) -> list[str]:
 
 
 def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
+    """Open the samples of a published version that fulfil `where`.
+
+    Errors: ImagesError if no sample does; VerificationError during streaming for a sample that the shards lack.
+    """
     assert source.store is not None
     name, _, version = dataset.partition("@")
     address = source.store
@@ -161,13 +172,14 @@ def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
     opened = open_version(Store.open(address), name, version or "latest", ("manifest",))
     published = opened.dataset.version
     origin = f"{name}@{published} ({source.split})"
+
     samples = open_dataset(address, published, source.split, name=name, decode=False, **WHOLE)
     keys, captions = _select_rows(opened, source)
     if not keys:
-        raise ImagesError(f"images.where: no sample of {origin} fulfils {_show(source)}; loosen it")
+        raise ImagesError(f"images.where: no sample of {origin} fulfils {_show(source)}; loosen the condition")
 
     def stream(rows: Sequence[int]) -> Iterator[bytes]:
-        """The manifest's rows are in the order of the shards, so one pass meets them all."""
+        # The manifest lists samples in the order of the shards, so one pass finds all of them.
         wanted = [keys[row] for row in reversed(rows)]
         for sample in samples:
             if sample["key"] == wanted[-1]:
@@ -183,7 +195,10 @@ def _open_version(source: ImageSource, dataset: str, folder: Path) -> Found:
 
 
 def _select_rows(version: Version, source: ImageSource) -> tuple[list[str], list[str]]:
-    """Ids and captions of the manifest's rows in the split for which all of `where` holds."""
+    """Return ids and captions of the manifest's rows in the split that fulfil all of `where`.
+
+    Errors: ImagesError for an unknown column or a value of the wrong kind.
+    """
     columns = version.list_columns("manifest")
     hint = f"the manifest of {version.label} has the columns {', '.join(columns)}"
     if unknown := [column for column, _, _ in source.where if column not in columns]:
@@ -194,7 +209,7 @@ def _select_rows(version: Version, source: ImageSource) -> tuple[list[str], list
         chosen = table.filter(pq.filters_to_expression(filters))
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise ImagesError(
-            f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' kinds; {hint}"
+            f"images.where: {_show(source)} cannot be compared: {error}; give values of the columns' types; {hint}"
         ) from error
     return chosen["sample_id"].to_pylist(), chosen["caption"].to_pylist()
 
@@ -204,7 +219,10 @@ def _show(source: ImageSource) -> str:
 
 
 def _open_folder(folder: Path, root: Path, template: str | None) -> Found:
-    """`root`: no link may leave it. `template`: of captions, for class folders in which no image has its own."""
+    """Open a folder of images. No link may leave `root`; `template` captions class folders without own captions.
+
+    Errors: ImagesError for an empty folder or unusable captions.
+    """
     files = {file.relative_to(folder).as_posix(): file for file in list_image_files(folder, root)}
     if not files:
         raise ImagesError(f"images.folder: {folder} holds no image; put some there ({', '.join(SUFFIXES)})")
@@ -217,7 +235,7 @@ def _open_folder(folder: Path, root: Path, template: str | None) -> Found:
 
 
 def _open_classes(folder: Path, classes: Path, root: Path, template: str) -> Found:
-    """Images of `classes`, one folder a class, which is `folder` or lies in it."""
+    """Open the images of `classes`, which has one subfolder per class and is `folder` or inside it."""
     files = list_class_files(classes, root)
     names = [file.relative_to(classes).parts[0] for file in files]
     part = "" if classes == folder else f"split: {classes.name}, "
@@ -235,7 +253,7 @@ def _found_files(origin: str, files: Sequence[Path], captions: Sequence[str | No
 
 
 def _choose_caption(image: Path, told: str | None, root: Path) -> str | None:
-    """Errors: ImagesError where metadata and a file beside the image tell two captions."""
+    """Return the caption of an image. Errors: ImagesError if metadata and the file beside it differ."""
     beside = _read_caption(image.with_suffix(".txt"), root)
     if told is not None and beside is not None and told.strip() != beside.strip():
         raise ImagesError(f"{image} has one caption in {METADATA} and another in {image.stem}.txt; leave one")
@@ -247,7 +265,7 @@ def _read_caption(file: Path, root: Path) -> str | None:
         return None
     require_inside(file, root)
     try:
-        return file.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
+        return file.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise ImagesError(
             f"{file} cannot be read as a caption: {describe_failure(error)}; write it in UTF-8"
@@ -255,7 +273,7 @@ def _read_caption(file: Path, root: Path) -> str | None:
 
 
 def _read_metadata(file: Path, images: set[str], root: Path) -> dict[str, str]:
-    """Captions by file name, as far as the file tells them; none where there is no such file."""
+    """Return captions by file name; empty without the file. Errors: ImagesError for a repeated name."""
     captions: dict[str, str] = {}
     for number, line in enumerate((_read_caption(file, root) or "").split("\n"), 1):
         if line.strip():
@@ -267,16 +285,18 @@ def _read_metadata(file: Path, images: set[str], root: Path) -> dict[str, str]:
 
 
 def _read_entry(line: str, place: str, images: set[str]) -> tuple[str, str]:
+    """Return name and caption of a line. Errors: ImagesError."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ImagesError(f"{place} is not JSON: {error}; each line is one object with file_name and text") from error
+
     name, caption = (entry.get("file_name"), entry.get("text")) if isinstance(entry, dict) else (None, None)
     if not isinstance(name, str) or not isinstance(caption, str):
         raise ImagesError(f"{place} has no file_name or no text; each line is one object with both, as texts")
     if name not in images:
         raise ImagesError(
-            f"{place} names {name}, which is no image in the folder ({', '.join(SUFFIXES)}); put it there or remove "
+            f"{place} names {name}, which is no image in the folder ({', '.join(SUFFIXES)}); add the image or remove "
             "the line"
         )
     if not caption.strip():
@@ -285,7 +305,7 @@ def _read_entry(line: str, place: str, images: set[str]) -> tuple[str, str]:
 
 
 def _open_parquet(file: Path, split: str, template: str | None) -> Found:
-    """Rows of `split` where the file has a column of that name."""
+    """Open a Parquet file; with a column split, only the rows of `split`. Errors: ImagesError."""
     hint = "give a Parquet file with columns image and caption, or a folder of images"
     try:
         with pq.ParquetFile(file) as parquet:
@@ -312,8 +332,12 @@ def _open_parquet(file: Path, split: str, template: str | None) -> Found:
 
 
 def _stream_parquet(file: Path, rows: Sequence[int]) -> Iterator[bytes]:
-    """Reads the row groups that hold a row of `rows`, a few rows of each at a time."""
+    """Yield the images of `rows`, reading a few rows at a time from the row groups that hold one.
+
+    Errors: ImagesError for a damaged file.
+    """
     wanted = np.asarray(rows, np.int64)
+
     try:
         with pq.ParquetFile(file) as parquet:
             start = 0

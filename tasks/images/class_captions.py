@@ -1,4 +1,4 @@
-"""Captions by template for images that come with a class and no caption: class folders, Parquet files with a label."""
+"""Make captions by template for images with a class and no caption: class folders and labelled Parquet files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ from tailforge.tasks.images.labelled import tidy_classes
 from tailforge.tasks.images.parquet_columns import read_classes, read_texts
 
 DEFAULT = f"a photo of a {CLASS}"
-TEXTS = ("caption", "text")  # columns that hold captions; the first that is there counts
-DIVIDED = ("train", "test")  # folders beside one another of which the first alone is learnt from
+TEXTS = ("caption", "text")  # columns of captions; the first existing one counts
+DIVIDED = ("train", "test")  # sibling folders; training uses only the first
 
 
 def fill(template: str, name: str) -> str:
-    """A caption; underscores of folder names are read as spaces."""
+    """Return the caption of a class; underscores of folder names become spaces."""
     return template.replace(CLASS, name.replace("_", " ").strip())
 
 
 def caption_classes(labels: Sequence[str | None], template: str, origin: str) -> list[str | None]:
-    """A caption for each label, None where it is missing.
+    """Return a caption per label, None for a missing label.
 
-    Errors: ImagesError for two classes whose names look alike, or that would have one caption.
+    Errors: ImagesError for two classes with similar names or the same caption.
     """
     names = tidy_classes(labels, origin)
     seen: dict[str, str] = {}
@@ -41,9 +41,9 @@ def caption_classes(labels: Sequence[str | None], template: str, origin: str) ->
 
 
 def find_class_folder(folder: Path, names: Sequence[str]) -> Path | None:
-    """The folder that holds one folder a class, None if an image lies in none; `names`: images below `folder`.
+    """Return the folder with one subfolder per class; None if an image has no class. `names`: images below `folder`.
 
-    It is `folder`, or its train where there is a test beside it, as for labelled images.
+    It is `folder`, or its train if there is a test beside it, as for labelled images.
     """
     divided = all((folder / name).is_dir() for name in DIVIDED)
     below = [Path(name).parts[:-1] for name in names]
@@ -53,9 +53,9 @@ def find_class_folder(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def caption_rows(file: Path, table: pa.Table, rows: Sequence[int], template: str | None) -> list[str | None]:
-    """Captions of a Parquet file's rows: their own, else by `template` from their label; None where there is neither.
+    """Return captions of a Parquet file's rows: their own, else `template` with their label, else None.
 
-    Errors: ImagesError for columns of the wrong kind, and as `caption_classes`.
+    Errors: ImagesError for columns of the wrong type, and those of `caption_classes`.
     """
     told = next((name for name in TEXTS if name in table.column_names), None)
     texts: list[str | None] = read_texts(file, table, told) if told else [None] * table.num_rows
@@ -70,7 +70,7 @@ def caption_rows(file: Path, table: pa.Table, rows: Sequence[int], template: str
 
 HINT = (
     "write it to a file of the same name with suffix .txt, to metadata.jsonl "
-    '({"file_name": ..., "text": ...}) or to a column caption of the Parquet file; or give images.caption, which all '
-    f"images without one get; or make one folder a class with images ({', '.join(SUFFIXES)}) in it and no caption, "
-    "whose captions images.class_caption makes"
+    '({"file_name": ..., "text": ...}) or to a column caption of the Parquet file; or set images.caption for all '
+    f"images without one; or make one folder per class with images ({', '.join(SUFFIXES)}) and no captions, and "
+    "images.class_caption makes them"
 )

@@ -1,4 +1,4 @@
-"""Bytes of image files, wherever they lie: in a folder, in a column of a Parquet file, in a shard."""
+"""Read the bytes of image files from a folder, a Parquet column or a shard."""
 
 import mimetypes
 from collections.abc import Callable
@@ -15,35 +15,36 @@ from tailforge.catalog.sources.links import leaves
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ImagesError, PictureError
 
-FOREIGN = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl")  # pictures that not every Python knows by name
+FOREIGN = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jxl")  # suffixes unknown to some Python versions
 
 
 def list_image_files(folder: Path, root: Path) -> list[Path]:
-    """Image files of a folder and its sub-folders by rising name; whatever is hidden is passed over, and other files.
+    """Return the image files of a folder and its subfolders by name, without hidden and other files.
 
-    Errors: ImagesError for a link out of `root` or to a folder, for a picture in a format that is not read, and for
-    what has the name of an image and is no file: nobody shall miss an image without a word.
+    Errors: ImagesError for a link out of `root` or to a folder, an unsupported picture format, and a directory or
+    broken
+    link with an image's name. So no image is skipped silently.
     """
     return [file for file in list_shown(folder) if _is_image(file, root)]
 
 
 def list_shown(folder: Path) -> list[Path]:
-    """Everything in a folder and its sub-folders by rising name that is not hidden and does not lie in what is."""
+    """Return everything in a folder and its subfolders by name, except hidden files and folders."""
     found = sorted(folder.rglob("*"))
     return [file for file in found if not any(part[0] == "." for part in file.relative_to(folder).parts)]
 
 
 def require_inside(file: Path, root: Path) -> Path:
-    """The file. Errors: ImagesError for a link that leaves the folder `root`."""
+    """Return the file. Errors: ImagesError for a link that leaves the folder `root`."""
     if leaves(file, root):
         raise ImagesError(f"{file} is a link that leaves {root}; copy the file instead")
     return file
 
 
 def _is_image(file: Path, root: Path) -> bool:
-    """Errors: those of `list_image_files`."""
+    """Return whether a file is an image. Errors: those of `list_image_files`."""
     if file.is_symlink() and file.is_dir():
-        raise ImagesError(f"{file} is a link to a folder, which is not followed; copy the folder instead")
+        raise ImagesError(f"{file} is a link to a folder; copy the folder instead")
     if file.suffix.lower() in SUFFIXES and not file.is_dir():
         if not require_inside(file, root).is_file():
             raise ImagesError(f"{file} is no file, or a link to none; put the image there or remove it")
@@ -54,14 +55,14 @@ def _is_image(file: Path, root: Path) -> bool:
 
 
 def is_foreign_picture(file: Path) -> bool:
-    """Whether a file's name says that it is a picture, in a format that is not read here."""
+    """Return whether a file's name means a picture in an unsupported format."""
     suffix = file.suffix.lower()
     media_type, _ = mimetypes.guess_type(f"picture{suffix}", strict=False)
     return suffix not in SUFFIXES and (suffix in FOREIGN or (media_type or "").startswith("image/"))
 
 
 def read_image_file(file: Path) -> bytes:
-    """Errors: ImagesError for a file that cannot be read."""
+    """Return the bytes of a file. Errors: ImagesError for a file that cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -71,7 +72,7 @@ def read_image_file(file: Path) -> bytes:
 
 
 def require_image_column(file: Path, kind: pa.DataType) -> None:
-    """Errors: ImagesError for a column `image` of Parquet file `file` whose values are not bytes or hold none."""
+    """Check that column `image` of Parquet file `file` holds bytes. Errors: ImagesError."""
     if pa.types.is_struct(kind):
         if kind.get_field_index("bytes") < 0:
             raise ImagesError(
@@ -84,15 +85,15 @@ def require_image_column(file: Path, kind: pa.DataType) -> None:
 
 
 def take_image_bytes(value: Any) -> bytes:
-    """Of a value of such a column; no bytes where it is null."""
+    """Return the bytes of a value of such a column; empty for null."""
     found = value["bytes"] if isinstance(value, dict) else value
     return found or b""
 
 
 def decode_image(data: bytes, place: str, convert: Callable[[Image.Image], Image.Image]) -> NDArray[np.uint8]:
-    """Pixels uint8 [height, width] or [height, width, 3] of an image file that `convert` brought to 8 bits.
+    """Return pixels uint8 [height, width] or [height, width, 3] of an image that `convert` brought to 8 bits.
 
-    Errors: ImagesError that names `place` for bytes that are no image or a damaged one.
+    Errors: ImagesError naming `place` for damaged bytes or bytes of no image.
     """
     try:
         return np.asarray(open_picture(data, PHOTOGRAPHS, convert), np.uint8)

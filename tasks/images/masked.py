@@ -1,4 +1,4 @@
-"""Images of a published version with their regions: the version's masks, none, random boxes, or a user's own masks."""
+"""Open images of a published version with regions: the version's masks, none, random boxes or the user's masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ ARMS = (ATTENTION, NONE, BOX)
 
 @dataclass(frozen=True)
 class MaskedImages:
-    """Images uint8 [N, side, side, 3] with captions; `nouns` names what values of masks mean, value 1 first.
+    """Images uint8 [N, side, side, 3] with captions; `nouns` names the values of masks, value 1 first.
 
-    `regions` is None where masks are not used. `origin` is what the report calls the images, `masks` their regions.
+    `regions` is None without masks. `origin` is the name of the images in the report, `masks` that of the regions.
     """
 
     pixels: Pixels
@@ -48,18 +48,20 @@ class MaskedImages:
 def open_masked(
     store: str, name: str, version: str, split: str, masks: str, images: int | None = None, seed: int = 0
 ) -> MaskedImages:
-    """Images of a version's split with the regions that `masks` names; `images` takes so many by lot, each class alike.
+    """Open images of a version's split with the regions that `masks` names.
 
-    `masks`: attention, none, box, or a folder of <sample_id>.png. Errors: NotFoundError; ImagesError naming the image
-    or the mask that cannot be used.
+    `masks`: attention, none, box, or a folder of <sample_id>.png. `images` draws a random choice of so many, with equal
+    numbers per class where possible. Errors: NotFoundError; ImagesError naming the unusable image or mask.
     """
     if masks not in ARMS and not Path(masks).is_dir():
         raise NotFoundError(f"--masks {masks!r} is no folder; give {', '.join(ARMS)}, or a folder of <sample_id>.png")
+
     dataset = load_dataset(Store.open(store), name, version)
     split = name_split(dataset, split)
     samples = _choose(list(open_dataset(store, dataset.version, split, name=name, **WHOLE)), images, seed)
     origin = f"{name}@{dataset.version} ({split})"
     pixels = _stack(samples, origin)
+
     return MaskedImages(
         pixels=pixels,
         captions=tuple(sample["caption"] for sample in samples),
@@ -71,7 +73,7 @@ def open_masked(
 
 
 def require_fit(images: MaskedImages, batch: int, patch_px: int) -> None:
-    """Errors: ImagesError for images that patches do not divide, or fewer of them than a batch has."""
+    """Check the size and number of images. Errors: ImagesError if patches do not divide them or a batch has more."""
     side = images.pixels.shape[1]
     if side % patch_px or side == patch_px:
         raise ImagesError(
@@ -83,15 +85,17 @@ def require_fit(images: MaskedImages, batch: int, patch_px: int) -> None:
 
 
 def _choose(samples: list[dict[str, Any]], images: int | None, seed: int) -> list[dict[str, Any]]:
+    """Return a random choice of samples. Errors: ImagesError if there are too few."""
     if images is None:
         return samples
     if images > len(samples):
-        raise ImagesError(f"the split has {count_of(len(samples), 'image')}, --images asks for {images}; ask for fewer")
+        raise ImagesError(f"the split has {count_of(len(samples), 'image')}, --images requests {images}; request fewer")
     labels = np.array([sample["cls"] for sample in samples], np.int64)
     return [samples[row] for row in choose_rows(labels, images, seed)]
 
 
 def _stack(samples: Sequence[dict[str, Any]], origin: str) -> Pixels:
+    """Return the pixels of all samples. Errors: ImagesError for images of different sizes."""
     side = samples[0]["image"].width
     for sample in samples:
         if sample["image"].size != (side, side):
@@ -110,15 +114,18 @@ def _nouns(dataset: Dataset) -> tuple[str, ...]:
 def _find_regions(
     samples: Sequence[dict[str, Any]], dataset: Dataset, masks: str, origin: str, side: int
 ) -> Regions | None:
+    """Return the regions that `masks` names; None without masks. Errors: ImagesError if no mask shows a thing."""
     if masks == NONE:
         return None
     keys = [sample["key"] for sample in samples]
     own = masks not in ARMS
+
     found = (
         [_read_own(Path(masks) / f"{key}.png", dataset, side) for key in keys]
         if own
         else _published(samples, dataset, origin)
     )
+
     things = {value for value, category in enumerate(dataset.mask_categories, 1) if category.thing}
     regions = split_masks(found, things, [{} if own else _scores(sample, origin) for sample in samples])
     if regions.areas.shape[1] == 1:
@@ -129,20 +136,20 @@ def _find_regions(
 
 
 def _published(samples: Sequence[dict[str, Any]], dataset: Dataset, origin: str) -> list[Mask]:
-    """The version's own masks. Errors: VerificationError for one of another size, or with values of no category."""
+    """Return the version's masks. Errors: VerificationError for a mask of another size or with unknown values."""
     known = [*range(len(_nouns(dataset)) + 1), IGNORE]
     masks = [np.asarray(sample["mask"], np.uint8) for sample in samples]
     for sample, mask in zip(samples, masks, strict=True):
         if sample["mask"].size != sample["image"].size or not np.isin(mask, known).all():
             raise VerificationError(
-                f"{origin}: the mask of sample {sample['key']} is not of its image: it has another size or values that "
-                f"are no category; {LOOK}"
+                f"{origin}: the mask of sample {sample['key']} does not fit its image: its size differs or a value is "
+                f"no category; {LOOK}"
             )
     return masks
 
 
 def _read_document(sample: dict[str, Any], origin: str) -> SampleDocument:
-    """A sample's JSON. Errors: VerificationError."""
+    """Return a sample's JSON. Errors: VerificationError."""
     try:
         return SampleDocument.model_validate(sample["json"])
     except ValueError as error:
@@ -152,7 +159,7 @@ def _read_document(sample: dict[str, Any], origin: str) -> SampleDocument:
 
 
 def _scores(sample: dict[str, Any], origin: str) -> dict[int, float]:
-    """Confidence by mask value; of several instances of a category the highest, since their pixels are one region."""
+    """Return the confidence per mask value; instances of one category form one region, so their highest counts."""
     scores: dict[int, float] = {}
     for instance in _read_document(sample, origin).instances:
         value = instance.category_id
@@ -161,7 +168,8 @@ def _scores(sample: dict[str, Any], origin: str) -> dict[int, float]:
 
 
 def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
-    known = f"0 background, 1 to {len(_nouns(dataset))} a category, {IGNORE} ignored"
+    """Return the user's mask of a sample. Errors: ImagesError."""
+    known = f"0 for background, 1 to {len(_nouns(dataset))} for categories, {IGNORE} for ignored pixels"
     try:
         mask = decode_mask(require_inside(file, file.parent).read_bytes())
     except FileNotFoundError as error:
@@ -170,10 +178,11 @@ def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
         raise ImagesError(
             f"{file} cannot be read as a mask: {describe_failure(error)}; write an indexed PNG ({known})"
         ) from error
+
     if mask.shape != (side, side):
         raise ImagesError(
-            f"{file} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height), its image {side} x {side}; write it "
-            "at the image's size"
+            f"{file} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height), its image {side} x {side}; write "
+            "the mask at the image's size"
         )
     if unknown := sorted(set(np.unique(mask).tolist()) - {*range(len(_nouns(dataset)) + 1), IGNORE}):
         raise ImagesError(f"{file} holds the value {unknown[0]}, which is no category; write {known}")

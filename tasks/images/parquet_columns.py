@@ -1,4 +1,4 @@
-"""Columns of Parquet files that users bring: texts, or numbers that the file's own legend turns into names."""
+"""Read columns of users' Parquet files: texts, or numbers with names in the file's metadata."""
 
 import json
 import math
@@ -12,46 +12,48 @@ import pyarrow.types as kinds
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 
-SHOWN = 8  # rows in an error
-UNLABELLED = -1  # the number that `datasets` writes where a class is not known
+SHOWN = 8  # rows named in an error
+UNLABELLED = -1  # `datasets` writes this number for an unknown class
 
 
 def read_texts(file: Path, table: pa.Table, name: str) -> list[str | None]:
-    """Texts of a column, None where one is missing. Numbers count where the file's metadata name them (ClassLabel).
+    """Return the texts of a column, None for a missing one. Numbers become their names in the metadata (ClassLabel).
 
-    Errors: ImagesError for a column of anything else.
+    Errors: ImagesError for a column of another type.
     """
     return _read(file, table, name, numbers=False)
 
 
 def read_classes(file: Path, table: pa.Table, name: str) -> list[str | None]:
-    """Names of classes in a column, None where one is missing: null, NaN, an empty text, -1 where classes have names.
+    """Return the class names of a column; null, NaN, an empty text, and -1 among named classes become None.
 
-    Whole numbers are the names that the file's metadata give them (ClassLabel), without such names their digits.
-    Errors: ImagesError for a column of anything else.
+    Whole numbers become their names in the metadata (ClassLabel), without such names their digits.
+    Errors: ImagesError for a column of another type.
     """
     return [None if value is None or not value.strip() else value for value in _read(file, table, name, numbers=True)]
 
 
 def require_complete(file: Path, name: str, values: Sequence[str | None], rows: Sequence[int]) -> tuple[str, ...]:
-    """The values, none of which is missing; `rows` are their rows in the file. Errors: ImagesError naming the rows."""
+    """Return the values of `rows`, all present. Errors: ImagesError naming the rows without one."""
     missing = [str(row) for row, value in zip(rows, values, strict=True) if value is None]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise ImagesError(
             f"{file}: {'rows' if missing[1:] else 'row'} {', '.join(missing[:SHOWN])}{more} (from 0) "
-            f"{'have' if missing[1:] else 'has'} no {name}; give each one or remove it"
+            f"{'have' if missing[1:] else 'has'} no {name}; add it to each row or remove the row"
         )
     return tuple(value for value in values if value is not None)
 
 
 def _read(file: Path, table: pa.Table, name: str, *, numbers: bool) -> list[str | None]:
+    """Return the values of a column as texts, None for a missing one. Errors: ImagesError."""
     column, kind = table[name], table.schema.field(name).type
     if kinds.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
     values: list[Any] = column.to_pylist()
     if kinds.is_null(kind) or kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
         return values
+
     if kinds.is_integer(kind):
         names = _read_legend(file, table.schema, name)
         if names is not None:
@@ -60,32 +62,35 @@ def _read(file: Path, table: pa.Table, name: str, *, numbers: bool) -> list[str 
             return [None if value is None else str(value) for value in values]
     if kinds.is_floating(kind) and numbers and any(value is None or math.isnan(value) for value in values):
         return [None if value is None or math.isnan(value) else str(value) for value in values]
-    wanted = "names, or whole numbers" if numbers else "one text a row"
+
+    wanted = "names, or whole numbers" if numbers else "one text per row"
     raise ImagesError(f"{file}: column {name} holds {kind}; it needs {wanted}")
 
 
 def _name(file: Path, name: str, row: int, value: int | None, names: Sequence[str]) -> str | None:
+    """Return the name of a class number; None for a missing one. Errors: ImagesError for a number without a name."""
     if value is None or value == UNLABELLED:
         return None
     if not 0 <= value < len(names):
         raise ImagesError(
             f"{file}: row {row} has {name} {value}, and the file's metadata name {count_of(len(names), 'class')}, 0 to "
-            f"{len(names) - 1}; write it again with the names that its numbers stand for"
+            f"{len(names) - 1}; write the file again with the names of all its numbers"
         )
     return names[value]
 
 
 def _read_legend(file: Path, schema: pa.Schema, name: str) -> list[str] | None:
-    """Names by number, as `datasets` puts them into a schema's metadata. Errors: ImagesError for ones without sense."""
+    """Return the names by number from the schema's metadata of `datasets`; None without. Errors: ImagesError."""
     try:
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         feature = told.get("info", {}).get("features", {}).get(name, {})
         names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
     except (ValueError, AttributeError, RecursionError) as error:
         raise ImagesError(
-            f"{file}: the schema's metadata `huggingface`, which would name the classes, cannot be read: {error}; "
+            f"{file}: the schema's metadata `huggingface`, which names the classes, cannot be read: {error}; "
             "write the file again"
         ) from error
+
     if names is not None and not (
         isinstance(names, list) and all(isinstance(each, str) for each in names) and len(set(names)) == len(names)
     ):

@@ -1,16 +1,16 @@
-"""How an assembled folder becomes a version. One publisher gets it, and no reader sees half of it.
+"""Turn an assembled folder into a version. One publisher succeeds, and no reader sees a partial version.
 
-On a local disk the folder is renamed, which fails where the version exists.
+On a local disk a rename does it, which fails if the version exists.
 
 An object store cannot rename, so publication has two steps there:
 
 1. The publisher creates `datasets/<name>/.claims/after-<previous version>.json` on condition that it does not exist.
-   The claim says where every file of the next version lies. It is never changed or removed: it decides for good.
-2. Its files are copied into the version's folder, inside the store, dataset.json last: that is publication.
+The claim lists the location of every file of the next version. It is never changed or removed.
+2. The publisher copies the files into the version's folder within the store, dataset.json last. This publishes it.
 
-Whoever finds a claim that another made does step 2 for it and then begins anew behind that version. Both may copy at
-once, or one go on after a day: they write the same bytes to the same names. So a dead publisher blocks nobody, nobody
-waits for anybody, and no clock is asked. Versions are one chain, each with one successor.
+A publisher that finds another's claim completes step 2 of that claim, then starts again after that version. Two may
+copy at once, or one may continue a day later: they write the same bytes to the same names. So a dead publisher blocks
+nobody, nobody waits, and no clock matters. Versions form one chain with one successor each.
 """
 
 import errno
@@ -31,7 +31,7 @@ CLAIMS = ".claims"
 
 
 class Claim(BaseModel):
-    """Which folder becomes a version. `shards` lie elsewhere in an object store: their addresses by path."""
+    """The folder of the next version. `shards` maps paths to addresses elsewhere in an object store."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,13 +40,13 @@ class Claim(BaseModel):
     shards: Mapping[FileName, StorePath] = {}
 
     def origin(self, path: str) -> str:
-        """Where a file of the version comes from, relative to the store."""
+        """Return the source of a file of the version, relative to the store."""
         return self.shards.get(path, f"{self.folder}/{path}")
 
 
 @dataclass
 class Staging:
-    """The hidden folder of one publisher. What a claim may have promised must stay until it is published."""
+    """The hidden folder of one publisher. It stays while a claim may need it (`promised`)."""
 
     folder: str
     promised: bool = False
@@ -55,20 +55,23 @@ class Staging:
 def claim_version(store: Store, staging: Staging, dataset: Dataset, shards: Mapping[str, str]) -> Claim | None:
     """Make the assembled folder the version after `dataset.changes.previous`.
 
-    Returns the claim that holds: this one, or another publisher's, whose version is published then; None where a
-    version is in the way on a local disk. Errors: StoreAccessError for what is in the way of an object store's version,
-    or for a claim that cannot be kept; StoreError.
+    Returns the valid claim: this one, or that of another publisher, whose version is then published. Returns None if a
+    version exists on a local disk. Errors: StoreAccessError for files in the way in an object store or an invalid
+    claim;
+    StoreError.
     """
     home = f"{DATASETS}/{dataset.name}"
     own, target = Claim(version=dataset.version, folder=staging.folder, shards=shards), f"{home}/{dataset.version}"
     if store.is_local:
         return own if _rename(store, staging.folder, target) else None
+
     path = f"{home}/{CLAIMS}/after-{dataset.changes.previous or 'nothing'}.json"
-    if store.names(target) and not store.exists(path):  # asked in this order: copies follow claims
+    if store.names(target) and not store.exists(path):  # check in this order: copies follow claims
         raise StoreAccessError(
             f"{store.uri}/{target} is in the way: it holds no {DATASET_FILE}, so it is no version; remove it "
             "and run the same command again"
         )
+
     staging.promised = True
     won = store.create(path, own.model_dump_json().encode())
     claim = own if won else read_claim(store, path)
@@ -79,14 +82,14 @@ def claim_version(store: Store, staging: Staging, dataset: Dataset, shards: Mapp
 
 
 def list_promised(store: Store, name: str) -> list[Claim]:
-    """Claims of a dataset whose version is not published yet: what they name must stay."""
+    """Return the claims of a dataset without a published version; gc must keep the files that they name."""
     home = f"{DATASETS}/{name}"
     claims = [read_claim(store, f"{home}/{CLAIMS}/{each}") for each in store.names(f"{home}/{CLAIMS}")]
     return [claim for claim in claims if not store.exists(f"{home}/{claim.version}/{DATASET_FILE}")]
 
 
 def read_claim(store: Store, path: str) -> Claim:
-    """Errors: StoreAccessError for a file that is no claim."""
+    """Return a claim. Errors: StoreAccessError for a file that is no claim."""
     try:
         return Claim.model_validate(parse_object(store.read(path)))
     except ValueError as error:
@@ -96,7 +99,7 @@ def read_claim(store: Store, path: str) -> Claim:
 
 
 def _rename(store: Store, folder: str, target: str) -> bool:
-    """False where the target exists. Atomic."""
+    """Rename a folder atomically; return False if the target exists. Errors: StoreError."""
     try:
         os.rename(store.path(folder), store.path(target))
     except OSError as error:
@@ -108,20 +111,22 @@ def _rename(store: Store, folder: str, target: str) -> bool:
 
 
 def _publish(store: Store, home: str, path: str, claim: Claim) -> None:
-    """Do what a claim says, whoever made it and however much of it is done."""
+    """Complete a claim, by any publisher and from any state. Errors: StoreAccessError if a file is gone."""
     target = f"{home}/{claim.version}"
     if store.exists(f"{target}/{DATASET_FILE}"):
         return
+
     try:
         dataset = read_record(store, f"{claim.folder}/{DATASET_FILE}")
         for file, entry in dataset.files.items():
             store.copy(claim.origin(file), f"{target}/{file}", entry.bytes)
         store.copy(f"{claim.folder}/{DATASET_FILE}", f"{target}/{DATASET_FILE}")
     except FileNotFoundError as error:
-        if store.exists(f"{target}/{DATASET_FILE}"):  # another was faster, and cleaned up
+        if store.exists(f"{target}/{DATASET_FILE}"):  # another publisher finished and cleaned up
             return
         raise StoreAccessError(
             f"{store.uri}/{path} claims version {claim.version}, of which a file is gone: {error.filename or error}; "
             f"if no build runs, remove that claim and {store.uri}/{target}, and run the same command again"
         ) from error
+
     store.remove(claim.folder)

@@ -1,4 +1,4 @@
-"""What the report tells of earlier versions, from their records, tables and shards; one is in memory at a time."""
+"""Read earlier versions for the report from their records, tables and shards, one version at a time."""
 
 import json
 from collections import Counter
@@ -26,23 +26,32 @@ from tailforge.tasks.report.data import Earlier, Previous, VersionCounts
 from tailforge.tasks.report.drift import Comparison, compare_scores, describe_quartiles
 from tailforge.tasks.report.outcomes import SURPLUS
 
-VERSIONS = 10  # earlier ones that are looked at
-UNREADABLE = (TailforgeError, OSError, pa.ArrowException, KeyError, ValueError, TypeError)  # whatever damage can raise
+VERSIONS = 10  # earlier versions in the report
+UNREADABLE = (
+    TailforgeError,
+    OSError,
+    pa.ArrowException,
+    KeyError,
+    ValueError,
+    TypeError,
+)  # all errors of damaged files
 
 
 def read_history(
     store: Store, name: str, version: str, folder: str, images: pa.Table, concepts: Sequence[str]
 ) -> Earlier:
-    """The last VERSIONS before `version`, of which `folder` holds the tables and `images` is all that it made.
+    """Return the last VERSIONS before `version`; `folder` holds its tables, and `images` describes its images.
 
-    Of each are read its record and the columns that are compared. One that cannot be read is named with the reason and
-    passed over: the newest that can be read is what the version is compared with field by field.
+    The function reads each version's record and the compared columns. It lists an unreadable version with the
+    reason. It
+    compares `version` field by field with the newest readable version.
     """
     numbers = [each for each in list_versions(store, name) if version_number(each) < version_number(version)]
     versions: list[VersionCounts] = []
     comparisons: list[list[Comparison]] = []
     unreadable: list[tuple[str, str]] = []
     previous: Previous | None = None
+
     for number in reversed(numbers[-VERSIONS:]):
         try:
             record, made = load_dataset(store, name, number), read_images(store, f"{DATASETS}/{name}/{number}")
@@ -54,17 +63,18 @@ def read_history(
             continue
         versions.insert(0, counts)
         comparisons.insert(0, found)
+
     return Earlier(versions, [each for found in comparisons for each in found], unreadable, previous)
 
 
 def read_images(store: Store, folder: str) -> pa.Table:
-    """All images that a version's build made, as tasks/report/all_samples.py has them."""
+    """Return all images of a version's build, as tasks/report/all_samples.py defines them."""
     columns = {"manifest": MANIFEST_COLUMNS, "rejects": REJECTS_COLUMNS}
     return gather_images(*(read_columns(store, f"{folder}/{name}.parquet", own) for name, own in columns.items()))
 
 
 def read_seconds(store: Store, folder: str) -> float | None:
-    """Seconds of computing by the version's own report; None where it has none that tells them."""
+    """Return the seconds of computing in the version's report; None without that figure."""
     try:
         return float(json.loads(store.read(f"{folder}/report/summary.json"))["costs"]["seconds"])
     except (FileNotFoundError, KeyError, ValueError, TypeError):
@@ -72,19 +82,20 @@ def read_seconds(store: Store, folder: str) -> float | None:
 
 
 def count_version(record: Dataset, images: pa.Table, seconds: float | None) -> VersionCounts:
-    """The version's entry in the history."""
+    """Return the version's entry in the history."""
     wanted = sum(int(concept["wanted"]) for concept in record.recipe["concepts"])
     outcomes = count_by_outcome(images)
     return VersionCounts(record.version, wanted, **outcomes, seconds=seconds, quartiles=describe_quartiles(images))
 
 
 def read_previous(store: Store, record: Dataset, images: pa.Table, folder: str) -> Previous:
-    """What the version in `folder` is compared with field by field."""
+    """Return the data for a comparison with the version in `folder`, field by field."""
     own = f"{DATASETS}/{record.name}/{record.version}"
     difference = compare_versions(store, own, folder)
     gone = read_columns(store, f"{own}/manifest.parquet", ("sample_id", "concept"))
     concept = dict(zip(gone["sample_id"].to_pylist(), gone["concept"].to_pylist(), strict=True))
     lineage = record.lineage
+
     found = Previous(
         version=record.version,
         recipe=record.recipe,
@@ -96,13 +107,14 @@ def read_previous(store: Store, record: Dataset, images: pa.Table, folder: str) 
         removed={each: concept[each] for each in difference.removed},
         changed=difference.changed,
     )
+
     shown = choose_changed(found)
     pictures = read_pictures(store, own, [*shown["removed"], *shown["changed"]])
     return Previous(**{**vars(found), "pictures": pictures})
 
 
 def read_pictures(store: Store, folder: str, sample_ids: Sequence[str]) -> dict[str, bytes]:
-    """Images of some published samples from their shards; those that cannot be read are left out."""
+    """Return images of some published samples from their shards, without unreadable ones."""
     if not sample_ids:
         return {}
     table = read_columns(store, f"{folder}/manifest.parquet", ("sample_id", "shard", "members"))
@@ -130,6 +142,6 @@ def _count_passed(images: pa.Table) -> dict[str, tuple[int, int]]:
 
 
 def _shorten(error: BaseException) -> str:
-    """The first line of an error, its kind where it says nothing else."""
+    """Return the first line of an error, or its class name if it has no text."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__)[:200]

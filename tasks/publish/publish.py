@@ -1,7 +1,7 @@
-"""Publication: shards, manifest, rejects, card and metadata become one immutable version.
+"""Publish shards, manifest, rejects, card and metadata as one immutable version.
 
-All files are assembled in a hidden folder beside the versions, dataset.json last; then tasks/publish/claim.py makes it
-a version, whole or not at all.
+The files are assembled in a hidden folder beside the versions, dataset.json last. Then tasks/publish/claim.py turns the
+folder into a version, completely or not at all.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ from tailforge.tasks.report.inversion import sum_inversion
 from tailforge.tasks.report.outcomes import select_originals
 from tailforge.tasks.stages.options import STAGE_TASK
 
-# Further files of a version, by path inside it; a function gets the hidden folder (relative to the store) with shards,
-# manifest and rejects in it, and the version it is to become.
+# Further files of a version by path, or a function that returns them. It receives the hidden folder (relative to the
+# store), which holds shards, manifest and rejects, and the number of the new version.
 ExtraFiles = Mapping[str, bytes] | Callable[[str, str], Mapping[str, bytes]]
-UNREAD = "unread_prompts"  # in the lineage: prompts that were not drawn; older versions do not tell
+UNREAD = "unread_prompts"  # key of the lineage: prompts that were not drawn; older versions lack it
 
 
 class Publication(BaseModel):
-    """What publishing led to; `is_new` is false where the latest version already held exactly this."""
+    """The outcome of publishing; `is_new` is False if the latest version already had this content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,11 +63,13 @@ def publish_version(
     work: list[dict[str, Any]] | None = None,
     unread: dict[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Publish what the receipts of `shards` name, with its report, as the next version of the recipe's dataset.
+    """Publish the shards and the report as the next version of the recipe's dataset.
 
-    `rounds`: samples planned by concept in each round, from which any sample can be planned and made again.
-    `work`: receipts of all that was done for the version, in any order, for the report. `unread`: prompts of each
-    concept that were not drawn, since the generator does not read the concept in them.
+    `rounds`: planned samples by concept per round, from which any sample can be planned and made again. `work`:
+    receipts of
+    all work for the version, in any order, for the report. `unread`: prompts per concept that were not drawn,
+    because the
+    generator cannot read the concept in them. Errors: QuotaError, StoreAccessError, DamagedArtifactError.
     """
     context, chosen = BuildContext.model_validate(build), Receipt.model_validate(selection)
     built = [BuiltPartition.model_validate(partition) for partition in partitions]
@@ -76,6 +78,7 @@ def publish_version(
     store = Store.open(context.store)
 
     def report(folder: str, version: str) -> Mapping[str, bytes]:
+        """Return the files of the report."""
         return render_version_report(store, context, folder, version, built, [*done, chosen, *written], unread or {})
 
     return publish(store, context, chosen, built, written, report, rounds, unread or {}).model_dump(mode="json")
@@ -91,16 +94,20 @@ def publish(
     rounds: Sequence[Mapping[str, int]] = (),
     unread: Mapping[str, int] | None = None,
 ) -> Publication:
-    """Errors: QuotaError if there is no sample to publish; StoreAccessError where a version cannot be claimed."""
+    """Publish the next version, or return the latest one if it has the same content.
+
+    Errors: QuotaError without a sample to publish; StoreAccessError if a version cannot be claimed.
+    """
     name = build.recipe.name
     if not shards:
-        raise QuotaError(f"dataset {name}: no image was accepted, so there is nothing to publish; loosen quality.gates")
+        raise QuotaError(f"dataset {name}: no image was accepted, so no version can be published; loosen quality.gates")
     tars = locate_shards(store, shards)
     with _staging_folder(store, name) as staging:
         folder = staging.folder
         counts = assemble(store, folder, build, selection, partitions, shards)
         draft = _draft(store, folder, build, counts, selection, partitions, shards, rounds, unread or {})
-        done: Claim | None = None  # another publisher's that was published here
+        done: Claim | None = None  # another publisher's claim that this one completed
+
         while True:
             previous = latest_version(store, name)
             if previous and _is_same(draft, published := load_dataset(store, name, previous)):
@@ -108,6 +115,7 @@ def publish(
                 if not is_new:
                     mend_version(store, Claim(version=previous, folder=folder, shards=tars), draft)
                 return _report(published, is_new=is_new)
+
             difference = _difference(store, folder, name, previous)
             dataset = _complete(store, folder, draft, previous, difference, extra_files)
             done = claim_version(store, staging, dataset, tars)
@@ -121,9 +129,9 @@ def publish(
 
 
 def mend_version(store: Store, ours: Claim, draft: Dataset) -> None:
-    """Put back data files of a published version that were lost or damaged, from the equal ones that `ours` names.
+    """Restore lost or damaged data files of a published version from the equal files that `ours` names.
 
-    A shard that still is the artifact's own file (a hard link) is passed over: `rerun --stage shards` makes it anew.
+    A shard that is a hard link of the artifact is skipped: `rerun --stage shards` makes it again.
     """
     for path, entry in draft.files.items():
         source, target = ours.origin(path), f"{DATASETS}/{draft.name}/{ours.version}/{path}"
@@ -135,7 +143,7 @@ def mend_version(store: Store, ours: Claim, draft: Dataset) -> None:
 
 @contextmanager
 def _staging_folder(store: Store, name: str) -> Iterator[Staging]:
-    """A hidden folder, removed afterwards. In an object store those of killed builds are for `gc`."""
+    """Yield a hidden folder and remove it afterwards. `gc` removes those of killed builds in an object store."""
     staging = Staging(f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}")
     with store.hold_folder(staging.folder):
         try:
@@ -156,7 +164,7 @@ def _draft(
     rounds: Sequence[Mapping[str, int]],
     unread: Mapping[str, int],
 ) -> Dataset:
-    """dataset.json as far as it does not depend on the version number."""
+    """Return dataset.json without the parts that depend on the version number."""
     tars = {receipt.details["shard"]: receipt.details["files"]["tar"] for receipt in shards}
     entries = [
         ShardEntry(
@@ -168,8 +176,10 @@ def _draft(
         )
         for receipt in shards
     ]
+
     files = {f"shards/{entry.name}": FileEntry(bytes=entry.bytes, sha256=entry.sha256) for entry in entries}
     files |= {name: digest_file(store, f"{folder}/{name}") for name in ("manifest.parquet", "rejects.parquet")}
+
     return Dataset(
         name=build.recipe.name,
         version="0.0.0",
@@ -196,7 +206,7 @@ def _draft(
 def _trace_lineage(
     build: BuildContext, partitions: Sequence[BuiltPartition], shards: Sequence[Receipt]
 ) -> dict[str, Any]:
-    """Artifacts (by stage), models and library versions that the dataset was made of and with."""
+    """Return the lineage of the dataset: artifacts by stage, models and library versions."""
     tables = [(part.samples, part.masks, part.verdicts, part.augmented) for part in partitions]
     receipts = [receipt for row in tables for receipt in row if receipt] + list(shards)
     fingerprints: dict[str, set[str]] = {}
@@ -205,6 +215,7 @@ def _trace_lineage(
         fingerprints.setdefault(receipt.stage, set()).add(receipt.fingerprint)
         for library, version in receipt.versions.items():
             versions.setdefault(library, set()).add(version)
+
     return {
         "fingerprints": {stage: sorted(values) for stage, values in sorted(fingerprints.items())},
         "models": {role: {"digest": model.digest, "revision": model.revision} for role, model in build.models.items()},
@@ -214,7 +225,7 @@ def _trace_lineage(
 
 
 def _sum_inversion(store: Store, folder: str, build: BuildContext) -> dict[str, Any]:
-    """What the card says of images that were made from a classifier's weights."""
+    """Return the card's figures on images made from a classifier's weights; empty for other engines."""
     if build.teacher is None:
         return {}
     with store.open_read(f"{folder}/manifest.parquet") as file:
@@ -223,7 +234,7 @@ def _sum_inversion(store: Store, folder: str, build: BuildContext) -> dict[str, 
 
 
 def _is_same(draft: Dataset, published: Dataset) -> bool:
-    """Whether a version already holds exactly these shards, rows, rejects and this recipe."""
+    """Return whether a version already has exactly these shards, rows, rejects and this recipe."""
     tables = ("manifest.parquet", "rejects.parquet")
     return (draft.shards, draft.recipe) == (published.shards, published.recipe) and all(
         draft.files[name] == published.files.get(name) for name in tables
@@ -239,13 +250,14 @@ def _difference(store: Store, folder: str, name: str, previous: str | None) -> V
 def _complete(
     store: Store, folder: str, draft: Dataset, previous: str | None, difference: VersionDiff, extra_files: ExtraFiles
 ) -> Dataset:
-    """Write what names the version: card, Croissant, further files, and dataset.json last."""
+    """Write card, Croissant and further files, dataset.json last; return the complete record."""
     changes = Changes(
         previous=previous,
         added=len(difference.added) if previous else draft.counts.samples,
         removed=len(difference.removed),
         changed=len(difference.changed),
     )
+
     dataset = draft.model_copy(update={"version": next_version(previous, difference), "changes": changes})
     further = extra_files(folder, dataset.version) if callable(extra_files) else extra_files
     texts = {
@@ -253,12 +265,13 @@ def _complete(
         "README.md": write_card(dataset).encode(),
         "croissant.json": (json.dumps(describe_croissant(dataset), indent=1, sort_keys=True) + "\n").encode(),
     }
+
     files = dict(dataset.files)
     for path, data in texts.items():
         store.write_bytes(f"{folder}/{path}", data)
         files[path] = FileEntry(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     dataset = dataset.model_copy(update={"files": dict(sorted(files.items()))})
-    # Not sorted: the order of attributes and splits in the recipe decides prompts and splits.
+    # Do not sort: the recipe's order of attributes and splits decides prompts and splits.
     document = json.dumps(dataset.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     store.write_bytes(f"{folder}/{DATASET_FILE}", document.encode())
     return dataset

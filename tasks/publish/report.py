@@ -1,4 +1,4 @@
-"""The report page of a version: collects its example images and has the page drawn."""
+"""Draw the report page of a version with its example images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,13 +26,13 @@ from tailforge.tasks.report.page import PAGE, PER_REASON, choose_examples, draw_
 from tailforge.tasks.report.references import Reference, shrink_photograph
 from tailforge.tasks.report.template_files import read_template
 
-# In the order in which they are done and the report lists them.
+# In the order of execution and of the report.
 STAGES = (
     "prompts", "aims", "seeds", "inversions", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan",
     "shards",
 )  # fmt: skip
 ReadImages = Callable[[Sequence[str]], Mapping[str, tuple[bytes, bytes | None]]]
-PARTS = ("style.css", "morning.html", "losses.html", "costs.html")  # of the page's template
+PARTS = ("style.css", "morning.html", "losses.html", "costs.html")  # parts of the page's template
 FOLDER = "report"  # inside the version's folder
 
 
@@ -45,10 +45,11 @@ def render_version_report(
     receipts: Sequence[Receipt],
     unread: Mapping[str, int] | None = None,
 ) -> dict[str, bytes]:
-    """The report's files from the tables in `folder` and the images in the partitions.
+    """Return the report's files from the tables in `folder` and the images in the partitions.
 
-    `receipts`: of all other work, and of that of the partitions as well if it is at hand; each counts once.
-    `unread`: prompts of each concept that were not drawn, since the generator does not read the concept in them.
+    `receipts`: of all other work, and of the partitions if available; each counts once. `unread`: prompts per
+    concept that
+    were not drawn, because the generator cannot read the concept in them. Errors: StoreError.
     """
     samples, masks = [part.samples for part in partitions], [part.masks for part in partitions]
     augmented = [part.augmented for part in partitions if part.augmented]
@@ -56,12 +57,14 @@ def render_version_report(
         manifest = pq.ParquetFile(file).read(use_threads=False)
     with store.open_read(f"{folder}/rejects.parquet") as file:
         rejects = pq.ParquetFile(file).read(use_threads=False)
+
     read_images = partial(read_example_images, store, [*samples, *masks, *augmented])
     verdicts = [part.verdicts for part in partitions]
     ran = {each.uri: each for each in [*receipts, *samples, *masks, *verdicts, *augmented]}
     ordered = sorted(ran.values(), key=lambda each: (_place(each.stage), each.uri))
     concepts = [concept.name for concept in build.recipe.concepts]
     images = gather_images(manifest, rejects)
+
     return render_report(
         build,
         version,
@@ -78,13 +81,13 @@ def render_version_report(
 
 
 def list_work(partition: BuiltPartition) -> tuple[Receipt, ...]:
-    """A partition's receipts in the order of its stages."""
+    """Return a partition's receipts in the order of its stages."""
     tables = (partition.samples, partition.masks, partition.verdicts, partition.augmented)
     return tuple(receipt for receipt in tables if receipt is not None)
 
 
 def read_explanations(store: Store, partitions: Sequence[BuiltPartition]) -> dict[str, bytes]:
-    """The pages of mended samples, by sample_id. Errors: StoreError."""
+    """Return the pages of repaired samples by sample_id. Errors: StoreError."""
     pages = {}
     for mended in (part.samples for part in partitions if part.parent is not None):
         (sample_id,) = read_table(store, mended, ["sample_id"])["sample_id"].to_pylist()
@@ -110,17 +113,20 @@ def render_report(
     earlier: Earlier | None = None,
     unread: Mapping[str, int] | None = None,
 ) -> dict[str, bytes]:
-    """File name, relative to the version's folder, to bytes; the page is report/index.html.
+    """Return the report's files by name relative to the version's folder; the page is report/index.html.
 
-    `read_images` gives image and mask of the samples it is asked for, as far as they exist: a few hundred at most.
-    `seeds`: SEEDS of the build, where its images start from such. `explanations`: pages of mended samples by sample_id.
-    `work` and `earlier`: see ReportData.
+    `read_images` returns images and masks of the given samples (a few hundred at most) if they exist. `seeds`:
+    SEEDS of the
+    build, if its images start from seeds. `explanations`: pages of repaired samples by sample_id. `work` and
+    `earlier`: see
+    ReportData.
     """
     per_concept = examples_per_concept(len(build.recipe.concepts))
     accepted, rejected = choose_examples(manifest, rejects, per_concept, PER_REASON)
     previous = earlier.previous if earlier else None
     fresh = choose_changed(previous) if previous else {"added": (), "changed": ()}
     changed = (*fresh["added"], *fresh["changed"])
+
     images = read_images([*accepted, *rejected, *changed])
     data = ReportData(
         recipe=build.recipe,
@@ -140,11 +146,12 @@ def render_report(
         unread=unread or {},
         pictures={each: images[each][0] for each in changed if each in images},
     )
+
     return {f"{FOLDER}/{name}": content for name, content in draw_report(data, read_templates()).items()}
 
 
 def read_templates() -> dict[str, str]:
-    """The page's templates by file name."""
+    """Return the page's templates by file name."""
     names = (PAGE, *(f"report_{part}.j2" for part in PARTS))
     return {name: read_template(name) for name in names}
 
@@ -152,13 +159,14 @@ def read_templates() -> dict[str, str]:
 def read_example_images(
     store: Store, receipts: Sequence[Receipt], sample_ids: Sequence[str]
 ) -> dict[str, tuple[bytes, bytes | None]]:
-    """Images and masks of samples from the partitions of `receipts`: those of samples, then masks, then augmented.
+    """Return images and masks of samples from the partitions of `receipts`: samples, then masks, then augmented.
 
-    A later partition's image or mask replaces an earlier one's, as augmentation in place does. One partition is in
-    memory at a time, and only those with a wanted sample are read. Errors: StoreError.
+    A later partition's image or mask replaces an earlier one, as augmentation in place does. The function reads one
+    partition at a time, and only those with a requested sample. Errors: StoreError.
     """
     wanted = pa.array(sorted(set(sample_ids)), pa.string())
     found: dict[str, dict[str, bytes]] = {"image": {}, "mask": {}}
+
     for receipt in receipts:
         ids = read_table(store, receipt, ["sample_id"])["sample_id"]
         rows = pc.indices_nonzero(pc.is_in(ids, wanted))
@@ -170,28 +178,30 @@ def read_example_images(
         for kind in kinds:
             pairs = zip(table["sample_id"].to_pylist(), table[kind].to_pylist(), strict=True)
             found[kind].update({sample_id: content for sample_id, content in pairs if content})
+
     return {sample_id: (image, found["mask"].get(sample_id)) for sample_id, image in found["image"].items()}
 
 
 def read_seeds(store: Store, receipts: Sequence[Receipt]) -> pa.Table | None:
-    """How the noises in SEEDS were found, without the noises; None if none were. Errors: StoreError."""
+    """Return the records of the noises in SEEDS, without the noises; None without seeds. Errors: StoreError."""
     tables = [read_table(store, each, ["prompt", "record"]) for each in receipts if each.stage == "seeds"]
     return pa.concat_tables(tables) if tables else None
 
 
 def read_references(build: BuildContext, shown: int) -> dict[str, tuple[Reference, ...]]:
-    """The photographs of each concept that has some, the first `shown` of each with a small picture.
+    """Return the photographs per concept, the first `shown` of each with a small picture.
 
-    A build knows them by their digests; one that is no longer in the recipe's folder has neither name nor picture.
+    A build knows photographs by digest. A photograph missing from the recipe's folder has neither name nor picture.
     """
     named = [concept for concept in build.recipe.concepts if build.references.get(concept.name)]
     return {concept.name: _read_own_references(build, concept, shown) for concept in named}
 
 
 def _read_own_references(build: BuildContext, concept: Concept, shown: int) -> tuple[Reference, ...]:
+    """Return the photographs of one concept."""
     digests = build.references[concept.name]
     found: dict[str, list[Reference]] = {}
-    with suppress(RecipeError, OSError):  # the version is made: it is published without them
+    with suppress(RecipeError, OSError):  # the images exist: publish without the photographs
         for each in open_references(Path(build.folder), concept) if build.folder is not None else ():
             picture = shrink_photograph(each.image) if each.sha256 in digests[:shown] else None
             found.setdefault(each.sha256, []).append(Reference(each.file.name, picture))
@@ -199,5 +209,5 @@ def _read_own_references(build: BuildContext, concept: Concept, shown: int) -> t
 
 
 def _name_models(build: BuildContext) -> dict[str, str]:
-    """Every model of the build: where it came from and the digest that stands for its bytes."""
+    """Return the digest of every model of the build by its label."""
     return {f"sha256 of the {role.replace('_', ' ')}": model.digest for role, model in build.models.items()}

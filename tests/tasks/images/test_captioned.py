@@ -326,7 +326,7 @@ def test_numbers_are_captions_where_the_file_names_them_alone(tmp_path: Path) ->
     pq.write_table(told, tmp_path / "images")
     assert open_folder(tmp_path, caption="a part").captions == ("a hook", "a gear", "a part")
     pq.write_table(table, tmp_path / "images")
-    with pytest.raises(ImagesError, match="column text holds int64; it needs one text a row"):
+    with pytest.raises(ImagesError, match="column text holds int64; it needs one text per row"):
         open_folder(tmp_path)
 
 
@@ -339,7 +339,7 @@ def test_parquet_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         ([], {"caption": pa.array([], pa.string())}, "images has no rows"),
         ([data], {}, "images: row 0 has no caption"),
         ([data, data], {"caption": ["a", ""]}, "images: row 1 has an empty caption"),
-        ([data], {"caption": [["a", "b"]]}, "column caption holds list<.*>; it needs one text a row"),
+        ([data], {"caption": [["a", "b"]]}, "column caption holds list<.*>; it needs one text per row"),
         (["a.png"], {"caption": ["a"]}, "column image holds string; it needs bytes"),
         ([{"path": "a"}], {"caption": ["a"]}, "column image is struct<path: string>, which has no field bytes"),
     ):

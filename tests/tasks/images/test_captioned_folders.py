@@ -38,7 +38,7 @@ def test_a_folder_with_captions_or_loose_images_is_none_of_class_folders(tmp_pat
     save(tmp_path / "images/gear/a.png", 1)
     save(tmp_path / "images/hook/c.png", 1)
     (tmp_path / "images" / name).write_bytes(tell("gear/a.png", "a gear"))
-    with pytest.raises(ImagesError, match=r"\.png has no caption; .*one folder a class"):
+    with pytest.raises(ImagesError, match=r"\.png has no caption; .*one folder per class"):
         open_folder(tmp_path)
 
 

@@ -187,7 +187,7 @@ def test_splits_may_be_numbers_with_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "metadata", "message"),
     [
-        (pa.array(["gear", None, "hook"]), None, r"no label: .*a\.parquet: row 1; give each image one or remove it"),
+        (pa.array(["gear", None, "hook"]), None, r"no label: .*a\.parquet: row 1; add a label to each image or remove it"),
         (pa.array(["", "gear", "  "]), None, r"no label: .*: row 0, .*: row 2;"),
         (pa.array([None] * 12, pa.string()), None, r"no label: .*: row 0, .*: row 4 and 7 more"),
         (pa.array([None, None], pa.null()), None, r"no label: .*: row 0, .*: row 1;"),
@@ -231,14 +231,14 @@ def _link(place: Path, target: Path) -> None:
     [
         (lambda f: _link(f / "gear/x.png", f.parent / "other/hook/0001.png"), r"x\.png is a link that leaves"),
         (lambda f: _link(f / "claw", f.parent / "other/hook"), r"claw is a link that leaves .*copy the file"),
-        (lambda f: _link(f / "gear/more", f / "hook"), r"more is a link to a folder, which is not followed"),
+        (lambda f: _link(f / "gear/more", f / "hook"), r"more is a link to a folder; copy the folder"),
         (lambda f: _link(f / "gear/x.png", f / "nothing.png"), r"x\.png is no file, or a link to none"),
         (lambda f: _link(f / "gear/x.png", f / "gear/x.png"), r"x\.png is a link that leaves"),
         (lambda f: os.mkfifo(f / "gear/x.png"), r"x\.png is no file"),
         (lambda f: (f / "gear/x.HEIC").touch(), r"x\.HEIC cannot be read; save it as one of \.bmp"),
         (lambda f: (f / "gear/x.gif").touch(), r"x\.gif cannot be read"),
         (lambda f: (f / "bolt").mkdir(), r"folder .*bolt holds no image; put images of its class there"),
-        (lambda f: (f / "x.png").touch(), r"x\.png lies in no folder of its class"),
+        (lambda f: (f / "x.png").touch(), r"x\.png is in no folder of its class"),
     ],
 )
 def test_no_image_of_a_folder_is_left_out_or_lies_elsewhere(
