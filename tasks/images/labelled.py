@@ -53,7 +53,7 @@ class LabelledImages:
         missing = [self.place(row) for row, label in enumerate(self.labels) if label is None]
         if missing:
             more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-            raise ImagesError(f"no label: {', '.join(missing[:SHOWN])}{more}; add a label to each image or remove it")
+            raise ImagesError(f"no label: {', '.join(missing[:SHOWN])}{more}; label each image or remove it")
         return tuple(label for label in self.labels if label is not None)
 
 

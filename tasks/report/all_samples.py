@@ -1,4 +1,4 @@
-"""All images that a version's build made, in one table whatever became of them: what versions are compared by."""
+"""Gather all images of a version's build in one table, with their outcomes, to compare versions."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ OUTCOMES = (ACCEPTED, SURPLUS, REJECTED, FAILED)
 
 
 def gather_images(manifest: pa.Table, rejects: pa.Table) -> pa.Table:
-    """IDENTITY, every score and `outcome` (one of OUTCOMES) of all images made; augmented copies are left out.
+    """Return IDENTITY, every score and `outcome` (one of OUTCOMES) of all images, without augmented copies.
 
-    `manifest` and `rejects` need MANIFEST_COLUMNS and REJECTS_COLUMNS alone; a score that they lack, as tables of an
-    older schema do, is null.
+    `manifest` and `rejects` need only MANIFEST_COLUMNS and REJECTS_COLUMNS. A score missing in tables of an older
+    schema is null.
     """
     accepted = _choose(select_originals(manifest))
     rejects = select_originals(rejects)
@@ -33,7 +33,7 @@ def gather_images(manifest: pa.Table, rejects: pa.Table) -> pa.Table:
 
 
 def count_by_outcome(images: pa.Table) -> dict[str, int]:
-    """Images of each of OUTCOMES."""
+    """Return the number of images per outcome of OUTCOMES."""
     counts = {row["values"]: row["counts"] for row in images["outcome"].value_counts().to_pylist()}
     return {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
 

@@ -1,4 +1,4 @@
-"""What differs between a version and the one before: samples, fields of the recipe, models and libraries."""
+"""Compare a version with the previous one: samples, recipe fields, models and libraries."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,13 +11,13 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.report.data import Previous
 
-PICTURES = 6  # of each kind of change
-TRACED = ("samples", "masks", "verdicts", "augmented", "shards")  # stages whose libraries a version's record names
+PICTURES = 6  # per kind of change
+TRACED = ("samples", "masks", "verdicts", "augmented", "shards")  # stages with libraries in a version's record
 
 
 @dataclass(frozen=True)
 class Change:
-    """A named value before and after, as text; "" where it was not there."""
+    """A named value before and after, as text; "" for a missing one."""
 
     name: str
     before: str
@@ -26,10 +26,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """`added` and `removed` count samples by concept; `columns` count changed samples by what changed of them.
+    """`added` and `removed` count samples by concept; `columns` count changed samples by changed column.
 
-    `remade`: partitions by stage that the version before did not hold, of the stages that its record names.
-    `examples`: sample ids to show, by kind of change.
+    `remade`: new partitions by stage, for the stages in the previous record. `examples`: ids of samples to show, by
+    kind.
     """
 
     previous: str
@@ -47,10 +47,11 @@ class Changes:
 def compare_builds(
     previous: Previous, recipe: Recipe, manifest: pa.Table, models: Mapping[str, str], receipts: Sequence[Receipt]
 ) -> Changes:
-    """What changed from `previous` to the version that the other arguments describe."""
+    """Return the changes from `previous` to the version that the other arguments describe."""
     concept = dict(zip(manifest["sample_id"].to_pylist(), manifest["concept"].to_pylist(), strict=True))
     columns = Counter(column for names in previous.changed.values() for column in names)
     before = {name: ", ".join(versions) for name, versions in previous.libraries.items()}
+
     return Changes(
         previous=previous.version,
         added=dict(sorted(Counter(concept[each] for each in previous.added).items())),
@@ -66,19 +67,19 @@ def compare_builds(
 
 
 def is_new(receipt: Receipt, known: Mapping[str, Collection[str]]) -> bool:
-    """Whether work is of a stage whose fingerprints are `known`, and none of those."""
+    """Return whether a receipt's stage has `known` fingerprints without the receipt's own."""
     return receipt.stage in known and receipt.fingerprint not in known[receipt.stage]
 
 
 def choose_changed(previous: Previous) -> dict[str, tuple[str, ...]]:
-    """At most PICTURES samples of each kind of change; of changed ones those whose image changed."""
+    """Return at most PICTURES samples per kind of change; changed samples only if their image changed."""
     redrawn = [each for each, columns in previous.changed.items() if any(map(_is_image, columns))]
     kinds = {"added": previous.added, "removed": sorted(previous.removed), "changed": redrawn}
     return {kind: tuple(ids[:PICTURES]) for kind, ids in kinds.items()}
 
 
 def flatten(value: Any, name: str = "") -> dict[str, str]:
-    """Dotted names to values as text; entries of a list that have a `name` go by that, other lists are one value."""
+    """Return dotted names with values as text. List entries with a `name` use it; other lists are one value."""
     if isinstance(value, Mapping):
         parts = dict(value)
     elif isinstance(value, (list, tuple)) and value and all(isinstance(v, Mapping) and "name" in v for v in value):
@@ -92,14 +93,14 @@ def flatten(value: Any, name: str = "") -> dict[str, str]:
 
 
 def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
-    """Names whose value differs, in the order of `after`, then those that are gone."""
+    """Return the names with different values, in the order of `after`, then the removed names."""
     names = dict.fromkeys([*after, *before])
     pairs = [Change(name, before.get(name, ""), after.get(name, "")) for name in names]
     return tuple(change for change in pairs if change.before != change.after)
 
 
 def name_libraries(receipts: Sequence[Receipt]) -> dict[str, str]:
-    """Versions of each library that the TRACED stages ran with."""
+    """Return the versions of each library that the TRACED stages used."""
     versions: dict[str, set[str]] = {}
     for receipt in receipts:
         for name, version in receipt.versions.items() if receipt.stage in TRACED else ():

@@ -1,6 +1,6 @@
-"""What a version cost: seconds by stage and concept, bytes, accelerator time, and the partitions that took longest.
+"""Sum the costs of a version: seconds by stage and concept, bytes, accelerator time, and slow partitions.
 
-Seconds are the stages' own work as their receipts tell it, without loading models and without waiting.
+Seconds are the stages' own work from their receipts, without loading models and without waiting.
 """
 
 import statistics
@@ -15,13 +15,13 @@ from tailforge.tasks.report.data import PartitionWork
 from tailforge.tasks.report.outcomes import ConceptRow
 
 SLOWEST = 8
-SLOW = 1.5  # times the median of its stage
-COMPARABLE = 3  # partitions that a stage needs to have a median worth the name
+SLOW = 1.5  # multiple of the stage's median
+COMPARABLE = 3  # fewest partitions of a stage for a useful median
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """Seconds of one concept's partitions by stage; `concept` is "" for work that belongs to no single one."""
+    """Seconds of one concept's partitions by stage; `concept` is "" for work on several concepts."""
 
     concept: str
     seconds: Mapping[str, float]
@@ -29,19 +29,20 @@ class CostRow:
 
     @property
     def total(self) -> float:
+        """Return the seconds of all stages."""
         return sum(self.seconds.values())
 
     @property
     def each(self) -> float | None:
-        """Seconds an accepted image."""
+        """Return the seconds per accepted image; None without one."""
         return self.total / self.accepted if self.accepted else None
 
 
 @dataclass(frozen=True)
 class SlowRow:
-    """A partition that took longer than the median of its stage; `times` as long.
+    """A partition that took `times` the median of its stage.
 
-    `cold`: it was the first of its kind in its process, which had to warm up.
+    `cold`: the first partition of its kind in its process, which warmed up.
     """
 
     label: str
@@ -54,10 +55,11 @@ class SlowRow:
 
 @dataclass(frozen=True)
 class Costs:
-    """`new_seconds`: work that the version before did not hold, None where there is none to compare with; work of the
-    stages that a version's record does not name (such as prompts and the selection) is not among it.
+    """Costs of a version.
 
-    `devices`: seconds by accelerator, "cpu" among them, of the receipts that name one.
+    `new_seconds`: work absent from the previous version, None without one. It leaves out stages that a version's
+    record does not name, such as prompts and the selection. `devices`: seconds by accelerator or "cpu", from
+    receipts with a device.
     """
 
     seconds: float
@@ -70,6 +72,7 @@ class Costs:
 
     @property
     def accelerator_seconds(self) -> float:
+        """Return the seconds on accelerators."""
         return sum(spent for device, spent in self.devices.items() if device != "cpu")
 
 
@@ -79,10 +82,11 @@ def count_costs(
     work: Sequence[PartitionWork],
     known: Mapping[str, Collection[str]] | None,
 ) -> Costs:
-    """`known`: fingerprints of the version before, by stage."""
+    """Return the costs of a version. `known`: fingerprints of the previous version by stage."""
     accepted = {row.name: row.accepted for row in concepts}
     rows = _split_by_concept(receipts, work, accepted)
     total, kept = sum(row.total for row in rows), sum(accepted.values())
+
     return Costs(
         seconds=total,
         new_seconds=None if known is None else _sum_new(receipts, known),
@@ -95,9 +99,9 @@ def count_costs(
 
 
 def find_slowest(receipts: Sequence[Receipt]) -> list[SlowRow]:
-    """At most SLOWEST partitions that took SLOW times the median of their stage, by the seconds they lie above it.
+    """Return at most SLOWEST partitions that took SLOW times their stage's median, by excess seconds.
 
-    The bound and the order are our choice. A stage of fewer than COMPARABLE partitions has none.
+    Bound and order are our choice. Stages with fewer than COMPARABLE partitions have none.
     """
     rows = []
     for stage in dict.fromkeys(receipt.stage for receipt in receipts):
@@ -130,7 +134,7 @@ def _sum_new(receipts: Sequence[Receipt], known: Mapping[str, Collection[str]]) 
 
 
 def _sum_bytes(receipts: Sequence[Receipt]) -> dict[str, int]:
-    """Bytes of the artifacts of every stage, with the files beside their tables."""
+    """Return the artifact bytes per stage, with the files beside the tables."""
     sizes: Counter[str] = Counter()
     for receipt in receipts:
         files: Mapping[str, Any] = receipt.details.get("files", {})

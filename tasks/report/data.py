@@ -1,4 +1,4 @@
-"""What the report is made of: the tables of its version, the work behind it, and what is known of earlier versions."""
+"""The input of the report: the tables of a version, the work behind it, and earlier versions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ class PartitionWork:
 
 @dataclass(frozen=True)
 class VersionCounts:
-    """One version in the history: images by outcome, and low quartile, median, high quartile, number of each score.
+    """One version in the history: images by outcome, and per score low quartile, median, high quartile and number.
 
-    `seconds` of computing are None where no earlier report told them.
+    `seconds` of computing are None without an earlier report of them.
     """
 
     version: str
@@ -38,20 +38,23 @@ class VersionCounts:
 
     @property
     def made(self) -> int:
+        """Return the number of all images."""
         return self.accepted + self.surplus + self.rejected + self.failed
 
     @property
     def rate(self) -> float | None:
+        """Return the share of images that passed every gate; None without images."""
         return (self.accepted + self.surplus) / self.made if self.made else None
 
 
 @dataclass(frozen=True)
 class Previous:
-    """The version before, as far as it is compared field by field.
+    """The previous version, for a comparison field by field.
 
-    `passed`: images that passed every gate and images made, by concept. `models`: digest by role. `libraries`: versions
-    by name. `fingerprints`: of the work that went into it, by stage. `added`, `removed`, `changed`: sample ids, removed
-    ones with their concept, changed ones with the columns. `pictures`: encoded images of some removed or changed ones.
+    `passed`: images that passed every gate and all images, by concept. `models`: digest by role. `libraries`:
+    versions by name. `fingerprints`: of its work, by stage. `added`, `removed`, `changed`: sample ids; removed ones
+    with their concept, changed ones with their columns. `pictures`: encoded images of some removed or changed
+    samples.
     """
 
     version: str
@@ -68,7 +71,7 @@ class Previous:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What is known of earlier versions, oldest first. `unreadable`: versions that could not be read, and why."""
+    """Facts of earlier versions, oldest first. `unreadable`: versions that could not be read, with the reason."""
 
     versions: Sequence[VersionCounts] = ()
     comparisons: Sequence[Comparison] = ()
@@ -78,14 +81,13 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the page tells. `examples`: sample_id to encoded image and indexed mask (None where there is none).
+    """The input of the page. `examples`: sample_id to encoded image and indexed mask (None without one).
 
-    Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None where no noises
-    were found beforehand. `lineage`: label to digest or version. `references`: photographs by concept, in their order.
-    `training`: sentences on how the generator was trained, where it tells. `explanations`: sample_id to the page that
-    shows how it was mended. `models`: digest by role. `work`: the receipts of single partitions, which `receipts` hold
-    too. `pictures`: encoded images of samples that were added or changed. `unread`: prompts of each concept that were
-    not drawn, since the generator does not read the concept in them.
+    Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None without seeds.
+    `lineage`: label to digest or version. `references`: photographs by concept, in order. `training`: sentences on
+    the training of the generator. `explanations`: sample_id to the page of its repair. `models`: digest by role.
+    `work`: receipts per partition, also in `receipts`. `pictures`: encoded images of added or changed samples.
+    `unread`: prompts per concept that were not drawn, because the generator cannot read the concept in them.
     """
 
     recipe: Recipe

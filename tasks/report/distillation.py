@@ -1,4 +1,4 @@
-"""The report page of a distilled student: one HTML file that needs nothing else, all of it from report.json."""
+"""Draw the report page of a distilled student: one self-contained HTML file from report.json."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,14 @@ from tailforge.schemas.documents.shown import count_of
 
 WIDTH, HEIGHT = 640.0, 160.0
 LABELS = ", plus the weighted cross entropy with the labels"
-UNSHOWN = ("steps", "student")  # settings that the page says in words
+UNSHOWN = ("steps", "student")  # settings shown elsewhere on the page
 
 
 def draw_distillation(report: Mapping[str, Any], template: str) -> str:
-    """HTML of a report of tasks/training/student.py, from the text of its template."""
+    """Return the HTML of a report of tasks/training/student.py, from the text of its template."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     values = [value for _, value in report["losses"]]
+
     return environment.from_string(template).render(
         **report,
         classes=list(zip(report["per_class"], report["teacher_per_class"], strict=True)),
@@ -34,7 +35,7 @@ def draw_distillation(report: Mapping[str, Any], template: str) -> str:
 
 
 def show_percent(share: float | None) -> str:
-    """A share in per cent with one digit behind the point; a dash where there is none."""
+    """Return a share in per cent with one decimal; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 

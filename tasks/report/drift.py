@@ -1,12 +1,12 @@
-"""Drift of scores between versions: the two-sample Kolmogorov-Smirnov distance, and when it is worth a look.
+"""Measure the drift of scores between versions by the two-sample Kolmogorov-Smirnov distance.
 
 The distance is the largest difference of the two empirical distribution functions (Smirnov 1948, Annals of Mathematical
-Statistics 19); its asymptotic critical value is sqrt(-ln(level / 2) / 2) * sqrt((n + m) / (n m)). What is compared with
-what, the level, the least size and the least number of images are our choices.
+Statistics 19). Its asymptotic critical value is sqrt(-ln(level / 2) / 2) * sqrt((n + m) / (n m)). The compared values,
+the level and the smallest size and number are our choices.
 
-Compared are all images that were made and scored, whatever became of them: quotas and gates that changed are no drift
-of the generator. (A gate still hides what it rejects from the scores that are computed behind it.) Of the newer version
-only values count that the older one does not hold already for the same image, since versions that grow share most rows.
+The comparison covers all scored images, whatever their outcome: changed quotas and gates are no drift of the generator.
+A gate still hides rejected images from scores computed later. Versions share most rows, so the newer version counts
+only values that the older one does not have for the same image.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from tailforge.tasks.report.histograms import SCORES
 
-LEVEL = 0.01  # of all comparisons of a report together: each gets its equal share (Bonferroni)
-LARGE = 0.2  # a smaller distance is not worth a look, however certain
-FEWEST, MOST = 30, 20_000  # images on either side; of more, so many are picked at even steps, to bound the time
+LEVEL = 0.01  # for all comparisons of a report together, in equal shares (Bonferroni)
+LARGE = 0.2  # smaller distances are never flagged
+FEWEST, MOST = 30, 20_000  # images per side; larger sides are thinned at even steps, to bound the time
 
 Values = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ Values = NDArray[np.float64]
 class Comparison:
     """One score of a version beside an earlier `version`; `concept` is "" for all concepts together.
 
-    `new` and `old` are numbers of the images that were compared, medians are those of the same images.
+    `new` and `old` are numbers of compared images; the medians are those of the same images.
     """
 
     score: str
@@ -45,29 +45,29 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Drift(Comparison):
-    """`critical`: the distance that chance alone rarely passes; `flagged` where it is passed and the distance LARGE."""
+    """A comparison with its `critical` distance; `flagged` if the distance exceeds it and is at least LARGE."""
 
     critical: float
     flagged: bool
 
 
 def measure_distance(new: Values, old: Values) -> float:
-    """Kolmogorov-Smirnov distance of two samples that are not empty, 0 to 1."""
+    """Return the Kolmogorov-Smirnov distance of two non-empty samples, 0 to 1."""
     sides = np.sort(new), np.sort(old)
-    points = np.sort(np.concatenate(sides), kind="stable")  # in order, because they are looked up many times faster so
+    points = np.sort(np.concatenate(sides), kind="stable")  # sorted points are looked up much faster
     shares = [np.searchsorted(values, points, side="right") / values.size for values in sides]
     return float(np.abs(shares[0] - shares[1]).max())
 
 
 def find_critical(new: int, old: int, level: float) -> float:
-    """The distance that two large samples from one distribution pass with probability `level`."""
+    """Return the distance that two large samples of one distribution exceed with probability `level`."""
     return float(np.sqrt(-np.log(level / 2) / 2 * (new + old) / (new * old)))
 
 
 def compare_scores(images: pa.Table, earlier: pa.Table, version: str, concepts: Sequence[str] = ()) -> list[Comparison]:
-    """Every score with at least FEWEST images on both sides, over all concepts and for each of `concepts`.
+    """Compare every score with at least FEWEST images on both sides, over all concepts and for each of `concepts`.
 
-    Both tables are those of tasks/report/all_samples.py; `version` is the earlier one's number.
+    Both tables come from tasks/report/all_samples.py; `version` is the number of the earlier one.
     """
     place = pc.index_in(images["sample_id"].combine_chunks(), value_set=earlier["sample_id"].combine_chunks())
     found = []
@@ -82,7 +82,7 @@ def compare_scores(images: pa.Table, earlier: pa.Table, version: str, concepts: 
 
 
 def judge_drift(comparisons: Iterable[Comparison]) -> list[Drift]:
-    """The comparisons of one report with their critical values; LEVEL is shared among all of them."""
+    """Return the comparisons of one report with their critical values, at equal shares of LEVEL."""
     listed = list(comparisons)
     judged = []
     for each in listed:
@@ -93,7 +93,7 @@ def judge_drift(comparisons: Iterable[Comparison]) -> list[Drift]:
 
 
 def describe_quartiles(images: pa.Table) -> Mapping[str, tuple[float, float, float, int]]:
-    """Lower quartile, median, upper quartile and number of each score that any image has."""
+    """Return lower quartile, median, upper quartile and number of each score with values."""
     found = {}
     for score in SCORES:
         values = _of_concept(images, _values(images, score), "")
@@ -109,7 +109,7 @@ def _compare(score: str, concept: str, version: str, new: Values, old: Values) -
 
 
 def _values(images: pa.Table, score: str) -> Values:
-    """A score of every row; NaN where there is none."""
+    """Return a score per row, NaN without one."""
     column = pc.fill_null(images[score].cast(pa.float64()), float("nan"))
     values = np.asarray(column.combine_chunks(), dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
@@ -123,12 +123,12 @@ def _of_concept(images: pa.Table, values: Values, concept: str) -> Values:
 
 
 def _thin(values: Values) -> Values:
-    """At most MOST of them, at even steps: rows stand in the order of shards and partitions, never of scores."""
+    """Return at most MOST values at even steps; rows follow shards and partitions, never scores."""
     return values[:: -(-values.size // MOST) or 1]
 
 
 def _is_known(images: pa.Table, earlier: pa.Table, place: pa.Array, new: Values, old: Values) -> NDArray[np.bool_]:
-    """Which rows are the same image, by id and perceptual hash, with the same value as before."""
+    """Return which rows are the same image (by id and perceptual hash) with the same value as before."""
     if not len(earlier):
         return np.zeros(len(images), bool)
     row = np.asarray(pc.fill_null(place, 0), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""The page of an explanation: the image, its components as overlays that can be switched off, and what that changes.
+"""Draw the page of an explanation: the image, its components as overlays with switches, and their effects.
 
-A browser cannot run the decoder, so switching several components off subtracts what removing each alone changes; the
-page says so. Everything is in one file, nothing comes from a network, and everything is escaped.
+A browser cannot run the decoder, so switching several components off subtracts the change of removing each alone, and
+the page says so. The page is one file, loads nothing from a network, and escapes all texts.
 """
 
 import base64
@@ -19,13 +19,13 @@ from tailforge.schemas.explanation import ExplainSettings
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.report.histograms import show_number
 
-LISTED = 24  # components that the page shows
-LEVELS = 127  # either side of 128 in the pictures of changes
+LISTED = 24  # components on the page
+LEVELS = 127  # on either side of 128 in pictures of changes
 
 
 @dataclass(frozen=True)
 class Mended:
-    """An attempt at a repair: its image [H, W, 3] (the original where none passed) and the record in its provenance."""
+    """A repair: its image [H, W, 3] (the original if no attempt passed) and its record in the provenance."""
 
     pixels: NDArray[np.uint8]
     told: Mapping[str, Any]
@@ -33,7 +33,7 @@ class Mended:
 
 @dataclass(frozen=True)
 class ExplanationPage:
-    """What the page tells. `rows`: of EXPLANATION; `arrays`: see ledger.collect_arrays; `summary`: ledger.summarise."""
+    """Content of the page. `rows`: EXPLANATION; `arrays`: see ledger.collect_arrays; `summary`: ledger.summarise."""
 
     sample_id: str
     dataset: str
@@ -48,11 +48,12 @@ class ExplanationPage:
 
 
 def draw_explanation(page: ExplanationPage, template: str) -> str:
-    """The HTML text; equal data give equal text. `template`: tasks/report/templates/explanation.html.j2."""
+    """Return the HTML text; equal data give equal text. `template`: tasks/report/templates/explanation.html.j2."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=show_number, percent=lambda share: f"{100 * share:.0f}\N{NO-BREAK SPACE}%")
+
     listed = choose_listed(page)
     height, width = page.arrays["image"].shape[:2]
     data = json.dumps(
@@ -64,6 +65,7 @@ def draw_explanation(page: ExplanationPage, template: str) -> str:
             "components": [{"scale": scale, "patches": list(row["patches"])} for row, (_, scale) in listed],
         }
     ).replace("<", "\\u003c")
+
     return environment.from_string(template).render(
         page=page,
         image=to_uri(page.arrays["image"]),
@@ -77,14 +79,17 @@ def draw_explanation(page: ExplanationPage, template: str) -> str:
 
 
 def choose_listed(page: ExplanationPage) -> list[tuple[Mapping[str, Any], tuple[str, float]]]:
-    """Rows to show with their pictures: those behind the region first, then the strongest."""
+    """Return rows to show with their pictures: first components behind the region, then the strongest."""
     shown = sorted((row for row in page.rows if row.get("shown") is not None), key=lambda row: row["shown"])
     ranked = sorted(shown, key=lambda row: row.get("region_rank") or len(shown) + 1)
     return [(row, picture_change(page.arrays["deleted"][row["shown"]])) for row in ranked[:LISTED]]
 
 
 def picture_change(change: NDArray[np.float16]) -> tuple[str, float]:
-    """A change [3, H, W] of an image in -1..1 as a picture, 128 for none, and what 127 levels mean in levels of 255."""
+    """Return a change [3, H, W] of an image in -1..1 as a picture (128 is no change) and its scale.
+
+    The scale is the change of 127 levels of the picture, in levels of 255.
+    """
     values = change.astype(np.float32).transpose(1, 2, 0) * 127.5
     scale = max(float(np.abs(values).max()), 1e-3)
     pixels = np.round(128 + values / scale * LEVELS).astype(np.uint8)
@@ -92,12 +97,12 @@ def picture_change(change: NDArray[np.float16]) -> tuple[str, float]:
 
 
 def to_uri(pixels: NDArray[np.uint8]) -> str:
-    """A data URI of an RGB image [H, W, 3]."""
+    """Return a data URI of an RGB image [H, W, 3]."""
     return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"
 
 
 def outline_region(region: NDArray[np.bool_] | None) -> list[list[int]]:
-    """Rows of a region [H, W] as runs [y, first x, x after the last], for the browser to draw."""
+    """Return the rows of a region [H, W] as runs [y, first x, x after the last]."""
     if region is None:
         return []
     runs = []

@@ -1,4 +1,4 @@
-"""The facts of the report: computed once, drawn on the page, and written beside it as summary.json."""
+"""Compute the facts of the report once, for the page and for summary.json."""
 
 import json
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ FORMAT = "tailforge-report/1"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a version came to and how it differs from earlier ones. `changes` is None without a readable version before.
+    """Facts of a version and its differences from earlier ones. `changes` is None without a readable previous version.
 
-    `history`: this version last. `unreadable`: earlier versions that could not be read, and why.
+    `history`: this version last. `unreadable`: earlier versions that could not be read, with the reason.
     """
 
     verdict: Verdict
@@ -35,18 +35,21 @@ class Facts:
 
 
 def collect_facts(data: ReportData) -> Facts:
-    """All that the first sections of the page tell."""
+    """Return all facts of the first sections of the page."""
     previous = data.earlier.previous
     concepts = count_concepts(data.recipe, data.manifest, data.rejects)
     losses = count_losses(data.recipe, concepts, data.rejects)
     failures = count_failures(data.recipe.name, data.work)
+
     drift = judge_drift(data.earlier.comparisons)
     known = previous.fingerprints if previous else None
     costs = count_costs(concepts, data.receipts, data.work, known)
     changes = compare_builds(previous, data.recipe, data.manifest, data.models, data.receipts) if previous else None
+
     passed = previous.passed if previous else {}
     has_gates, unreadable = bool(data.recipe.quality.gates), data.earlier.unreadable
     verdict = judge_build(concepts, losses, failures, drift, passed, unreadable, data.unread, has_gates=has_gates)
+
     return Facts(
         verdict=verdict,
         changes=changes,
@@ -61,7 +64,7 @@ def collect_facts(data: ReportData) -> Facts:
 
 
 def write_summary(data: ReportData, facts: Facts) -> bytes:
-    """The facts as JSON, with the name of the dataset and the version."""
+    """Return the facts as JSON, with the name of the dataset and the version."""
     document = {"format": FORMAT, "dataset": data.recipe.name, "version": data.version, **asdict(facts)}
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 

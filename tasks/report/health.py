@@ -1,4 +1,4 @@
-"""Whether a build went well, in one line and with reasons. What counts as bad and where is our choice."""
+"""Judge a build in one line with reasons. The bounds are our choice."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from tailforge.tasks.report.outcomes import ConceptRow
 from tailforge.tasks.report.units import show_percent
 
 Level = Literal["fine", "look", "bad"]
-MANY_FAILED = 0.05  # of all images made: above, the build is bad
-MANY_UNAUGMENTED = 0.1  # of the augmentations: above, the augmentation is worth a look
-FALL, CERTAIN, FEWEST = 0.05, 3.0, 30  # of the share that passes; standard errors; images made on either side
+MANY_FAILED = 0.05  # a larger share of all images makes the build bad
+MANY_UNAUGMENTED = 0.1  # a larger share of all augmentations is worth a look
+FALL, CERTAIN, FEWEST = 0.05, 3.0, 30  # fall of the share that passes; standard errors; images per side
 NAMED = 3
-UNCHECKED = "No gate looked at the images: quality.gates is none"
+UNCHECKED = "No gate checked the images: quality.gates is none"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be; `anchor` is the section of the page that tells more."""
+    """One problem of a build; `anchor` is the section of the page with details."""
 
     level: Level
     text: str
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The worst level of all findings, and what it says in a line."""
+    """The worst level of all findings, and one line on it."""
 
     level: Level
     text: str
@@ -49,7 +49,10 @@ def judge_build(
     *,
     has_gates: bool,
 ) -> Verdict:
-    """Findings, the worst first. `passed`: images that passed and were made in the version before, by concept."""
+    """Return the verdict with its findings, the worst first.
+
+    `passed`: images that passed and all images of the previous version, by concept.
+    """
     found = [
         *_find_short(concepts),
         *_find_failed(losses, failures),
@@ -60,17 +63,19 @@ def judge_build(
         *_find_drift(drift),
         *(Finding("look", f"{version} could not be read: {why}", "history") for version, why in unreadable),
     ]
+
     levels: tuple[Level, ...] = ("bad", "look", "fine")
     findings = tuple(sorted(found, key=lambda finding: levels.index(finding.level)))
     level = findings[0].level if findings else "fine"
+
     accepted, wanted = sum(row.accepted for row in concepts), sum(row.wanted for row in concepts)
     look = "Complete, but worth a look" if has_gates else "Not checked"
     words = {"fine": "Fine", "look": look, "bad": "Not as it should be"}
-    return Verdict(level, f"{words[level]}: {accepted:,} of {wanted:,} wanted images", findings)
+    return Verdict(level, f"{words[level]}: {accepted:,} of {wanted:,} requested images", findings)
 
 
 def fell(now: tuple[int, int], before: tuple[int, int]) -> bool:
-    """Whether a share of images (passed, made) fell by FALL and by CERTAIN standard errors of the difference."""
+    """Return whether a share (passed, made) fell by FALL and by CERTAIN standard errors of the difference."""
     if min(now[1], before[1]) < FEWEST:
         return False
     after, earlier = now[0] / now[1], before[0] / before[1]
@@ -99,7 +104,7 @@ def _find_unaugmented(concepts: Sequence[ConceptRow]) -> list[Finding]:
     if lost <= MANY_UNAUGMENTED * made:
         return []
     named = _name([f"{row.name} {row.unaugmented:,}" for row in concepts if row.unaugmented])
-    text = f"{lost:,} of {made:,} augmentations missed a gate or lost the concept and are not published: {named}"
+    text = f"{lost:,} of {made:,} augmentations missed a gate or lost the concept, so they are not published: {named}"
     return [Finding("look", text, "losses")]
 
 

@@ -1,4 +1,4 @@
-"""Histograms of the quality scores as plain numbers for SVG: stacked counts, and the gate that cut them."""
+"""Compute histograms of the quality scores as numbers for SVG: stacked counts and gate bounds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from tailforge.schemas.settings.quality import Gate
 
 WIDTH, HEIGHT, BINS = 320.0, 112.0, 32
-STRAGGLERS = 0.25  # a tail longer than this share of the central 98 % is gathered in the last bin
+STRAGGLERS = 0.25  # the last bin gathers a tail longer than this share of the central 98 %
 
-# Score: what it is called, and what it measures (schemas/tables.py says the same in the language of the tables).
+# Score: its title and meaning (schemas/tables.py defines it for the tables).
 SCORES: Mapping[str, tuple[str, str]] = {
     "clip_score": ("CLIP score", "cosine of image and caption"),
     "concept_margin": ("Concept margin", "cosine with its own concept minus the best other"),
     "reference_similarity": ("Nearest reference", "largest cosine with a reference photograph"),
-    "crop_score": ("Crop score", "cosine of what the mask's box holds and the concept's name"),
+    "crop_score": ("Crop score", "cosine of the content of the mask's box and the concept's name"),
     "teacher_agreement": ("Teacher's agreement", "its probability of the concept, on the saved image"),
     "verifier_agreement": ("Verifier's agreement", "an independent classifier's probability of the concept"),
     "mask_area": ("Mask area", "fraction of the image"),
@@ -33,7 +33,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin; y grows downwards and both parts stand on each other, passed below."""
+    """One bin; y grows downwards, and the rejected part stands on the passed part."""
 
     x: float
     width: float
@@ -46,9 +46,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cut:
-    """A gate's bound. `width` is 0 for an absolute one; a quantile falls elsewhere for each concept and is a band.
+    """A gate's bound. `width` is 0 for an absolute bound; a quantile differs per concept and forms a band.
 
-    [reject_x, reject_x + reject_width] is what the bound throws out for every concept.
+    The bound rejects [reject_x, reject_x + reject_width] for every concept.
     """
 
     x: float
@@ -59,7 +59,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Histogram:
-    """One score over all images that were scored; lengths in units of a WIDTH x HEIGHT drawing."""
+    """One score over all scored images; lengths in units of a WIDTH x HEIGHT drawing."""
 
     title: str
     meaning: str
@@ -72,12 +72,12 @@ class Histogram:
 
 
 def show_number(value: float) -> str:
-    """Three digits, thousands in full."""
+    """Return a number with three digits, thousands in full."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def describe_gate(gate: Gate | None) -> str:
-    """A gate in words; empty where there is none."""
+    """Return a gate in words; empty without a gate."""
     if gate is None:
         return ""
     words = []
@@ -95,17 +95,19 @@ def describe_gate(gate: Gate | None) -> str:
 def draw_histogram(
     score: str, passed: Values, rejected: Values, gate: Gate | None, first_round: Mapping[str, Values]
 ) -> Histogram | None:
-    """Histogram of one score's finite values. None where nothing was scored.
+    """Return the histogram of one score's finite values; None without values.
 
-    `first_round` holds the values of each concept over which tasks/methods/quality/gates.py takes its quantiles.
+    `first_round`: values per concept from which tasks/methods/quality/gates.py computes its quantiles.
     """
     both = np.concatenate([passed, rejected])
     if not both.size:
         return None
+
     bounds = _bounds(gate, first_round)
     low, high = _span(both, [value for _, values in bounds for value in values])
     title, meaning = SCORES[score]
     words = describe_gate(gate)
+
     return Histogram(
         title=title,
         meaning=meaning,
@@ -119,7 +121,7 @@ def draw_histogram(
 
 
 def _bounds(gate: Gate | None, first_round: Mapping[str, Values]) -> list[tuple[bool, list[float]]]:
-    """The gate's bounds: whether it is a minimum, and its value (one, or one a concept)."""
+    """Return the gate's bounds: whether it is a minimum, and its values (one, or one per concept)."""
     if gate is None:
         return []
     found = [(True, [gate.min])] if gate.min is not None else []
@@ -133,7 +135,7 @@ def _bounds(gate: Gate | None, first_round: Mapping[str, Values]) -> list[tuple[
 
 
 def _span(values: Values, bounds: Sequence[float]) -> tuple[float, float]:
-    """Range to draw: everything, except that a few stragglers far out do not squeeze the rest."""
+    """Return the range to draw: all values, without a few distant stragglers."""
     low, high = float(values.min()), float(values.max())
     inner_low, inner_high = (float(value) for value in np.quantile(values, (0.01, 0.99)))
     slack = STRAGGLERS * (inner_high - inner_low)
@@ -143,7 +145,7 @@ def _span(values: Values, bounds: Sequence[float]) -> tuple[float, float]:
     low, high = min([low, *bounds]), max([high, *bounds])
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
-    margin = (high - low) / BINS  # so that a bound at the very end is still seen to divide something
+    margin = (high - low) / BINS  # space beyond a bound at the very end
     return low - margin, high + margin
 
 
@@ -156,6 +158,7 @@ def _stack(passed: Values, rejected: Values, low: float, high: float) -> tuple[B
     below = np.histogram(np.clip(passed, low, high), edges)[0]
     above = np.histogram(np.clip(rejected, low, high), edges)[0]
     tallest = max(1, int((below + above).max()))
+
     step = WIDTH / BINS
     bars = []
     for index, (n_passed, n_rejected) in enumerate(zip(below.tolist(), above.tolist(), strict=True)):
@@ -183,7 +186,7 @@ def _cut(is_minimum: bool, values: Sequence[float], low: float, high: float) -> 
 
 
 def _nice_ticks(low: float, high: float) -> list[float]:
-    """Three to six round values inside the range."""
+    """Return three to six round values inside the range."""
     raw = (high - low) / 4
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= raw * 0.999)
@@ -193,7 +196,7 @@ def _nice_ticks(low: float, high: float) -> list[float]:
 
 
 def _summarise(title: str, passed: Values, rejected: Values, gate: str) -> str:
-    """What the drawing says, for those who cannot see it."""
+    """Return the drawing in words, for readers who cannot see it."""
     parts = [
         f"{name} {v.size}, median {show_number(float(np.median(v)))}"
         for name, v in (("passed", passed), ("rejected", rejected))

@@ -1,4 +1,4 @@
-"""The plots of earlier versions beside this one: yield, cost, and every score."""
+"""Draw plots over versions: yield, cost and every score."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,14 +10,15 @@ from tailforge.tasks.report.drift import Drift
 from tailforge.tasks.report.histograms import SCORES, show_number
 from tailforge.tasks.report.trends import Reading, Trend, draw_trend
 
-SURE = 1.96  # standard errors of a 95 % interval
+SURE = 1.96  # standard errors in half a 95 % interval
 
 
 @dataclass(frozen=True)
 class ScoreTrend:
     """A score over versions.
 
-    `drift`: against each earlier version over all concepts, newest first. `concepts`: single ones that are flagged.
+    `drift`: against each earlier version over all concepts, newest first. `concepts`: flagged comparisons of one
+    concept.
     """
 
     title: str
@@ -27,11 +28,12 @@ class ScoreTrend:
 
     @property
     def flagged(self) -> bool:
+        """Return whether any comparison is flagged."""
         return any(each.flagged for each in (*self.drift, *self.concepts))
 
 
 def draw_history(history: Sequence[VersionCounts]) -> list[Trend]:
-    """Images accepted, the share that passed every gate, and seconds an accepted image, where they are known."""
+    """Return plots of accepted images, the share that passed every gate, and seconds per accepted image."""
     return [
         trend
         for title, read in PLOTS
@@ -40,7 +42,7 @@ def draw_history(history: Sequence[VersionCounts]) -> list[Trend]:
 
 
 def draw_scores(history: Sequence[VersionCounts], drift: Sequence[Drift]) -> list[ScoreTrend]:
-    """A plot a score that this version has: those that drifted first, then in the order of SCORES."""
+    """Return one plot per score of this version: drifted scores first, then in the order of SCORES."""
     found = []
     for score, (title, _) in SCORES.items():
         readings = [_read_quartiles(each, score) for each in history if score in each.quartiles]
@@ -54,7 +56,7 @@ def draw_scores(history: Sequence[VersionCounts], drift: Sequence[Drift]) -> lis
 
 
 def find_interval(passed: int, made: int) -> tuple[float, float]:
-    """95 % interval of a share. Source: Wilson 1927, Journal of the American Statistical Association 22."""
+    """Return the 95 % interval of a share. Source: Wilson 1927, Journal of the American Statistical Association 22."""
     share, weight = passed / made, SURE**2 / made
     middle = (share + weight / 2) / (1 + weight)
     half = SURE * math.sqrt(share * (1 - share) / made + weight / (4 * made)) / (1 + weight)
@@ -72,7 +74,7 @@ def _read_rate(counts: VersionCounts) -> Reading | None:
 
 def _read_accepted(counts: VersionCounts) -> Reading:
     low, high = sorted((counts.accepted, counts.wanted))
-    title = f"{counts.accepted:,} accepted of {counts.wanted:,} wanted"
+    title = f"{counts.accepted:,} accepted of {counts.wanted:,} requested"
     return Reading(counts.version, low, counts.accepted, high, title)
 
 
@@ -98,5 +100,5 @@ def _read_quartiles(counts: VersionCounts, score: str) -> Reading:
 PLOTS: tuple[tuple[str, Callable[[VersionCounts], Reading | None]], ...] = (
     ("Accepted images", _read_accepted),
     ("Passed every gate, %", _read_rate),
-    ("Seconds an accepted image", _read_cost),
+    ("Seconds per accepted image", _read_cost),
 )

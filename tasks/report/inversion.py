@@ -1,4 +1,4 @@
-"""What inverting the teacher came to, from the images' provenance; see tasks/methods/natural_inversion."""
+"""Summarise the inversion of the teacher from the images' provenance; see tasks/methods/natural_inversion."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class InversionRow:
-    """One concept: parts of its images, before and after rounding to 8 bits, and means over them."""
+    """One concept: shares of its images before and after rounding to 8 bits, and means over its images."""
 
     concept: str
     images: int
@@ -34,13 +34,13 @@ class InversionRow:
 
 
 def count_inversion(tables: Sequence[pa.Table]) -> list[InversionRow]:
-    """A row a concept, in the order of the tables (MANIFEST, REJECTS); none for images that were not inverted."""
+    """Return one row per concept, in the order of the tables (MANIFEST, REJECTS); empty without inverted images."""
     found = origins_by_concept(tables, "teacher_agreement")
     return [_summarise(concept, origins) for concept, origins in found.items()]
 
 
 def sum_inversion(tables: Sequence[pa.Table]) -> dict[str, Any]:
-    """One row over all concepts, as a card shows it; empty for images that were not inverted."""
+    """Return one row over all concepts for the card; empty without inverted images."""
     rows = count_inversion(tables)
     images = sum(row.images for row in rows)
     names = [name for name, value in asdict(rows[0]).items() if isinstance(value, float)] if rows else []
@@ -49,7 +49,7 @@ def sum_inversion(tables: Sequence[pa.Table]) -> dict[str, Any]:
 
 
 def describe_inversion(provenance: str | None) -> dict[str, Any]:
-    """Facts of one image's inversion, by what a person would call them."""
+    """Return labels and values of one image's inversion; empty for other images."""
     origin = read_origin(provenance)
     if "teacher_agreement" not in origin:
         return {}

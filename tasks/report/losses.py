@@ -1,4 +1,4 @@
-"""Where images are lost: by concept and the reason for which they were left out, and failures by their cause."""
+"""Count lost images by concept and reason, and failures by cause."""
 
 import re
 from collections import Counter
@@ -12,9 +12,9 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.report.data import PartitionWork
 from tailforge.tasks.report.outcomes import ConceptRow, select_originals, select_refused
 
-ERROR = "error:"  # what the counts of a receipt call a failure's cause
+ERROR = "error:"  # prefix of a failure's cause in the counts of a receipt
 NAMED_PARTITIONS = 3
-MEND_MEMORY = "ask for a smaller engine.height and engine.width or a smaller generator, then --failed-samples"
+MEND_MEMORY = "set smaller engine.height and engine.width or a smaller generator, then use --failed-samples"
 MEND_IMAGE = "tailforge rerun RECIPE --failed-samples; if it fails again, check generator, guidance and steps"
 MEND_STAGE = "tailforge rerun RECIPE --stage {stage}; if it fails again, look at the message's cause"
 OUT_OF_MEMORY = "out of memory"
@@ -22,7 +22,7 @@ OUT_OF_MEMORY = "out of memory"
 
 @dataclass(frozen=True)
 class LossRow:
-    """Images of one concept: all that were made, those that passed every gate, and the lost ones by reason."""
+    """Images of one concept: all images, images that passed every gate, and lost images by reason."""
 
     concept: str
     made: int
@@ -31,12 +31,13 @@ class LossRow:
 
     @property
     def rate(self) -> float | None:
+        """Return the share of images that passed; None without images."""
         return self.passed / self.made if self.made else None
 
 
 @dataclass(frozen=True)
 class FailureRow:
-    """Images that failed in one stage for one cause, the first partitions that hold them, and what to do."""
+    """Images that failed in one stage for one cause, their first partitions, and what to do."""
 
     stage: str
     cause: str
@@ -47,7 +48,7 @@ class FailureRow:
 
 
 def count_losses(recipe: Recipe, concepts: Sequence[ConceptRow], rejects: pa.Table) -> list[LossRow]:
-    """A row a concept of the recipe; the reasons of every row are those of all, most frequent first."""
+    """Return one row per concept of the recipe; all rows list the same reasons, most frequent first."""
     refused = select_refused(select_originals(rejects))
     names, reasons = refused["concept"].to_pylist(), name_reasons(refused)
     order = [reason for reason, _ in sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))]
@@ -64,16 +65,17 @@ def count_losses(recipe: Recipe, concepts: Sequence[ConceptRow], rejects: pa.Tab
 
 
 def name_reasons(rejects: pa.Table) -> list[str]:
-    """The reason of every row of REJECTS: "failed" for those that a stage could not make."""
+    """Return the reason per row of REJECTS: "failed" for images that a stage could not make."""
     pairs = zip(rejects["reason"].to_pylist(), rejects["status"].to_pylist(), strict=True)
     return [reason or status or "unknown" for reason, status in pairs]
 
 
 def count_failures(name: str, work: Sequence[PartitionWork]) -> list[FailureRow]:
-    """Failures in the stage where each first appears, most frequent first; `name` is what the recipe is called.
+    """Return failures by the stage where they first appear, most frequent first; `name` is the recipe's.
 
-    Later stages pass a failed row on with its error, so what an earlier stage of the partition counts is taken off.
-    Failures whose texts differ in digests or in the partition's name alone are one.
+    Later stages repeat the error of a failed row, so the counts of earlier stages are subtracted. Failures that
+    differ only
+    in digests or in the partition's name count as one.
     """
     found: dict[tuple[str, str], Counter[str]] = {}
     for partition in work:
@@ -89,12 +91,12 @@ def count_failures(name: str, work: Sequence[PartitionWork]) -> list[FailureRow]
 
 
 def name_cause(text: str, label: str) -> str:
-    """An error's text without what names one partition or one sample."""
+    """Return an error's text without names of a partition or a sample."""
     return re.sub(r"\b[0-9a-f]{16,64}\b", "...", text.replace(label, "..."))
 
 
 def choose_mend(stage: str, cause: str) -> str:
-    """What to do against a failure of images; RECIPE stands for the recipe's name."""
+    """Return what to do against failed images; RECIPE is replaced by the recipe's name."""
     if OUT_OF_MEMORY in cause:
         return MEND_MEMORY
     return MEND_IMAGE if stage in ("inversions", "samples") else MEND_STAGE.format(stage=stage)

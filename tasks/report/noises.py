@@ -1,6 +1,6 @@
-"""Where images that start from a mix came from: the noises that were found in full, and the mixes that were screened.
+"""Summarise the origin of mixed noises: the noises found by a full search, and the screened mixes.
 
-See tasks/methods/seed_select; only its mode `bootstrapped` has such.
+See tasks/methods/seed_select; only its mode `bootstrapped` mixes noises.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from tailforge.tasks.report.search import REASONS
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """Noises found for a concept's prompts; means over them, None where the engine has no such thing."""
+    """Noises found for a concept's prompts; means over them, None if the engine lacks the figure."""
 
     concept: str
     noises: int
@@ -26,9 +26,9 @@ class NoiseRow:
 
 
 def count_noises(seeds: pa.Table | None, tables: Sequence[pa.Table]) -> list[NoiseRow]:
-    """A row a concept from SEEDS (`prompt`, `record`), by the captions of `tables` (MANIFEST, REJECTS), in their order.
+    """Return one row per concept from SEEDS (`prompt`, `record`), in the order of `tables` (MANIFEST, REJECTS).
 
-    A noise whose prompt no image has started no image and is left out.
+    Captions of `tables` connect prompts and concepts. A noise whose prompt has no image is left out.
     """
     found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for seed in seeds.select(["prompt", "record"]).to_pylist() if seeds is not None else []:
@@ -44,7 +44,7 @@ def count_noises(seeds: pa.Table | None, tables: Sequence[pa.Table]) -> list[Noi
 
 
 def describe_mix(provenance: str | None) -> dict[str, Any]:
-    """Facts of one image that starts from a mix; no gradient step was taken, whatever the engine allows."""
+    """Return labels and values of an image from a mix; empty for others. A mix takes no gradient steps."""
     origin = read_origin(provenance)
     if origin.get("mode") != "bootstrapped" or "candidate" not in origin:
         return {}
@@ -52,7 +52,7 @@ def describe_mix(provenance: str | None) -> dict[str, Any]:
     return {
         "Search steps": None,
         "Mix": f"the best of {origin['mixes']} screened, number {origin['candidate'] + 1}",
-        "Mixed of": f"{share:.3g} % a noise found in full, {100 - share:.3g} % the image's own",
+        "Mixed of": f"{share:.3g} % a noise of the full search, {100 - share:.3g} % the image's own",
     }
 
 

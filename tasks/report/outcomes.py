@@ -1,4 +1,4 @@
-"""What a build came to, in numbers: images by concept and split, work by stage."""
+"""Count the outcome of a build: images by concept and split, work by stage."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ import pyarrow.compute as pc
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe
 
-SURPLUS = "surplus"  # the reason that tasks/methods/quality/gates.py gives
+SURPLUS = "surplus"  # the reason of tasks/methods/quality/gates.py
 
 
 @dataclass(frozen=True)
 class ConceptRow:
-    """Counts of one concept. `surplus` passed every gate when enough had been accepted.
+    """Counts of one concept. `surplus` images passed every gate but exceed the requested number.
 
-    `copies` are published ones that augmentation made of others. Of all augmentations, `augmented` are published;
-    `unaugmented` missed a gate or lost the concept: a copy was dropped, or an image stays as it was drawn.
+    `copies`: published augmented copies. Of all augmentations, `augmented` are published. `unaugmented` ones missed
+    a gate or lost the concept: the copy was dropped, or the image stays without augmentation.
 
-    `rate` is the share of made images that passed every gate, None where none was made.
+    `rate` is the share of images that passed every gate, None without images.
     """
 
     index: int
@@ -35,17 +35,19 @@ class ConceptRow:
 
     @property
     def missing(self) -> int:
+        """Return the number of missing images."""
         return max(0, self.wanted - self.accepted)
 
     @property
     def rate(self) -> float | None:
+        """Return the share of images that passed every gate; None without images."""
         passed = self.accepted + self.surplus
         return passed / (passed + self.rejected) if passed + self.rejected else None
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """What one stage's receipts add up to; `rate` is samples a second, None where no time was measured."""
+    """Sums over one stage's receipts; `rate` is samples per second, None without a measured time."""
 
     name: str
     partitions: int
@@ -55,31 +57,32 @@ class StageRow:
 
     @property
     def rate(self) -> float | None:
+        """Return samples per second; None without a measured time."""
         return self.samples / self.seconds if self.seconds > 0 else None
 
 
 def select_originals(samples: pa.Table) -> pa.Table:
-    """Rows of a manifest or of rejects that are not augmented copies."""
+    """Return the rows of a manifest or of rejects that are no augmented copies."""
     return samples.filter(pc.is_null(samples["parent_id"]))
 
 
 def select_copies(samples: pa.Table) -> pa.Table:
-    """Rows of a manifest or of rejects that are augmented copies of another."""
+    """Return the rows of a manifest or of rejects that are augmented copies."""
     return samples.filter(pc.is_valid(samples["parent_id"]))
 
 
 def select_surplus(rejects: pa.Table) -> pa.Table:
-    """Rows that passed every gate and were left out because enough had been accepted."""
+    """Return the rows that passed every gate but exceed the requested number."""
     return rejects.filter(pc.equal(pc.fill_null(rejects["reason"], ""), SURPLUS))
 
 
 def select_refused(rejects: pa.Table) -> pa.Table:
-    """Rows that failed, or that a gate refused: rejects without surplus."""
+    """Return the rows that failed or missed a gate: rejects without surplus."""
     return rejects.filter(pc.not_equal(pc.fill_null(rejects["reason"], ""), SURPLUS))
 
 
 def count_concepts(recipe: Recipe, manifest: pa.Table, rejects: pa.Table) -> list[ConceptRow]:
-    """Images of every concept of the recipe, in its order."""
+    """Return the image counts per concept, in the recipe's order."""
     originals = select_originals(rejects)
     augmentation, is_augmented = recipe.augmentation, pc.is_valid(manifest["augmentation"])
     in_place = augmentation is not None and not augmentation.copies
@@ -92,14 +95,14 @@ def count_concepts(recipe: Recipe, manifest: pa.Table, rejects: pa.Table) -> lis
 
 
 def count_splits(recipe: Recipe, manifest: pa.Table) -> list[tuple[str, int, float]]:
-    """Split, accepted images (copies apart), and how many it would hold if its share of the wanted were exact."""
+    """Return per split its name, accepted images (without copies) and its exact share of the requested images."""
     counts = Counter(select_originals(manifest)["split"].to_pylist())
     wanted = sum(concept.wanted for concept in recipe.concepts)
     return [(name, counts[name], wanted * share) for name, share in recipe.splits.items() if share > 0]
 
 
 def sum_timings(receipts: Sequence[Receipt]) -> list[StageRow]:
-    """Partitions, rows and seconds of work by stage, in order of first appearance."""
+    """Return partitions, rows and seconds of work per stage, in order of first appearance."""
     total = sum(receipt.timings.get("compute", 0.0) for receipt in receipts)
     stages = []
     for name in dict.fromkeys(receipt.stage for receipt in receipts):

@@ -1,4 +1,4 @@
-"""The report's pictures: thumbnails of samples, and masks as transparent overlays to lay on them."""
+"""Make the report's pictures: thumbnails of samples, and masks as transparent overlays."""
 
 import io
 from collections.abc import Collection
@@ -10,20 +10,21 @@ from PIL import Image
 
 from tailforge.catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
 
-THUMBNAIL_PX = 320  # images up to this side are shown as they are; larger ones are shrunk to it
-OVERLAY_PX = (
-    256  # small masks are enlarged to about this side, so that the outline is thinner than a pixel of the image
-)
+THUMBNAIL_PX = 320  # larger images are shrunk to this side
+OVERLAY_PX = 256  # small masks are enlarged to about this side, so that outlines are thinner than an image pixel
 OUTLINE_PX = 2
 IGNORE = 255
-# Palette of an overlay. The inside stays clear, so that the thing keeps its colours; magenta is seldom one of them.
+# Palette of an overlay. The inside of a thing stays clear to show its colours; magenta is rare among these.
 OUTSIDE, INSIDE, EDGE, UNKNOWN, AROUND = range(5)
 PALETTE = [0, 0, 0, 0, 0, 0, 255, 0, 168, 128, 128, 128, 0, 90, 255]
 OPACITY = bytes([88, 0, 255, 150, 96])
 
 
 def shrink_image(image: bytes) -> tuple[str, bytes]:
-    """File ending and bytes of an encoded image for the page: unchanged when small, else a WebP of 320 px."""
+    """Return file ending and bytes of an image for the page: unchanged if small, else a WebP of 320 px.
+
+    Errors: PictureError for damaged bytes.
+    """
     opened = open_picture(image, (*PUBLISHED["png"], *PUBLISHED["jpg"]))
     if max(opened.size) <= THUMBNAIL_PX:
         return ("jpg" if opened.format == "JPEG" else "png"), image
@@ -35,9 +36,10 @@ def shrink_image(image: bytes) -> tuple[str, bytes]:
 
 
 def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
-    """PNG that shows an indexed mask when laid over its image: outlined, dimmed outside, grey where ignored.
+    """Return a PNG that shows an indexed mask over its image: outlined, dimmed outside, grey where ignored.
 
-    The outline lies inside the mask, and not along the image's border. Values of `stuff` are tinted, not outlined.
+    The outline is inside the mask and not along the image's border. Values of `stuff` are tinted, without an outline.
+    Errors: PictureError for damaged bytes.
     """
     opened = open_picture(mask, PNG, to_mask)
     scale = OVERLAY_PX / max(opened.size)
@@ -46,6 +48,7 @@ def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
         opened.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
     labels = np.asarray(opened, dtype=np.uint8)
     labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
     around = np.isin(labels, list(stuff))
     things = np.where(around, 0, labels).astype(np.uint8)
     paint = np.where(things > 0, INSIDE, OUTSIDE).astype(np.uint8)
@@ -56,18 +59,18 @@ def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
 
 
 def has_ignored(mask: bytes) -> bool:
-    """Whether an indexed mask holds pixels that are ignored."""
+    """Return whether an indexed mask has ignored pixels. Errors: PictureError."""
     return open_picture(mask, PNG, to_mask).getextrema()[1] == IGNORE
 
 
 def show_colour(paint: int) -> str:
-    """A colour of the palette, as style sheets write it."""
+    """Return a colour of the palette in CSS."""
     red, green, blue = PALETTE[3 * paint : 3 * paint + 3]
     return f"rgb({red} {green} {blue} / {OPACITY[paint] / 255:.0%})"
 
 
 def outline(labels: NDArray[np.uint8], width: int = OUTLINE_PX) -> NDArray[np.bool_]:
-    """Pixels of a region fewer than `width` + 1 steps, up, down, left or right, from another label."""
+    """Return the pixels of regions within `width` steps (up, down, left, right) of another label, bool [H, W]."""
     core: NDArray[np.bool_] = labels > 0
     for shifted in _neighbours(labels):
         core &= labels == shifted
@@ -77,7 +80,7 @@ def outline(labels: NDArray[np.uint8], width: int = OUTLINE_PX) -> NDArray[np.bo
 
 
 def _neighbours(grid: NDArray[Any]) -> list[NDArray[Any]]:
-    """The four neighbours of every pixel; beyond the border a pixel is its own neighbour."""
+    """Return the four neighbours of every pixel; at the border a pixel is its own neighbour."""
     padded = np.pad(grid, 1, mode="edge")
     return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
 

@@ -1,6 +1,6 @@
-"""The report page of a published version: from its tables to one HTML file and its pictures. All choices are ours.
+"""Draw the report page of a published version as one HTML file with pictures. All choices are ours.
 
-Everything is counted from the tables that are published, so the page cannot say other than they do.
+All counts come from the published tables, so the page always agrees with them.
 """
 
 import base64
@@ -59,14 +59,15 @@ from tailforge.tasks.report.units import show_bytes, show_percent, show_seconds
 
 PAGE = "report.html.j2"
 PER_CONCEPT, PER_REASON = 12, 6
-GALLERY_IMAGES = 300  # with many concepts each shows fewer, down to 2
+GALLERY_IMAGES = 300  # many concepts show fewer images each, at least 2
 
 
 @dataclass(frozen=True)
 class Tile:
     """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate).
 
-    `reason`: why it was left out, if it was; `refused`: whether that was for a fault. `explanation`: file name or "".
+    `reason`: why the image is not in the dataset, if so; `refused`: whether a fault is the reason. `explanation`:
+    file name or "".
     """
 
     sample_id: str
@@ -85,9 +86,9 @@ class Tile:
 
 @dataclass(frozen=True)
 class ReasonRow:
-    """One reason to leave an image out, with the concepts it hit most and, for failures, what went wrong.
+    """One reason to leave an image out, with its most frequent concepts and, for failures, errors.
 
-    `share` is of the images that are counted together.
+    `share` is the share of the images in this list.
     """
 
     title: str
@@ -100,27 +101,29 @@ class ReasonRow:
 
 
 def examples_per_concept(concepts: int) -> int:
-    """How many accepted images of each concept the gallery shows."""
+    """Return the number of accepted images per concept in the gallery."""
     return max(2, min(PER_CONCEPT, GALLERY_IMAGES // concepts))
 
 
 def choose_examples(
     manifest: pa.Table, rejects: pa.Table, per_concept: int, per_reason: int
 ) -> tuple[list[str], list[str]]:
-    """Sample ids to show: accepted ones by concept, rejected ones by reason.
+    """Return sample ids to show: accepted ones by concept, rejected ones by reason.
 
-    By sample id, which is a hash: as good as drawn by lot, the same every time, and nobody picked the pretty ones.
-    Augmented copies are left out (their parents are there), and so are failed samples, which have no image. The
+    The order is by sample id, which is a hash: as good as random, always the same, and nobody picks pretty images.
+    Augmented copies are left out (their parents are shown), and so are failed samples, which have no image. The
     examples of a reason come from as many concepts as possible.
     """
     accepted: dict[str, list[str]] = {}
     for row in sorted(_rows(manifest, "class_id", "sample_id", "parent_id", "concept"), key=_by_class_and_id):
         if row["parent_id"] is None:
             accepted.setdefault(row["concept"], []).append(row["sample_id"])
+
     rejected: dict[str, dict[str, list[str]]] = {}
     for row in sorted(_rows(rejects, "class_id", "sample_id", "concept", "reason", "status"), key=_by_class_and_id):
         if row["status"] == "ok":
             rejected.setdefault(_reason(row), {}).setdefault(row["concept"], []).append(row["sample_id"])
+
     return (
         [sample_id for ids in accepted.values() for sample_id in ids[:per_concept]],
         [sample_id for _, by_concept in sorted(rejected.items()) for sample_id in _in_turn(by_concept)[:per_reason]],
@@ -128,18 +131,20 @@ def choose_examples(
 
 
 def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, bytes]:
-    """File name, relative to the report's folder, to bytes; `index.html` is the page and `summary.json` its facts.
+    """Return the files of the report: `index.html` is the page and `summary.json` its facts.
 
-    `templates`: the texts of the Jinja2 templates of tasks/, by file name; PAGE includes the others. Everything is
-    escaped that they show. Equal data give equal bytes.
+    `templates`: texts of the Jinja2 templates by file name; PAGE includes the others, which escape all values.
+    Equal data give equal bytes.
     """
     facts = collect_facts(data)
     shown = [
         table.filter(pc.is_in(table["sample_id"], pa.array(list(data.examples), pa.string())))
         for table in (data.manifest, data.rejects)
     ]
+
     files: dict[str, bytes] = {}
     accepted, rejected = ([_draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
+
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(templates),
         autoescape=True,
@@ -151,10 +156,12 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
     recipe_yaml = yaml.safe_dump(
         data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
+
     made = [select_originals(data.manifest), select_originals(data.rejects)]
     names = [concept.name for concept in data.recipe.concepts]
 
     def place(row: SearchRow | NoiseRow | InversionRow) -> int:
+        """Return the place of a row's concept in the recipe."""
         return names.index(row.concept)
 
     page = environment.get_template(PAGE).render(
@@ -187,20 +194,20 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
 
 
 def explain_overlays(data: ReportData) -> list[tuple[str, str]]:
-    """What the colours of masks mean, as (colour, meaning): those that a mask of this version can show."""
+    """Return the (colour, meaning) pairs that masks of this version can show."""
     masks = [mask for _, mask in data.examples.values() if mask]
     stuff = data.recipe.annotation.stuff
     meanings = [(EDGE, "outlined: a thing")]
     if stuff:
         meanings.append((AROUND, f"tinted: stuff around things ({', '.join(stuff)})"))
     if any(map(has_ignored, masks)):
-        meanings.append((UNKNOWN, "grey: ignored (255), too close to call"))
+        meanings.append((UNKNOWN, "grey: ignored (255), uncertain"))
     meanings.append((OUTSIDE, "dimmed: background"))
     return [(show_colour(paint), meaning) for paint, meaning in meanings] if masks else []
 
 
 def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:
-    """The reasons of these rows of REJECTS, most frequent first."""
+    """Return the reasons of these rows of REJECTS, most frequent first."""
     rows = _rows(rejects, "concept", "reason", "status", "error")
     counts = Counter(map(_reason, rows))
     found = []
@@ -216,9 +223,9 @@ def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> l
 
 
 def draw_histograms(data: ReportData) -> list[Histogram]:
-    """One histogram a score that any image has: gated scores first, in the order of SCORES. Copies are not counted.
+    """Return one histogram per score with values, gated scores first, without copies.
 
-    Surplus images passed as much as the accepted ones did.
+    Surplus images count as passed.
     """
     gates = data.recipe.quality.gates
     columns = ["concept", "attempt", *SCORES]
@@ -226,6 +233,7 @@ def draw_histograms(data: ReportData) -> list[Histogram]:
     lost = select_originals(data.rejects)
     passed = pa.concat_tables([accepted, select_surplus(lost).select(columns)])
     rejected = select_refused(lost).select(columns)
+
     made = pa.concat_tables([passed, rejected])
     first_round = made.filter(pc.equal(made["attempt"], 0))
     drawn = [
@@ -238,7 +246,7 @@ def draw_histograms(data: ReportData) -> list[Histogram]:
 
 
 def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]) -> Tile:
-    """A sample's tile; its picture is put into `files`."""
+    """Return a sample's tile and put its picture into `files`."""
     image, mask = data.examples[row["sample_id"]]
     ending, picture = shrink_image(image)
     name = f"images/{row['sample_id']}.{ending}"
@@ -246,9 +254,11 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
     explanation = f"explained/{row['sample_id']}.html" if row["sample_id"] in data.explanations else ""
     if explanation:
         files[explanation] = data.explanations[row["sample_id"]]
+
     gates = data.recipe.quality.gates
     present = [(score, row[score]) for score in SCORES if row[score] is not None]
     facts = {"Prompt": row["prompt_index"], "Round": row["attempt"], "Seed": row["seed"], "Engine": row["engine"]}
+
     facts |= {
         "Split": row.get("split"),
         "Shard": row.get("shard"),
@@ -261,6 +271,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         **describe_inversion(row["provenance"]),
         **describe_repair(row["provenance"]),
     }
+
     stuff = [value for value, category in enumerate(data.recipe.categories, 1) if not category.thing]
     overlay = base64.b64encode(draw_overlay(mask, stuff)).decode() if mask else ""
     return Tile(
@@ -280,13 +291,13 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
 
 
 def _describe_found(instances: Sequence[Mapping[str, Any]] | None) -> str:
-    """What was masked and the confidence of each, where that is more than the concept."""
+    """Return the masked categories with their confidence, if there are several."""
     found = [f"{each['category']} {show_number(each['score'])}" for each in instances or ()]
     return ", ".join(found) if len(found) > 1 else ""
 
 
 def _lineage(data: ReportData) -> dict[str, str]:
-    """Digests and versions, those of the receipts included; two different ones of one library are both named."""
+    """Return digests and versions, also those of receipts; all versions of a library are listed."""
     versions: dict[str, set[str]] = {}
     for receipt in data.receipts:
         for name, version in receipt.versions.items():
@@ -295,7 +306,7 @@ def _lineage(data: ReportData) -> dict[str, str]:
 
 
 def _by_concept(table: pa.Table, score: str) -> dict[str, Values]:
-    """Concept to its finite values of a score."""
+    """Return the finite values of a score by concept."""
     names = dict.fromkeys(table["concept"].to_pylist())
     return {name: _finite(table.filter(pc.equal(table["concept"], name)), score) for name in names}
 
@@ -322,6 +333,6 @@ def _reason(row: Mapping[str, Any]) -> str:
 
 
 def _in_turn(by_concept: Mapping[str, Sequence[str]]) -> list[str]:
-    """One of every concept, then a second of every concept, and so on."""
+    """Return the first id of every concept, then the second of every concept, and so on."""
     longest = max(map(len, by_concept.values()))
     return [ids[turn] for turn in range(longest) for ids in by_concept.values() if turn < len(ids)]

@@ -1,4 +1,4 @@
-"""Reading the provenance column of MANIFEST and REJECTS."""
+"""Read the provenance column of MANIFEST and REJECTS."""
 
 import json
 from collections import defaultdict
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def origins_by_concept(tables: Sequence[pa.Table], mark: str) -> dict[str, list[Mapping[str, Any]]]:
-    """Provenance of the images that have the entry `mark`, by concept in the order of the tables."""
+    """Return the provenance of images with the entry `mark`, by concept in the order of the tables."""
     found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for table in tables:
         for concept, text in zip(table["concept"].to_pylist(), table["provenance"].to_pylist(), strict=True):
@@ -20,6 +20,6 @@ def origins_by_concept(tables: Sequence[pa.Table], mark: str) -> dict[str, list[
 
 
 def read_origin(text: str | None) -> dict[str, Any]:
-    """The provenance of one image; empty where there is none."""
+    """Return the provenance of one image; empty without one."""
     origin: dict[str, Any] = json.loads(text or "{}")
     return origin

@@ -1,4 +1,4 @@
-"""Reference photographs on the report page: small pictures, numbered as the images' provenance counts them."""
+"""Draw reference photographs as small pictures, numbered as in the images' provenance."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ SHOWN_PX = 160
 
 @dataclass(frozen=True)
 class Reference:
-    """A photograph: its file's name, None if it could not be read again, and its small picture where one is shown."""
+    """A photograph: its file name (None if it could not be read again) and its small picture if shown."""
 
     file: str | None
     picture: bytes | None = None
@@ -22,7 +22,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferenceRow:
-    """A concept's photographs. `shown`: (number from 1, file's name, picture's place below the report's folder)."""
+    """A concept's photographs. `shown`: (number from 1, file name, path below the report's folder)."""
 
     concept: str
     count: int
@@ -31,7 +31,7 @@ class ReferenceRow:
 
 
 def shrink_photograph(image: Image.Image) -> bytes:
-    """A WebP of at most SHOWN_PX of an upright RGB image, without anything else that its file said."""
+    """Return a WebP of at most SHOWN_PX of an upright RGB image, without metadata."""
     small = Image.frombytes("RGB", image.size, image.tobytes())
     small.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
     out = io.BytesIO()
@@ -42,7 +42,7 @@ def shrink_photograph(image: Image.Image) -> bytes:
 def draw_references(
     recipe: Recipe, references: Mapping[str, Sequence[Reference]], files: dict[str, bytes]
 ) -> list[ReferenceRow]:
-    """A row a concept that has photographs, in the recipe's order; the pictures are put into `files`."""
+    """Return one row per concept with photographs, in the recipe's order, and put the pictures into `files`."""
     rows = []
     for name in (concept.name for concept in recipe.concepts if references.get(concept.name)):
         own, shown = references[name], []
@@ -56,7 +56,7 @@ def draw_references(
 
 
 def name_nearest(provenance: str | None, references: Sequence[Reference]) -> str | None:
-    """Which of its concept's photographs an image is most like, by file where it is known; None without a search."""
+    """Return the photograph most similar to an image, by file if known; None without a search."""
     origin = read_origin(provenance)
     if "nearest_reference" not in origin:
         return None

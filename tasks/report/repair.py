@@ -1,17 +1,17 @@
-"""What the provenance of a mended sample says, for a person."""
+"""Describe the provenance of a repaired sample."""
 
 from tailforge.tasks.report.histograms import show_number
 from tailforge.tasks.report.provenance import read_origin
 
 ROUTES = {
-    "primitives": "components turned",
-    "anchor": "region as the autoencoder draws it",
-    "inpaint": "region drawn anew",
+    "primitives": "changed components",
+    "anchor": "region from the autoencoder's reconstruction",
+    "inpaint": "region drawn again",
 }
 
 
 def describe_repair(provenance: str | None) -> dict[str, str]:
-    """Labels and values for the report's tile; empty for a sample that was not mended."""
+    """Return labels and values for the report's tile; empty for a sample without repair."""
     told = read_origin(provenance).get("repair")
     if told is None:
         return {}

@@ -1,4 +1,4 @@
-"""What the search for each concept's noise came to, from its images' provenance; see tasks/methods/seed_select."""
+"""Summarise the search for each concept's noise from the images' provenance; see tasks/methods/seed_select."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class SearchRow:
-    """One concept: means over its images; None where the engine has no such thing."""
+    """One concept: means over its images; None if the engine lacks the figure."""
 
     concept: str
     images: int
@@ -32,13 +32,13 @@ class SearchRow:
 
 
 def count_search(tables: Sequence[pa.Table]) -> list[SearchRow]:
-    """A row a concept, in the order of the tables (MANIFEST, REJECTS); none for an engine that does not search."""
+    """Return one row per concept, in the order of the tables (MANIFEST, REJECTS); empty without a search."""
     found = origins_by_concept(tables, "forward_evaluations")
     return [_summarise(concept, origins) for concept, origins in found.items()]
 
 
 def describe_search(provenance: str | None) -> dict[str, Any]:
-    """Facts of one image's search, by what a person would call them."""
+    """Return labels and values of one image's search; empty without one."""
     origin = read_origin(provenance)
     if "forward_evaluations" not in origin:
         return {}

@@ -1,4 +1,4 @@
-"""The first sections of the page: what a person wants to know of last night's build, ready for the template to draw."""
+"""Prepare the first sections of the page, on the state of the last build, for the template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from tailforge.tasks.report.overlays import shrink_image
 from tailforge.tasks.report.reasons import describe_reason
 from tailforge.tasks.report.trends import HEIGHT, WIDTH, Trend
 
-SHOWN_CONCEPTS = 24  # rows of the tables by concept, those that need a look first
-SHOWN_REASONS = 10  # columns of the losses; the others are summed up
+SHOWN_CONCEPTS = 24  # rows of the tables by concept, problems first
+SHOWN_REASONS = 10  # columns of the losses; the rest is summed
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A sample that came, went or changed: file names, "" where there is no such picture."""
+    """An added, removed or changed sample: file names, "" for a missing picture."""
 
     sample_id: str
     concept: str
@@ -29,7 +29,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class LossCell:
-    """Images of a concept that were lost for one reason, and their share of all that were made."""
+    """Images of a concept lost for one reason, and their share of all its images."""
 
     count: int
     share: float
@@ -37,7 +37,7 @@ class LossCell:
 
 @dataclass(frozen=True)
 class Morning:
-    """`reasons`: (title, explanation) of the columns of `losses`, which are (row, cells). `left_out`: concepts."""
+    """`reasons`: (title, explanation) per column of `losses`, a list of (row, cells). `left_out`: count of concepts."""
 
     facts: Facts
     pictures: tuple[tuple[str, tuple[Picture, ...]], ...]
@@ -52,13 +52,15 @@ class Morning:
 
 
 def draw_morning(data: ReportData, facts: Facts, files: dict[str, bytes]) -> Morning:
-    """The facts as they are drawn; the pictures of samples that changed are put into `files`."""
+    """Return the facts for the template and put the pictures of changed samples into `files`."""
     order = list(facts.losses[0].lost) if facts.losses else []
     named, rest = order[:SHOWN_REASONS], order[SHOWN_REASONS:]
+
     lossy = sorted(facts.losses, key=lambda row: (row.made > 0, row.rate or 0.0))
     by_rate = lossy[:SHOWN_CONCEPTS] if len(lossy) > SHOWN_CONCEPTS else facts.losses
     titles = [describe_reason(reason, data.recipe) for reason in named]
     titles += [("Other", count_of(len(rest), "further reason"))] if rest else []
+
     return Morning(
         facts=facts,
         pictures=_draw_pictures(data, facts, files),
@@ -79,12 +81,13 @@ def _cells(row: LossRow, named: Sequence[str], rest: Sequence[str]) -> tuple[Los
 def _draw_pictures(
     data: ReportData, facts: Facts, files: dict[str, bytes]
 ) -> tuple[tuple[str, tuple[Picture, ...]], ...]:
-    """Pictures by kind of change; kinds without any are left out."""
+    """Return the pictures by kind of change, without empty kinds."""
     previous = data.earlier.previous
     if facts.changes is None or previous is None:
         return ()
     concept = dict(zip(data.manifest["sample_id"].to_pylist(), data.manifest["concept"].to_pylist(), strict=True))
     concept |= previous.removed
+
     found = []
     for kind, ids in facts.changes.examples.items():
         drawn = []
@@ -102,7 +105,7 @@ def _put(folder: str, sample_id: str, image: bytes | None, files: dict[str, byte
         return ""
     try:
         ending, picture = shrink_image(image)
-    except PictureError:  # an earlier version's, which may be damaged
+    except PictureError:  # an image of an earlier version may be damaged
         return ""
     name = f"{folder}/{sample_id}.{ending}"
     files[name] = picture

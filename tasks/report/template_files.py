@@ -1,4 +1,4 @@
-"""The templates of pages, read from the folder beside this file."""
+"""Read the templates of pages from the folder beside this file."""
 
 from pathlib import Path
 

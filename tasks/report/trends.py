@@ -1,4 +1,4 @@
-"""Small plots of a number over versions as plain coordinates for SVG: a mark a version, on a bar from low to high."""
+"""Compute small plots of a number over versions as coordinates for SVG: one mark and one bar per version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from tailforge.tasks.report.histograms import show_number
 
 WIDTH, HEIGHT = 320.0, 96.0
-LABELLED = 4  # versions whose name has room below the plot
+LABELLED = 4  # version names that fit below the plot
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One version's number, with the range drawn about it; all in the score's own unit."""
+    """One version's number and its range, in the score's own unit."""
 
     version: str
     low: float
@@ -22,7 +22,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Mark:
-    """y grows downwards; the bar goes from `top` over `height`, the mark lies at `y`."""
+    """A mark at `y`, with a bar of `height` from `top`; y grows downwards."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Trend:
-    """Lengths in units of a WIDTH x HEIGHT drawing; `line` are the points of a polyline through the marks."""
+    """Lengths in units of a WIDTH x HEIGHT drawing; `line` holds the points of a polyline through the marks."""
 
     title: str
     summary: str
@@ -45,7 +45,7 @@ class Trend:
 
 
 def draw_trend(title: str, readings: Sequence[Reading]) -> Trend | None:
-    """None where there is nothing to draw. The scale runs from the lowest to the highest drawn, not from zero."""
+    """Return a plot; None without readings. The scale runs from the lowest to the highest value, not from zero."""
     if not readings:
         return None
     low, high = min(each.low for each in readings), max(each.high for each in readings)
@@ -53,6 +53,7 @@ def draw_trend(title: str, readings: Sequence[Reading]) -> Trend | None:
     low, high = low - 0.08 * span, high + 0.08 * span
 
     def place(value: float) -> float:
+        """Return the y of a value."""
         return round(HEIGHT * (high - value) / (high - low), 2)
 
     step = WIDTH / len(readings)
@@ -79,7 +80,7 @@ def draw_trend(title: str, readings: Sequence[Reading]) -> Trend | None:
 
 
 def _label(readings: Sequence[Reading], places: Sequence[float]) -> tuple[tuple[float, str, str], ...]:
-    """(x, version, anchor) of versions spread evenly, first and last among them; those at an end stay inside."""
+    """Return (x, version, anchor) of evenly spread versions with first and last; labels at the ends stay inside."""
     last = len(readings) - 1
     shown = range(last + 1) if last < LABELLED else sorted({round(last * k / (LABELLED - 1)) for k in range(LABELLED)})
     anchors = {0: "start", last: "end"} if last >= LABELLED else {}

@@ -1,8 +1,8 @@
-"""Durations, sizes and shares as a person would write them."""
+"""Write durations, sizes and shares for people."""
 
 
 def show_seconds(value: float) -> str:
-    """A duration in the unit a person would choose."""
+    """Return a duration in a readable unit."""
     if value < 1:
         return f"{1000 * value:.0f} ms"
     if value < 60:
@@ -13,14 +13,14 @@ def show_seconds(value: float) -> str:
 
 
 def show_percent(value: float) -> str:
-    """A share as a percentage that says 0 and 100 only where that is true."""
+    """Return a share as a percentage; 0 % and 100 % only if exact."""
     if value not in (0, 1) and not 0.001 <= value <= 0.995:
         return "< 0.1 %" if value < 0.5 else f"{min(99.9, 100 * value):.1f} %"
     return f"{100 * value:.1f} %" if 0 < value < 0.1 else f"{100 * value:.0f} %"
 
 
 def show_bytes(value: float) -> str:
-    """A size in the unit a person would choose, in powers of 1000."""
+    """Return a size in a readable unit, in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 999.5:
             return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

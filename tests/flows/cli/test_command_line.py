@@ -23,7 +23,7 @@ from tests.flows.conftest import Command
         ),
         (
             ["diff", "parts"],
-            "missing argument 'after' (version to compare it with: dataset@version; of a dataset or recipe alone the "
+            "missing argument 'after' (newer version: dataset@version; a dataset or recipe alone means the "
             "latest); as in `tailforge diff workshop@1.0.0 workshop --rows`; `tailforge diff --help` explains it",
         ),
         (["buidl", "workshop"], "no such command 'buidl'"),

@@ -187,7 +187,7 @@ def test_splits_may_be_numbers_with_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "metadata", "message"),
     [
-        (pa.array(["gear", None, "hook"]), None, r"no label: .*a\.parquet: row 1; add a label to each image or remove it"),
+        (pa.array(["gear", None, "hook"]), None, r"no label: .*a\.parquet: row 1; label each image or remove it"),
         (pa.array(["", "gear", "  "]), None, r"no label: .*: row 0, .*: row 2;"),
         (pa.array([None] * 12, pa.string()), None, r"no label: .*: row 0, .*: row 4 and 7 more"),
         (pa.array([None, None], pa.null()), None, r"no label: .*: row 0, .*: row 1;"),

@@ -93,7 +93,7 @@ def test_the_history_draws_what_is_known() -> None:
         return VersionCounts(version, 10, accepted, 0, 2, 0, seconds, {"clip_score": (0.1, 0.2, 0.3, 10)})
 
     known = draw_history([counts("1.0.0", None), counts("2.0.0", 16.0)])
-    assert [plot.title for plot in known] == ["Accepted images", "Passed every gate, %", "Seconds an accepted image"]
+    assert [plot.title for plot in known] == ["Accepted images", "Passed every gate, %", "Seconds per accepted image"]
     assert [mark.title for mark in known[2].marks] == ["2.0.0: 2 s"]
     assert known[1].marks[0].title == "1.0.0: 80.0 %, 8 of 10 made"
     (score,) = draw_scores([counts("1.0.0", None), counts("2.0.0", 16.0)], [])

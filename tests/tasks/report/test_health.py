@@ -27,7 +27,7 @@ def judge(
 
 def test_a_night_without_findings_is_fine() -> None:
     verdict = judge()
-    assert (verdict.level, verdict.text, verdict.findings) == ("fine", "Fine: 10 of 10 wanted images", ())
+    assert (verdict.level, verdict.text, verdict.findings) == ("fine", "Fine: 10 of 10 requested images", ())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_each_finding_has_a_level_and_a_section(found: dict[str, int], level: st
 def test_the_worst_finding_comes_first_and_decides() -> None:
     verdict = judge(missing=1, failed=1, drifted=True)
     assert [finding.level for finding in verdict.findings] == ["bad", "look", "look"]
-    assert verdict.text == "Not as it should be: 9 of 10 wanted images"
+    assert verdict.text == "Not as it should be: 9 of 10 requested images"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,6 @@ def test_of_many_partitions_the_first_three_are_named() -> None:
 
 def test_without_gates_nothing_is_called_fine() -> None:
     verdict = judge(has_gates=False)
-    assert (verdict.level, verdict.text) == ("look", "Not checked: 10 of 10 wanted images")
-    assert [finding.text for finding in verdict.findings] == ["No gate looked at the images: quality.gates is none"]
+    assert (verdict.level, verdict.text) == ("look", "Not checked: 10 of 10 requested images")
+    assert [finding.text for finding in verdict.findings] == ["No gate checked the images: quality.gates is none"]
     assert judge(has_gates=False, missing=1).level == "bad"

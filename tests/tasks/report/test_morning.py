@@ -96,7 +96,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_tells_what_was_found() -> None:
     page, _, _ = read_files(make_report())
     for words in (
-        "Not as it should be: 2 of 5 wanted images",
+        "Not as it should be: 2 of 5 requested images",
         "2 concepts short: gear by 1, hook by 2",
         "3 images failed: a name (3)",
         "Fewer images pass: gear from 100 % to 4.0 %",
@@ -106,7 +106,7 @@ def test_the_page_tells_what_was_found() -> None:
         "What to do: tailforge rerun tiny --failed-samples",
         "0.75 against a name: median 60 to 120 (90 new images, critical 0.27)",
         "0.75 against a name in a name",
-        "42.0 s of computing, 21.0 s an accepted image",
+        "42.0 s of computing, 21.0 s per accepted image",
         "a name #0 samples 30.0 s 10 8",
         "gear 4.0 % 8.0 %",
     ):
