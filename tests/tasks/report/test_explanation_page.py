@@ -118,7 +118,7 @@ def test_equal_explanations_are_equal_pages_and_a_repair_is_told() -> None:
         "attempts": [{"route": "inpaint", "score": 1.0, "psnr_outside": None, "accepted": True}],
     }  # fmt: skip
     text = draw_explanation(fabricate(mended=Mended(np.zeros((SIDE, SIDE, 3), np.uint8), told)), TEMPLATE)
-    assert "drawing the region anew (inpainting)" in text
+    assert "drawing the region again (inpainting)" in text
     assert "nothing changed" in text
     unmended = {**told, "route": "none", "attempts": []}
     text = draw_explanation(fabricate(mended=Mended(np.zeros((SIDE, SIDE, 3), np.uint8), unmended)), TEMPLATE)

@@ -147,7 +147,7 @@ def test_a_first_version_has_nothing_to_compare_with() -> None:
     page, summary, _ = read_files(make_data(make_manifest(make_row(1, "gear")), make_rejects()))
     assert (summary["changes"], summary["drift"], len(summary["history"])) == (None, [], 1)
     assert "First version." in page.text
-    assert "there is nothing to compare it with" in page.text
+    assert "so there is no comparison" in page.text
     assert "Nothing failed." in page.text
 
 
@@ -158,7 +158,9 @@ def test_of_many_concepts_the_lossiest_are_shown_and_all_are_in_the_summary() ->
     kept = [make_row(100 + k, name, class_id=k) for k, name in enumerate(names)]
     page, summary, _ = read_files(make_data(make_manifest(*kept), make_rejects(*lost), recipe))
     assert len(summary["losses"]) == 60
-    assert "The 24 concepts with the lowest share that pass; summary.json has all 60." in page.text
+    assert (
+        "The table shows the 24 concepts with the lowest share of passed images; summary.json has all 60." in page.text
+    )
     heat = page.text[page.text.index("Where images are lost") : page.text.index("Nothing failed.")]
     assert all(names[k] in heat for k in range(40, 50))
 

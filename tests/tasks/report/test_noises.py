@@ -47,6 +47,6 @@ def test_facts_of_a_mix_claim_no_step_that_was_not_taken() -> None:
     assert facts == {
         "Search steps": None,
         "Mix": "the best of 4 screened, number 2",
-        "Mixed of": "95 % a noise found in full, 5 % the image's own",
+        "Mixed of": "95 % a noise of the full search, 5 % the image's own",
     }
     assert describe_mix(json.dumps(settings | {"mode": "full", "candidate": 1})) == describe_mix(None) == {}

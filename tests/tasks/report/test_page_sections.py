@@ -63,7 +63,7 @@ def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column()
     seeds = pa.Table.from_pylist([{"prompt": "gear", "record": record}], SEEDS).select(["prompt", "record"])
     manifest = make_manifest(make_row(1, "gear", provenance=json.dumps(mixed)))
     page = read_page(make_data(manifest, make_rejects(), recipe, seeds=seeds))
-    assert "best of 4 mixes by few steps" in page.text
+    assert "best of 4 mixes, compared after few steps" in page.text
     assert "Concept Noises found Steps Confidence Ended gear 1 6 1.25 reached stop 1" in page.text
     assert "Concept Images Network rows Nearest reference gear 1 24 –" in page.text
     assert "Mix the best of 4 screened, number 3" in page.text
@@ -99,7 +99,7 @@ def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
     )
     page = read_page(data)
     assert (
-        "In masks: outlined: a thing tinted: stuff around things (surface, sky) grey: ignored (255), too close to call "
+        "In masks: outlined: a thing tinted: stuff around things (surface, sky) grey: ignored (255), uncertain "
         "dimmed: background" in page.text
     )
     assert "--paint: rgb(0 90 255 / 38%)" in page.values("span", "style")
