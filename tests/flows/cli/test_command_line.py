@@ -59,7 +59,7 @@ def test_help_and_version(command: Command) -> None:
     assert command("--version") == (0, f"tailforge {metadata.version('tailforge')}\n", "")
     code, out, _ = command("--help")
     assert code == 0
-    assert "Forges versioned synthetic image datasets" in out
+    assert "Build versioned synthetic image datasets" in out
     code, out, _ = command("build", "--help")
     assert code == 0
     assert "Example: tailforge build workshop" in out.replace("`", "")
