@@ -129,7 +129,10 @@ def break_mask(folder: Path, what: str) -> None:
     ("what", "message"),
     [
         ("missing", rf"has no mask {KEYS[3]}\.png; it needs one for every sample"),
-        ("broken", rf"{KEYS[3]}\.png cannot be read as a mask: .*indexed PNG \(0 for background, 1 to 3 for categories"),
+        (
+            "broken",
+            rf"{KEYS[3]}\.png cannot be read as a mask: .*indexed PNG \(0 for background, 1 to 3 for categories",
+        ),
         ("size", rf"{KEYS[3]}\.png is 12 x 5 pixels \(width x height\), its image 12 x 12"),
         ("value", rf"{KEYS[3]}\.png holds the value 9, which is no category; write 0 for background, 1 to 3 for categ"),
         ("empty", "no mask of .* shows a thing; name a version with masks, or --masks none"),
