@@ -155,7 +155,7 @@ def test_a_rejected_sample_brings_its_own_region(
         (("--box", "1,1,9,9", "--mask", "concept"), "--box and --mask each name a region"),
         (("--mask", "nowhere.png"), "nowhere.png"),
         (("--order", "0"), "give a number from 1 to 36, or all"),
-        (("--step", "1"), "--step is of --target step alone"),
+        (("--step", "1"), "--step needs --target step; add that"),
         (("--target", "step", "--step", "9"), "step 9 is not among the 2 steps"),
         (("--memory", "0.000001"), "are allowed"),
         (("--grid", "33"), "a grid of 33 x 33 patches does not fit"),
