@@ -46,7 +46,7 @@ class Preparation(ABC):
 
     @abstractmethod
     def read(self, inputs: EngineInputs) -> tuple[EngineInputs, ...]:
-        """Return what the stage reads beside its job, from the `inputs` made before; nothing by default."""
+        """Return what the stage reads beside its job, from the `inputs` made before."""
 
     @abstractmethod
     def hand_on(self, inputs: Mapping[str, EngineInputs], made: Mapping[str, list[Receipt]]) -> dict[str, EngineInputs]:
