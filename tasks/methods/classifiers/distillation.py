@@ -1,7 +1,7 @@
-"""Knowledge distillation: a student learns the softened outputs of a teacher.
+"""Distil knowledge: a student learns the softened outputs of a teacher.
 
-"Distilling the Knowledge in a Neural Network" (arXiv 1503.02531); the teacher sees the same augmented view as the
-student, and its weights and statistics stay as they are.
+Source: "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531). The teacher sees the same augmented view as
+the student; its weights and statistics stay unchanged.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,11 @@ VERSION = "distillation.1"
 def distillation_loss(
     student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, label_weight: float
 ) -> Tensor:
-    """T^2 KL(teacher || student) at temperature T, mean over the images, plus the weighted cross entropy.
+    """Return T^2 KL(teacher || student) at temperature T, mean over the images, plus the weighted cross entropy.
 
-    `student` and `teacher` are logits [N, classes]. T^2 keeps the gradient's size about the same for every T.
+    `student` and `teacher` are logits [N, classes]. T^2 keeps the gradient's size about equal for every T.
     """
+    # Both softmaxes at temperature T.
     soft = F.kl_div(
         F.log_softmax(student.float() / temperature, 1),
         F.log_softmax(teacher.float() / temperature, 1),
@@ -34,7 +35,7 @@ def distillation_loss(
 
 
 def teacher_loss(teacher_logits: Callable[[Tensor], Tensor], settings: DistillSettings) -> LossOf:
-    """The loss of a training step, with the teacher asked for its logits of the step's views."""
+    """Return the loss of a training step; the teacher computes logits [N, classes] of the step's views."""
 
     def loss_of(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a classifier gets right and what it mistakes for what, on labelled images."""
+"""Measure a classifier on labelled images: its accuracy, and the classes that it confuses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +13,18 @@ POINTS = 100  # of a loss curve
 
 
 def measure_share(hits: int, count: int) -> dict[str, Any]:
-    """A share with its Wilson interval, 95 %; `value` is None without any trial."""
+    """Return a share with its 95 % Wilson interval; `value` is None without any trial."""
     low, high = wilson_interval(hits, count)
     return {"value": hits / count if count else None, "low": low, "high": high, "right": hits, "images": count}
 
 
 def measure_accuracy(found: Classes, labels: Classes) -> dict[str, Any]:
-    """Share of images whose likeliest class is their label."""
+    """Return the share of images with the right likeliest class; found and labels [N]."""
     return measure_share(int((found == labels).sum()), len(labels))
 
 
 def measure_classes(found: Classes, labels: Classes, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Accuracy of each class that has an image, in the classes' order."""
+    """Return the accuracy of each class that has an image, in the classes' order; found and labels [N]."""
     present = np.unique(labels).tolist()
     return [
         {"class": names[place], **measure_accuracy(found[labels == place], labels[labels == place])}
@@ -33,7 +33,8 @@ def measure_classes(found: Classes, labels: Classes, names: Sequence[str]) -> li
 
 
 def worst_confusions(found: Classes, labels: Classes, names: Sequence[str], most: int = 12) -> list[dict[str, Any]]:
-    """Pairs of label and what it was taken for, most often first; `share` is of the images of that label."""
+    """Return the commonest confusions of labels [N] with classes found [N]; `share` is of the label's images."""
+    # Count label against class found, and drop the hits on the diagonal.
     table = np.zeros((len(names), len(names)), np.int64)
     np.add.at(table, (labels, found), 1)
     totals = table.sum(1)
@@ -48,7 +49,7 @@ def worst_confusions(found: Classes, labels: Classes, names: Sequence[str], most
 
 
 def summarise_losses(losses: NDArray[np.float32]) -> list[list[float]]:
-    """[step, mean loss since the last point], at most POINTS of them."""
+    """Return [step, mean loss since the last point] of losses [steps], at most POINTS of them."""
     parts = np.array_split(losses, min(POINTS, len(losses)))
     ends = np.cumsum([len(part) for part in parts]).tolist()
     return [[end, round(float(part.mean()), 5)] for end, part in zip(ends, parts, strict=True)]

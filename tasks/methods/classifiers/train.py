@@ -1,7 +1,7 @@
-"""The training loop of classifiers with BatchNorm: SGD with momentum, cosine schedule, augmented views.
+"""Train classifiers with BatchNorm: SGD with momentum, cosine schedule, augmented views.
 
-Teachers and students differ only in the loss. A restored run goes on exactly as if it had never stopped: weights,
-BatchNorm buffers, momentum and the losses so far are in its state, and every draw of a step comes from (seed, step).
+Teachers and students differ only in the loss. A restored run continues exactly as if it had never stopped: its state
+holds weights, BatchNorm buffers, momentum and losses, and every draw of a step comes from (seed, step).
 """
 
 import math
@@ -47,7 +47,7 @@ class Classifier:
     enlarge: int = 1
 
     def logits(self, images: Tensor) -> Tensor:
-        """[N, classes] of normalised images [N, channels, height, width]."""
+        """Return logits [N, classes] of normalised images [N, channels, height, width]."""
         if self.enlarge > 1:
             images = images.repeat_interleave(self.enlarge, 2).repeat_interleave(self.enlarge, 3)
         output = self.module(images)
@@ -70,14 +70,15 @@ class SgdLearner:
             self._optimizer.state[value]["momentum_buffer"] = torch.zeros_like(value)
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
-        """One optimiser step; returns the loss. Errors: TrainingError if the loss is not finite."""
+        """Take one optimiser step and return the loss. Errors: TrainingError if the loss is not finite."""
         value = descend(self._optimizer, loss, self.step, learning_rate)
         self.losses[self.step] = value
         self.step += 1
         return value
 
     def state(self) -> State:
-        """Everything that `restore` needs, as flat tensors."""
+        """Return everything that `restore` needs, as flat tensors."""
+        # BatchNorm buffers are part of the module's state, the momentum is the optimiser's.
         saved = {"step": torch.tensor(self.step), "losses": self.losses}
         saved |= {f"model/{key}": value for key, value in self._module.state_dict().items()}
         for key, value in self._parameters.items():
@@ -107,6 +108,7 @@ def train_on_views(
     views = Views(height, width, settings.padding, settings.flip)
     device = scale.mean.device
 
+    # One augmented view of each image of the step's batch.
     def loss_at(step: int) -> Tensor:
         rows = draw_rows(len(pictures), settings.batch, settings.seed, step)
         images = scale.from_pixels(views.draw(pictures.images[rows], settings.seed, step))
@@ -122,7 +124,8 @@ def train_on_views(
 
 
 def draw_rows(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:
-    """Rows of a step's batch: every epoch takes each of `count` rows once, in an order of its own."""
+    """Return the rows of a step's batch, [batch]: every epoch takes each of `count` rows once, in its own order."""
+    # A batch may reach over the end of an epoch.
     first = step * batch
     epochs = range(first // count, (first + batch - 1) // count + 1)
     order = [np.random.default_rng((seed, EPOCH_STREAM, epoch)).permutation(count) for epoch in epochs]
@@ -131,12 +134,12 @@ def draw_rows(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]
 
 
 def label_loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy with the labels: how a teacher is trained."""
+    """Return the cross entropy of logits [N, classes] with labels [N]: the loss of a teacher."""
     return F.cross_entropy(logits.float(), labels)
 
 
 @torch.no_grad()
 def predict(logits_of: Callable[[Tensor], Tensor], images: Pixels, scale: PixelScale) -> Classes:
-    """The likeliest class of every image; the network must be in eval mode."""
+    """Return the likeliest class of every image, [N]; the network must be in eval mode."""
     parts = (images[at : at + PREDICTED] for at in range(0, len(images), PREDICTED))
     return torch.cat([logits_of(scale.from_pixels(part)).argmax(1).cpu() for part in parts]).numpy()

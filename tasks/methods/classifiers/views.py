@@ -20,6 +20,7 @@ class Views:
         self._pipeline = A.Compose([*transforms, *([A.HorizontalFlip(p=0.5)] if flip else [])])
 
     def draw(self, images: Pixels, seed: int, step: int) -> Pixels:
-        """One view of each image [N, height, width, channels]; (seed, step) decides them all."""
+        """Return one view of each image [N, height, width, channels]; seed and step decide them all."""
+        # One stream per step, so a resumed training sees the same views.
         self._pipeline.set_random_seed(int(numpy_draws(seed, step).integers(2**32)))
         return np.stack([self._pipeline(image=image)["image"] for image in images])

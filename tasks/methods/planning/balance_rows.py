@@ -20,11 +20,11 @@ REPEAT_COST = 1e6  # a repeated row outweighs every repeated pair
 
 
 def balance_rows(weights: Sequence[Sequence[float]], count: int, seed: int) -> Rows:
-    """Value indices [count, columns]; `weights[c]` holds the weights of column c's values, all above 0.
+    """Return value indices [count, columns]; `weights[c]` holds the weights of column c's values, all above 0.
 
-    After any number of rows each value of equal weights occurred equally often to within one. A row repeats only when
-    its turn has no other place left. More rows never change the first ones. Column 0 runs through its values in order,
-    the others in an order that `seed` decides.
+    After any number of rows, values of equal weights differ by at most one in their counts. A row repeats only if its
+    turn has no other place left. More rows never change the first ones. Column 0 runs through its values in order;
+    `seed` decides the order of the others.
     """
     total = count + sum(map(len, weights))  # what is cut off below would change with `count`
     columns = [take_turns(weights[0], total)]
@@ -35,7 +35,7 @@ def balance_rows(weights: Sequence[Sequence[float]], count: int, seed: int) -> R
 
 
 def take_turns(weights: Sequence[float], count: int) -> Rows:
-    """Values [count] so that every beginning is in proportion to the weights (Webster's divisor method)."""
+    """Return values [count] with every beginning in proportion to the weights (Webster's divisor method)."""
     divisors = np.asarray(weights, np.float64)
     taken = np.zeros(len(weights))
     values = np.empty(count, np.int64)
@@ -48,13 +48,16 @@ def take_turns(weights: Sequence[float], count: int) -> Rows:
 def _arrange(
     values: Rows, columns: list[Rows], weights: Sequence[Sequence[float]], random: np.random.Generator
 ) -> Rows:
-    """Permute `values` within each turn so that pairs and whole rows repeat as little as they can."""
+    """Permute `values` within each turn so that pairs and whole rows repeat as little as possible."""
+    # How often each pair and each whole row has met so far.
     share = [np.asarray(w) / np.mean(w) for w in weights]
     turn = len(share[-1])
     pairs = [np.zeros((len(own), turn)) for own in share[:-1]]
     _, prefixes = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     rows_seen: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     arranged = np.empty_like(values)
+
+    # One turn at a time: the cost of a value in a row is what it would repeat.
     for start, stop in pairwise([*range(0, len(values), turn), len(values)]):
         cost = random.random((stop - start, turn)) * 1e-3  # decides ties, and nothing else
         for column, met, own in zip(columns, pairs, share, strict=False):
@@ -63,6 +66,8 @@ def _arrange(
         for row, prefix in enumerate(prefixes[start:stop]):
             for value, times in rows_seen[prefix].items():
                 cost[row, value] += REPEAT_COST * times / share[-1][value]
+
+        # The cheapest assignment of the turn's values to its rows.
         _, places = linear_sum_assignment(cost[:, values[start:stop]])
         arranged[start:stop] = chosen = values[start:stop][places]
         for column, met in zip(columns, pairs, strict=True):
