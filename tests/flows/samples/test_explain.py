@@ -150,7 +150,7 @@ def test_a_rejected_sample_brings_its_own_region(
         (("--box", "4,4"), "give left,top,right,bottom"),
         (("--layer", "decoder.up_blocks.7"), "unknown layer 'decoder.up_blocks.7'; possible are decoder.mid_block"),
         (("--gate", "beauty"), "unknown gate 'beauty'; the gates are brightness"),
-        (("--gate", "sharpness"), "gate 'sharpness' neither min nor max"),
+        (("--gate", "sharpness"), "sets neither min nor max for gate 'sharpness'"),
         (("--repair",), "--repair needs a region"),
         (("--box", "1,1,9,9", "--mask", "concept"), "--box and --mask each name a region"),
         (("--mask", "nowhere.png"), "nowhere.png"),

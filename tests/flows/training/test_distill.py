@@ -178,7 +178,7 @@ def test_what_cannot_be_distilled_is_explained(
         (("parts", "--real", toys, "--teacher", teacher, "--test", toys), "both the version 'parts'"),
         (("--teacher", teacher, "--test", toys), "no training images; name a version"),
         (("parts", "--teacher", "nobody/nothing", "--test", toys), "--teacher nobody/nothing@COMMIT"),
-        (("--real", toys, "--test", toys), "name it by --teacher"),
+        (("--real", toys, "--test", toys), "name one by --teacher"),
     ):
         code, _, error = command("distill", *arguments, *ours)
         assert (code, message in error) == (2, True), error
