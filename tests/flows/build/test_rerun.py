@@ -70,7 +70,7 @@ def test_status_of_a_build_that_is_not_finished_says_what_goes_on(
     command: Command, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     told = command("status", tiny_recipe, "--store", tmp_path / "store")[1]
-    assert "nothing failed: `tailforge build` with this recipe makes what is missing" in told
+    assert "nothing failed: `tailforge build` with this recipe makes the missing partitions" in told
 
 
 def test_failed_samples_are_patched_and_their_neighbours_stay(
