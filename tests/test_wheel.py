@@ -20,10 +20,10 @@ from tests.support.declared import ROOT
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.foreign_project import write_project
 from tests.support.prefect_servers import run_server
+from tests.support.repository import SHIPPED
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SHIPPED = ("src", "schemas", "catalog", "tasks", "flows", "pyproject.toml", "README.md", "LICENSE")
 READ = """
 from tailforge import open_dataset
 opened = open_dataset("store/datasets/parts", split="train")

@@ -3,3 +3,5 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# What a wheel is built from.
+SHIPPED = ("src", "schemas", "catalog", "tasks", "flows", "pyproject.toml", "README.md", "LICENSE")

@@ -23,7 +23,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from tests.flows.conftest import Command
-from tests.support.repository import ROOT
+from tests.support.repository import ROOT, SHIPPED
 
 pytestmark = pytest.mark.flow
 
@@ -253,6 +253,12 @@ def test_every_installation_of_a_server_is_held_by_the_constraints() -> None:
     assert installs
     assert [line for line in installs if "--constraint constraints.txt" not in line] == []
     assert [found for text in texts for found in re.findall(r"(?i)(?:prefect|sqlalchemy)(?:==|:)\d\S*", text)] == []
+
+
+def test_the_image_of_compose_holds_all_that_the_package_is_made_of() -> None:
+    inline = compose_services()["server"]["build"]["dockerfile_inline"]
+    copied = {name for line in re.findall(r"^COPY (.+) \S+$", inline, re.MULTILINE) for name in line.split()}
+    assert copied >= set(SHIPPED)
 
 
 def test_commands_of_compose_are_what_the_programs_know() -> None:
