@@ -1,6 +1,7 @@
 """Every foreign import is declared for its room, every library is pinned, and an extra that is missing is named."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -116,7 +117,10 @@ def run_without(extras: list[str], words: list[str], folder: Path) -> subprocess
     hidden = everything - modules_of(installed_for(declare(extras)))
     run = f"from tailforge.flows.cli.main import main\nsys.argv[1:] = {words!r}\nmain()"
     program = f"HIDDEN = {sorted(hidden)!r}\n{HIDE}\n{run}"
-    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
+    # What this process has set to quiet the libraries is no user's setting.
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_VERBOSITY")}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
