@@ -1,10 +1,10 @@
-"""What is wrong with a slot that a recipe wants masks of, and what was probably meant."""
+"""Explain an unusable slot in annotation.things or annotation.stuff, and suggest a correction."""
 
 import difflib
 import re
 from collections.abc import Collection, Mapping
 
-BACKGROUND = "background"  # what a mask's value 0 is called in every format
+BACKGROUND = "background"  # name of a mask's value 0 in every format
 
 
 def explain_slot(
@@ -14,16 +14,19 @@ def explain_slot(
     templates: Collection[str],
     words: Collection[str],
 ) -> str:
-    """Advice on a name that is no slot of the prompts.
+    """Return advice on a name that is no slot of the prompts.
 
-    `known`: the slots; `attributes`: values by slot; `templates`: without their slots; `words`: those for concepts, in
-    lower case.
+    `known`: the slots; `attributes`: values by slot; `templates`: texts without their slots; `words`: names and
+    synonyms of concepts in lower case.
     """
+    # A typing error of a slot.
     bare = name.strip("{} ")
     if bare in known:
         return f"write {bare}, without braces"
     if close := difflib.get_close_matches(bare.lower(), known, n=1):
         return f"did you mean {close[0]!r}?"
+
+    # A word in place of its slot.
     if bare.lower() in words:
         return "it is a word for a concept, so name the slot concept"
     if holder := _find_holder(bare, attributes):
@@ -34,19 +37,21 @@ def explain_slot(
 
 
 def _find_holder(name: str, attributes: Mapping[str, Collection[str]]) -> str | None:
+    """Return the slot with `name` among its values, or else inside one of them; None if there is none."""
     exact = [slot for slot, values in attributes.items() if name.lower() in {value.lower() for value in values}]
     part = [slot for slot, values in attributes.items() if name and any(_holds(value, name) for value in values)]
     return next(iter([*exact, *part]), None)
 
 
 def _holds(text: str, words: str) -> bool:
+    """Return whether a text contains `words` as whole words, in any case."""
     return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def refuse_value(slot: str, value: str, thing: bool, is_concept: bool) -> str | None:
-    """Why a value of a masked slot cannot be a category of the masks; None if it can."""
+    """Return why a value of a masked slot cannot be a category of the masks, or None if it can."""
     if value.lower() == BACKGROUND:
-        return f"slot {slot} holds {value!r}, which is what masks call their value 0; use another word"
+        return f"slot {slot} holds {value!r}, which is the name of a mask's value 0; use another word"
     if is_concept and not thing:
         return (
             f"slot {slot} is stuff and holds {value!r}, which is a concept, so a thing; leave the value out, or make "

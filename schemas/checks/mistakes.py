@@ -1,4 +1,4 @@
-"""What the author of a recipe reads in place of pydantic's words: the key as written, what is wrong, what was found."""
+"""Translate pydantic's errors for a recipe's author: the key as written, the mistake, and the value found."""
 
 import difflib
 import re
@@ -17,12 +17,12 @@ from tailforge.schemas.settings.fields import AUTHORED
 _Model = type[BaseModel]
 M = TypeVar("M", bound=BaseModel)
 LISTED = 20  # known keys in an error that also suggests one
-SHOWN = 10  # mistakes in an error; the rest is counted
+SHOWN = 10  # mistakes in an error, which counts the rest
 LONGEST_LINE = 800  # characters
 MAPPING_KEY = "[key]"  # pydantic's mark of an error in a key, not in its value
 NUMBER, WHOLE, TRUTH = "must be a number", "must be a whole number", "must be true or false"
 LIST, SECTION = "must be a list", "must be a mapping of keys to values"
-# By pydantic's type of error; in braces what pydantic says of the bound.
+# By pydantic's type of error; braces take bounds from pydantic's context.
 PHRASES: Mapping[str, str] = {
     "missing": "is missing; add it",
     "int_type": WHOLE,
@@ -60,7 +60,7 @@ PHRASES: Mapping[str, str] = {
 class _Mistake:
     """One error of pydantic. `path`: keys as written.
 
-    `doubtful`: it is about one member of a union alone, or may follow from a mistake further down.
+    `doubtful`: the error concerns one member of a union alone, or may follow from a mistake further down.
     """
 
     path: tuple[str | int, ...]
@@ -69,10 +69,11 @@ class _Mistake:
 
 
 def read_authored(model: type[M], data: object, origin: str) -> M:
-    """`data` as `model`, as its author wrote it: names are tidied, control characters refused.
+    """Validate a person's document `data` as `model`, with tidied names. Errors name `origin`.
 
-    Errors: RecipeError that lists the mistakes.
+    Errors: RecipeError with a line per mistake, also for control characters.
     """
+    # Check before and after pydantic, which accepts control characters and turns true into 1.
     unfit = list(islice(find_unfit(data), SHOWN))
     if unfit:
         raise list_mistakes(unfit, origin)
@@ -87,7 +88,7 @@ def read_authored(model: type[M], data: object, origin: str) -> M:
 
 
 def _find_truths(data: object, read: object, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """A line for every true or false that became a number: YAML reads `yes` and `on` as true, pydantic true as 1."""
+    """Yield a line per true or false that became a number. YAML reads `yes` and `on` as true, pydantic true as 1."""
     if isinstance(data, bool) and isinstance(read, int | float) and not isinstance(read, bool):
         yield f"{'.'.join(map(show_key, path))}: {NUMBER}; found {show(data)}"
     elif isinstance(data, dict):
@@ -100,23 +101,23 @@ def _find_truths(data: object, read: object, path: tuple[str, ...] = ()) -> Iter
 
 
 def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str) -> RecipeError:
-    """The error to raise when `model` refused `data`, which was read from `origin`: a line for each mistake."""
+    """Return the error to raise if `model` refused `data` of `origin`: a line per mistake."""
     return _compose(*_describe(error, model, data), origin)
 
 
 def list_mistakes(lines: Sequence[str], origin: str) -> RecipeError:
-    """The error to raise for mistakes in the recipe `origin`."""
+    """Return the error to raise for mistakes in the recipe `origin`."""
     return _compose(lines[:SHOWN], len(lines), origin)
 
 
 def describe_mistakes(error: ValidationError, model: _Model, data: object) -> list[str]:
-    """A line for each mistake in `data`, and one that counts those beyond `SHOWN`."""
+    """Return a line per mistake in `data`, and a line that counts the mistakes beyond SHOWN."""
     lines, count = _describe(error, model, data)
     return [*lines, *_count_more(len(lines), count)]
 
 
 def _compose(lines: Sequence[str], count: int, origin: str) -> RecipeError:
-    """A single mistake stands on the line of its recipe, several on lines of their own below it."""
+    """Return an error with a single mistake on the recipe's line, or several on the lines below it."""
     if count == 1:
         return RecipeError(f"{origin}: {lines[0]}")
     shown = (f"  {line}" for line in (*lines, *_count_more(len(lines), count)))
@@ -128,7 +129,8 @@ def _count_more(shown: int, count: int) -> list[str]:
 
 
 def _describe(error: ValidationError, model: _Model, data: object) -> tuple[list[str], int]:
-    """The first lines, and how many there are; the members of a union that were tried in vain share one."""
+    """Return the first lines and the number of all lines. All members of a union that refused a value share one."""
+    # Leave out doubtful errors above the place of another.
     mistakes = [_locate(item, data) for item in error.errors(include_url=False)]
     inner = {each.path[:length] for each in mistakes for length in range(len(each.path))}
     grouped: dict[tuple[Any, ...], list[_Mistake]] = {}
@@ -139,6 +141,7 @@ def _describe(error: ValidationError, model: _Model, data: object) -> tuple[list
 
 
 def _line(group: Sequence[_Mistake], model: _Model) -> str:
+    """Return the line of mistakes at one place, as alternatives."""
     read = [_read(each, model) for each in group]
     path, _, found = read[0]
     whole = ", or ".join(dict.fromkeys(text for _, text, _ in read)) + found
@@ -146,6 +149,7 @@ def _line(group: Sequence[_Mistake], model: _Model) -> str:
 
 
 def _locate(item: Any, data: object) -> _Mistake:
+    """Return pydantic's error `item` with its keys in the document, and whether it is doubtful."""
     loc, kind = item["loc"], item["type"]
     path, in_key = _written_path(loc, data, kind), loc[-1:] == (MAPPING_KEY,)
     if kind in ("value_error", "missing", "extra_forbidden", "union_tag_invalid"):
@@ -156,11 +160,13 @@ def _locate(item: Any, data: object) -> _Mistake:
 
 
 def _read(mistake: _Mistake, model: _Model) -> tuple[tuple[str | int, ...], str, str]:
-    """(keys as written, what is wrong, what was found)."""
+    """Return (keys as written, mistake, value found)."""
     path, item = mistake.path, mistake.item
     loc, kind, context = item["loc"], item["type"], item.get("ctx", {})
     in_key = loc[-1:] == (MAPPING_KEY,)
-    if kind == "value_error":  # our own text, which says what was found
+
+    # Errors with a text of their own.
+    if kind == "value_error":  # a validator's text, which names the value found
         return path, str(context["error"]), ""
     if kind == "missing":
         return path, PHRASES[kind], ""
@@ -170,6 +176,8 @@ def _read(mistake: _Mistake, model: _Model) -> tuple[tuple[str | int, ...], str,
         known, tag = _quoted(context["expected_tags"]), str(context["tag"])
         path = (*path, context["discriminator"].strip("'"))
         return path, f"must be one of {', '.join(known)}", f"; found {show(tag)}{_suggest(tag, known)}"
+
+    # Errors of PHRASES, about a key or its value.
     known = _quoted(context.get("expected", ""))
     if in_key and known:
         return path, _unknown(str(item["input"]), known), ""
@@ -182,20 +190,20 @@ def _read(mistake: _Mistake, model: _Model) -> tuple[tuple[str | int, ...], str,
 
 
 def _phrase(item: Any) -> str:
-    """One error of pydantic in the words above, or, of a kind that they lack, in its own."""
+    """Return one error of pydantic in the words of PHRASES, or in its own for other types."""
     bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
     kind = item["type"]
     return PHRASES[kind].format(**bounds) if kind in PHRASES else str(item["msg"])
 
 
 def describe_word(error: ValidationError, word: str) -> str:
-    """What is wrong with a word of a command line that was read as a number, and the word."""
+    """Return the mistake in a word of the command line that should be a number, and the word."""
     shown = word if re.fullmatch(r"[-+]?[\d.]{1,20}", word, re.ASCII) else show_text(word)
     return f"{_phrase(error.errors(include_url=False)[0])}; found {shown}"
 
 
 def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str | int, ...]:
-    """The keys of `loc` that are in the document; pydantic also names the members of unions that it tried."""
+    """Return the keys of `loc` that are in the document. Pydantic adds the members of unions that it tried."""
     path: list[str | int] = []
     for key in loc:
         if isinstance(data, dict):
@@ -209,13 +217,13 @@ def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str
 
 
 def _meaning(model: _Model, loc: tuple[str | int, ...]) -> str:
-    """What the field at `loc` says of itself, in brackets."""
+    """Return the description of the field at `loc` in brackets, or an empty text."""
     fields = [each.model_fields[str(loc[-1])] for each in _section(model, loc)[0] if loc[-1] in each.model_fields]
     return next((f" ({field.description.rstrip('.')})" for field in fields if field.description), "")
 
 
 def _unknown_key(model: _Model, loc: tuple[str | int, ...]) -> str:
-    """`loc` ends with a key that the section there does not have."""
+    """Return the line for an unknown key, the last of `loc`, with suggestions."""
     key, (found, others) = str(loc[-1]), _section(model, loc)
     text = _unknown(key, list(dict.fromkeys(name for each in found for name in each.model_fields)))
     kinds = [kind for each in others if key in each.model_fields for kind in _kinds(each)]
@@ -223,7 +231,7 @@ def _unknown_key(model: _Model, loc: tuple[str | int, ...]) -> str:
 
 
 def _section(model: _Model, loc: tuple[str | int, ...]) -> tuple[list[_Model], list[_Model]]:
-    """The models that may stand where the last key of `loc` is, and the others of their union."""
+    """Return the models that may contain the last key of `loc`, and the other members of their union."""
     found: list[_Model] = [model]
     others: list[_Model] = []
     members: list[tuple[_Model, set[str | None]]] = []
@@ -232,14 +240,14 @@ def _section(model: _Model, loc: tuple[str | int, ...]) -> tuple[list[_Model], l
         fields = [each.model_fields[str(step)] for each in found if step in each.model_fields]
         if chosen:
             found, others = chosen, [each for each, _ in members if each not in chosen]
-        elif fields:  # neither: a place in a list, or a key of a mapping whose values are such models
+        elif fields:  # other steps are places in a list or keys of a mapping of such models
             members = [member for field in fields for member in _members(field.annotation)]
             found, others = [each for each, _ in members], []
     return found, others
 
 
 def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[_Model, set[str | None]]]:
-    """Models that a field's type mentions, each with the names that a union of them may know it by."""
+    """Yield the models that a field's type mentions, each with its possible tags in a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, {*_kinds(annotation), tag}
     arguments = get_args(annotation)
@@ -249,10 +257,12 @@ def _members(annotation: Any, tag: str | None = None) -> Iterator[tuple[_Model, 
 
 
 def _kinds(model: _Model) -> tuple[str, ...]:
+    """Return the values of a model's field `kind`; empty without such a field."""
     return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
+    """Return the words for an unknown key: a suggestion, the known keys, or both if these are few."""
     hint = _suggest(key, known)
     return (
         f"unknown key{hint}" if hint and len(known) > LISTED else f"unknown key{hint or '.'} Known: {', '.join(known)}"
@@ -260,6 +270,7 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 
 def _suggest(found: str, known: Sequence[str]) -> str:
+    """Return a question for the most similar known word; empty if none is similar."""
     if len(found) > LONGEST:
         return ""
     close = difflib.get_close_matches(found, known, n=1)
@@ -267,4 +278,5 @@ def _suggest(found: str, known: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> list[str]:
+    """Return the words in single quotes."""
     return re.findall(r"'([^']*)'", text)

@@ -1,4 +1,4 @@
-"""Settings that a recipe's author gave and that would have no effect: refused, since something else was meant."""
+"""Find settings in a recipe that have no effect. Builds refuse them, since the author meant something else."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,15 @@ from tailforge.schemas.checks.unused_words import find_idle_files, find_idle_gat
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.quality import Annotation
 
-RECORDED = ("window", "affinity")  # of annotation
-ASKED_AFTERWARDS = ("model", "noise", "draws")  # of annotation
+# Settings of annotation for attention recorded during sampling, and for attention measured afterwards.
+RECORDED = ("window", "affinity")
+RENOISED = ("model", "noise", "draws")
 
 
 def find_idle_settings(recipe: Recipe) -> list[str]:
-    """A line each, of a recipe as its author wrote it.
+    """Return a line per setting without effect in an author's recipe.
 
-    Not for a recipe that was dumped and read again: there every default counts as given.
+    A recipe that was dumped and read again does not qualify: there every default counts as given.
     """
     lines = [*_idle_references(recipe), *_idle_annotation(recipe.annotation)]
     lines += [*find_idle_gates(recipe), *find_idle_words(recipe), *find_idle_files(recipe)]
@@ -21,9 +22,10 @@ def find_idle_settings(recipe: Recipe) -> list[str]:
 
 
 def _idle_annotation(annotation: Annotation) -> Iterator[str]:
+    """Yield a line per setting of annotation that its kind does not use."""
     idle = {
-        "cross_attention": ASKED_AFTERWARDS,
-        "class_activation": (*RECORDED, *ASKED_AFTERWARDS),
+        "cross_attention": RENOISED,
+        "class_activation": (*RECORDED, *RENOISED),
         "renoised_attention": RECORDED,
     }
     for name in idle[annotation.kind]:
@@ -32,22 +34,27 @@ def _idle_annotation(annotation: Annotation) -> Iterator[str]:
 
 
 def _idle_references(recipe: Recipe) -> Iterator[str]:
+    """Yield a line per use of references that misses the photographs, and for photographs without use."""
     quality, near = recipe.quality, recipe.quality.near_duplicates
     named = [concept for concept in recipe.concepts if concept.references is not None]
     hashed = near is not None and near.against_references
+
+    # Photographs that nothing reads.
     if named and not (recipe.engine.reads_references or hashed or quality.scorer):
         yield (
             f"concepts: {named[0].name!r} has references, but engine {recipe.engine.kind} reads none and "
             "quality.near_duplicates.against_references is off; leave them out, switch that on, or choose an engine "
             "that searches"
         )
+
+    # Comparisons with photographs that the recipe lacks.
     if not named and "reference_similarity" in quality.gates:
         yield (
             "quality.gates.reference_similarity compares with reference photographs, but no concept has any; give "
-            "concepts `references`, a folder each, or leave the gate out"
+            "each concept `references`, a folder, or leave the gate out"
         )
     if not named and near is not None and hashed and "against_references" in near.model_fields_set:
         yield (
             "quality.near_duplicates.against_references compares with reference photographs, but no concept has any; "
-            "give concepts `references`, a folder each, or leave it out"
+            "give each concept `references`, a folder, or leave it out"
         )

@@ -1,30 +1,32 @@
-"""Credentials in addresses: no address that holds some is used, kept or shown."""
+"""Detect and hide credentials in addresses. The project never uses, stores or shows an address that holds any."""
 
 import re
 
-# Both patterns take time in proportion to the text, whatever the text is: it may be anybody's.
+# Both patterns need linear time on any text, since strangers may write the text.
 _WORD = re.compile(r"[^\s'\"]+")
 _SCHEME = re.compile(r"(?<=[\w+.-]):/{1,2}")
 HIDDEN = "***"
 
 
 def hide_secrets(text: str) -> str:
-    """The text with what addresses in it hold before an @ and behind a ? replaced by stars."""
+    """Return the text with the users, passwords and queries of all addresses replaced by stars."""
     if ":/" not in text:
         return text
     return _WORD.sub(lambda word: _hide_query(_hide_user(word[0])), text)
 
 
 def holds_secret(address: str) -> bool:
-    """Whether an address has a user, a password or a query, each of which may be a secret."""
+    """Return whether an address has a user, a password or a query. Each of them may be a secret."""
     return hide_secrets(address) != address
 
 
 def _hide_user(word: str) -> str:
-    """Without user:password@ of an address, whatever it is chained with (simplecache::http://...)."""
+    """Replace user:password@ of an address, also of a chained one (simplecache::http://...)."""
     if (scheme := _SCHEME.search(word)) is None:
         return word
     rest = word[scheme.end() :]
+
+    # A password may contain @ and /, a user alone contains neither.
     first, last = rest.find("@", 0, -1), rest.rfind("@", 0, -1)
     if last >= 0 and ":" in rest[:last]:
         end = last
@@ -36,7 +38,7 @@ def _hide_user(word: str) -> str:
 
 
 def _hide_query(word: str) -> str:
-    """Without the values of an address's query."""
+    """Replace the query of an address."""
     if (scheme := _SCHEME.search(word)) is None:
         return word
     query = word.find("?", scheme.end() + 1, -1)

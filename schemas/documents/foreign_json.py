@@ -1,4 +1,4 @@
-"""JSON that others wrote: read with limits, and what is wrong with it said in one line."""
+"""Read JSON of unknown origin within limits, and describe its damage in one line."""
 
 import json
 import math
@@ -10,29 +10,35 @@ from pydantic import ValidationError
 from tailforge.schemas.documents.shown import count_of, describe_failure, shorten, show_line
 
 MOST_BYTES = 64 * 2**20
-DEEPEST = 64  # levels of lists and objects, also of YAML, those of its aliases included
+DEEPEST = 64  # levels of lists and objects; also for YAML, with its aliases resolved
 SHOWN_ERRORS, SHOWN_CHARACTERS = 3, 300
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_json(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: bool = True) -> Any:
-    """The value of a JSON document; without `finite` it may hold Infinity and NaN, as configurations of models do.
+    """Return the value of a JSON document of at most `most_bytes`.
 
-    Errors: ValueError for a document that is too large, too deep, or no JSON of RFC 8259.
+    `finite` refuses Infinity and NaN; configurations of models contain them. Errors: ValueError for a document that is
+    too large, too deep, or no JSON of RFC 8259.
     """
     if len(data) > most_bytes:
         raise ValueError(f"it has {count_of(len(data), 'byte')}; {most_bytes:,} are allowed")
+
     try:
         text = data if isinstance(data, str) else data.decode()
         value = json.loads(text, parse_constant=_refuse_constant if finite else None)
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels") from error
+
     _check_values(value, finite)
     return value
 
 
 def parse_object(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: bool = True) -> dict[str, Any]:
-    """As `parse_json`, of a document that is an object."""
+    """Return the value of a JSON document that must be an object.
+
+    Parameters as in `parse_json`. Errors: ValueError, also for a document of another type.
+    """
     value = parse_json(data, most_bytes, finite=finite)
     if not isinstance(value, dict):
         raise ValueError(f"it holds a {type(value).__name__} in place of an object")
@@ -40,7 +46,7 @@ def parse_object(data: bytes | str, most_bytes: int = MOST_BYTES, *, finite: boo
 
 
 def describe_damage(error: BaseException) -> str:
-    """What is wrong, on one line of at most `SHOWN_CHARACTERS`; of a ValidationError the first mistakes."""
+    """Return an error as one line of at most SHOWN_CHARACTERS; of a ValidationError the first mistakes."""
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False, include_input=False)
         lines = [f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in found[:SHOWN_ERRORS]]
@@ -52,7 +58,11 @@ def describe_damage(error: BaseException) -> str:
 
 
 def _check_values(value: Any, finite: bool) -> None:
-    """Errors: ValueError for deep nesting, a number beyond float64, and half of a surrogate pair in a text."""
+    """Check depth, numbers and texts of a value.
+
+    Errors: ValueError for deep nesting, a number beyond float64, or half of a surrogate pair in a text.
+    """
+    # Go level by level, since recursion would fail on deep nesting.
     level = [value]
     for _ in range(DEEPEST + 1):
         if not level:

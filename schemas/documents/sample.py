@@ -1,24 +1,27 @@
-"""The JSON of a published sample: what exports, pre-training and verification read of it, whoever wrote it."""
+"""The JSON document of a published sample, as exports, pre-training and verification read it."""
 
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-MOST_SIDE = 65_535  # pixels: what JPEG holds
-ROUNDING = 0.01  # pixels that a box may lie outside its image, as boxes are rounded
+MOST_SIDE = 65_535  # pixels; the limit of JPEG
+ROUNDING = 0.01  # pixels by which a rounded box may exceed its image
 
 Pixels = Annotated[float, Field(ge=0, le=MOST_SIDE)]
 Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
 
 
 class _Read(BaseModel):
-    """What is read of an object that may hold more keys."""
+    """Base of documents whose unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class SampleInstance(_Read):
-    """A region of one category. `bbox`: x, y, width, height; `rle`: COCO's compressed run lengths, ASCII."""
+    """A region of one category.
+
+    `bbox`: x, y, width, height in pixels. `area`: pixels. `score`: 0..1. `rle`: COCO's compressed run lengths, ASCII.
+    """
 
     slot: str = ""
     category: str
@@ -30,14 +33,14 @@ class SampleInstance(_Read):
 
 
 class SampleDocument(_Read):
-    """Size of the image in pixels, and its instances."""
+    """The size of an image in pixels, and its instances. Boxes exceed the image by rounding errors at most."""
 
     width: Side
     height: Side
     instances: list[SampleInstance]
 
     @model_validator(mode="after")
-    def _boxes_lie_in_the_image(self) -> Self:
+    def _boxes_are_inside_the_image(self) -> Self:
         for each in self.instances:
             x, y, width, height = each.bbox
             if x + width > self.width + ROUNDING or y + height > self.height + ROUNDING:

@@ -1,6 +1,6 @@
-"""YAML that a person wrote, read with limits: recipe files and the values of --set alike.
+"""Read YAML of people within limits: recipe files and the values of --set.
 
-What is read is plain: no object is shared between two places, no number is beyond 64 bits, no key is given twice.
+Results are plain: no two places share an object, no number exceeds 64 bits, and no key occurs twice.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from tailforge.schemas.documents.shown import shorten, show_key, show_line, stee
 from tailforge.schemas.errors import RecipeError
 
 LARGEST = 2**20  # characters of a document
-MOST_VALUES = 200_000  # keys and values, those of aliases counted wherever they are used
+MOST_VALUES = 200_000  # keys and values; an alias counts at each use
 LONGEST_NUMBER = 64  # characters
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same language; ten times as fast where libyaml is
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same language, ten times as fast with libyaml
 
 
 class _Refusal(yaml.YAMLError):
-    """A document that is YAML and is refused."""
+    """A refusal of a document that is valid YAML."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem)
@@ -29,9 +29,10 @@ class _Refusal(yaml.YAMLError):
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """Safe YAML whose every error of construction says what is wrong and where."""
+    """A safe loader whose errors of construction name the problem and its place."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return the value of a node. Errors: YAMLError for numbers beyond 64 bits and values outside their type."""
         if node.tag in NUMBERS and isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER:
             raise _Refusal(f"a number of {len(node.value):,} characters; {LONGEST_NUMBER} at most", node.start_mark)
         try:
@@ -45,12 +46,13 @@ class _Loader(_Base):  # type: ignore[misc]
 
 
 def parse_yaml(text: str, origin: str) -> Any:
-    """The document as lists, mappings and values of its own. `origin` is named in errors.
+    """Return the document as plain lists, mappings and values. Errors name `origin`.
 
-    Errors: RecipeError with line and column: not YAML, beyond the limits above, a key given twice.
+    Errors: RecipeError with line and column for no YAML, a limit exceeded, or a key given twice.
     """
     if len(text) > LARGEST:
         raise RecipeError(f"{origin}: {len(text):,} characters; a recipe has {LARGEST:,} at most, make it shorter")
+
     try:
         _refuse_depth(text)
         loader = _Loader(text)
@@ -64,12 +66,13 @@ def parse_yaml(text: str, origin: str) -> Any:
             loader.dispose()
     except yaml.YAMLError as error:
         raise RecipeError(f"{origin}: not readable as YAML: {_explain(error)}") from error
-    except UnicodeEncodeError as error:  # half of a pair, as an argument of bytes that are no UTF-8 holds them
+    except UnicodeEncodeError as error:  # a command-line argument that is no UTF-8 holds halves of surrogate pairs
         raise RecipeError(f"{origin}: not readable as YAML: it is no UTF-8 text") from error
 
 
 def _refuse_depth(text: str) -> None:
-    """Composing and constructing call themselves for each level, so the levels are counted first."""
+    """Refuse deep nesting. Errors: YAMLError."""
+    # Composing and constructing are recursive, so count the levels before.
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -81,25 +84,32 @@ def _refuse_depth(text: str) -> None:
 
 
 class _Measure:
-    """Values and levels of each node, with the nodes that aliases stand for."""
+    """Counts values and levels of nodes, with aliases resolved."""
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[int, int]] = {}
         self.open: set[int] = set()
 
     def measure(self, node: Any) -> tuple[int, int]:
-        """(values, levels). Errors: YAMLError for too many, for a list that holds itself, for a key given twice."""
+        """Return (values, levels) of a node.
+
+        Errors: YAMLError if a limit is exceeded, a list contains itself, or a key occurs twice.
+        """
         if id(node) in self.open:
-            raise _Refusal("an alias stands for what it is in", node.start_mark)
+            raise _Refusal("an alias stands for the list or mapping that contains it", node.start_mark)
+
         if id(node) not in self.known:
             self.open.add(id(node))
             if isinstance(node, yaml.MappingNode):
                 _refuse_twice(node)
+
+            # Known nodes are not counted again, so nested aliases cost no time.
             inner = [self.measure(each) for each in _children(node)]
             values, levels = 1 + sum(each[0] for each in inner), 1 + max((each[1] for each in inner), default=0)
             if values > MOST_VALUES or levels > DEEPEST:
                 problem = f"more than {MOST_VALUES:,} values or {DEEPEST} levels, counting what aliases stand for"
                 raise _Refusal(problem, node.start_mark)
+
             self.open.remove(id(node))
             self.known[id(node)] = values, levels
         return self.known[id(node)]
@@ -114,7 +124,10 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def _refuse_twice(node: Any) -> None:
-    """Plain YAML keeps the last one in silence. Keys that `<<` brings in may be given again: they are defaults."""
+    """Refuse a key that occurs twice, of which PyYAML would keep the last. Errors: YAMLError.
+
+    A mapping may repeat the keys that it merges by `<<`, since those are defaults.
+    """
     seen: set[tuple[str, str]] = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):
@@ -124,7 +137,7 @@ def _refuse_twice(node: Any) -> None:
 
 
 def _unshare(value: Any) -> Any:
-    """The same values, each in a place of its own: an override of one place leaves the others."""
+    """Return a deep copy without shared objects, so that an override changes one place only."""
     if isinstance(value, dict):
         return {key: _unshare(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -133,7 +146,7 @@ def _unshare(value: Any) -> Any:
 
 
 def _explain(error: yaml.YAMLError) -> str:
-    """What is wrong, with line and column counted from 1, and without the text of the document."""
+    """Return the problem with line and column, counted from 1, and without text of the document."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).partition("\n")[0]
@@ -142,7 +155,10 @@ def _explain(error: yaml.YAMLError) -> str:
 
 
 def find_unfit(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """A line for every text with a character that steers a terminal, and every number that no model can hold."""
+    """Yield a line for each text with a control character and each value of a type that YAML alone knows.
+
+    `path`: the keys of the value, for the lines.
+    """
     where = ".".join(map(show_key, path))
     if isinstance(value, str):
         wrong = next((each for each in value if steers(each)), None)
@@ -150,6 +166,8 @@ def find_unfit(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
             yield f"{where}: holds the control character U+{ord(wrong):04X}; leave it out"
     elif isinstance(value, bytes | date):
         yield f"{where}: must be text or a number; found {type(value).__name__}, put it in quotes"
+
+    # Descend into keys and values.
     elif isinstance(value, dict):
         for key, inner in value.items():
             if isinstance(key, str):

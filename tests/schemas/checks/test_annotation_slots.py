@@ -66,7 +66,7 @@ def test_a_word_that_no_image_could_show_is_refused(annotation: dict[str, Any], 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("Background", "masks call their value 0"), (" background ", "masks call"), ("gear", "is a concept")],
+    [("Background", "name of a mask's value 0"), (" background ", "name of a mask's"), ("gear", "is a concept")],
 )
 def test_a_value_that_cannot_name_a_category_is_refused(value: str, said: str) -> None:
     prompts = {"templates": ["a {concept} on a {surface}"], "attributes": {"surface": [value]}}
