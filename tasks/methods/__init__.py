@@ -1,9 +1,12 @@
-"""The mathematics: one method, one file. Imports schemas only; knows neither Prefect nor files nor network."""
+"""Hold the numerical methods, one package per method or trade. They take arrays or tables and return arrays or tables.
+
+Methods import `schemas` and the decoder of pictures. They use neither Prefect nor the store nor the network.
+"""
 
 import os
 
-# Read when the libraries are imported, whichever module does so first: their advice and loading bars are not for the
-# users of a dataset build.
+# The libraries read these variables when a module first imports them. Users of a dataset build need neither the
+# advice nor the loading bars of these libraries.
 for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
     os.environ.setdefault(_name, "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,4 +1,8 @@
-"""Untrained teachers and students, and what the images of a student look like to it."""
+"""Build untrained networks of teachers and students.
+
+Sources: "Deep Residual Learning" (arXiv 1512.03385) and "Designing Network Design Spaces" (arXiv 2003.13678), both in
+the implementations of transformers.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,20 +20,20 @@ from tailforge.schemas.training.classifiers import TeacherModel
 from tailforge.tasks.methods.cifar_resnet import CifarResNet
 from tailforge.tasks.methods.classifiers.train import Classifier
 
-GROUP_WIDTH = 16  # channels of a RegNet's groups
-SMALL_PX = 64  # up to this side an image is small
+GROUP_WIDTH = 16  # channels per group of a RegNet's convolutions
+SMALL_PX = 64  # longest side of a small image, in pixels
 
 
 class StudentPreset(NamedTuple):
-    """Widths and depths of a transformers ResNet's stages; small images are shown to it `enlarge` times larger."""
+    """Widths and depths of the stages of a transformers ResNet. It reads small images `enlarge` times larger."""
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     enlarge: int
 
 
-# The ResNet of transformers sees a quarter of the image's side in its first stage. Four times larger, its stages see
-# what those of the ResNet-18 usual for CIFAR see.
+# The stem of the transformers ResNet reduces each side to a quarter. With images four times larger, its stages have
+# the resolutions of the ResNet-18 usual for CIFAR.
 STUDENTS = {
     "resnet-small": StudentPreset((32, 64, 128), (1, 1, 1), enlarge=1),
     "resnet18": StudentPreset((64, 128, 256, 512), (2, 2, 2, 2), enlarge=4),
@@ -37,7 +41,8 @@ STUDENTS = {
 
 
 def build_student(preset: str, names: Sequence[str], channels: int, size: tuple[int, int], seed: int) -> Classifier:
-    """A student of the preset for images of `size` (height, width)."""
+    """Return an untrained student of the preset for images of `size` (height, width), in pixels."""
+    # The seed decides the weights at the start.
     widths, depths, enlarge = STUDENTS[preset]
     torch.manual_seed(seed)
     model = ResNetForImageClassification(_resnet_config(widths, depths, names, channels))
@@ -45,7 +50,8 @@ def build_student(preset: str, names: Sequence[str], channels: int, size: tuple[
 
 
 def build_teacher(model: TeacherModel, names: Sequence[str], channels: int, seed: int) -> Classifier:
-    """A teacher of the recipe's architecture."""
+    """Return an untrained teacher of the recipe's architecture."""
+    # The seed decides the weights at the start.
     torch.manual_seed(seed)
     if model.architecture == "cifar_resnet":
         return Classifier(CifarResNet(model.widths, model.depths, len(names), channels))
@@ -58,6 +64,7 @@ def build_teacher(model: TeacherModel, names: Sequence[str], channels: int, seed
 def _resnet_config(
     widths: Sequence[int], depths: Sequence[int], names: Sequence[str], channels: int
 ) -> PreTrainedConfig:
+    # Basic blocks of two 3 x 3 convolutions, as in ResNet-18 and ResNet-34.
     return ResNetConfig(
         num_channels=channels,
         embedding_size=widths[0],
@@ -69,6 +76,7 @@ def _resnet_config(
 
 
 def _regnet_config(model: TeacherModel, names: Sequence[str], channels: int) -> PreTrainedConfig:
+    # Blocks of type X, without squeeze and excitation. The first stage keeps the stem's resolution.
     return RegNetConfig(
         num_channels=channels,
         embedding_size=model.widths[0],

@@ -1,7 +1,9 @@
 """Train classifiers with BatchNorm: SGD with momentum, cosine schedule, augmented views.
 
-Teachers and students differ only in the loss. A restored run continues exactly as if it had never stopped: its state
+Teachers and students differ only in the loss. A restored run continues exactly as if it had never stopped. Its state
 holds weights, BatchNorm buffers, momentum and losses, and every draw of a step comes from (seed, step).
+
+Letters of shapes: N images, C channels, H and W rows and columns.
 """
 
 import math
@@ -21,16 +23,17 @@ from tailforge.tasks.methods.training_loop import Observe, State, descend, resto
 
 VERSION = "classifier.1"
 MOMENTUM = 0.9
-PREDICTED = 256  # images in one pass when nothing is learnt
-EPOCH_STREAM = 1  # keeps the order of an epoch apart from the views of the step of the same number
+PREDICTED = 256  # images per pass of a prediction
+EPOCH_STREAM = 1  # separates the random numbers of epoch k from those of step k
 
 Classes = NDArray[np.int64]
-LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits, normalised images, labels
+# Maps logits [N, classes], normalised images [N, C, H, W] and labels [N] to the loss, a scalar.
+LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled images: uint8 [N, height, width, channels] and int64 [N]."""
+    """Labelled images: `images` uint8 [N, H, W, C] and `labels` int64 [N]."""
 
     images: Pixels
     labels: Classes
@@ -41,13 +44,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network and how many times larger in each direction it sees an image, every pixel repeated."""
+    """A network, and the factor `enlarge` by which images grow in each direction before it reads them."""
 
     module: nn.Module
     enlarge: int = 1
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return logits [N, classes] of normalised images [N, channels, height, width]."""
+        """Return logits [N, classes] of normalised images [N, C, H, W]."""
+        # Repeat every pixel. Networks of transformers return an object with logits, other networks the logits.
         if self.enlarge > 1:
             images = images.repeat_interleave(self.enlarge, 2).repeat_interleave(self.enlarge, 3)
         output = self.module(images)
@@ -56,7 +60,7 @@ class Classifier:
 
 
 class SgdLearner:
-    """A module with SGD; `losses` [steps] holds the loss of every step so far, NaN for those ahead."""
+    """A module in training with SGD. `losses` [steps] holds the losses so far, and NaN for steps ahead."""
 
     def __init__(self, module: nn.Module, weight_decay: float, steps: int) -> None:
         self.step = 0
@@ -66,19 +70,24 @@ class SgdLearner:
         self._optimizer = torch.optim.SGD(
             self._parameters.values(), lr=0.0, momentum=MOMENTUM, weight_decay=weight_decay
         )
-        for value in self._parameters.values():  # SGD fills these in late; a saved run needs them from step 0
+
+        # PyTorch creates the momentum in the first step; a saved run needs it from step 0.
+        for value in self._parameters.values():
             self._optimizer.state[value]["momentum_buffer"] = torch.zeros_like(value)
 
     def learn(self, loss: Tensor, learning_rate: float) -> float:
-        """Take one optimiser step and return the loss. Errors: TrainingError if the loss is not finite."""
+        """Make one optimiser step on a loss (scalar) and return its value.
+
+        Errors: TrainingError if the loss is not finite.
+        """
         value = descend(self._optimizer, loss, self.step, learning_rate)
         self.losses[self.step] = value
         self.step += 1
         return value
 
     def state(self) -> State:
-        """Return everything that `restore` needs, as flat tensors."""
-        # BatchNorm buffers are part of the module's state, the momentum is the optimiser's.
+        """Return the state that `restore` reads: tensors by flat names, in the parameters' own shapes."""
+        # The module's state includes the BatchNorm buffers. The optimiser holds the momentum.
         saved = {"step": torch.tensor(self.step), "losses": self.losses}
         saved |= {f"model/{key}": value for key, value in self._module.state_dict().items()}
         for key, value in self._parameters.items():
@@ -95,27 +104,32 @@ def train_on_views(
     saved: Mapping[str, Tensor] | None,
     observe: Observe,
 ) -> NDArray[np.float32]:
-    """Train in place on the device of `scale`, from `saved` on; the module is frozen afterwards. Returns the losses.
+    """Train a classifier in place from the state `saved` on, freeze it, and return its losses [steps].
 
-    Errors: TrainingError if the loss is not finite or `saved` is of another module.
+    Training runs on the device of `scale`. `saved`: tensors by the names and in the shapes of `SgdLearner.state`.
+    Errors: TrainingError if the loss is not finite or `saved` belongs to another module.
     """
+    # Continue from the saved state, if there is one.
     classifier.module.train()
     classifier.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
     learner = SgdLearner(classifier.module, settings.weight_decay, settings.steps)
     if saved:
         restore(learner, saved)
+
+    # Random views of the images, drawn per step.
     height, width = pictures.images.shape[1:3]
     views = Views(height, width, settings.padding, settings.flip)
     device = scale.mean.device
 
-    # One augmented view of each image of the step's batch.
     def loss_at(step: int) -> Tensor:
+        # One augmented view of each image of the step's batch.
         rows = draw_rows(len(pictures), settings.batch, settings.seed, step)
         images = scale.from_pixels(views.draw(pictures.images[rows], settings.seed, step))
         labels = torch.from_numpy(pictures.labels[rows]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
             return loss_of(classifier.logits(images), images, labels)
 
+    # The learning rate rises over a twentieth of the steps.
     rate = warm_up_then_cosine(settings.learning_rate, settings.steps, settings.steps // 20)
     run_steps(learner, settings.steps, loss_at, rate, observe)
     classifier.module.eval().requires_grad_(False)
@@ -124,8 +138,8 @@ def train_on_views(
 
 
 def draw_rows(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:
-    """Return the rows of a step's batch, [batch]: every epoch takes each of `count` rows once, in its own order."""
-    # A batch may reach over the end of an epoch.
+    """Return the rows [batch] of a step's batch. Every epoch holds each of `count` rows once, in its own order."""
+    # A batch may begin in one epoch and end in another.
     first = step * batch
     epochs = range(first // count, (first + batch - 1) // count + 1)
     order = [np.random.default_rng((seed, EPOCH_STREAM, epoch)).permutation(count) for epoch in epochs]
@@ -134,12 +148,13 @@ def draw_rows(count: int, batch: int, seed: int, step: int) -> NDArray[np.int64]
 
 
 def label_loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross entropy of logits [N, classes] with labels [N]: the loss of a teacher."""
+    """Return the loss of a teacher: the cross entropy of logits [N, classes] with labels [N], a scalar."""
     return F.cross_entropy(logits.float(), labels)
 
 
 @torch.no_grad()
 def predict(logits_of: Callable[[Tensor], Tensor], images: Pixels, scale: PixelScale) -> Classes:
-    """Return the likeliest class of every image, [N]; the network must be in eval mode."""
+    """Return the likeliest classes [N] of images [N, H, W, C]. The network must be in evaluation mode."""
+    # Parts of PREDICTED images bound the memory.
     parts = (images[at : at + PREDICTED] for at in range(0, len(images), PREDICTED))
     return torch.cat([logits_of(scale.from_pixels(part)).argmax(1).cpu() for part in parts]).numpy()

@@ -1,4 +1,7 @@
-"""Random views of training images by albumentations: a crop of the reflected border, and a mirror image if wanted."""
+"""Make random views of training images with albumentations: crops of the padded image, and mirror images if asked for.
+
+Source: section 4.2 of arXiv 1512.03385, with reflection in place of zeros at the border.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,21 +9,26 @@ from numpy.typing import NDArray
 from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.methods.training_loop import numpy_draws
 
-REFLECT = 4  # OpenCV's BORDER_REFLECT_101; black borders would enter the BatchNorm statistics of a teacher
+# OpenCV's BORDER_REFLECT_101. Black borders would change the BatchNorm statistics of a teacher.
+REFLECT = 4
 
 Pixels = NDArray[np.uint8]
 
 
 class Views:
-    """Views of images of one size [height, width, channels]. Not for two threads at once. Errors: MissingExtraError."""
+    """A source of random views of images [H, W, C] of one size. One thread may use it at a time.
+
+    `padding`: pixels of border per side. Errors: MissingExtraError without albumentations.
+    """
 
     def __init__(self, height: int, width: int, padding: int, flip: bool) -> None:
+        # Pad and crop shift the image by at most the padding.
         A = load_transforms("a view of a training image")
         transforms = [A.Pad(padding=padding, border_mode=REFLECT), A.RandomCrop(height, width)] if padding else []
         self._pipeline = A.Compose([*transforms, *([A.HorizontalFlip(p=0.5)] if flip else [])])
 
     def draw(self, images: Pixels, seed: int, step: int) -> Pixels:
-        """Return one view of each image [N, height, width, channels]; seed and step decide them all."""
-        # One stream per step, so a resumed training sees the same views.
+        """Return one view of each image [N, H, W, C], in the same shape. Seed and step decide all views."""
+        # One random stream per step, so a restored run draws the same views.
         self._pipeline.set_random_seed(int(numpy_draws(seed, step).integers(2**32)))
         return np.stack([self._pipeline(image=image)["image"] for image in images])

@@ -1,8 +1,8 @@
-"""Which values meet in which row, when every value, and every pair of values, shall occur as often as its weight asks.
+"""Balance a design: choose values per row so that values and pairs of values occur in proportion to their weights.
 
-Our own construction, near to an orthogonal array built column by column: each column runs through its values in turns
-as long as the column has values, and within a turn the values go to the rows that minimise repeats (an assignment
-problem). So single values are even after every turn whatever the other columns do, and pairs nearly so.
+The construction is ours, close to an orthogonal array built column by column. Each column is cut into turns, and a
+turn has as many rows as the column has values. Within a turn, an assignment problem places the values in the rows
+where they repeat the fewest pairs. So single values are balanced after every turn, and pairs nearly so.
 """
 
 from collections import defaultdict
@@ -16,17 +16,20 @@ from scipy.optimize import linear_sum_assignment
 Rows = NDArray[np.int64]
 Counts = NDArray[np.float64]
 
-REPEAT_COST = 1e6  # a repeated row outweighs every repeated pair
+REPEAT_COST = 1e6  # one repeated row costs more than all repeated pairs
 
 
 def balance_rows(weights: Sequence[Sequence[float]], count: int, seed: int) -> Rows:
-    """Return value indices [count, columns]; `weights[c]` holds the weights of column c's values, all above 0.
+    """Return indices of values [count, columns]. `weights[c]` holds the weights of column c's values, all above 0.
 
-    After any number of rows, values of equal weights differ by at most one in their counts. A row repeats only if its
-    turn has no other place left. More rows never change the first ones. Column 0 runs through its values in order;
-    `seed` decides the order of the others.
+    After any number of rows, the counts of two values of equal weight differ by at most one. A row repeats only if its
+    turn has no other place left. A larger `count` only appends rows. Column 0 holds its values in order; `seed`
+    decides the order of the other columns.
     """
-    total = count + sum(map(len, weights))  # what is cut off below would change with `count`
+    # Design more rows than requested: the last, unfinished turns depend on the number of rows and are cut off.
+    total = count + sum(map(len, weights))
+
+    # Every further column is arranged by the columns before it.
     columns = [take_turns(weights[0], total)]
     for index in range(1, len(weights)):
         generator = np.random.default_rng([seed, index])
@@ -35,7 +38,8 @@ def balance_rows(weights: Sequence[Sequence[float]], count: int, seed: int) -> R
 
 
 def take_turns(weights: Sequence[float], count: int) -> Rows:
-    """Return values [count] with every beginning in proportion to the weights (Webster's divisor method)."""
+    """Return values [count] of which every prefix is in proportion to the weights (Webster's divisor method)."""
+    # The next value is the one with the smallest (times taken + 1/2) / weight.
     divisors = np.asarray(weights, np.float64)
     taken = np.zeros(len(weights))
     values = np.empty(count, np.int64)
@@ -48,8 +52,11 @@ def take_turns(weights: Sequence[float], count: int) -> Rows:
 def _arrange(
     values: Rows, columns: list[Rows], weights: Sequence[Sequence[float]], random: np.random.Generator
 ) -> Rows:
-    """Permute `values` within each turn so that pairs and whole rows repeat as little as possible."""
-    # How often each pair and each whole row has met so far.
+    """Permute `values` [count] within each turn so that pairs and whole rows repeat as little as possible: [count].
+
+    `columns`: the columns [count] before this one. `weights`: those of these columns and, last, of this one.
+    """
+    # Counts of each pair and each whole row so far. A row of the columns before this one is a prefix.
     share = [np.asarray(w) / np.mean(w) for w in weights]
     turn = len(share[-1])
     pairs = [np.zeros((len(own), turn)) for own in share[:-1]]
@@ -57,17 +64,18 @@ def _arrange(
     rows_seen: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     arranged = np.empty_like(values)
 
-    # One turn at a time: the cost of a value in a row is what it would repeat.
+    # Turn by turn. The cost of a value in a row is the sum of its repeats, each divided by the expected count.
     for start, stop in pairwise([*range(0, len(values), turn), len(values)]):
-        cost = random.random((stop - start, turn)) * 1e-3  # decides ties, and nothing else
+        cost = random.random((stop - start, turn)) * 1e-3  # decides ties only
         for column, met, own in zip(columns, pairs, share, strict=False):
             here = column[start:stop]
             cost += met[here] / own[here, None] / share[-1]
+        # Repeated rows.
         for row, prefix in enumerate(prefixes[start:stop]):
             for value, times in rows_seen[prefix].items():
                 cost[row, value] += REPEAT_COST * times / share[-1][value]
 
-        # The cheapest assignment of the turn's values to its rows.
+        # Find the cheapest assignment of the turn's values to its rows, and count its pairs and rows.
         _, places = linear_sum_assignment(cost[:, values[start:stop]])
         arranged[start:stop] = chosen = values[start:stop][places]
         for column, met in zip(columns, pairs, strict=True):

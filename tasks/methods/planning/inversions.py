@@ -1,9 +1,9 @@
-"""Which samples an inversion makes together. All choices are ours.
+"""Plan the batches of an inversion. All choices are ours.
 
-A batch is matched as a whole to statistics over all of the teacher's classes, so it must mix them, while a partition
-of the chain holds one concept. So one run of batches makes the partitions of one round, prompt source and number of
-*all* concepts, wanted or not. What it holds follows from the concepts and from nothing else: more images are an
-addition, and a concept that fell short is made among the others' next samples, which stay in the run's artifact.
+An inversion matches a whole batch to statistics over all classes of the teacher, so a batch must mix classes. A
+partition holds one concept. So one run of batches makes one partition of *every* concept, for one round and prompt
+source, whether a concept is short or not. The content of a run depends only on the concepts, so a larger request only
+adds runs. A further round for one concept also makes samples of the others, which stay unused in the run's artifact.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,16 @@ from tailforge.tasks.methods.planning.samples import derive_seed, plan_slice
 
 
 def share_of_batch(batch_size: int, concepts: int, classes: int) -> int:
-    """Images of each concept in a batch: as many as of any class, but half of the batch where few classes are asked
-    for, so that no more than about half of it is thrown away. A batch has an image or more for each concept."""
+    """Return the images per concept of a batch, at least 1.
+
+    Classes have equal shares, but the concepts together fill at least about half of a batch. So at most about half of
+    the images remain unused.
+    """
     return max(1, batch_size // min(classes, 2 * concepts))
 
 
 def samples_per_run(engine: NaturalInversionEngine, teacher: TeacherLabels) -> int:
-    """Samples of one concept that a run makes: its partition."""
+    """Return the samples of one concept that a run makes: the size of a partition."""
     return engine.batches * share_of_batch(engine.batch_size, len(teacher.labels), teacher.classes)
 
 
@@ -35,15 +38,18 @@ def plan_run(
     source: str,
     part: int,
 ) -> tuple[InversionPlace, ...]:
-    """The images of run `part` of a round and prompt source, batch after batch.
+    """Return the images of run `part` of a round and prompt source, batch after batch.
 
-    A batch is filled up by labels of other classes, or of all where the recipe names every class, spread as evenly as
-    they can be; so is the place of a concept without prompts from this source.
+    Images that nothing reads fill a batch up. Their labels spread evenly over the classes outside the recipe, or over
+    all classes if the recipe names every class. They also replace concepts without prompts from this source.
     """
+    # The samples of each concept are a slice of its plan.
     size = samples_per_run(engine, teacher)
     share = size // engine.batches
     numbers = range(part * size, (part + 1) * size)
     own = {name: plan_slice(recipe, name, prompts[name], attempt, source, numbers) for name in teacher.labels}
+
+    # Cut the slices into batches, and fill each batch up.
     places: list[InversionPlace] = []
     for start in range(0, size, share):
         asked = [
@@ -56,9 +62,12 @@ def plan_run(
 
 
 def _fill(asked: Sequence[InversionPlace], count: int, teacher: TeacherLabels) -> list[InversionPlace]:
-    """`count` places whose images nobody reads."""
+    """Return `count` places whose images nothing reads."""
+    # Prefer classes that no requested image of the batch has.
     named = {place.label for place in asked}
     others = [label for label in range(teacher.classes) if label not in named] or list(range(teacher.classes))
+
+    # The batch's first sample decides labels and seeds, so the batch does not depend on others.
     first = asked[0].sample_id or ""
     labels = spread_labels(count, len(others), derive_seed(first, "filling labels"))
     return [

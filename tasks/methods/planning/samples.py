@@ -1,8 +1,8 @@
-"""Which samples a build makes: identities, seeds, partitions and the size of each round. All choices are ours.
+"""Plan the samples of a build: identities, seeds, partitions and the size of each round. All choices are ours.
 
-The samples of a round take the prompts in turn, again and again: a longer round only appends. Partitions hold one
-concept and one prompt source, so that a changed template touches no other partition, and whole batches, so that an
-image never depends on how many others were asked for; of a round that grew only its last, unfilled partitions change.
+The samples of a round use the prompts in turn, again and again, so a longer round only appends samples. A partition
+holds one concept and one prompt source, so a changed template affects no other partition. It holds whole batches, so
+an image never depends on the number of images requested. A longer round changes only its last, unfilled partitions.
 """
 
 import hashlib
@@ -14,19 +14,20 @@ from tailforge.schemas.jobs import Prompt, SampleSpec
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.quality import Quality
 
-MIN_RATE = 0.05  # a round is never planned for an acceptance rate below this
-MARGIN = 1.1  # planned over expected, so that one round is mostly enough
+MIN_RATE = 0.05  # lowest acceptance rate for which a round is planned
+MARGIN = 1.1  # planned over expected samples, so that one round mostly suffices
 
 
 def identify_sample(dataset: str, seed: int, concept: str, prompt_index: int, replica: int, attempt: int) -> str:
-    """16 hex digits that identify a sample for ever; not its content, which the prompt's text also decides."""
+    """Return the identity of a sample in all versions, as 16 hex digits. The prompt's text is not part of it."""
     return _hash_identity(dataset, seed, concept, prompt_index, replica, attempt)
 
 
 def plan_side_samples(
     recipe: Recipe, concept: str, prompts: Sequence[Prompt], purpose: str, count: int
 ) -> tuple[SampleSpec, ...]:
-    """`count` samples that no version publishes, made for a `purpose` of their own; prompts in turn."""
+    """Return `count` samples for a `purpose` of their own, with the prompts in turn. No version publishes them."""
+    # The purpose is part of the identity, so their noise is not that of a published sample.
     planned = []
     for number in range(count):
         prompt = prompts[number % len(prompts)]
@@ -36,56 +37,64 @@ def plan_side_samples(
 
 
 def derive_copy_id(sample_id: str, copy: int) -> str:
-    """Identity of the `copy`-th augmented copy of a sample."""
+    """Return the identity of the `copy`-th augmented copy of a sample, as 16 hex digits."""
     return _hash_identity(sample_id, "copy", copy)
 
 
 def derive_repair_id(sample_id: str, image: str) -> str:
-    """Identity of a mended sample; `image`: digest of what it became."""
+    """Return the identity of a repaired sample, as 16 hex digits. `image`: digest of the repaired image."""
     return _hash_identity(sample_id, "repair", image)
 
 
 def _hash_identity(*parts: object) -> str:
+    # A separator that no name holds keeps the parts apart.
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def derive_seed(sample_id: str, purpose: str = "noise") -> int:
-    """63-bit seed of one stream of random draws of a sample."""
+    """Return a 63-bit seed for one of a sample's streams of random numbers."""
+    # Seeds of numpy and torch are not negative.
     return int.from_bytes(hashlib.sha256(f"{sample_id}\x1f{purpose}".encode()).digest()[:8], "big") >> 1
 
 
 def fraction_of(sample_id: str, purpose: str) -> float:
-    """Uniform number in [0, 1) that depends on the sample alone."""
+    """Return a number in [0, 1), uniform over samples, which sample and purpose alone decide."""
     return derive_seed(sample_id, purpose) / 2**63
 
 
 def assign_split(sample_id: str, shares: dict[str, float]) -> str:
-    """Split of a sample, from its id alone, so that no version ever moves a sample between splits.
+    """Return the split of a sample. Its id alone decides, so no version moves a sample between splits.
 
-    The price is that shares hold only on average. Augmented copies pass their parent's id.
+    The shares therefore hold only on average. Callers pass the parent's id for an augmented copy.
     """
+    # The shares are consecutive intervals of [0, 1).
     position, total = fraction_of(sample_id, "split"), 0.0
     for name, share in shares.items():
         total += share
         if position < total:
             return name
+
+    # Rounding may leave the sum below 1; the last split that is not empty ends at 1.
     return next(name for name, share in reversed(shares.items()) if share > 0)
 
 
 def plan_round(
     recipe: Recipe, prompts: Sequence[Prompt], count: int, run: int | None = None
 ) -> list[tuple[str, range]]:
-    """Partitions (source, numbers of its samples) of at least `count` samples of one concept; see `plan_slice`.
+    """Return the partitions (source, numbers of its samples) for at least `count` samples of one concept.
 
-    Each source is filled up to whole batches of the engine, so that no sample ever changes its batch-mates.
-    Order: by first appearance of the source, then by sample number. `run`: samples that an inversion makes of the
-    concept together; then these are batch and partition.
+    `plan_slice` turns the numbers into samples. Each source fills whole batches of the engine, so every sample keeps
+    its batch in a longer round. Order: by first appearance of the source, then by number. `run`: samples of the concept
+    per run of an inversion, which are then batch and partition.
     """
+    # Samples per source, with the prompts in turn.
     sources = [prompt.source for prompt in prompts]
     turns, rest = divmod(count, len(prompts))
     asked = Counter(sources[:rest])
     for source, prompts_of_it in Counter(sources).items():
         asked[source] += turns * prompts_of_it
+
+    # Round up to whole batches, and cut into partitions.
     batch, size = run or recipe.engine.batch_size, run or recipe.samples_per_partition
     planned = []
     for source in dict.fromkeys(sources):
@@ -97,7 +106,11 @@ def plan_round(
 def plan_slice(
     recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, source: str, numbers: range
 ) -> tuple[SampleSpec, ...]:
-    """The samples of one source with these numbers, its prompts in turn; none if the source wrote no prompt."""
+    """Return the samples of one source with these numbers, or none if the source has no prompt.
+
+    The samples use the source's prompts in turn.
+    """
+    # Sample k of P prompts is replica k // P of prompt k % P.
     own = [prompt for prompt in prompts if prompt.source == source]
     if not own:
         return ()
@@ -121,18 +134,21 @@ def _sample(prompt: Prompt, sample_id: str, replica: int) -> SampleSpec:
 
 
 def first_round_size(wanted: int, quality: Quality) -> int:
-    """Samples of the first round: a reserve only where some may be rejected, or where no further round would follow.
+    """Return the samples of the first round. It has a reserve if images may be rejected or no further round follows.
 
-    Without gates and near duplicates nothing but a failed or blank image is lost, and a further round replaces that.
+    Without gates and near duplicates only failed and blank images are lost, and a further round replaces them.
     """
+    # Rounding first keeps 100 * 1.1 from becoming 111.
     judged = bool(quality.gates) or quality.near_duplicates is not None
     oversample = quality.oversample if judged or quality.max_rounds == 1 else 1.0
     return math.ceil(round(wanted * oversample, 6))
 
 
 def next_round_size(wanted: int, accepted: int, tried: int) -> int:
-    """Samples of a further round for a shortfall at the acceptance rate seen so far; 0 when nothing is short."""
+    """Return the samples of a further round at the acceptance rate so far, or 0 if enough are accepted."""
     if accepted >= wanted:
         return 0
+
+    # The lower bound keeps one unlucky round from planning a huge next one.
     rate = max(accepted / tried if tried else 0.0, MIN_RATE)
     return math.ceil(round((wanted - accepted) / rate * MARGIN, 6))
