@@ -35,10 +35,12 @@ COMMENTS = {
     "tasks/methods/sampling": 8,
     "tasks/methods/seed_select": 8,
 }
+# Folders without numerical code that hold the other limits.
+PROSE = ("flows/cli",)
 # Largest share of functions of 15 or more lines without a blank line or comment.
-DENSE = dict.fromkeys(COMMENTS, 0.2)
+DENSE = dict.fromkeys((*COMMENTS, *PROSE), 0.2)
 # Folders in which every public function, class and module has a docstring.
-DOCUMENTED = (*COMMENTS, "tasks/methods/packing")
+DOCUMENTED = (*COMMENTS, *PROSE, "tasks/methods/packing")
 # Rooms with short functions.
 SHORT = ("schemas", "catalog", "tasks")
 SHAPE = re.compile(r"\[[^\]]*\]|\bshape|\bscalar\b")
