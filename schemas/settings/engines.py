@@ -1,4 +1,4 @@
-"""Engines that a recipe can choose, one model each; `kind` tells them apart. What they do is in tasks/methods."""
+"""Settings of the engines, one model per value of `kind`. The engines themselves are in tasks/methods."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -16,23 +16,25 @@ Target = Literal["difference", "centroid"]
 
 
 class SamplingSettings(EngineSettings):
-    """How the generator is sampled, whatever chooses the noise."""
+    """Sampling of the generator, for any choice of noise."""
 
     steps: int = Field(20, ge=1, le=1000, description="Denoising steps.")
-    guidance: float = Field(3.0, ge=0, le=50, description="Classifier-free guidance scale; 1 or less: off.")
+    guidance: float = Field(3.0, ge=0, le=50, description="Scale of classifier-free guidance; 1 or less: off.")
     scheduler: Literal["model", "ddim", "dpmsolver++", "euler", "unipc"] = Field(
         "model", description="`model` keeps the scheduler saved with the generator."
     )
-    batch_size: int = Field(16, ge=1, le=1024, description="Images in one forward pass; part of what fixes the bytes.")
-    height: int | None = Field(None, ge=8, le=4096, multiple_of=8, description="Pixels; the model's own by default.")
-    width: int | None = Field(None, ge=8, le=4096, multiple_of=8)
-    negative_prompt: Words = ""
+    batch_size: int = Field(16, ge=1, le=1024, description="Images per forward pass. Another size changes the bytes.")
+    height: int | None = Field(None, ge=8, le=4096, multiple_of=8, description="Pixels; by default the model's own.")
+    width: int | None = Field(None, ge=8, le=4096, multiple_of=8, description="Pixels; by default the model's own.")
+    negative_prompt: Words = Field("", description="Prompt of guidance's unconditional half.")
 
     @property
     def sampling(self) -> "SamplingSettings":
+        """Return these settings."""
         return self
 
     def find_idle(self) -> Iterator[str]:
+        """Yield a line for a negative prompt without guidance."""
         if self.negative_prompt and self.guidance <= 1:
             yield (
                 f"engine.negative_prompt has no effect with engine.guidance {self.guidance:g}, which switches guidance "
@@ -41,19 +43,21 @@ class SamplingSettings(EngineSettings):
 
 
 class PlainEngine(SamplingSettings):
-    """Text-to-image sampling as the pipeline does it, or by Domain Guidance (arXiv 2504.01521)."""
+    """Sampling of a text-to-image pipeline, optionally with Domain Guidance (arXiv 2504.01521)."""
 
     kind: Literal["plain"] = "plain"
     guide: ModelSource | None = Field(
         None,
-        description="The unconditional half of guidance comes from this generator, for example the one that the "
-        "generator was adapted from; by default from the generator itself. It reads `negative_prompt`.",
+        description="Generator for the unconditional half of guidance, for example the base of an adapted generator. "
+        "By default the generator itself. It reads `negative_prompt`.",
     )
 
     def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
+        """Return the guide, if the recipe names one."""
         return {} if self.guide is None else {"guide": self.guide}
 
     def find_idle(self) -> Iterator[str]:
+        """Yield a line per setting without effect, such as a guide without guidance."""
         yield from super().find_idle()
         if self.guide is not None and self.guidance <= 1:
             yield (
@@ -63,34 +67,34 @@ class PlainEngine(SamplingSettings):
 
 
 class SearchEngine(SamplingSettings):
-    """What the engines share that search for noise whose image is like a concept's reference photographs.
+    """Base of engines that search noise for images similar to a concept's reference photographs.
 
-    `target` and `stop` are choices of ours; see docs/explanation/seed_select.md.
+    Tailforge chose `target` and `stop`; see docs/explanation/seed_select.md.
     """
 
     reads_references: ClassVar[bool] = True
 
-    batch_size: int = Field(8, ge=1, le=1024, description="Images searched for at a time.")
+    batch_size: int = Field(8, ge=1, le=1024, description="Images searched at the same time.")
     encoder: ModelSource | None = Field(
-        None, description="CLIP model that compares images with the references; by default that of quality.scorer."
+        None, description="CLIP model that compares images with the references; by default quality.scorer."
     )
     target: Target = Field(
         "difference",
-        description="centroid: mean of the references' features. difference: that minus the mean of plain samples of "
-        "the concept, which holds what is not the concept.",
+        description="centroid: mean feature of the references. difference: that mean minus the mean feature of plain "
+        "samples, which removes features that all images of the concept share.",
     )
     references_per_image: int | None = Field(
         None,
         ge=1,
         le=10_000,
-        description="Each image aims at its own random subset of the references; by default at all.",
+        description="Size of the random subset of references for each image; by default all references.",
     )
     plain_samples: int = Field(
-        64, ge=0, le=10_000, description="Plain few-step images of a concept that `difference` and `stop` compare with."
+        64, ge=0, le=10_000, description="Plain few-step images per concept, for `difference` and `stop`."
     )
-    candidates: int = Field(16, ge=1, le=4096, description="Noises screened for each image; 1: its own alone.")
+    candidates: int = Field(16, ge=1, le=4096, description="Noises screened per image; 1: its own noise alone.")
     screening_steps: int | None = Field(
-        None, ge=1, le=1000, description="Denoising steps while screening; by default half of `steps`."
+        None, ge=1, le=1000, description="Denoising steps of screening; by default half of `steps`."
     )
 
     @model_validator(mode="after")
@@ -101,46 +105,51 @@ class SearchEngine(SamplingSettings):
 
     @property
     def searches_nowhere(self) -> bool:
-        """Whether the noise of every image is the one that plain sampling takes."""
+        """Return whether every image keeps the noise of plain sampling."""
         return self.candidates == 1
 
     @property
     def compares_concepts(self) -> bool:
-        """Whether the search for one concept reads the aims of the recipe's others."""
+        """Return whether the search for one concept reads the aims of the other concepts."""
         return False
 
     @property
     def few_steps(self) -> int:
-        """Denoising steps of a screened image."""
+        """Return the denoising steps of a screened image."""
         return self.screening_steps or max(1, self.steps // 2)
 
     @property
     def is_measured(self) -> bool:
-        """Whether images are compared with plain samples of the concept."""
+        """Return whether the search compares images with plain samples of the concept."""
         return self.target == "difference"
 
     @property
     def chooses_noise(self) -> bool:
+        """Return whether the search may replace an image's noise."""
         return not self.searches_nowhere
 
     @property
     def seeks_seeds(self) -> bool:
-        """Whether images start from noises that are found before the first round."""
+        """Return whether a search before the first round finds noises for all images to start from."""
         return False
 
     def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
+        """Return the encoder, by default `scorer`."""
         encoder = self.encoder or scorer
         return {} if encoder is None else {"encoder": encoder}
 
     def partition_rows(self, batch: int) -> int:
+        """Return the default samples per partition: one batch, since a search takes long."""
         return batch
 
     def check(self, recipe: "Recipe") -> None:
+        """Refuse a recipe without the references, concepts or encoder that the search needs. Errors: ValueError."""
         if missing := [concept.name for concept in recipe.concepts if concept.references is None]:
             raise ValueError(
                 f"engine {recipe.engine.kind} needs reference photographs of every concept; {missing[0]!r} has none, "
                 "give it `references`, a folder"
             )
+
         if self.compares_concepts and len(recipe.concepts) < 2:
             raise ValueError("engine.contrast_weight compares with the recipe's other concepts, and there is no other")
         if recipe.encoder is None:
@@ -148,9 +157,11 @@ class SearchEngine(SamplingSettings):
                 f"engine {recipe.engine.kind} compares images with the references by a CLIP model; give engine.encoder "
                 "or quality.scorer"
             )
+
         super().check(recipe)
 
     def find_idle(self) -> Iterator[str]:
+        """Yield a line per setting without effect, such as more screening steps than steps."""
         yield from super().find_idle()
         for name in ("screening_steps", "grad_steps"):
             value = getattr(self, name, None)
@@ -159,33 +170,37 @@ class SearchEngine(SamplingSettings):
 
 
 class BestOfNEngine(SearchEngine):
-    """Rival without gradients: many noises are screened, the best is rendered."""
+    """Search without gradients: screen many noises with few steps and render the best."""
 
     kind: Literal["best_of_n"] = "best_of_n"
 
     @classmethod
     def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        """Return the denoiser passes of screening for one image."""
         return float(engine["candidates"] * few)
 
 
 class ZeroOrderEngine(SearchEngine):
-    """Rival without gradients: a screened noise moves to its best neighbour, round after round (arXiv 2501.09732)."""
+    """Search without gradients: move a screened noise to its best neighbour in each round (arXiv 2501.09732)."""
 
     kind: Literal["zero_order"] = "zero_order"
     candidates: int = Field(4, ge=1, le=4096, description="Noises screened for the start.")
-    rounds: int = Field(4, ge=1, le=1000, description="Moves.")
-    neighbours: int = Field(4, ge=1, le=4096, description="Neighbours tried in each round.")
-    cosine: float = Field(0.95, gt=0, lt=1, description="Of a neighbour with the noise that it is a neighbour of.")
+    rounds: int = Field(4, ge=1, le=1000, description="Rounds, each with one move.")
+    neighbours: int = Field(4, ge=1, le=4096, description="Neighbours tried per round.")
+    cosine: float = Field(0.95, gt=0, lt=1, description="Cosine between a noise and its neighbours.")
 
     @property
     def searches_nowhere(self) -> bool:
+        """Return False: a move to a neighbour always changes the noise."""
         return False
 
     @classmethod
     def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        """Return the denoiser passes of screening and of all moves for one image."""
         return float((engine["candidates"] + engine["rounds"] * engine["neighbours"]) * few)
 
 
+# Numbers of the authors' code, for preset published.
 PUBLISHED: Mapping[str, Any] = {
     "scheduler": "ddim",
     "steps": 20,
@@ -204,72 +219,86 @@ PUBLISHED: Mapping[str, Any] = {
     "stop": None,
     "patience": None,
 }
+# Settings that have an effect only in mode bootstrapped, or only with gradient steps.
 BOOTSTRAPPED = ("found_seeds", "mixes", "fresh_share")
 GRADIENT = ("optimizer", "step_size", "later_step_size", "semantic_weight", "appearance_weight", "contrast_weight",
             "repulsion_weight", "last_steps", "patience", "grad_steps", "checkpointing",
             "unconditional_gradient")  # fmt: skip
-# Part of the most passes that images make which may leave early (`stop`): see schemas/effort.py.
+# Share of the maximum passes that images make on average with early `stop`; see schemas/effort.py.
 STAYING = 0.45
-GRADIENT_PASSES = 2  # passes that the gradient of one costs; one more where activations are made again
+GRADIENT_PASSES = 2  # cost of a pass's gradient, in passes; one more with checkpointing
 
 
 class SeedSelectEngine(SearchEngine):
     """SeedSelect (arXiv 2304.14530): gradient steps on the noise of a frozen generator towards the references.
 
-    `preset: published` takes the numbers of the authors' code wherever a key is not given.
+    `preset: published` sets the numbers of the authors' code for all keys that the recipe does not set.
     """
 
     kind: Literal["seed_select"] = "seed_select"
-    preset: Literal["default", "published"] = "default"
-    mode: Literal["full", "bootstrapped"] = Field(
-        "full", description="bootstrapped: a noise is found in full for each prompt, images are mixes with it."
+    preset: Literal["default", "published"] = Field(
+        "default", description="Source of the defaults: Tailforge, or the authors' code."
     )
-    candidates: int = Field(8, ge=1, le=4096, description="Noises screened for an image in a round; 1: its own alone.")
+    mode: Literal["full", "bootstrapped"] = Field(
+        "full",
+        description="full: a full search for each image. bootstrapped: a full search for each prompt; images start "
+        "from mixes with its noise.",
+    )
+    candidates: int = Field(
+        8, ge=1, le=4096, description="Noises screened per image and round; 1: its own noise alone."
+    )
     finalists: int = Field(
         2,
         ge=1,
         le=4096,
-        description="Screened noises of an image that are looked at again with all steps and by `views`; 1: none is, "
-        "the best by few steps goes on.",
+        description="Best screened noises of an image, compared again with all steps and `views`. 1: no second "
+        "comparison.",
     )
-    rounds: int = Field(4, ge=1, le=1000, description="Rounds of screening at most; an image leaves at `stop`.")
-    iterations: int = Field(6, ge=0, le=1000, description="Gradient steps at most; 0: none.")
+    rounds: int = Field(4, ge=1, le=1000, description="Most rounds of screening; an image ends early at `stop`.")
+    iterations: int = Field(6, ge=0, le=1000, description="Most gradient steps; 0: none.")
     optimizer: Literal["shell", "adamw"] = Field(
-        "shell", description="shell: steps of a fixed angle, the noise's norm kept. adamw: the published optimiser."
+        "shell", description="shell: steps of a fixed angle that keep the noise's norm. adamw: the published optimiser."
     )
-    step_size: float = Field(0.05, gt=0, le=10, description="shell: part of the norm a step moves; adamw: rate.")
+    step_size: float = Field(
+        0.05, gt=0, le=10, description="shell: length of a step as a share of the norm. adamw: learning rate."
+    )
     later_step_size: float | None = Field(
-        None, gt=0, le=10, description="From the fourth step on; by default the same."
+        None, gt=0, le=10, description="Step size from the fourth step on; by default the same."
     )
-    semantic_weight: Weight = Field(10.0, description="Of 1 - cosine of the image's features with the target.")
-    appearance_weight: Weight = Field(0.0, description="Of the squared distance to the references' mean latent.")
-    contrast_weight: Weight = Field(0.0, description="Of the cross-entropy against the recipe's other concepts.")
-    repulsion_weight: Weight = Field(0.0, description="Of the mean cosine with the batch's other images.")
+    semantic_weight: Weight = Field(
+        10.0, description="Weight of 1 - cosine between the image's features and the target."
+    )
+    appearance_weight: Weight = Field(0.0, description="Weight of the squared distance to the references' mean latent.")
+    contrast_weight: Weight = Field(
+        0.0, description="Weight of the cross entropy of the concept among the recipe's concepts."
+    )
+    repulsion_weight: Weight = Field(0.0, description="Weight of the mean cosine with the other images of the batch.")
     last_steps: tuple[Weight, ...] = Field(
         (1.0,),
         min_length=1,
-        description="Weights of the semantic loss after the last denoising steps, the last one last.",
+        description="Weights of the semantic loss after each of the last denoising steps, in their order.",
     )
     stop: float | None = Field(
-        1.0, gt=0, le=10, description="An image is done at this confidence: 0 as its candidates, 1 as the references."
+        1.0,
+        gt=0,
+        le=10,
+        description="Confidence at which the search for an image ends. 0: like plain samples. 1: like the references.",
     )
-    views: int = Field(
-        4, ge=1, le=4, description="Views (whole, mirrored, two crops) that the confidence is the mean of."
-    )
+    views: int = Field(4, ge=1, le=4, description="Views for the mean confidence: whole image, mirrored, two crops.")
     patience: int | None = Field(
-        3, ge=1, le=1000, description="An image is done after so many steps without a lower loss."
+        3, ge=1, le=1000, description="Steps without a lower loss after which the search for an image ends."
     )
     grad_steps: int | None = Field(
-        None, ge=1, le=1000, description="Only the last denoising calls are differentiated; by default all."
+        None, ge=1, le=1000, description="Differentiate only this many last denoising steps; by default all."
     )
-    checkpointing: bool = Field(True, description="Keep no activations: less memory, a third more time.")
-    unconditional_gradient: bool = Field(False, description="Differentiate guidance's unconditional branch as well.")
+    checkpointing: bool = Field(True, description="Store no activations: less memory, a third more time.")
+    unconditional_gradient: bool = Field(False, description="Also differentiate guidance's unconditional branch.")
     found_seeds: int | None = Field(
-        None, ge=1, le=10_000, description="bootstrapped: noises of a concept found in full; by default one a prompt."
+        None, ge=1, le=10_000, description="bootstrapped: full searches per concept; by default one per prompt."
     )
-    mixes: int = Field(4, ge=1, le=4096, description="bootstrapped: mixes screened for each image.")
+    mixes: int = Field(4, ge=1, le=4096, description="bootstrapped: mixes screened per image.")
     fresh_share: float = Field(
-        0.05, gt=0, lt=1, description="bootstrapped: part of a mix's variance that is the image's own noise."
+        0.05, gt=0, lt=1, description="bootstrapped: share of the image's own noise in a mix's variance."
     )
 
     @model_validator(mode="before")
@@ -293,22 +322,28 @@ class SeedSelectEngine(SearchEngine):
 
     @property
     def searches_nowhere(self) -> bool:
+        """Return whether there is neither screening nor a gradient step nor a mix."""
         return self.candidates == 1 and self.iterations == 0 and self.mode == "full"
 
     @property
     def compares_concepts(self) -> bool:
+        """Return whether the loss has a contrast between concepts."""
         return self.contrast_weight > 0
 
     @property
     def is_measured(self) -> bool:
+        """Return whether the target or `stop` needs plain samples."""
         return super().is_measured or self.stop is not None
 
     @property
     def seeks_seeds(self) -> bool:
+        """Return whether images start from mixes with noises of a search before the first round."""
         return self.mode == "bootstrapped"
 
     def find_idle(self) -> Iterator[str]:
+        """Yield a line per setting without effect, such as settings of gradient steps without iterations."""
         yield from super().find_idle()
+        # A preset's numbers count as set, too.
         preset = PUBLISHED if self.preset == "published" else {}
         given = {name for name in self.model_fields_set if name not in preset or getattr(self, name) != preset[name]}
         if self.iterations == 0:
@@ -318,11 +353,12 @@ class SeedSelectEngine(SearchEngine):
                 if name in given
             )
         elif self.repulsion_weight and self.batch_size == 1:
-            yield "engine.repulsion_weight has no effect with engine.batch_size 1, of no other image; leave it out"
+            yield "engine.repulsion_weight has no effect with engine.batch_size 1, without other images; leave it out"
+
         if "finalists" in given and self.finalists > self.candidates:
             yield (
-                f"engine.finalists {self.finalists} is above engine.candidates {self.candidates}, of which they are "
-                f"chosen; give {self.candidates} at most, or more candidates"
+                f"engine.finalists {self.finalists} is above engine.candidates {self.candidates}, but finalists are "
+                f"candidates; give {self.candidates} at most, or more candidates"
             )
         if self.mode == "full":
             yield from (
@@ -333,6 +369,7 @@ class SeedSelectEngine(SearchEngine):
 
     @classmethod
     def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        """Return the denoiser passes for one image: screening, finalists, and gradients in units of passes."""
         if engine.get("mode") == "bootstrapped":
             return float(engine["mixes"] * few)
         finalists = (engine["finalists"] > 1) * engine["finalists"]
@@ -348,15 +385,16 @@ Engine = Annotated[
     Discriminator("kind"),
     SerializeAsAny(),
 ]
+# Engines of the project; `add_settings` adds others.
 OWN = (PlainEngine, BestOfNEngine, ZeroOrderEngine, SeedSelectEngine, NaturalInversionEngine)
 _settings: dict[str, type[EngineSettings]] = {each.model_fields["kind"].default: each for each in OWN}
 
 
 def add_settings(settings: type[EngineSettings]) -> None:
-    """Let recipes name one engine more, by the default of the field `kind` of its settings."""
+    """Register an engine for recipes, by the default of the field `kind` of its settings."""
     _settings[settings.model_fields["kind"].default] = settings
 
 
 def find_settings(kind: object) -> type[EngineSettings] | None:
-    """Return the settings of the engine that a recipe names; None where there is no such engine."""
+    """Return the settings class of an engine by its `kind`, or None for an unknown kind."""
     return _settings.get(kind) if isinstance(kind, str) else None

@@ -1,4 +1,4 @@
-"""Settings of NaturalInversion: images from a trained classifier. What they do: tasks/methods/natural_inversion."""
+"""Settings of NaturalInversion: images from a trained classifier. The method: tasks/methods/natural_inversion."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,28 +16,30 @@ if TYPE_CHECKING:
 Form = Literal["pyramid", "generator", "pixels"]
 Side = Annotated[int, Field(ge=4, le=4096)]
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-# Of pixels in 0..1 both are below 1; the room is for odd preparations, numbers of pixels in 0..255 are beyond it.
+# For pixels in 0..1 both are below 1. The bounds allow unusual preparations and exclude numbers for pixels in 0..255.
 OF_UNIT_PIXELS: Mapping[str, tuple[float, float]] = {"mean": (-1, 2), "std": (0, 2)}
 
 
 class TeacherSource(ModelSource):
-    """A trained image classifier: a transformers model, or any torch module that `module` builds.
+    """A trained image classifier: a model of transformers, or any torch module that `module` builds.
 
-    What is left out here is read from the model's config.json and preprocessor_config.json.
+    Defaults come from the model's config.json and preprocessor_config.json.
     """
 
     module: str | None = Field(
         None,
         max_length=1000,
-        description="`package.module:callable` that returns the torch module; it is imported, so it runs as your own "
-        "code. Keyword arguments: `arguments` in the model's config.json. Without it the model is one of transformers.",
+        description="`package.module:callable` that returns the torch module. Tailforge imports and runs it with your "
+        "rights. Its keyword arguments are `arguments` in the model's config.json. Default: a model of transformers.",
     )
     mean: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...] | None = Field(
-        None, min_length=1, description="Of each channel, pixels in 0..1."
+        None, min_length=1, description="Mean per channel, for pixels in 0..1."
     )
-    std: tuple[Positive, ...] | None = Field(None, min_length=1, description="Of each channel, pixels in 0..1.")
-    size: tuple[Side, Side] | None = Field(None, description="Height and width of the input in pixels.")
-    class_names: tuple[Text, ...] | None = Field(None, min_length=2)
+    std: tuple[Positive, ...] | None = Field(
+        None, min_length=1, description="Standard deviation per channel, for pixels in 0..1."
+    )
+    size: tuple[Side, Side] | None = Field(None, description="Height and width of the input, in pixels.")
+    class_names: tuple[Text, ...] | None = Field(None, min_length=2, description="Names of the outputs, in order.")
 
     @field_validator("module")
     @classmethod
@@ -55,13 +57,12 @@ class TeacherSource(ModelSource):
         low, high = OF_UNIT_PIXELS[str(info.field_name)]
         if beyond := [value for value in values or () if not low <= value <= high]:
             raise ValueError(
-                f"pixels are in 0..1, so {beyond[0]:g} cannot be right; divide by 255 what was taken of pixels in "
-                "0..255"
+                f"pixels are in 0..1, so {beyond[0]:g} cannot be right; divide by 255 if your pixels are in 0..255"
             )
         return values
 
 
-# The numbers of the authors' code; both presets share all but the two below.
+# Numbers of the authors' code; the presets differ only in two of their numbers.
 PUBLISHED: Mapping[str, Any] = {
     "form": "pyramid",
     "batch_size": 256,
@@ -88,8 +89,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cifar100": {**PUBLISHED, "steps": 4000, "statistics_weight": 3.0},
 }
 
-# Settings that only some forms read; the others read none of them.
-LATE = 0.75  # of the steps; without stop_improvement no candidate is scored before
+LATE = 0.75  # share of the steps before the first scored candidate, without stop_improvement
+# Settings that some forms ignore, with the forms that read them.
 DRAWN: tuple[Form, ...] = ("pyramid", "generator")
 FORMS_OF: Mapping[str, tuple[Form, ...]] = {
     "latent_size": DRAWN,
@@ -106,47 +107,50 @@ FORMS_OF: Mapping[str, tuple[Form, ...]] = {
 
 
 class InversionSettings(Strict):
-    """How a teacher is inverted. Presets cifar10 and cifar100 take the authors' numbers wherever a key is not given."""
+    """Inversion of a teacher. Presets cifar10 and cifar100 set the authors' numbers for all keys not in the recipe."""
 
-    preset: Literal["default", "cifar10", "cifar100"] = "default"
+    preset: Literal["default", "cifar10", "cifar100"] = Field(
+        "default", description="Source of the defaults: Tailforge, or the authors' numbers for a data set."
+    )
     form: Form = Field(
         "pyramid",
-        description="pyramid: as published. generator: without the Feature Transfer Pyramid. pixels: the image itself "
-        "is optimised, as DeepInversion does.",
+        description="pyramid: as published. generator: without the Feature Transfer Pyramid. pixels: optimise the "
+        "image itself, as DeepInversion.",
     )
-    steps: int = Field(400, ge=1, le=100_000, description="Optimiser steps for each batch, at most.")
+    steps: int = Field(400, ge=1, le=100_000, description="Most optimiser steps per batch.")
     batch_size: int = Field(64, ge=2, le=4096, description="Images that share one generator.")
-    groups: int = Field(1, ge=1, le=256, description="Generators that are trained side by side in one teacher pass.")
-    latent_size: int = Field(128, ge=1, le=8192, description="Noise numbers of an image.")
-    width: int = Field(32, ge=2, le=1024, description="Channels of the generator; half of it before the picture.")
+    groups: int = Field(1, ge=1, le=256, description="Generators trained together, with one teacher pass for all.")
+    latent_size: int = Field(128, ge=1, le=8192, description="Dimensions of an image's noise.")
+    width: int = Field(32, ge=2, le=1024, description="Channels of the generator, halved before its last layer.")
     alpha_start: float = Field(3.0, gt=0, le=100, description="Mean of the channel scales at the start.")
-    generator_rate: float = Field(1e-2, gt=0, le=10)
-    pyramid_rate: float = Field(3e-3, gt=0, le=10)
-    alpha_rate: float = Field(0.06, gt=0, le=10)
+    generator_rate: float = Field(1e-2, gt=0, le=10, description="Learning rate of the generator.")
+    pyramid_rate: float = Field(3e-3, gt=0, le=10, description="Learning rate of the pyramid.")
+    alpha_rate: float = Field(0.06, gt=0, le=10, description="Learning rate of the channel scales.")
     pixel_rate: float = Field(0.1, gt=0, le=10, description="Learning rate of form pixels.")
-    statistics_weight: Weight = Field(10.0, description="Of the distance to the BatchNorm layers' statistics.")
-    variation_weight: Weight = Field(1e-3, description="Of the total variation.")
-    norm_weight: Weight = Field(1.5e-5, description="Of the images' norm.")
-    jitter: int = Field(2, ge=0, le=64, description="Images are rolled by up to so many pixels in every step.")
-    flip: bool = Field(False, description="Images are mirrored in half of the steps; not for digits and letters.")
-    zero_start: bool = Field(True, description="The pyramid starts without effect: step 0 equals form generator.")
+    statistics_weight: Weight = Field(10.0, description="Weight of the distance to the BatchNorm layers' statistics.")
+    variation_weight: Weight = Field(1e-3, description="Weight of the total variation.")
+    norm_weight: Weight = Field(1.5e-5, description="Weight of the images' norm.")
+    jitter: int = Field(2, ge=0, le=64, description="Largest shift of the images per step, in pixels.")
+    flip: bool = Field(False, description="Mirror images in half of the steps; not for digits and letters.")
+    zero_start: bool = Field(True, description="Start the pyramid without effect: step 0 equals form generator.")
     scale_free: bool = Field(
-        True, description="Statistics relative to each layer's own, total variation and norm as of 256 images."
+        True,
+        description="Divide distances by each layer's own statistics; scale total variation and norm to 256 images.",
     )
     saved_pixels: bool = Field(
-        True, description="The loss sees the 8-bit image that will be saved; gradients pass straight through."
+        True, description="Compute the loss on the saved 8-bit image, with straight-through gradients."
     )
-    stale_features: bool = Field(True, description="The pyramid reads the last step's teacher pass: a third less work.")
-    warm_start: bool = Field(False, description="A batch takes over the convolutions of the one before in its place.")
-    score_every: int = Field(
-        50, ge=1, le=100_000, description="Steps between candidates; one is scored without jitter."
+    stale_features: bool = Field(
+        True, description="Feed the pyramid with the previous step's teacher pass: a third less work."
     )
+    warm_start: bool = Field(False, description="Start a batch with the convolutions of the previous batch.")
+    score_every: int = Field(50, ge=1, le=100_000, description="Steps between candidates, scored without jitter.")
     stop_improvement: float | None = Field(
         0.02,
         gt=0,
         lt=1,
-        description="A batch is done when the teacher agrees with all its labels and its loss fell by less than this "
-        "part since the last candidate; null: never before `steps`.",
+        description="End a batch if the teacher agrees with all labels and the loss fell by less than this share since "
+        "the last candidate. null: always run all `steps`.",
     )
 
     @model_validator(mode="before")
@@ -160,7 +164,7 @@ class InversionSettings(Strict):
 class NaturalInversionEngine(EngineSettings, InversionSettings):
     """NaturalInversion (arXiv 2306.16661): labelled images from the weights of a classifier, the recipe's `generator`.
 
-    Concepts are its classes, by name or number; see docs/explanation/natural_inversion.md.
+    Concepts name its classes or their numbers; see docs/explanation/natural_inversion.md.
     """
 
     inverts: ClassVar[bool] = True
@@ -171,31 +175,33 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
         None,
         ge=1,
         le=1024,
-        description="Batches of one run, the unit of work and resume; by default `groups`. With more than `groups` a "
-        "batch that stops early makes room for the next.",
+        description="Batches per run, the unit of work and resume; by default `groups`. With more than `groups`, the "
+        "next batch starts when another ends early.",
     )
 
     @model_validator(mode="after")
     def _warm_start_has_a_batch_before(self) -> "NaturalInversionEngine":
         if self.warm_start and self.batches <= self.groups:
             raise ValueError(
-                f"warm_start takes over from a batch before in the same run, which holds {self.batches} batches in "
+                f"warm_start takes over from an earlier batch of the same run, which holds {self.batches} batches in "
                 f"{self.groups} groups; raise batches_per_run"
             )
         return self
 
     @property
     def batches(self) -> int:
-        """Batches of one run."""
+        """Return the batches per run."""
         return self.batches_per_run or self.groups
 
     def check_partitions(self, size: int, batch: int) -> None:
+        """Refuse any `partition_size`. Errors: ValueError."""
         raise ValueError(
             "partition_size: a partition of engine natural_inversion is one of its runs; leave it out and set "
             "engine.batches_per_run"
         )
 
     def check(self, recipe: "Recipe") -> None:
+        """Refuse a recipe with gates, maps or prompts that need a text model. Errors: ValueError."""
         if gates := name_scorer_gates(recipe):
             raise ValueError(
                 f"quality.gates {gates}: a CLIP model, quality.scorer, would measure it, and engine "
@@ -210,6 +216,7 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
             )
 
     def find_idle(self) -> Iterator[str]:
+        """Yield a line per setting without effect, such as settings of another form."""
         given = self._given()
         for name, forms in FORMS_OF.items():
             if name in given and self.form not in forms:
@@ -217,20 +224,23 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
                     f"engine.{name} has no effect with engine.form {self.form}; leave it out or set form: "
                     f"{' or '.join(forms)}"
                 )
+
         if "score_every" in given:
             yield from self._never_scored()
+
         if self.groups > self.batches:
             yield (
-                f"engine.groups {self.groups} is above engine.batches_per_run {self.batches}, of which they are "
-                f"trained side by side; give {self.batches} at most, or more batches_per_run"
+                f"engine.groups {self.groups} is above engine.batches_per_run {self.batches}, so some groups would "
+                f"have no batch; give {self.batches} at most, or more batches_per_run"
             )
 
     def _given(self) -> set[str]:
-        """What the author gave. A preset's numbers count as set too; those that equal it may be its own."""
+        """Return the author's settings. A preset sets fields too, so values equal to the preset do not count."""
         preset = PRESETS.get(self.preset, {})
         return {name for name in self.model_fields_set if name not in preset or getattr(self, name) != preset[name]}
 
     def _never_scored(self) -> Iterator[str]:
+        """Yield a line if `score_every` leads to no candidate before the last step."""
         every, steps = self.score_every, self.steps
         last_but_one = (steps - 1) // every * every  # the last step is always scored
         if every > steps:
@@ -244,7 +254,7 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
 
 
 def _refuse_text(recipe: "Recipe") -> None:
-    """Errors: ValueError for what reads a prompt."""
+    """Refuse settings of models that read prompts. Errors: ValueError."""
     reasons = {
         "quality.scorer": recipe.quality.scorer is not None,
         "prompts.attributes": bool(recipe.prompts.attributes),

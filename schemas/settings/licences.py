@@ -1,4 +1,4 @@
-"""The licence of a dataset: an SPDX identifier, or another licence by its name; and what formats write of it."""
+"""The licence of a dataset, an SPDX identifier or another licence by name, and its form in published formats."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tailforge.schemas.settings.fields import AUTHORED, Name, Strict
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 ANY_VERSION = re.compile(r"-(only|or-later)$")
-# What the Hub knows under the lower case of the SPDX identifier, and what it knows under another word.
+# Licences that the Hub names by the lower case of the SPDX identifier.
 HUB = frozenset((
     "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear",
     "bsl-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0",
@@ -23,21 +23,22 @@ HUB = frozenset((
     "lgpl-3.0", "lppl-1.3c", "mit", "mpl-2.0", "ms-pl", "ncsa", "ofl-1.1", "osl-3.0", "postgresql", "unlicense",
     "wtfpl", "zlib"
 ))  # fmt: skip
+# Licences that the Hub names otherwise, by the lower case of the SPDX identifier.
 HUB_WORDS: Mapping[str, str] = {"odbl-1.0": "odbl", "odc-by-1.0": "odc-by", "pddl-1.0": "pddl", "c-uda-1.0": "c-uda"}
 
 
 class OtherLicence(Strict):
-    """A licence without an SPDX identifier, or several: CC0-1.0 OR MIT."""
+    """A licence without an SPDX identifier, or several licences: CC0-1.0 OR MIT."""
 
     name: Name
     url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+(/[^\s@?]*)?$", max_length=1000)] | None = Field(
-        None, description="Where its text is."
+        None, description="Address of the licence's text."
     )
 
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence as formats tell it: `url` is None where nobody said where its text is; `hub`: keys of a card."""
+    """A licence for published formats. `url`: address of its text, None if unknown. `hub`: keys of a dataset card."""
 
     name: str
     url: str | None
@@ -45,7 +46,7 @@ class Licence:
 
 
 def find_identifier(text: str) -> str | None:
-    """The SPDX identifier that a text is, as SPDX writes it; None if it is none, or several."""
+    """Return a text as an SPDX identifier in SPDX's spelling; None if it is none, or several."""
     if not IDENTIFIER.fullmatch(text) or text.lower().startswith("licenseref-"):
         return None
     try:
@@ -55,6 +56,7 @@ def find_identifier(text: str) -> str | None:
 
 
 def _check_identifier(value: Any, info: ValidationInfo) -> Any:
+    """Check and normalise the identifier of an author. Errors: ValueError."""
     if info.context != AUTHORED or not isinstance(value, str):
         return value
     found = find_identifier(value.strip())
@@ -71,7 +73,7 @@ AnyLicence = Identifier | OtherLicence
 
 
 def describe_licence(found: str | Mapping[str, Any] | OtherLicence) -> Licence:
-    """What a recipe's `license` means; of older versions it is any text."""
+    """Return the licence that a recipe's `license` names. Recipes of older versions may hold any text."""
     if isinstance(found, OtherLicence):
         found = found.model_dump()
     name = str(found.get("name") if isinstance(found, Mapping) else found)

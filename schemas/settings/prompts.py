@@ -1,4 +1,4 @@
-"""The recipe's words for prompts: templates, the values of their slots, and other words for a concept."""
+"""Settings of prompts: templates, values of their slots, and synonyms of concepts."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,13 +12,15 @@ Slot = Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=64)]
 
 
 class LanguageModelExpander(Strict):
-    """Extra prompts written by a causal language model; those that lose the concept's word are dropped."""
+    """Extra prompts from a causal language model. Prompts without the concept's word are dropped."""
 
-    source: ModelSource
-    count: int = Field(ge=1, le=1000, description="Prompts asked for, a concept.")
-    instruction: Text = Field("A photo caption about {concept}:", description="Text the model continues; {concept}.")
-    max_new_tokens: int = Field(24, ge=1, le=256)
-    temperature: float = Field(0.9, gt=0, le=5)
+    source: ModelSource = Field(description="The language model.")
+    count: int = Field(ge=1, le=1000, description="Requested prompts per concept.")
+    instruction: Text = Field(
+        "A photo caption about {concept}:", description="Text that the model continues, with slot {concept}."
+    )
+    max_new_tokens: int = Field(24, ge=1, le=256, description="Most tokens of a continuation.")
+    temperature: float = Field(0.9, gt=0, le=5, description="Sampling temperature; lower is more predictable.")
 
 
 class Prompts(Strict):
@@ -30,21 +32,21 @@ class Prompts(Strict):
         description="Texts with slots in braces. {concept} is required; {a} becomes a or an.",
     )
     attributes: Mapping[Slot, Weights | tuple[Name, ...]] = Field(
-        default_factory=dict, description="Slot name to its values: a list (equal weights) or value: weight."
+        default_factory=dict, description="Values per slot: a list (equal weights), or a mapping of values to weights."
     )
-    per_concept: int = Field(64, ge=1, le=100_000, description="Distinct prompts a concept at most.")
+    per_concept: int = Field(64, ge=1, le=100_000, description="Most distinct prompts per concept.")
     balance: Literal["balanced", "weighted"] = Field(
         "balanced",
-        description="balanced: every value equally often; weighted: in proportion to the weights. Prompts are "
-        "distinct, so weights show only where per_concept is well below the number of combinations.",
+        description="balanced: all values are equally frequent. weighted: frequencies follow the weights. Prompts are "
+        "distinct, so weights have an effect only if per_concept is well below the number of combinations.",
     )
     lexicon: Mapping[Name, tuple[Name, ...]] = Field(
-        default_factory=dict, description="Recipe-side synonyms: concept name to more words for it."
+        default_factory=dict, description="Synonyms per concept, in addition to the concept's own."
     )
     wordnet: bool = Field(
-        False, description="Also take synonyms from Open English WordNet 2024; the user installs its data."
+        False, description="Also use synonyms of Open English WordNet 2024; you install its data yourself."
     )
-    language_model: LanguageModelExpander | None = None
+    language_model: LanguageModelExpander | None = Field(None, description="Source of extra prompts.")
 
     @field_validator("attributes", mode="before")
     @classmethod

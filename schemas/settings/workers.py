@@ -1,4 +1,4 @@
-"""What a build's steps run on, as a person asks for it."""
+"""Settings of the workers that run a build's steps."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,11 @@ MOST_WORKERS = 4096
 
 
 class WorkerSettings(BaseModel):
-    """`workers`: how many at most; `devices`: those of processes, by name; `ray_address`: host:port of a head."""
+    """The runner of a build.
+
+    `workers`: most workers, by default as the runner decides. `devices`: names of the devices for processes.
+    `ray_address`: host:port of a Ray head.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
