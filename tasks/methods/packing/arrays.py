@@ -1,4 +1,4 @@
-"""Bytes of one array in numpy's .npy format, and back."""
+"""Encode and decode one array in numpy's .npy format."""
 
 import io
 from typing import Any
@@ -9,13 +9,16 @@ Array = np.ndarray[Any, Any]
 
 
 def encode_array(array: Array) -> bytes:
-    """.npy bytes. Errors: ValueError for an array of Python objects."""
+    """Encode an array of any shape as .npy bytes. Errors: ValueError for an array of Python objects."""
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
 
 
 def decode_array(data: bytes) -> Array:
-    """The array of .npy bytes. Errors: ValueError for bytes that are none or hold Python objects."""
+    """Decode .npy bytes to an array of the shape that was encoded.
+
+    Errors: ValueError for bytes in another format or with Python objects.
+    """
     decoded: Array = np.load(io.BytesIO(data), allow_pickle=False)
     return decoded

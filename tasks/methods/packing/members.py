@@ -1,8 +1,8 @@
-"""The members and manifest columns of published samples, from the tables of the stages.
+"""Make the members and manifest columns of published samples from the tables of the stages.
 
-Every sample has the same fields, and its JSON the same keys and types, with no null in it: readers infer the types of
-a whole dataset from its first samples. Every image says that it is synthetic in the way of IPTC: XMP property
-Iptc4xmpExt:DigitalSourceType. In a PNG that is an iTXt chunk put in after the header; no pixel is encoded again.
+Readers infer the types of a whole dataset from its first samples. So every sample has the same members, and its JSON
+has the same keys and types and no null. Every image declares by the IPTC standard that it is synthetic, in the XMP
+property Iptc4xmpExt:DigitalSourceType. In a PNG the property is an iTXt chunk after the header; the pixels' bytes stay.
 """
 
 import io
@@ -37,7 +37,7 @@ XMP_CHUNK = (len(_ITXT) - 4).to_bytes(4, "big") + _ITXT + zlib.crc32(_ITXT).to_b
 JUDGED = [name for name, _ in IMAGE_SCORES] + ["phash"]
 SOFT_SCORES = [name for name, _ in MASK_SCORES if name not in SHAPE_SCORES]
 MEASURED = [*(name for name, _ in MASK_SCORES), "mask_source"]
-# What write_shards and publish_version read of the stages' tables.
+# Columns of the stages' tables that write_shards and publish_version read.
 SAMPLE_COLUMNS = [
     "sample_id", "concept", "prompt_index", "replica", "attempt", "seed", "prompt", "slots",
     "engine", "provenance", "width", "height", "status", "error",
@@ -51,26 +51,27 @@ PUBLISHED = pa.schema([field for field in MANIFEST if field.name not in ("split"
 
 
 def mark_png(png: bytes) -> bytes:
-    """The same PNG with the XMP packet that names its digital source type."""
+    """Return the PNG with an XMP packet that names its digital source type."""
     return png[:PNG_HEADER_BYTES] + XMP_CHUNK + png[PNG_HEADER_BYTES:]
 
 
 def encode_jpeg(png: bytes, quality: int) -> bytes:
-    """JPEG of a PNG's pixels, marked as `mark_png` does."""
+    """Encode a PNG as JPEG with the same XMP packet. Errors: PictureError if the bytes are no PNG."""
     out = io.BytesIO()
     open_picture(png, PNG, to_rgb).save(out, "JPEG", quality=quality, xmp=XMP)
     return out.getvalue()
 
 
 def decode_published(png: bytes, sharding: Sharding) -> NDArray[np.uint8]:
-    """Pixels [height, width, 3] that a reader of the dataset will see of an image: JPEG changes them."""
+    """Return an image's pixels [height, width, 3] as readers of the dataset see them. Errors: PictureError."""
+    # JPEG changes the pixels.
     data = png if sharding.image_format == "png" else encode_jpeg(png, sharding.jpeg_quality)
     return np.asarray(open_picture(data, pictures.PUBLISHED[sharding.image_format], to_rgb))
 
 
 @cache
 def encode_empty_mask(width: int, height: int) -> bytes:
-    """Indexed PNG of background alone, for a sample without a mask."""
+    """Return an indexed PNG of background only, for a sample without a mask; sizes in pixels."""
     out = io.BytesIO()
     Image.new("P", (width, height)).save(out, "PNG")
     return out.getvalue()
@@ -83,11 +84,12 @@ def publish_columns(
     classes: Mapping[str, int],
     augmented: pa.Table | None = None,
 ) -> pa.Table:
-    """Columns that manifest and rejects share (PUBLISHED) for row-aligned tables of the same samples.
+    """Return the columns that manifest and rejects share (PUBLISHED), for row-aligned tables of the same samples.
 
-    `augmented` is row-aligned too; a row whose `sample_id` is null is not augmented. Of an augmented mask the shape is
-    measured; the scores that need its soft map are null.
+    `augmented` is row-aligned as well; a null `sample_id` means that the row is not augmented. An augmented mask has
+    scores of its shape. The scores that need its soft map are null.
     """
+    # Columns of the stages' tables, and constants.
     concepts = samples["concept"]
     columns: dict[str, Any] = {
         **{name: samples[name] for name in SAMPLE_COLUMNS if name not in ("prompt", "status", "error")},
@@ -99,48 +101,51 @@ def publish_columns(
         "parent_id": pa.nulls(samples.num_rows, pa.string()),
         "augmentation": pa.nulls(samples.num_rows, pa.string()),
     }
+
+    # Augmentation replaces some values.
     if augmented is not None:
         columns.update(_augment_columns(columns, augmented))
     return pa.table({name: columns[name] for name in PUBLISHED.names}).cast(PUBLISHED)
 
 
 def _augment_columns(columns: Mapping[str, Any], augmented: pa.Table) -> dict[str, Any]:
-    """The columns that augmentation changes; an image augmented in place keeps its id and has no parent."""
+    """Return the columns that augmentation changes. An image augmented in place keeps its id and has no parent."""
+    # The augmented value, or the sample's own.
     is_augmented = pc.is_valid(augmented["sample_id"])
     is_copy = pc.and_kleene(is_augmented, pc.not_equal(augmented["sample_id"], augmented["parent_id"]))
     changed = {
         name: pc.if_else(is_augmented, augmented[name], columns[name])
-        for name in ("sample_id", "width", "height", *SHAPE_SCORES, "augmentation", *JUDGED)
+        for name in ("sample_id", "width", "height", "instances", *SHAPE_SCORES, "augmentation", *JUDGED)
     }
     changed |= {name: pc.if_else(is_augmented, None, columns[name]) for name in SOFT_SCORES}
-    nested = [
-        new if flag else old
-        for flag, new, old in zip(
-            is_augmented.to_pylist(), augmented["instances"].to_pylist(), columns["instances"].to_pylist(), strict=True
-        )
-    ]
-    changed["instances"] = pa.array(nested, PUBLISHED.field("instances").type)
+
+    # Only a copy has a parent.
     changed["parent_id"] = pc.if_else(pc.fill_null(is_copy, False), augmented["parent_id"], None)
     return changed
 
 
 def reject_rows(published: pa.Table, outcomes: Sequence[pa.Table], reasons: Sequence[str | None]) -> pa.Table:
-    """REJECTS rows: `outcomes` are the stages' tables, in order; the first failure among them is the row's error."""
+    """Return rows of REJECTS. `outcomes`: the stages' tables in order; the first failure is the row's error."""
+    # Later stages first, so that the earliest failure overwrites the others.
     status, error = pa.repeat("ok", published.num_rows), pa.nulls(published.num_rows, pa.string())
     for table in reversed(outcomes):
         failed = pc.equal(table["status"], "failed")
         status, error = pc.if_else(failed, "failed", status), pc.if_else(failed, table["error"], error)
+
     columns = {**{name: published[name] for name in PUBLISHED.names}, "status": status, "error": error}
     columns["reason"] = pa.array(reasons, pa.string())
     return pa.table({name: columns[name] for name in REJECTS.names}).cast(REJECTS)
 
 
 def encode_annotations(published: pa.Table) -> list[bytes]:
-    """Canonical JSON of every row: what a training job needs beside image, mask and caption."""
+    """Return the annotations of every row as canonical JSON: classes, instances, caption, slots and origin."""
+    # Canonical: sorted keys, no spaces.
     names = ["sample_id", "concept", "class_id", "caption", "slots", "seed", "width", "height", "instances"]
     columns = [published[name].to_pylist() for name in names]
     parents = published["parent_id"].to_pylist()
     encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+    # Missing values become empty ones, and floats are rounded.
     documents = []
     for parent, *values in zip(parents, *columns, strict=True):
         document = dict(zip(names, values, strict=True))

@@ -1,4 +1,4 @@
-"""Lossless PNG bytes of an RGB image, and back."""
+"""Encode and decode RGB images as PNG."""
 
 import io
 
@@ -10,16 +10,16 @@ from tailforge.catalog.pictures import PNG, open_picture, to_rgb
 
 Pixels = NDArray[np.uint8]
 
-LEVEL = 6  # zlib; 9 takes much longer and saves about one per cent
+LEVEL = 6  # of zlib; level 9 is much slower and saves about one per cent
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """PNG of [height, width, 3]. Equal pixels give equal bytes under one Pillow and zlib."""
+    """Encode pixels [height, width, 3] as PNG. Equal pixels become equal bytes with one version of Pillow and zlib."""
     out = io.BytesIO()
     Image.fromarray(pixels, "RGB").save(out, "PNG", compress_level=LEVEL)
     return out.getvalue()
 
 
 def decode_png(data: bytes) -> Pixels:
-    """Pixels [height, width, 3] of a PNG. Errors: PictureError."""
+    """Decode a PNG to pixels [height, width, 3]. Errors: PictureError if the bytes are no PNG."""
     return np.asarray(open_picture(data, PNG, to_rgb))

@@ -1,7 +1,7 @@
-"""albumentations, imported here alone and only when images are to be changed: it comes with an extra.
+"""Import albumentations, which an extra installs, when images are to be changed. No other module imports it.
 
-2.0.8 is its last MIT release and gets no more repairs; its successor is AGPL and has the same import name. What another
-library would have to do is held by the tests of the three modules that use it: packing/test_augment.py,
+2.0.8 is its last release under the MIT licence and gets no more corrections. Its successor is under the AGPL and has
+the same import name. Tests of three modules define what a replacement has to do: packing/test_augment.py,
 pretraining/test_views.py and, for `Views`, classifiers/test_train.py, all in tests/tasks/methods.
 """
 
@@ -14,6 +14,7 @@ LIBRARY = "albumentations"
 
 
 def load_transforms(purpose: str) -> Any:
-    """The module; `purpose` stands at the beginning of the error. Errors: MissingExtraError."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network for newer versions
+    """Return the module albumentations. Errors: MissingExtraError, which begins with the `purpose`, without it."""
+    # Without this variable the import looks for newer versions on the network.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     return import_extra(LIBRARY, purpose)

@@ -154,7 +154,7 @@ def test_unfit_transforms_are_named(name: str, parameters: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (("RandomCrop", {"height": 100, "width": 100, "p": 1.0}), "cannot take an image of 64 x 64"),
+        (("RandomCrop", {"height": 100, "width": 100, "p": 1.0}), "cannot process an image of 64 x 64"),
         (("Normalize", {"p": 1.0}), "float32"),
         (("ToGray", {"num_output_channels": 1, "p": 1.0}), "8-bit RGB"),
         (("Affine", {"translate_percent": 0.5, "fill_mask": 9, "p": 1.0}), r"classes \[9\]"),
