@@ -35,6 +35,7 @@ COMMENTS = {
     "tasks/methods/regional_primitives": 8,
     "tasks/methods/sampling": 8,
     "tasks/methods/seed_select": 8,
+    "tasks/methods/workshop": 8,
 }
 # Folders without numerical code that hold the other limits.
 PROSE = ("flows/cli",)

@@ -1,6 +1,6 @@
-"""The workshop: a rendered world of machine parts with known captions and exact masks; numpy only.
+"""Render the workshop, a world of machine parts with known captions and exact masks, with numpy only.
 
-`render(sample_scene(index, seed, LONG_TAIL))` is the data set: `index` counts its pictures, and there is no end.
+`render(sample_scene(index, seed, LONG_TAIL))` is picture `index` of an endless data set.
 """
 
 from tailforge.tasks.methods.workshop.render import Rendering, render

@@ -1,7 +1,7 @@
-"""How the six materials answer light: brushed metal under a studio sky, glossy plastic, dull rubber.
+"""Compute the colours of the six materials under light: brushed metal, glossy plastic and dull rubber.
 
-Shapes: N is the number of lit samples; vectors are [N] per axis, colours [3, N] in [0, 1] before clipping.
-The looks are our own, chosen to read at 64 pixels; they follow no published reflectance model.
+Shapes: N is the number of lit samples. Vectors are [N] per axis, colours [3, N] in about [0, 1], not clipped. The
+appearance is our choice, made for 64 pixels. It follows no published reflectance model.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ Vector: TypeAlias = tuple[Field, Field, Field]
 
 @dataclass(frozen=True)
 class Lighting:
-    """What a sample sees: unit `normal` and `mirror` (the view reflected), unit light, brushing, and openness.
+    """The light at the samples [N]: unit vectors `normal` and `mirror` (the reflected view), and the unit `light`.
 
-    `grain` is the brushing's streak in [-1, 1]; `along` is the cosine between the light's halfway vector and
-    the brush strokes; `openness` in [0, 1] is how much sky reaches the sample.
+    `grain` is the streak of the brushing, in [-1, 1]. `along` is the cosine between the light's halfway vector and the
+    brush strokes. `openness`, in [0, 1], is the share of the sky that reaches the sample.
     """
 
     normal: Vector
@@ -36,10 +36,13 @@ Finish: TypeAlias = Callable[[Lighting], Field]
 
 def _metal(tint: tuple[float, float, float], dark: tuple[float, float, float]) -> Finish:
     def finish(seen: Lighting) -> Field:
+        # A metal reflects a studio: the sky, a weaker light opposite, and a softbox at the light.
         towards = _dot(seen.mirror, seen.light)
         sky = 0.12 + 0.74 * step(towards, -0.20, 1.0)
         counter = 0.34 * step(towards, -0.20, -0.70)
         softbox = step(towards, 0.80, 0.95)
+
+        # Brushing spreads the highlight across the strokes.
         streak = np.clip(1.0 - seen.along * seen.along, 0.0, 1.0) ** 12
         energy = sky + counter + 0.36 * streak * seen.normal[2] + 0.55 * softbox + 0.06 * seen.grain
         return _tone(energy * (0.66 + 0.34 * seen.openness), dark, tint)
@@ -49,6 +52,7 @@ def _metal(tint: tuple[float, float, float], dark: tuple[float, float, float]) -
 
 def _plastic(colour: tuple[float, float, float]) -> Finish:
     def finish(seen: Lighting) -> Field:
+        # Diffuse light, a sharp white highlight and a bright rim.
         facing = np.clip(_dot(seen.normal, seen.light), 0.0, 1.0)
         glint = step(_dot(seen.mirror, seen.light), 0.88, 1.0)
         rim = 1.0 - seen.normal[2]
@@ -61,6 +65,7 @@ def _plastic(colour: tuple[float, float, float]) -> Finish:
 
 def _rubber(colour: tuple[float, float, float]) -> Finish:
     def finish(seen: Lighting) -> Field:
+        # Diffuse light and a wide, weak highlight.
         facing = np.clip(_dot(seen.normal, seen.light), 0.0, 1.0)
         sheen = step(_dot(seen.mirror, seen.light), 0.45, 1.0)
         lit = (0.45 + 0.75 * facing) * (0.55 + 0.45 * seen.openness)
@@ -81,7 +86,8 @@ FINISHES: Mapping[str, Finish] = {
 
 
 def _tone(energy: Field, dark: tuple[float, float, float], tint: tuple[float, float, float]) -> Field:
-    """Metal's colour for reflected energy: from `dark` through `tint` at 0.8 towards white above it."""
+    """Return a metal's colours [3, N] for reflected energy [N]: `dark` at 0, `tint` at 0.8, then towards white."""
+    # Mix with the tint first, then with white.
     body = np.clip(energy * 1.2, 0.0, 1.0)
     glare = np.clip((energy - 0.78) * 1.3, 0.0, 0.9)
     base = _column(dark) + (_column(tint) - _column(dark)) * body

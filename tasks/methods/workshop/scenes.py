@@ -1,6 +1,6 @@
-"""What a workshop picture shows: the words of the world, how often each part occurs, and the caption.
+"""Define the scenes of the workshop: the words of its world, the frequency of each part, and the caption.
 
-A scene names its contents and one seed; everything else about the picture (pose, light, grain) follows from that seed.
+A scene names its contents and one seed. The seed decides all the rest of the picture: pose, light and grain.
 """
 
 import math
@@ -27,7 +27,7 @@ BALANCED: Mapping[str, float] = dict.fromkeys(PARTS, 1.0 / len(PARTS))
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's contents; `seed` decides pose, proportions, light and texture.
+    """The contents of one picture; `seed` decides pose, proportions, light and texture.
 
     Errors: ValueError for a part, material or surface outside this module's tuples, or a negative seed.
     """
@@ -50,14 +50,16 @@ class Scene:
 
 
 def sample_scene(index: int, seed: int, part_weights: Mapping[str, float]) -> Scene:
-    """Scene `index` of the endless data set `seed`, with parts drawn in proportion to `part_weights`.
+    """Return scene `index` of the endless data set `seed`, with parts in proportion to `part_weights`.
 
-    Counter-based: no other scene has to be drawn first. Parts left out of `part_weights` never occur; material and
-    surface are uniform, and do not depend on the weights.
-    Errors: ValueError if `index` or `seed` is negative, or a weight is unknown, negative, not finite, or all are 0.
+    No other scene has to be drawn first. Parts outside `part_weights` never occur. Material and surface are uniform and
+    do not depend on the weights. Errors: ValueError if `index` or `seed` is negative, a part is unknown, a weight is
+    negative or not finite, or all weights are 0.
     """
     if index < 0 or seed < 0:
         raise ValueError(f"index is {index} and seed is {seed}; give 0 or more for both")
+
+    # Seed and index seed a generator of their own.
     shares = _cumulative(part_weights)
     rng = np.random.default_rng((seed, index))
     part_draw, material_draw, surface_draw = rng.random(3)
@@ -70,12 +72,12 @@ def sample_scene(index: int, seed: int, part_weights: Mapping[str, float]) -> Sc
 
 
 def caption(scene: Scene) -> str:
-    """The sentence a model is trained on; every word of the world begins with a consonant, so each takes "a"."""
+    """Return the caption of a scene. Every word of the world begins with a consonant, so the article is always "a"."""
     return f"a photo of a {scene.material} {scene.part} on a {scene.surface}"
 
 
 def _cumulative(part_weights: Mapping[str, float]) -> NDArray[np.float64]:
-    """Upper ends of the parts' intervals in [0, 1], in the order of PARTS."""
+    """Return the upper ends [parts] of the parts' intervals in [0, 1], in the order of PARTS."""
     unknown = sorted(set(part_weights) - set(PARTS))
     if unknown:
         raise ValueError(f"part_weights names {', '.join(unknown)}; the workshop knows {', '.join(PARTS)}")
@@ -83,7 +85,8 @@ def _cumulative(part_weights: Mapping[str, float]) -> NDArray[np.float64]:
     total = sum(weights)
     if min(weights) < 0 or not math.isfinite(total) or total == 0:
         raise ValueError(f"part_weights are {dict(part_weights)}; give finite weights of 0 or more, one above 0")
+
+    # Rounding may end the last interval below 1, and a draw just below 1 would then choose a part of weight 0.
     ends = np.cumsum(weights) / total
-    # Rounding must not leave the last used interval short of 1, or a draw beside 1 would fall to an unused part.
     ends[ends >= ends[-1]] = 1.0
     return ends
