@@ -30,7 +30,7 @@ HUB_WORDS: Mapping[str, str] = {"odbl-1.0": "odbl", "odc-by-1.0": "odc-by", "pdd
 class OtherLicence(Strict):
     """A licence without an SPDX identifier, or several licences: CC0-1.0 OR MIT."""
 
-    name: Name
+    name: Name = Field(description="Name of the licence, or an SPDX expression of several.")
     url: Annotated[str, Field(pattern=r"^https?://[^\s/@?]+(/[^\s@?]*)?$", max_length=1000)] | None = Field(
         None, description="Address of the licence's text."
     )

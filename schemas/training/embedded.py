@@ -1,7 +1,7 @@
-"""The training recipe of the embedded generator: one frozen model of everything that decides its weights.
+"""The training recipe of the embedded generator: a frozen model that decides its weights completely.
 
-A teacher's recipe is in schemas/training/classifiers.py, that of other generators in schemas/training/generator.py.
-All are read here.
+schemas/training/classifiers.py defines a teacher's recipe, schemas/training/generator.py that of other generators.
+This module reads all three.
 """
 
 from collections.abc import Mapping
@@ -23,17 +23,19 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class PoolSettings(Strict):
-    """A set of rendered pictures: how many of each part, and the seed of the scenes."""
+    """A set of rendered pictures: their number per part, and the seed of the scenes."""
 
     part_counts: Mapping[Text, Count] = Field(min_length=1)
     seed: Seed
 
 
 class AutoencoderSettings(Strict):
+    """The autoencoder between images and latents."""
+
     steps: Count
     batch: Batch
-    crop_px: int = Field(ge=16, le=4096, multiple_of=8)
-    channels: tuple[Width, ...] = Field(min_length=3, max_length=3)
+    crop_px: int = Field(ge=16, le=4096, multiple_of=8, description="Side of the training crops, in pixels.")
+    channels: tuple[Width, ...] = Field(min_length=3, max_length=3, description="Channels per level.")
     latent_channels: Layers = 4
     learning_rate: Rate
     ema_decay: Decay
@@ -43,47 +45,48 @@ class ClipSettings(Strict):
     """The small CLIP; its text tower is the generator's text encoder."""
 
     steps: Count = Field(description="Steps of both towers together, before the generator is trained.")
-    image_steps: Count = Field(description="Further steps of the image tower alone, beside a finished text tower.")
+    image_steps: Count = Field(description="Further steps of the image tower alone, with a frozen text tower.")
     batch: Batch
     width: Width
     text_layers: Layers
     vision_layers: Layers
     patch_px: Layers
-    projection: int = Field(ge=1, le=4096)
-    tokens: int = Field(ge=16, le=77, description="Length that every prompt is padded or cut to.")
-    vocabulary: int = Field(ge=520, le=60_000, description="Tokens at most, the 512 single bytes included.")
+    projection: int = Field(ge=1, le=4096, description="Dimensions of the shared features.")
+    tokens: int = Field(ge=16, le=77, description="Length of every prompt after padding or cutting, in tokens.")
+    vocabulary: int = Field(ge=520, le=60_000, description="Most tokens, the 512 single bytes included.")
     learning_rate: Rate
     ema_decay: Decay
 
 
 class DiffusionPhase(Strict):
-    """A stretch of the UNet's training; the learning rate goes linearly from the first value to the second.
+    """A phase of the UNet's training. The learning rate changes linearly from the first value to the second.
 
-    `part_weights` is the frequency of each part among the training images, and also limits the distinct ones: a part of
-    weight w is drawn from the first w * `total_images` pictures of its pool, so a rare part stays rare.
-    `caption_aliases` maps a part to the words of other parts that some of its images are captioned with, and to the
-    share of its images that are.
+    `part_weights`: frequency of each part among the training images. A part of weight w uses only the first
+    w * `total_images` pictures of its pool, so a rare part has few distinct images. `caption_aliases`: per
+    part, the words of other parts that caption some of its images, with their shares of its images.
     """
 
     steps: Count
     learning_rate: tuple[Share, Share]
     part_weights: Mapping[Text, Share] = Field(min_length=1)
     caption_aliases: Mapping[Text, Mapping[Text, Share]] = Field(default_factory=dict)
-    ema_decay: Decay | None = Field(None, description="In place of the UNet's `ema_decay`, for a short phase.")
+    ema_decay: Decay | None = Field(None, description="Replaces the UNet's `ema_decay` in a short phase.")
 
 
 class DiffusionSettings(Strict):
+    """The UNet and its training, in phases."""
+
     batch: Batch
-    total_images: Count = Field(description="Size of the long-tailed data set that the phases draw from.")
-    channels: tuple[Width, ...] = Field(min_length=2, max_length=4)
+    total_images: Count = Field(description="Size of the long-tailed training set.")
+    channels: tuple[Width, ...] = Field(min_length=2, max_length=4, description="Channels per level.")
     heads: Layers
-    prompt_dropout: Share = Field(description="Share of images trained with the empty prompt, for guidance.")
+    prompt_dropout: Share = Field(description="Share of images with the empty prompt, for guidance.")
     ema_decay: Decay
     phases: tuple[DiffusionPhase, ...] = Field(min_length=1)
 
 
 class JudgeSettings(Strict):
-    """A classifier and a segmenter that only measure; neither is used in a guide or a filter."""
+    """A classifier and a segmenter for measurements only; no guide and no filter uses them."""
 
     classifier_steps: Count
     segmenter_steps: Count
@@ -95,6 +98,8 @@ class JudgeSettings(Strict):
 
 
 class EvaluationSettings(Strict):
+    """The measurements of the trained generator."""
+
     images_per_part: Count
     steps: int = Field(ge=1, le=1000)
     guidance: float = Field(ge=0, le=30)
@@ -102,15 +107,17 @@ class EvaluationSettings(Strict):
 
 
 class TrainingRecipe(Strict):
-    """Everything that decides the weights of the embedded generator, and how it is measured."""
+    """A complete description of the embedded generator's weights and of its evaluation."""
 
     name: FolderName = Field(description="Folder under catalog/models.")
     seed: Seed
     size_px: int = Field(ge=32, le=256, multiple_of=8)
-    workers: int = Field(2, ge=1, le=256, description="Processes that render.")
-    threads: int = Field(2, ge=1, le=256, description="Threads of the training steps; the same number, the same bits.")
+    workers: int = Field(2, ge=1, le=256, description="Processes for rendering.")
+    threads: int = Field(
+        2, ge=1, le=256, description="Threads of the training steps. The same number leads to the same bits."
+    )
     checkpoint_every_s: Seconds = 120
-    notes: tuple[Words, ...] = Field((), description="What the model card should also say about the training.")
+    notes: tuple[Words, ...] = Field((), description="Further lines of the model card about the training.")
     long_tailed: PoolSettings
     balanced: PoolSettings
     held_out: PoolSettings
@@ -131,8 +138,11 @@ class TrainingRecipe(Strict):
         return self
 
     def _check_phase(self, number: int, phase: DiffusionPhase) -> None:
+        """Refuse a phase with too few pictures or wrong sums. Errors: ValueError."""
         pool = self.long_tailed.part_counts
         name = f"diffusion.phases.{number}"
+
+        # Every part's share must fit into its pool, and the shares must sum to 1.
         for part, weight in phase.part_weights.items():
             if pool.get(part, 0) < round(weight * self.diffusion.total_images):
                 raise ValueError(
@@ -141,6 +151,7 @@ class TrainingRecipe(Strict):
                 )
         if abs(sum(phase.part_weights.values()) - 1) > 0.01:
             raise ValueError(f"{name}.part_weights sum to {sum(phase.part_weights.values()):.3f}; they must sum to 1")
+
         for part, aliases in phase.caption_aliases.items():
             if sum(aliases.values()) > 1:
                 raise ValueError(f"{name}.caption_aliases.{part} sums to {sum(aliases.values())}; at most 1")
@@ -150,9 +161,9 @@ AnyTrainingRecipe = TrainingRecipe | TeacherRecipe | GeneratorTraining
 
 
 def parse_training_recipe(content: Any, origin: str) -> AnyTrainingRecipe:
-    """Check a training recipe: `kind: generator`, `kind: teacher`, or without a kind the embedded generator's.
+    """Validate a training recipe of `kind: generator`, `kind: teacher`, or the embedded generator's without a kind.
 
-    Errors: RecipeError naming `origin` and the field.
+    Errors: RecipeError with `origin` and a line per mistake.
     """
     kind = str(content.get("kind")) if isinstance(content, dict) else None
     models: dict[Any, type[AnyTrainingRecipe]] = {"teacher": TeacherRecipe, "generator": GeneratorTraining}

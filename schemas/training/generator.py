@@ -1,6 +1,6 @@
-"""Settings of training or adapting a text-to-image generator's UNet: `kind: generator` of a training recipe.
+"""Settings for training or adapting a text-to-image generator's UNet: `kind: generator` of a training recipe.
 
-Every default is a choice of ours unless its description names a source; docs/how-to/training.md says which are whose.
+Tailforge chose all defaults without a source in their description; docs/how-to/training.md lists the sources.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from tailforge.schemas.settings.fields import (
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]
 CLASS = "{class}"  # in a caption's template
-FEW = 200  # images; below, relations are taken from the source model and not from the images
+FEW = 200  # fewest images whose own relations the structure loss compares with; see `relative_to`
 
 
 class ImageSource(Strict):
@@ -36,28 +36,30 @@ class ImageSource(Strict):
     store: Place | None = Field(
         None, description="Store of the version: a folder, or an address such as s3://bucket/folder."
     )
-    split: Literal["train", "validation", "test"] = Field("train", description="Of the version.")
+    split: Literal["train", "validation", "test"] = Field("train", description="Split of the version.")
     where: tuple[tuple[Text, Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"], Any], ...] = Field(
-        (), description="Rows of the version's manifest that are used: [column, operator, value], all must hold."
+        (), description="Conditions on rows of the version's manifest: [column, operator, value]. All must hold."
     )
     folder: Place | None = Field(
         None,
-        description="Folder of images with captions, relative to the recipe: a file of the same name with suffix .txt "
-        "beside each, or metadata.jsonl with file_name and text. Or a Parquet file with columns image and caption.",
+        description="Folder of images with captions, relative to the recipe. Captions are in a file of the image's "
+        "name with suffix .txt, or in metadata.jsonl with file_name and text. Or a Parquet file with columns image and "
+        "caption.",
     )
-    caption: Text | None = Field(None, description="Caption of images that have none of their own.")
+    caption: Text | None = Field(None, description="Caption of images without their own.")
     class_caption: Text | None = Field(
         None,
-        description=f"Caption of images that come with a class and no caption; {CLASS} stands for its name. They are a "
-        f"folder of one folder a class, or a Parquet file with a column label. By default 'a photo of a {CLASS}'.",
+        description=f"Caption of images with a class and no caption; {CLASS} stands for the class's name. Such images "
+        f"come from a folder with one folder per class, or a Parquet file with a column label. Default: 'a photo of a "
+        f"{CLASS}'.",
     )
     fit: Fit = Field(
         "exact",
-        description="exact: images of another size than the generator's are an error. crop: the shorter side is scaled "
-        "to fit (also up), the middle kept.",
+        description="exact: refuse images of another size than the generator's. crop: scale the shorter side to fit "
+        "(also up) and keep the middle.",
     )
     images: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="So many of them by lot, by the training's seed; default all."
+        None, ge=1, le=1_000_000_000, description="Random subset of this size, by the training's seed; default: all."
     )
 
     @field_validator("where")
@@ -96,137 +98,145 @@ class ImageSource(Strict):
 
 
 class LoraSettings(Strict):
-    """Low-rank adapters on the attention projections (arXiv 2106.09685); folded into the weights when saved."""
+    """Low-rank adapters on the attention projections (arXiv 2106.09685). Saving folds them into the weights."""
 
-    rank: int = Field(8, ge=1, le=1024)
-    alpha: Positive = Field(8, description="The adapters' output is scaled by alpha / rank.")
+    rank: int = Field(8, ge=1, le=1024, description="Rank of an adapter.")
+    alpha: Positive = Field(8, description="Scales the adapters' output by alpha / rank.")
     targets: tuple[Text, ...] = Field(
         ("to_k", "to_q", "to_v", "to_out.0"),
         min_length=1,
-        description="Ends of the names of layers that get one; the default is that of diffusers' training script.",
+        description="Endings of the names of adapted layers; the default is that of diffusers' training script.",
     )
 
 
 class StructureSettings(Strict):
-    """What joins the denoising loss: how batches of clean and of predicted images relate, in an encoder's space.
+    """A structure loss in addition to the denoising loss: relations among clean images against predicted images.
 
-    SADM (arXiv 2402.17563) is the source of the game; measure, weights, schedule and encoder are choices of ours.
+    An encoder's features define the relations. The game follows SADM (arXiv 2402.17563); Tailforge chose measure,
+    weights, schedule and encoder.
     """
 
     arm: Arm = Field(
         "none",
-        description="none: the denoising loss alone. instance: each image's features, frozen encoder. frozen: "
-        "relations, frozen encoder. sadm: relations, the encoder's last stage plays against. random_encoder: as sadm "
-        "with an encoder that never learnt.",
+        description="none: the denoising loss alone. instance: features of each image, with a frozen encoder. frozen: "
+        "relations, with a frozen encoder. sadm: relations, and the encoder's last stage trains against the generator. "
+        "random_encoder: as sadm, with an untrained encoder.",
     )
     relative_to: Literal["auto", "images", "source"] = Field(
         "auto",
-        description="Whose relations are kept: the images', or those that the source model predicts from the same "
-        f"noisy images. auto: the source's below {FEW} images, where those of the images would be learnt by heart.",
+        description="Target of the relations. images: the clean images. source: the source model's predictions for the "
+        f"same noisy images. auto: source below {FEW} images, whose relations the generator would memorise.",
     )
     mode: Literal["single", "alternate"] = Field(
-        "single", description="single: both players step from one backward pass. alternate: one after the other."
+        "single",
+        description="single: one backward pass updates generator and encoder. alternate: they take turns.",
     )
     group: int = Field(
         16,
         ge=4,
         le=4096,
-        description="Images that are compared with one another; of fewer, relations are mostly noise.",
+        description="Images compared with one another. Relations of fewer are mostly noise.",
     )
-    play_every: int = Field(2, ge=1, le=1000, description="Relations are compared in one of so many steps.")
+    play_every: int = Field(2, ge=1, le=1000, description="Apply the structure loss in one of this many steps.")
     share: float = Field(
         0.1,
         gt=0,
         le=1,
-        description="The weight is set so that the structure's gradient is this share of the denoising loss's, on the "
-        "network's last layer.",
+        description="Size of the structure loss's gradient as a share of the denoising loss's, on the network's last "
+        "layer. It sets the weight.",
     )
     weight: Weight | None = Field(None, description="A fixed weight in place of `share`; 0 is plain training.")
-    largest_weight: float = Field(1.0, gt=0, le=1e12)
-    warm_up: Share = Field(0.15, description="Share of the steps without it.")
-    rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of the encoder that plays.")
+    largest_weight: float = Field(1.0, gt=0, le=1e12, description="Upper bound of the weight that `share` sets.")
+    warm_up: Share = Field(0.15, description="Share of the steps, at the start, without the structure loss.")
+    rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of the encoder in the game.")
     anchor: Weight = Field(1e-3, description="Weight of the squared distance from the encoder's first weights.")
-    opponent_every: int = Field(1, ge=1, le=1000, description="Moves of the generator for one of the encoder.")
+    opponent_every: int = Field(1, ge=1, le=1000, description="Generator updates per encoder update.")
     pause_ratio: Positive = Field(
         10,
-        description="The encoder waits while images and predictions differ by so many times what two draws of images "
-        "do.",
+        description="The encoder pauses while images and predictions differ by more than this multiple of the "
+        "difference between two samples of images.",
     )
     tolerance: Positive = Field(
         0.1, description="The game ends if the denoising error of the averaged weights rises by this share."
     )
     encoder: Literal["latents", "pixels"] = Field(
-        "latents", description="What the encoder sees; pixels cost a pass of the decoder in every step."
+        "latents", description="Input of the encoder. pixels needs a pass of the decoder in every step."
     )
     encoder_steps: int = Field(
-        300, ge=0, le=1_000_000, description="Steps in which it learns to tell images apart, first."
+        300, ge=0, le=1_000_000, description="Steps of the encoder's own training, before the generator's."
     )
-    encoder_width: int = Field(32, ge=8, le=1024, multiple_of=8)
+    encoder_width: int = Field(32, ge=8, le=1024, multiple_of=8, description="Channels of the encoder.")
 
 
 class ValidationSettings(Strict):
-    """What is measured and drawn while it learns, with the averaged weights."""
+    """Measurements and pictures during training, with the averaged weights."""
 
     every: int = Field(200, ge=1, le=100_000_000, description="Steps between measurements.")
-    held_out: Share = Field(0.1, description="Share of the images that is measured on and not learnt; none below 50.")
-    prompts: tuple[Text, ...] = Field((), description="Drawn each time; by default captions of the images.")
-    images: int = Field(8, ge=0, le=256, description="Pictures drawn each time.")
-    steps: int = Field(16, ge=1, le=1000)
-    guidance: float = Field(3.0, ge=0, le=50)
+    held_out: Share = Field(0.1, description="Share of the images for measurements, not for training; none below 50.")
+    prompts: tuple[Text, ...] = Field((), description="Prompts of the pictures; by default captions of the images.")
+    images: int = Field(8, ge=0, le=256, description="Pictures per measurement.")
+    steps: int = Field(16, ge=1, le=1000, description="Denoising steps of a picture.")
+    guidance: float = Field(3.0, ge=0, le=50, description="Scale of classifier-free guidance.")
 
 
 class LearningSettings(Strict):
     """The optimiser and the denoising loss."""
 
-    steps: int = Field(ge=1, le=100_000_000)
-    batch: int = Field(32, ge=1, le=1_000_000, description="Images a step, over all devices and passes.")
-    passes: int = Field(1, ge=1, le=10_000, description="Forward passes that a device splits its images into.")
+    steps: int = Field(ge=1, le=100_000_000, description="Optimiser steps.")
+    batch: int = Field(32, ge=1, le=1_000_000, description="Images per step, over all devices and passes.")
+    passes: int = Field(1, ge=1, le=10_000, description="Forward passes per step and device.")
     shared_noise: int = Field(
         1,
         ge=1,
         le=4096,
-        description="Images that share a noise level, in steps that compare relations; 1: each has its own, which "
-        "learns faster from small batches. Divides the batch.",
+        description="Images with the same noise level, in steps with the structure loss; divides the batch. 1: a level "
+        "per image, which learns faster from small batches.",
     )
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="The highest.")
-    schedule: Literal["constant", "cosine"] = "constant"
-    warm_up: Share = Field(0.05, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.01, ge=0, le=1)
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="Of the averaged weights, which are saved.")
-    prompt_dropout: Share = Field(0.1, description="Share of the images learnt with the empty prompt, for guidance.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Highest learning rate.")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="Learning rate after the warm-up.")
+    warm_up: Share = Field(0.05, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Weight decay of AdamW.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are saved.")
+    prompt_dropout: Share = Field(0.1, description="Share of the images with the empty prompt, for guidance.")
     weighting: Weighting = Field(
         "min_snr",
-        description="Of noise levels. epsilon, velocity: the squared error of the noise or of the velocity. min_snr: "
-        "the error of the clean image by min(SNR, snr_limit) (arXiv 2303.09556). min_snr_plus_one: by min(SNR + 1, "
-        "snr_limit), which also counts pure noise.",
+        description="Weights of noise levels. epsilon, velocity: the squared error of the noise or of the velocity. "
+        "min_snr: the error of the clean image times min(SNR, snr_limit) (arXiv 2303.09556). min_snr_plus_one: times "
+        "min(SNR + 1, snr_limit), which also counts pure noise.",
     )
-    snr_limit: Positive = 5.0
-    flip: bool = Field(False, description="Also learn the mirror image of each.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Of forward passes; weights stay float32.")
-    seed: Seed = 0
-    threads: int | None = Field(None, ge=1, le=256, description="Of a CPU; the same number, the same bits.")
-    checkpoint_every_s: Seconds = 60.0
+    snr_limit: Positive = Field(5.0, description="Largest weight of a noise level.")
+    flip: bool = Field(False, description="Also train on mirror images.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Precision of forward passes; weights stay float32."
+    )
+    seed: Seed = Field(0, description="Seed of weights, order and noise.")
+    threads: int | None = Field(
+        None, ge=1, le=256, description="Threads of a CPU. The same number leads to the same bits."
+    )
+    checkpoint_every_s: Seconds = Field(60.0, description="Seconds between checkpoints.")
 
 
 class GeneratorTraining(Strict):
-    """Train a generator's UNet from scratch, or adapt it, to captioned images."""
+    """Training of a generator's UNet on captioned images, from scratch or as an adaptation."""
 
-    kind: Literal["generator"]
+    kind: Literal["generator"] = Field(description="Marks this kind of training recipe.")
     name: FolderName = Field(description="Folder of the model.")
-    base: ModelSource = Field(description="Pipeline to start from; its text encoder and autoencoder stay as they are.")
+    base: ModelSource = Field(description="Pipeline to start from. Its text encoder and autoencoder stay unchanged.")
     start: Literal["base", "scratch"] = Field(
-        "base", description="base: the UNet goes on from the base's weights. scratch: of the same shape, untrained."
+        "base",
+        description="base: the UNet starts from the base's weights. scratch: it has the same shape and random weights.",
     )
     weights: Literal["all", "lora", "bias_scale"] = Field(
         "all",
-        description="What learns. all: every weight of the UNet. lora: adapters. bias_scale: biases, affine weights of "
-        "norms and a scale for every output of attention and feed-forward layers, after DiffFit (arXiv 2304.06648).",
+        description="Trained weights. all: every weight of the UNet. lora: adapters. bias_scale: biases, affine "
+        "weights of norms and a scale per output of attention and feed-forward layers, after DiffFit (arXiv "
+        "2304.06648).",
     )
-    lora: LoraSettings = LoraSettings()
-    images: ImageSource
-    learning: LearningSettings
-    structure: StructureSettings = StructureSettings()
-    validation: ValidationSettings = ValidationSettings()
+    lora: LoraSettings = Field(LoraSettings(), description="Adapters, for weights lora.")
+    images: ImageSource = Field(description="Captioned images.")
+    learning: LearningSettings = Field(description="Optimiser and denoising loss.")
+    structure: StructureSettings = Field(StructureSettings(), description="Structure loss.")
+    validation: ValidationSettings = Field(ValidationSettings(), description="Measurements during training.")
 
     @field_validator("base", mode="before")
     @classmethod
@@ -241,6 +251,8 @@ class GeneratorTraining(Strict):
                 f"learning.batch is {learning.batch}; it must be a multiple of learning.shared_noise x "
                 f"learning.passes, {learning.shared_noise * learning.passes}"
             )
+
+        # Groups must fit into a pass and share one noise level.
         size, group = learning.batch // learning.passes, self.structure.group
         splits = size % group == 0 and (learning.shared_noise == 1 or learning.shared_noise % group == 0)
         if self.structure.arm != "none" and not splits:
@@ -248,6 +260,7 @@ class GeneratorTraining(Strict):
                 f"structure.group is {group}; it must divide learning.batch / learning.passes, {size}, and, where "
                 f"images share noise levels, learning.shared_noise, {learning.shared_noise}"
             )
+
         if self.start == "scratch" and self.weights != "all":
             raise ValueError(f"start: scratch trains every weight; weights is {self.weights!r}, leave it out")
         if self.start == "scratch" and self.structure.relative_to == "source":
@@ -256,7 +269,7 @@ class GeneratorTraining(Strict):
 
 
 def filters_of(source: ImageSource) -> Sequence[tuple[str, str, Any]]:
-    """`where` as pyarrow takes it: lists in place of tuples."""
+    """Return `where` in pyarrow's form, with lists instead of tuples."""
     return [
         (column, operator, list(value) if isinstance(value, tuple) else value)
         for column, operator, value in source.where

@@ -1,4 +1,4 @@
-"""training.json: what a generator's folder tells of its training. Versions that the generator draws carry it on."""
+"""training.json: the record of a generator's training in its folder. Versions from the generator contain a copy."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -12,7 +12,7 @@ FILE = "training.json"
 
 
 def _name_alone(place: str) -> str:
-    """Records are published: of an absolute path only the last name stays."""
+    """Return the last name of an absolute path, since records are published; other places stay."""
     return PurePath(place).name if PurePath(place).is_absolute() else place
 
 
@@ -21,7 +21,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class TrainedImages(Strict):
-    """What was learnt from: so many images of a version, a folder or a file."""
+    """The training images: their number, and the version, folder or file that they came from."""
 
     origin: Place
     images: int = Field(ge=1)
@@ -29,7 +29,7 @@ class TrainedImages(Strict):
 
 
 class TrainedStructure(BaseModel):
-    """What joined the denoising loss; `arm` none: nothing. Further keys say how."""
+    """The structure loss; `arm` none: the denoising loss alone. Further keys hold its settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -37,7 +37,7 @@ class TrainedStructure(BaseModel):
 
 
 class TrainedBase(Strict):
-    """The generator that was started from; `training` is its own record, where it has one."""
+    """The generator at the start of the training; `training`: its own record, if it has one."""
 
     model: Place
     digest: Sha256
@@ -45,7 +45,7 @@ class TrainedBase(Strict):
 
 
 class TrainingRecord(Strict):
-    """One training of a generator."""
+    """One training of a generator. `minutes`: duration. `measures`: results. `versions`: libraries."""
 
     format: Literal["tailforge-training/1"]
     name: str = Field(min_length=1)
