@@ -7,6 +7,7 @@ each place says which formats it takes, and Pillow's other decoders are never as
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,8 +20,11 @@ PNG: Formats = ("PNG",)
 PUBLISHED: dict[str, Formats] = {"png": PNG, "jpg": ("JPEG",), "seg.png": PNG}  # by the member's field
 PHOTOGRAPHS: Formats = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what a user may give as a picture
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of files in these formats
+MASKS: Formats = ("BMP", "PNG", "TIFF")  # what a user may give as a mask: formats that keep every value
 PNG_END = b"IEND\xaeB`\x82"  # type and checksum of a chunk without content
 MOST_PIXELS = 178_956_970  # where Pillow itself refuses a picture: half a gigabyte of RGB
+GREY = ("1", "F", "I", "L", "LA", "La")  # modes of Pillow without colour, besides I;16
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened safely; scale it down"
 
 
@@ -61,18 +65,64 @@ def _open(data: bytes, formats: Formats) -> Iterator[Image.Image]:
         raise PictureError(f"{error or type(error).__name__}") from error
 
 
-def show_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB as a viewer shows it: upright, 16-bit grey scaled down, what is transparent over grey.
+@dataclass(frozen=True)
+class Shown:
+    """Size in pixels and channels (1 grey, 3 colour) of the picture that `show_picture` returns."""
 
-    EXIF is read here for the first time, so give this to `open_picture`, which maps errors.
+    width: int
+    height: int
+    channels: int
+
+
+def measure_shown(data: bytes, formats: Formats) -> Shown:
+    """Return size and channels of a picture as `show_picture` shows it, by its header. Errors: PictureError."""
+    with _open(data, formats) as image:
+        turned = image.getexif().get(ORIENTATION) in SIDEWAYS
+        width, height = image.size[::-1] if turned else image.size
+        return Shown(width, height, 1 if _is_grey(image) else 3)
+
+
+def show_picture(image: Image.Image) -> Image.Image:
+    """Return the picture as a viewer shows it: upright by EXIF, 8 bits, mode L if it is grey, else RGB.
+
+    Transparent pixels are laid over grey (128). Of 16 bits the upper 8 are kept, floats 0..1 become 0..255, palettes,
+    CMYK and YCbCr become RGB by Pillow's formulas. EXIF is read here for the first time, so give this to
+    `open_picture`, which maps errors. Errors: PictureError for numbers whose scale is unknown: floats outside 0..1,
+    and whole numbers outside 0..65535.
     """
+    grey = _is_grey(image)
     upright = ImageOps.exif_transpose(image)
-    if upright.mode == "I" or upright.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-        upright = Image.fromarray((np.asarray(upright).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if upright.mode == "F":
+        upright = _scale_floats(upright)
+    elif upright.mode == "I" or upright.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
+        upright = _scale_whole(upright)
     if "A" in upright.getbands() or "transparency" in upright.info:
         shown = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", shown.size, (128, 128, 128, 255)), shown)
-    return upright.convert("RGB")
+    return upright.convert("RGB").convert("L") if grey else upright.convert("RGB")
+
+
+def show_rgb(image: Image.Image) -> Image.Image:
+    """Return the picture as `show_picture`, in mode RGB also if it is grey. Errors: PictureError."""
+    return show_picture(image).convert("RGB")
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in GREY or image.mode.startswith("I;16")
+
+
+def _scale_floats(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        raise PictureError("its pixels are floats outside 0..1, whose scale is unknown; save it with 8 or 16 bits")
+    return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+
+
+def _scale_whole(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError("its pixels are numbers outside 0..65535, whose scale is unknown; save it with 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

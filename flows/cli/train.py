@@ -19,13 +19,11 @@ from tailforge.flows.cli.options import (
     table,
 )
 from tailforge.flows.terminal.stopping import run_stoppable
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.settings.fields import FIT, Fit
 
 FitOption = Annotated[
     Fit,
-    typer.Option(
-        help="How to fit labelled images of another size: exact refuses them, crop scales and keeps the centre."
-    ),
+    typer.Option(help=FIT),
 ]
 
 

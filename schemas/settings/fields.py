@@ -9,8 +9,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from tailforge.schemas.documents.shown import show
 
-# For images of another size than the model's input. exact: refuse. crop: scale to fit, also up, and keep the middle.
-Fit = Literal["exact", "crop"]
+Fit = Literal["exact", "crop", "pad", "stretch"]
+FIT = (
+    "For images of another size. exact: refuse them. crop: scale to cover the size and keep the middle. pad: scale to fit "
+    "in, with black around. stretch: scale both sides on their own."
+)
 
 AUTHORED = {"authored": True}  # validation context of a person's document; stored documents are not tidied
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tailforge.schemas.settings.fields import Fit, FolderName, Place, Seconds, Seed, Strict, Words
+from tailforge.schemas.settings.fields import FIT, Fit, FolderName, Place, Seconds, Seed, Strict, Words
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=4, le=4096, multiple_of=4)]
@@ -57,7 +57,7 @@ class LabelledPictures(Strict):
         description="Parquet file with columns split, label and image, or a folder with subfolders train and test, "
         "each with one folder per class; relative to the recipe. --images replaces it.",
     )
-    fit: Fit = Field("exact", description="exact: refuse images of another size. crop: scale and crop them.")
+    fit: Fit = Field("exact", description=FIT)
 
 
 class TeacherModel(Strict):

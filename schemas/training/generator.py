@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tailforge.schemas.documents.shown import shorten, show, show_key
 from tailforge.schemas.settings.fields import (
+    FIT,
     Fit,
     FolderName,
     ModelSource,
@@ -55,8 +56,7 @@ class ImageSource(Strict):
     )
     fit: Fit = Field(
         "exact",
-        description="exact: refuse images of another size than the generator's. crop: scale the shorter side to fit "
-        "(also up) and keep the middle.",
+        description=FIT,
     )
     images: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Random subset of this size, by the training's seed; default: all."

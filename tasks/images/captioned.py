@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tailforge.catalog.images.resizing import resize_image
 from tailforge.catalog.pictures import SUFFIXES, show_rgb
 from tailforge.catalog.reading.reader import WHOLE, open_dataset
 from tailforge.catalog.reading.version import Version, open_version
@@ -20,6 +21,7 @@ from tailforge.catalog.store import Store, is_address
 from tailforge.catalog.user_paths import usable_path
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ImagesError, NotFoundError, VerificationError
+from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.training.generator import ImageSource, filters_of
 from tailforge.tasks.images.class_captions import DEFAULT, HINT, TEXTS, caption_classes, caption_rows, find_class_folder
 from tailforge.tasks.images.image_bytes import (
@@ -55,7 +57,7 @@ class CaptionedImages:
     origin: str
     captions: tuple[str, ...]
     places: tuple[str, ...]
-    fit: str
+    fit: Fit
     _stream: Callable[[], Iterator[bytes]]
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ class CaptionedImages:
         def bring_to_size(image: Image.Image) -> Image.Image:
             """Return the image in RGB and, with cropping, at the requested size."""
             shown = show_rgb(image)
-            return ImageOps.fit(shown, (width, height), Image.Resampling.LANCZOS) if self.fit == "crop" else shown
+            return resize_image(shown, (height, width), self.fit)
 
         for place, data in zip(self.places, self._stream(), strict=True):
             pixels = decode_image(data, place, bring_to_size)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tailforge.catalog.images.columns import read_classes, read_texts
 from tailforge.catalog.pictures import SUFFIXES
 from tailforge.schemas.documents.shown import show
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.settings.fields import look
 from tailforge.schemas.training.generator import CLASS
 from tailforge.tasks.images.labelled import tidy_classes
-from tailforge.tasks.images.parquet_columns import read_classes, read_texts
 
 DEFAULT = f"a photo of a {CLASS}"
 TEXTS = ("caption", "text")  # columns of captions; the first existing one counts

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tailforge.catalog.images.columns import read_classes, require_complete
+from tailforge.catalog.images.resizing import resize_image
 from tailforge.catalog.pictures import SUFFIXES, show_rgb
 from tailforge.catalog.reading.reader import WHOLE, open_dataset
 from tailforge.catalog.registry import NAME, load_dataset
@@ -28,7 +30,6 @@ from tailforge.tasks.images.image_bytes import (
     require_inside,
     take_image_bytes,
 )
-from tailforge.tasks.images.parquet_columns import read_classes, require_complete
 from tailforge.tasks.methods.classifiers.train import Pictures
 
 SHOWN = 5  # images named in an error
@@ -265,7 +266,7 @@ def _decode(images: LabelledImages, row: int, size: tuple[int, int], channels: i
     def bring_to_size(image: Image.Image) -> Image.Image:
         """Return the image with the requested channels and, with cropping, the requested size."""
         shown = show_rgb(image).convert(MODES[channels])
-        return ImageOps.fit(shown, (size[1], size[0]), Image.Resampling.LANCZOS) if fit == "crop" else shown
+        return resize_image(shown, size, fit)
 
     pixels = decode_image(images.read(row), images.place(row), bring_to_size)
     if pixels.shape[:2] != size:

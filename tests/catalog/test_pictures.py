@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 from tailforge.catalog.exports.export import export_version
-from tailforge.catalog.pictures import PHOTOGRAPHS, PNG, PUBLISHED, SUFFIXES, open_picture, show_rgb, to_mask
+from tailforge.catalog.pictures import (
+    PHOTOGRAPHS,
+    PNG,
+    PUBLISHED,
+    SUFFIXES,
+    measure_shown,
+    open_picture,
+    show_picture,
+    show_rgb,
+    to_mask,
+)
 from tailforge.catalog.reading.reader import decode_sample
 from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
@@ -166,3 +176,60 @@ def test_an_exported_mask_is_a_png(tmp_path: Path, ghostscript: Path) -> None:
         with pytest.raises(VerificationError, match=r"seg\.png has sha256"):
             export_version(store, NAME, dataset.version, kind, tmp_path / kind)
     assert not ghostscript.exists()
+
+
+GREY_PIXELS = np.arange(24 * 20, dtype=np.uint8).reshape(24, 20)
+
+
+def _file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "expected"),
+    [
+        (_file(Image.fromarray(GREY_PIXELS)), "L", GREY_PIXELS),
+        (_file(Image.fromarray(GREY_PIXELS.astype(np.uint16) * 256 + 99)), "L", GREY_PIXELS),
+        (_file(Image.fromarray(GREY_PIXELS.astype(np.int32) * 256), "TIFF"), "L", GREY_PIXELS),
+        (_file(Image.fromarray(GREY_PIXELS.astype(np.float32) / 255), "TIFF"), "L", GREY_PIXELS),
+        (_file(Image.fromarray(GREY_PIXELS > 99)), "L", np.where(GREY_PIXELS > 99, 255, 0)),
+        (_file(Image.merge("LA", [Image.fromarray(GREY_PIXELS)] * 2).point([255] * 256 + [0] * 256)), "L", 128),
+        (encode("PNG"), "RGB", NOISE),
+        (_file(Image.new("RGBA", (20, 24), (255, 0, 0, 0))), "RGB", 128),
+        (_file(Image.new("P", (20, 24), 1)), "RGB", None),
+        (_file(Image.new("CMYK", (20, 24), (0, 255, 255, 0)), "TIFF"), "RGB", np.full((24, 20, 3), (255, 0, 0))),
+        (_file(Image.new("YCbCr", (20, 24), (128, 128, 128)), "JPEG"), "RGB", 128),
+    ],
+    ids=["grey", "16 bits", "32 bits", "float", "1 bit", "grey alpha", "colour", "alpha", "palette", "CMYK", "YCbCr"],
+)
+def test_a_picture_is_brought_to_8_bits_and_stays_grey(data: bytes, mode: str, expected: Any) -> None:
+    shown = open_picture(data, PHOTOGRAPHS, show_picture)
+    assert (shown.mode, shown.size) == (mode, (20, 24))
+    assert expected is None or (np.asarray(shown) == expected).all()
+    measured = measure_shown(data, PHOTOGRAPHS)
+    assert (measured.width, measured.height, measured.channels) == (20, 24, len(shown.getbands()))
+    in_colour = open_picture(data, PHOTOGRAPHS, show_rgb)
+    assert np.array_equal(np.asarray(in_colour), np.asarray(shown.convert("RGB")))
+
+
+@pytest.mark.parametrize("values", [[0, 2], [-0.1, 1], [0, float("nan")], [0, float("inf")], [0, 255]])
+def test_floats_of_unknown_scale_are_refused(values: list[float]) -> None:
+    data = _file(Image.fromarray(np.array([values], np.float32)), "TIFF")
+    with pytest.raises(PictureError, match=r"floats outside 0\.\.1, whose scale is unknown; save it with 8 or 16 bits"):
+        open_picture(data, PHOTOGRAPHS, show_picture)
+
+
+@pytest.mark.parametrize("values", [[-1, 5], [0, 65536]])
+def test_whole_numbers_of_unknown_scale_are_refused(values: list[int]) -> None:
+    data = _file(Image.fromarray(np.array([values], np.int32)), "TIFF")
+    with pytest.raises(PictureError, match=r"numbers outside 0\.\.65535, whose scale is unknown"):
+        open_picture(data, PHOTOGRAPHS, show_picture)
+
+
+def test_a_turned_picture_is_measured_as_it_is_shown() -> None:
+    data = _turn(encode("PNG"))
+    shown = open_picture(data, PHOTOGRAPHS, show_picture)
+    measured = measure_shown(data, PHOTOGRAPHS)
+    assert (measured.width, measured.height) == shown.size == (24, 20)

@@ -1,4 +1,4 @@
-"""Read columns of users' Parquet files: texts, or numbers with names in the file's metadata."""
+"""Read columns of users' tables: image files, texts, or numbers with names in the schema's metadata."""
 
 import json
 import math
@@ -16,7 +16,7 @@ SHOWN = 8  # rows named in an error
 UNLABELLED = -1  # `datasets` writes this number for an unknown class
 
 
-def read_texts(file: Path, table: pa.Table, name: str) -> list[str | None]:
+def read_texts(file: Path | str, table: pa.Table, name: str) -> list[str | None]:
     """Return the texts of a column, None for a missing one. Numbers become their names in the metadata (ClassLabel).
 
     Errors: ImagesError for a column of another type.
@@ -24,7 +24,7 @@ def read_texts(file: Path, table: pa.Table, name: str) -> list[str | None]:
     return _read(file, table, name, numbers=False)
 
 
-def read_classes(file: Path, table: pa.Table, name: str) -> list[str | None]:
+def read_classes(file: Path | str, table: pa.Table, name: str) -> list[str | None]:
     """Return the class names of a column; null, NaN, an empty text, and -1 among named classes become None.
 
     Whole numbers become their names in the metadata (ClassLabel), without such names their digits.
@@ -33,7 +33,7 @@ def read_classes(file: Path, table: pa.Table, name: str) -> list[str | None]:
     return [None if value is None or not value.strip() else value for value in _read(file, table, name, numbers=True)]
 
 
-def require_complete(file: Path, name: str, values: Sequence[str | None], rows: Sequence[int]) -> tuple[str, ...]:
+def require_complete(file: Path | str, name: str, values: Sequence[str | None], rows: Sequence[int]) -> tuple[str, ...]:
     """Return the values of `rows`, all present. Errors: ImagesError naming the rows without one."""
     missing = [str(row) for row, value in zip(rows, values, strict=True) if value is None]
     if missing:
@@ -45,13 +45,33 @@ def require_complete(file: Path, name: str, values: Sequence[str | None], rows: 
     return tuple(value for value in values if value is not None)
 
 
-def _read(file: Path, table: pa.Table, name: str, *, numbers: bool) -> list[str | None]:
+def holds_paths(file: Path | str, name: str, kind: pa.DataType) -> bool:
+    """Return whether a column of images holds paths, and not bytes. Errors: ImagesError for anything else."""
+    if _is_text(kind):
+        return True
+    if kinds.is_struct(kind):
+        if kind.get_field_index("bytes") < 0:
+            raise ImagesError(
+                f"{file}: column {name} is {kind}, which has no field bytes; it needs bytes of image files, or bytes "
+                "in it"
+            )
+        kind = kind.field("bytes").type
+    if not (kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind) or kinds.is_null(kind)):
+        raise ImagesError(f"{file}: column {name} holds {kind}; it needs bytes of image files, or their paths")
+    return False
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
+
+
+def _read(file: Path | str, table: pa.Table, name: str, *, numbers: bool) -> list[str | None]:
     """Return the values of a column as texts, None for a missing one. Errors: ImagesError."""
     column, kind = table[name], table.schema.field(name).type
     if kinds.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
     values: list[Any] = column.to_pylist()
-    if kinds.is_null(kind) or kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
+    if kinds.is_null(kind) or _is_text(kind):
         return values
 
     if kinds.is_integer(kind):
@@ -67,7 +87,7 @@ def _read(file: Path, table: pa.Table, name: str, *, numbers: bool) -> list[str 
     raise ImagesError(f"{file}: column {name} holds {kind}; it needs {wanted}")
 
 
-def _name(file: Path, name: str, row: int, value: int | None, names: Sequence[str]) -> str | None:
+def _name(file: Path | str, name: str, row: int, value: int | None, names: Sequence[str]) -> str | None:
     """Return the name of a class number; None for a missing one. Errors: ImagesError for a number without a name."""
     if value is None or value == UNLABELLED:
         return None
@@ -79,7 +99,7 @@ def _name(file: Path, name: str, row: int, value: int | None, names: Sequence[st
     return names[value]
 
 
-def _read_legend(file: Path, schema: pa.Schema, name: str) -> list[str] | None:
+def _read_legend(file: Path | str, schema: pa.Schema, name: str) -> list[str] | None:
     """Return the names by number from the schema's metadata of `datasets`; None without. Errors: ImagesError."""
     try:
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
