@@ -11,8 +11,8 @@ from tailforge.schemas.documents.shown import show
 
 Fit = Literal["exact", "crop", "pad", "stretch"]
 FIT = (
-    "For images of another size. exact: refuse them. crop: scale to cover the size and keep the middle. pad: scale to fit "
-    "in, with black around. stretch: scale both sides on their own."
+    "For images of another size. exact: refuse them. crop: scale to cover the size and keep the middle. pad: scale to "
+    "fit in, with black around. stretch: scale both sides on their own."
 )
 
 AUTHORED = {"authored": True}  # validation context of a person's document; stored documents are not tidied
