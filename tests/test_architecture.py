@@ -162,6 +162,19 @@ def test_prefect_stays_in_tasks_and_flows() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_methods_know_neither_pages_nor_pipelines() -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module, path in sources().items()
+        if module.startswith("tasks.methods")
+        for name in imported(path)
+        if name.split(".")[0] == "jinja2"
+        or name == "diffusers"
+        or (name.startswith("diffusers.") and "ipeline" in name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_a_consumer_needs_neither_torch_nor_prefect() -> None:
     modules = [f"tailforge.{module}" for module in sources() if module.startswith(("schemas", "catalog"))]
     program = f"import sys\nfor m in {modules!r}: __import__(m)\nprint(sorted({HEAVY!r} & set(sys.modules)))"

@@ -1,4 +1,7 @@
-"""What a build asks of an engine. Callers get theirs from registry.py and never ask which one it is."""
+"""Define the interface of engines. Callers use `engine_of` in registry.py and do not depend on the kind of engine.
+
+Letters of shapes: C channels, H and W rows and columns of latents.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +31,11 @@ from tailforge.tasks.models.pretrained import PIPELINE, naming, require_kind
 from tailforge.tasks.models.text_readers import TextReader, load_readers
 
 S = TypeVar("S", bound=EngineSettings)
-Prompts = Mapping[str, Sequence[Prompt]]  # of each concept
+Prompts = Mapping[str, Sequence[Prompt]]  # by concept
 
 
 class Preparation(ABC):
-    """Work on each concept before the first round. `stage`: the stage that does it."""
+    """Work on each concept before the first round. `stage`: the name of the stage."""
 
     stage: ClassVar[str]
 
@@ -46,36 +49,36 @@ class Preparation(ABC):
 
     @abstractmethod
     def read(self, inputs: EngineInputs) -> tuple[EngineInputs, ...]:
-        """Return what the stage reads beside its job, from the `inputs` made before."""
+        """Return the inputs of the stage beside its job. `inputs`: the results of earlier preparations."""
 
     @abstractmethod
     def hand_on(self, inputs: Mapping[str, EngineInputs], made: Mapping[str, list[Receipt]]) -> dict[str, EngineInputs]:
-        """Return the inputs of each concept's samples, with the receipts `made` for each concept."""
+        """Return the inputs of each concept's samples: `inputs` with the receipts `made` for each concept."""
 
 
 class Round(ABC):
-    """Work before the samples of each round, on all concepts together. `stage`: the stage that does it.
+    """Work on all concepts together before the samples of each round. `stage`: the name of the stage.
 
-    A run of it makes the partitions with one round, prompt source and number of all concepts.
+    A run makes one partition of every concept, for one round, prompt source and number.
     """
 
     stage: ClassVar[str]
 
     @abstractmethod
     def make_job(self, build: BuildContext, prompts: Prompts, attempt: int, source: str, part: int) -> InversionJob:
-        """Return one run."""
+        """Return the job of one run."""
 
     @abstractmethod
     def count_samples(self, build: BuildContext) -> int:
-        """Return the samples of one concept that a run makes, which are its partition."""
+        """Return the samples of one concept that a run makes: the size of a partition."""
 
     @abstractmethod
     def hand_on(self, made: Receipt) -> EngineInputs:
-        """Return the inputs of the partitions that a run made."""
+        """Return the inputs of the partitions that read a run's receipt."""
 
 
 class Engine(ABC, Generic[S]):
-    """An engine with its settings. The base answers for one that draws with a pipeline and prepares nothing."""
+    """An engine with its settings. The defaults fit an engine that uses a pipeline and prepares nothing."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -84,34 +87,40 @@ class Engine(ABC, Generic[S]):
     def render(
         self, job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
     ) -> Iterator[Rendered]:
-        """Yield samples of one job, in order, cut into batches from the first on; load what models they need."""
+        """Render samples of one job in order, in batches from the first sample on, and load the models.
+
+        Errors: ModelError, RecipeError, EngineError.
+        """
 
     def render_noise(self, job: PartitionJob, sample: SampleSpec, noise: NDArray[np.float16], clock: Clock) -> Rendered:
-        """Return one sample made again from noise that was kept, without choosing it again."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no noise")
+        """Render one sample again from its stored noise [C, H, W], without a search.
+
+        Errors: NotImplementedError for an engine that stores no noise.
+        """
+        raise NotImplementedError(f"{type(self).__name__} stores no noise")
 
     @property
     def method(self) -> Mapping[str, str]:
-        """Return what decides an image beside settings, models and inputs, as part of its address."""
+        """Return the versions of the method, which are part of the fingerprint beside settings, models and inputs."""
         return {}
 
     @property
     def preparations(self) -> Sequence[Preparation]:
-        """Return what is made before the first round, in order."""
+        """Return the preparations before the first round, in order."""
         return ()
 
     @property
     def round(self) -> Round | None:
-        """Return what is made before the samples of each round; None for an engine that makes each partition alone."""
+        """Return the work before the samples of each round, or None if each partition is made alone."""
         return None
 
     @property
     def draws_at_once(self) -> bool:
-        """Whether samples need nothing but their prompts."""
+        """Return whether samples need only their prompts."""
         return not self.preparations and self.round is None
 
     def prompts_for(self, concept: str, prompts: Prompts) -> Prompts:
-        """Return the prompts that the samples of one concept follow from: its own by default."""
+        """Return the prompts on which the samples of one concept depend: its own by default."""
         return {concept: prompts[concept]}
 
     def load_readers(self, build: BuildContext) -> tuple[TextReader, ...]:
@@ -119,7 +128,7 @@ class Engine(ABC, Generic[S]):
         return load_readers(build.generator)
 
     def check_generator(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> TeacherLabels | None:
-        """Refuse a generator that the engine cannot use; return the classes of a teacher, None for a pipeline.
+        """Check that the engine can use a generator. Return the classes of a teacher, or None for a pipeline.
 
         Errors: ModelError, RecipeError.
         """
@@ -130,11 +139,14 @@ class Engine(ABC, Generic[S]):
         return None
 
     def find_encoder(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
-        """Return the model that compares images with references, found and checked; None where none does.
+        """Find and check the model that compares images with references. Return None if the engine uses none.
 
         Errors: ModelError, RecipeError.
         """
         return None
 
     def check_references(self, references: Mapping[str, Sequence[str]]) -> None:
-        """Refuse concepts with too few photographs. `references`: their digests by concept. Errors: RecipeError."""
+        """Check the number of references per concept. `references`: their digests by concept.
+
+        Errors: RecipeError if a concept has too few.
+        """

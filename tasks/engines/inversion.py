@@ -1,4 +1,7 @@
-"""Engine "natural_inversion": a run of batches, which mix all concepts, makes the images of their partitions."""
+"""Define the engine "natural_inversion", of which a run makes one partition of every concept.
+
+The batches of a run mix all concepts; see tasks/methods/planning/inversions.py.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,11 +28,12 @@ from tailforge.tasks.models.text_readers import TextReader
 
 
 class Inversion(Engine[NaturalInversionEngine]):
-    """Images of a classifier. They are made before the samples of a round, which only pick theirs."""
+    """Images from a classifier. A run makes them before the samples of a round, which only select theirs."""
 
     def render(
         self, job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
     ) -> Iterator[Rendered]:
+        """Select samples from the images of a run, in order. Errors: DamagedArtifactError."""
         assert inputs.inversion is not None
         with clock.phase("read"):
             table = read_table(Store.open(job.build.store), inputs.inversion)
@@ -37,12 +41,15 @@ class Inversion(Engine[NaturalInversionEngine]):
 
     @property
     def round(self) -> Round:
+        """Return the runs of an inversion."""
         return InversionRound()
 
     def load_readers(self, build: BuildContext) -> tuple[TextReader, ...]:
+        """Return no text encoder, because a classifier reads no prompts."""
         return ()
 
     def check_generator(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> TeacherLabels | None:
+        """Load the teacher and return its classes of the concepts. Errors: ModelError, RecipeError."""
         return find_labels(recipe, generator, folder)
 
 
@@ -52,35 +59,36 @@ class InversionRound(Round):
     stage: ClassVar[str] = "inversions"
 
     def make_job(self, build: BuildContext, prompts: Prompts, attempt: int, source: str, part: int) -> InversionJob:
+        """Return the job of run `part`."""
         return inversion_job(build, prompts, attempt, source, part)
 
     def count_samples(self, build: BuildContext) -> int:
+        """Return the samples of one concept per run."""
         assert build.teacher is not None
         return samples_per_run(inversion_engine(build), build.teacher)
 
     def hand_on(self, made: Receipt) -> EngineInputs:
+        """Return the run's receipt as the input of its partitions."""
         return EngineInputs(inversion=made)
 
 
 def inversion_engine(build: BuildContext) -> NaturalInversionEngine:
-    """Return the settings of the recipe's engine, which inverts."""
+    """Return the settings of the recipe's engine, an inversion."""
     engine = build.recipe.engine
     assert isinstance(engine, NaturalInversionEngine)
     return engine
 
 
 def inversion_job(build: BuildContext, prompts: Prompts, attempt: int, source: str, part: int) -> InversionJob:
-    """Return the run that makes the partitions `part` of all concepts."""
+    """Return the run that makes partition `part` of every concept."""
     assert build.teacher is not None
     places = plan_run(build.recipe, inversion_engine(build), build.teacher, prompts, attempt, source, part)
     return InversionJob(build=build, attempt=attempt, source=source, part=part, places=places)
 
 
 def pick_inverted(inversions: pa.Table, samples: Sequence[SampleSpec]) -> Iterator[Rendered]:
-    """Yield some samples of an INVERSIONS table, in their order.
-
-    All slots of a prompt are its concept and share one map.
-    """
+    """Yield the samples with these identities from an INVERSIONS table, in the order of `samples`."""
+    # Every slot of a prompt is its concept, so all slots have the same map.
     rows = {row["sample_id"]: row for row in inversions.to_pylist()}
     for sample in samples:
         row = rows[sample.sample_id]

@@ -1,4 +1,7 @@
-"""Engine "plain": text-to-image sampling as the pipeline does it; see tasks/methods/sampling/plain.py."""
+"""Define the engine "plain": text-to-image sampling with a diffusers pipeline's steps.
+
+tasks/methods/sampling/plain.py holds the method.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,11 +15,12 @@ from tailforge.tasks.models.text_to_image import load_build_generator, load_buil
 
 
 class PlainSampling(Engine[PlainEngine]):
-    """Each image from the noise of its seed."""
+    """Sampling without a search: the seed decides the noise of an image."""
 
     def render(
         self, job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
     ) -> Iterator[Rendered]:
+        """Render samples in order, in batches from the first sample on. Errors: ModelError, RecipeError."""
         with clock.phase("load"):
             model = load_build_generator(job.build)
             guide = load_build_guide(job.build)

@@ -1,4 +1,4 @@
-"""The engines, by the `kind` that a recipe names. The one list of them; one more is one line here."""
+"""Register the engines by the `kind` in a recipe. This is the only list; a new engine adds one line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,13 +22,13 @@ _engines: dict[str, Callable[[Any], Engine[Any]]] = {}
 
 
 def register(settings: type[EngineSettings], engine: Callable[[Any], Engine[Any]]) -> None:
-    """Let recipes name an engine, by the default of the field `kind` of its settings."""
+    """Add an engine under the default of the field `kind` of its settings, so that recipes may name it."""
     add_settings(settings)
     _engines[settings.model_fields["kind"].default] = engine
 
 
 def engine_of(recipe: Recipe) -> Engine[Any]:
-    """Return the engine that a recipe names, with its settings."""
+    """Return the recipe's engine with its settings."""
     return _engines[recipe.engine.kind](recipe.engine)
 
 

@@ -1,4 +1,7 @@
-"""Engines that search for noise whose image is like a concept's references; see tasks/methods/seed_select."""
+"""Define the engines that search for noise from which an image like a concept's references is made.
+
+tasks/methods/seed_select holds the methods.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,11 +32,15 @@ from tailforge.tasks.models.text_to_image import load_build_generator
 
 
 class Search(Engine[SearchEngine]):
-    """Engines seed_select, best_of_n and zero_order: which one searches is up to tasks/methods/seed_select."""
+    """The engines seed_select, best_of_n and zero_order. The settings decide the method."""
 
     def render(
         self, job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
     ) -> Iterator[Rendered]:
+        """Search noise for samples and render them, in order, in batches from the first sample on.
+
+        Errors: ModelError, RecipeError, EngineError.
+        """
         with clock.phase("load"):
             model, goal = load_search(job, inputs)
             if inputs.seeds:
@@ -41,45 +48,57 @@ class Search(Engine[SearchEngine]):
         return render_searched(model, samples, self.settings, goal, job.build.recipe.annotation.recorded, clock)
 
     def render_noise(self, job: PartitionJob, sample: SampleSpec, noise: NDArray[np.float16], clock: Clock) -> Rendered:
+        """Render one sample again from its stored noise [C, H, W], without a search. Errors: ModelError."""
         model = load_build_generator(job.build)
         return render_kept_noise(model, sample, noise, self.settings, job.build.recipe.annotation.recorded, clock)
 
     @property
     def method(self) -> Mapping[str, str]:
+        """Return the version of the search."""
         return {"method": VERSION}
 
     @property
     def preparations(self) -> Sequence[Preparation]:
+        """Return the aims and, if images start from found noise, the seeds."""
         aims = Aims(compares_concepts=self.settings.compares_concepts)
         return (aims, FoundSeeds()) if self.settings.seeks_seeds else (aims,)
 
     def prompts_for(self, concept: str, prompts: Prompts) -> Prompts:
+        """Return the prompts of all concepts if the search compares concepts, otherwise the concept's own."""
         return prompts if self.settings.compares_concepts else super().prompts_for(concept, prompts)
 
     def find_encoder(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
+        """Find and check the CLIP model that compares images with references. Errors: ModelError, RecipeError."""
+        # The search may share the model of the quality scores.
         assert recipe.encoder is not None
         field = "engine.encoder" if self.settings.encoder else "quality.scorer"
         found = resolve_model(recipe.encoder, folder, field)
         with naming(field):
             require_kind(found, field, CLIP)
             check_scorer(found)
+
+        # A search needs a sampler that makes equal images from equal noise.
         if self.settings.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
             check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
         return found
 
     def check_references(self, references: Mapping[str, Sequence[str]]) -> None:
+        """Check that every concept has enough references for an image. Errors: RecipeError."""
         wanted = self.settings.references_per_image
         for concept, found in references.items():
             if wanted is not None and wanted > len(found):
                 raise RecipeError(
                     f"engine.references_per_image {wanted}: concept {concept!r} has "
-                    f"{count_of(len(found), 'reference')}; give {len(found)} at most, or leave it out: then every "
-                    "image aims at all"
+                    f"{count_of(len(found), 'reference')}; give {len(found)} at most, or leave it out to compare "
+                    "every image with all references"
                 )
 
 
 class Aims(Preparation):
-    """The references and plain samples of each concept. `compares_concepts`: a search reads the other concepts' too."""
+    """The aim of each concept, from references and plain samples.
+
+    `compares_concepts`: the search also reads the aims of the other concepts.
+    """
 
     stage: ClassVar[str] = "aims"
 
@@ -87,15 +106,19 @@ class Aims(Preparation):
         self.compares_concepts = compares_concepts
 
     def list_jobs(self, build: BuildContext, prompts: Prompts) -> list[PartitionJob]:
+        """Return one job per concept."""
         return [aim_job(build, concept, own) for concept, own in prompts.items()]
 
     def count_rows(self, job: PartitionJob) -> int:
+        """Return the number of references and plain samples."""
         return len(job.build.references[job.concept]) + len(job.samples)
 
     def read(self, inputs: EngineInputs) -> tuple[EngineInputs, ...]:
+        """Return no inputs: aims are the first preparation."""
         return ()
 
     def hand_on(self, inputs: Mapping[str, EngineInputs], made: Mapping[str, list[Receipt]]) -> dict[str, EngineInputs]:
+        """Return the aim of each concept and, if the search compares concepts, the aims of the others as rivals."""
         aims = {name: own[0] for name, own in made.items()}
         known = aims if self.compares_concepts else {}
         rivals = {name: tuple(known[other] for other in known if other != name) for name in aims}
@@ -103,32 +126,36 @@ class Aims(Preparation):
 
 
 class FoundSeeds(Preparation):
-    """Noises of each concept that are found in full, for images that start from a mix with one."""
+    """Noise of each concept from complete searches. Images start from a mix of their own noise and such a seed."""
 
     stage: ClassVar[str] = "seeds"
 
     def list_jobs(self, build: BuildContext, prompts: Prompts) -> list[PartitionJob]:
+        """Return one job per concept and batch of searches."""
         return [job for concept, own in prompts.items() for job in seed_jobs(build, concept, own)]
 
     def count_rows(self, job: PartitionJob) -> int:
+        """Return the number of searches."""
         return len(job.samples)
 
     def read(self, inputs: EngineInputs) -> tuple[EngineInputs, ...]:
+        """Return the aims: every search reads them."""
         return (inputs,)
 
     def hand_on(self, inputs: Mapping[str, EngineInputs], made: Mapping[str, list[Receipt]]) -> dict[str, EngineInputs]:
-        # Rivals were for the gradient, and a mix follows none.
+        """Return the aim and the seeds of each concept."""
+        # Only the gradient of a complete search uses rivals. A mix follows no gradient.
         return {name: EngineInputs(aim=inputs[name].aim, seeds=tuple(own)) for name, own in made.items()}
 
 
 def aim_job(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> PartitionJob:
-    """The plain samples of a concept that its references are compared with."""
+    """Return the job of a concept's aim, with the plain samples to compare the references with."""
     samples = plan_side_samples(build.recipe, concept, prompts, "plain", search_engine(build).plain_samples)
     return PartitionJob(build=build, concept=concept, attempt=0, source="aim", part=0, samples=samples)
 
 
 def seed_jobs(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> Iterator[PartitionJob]:
-    """The searches of a concept, a batch a job."""
+    """Yield the searches of a concept, one batch per job."""
     engine = seed_engine(build)
     samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds or len(prompts))
     for part, batch in enumerate(cut_batches(samples, engine.batch_size)):

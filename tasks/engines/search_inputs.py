@@ -1,4 +1,4 @@
-"""What a search reads beside its job: what it aims at, noises found before, the models that compare."""
+"""Load the inputs of a search beside its job: the aim, the seeds, and the models that compare images."""
 
 from functools import lru_cache
 
@@ -22,30 +22,33 @@ from tailforge.tasks.models.text_to_image import load_build_generator
 
 
 def search_engine(build: BuildContext) -> SearchEngine:
-    """Return the settings of the recipe's engine, which searches."""
+    """Return the settings of the recipe's engine, a search."""
     engine = build.recipe.engine
     assert isinstance(engine, SearchEngine)
     return engine
 
 
 def seed_engine(build: BuildContext) -> SeedSelectEngine:
-    """Return the settings of the recipe's engine, which finds noises in full."""
+    """Return the settings of the recipe's engine, a search that finds seeds."""
     engine = build.recipe.engine
     assert isinstance(engine, SeedSelectEngine)
     return engine
 
 
 def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
-    """The generator, and what a search on it is given: encoder, aim, centroids of the concepts it is told apart from.
+    """Load the generator and the goal of a search: the encoder, the aim and the centroids [rivals, D] of the rivals.
 
-    Errors: ModelError, RecipeError (the aims may have been made for a target that did not need what this one needs).
+    Errors: ModelError; RecipeError or EngineError if the aim does not fit the recipe's target.
     """
+    # The aim may come from a build with another target, so it is checked again.
     build = job.build
     assert build.encoder is not None
     assert inputs.aim is not None
     model, encoder = load_build_generator(build), load_clip(build.encoder)
     aim = load_aim(build.store, inputs.aim.model_dump_json(), model.device)
     require_difference(job, aim)
+
+    # The centroid of a rival is the mean of its references' unit vectors, scaled to length 1.
     rivals = [load_aim(build.store, rival.model_dump_json(), model.device) for rival in inputs.rivals]
     centroids = torch.stack([normalize(rival.units.mean(0), dim=-1) for rival in rivals]) if rivals else None
     return model, Goal(encoder, aim, centroids)
@@ -53,12 +56,13 @@ def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator
 
 @lru_cache(maxsize=64)
 def load_aim(store: str, receipt_json: str, device: torch.device) -> Aim:
-    """The aim that a receipt (as JSON) stands for, read once a process and partition's concept."""
+    """Read the aim of a receipt (as JSON), once per process and receipt. Errors: DamagedArtifactError."""
     return read_aim(read_table(Store.open(store), Receipt.model_validate_json(receipt_json)), device)
 
 
 def read_aim(table: pa.Table, device: torch.device | str = "cpu") -> Aim:
-    """The aim in an AIMS table."""
+    """Return the aim in an AIMS table: features [rows, D] and the mean latent [C, H, W] of the references."""
+    # References have a feature and a latent, plain samples a feature.
     rows = table.to_pylist()
     references = [row for row in rows if row["kind"] == "reference"]
     plain = [row["feature"] for row in rows if row["kind"] == "plain"]
@@ -72,22 +76,28 @@ def read_aim(table: pa.Table, device: torch.device | str = "cpu") -> Aim:
 
 
 def require_difference(job: PartitionJob, aim: Aim) -> None:
-    """Errors: RecipeError if the references share nothing that plain samples lack: all images would be done at once."""
+    """Check that the references have something in common that plain samples lack.
+
+    Without a difference every search would end at its first image. Errors: RecipeError if there is no difference;
+    EngineError if too few plain samples are usable.
+    """
+    # Only some targets measure the difference to plain samples.
     engine = search_engine(job.build)
     if not engine.is_measured:
         return
+
     if len(aim.plain) < 8:
         raise EngineError(f"only {len(aim.plain)} plain samples of {job.concept!r} can be used; check the generator")
     if aim.gap(engine.target) <= SMALLEST_GAP:
         raise RecipeError(
-            f"concept {job.concept!r}: its references share nothing that plain samples of it lack; check that they "
-            "show one thing, and the concept itself, or use engine plain if the generator draws it anyway"
+            f"concept {job.concept!r}: its references have nothing in common that plain samples lack; check that they "
+            "all show the concept, or use engine plain if the generator draws the concept without a search"
         )
 
 
 @lru_cache(maxsize=16)
 def load_seeds(store: str, inputs_json: str, device: torch.device) -> Seeds:
-    """The seeds in the inputs (as JSON), read once a process. Errors: EngineError if every search failed."""
+    """Read the seeds of the inputs (as JSON), once per process. Errors: EngineError if every search failed."""
     receipts = EngineInputs.model_validate_json(inputs_json).seeds
     rows = [row for receipt in receipts for row in read_table(Store.open(store), receipt).to_pylist()]
     if not rows:
