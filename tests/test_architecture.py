@@ -151,6 +151,13 @@ def test_pictures_are_decoded_in_one_place() -> None:
     assert places == {"catalog.pictures"}
 
 
+def test_denoisers_are_trained_by_one_loop() -> None:
+    """A training is a sampler and a plan. Only the loop and its measurement of the error add noise to clean latents."""
+    noise = "tasks.methods.generator_training.noise"
+    drawing = {module for module, path in sources().items() if f"{noise}.draw_noise" in imported(path)}
+    assert drawing == {"tasks.methods.generator_training.denoising", "tasks.methods.generator_training.train"}
+
+
 def test_prefect_stays_in_tasks_and_flows() -> None:
     wrong = [
         f"{module} imports {name}"

@@ -114,8 +114,7 @@ def descend(
     """
     # Stop before a loss that is not finite reaches the weights.
     value = float(loss.detach())
-    if not math.isfinite(value):
-        raise TrainingError(f"the loss is {value} at step {step}; lower the learning rate and start again")
+    require_finite(value, step)
 
     # Gradients of this step alone, clipped, then the update.
     optimizer.param_groups[0]["lr"] = learning_rate
@@ -125,6 +124,15 @@ def descend(
         nn.utils.clip_grad_norm_(clip, GRADIENT_NORM)
     optimizer.step()
     return value
+
+
+def require_finite(loss: float, step: int) -> None:
+    """Refuse a loss that is not finite, by a TrainingError."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} at step {step}; the last checkpoint is kept: lower the learning rate and start again "
+            "in another folder"
+        )
 
 
 class Trainable(Protocol):

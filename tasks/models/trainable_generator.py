@@ -13,8 +13,8 @@ from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import GeneratorTraining
 from tailforge.tasks.methods.generator_training.adapters import fold_weights, prepare_weights, without_adapters
+from tailforge.tasks.methods.generator_training.denoising import Denoise, Network
 from tailforge.tasks.methods.generator_training.noise import PREDICTIONS, NoiseSchedule
-from tailforge.tasks.methods.generator_training.train import Denoise, Network
 from tailforge.tasks.methods.sampling.generator import Conditioning, join_conditionings
 from tailforge.tasks.models.text_to_image import open_generator
 from tailforge.tasks.models.unet_generator import UNetGenerator
@@ -45,7 +45,7 @@ class TrainableGenerator:
         prepare_weights(self.unet, recipe.weights, recipe.lora, recipe.learning.seed)
         if keeps_source and recipe.weights == "lora":
             source = self._denoise_as_source
-        return Network(self.unet, self.generator.denoise, self.embed, self._last(), source)
+        return Network(self.unet, self.generator.denoise, self.embed, self.schedule, self._last(), source)
 
     def finish(self) -> None:
         """Fold adapters and scales into the weights; the UNet is then a plain one."""

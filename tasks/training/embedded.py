@@ -1,6 +1,7 @@
 """The Prefect tasks of the training flow: open what a stage reads, call its method, save the model, give a receipt."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from tailforge.tasks.methods.embedded.autoencoder import encode_images, measure_psnr, train_autoencoder
@@ -21,9 +21,11 @@ from tailforge.tasks.methods.embedded.clip import (
     train_tokenizer,
     tune_image_tower,
 )
-from tailforge.tasks.methods.embedded.diffusion import EmbedTexts, train_diffusion
+from tailforge.tasks.methods.embedded.diffusion import train_diffusion
 from tailforge.tasks.methods.embedded.judges import mean_overlap, train_classifier, train_segmenter
 from tailforge.tasks.methods.embedded.measure import count_confusions, plan_requests, tabulate
+from tailforge.tasks.methods.generator_training.denoising import Embed
+from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.workshop import PARTS
 from tailforge.tasks.models.judges import load_judges, save_judge
 from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
@@ -218,14 +220,13 @@ def _measure_zero_shot(model: CLIPModel, tokenizer: CLIPTokenizer, held_out: Poo
     return round(float((found == held_out.labels[:, 0]).mean()), 4)
 
 
-def _embedder(spec: TrainingJob) -> EmbedTexts:
+def _embedder(spec: TrainingJob) -> Embed:
     """Texts to the last hidden states of the frozen text tower, as the pipeline will use it: through half precision."""
     clip, tokenizer = _open_clip(spec)
     tower = text_tower(clip).half().float()
 
     @torch.no_grad()
-    def embed(texts: list[str]) -> Tensor:
-        states: Tensor = tower(tokenize(tokenizer, texts)).last_hidden_state
-        return states
+    def embed(texts: Sequence[str]) -> Conditioning:
+        return Conditioning(tower(tokenize(tokenizer, list(texts))).last_hidden_state)
 
     return embed

@@ -21,16 +21,12 @@ from tailforge.schemas.extras import import_extra
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import FEW, GeneratorTraining
 from tailforge.tasks.artifacts.contract import digest
+from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples
+from tailforge.tasks.methods.generator_training.denoising import Network, measure_error
+from tailforge.tasks.methods.generator_training.plan import Plan, plan_learning
 from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
-from tailforge.tasks.methods.generator_training.train import (
-    VERSION,
-    Examples,
-    GeneratorLearner,
-    Network,
-    measure_error,
-    train_network,
-)
+from tailforge.tasks.methods.generator_training.train import VERSION, DenoiserLearner, train_denoiser
 from tailforge.tasks.methods.training_loop import Trainable
 from tailforge.tasks.models.checkpoints import Checkpointer, load_checkpoint, write_whole
 from tailforge.tasks.models.devices import AcceleratedDevices
@@ -82,19 +78,12 @@ def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
         see = generator.generator.decode if recipe.structure.encoder == "pixels" else _as_it_is
         game = StructureGame(encoder, recipe.structure, see, devices)
     network = generator.prepare(recipe, keeps_source=game is not None and compares_with_source(recipe, len(learnt)))
-    run = Run(work, generator, network, measured, devices, watch)
+    learning = recipe.learning
+    plan = plan_learning(learning, recipe.structure.play_every)
+    run = Run(work, generator, network, plan, measured, devices, watch)
     saved = load_checkpoint(run.checkpoint, lambda step: run.key)
-    learner = train_network(
-        network,
-        generator.schedule,
-        learnt,
-        recipe.learning,
-        game,
-        devices,
-        saved,
-        run.observe(saved),
-        recipe.structure.play_every,
-    )
+    sampler = EpochSampler(learnt, learning.batch, learning.prompt_dropout, learning.seed)
+    learner = train_denoiser(network, sampler, plan, game, devices, saved, run.observe(saved))
     learner.load_average()
     generator.finish()
     if devices.rank == 0:
@@ -130,6 +119,7 @@ class Run:
     work: Work
     generator: TrainableGenerator
     network: Network
+    plan: Plan
     measured: Examples
     devices: AcceleratedDevices
     watch: Watch
@@ -151,7 +141,7 @@ class Run:
         logs = curves.SummaryWriter(str(self.work.folder / "logs"), purge_step=start + 1) if curves else None
 
         def after_step(learner: Trainable, loss: float) -> None:
-            assert isinstance(learner, GeneratorLearner)
+            assert isinstance(learner, DenoiserLearner)
             due = learner.step % self.work.recipe.validation.every == 0 or learner.step == learning.steps
             if due:
                 self._validate(learner, logs)
@@ -164,7 +154,7 @@ class Run:
 
         return after_step
 
-    def measures(self, learner: GeneratorLearner) -> dict[str, Any]:
+    def measures(self, learner: DenoiserLearner) -> dict[str, Any]:
         """For the record of the training."""
         ended = learner.game is not None and not bool(learner.game.playing)
         return {
@@ -178,10 +168,9 @@ class Run:
     def _writes(self) -> bool:
         return self.devices.rank == 0
 
-    def _validate(self, learner: GeneratorLearner, logs: Any) -> None:
-        settings = self.work.recipe.learning
+    def _validate(self, learner: DenoiserLearner, logs: Any) -> None:
         with learner.averaged():
-            error = measure_error(self.network, self.generator.schedule, self.measured, settings, self.devices)
+            error = measure_error(self.network, self.measured, self.plan, self.devices)
             pictures = self._draw() if self._writes else None
         ended = learner.check(error)
         if not self._writes:

@@ -17,9 +17,9 @@ from tailforge.schemas.training.generator import GeneratorTraining
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.artifacts.contract import digest
 from tailforge.tasks.images.captioned import CaptionedImages
+from tailforge.tasks.methods.generator_training.batches import Examples
 from tailforge.tasks.methods.generator_training.structure_encoder import VERSION as ENCODER_VERSION
 from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder, fit_encoder
-from tailforge.tasks.methods.generator_training.train import Examples
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.models.checkpoints import write_whole
 from tailforge.tasks.models.generator_files import saved_size

@@ -8,12 +8,13 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from tailforge.schemas.training.generator import LearningSettings, StructureSettings
+from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples
+from tailforge.tasks.methods.generator_training.denoising import Network
+from tailforge.tasks.methods.generator_training.devices import OneDevice
 from tailforge.tasks.methods.generator_training.noise import NoiseSchedule
 from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
-from tailforge.tasks.methods.generator_training.train import Examples, Network
 from tailforge.tasks.methods.sampling.generator import Conditioning
-from tests.support.one_device import OneDevice
 
 WIDTH = 8
 
@@ -36,7 +37,9 @@ def tiny_unet(seed: int = 0) -> UNet2DConditionModel:
 def tiny_network(seed: int = 0, source: UNet2DConditionModel | None = None) -> Network:
     """A UNet of its own, every weight learning."""
     unet = tiny_unet(seed)
-    return Network(unet, calling(unet), embed, unet.conv_out.weight, calling(source) if source else None)
+    return Network(
+        unet, calling(unet), embed, tiny_schedule(), unet.conv_out.weight, calling(source) if source else None
+    )
 
 
 def calling(unet: UNet2DConditionModel):  # type: ignore[no-untyped-def]
@@ -64,6 +67,11 @@ def tiny_examples(count: int = 24, seed: int = 0) -> Examples:
     for row, side in enumerate(sides):
         latents[row, :, :, 4 * side : 4 * side + 4] += 1
     return Examples(latents, [("left", "right")[side] for side in sides], np.arange(count))
+
+
+def tiny_sampler(settings: LearningSettings, examples: Examples | None = None) -> EpochSampler:
+    """The batches of a recipe's learning settings."""
+    return EpochSampler(examples or tiny_examples(), settings.batch, settings.prompt_dropout, settings.seed)
 
 
 def tiny_settings(**changes: object) -> LearningSettings:

@@ -5,7 +5,9 @@ signal-to-noise ratio (SNR), Lin et al. 2024, algorithm 1; prompt dropout for gu
 is clipped, min(SNR + 1, 5), after the idea of Hang et al. 2023 (their min(SNR, 5) would be 0 for pure noise).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,16 +18,21 @@ from torch import Tensor
 
 from tailforge.schemas.training.embedded import DiffusionPhase, DiffusionSettings
 from tailforge.tasks.methods.embedded.captions import Wording, draw_captions
-from tailforge.tasks.methods.generator_training.noise import NoiseSchedule, draw_noise
-from tailforge.tasks.methods.training_loop import Learner, Observe, numpy_draws, restore, run_steps, torch_draws
+from tailforge.tasks.methods.generator_training.batches import Batch
+from tailforge.tasks.methods.generator_training.denoising import Embed, Network
+from tailforge.tasks.methods.generator_training.devices import OneDevice
+from tailforge.tasks.methods.generator_training.noise import NoiseSchedule
+from tailforge.tasks.methods.generator_training.plan import Plan
+from tailforge.tasks.methods.generator_training.train import train_denoiser
+from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.training_loop import Observe, Saved, numpy_draws
 from tailforge.tasks.methods.workshop import PARTS
 
 VERSION = "diffusion.1"
 WORDING = Wording(other_template=0.2, synonym=0.1, no_material=0.05, no_surface=0.05)
 NOISE_LEVELS = 1000
 LARGEST_WEIGHT = 5.0  # of the squared error of the clean latent
-
-EmbedTexts = Callable[[list[str]], Tensor]  # texts to [N, tokens, width]
+WEIGHT_DECAY = 0.01
 
 
 def build_scheduler() -> DPMSolverMultistepScheduler:
@@ -69,51 +76,84 @@ def build_unet(
     return model.to(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class PhaseSampler:
+    """Draws the batches of the phases: rows of scaled latents [N, C, h, w] by part, with freshly worded captions."""
+
+    latents: NDArray[np.float32]
+    labels_N3: NDArray[np.int16]
+    settings: DiffusionSettings
+    seed: int
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of a batch's latents, [B, C, h, w]."""
+        return torch.Size((self.settings.batch, *self.latents.shape[1:]))
+
+    @cached_property
+    def rows_by_part(self) -> dict[str, NDArray[np.int64]]:
+        """Rows of each part's pictures, [N of the part]."""
+        return {part: np.flatnonzero(self.labels_N3[:, 0] == number) for number, part in enumerate(PARTS)}
+
+    def draw(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        phase, _ = find_phase(self.settings.phases, step)
+        draws = numpy_draws(self.seed, step)
+        rows = draw_rows(phase, self.rows_by_part, self.settings, draws)
+        texts, _ = draw_captions(self.labels_N3[rows], WORDING, draws, phase.caption_aliases)
+
+        # Drop captions, so that the network also learns the empty prompt.
+        dropped = draws.random(len(texts)) < self.settings.prompt_dropout
+        return Batch(rows, ["" if drop else text for text, drop in zip(texts, dropped, strict=True)], ~dropped)
+
+    def load(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the clean latents of rows [B], [B, C, h, w]."""
+        return torch.from_numpy(np.array(self.latents[rows]))
+
+
+def plan_phases(settings: DiffusionSettings, seed: int) -> Plan:
+    """Return the plan of the phases: a learning rate that is linear within each, and an averaging of its own."""
+
+    def ema_decay(step: int) -> float:
+        phase, _ = find_phase(settings.phases, step)
+        return settings.ema_decay if phase.ema_decay is None else phase.ema_decay
+
+    return Plan(
+        steps=sum(phase.steps for phase in settings.phases),
+        seed=seed,
+        learning_rate=lambda step: learning_rate_at(settings.phases, step),
+        ema_decay=ema_decay,
+        weighting="min_snr_plus_one",
+        snr_limit=LARGEST_WEIGHT,
+        weight_decay=WEIGHT_DECAY,
+    )
+
+
 def train_diffusion(
     latents: NDArray[np.float32],
     labels_N3: NDArray[np.int16],
-    embed: EmbedTexts,
+    embed: Embed,
     settings: DiffusionSettings,
     seed: int,
-    saved: Mapping[str, Tensor] | None,
+    saved: Saved,
     observe: Observe,
 ) -> UNet2DConditionModel:
-    """Train on scaled latents [N, C, h, w] through all phases; returns the averaged weights, frozen."""
-    empty = embed([""])
-    model = build_unet(settings, (latents.shape[1], latents.shape[2], latents.shape[3]), empty.shape[-1], seed)
-    learner = Learner({"unet": model}, settings.ema_decay)
-    if saved:
-        restore(learner, saved)
-    schedule = NoiseSchedule(signal_levels(), "v_prediction")
-    rows_by_part = {part: np.flatnonzero(labels_N3[:, 0] == number) for number, part in enumerate(PARTS)}
+    """Train on scaled latents [N, C, h, w] through all phases; return the averaged weights, frozen.
 
-    def loss_at(step: int) -> Tensor:
-        phase, _ = find_phase(settings.phases, step)
-        learner.ema_decay = settings.ema_decay if phase.ema_decay is None else phase.ema_decay
-        draws = numpy_draws(seed, step)
-        rows = draw_rows(phase, rows_by_part, settings, draws)
-        texts, _ = draw_captions(labels_N3[rows], WORDING, draws, phase.caption_aliases)
-        dropped = draws.random(len(texts)) < settings.prompt_dropout
-        prompts = embed(["" if drop else text for text, drop in zip(texts, dropped, strict=True)])
-        return velocity_loss(model, torch.from_numpy(latents[rows]), prompts, schedule, torch_draws(seed, step))
+    Errors: TrainingError.
+    """
+    width = embed([""]).embeds.shape[-1]
+    model = build_unet(settings, (latents.shape[1], latents.shape[2], latents.shape[3]), width, seed)
 
-    steps = sum(phase.steps for phase in settings.phases)
-    run_steps(learner, steps, loss_at, lambda step: learning_rate_at(settings.phases, step), observe)
+    def denoise(noisy: Tensor, times: Tensor, text: Conditioning) -> Tensor:
+        velocity: Tensor = model(noisy, times, encoder_hidden_states=text.embeds).sample
+        return velocity
+
+    network = Network(model, denoise, embed, NoiseSchedule(signal_levels(), "v_prediction"), model.conv_out.weight)
+    sampler = PhaseSampler(latents, labels_N3, settings, seed)
+    learner = train_denoiser(network, sampler, plan_phases(settings, seed), None, OneDevice(), saved, observe)
     learner.load_average()
     return model.eval().requires_grad_(False)
-
-
-def velocity_loss(
-    model: UNet2DConditionModel, clean: Tensor, prompts: Tensor, schedule: NoiseSchedule, draws: torch.Generator
-) -> Tensor:
-    """Weighted squared error of the velocity v = sqrt(a) * noise - sqrt(1 - a) * clean at a noise level per sample.
-
-    The noise levels of a batch are spread evenly from a random start, which steadies the loss.
-    """
-    drawn = draw_noise(clean.shape, NOISE_LEVELS, 1, draws)
-    noisy = schedule.add_noise(clean, drawn.noise, drawn.times).contiguous(memory_format=torch.channels_last)
-    found = model(noisy, drawn.times, encoder_hidden_states=prompts).sample
-    return schedule.loss(found, clean, drawn, "min_snr_plus_one", LARGEST_WEIGHT)
 
 
 def find_phase(phases: Sequence[DiffusionPhase], step: int) -> tuple[DiffusionPhase, int]:

@@ -5,7 +5,7 @@ order of sums. Relations are compared inside a process's groups, which a step's 
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -29,3 +29,20 @@ class Devices(Protocol):
 
     def average(self, values: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over all processes."""
+
+
+class OneDevice:
+    """This process alone, in float32."""
+
+    rank = 0
+    count = 1
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Keep forward passes in float32."""
+        return nullcontext()
+
+    def average(self, values: Sequence[Tensor]) -> None:
+        """Leave the tensors as they are: the mean over one process."""

@@ -1,24 +1,25 @@
-"""Training a generator's UNet on encoded images: draw a step, denoise it, play the structure game, average weights.
+"""Train a denoiser: the one loop of every generator.
 
-Letters of shapes: N images of the data, B of a step or pass, G groups, C channels, H and W latent rows and columns.
+A step draws a batch and its noise, denoises them in passes, plays the structure game where there is one, and moves the
+averaged weights. Which batches and which rates are the caller's choice: see `Sampler` and `Plan`.
+Letters of shapes: B images of a step or pass, C channels, H and W latent rows and columns.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailforge.schemas.errors import TrainingError
-from tailforge.schemas.training.generator import LearningSettings
 from tailforge.schemas.under_way import tell
-from tailforge.tasks.methods.classifiers.train import draw_rows
+from tailforge.tasks.methods.generator_training.batches import Batch, Sampler
+from tailforge.tasks.methods.generator_training.denoising import Denoised, Network, denoise, denoising_loss
 from tailforge.tasks.methods.generator_training.devices import Devices
-from tailforge.tasks.methods.generator_training.noise import Draws, NoiseSchedule, draw_noise
+from tailforge.tasks.methods.generator_training.noise import Draws, draw_noise
+from tailforge.tasks.methods.generator_training.plan import Plan
 from tailforge.tasks.methods.generator_training.structure_game import Predicted, StructureGame
 from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.training_loop import (
@@ -27,87 +28,43 @@ from tailforge.tasks.methods.training_loop import (
     Observe,
     Saved,
     State,
-    numpy_draws,
+    require_finite,
     restore,
     torch_draws,
-    warm_up_then_cosine,
 )
 
 VERSION = "generator-training.1"
-CHECK_SEED = 7919  # of the noise that held-out images are measured with
-CHECK_ROWS = 64
-CHECK_DRAWS = 4
-
-Denoise = Callable[[Tensor, Tensor, Conditioning], Tensor]  # noisy latents, times and text to the network's output
-Embed = Callable[[Sequence[str]], Conditioning]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Clean latents with their captions; `latents` may lie on a disk, `chosen` [N] are the rows of it that are used."""
-
-    latents: NDArray[np.float32]
-    captions: Sequence[str]
-    chosen: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def take(self, rows: NDArray[np.int64] | slice) -> tuple[Tensor, list[str]]:
-        """Latents [B, C, H, W] and captions of some of the N."""
-        places = self.chosen[rows]
-        return torch.from_numpy(np.array(self.latents[places])), [self.captions[place] for place in places]
-
-
-@dataclass(frozen=True)
-class Network:
-    """The denoiser as training sees it. `last`: the weights on which gradients are compared."""
-
-    module: nn.Module
-    denoise: Denoise
-    embed: Embed
-    last: nn.Parameter
-    source: Denoise | None = None  # the model before training, where relations are taken from it
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step's draws: rows of the examples [B], noise, and which rows keep their caption, bool [B]."""
+    """A step, or a pass of it: its batch and its noise."""
 
-    rows: NDArray[np.int64]
+    batch: Batch
     draws: Draws
-    kept: NDArray[np.bool_]
 
 
-class GeneratorLearner(Learner):
-    """A learner that splits a step into passes and plays the structure game; `figures` says what the last step did."""
+class DenoiserLearner(Learner):
+    """A learner that splits a step into passes and plays the structure game; `figures` describe the last step."""
 
-    def __init__(
-        self,
-        network: Network,
-        schedule: NoiseSchedule,
-        settings: LearningSettings,
-        game: StructureGame | None,
-        devices: Devices,
-        play_every: int = 1,
-    ) -> None:
-        super().__init__({"unet": network.module}, settings.ema_decay, settings.weight_decay)
-        self.network, self.schedule, self.settings = network, schedule, settings
-        self.game, self.devices, self.play_every = game, devices, play_every
+    def __init__(self, network: Network, plan: Plan, game: StructureGame | None, devices: Devices) -> None:
+        super().__init__({"unet": network.module}, plan.ema_decay(0), plan.weight_decay)
+        self.network, self.plan, self.game, self.devices = network, plan, game, devices
         self.figures: dict[str, float] = {}
         self.best_error = torch.tensor(math.inf)
         self.best = {key: value.clone() for key, value in self.average.items()} if game else {}
 
-    def advance(self, examples: Examples) -> float:
-        """One step; returns its denoising loss. Errors: TrainingError if it is not finite."""
-        group = 1 if self.step % self.play_every else self.settings.shared_noise
-        step = draw_step(examples, len(self.schedule.signal), self.settings, self.step, group)
+    def advance(self, sampler: Sampler) -> float:
+        """Take one step and return its denoising loss. Errors: TrainingError if the loss is not finite."""
+        step = draw_step(sampler, self.plan, self.step, len(self.network.schedule.signal))
         parts = list(self._cut(step))
         weight = torch.zeros(())
         losses = []
+
+        # The gradients of all passes add up. The first pass sets the weight of the structure's distance.
         self._optimizer.zero_grad(set_to_none=True)
         for number, part in enumerate(parts):
-            denoising, pair = self._forward(examples, part)
+            denoising, pair = self._forward(sampler, part)
             total = denoising
             if self.game and pair:
                 distance = self.game.distance(pair)
@@ -116,66 +73,66 @@ class GeneratorLearner(Learner):
                 total = denoising + weight * distance
             (total / len(parts)).backward()  # type: ignore[no-untyped-call]
             losses.append(denoising.detach())
+
+        # A loss that is not finite ends the run before it harms the weights.
         value = self._mean(torch.stack(losses).mean())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {self.step}; the last checkpoint is kept: lower learning.learning_rate "
-                "and start again in another work folder"
-            )
+        require_finite(value, self.step)
         self._take_step(weight, pair)
         return value
 
     def _take_step(self, weight: Tensor, pair: Predicted | None) -> None:
+        # All processes take the mean gradient, so their weights stay equal.
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
         self.devices.average(gradients)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), GRADIENT_NORM)
-        rate = self._rate()
+        rate = self.plan.learning_rate(self.step)
         self._optimizer.param_groups[0]["lr"] = rate
         self._optimizer.step()
+
+        # The opponent moves after the denoiser. Its figures are those of its last play.
         if self.game and pair:
             self.game.finish_play(weight, pair)
-        played = self.game.figures if self.game and bool(self.game.playing) else {}  # of its last play
+        played = self.game.figures if self.game and bool(self.game.playing) else {}
         self.figures = {"rate": rate, "gradient_norm": float(norm)} | played
+
+        self.ema_decay = self.plan.ema_decay(self.step)
         self.finish_step()
 
-    def _rate(self) -> float:
-        settings = self.settings
-        warm_up = round(settings.warm_up * settings.steps)
-        if settings.schedule == "cosine":
-            return warm_up_then_cosine(settings.learning_rate, settings.steps, warm_up)(self.step)
-        return settings.learning_rate * min(1.0, (self.step + 1) / (warm_up + 1))
-
     def _cut(self, step: Step) -> Iterator[Step]:
-        """This process's passes of a step, none of which cuts a group."""
-        count = self.settings.passes * self.devices.count
-        size = len(step.rows) // count
-        for number in range(self.settings.passes):
-            at = (self.devices.rank * self.settings.passes + number) * size
+        """Yield this process's passes of a step, none of which cuts a group."""
+        count = self.plan.passes * self.devices.count
+        size = len(step.batch.rows) // count
+        for number in range(self.plan.passes):
+            at = (self.devices.rank * self.plan.passes + number) * size
             piece = slice(at, at + size)
-            draws = Draws(step.draws.times[piece], step.draws.noise[piece])
-            yield Step(step.rows[piece], draws, step.kept[piece])
+            yield Step(step.batch.cut(piece), Draws(step.draws.times[piece], step.draws.noise[piece]))
 
-    def _forward(self, examples: Examples, part: Step) -> tuple[Tensor, Predicted | None]:
-        schedule, settings = self.schedule, self.settings
-        clean, captions = examples.take(part.rows)
-        text = self.network.embed([text if kept else "" for text, kept in zip(captions, part.kept, strict=True)])
-        made = denoise(self.network, schedule, clean, part.draws, text, self.devices)
-        loss = schedule.loss(made.output, made.clean, made.draws, settings.weighting, settings.snr_limit)
-        if not self._plays():
-            return loss, None
-        times, reference = made.draws.times, made.clean
+    def _forward(self, sampler: Sampler, part: Step) -> tuple[Tensor, Predicted | None]:
+        """Return a pass's denoising loss, and what the game compares if it plays in this step."""
+        clean, text = sampler.load(part.batch.rows), self.network.embed(part.batch.texts)
+        made = denoise(self.network, clean, part.draws, text, self.devices)
+        loss = denoising_loss(self.network, made, self.plan)
+        return loss, self._predict(made, text, part.batch) if self._plays() else None
+
+    def _predict(self, made: Denoised, text: Conditioning, batch: Batch) -> Predicted:
+        """Return the clean latents that the output means, beside those that their relations are compared with."""
+        schedule, times = self.network.schedule, made.draws.times
+
+        # Relations are the images' own, or those that the source model predicts from the same noisy latents.
+        reference = made.clean
         if self.network.source is not None:
             with torch.no_grad(), self.devices.autocast():
-                told = self.network.source(made.noisy, times, text).float()
-            reference = schedule.predict_clean(told, made.noisy, times)
-        weights = schedule.signal[times] * torch.from_numpy(part.kept).to(times.device)
-        return loss, Predicted(reference, schedule.predict_clean(made.output, made.noisy, times), weights)
+                output = self.network.source(made.noisy, times, text).float()
+            reference = schedule.predict_clean(output, made.noisy, times)
+
+        weights = schedule.signal[times] * torch.from_numpy(batch.captioned).to(times.device)
+        return Predicted(reference, schedule.predict_clean(made.output, made.noisy, times), weights)
 
     def _plays(self) -> bool:
         game = self.game
-        if game is None or not bool(game.playing) or self.step % self.play_every:
+        if game is None or not bool(game.playing) or self.step % self.plan.play_every:
             return False
-        return self.step >= game.settings.warm_up * self.settings.steps
+        return self.step >= game.settings.warm_up * self.plan.steps
 
     def _mean(self, value: Tensor) -> float:
         held = value.clone()
@@ -183,9 +140,9 @@ class GeneratorLearner(Learner):
         return float(held)
 
     def check(self, error: float) -> bool:
-        """Compare the averaged weights' denoising error with the best so far; ends a game that has made it worse.
+        """Compare the averaged weights' denoising error with the best so far; return whether the game was ended.
 
-        The weights then go back to the best averaged ones. Returns whether the game was ended.
+        A game that has made the error worse ends, and the weights go back to the best averaged ones.
         """
         if not self.game or not bool(self.game.playing):
             return False
@@ -194,6 +151,7 @@ class GeneratorLearner(Learner):
             self.best = {key: value.clone() for key, value in self.average.items()}
         if not int(self.game.plays) or error <= (1 + self.game.settings.tolerance) * float(self.best_error):
             return False
+
         self.game.stop()
         with torch.no_grad():
             for key, value in self.parameters.items():
@@ -203,7 +161,7 @@ class GeneratorLearner(Learner):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The network with its averaged weights."""
+        """Give the network its averaged weights inside the block."""
         with torch.no_grad():
             kept = {key: value.detach().clone() for key, value in self.parameters.items()}
             for key, value in self.parameters.items():
@@ -216,7 +174,7 @@ class GeneratorLearner(Learner):
                     value.copy_(kept[key])
 
     def state(self) -> State:
-        """Everything that `restore` needs, as flat tensors."""
+        """Return everything that `restore` needs, as flat tensors."""
         saved = super().state()
         if self.game:
             saved |= {f"game/{key}": value for key, value in self.game.state().items()}
@@ -224,80 +182,43 @@ class GeneratorLearner(Learner):
         return saved
 
 
-def train_network(
+def train_denoiser(
     network: Network,
-    schedule: NoiseSchedule,
-    examples: Examples,
-    settings: LearningSettings,
+    sampler: Sampler,
+    plan: Plan,
     game: StructureGame | None,
     devices: Devices,
     saved: Saved,
     observe: Observe,
-    play_every: int = 1,
-) -> GeneratorLearner:
-    """Train to the last step, from `saved` on; `observe(learner, loss)` after each.
+) -> DenoiserLearner:
+    """Train from `saved` on to the plan's last step; call `observe(learner, loss)` after each. Return the learner.
 
-    One of `play_every` steps plays the game, and it alone draws groups that share a noise level.
-
-    The learner that is returned holds the averaged weights, which its caller loads. Every draw of a step follows from
-    the seed and the step's number, so a run that was killed ends in the same bits. Errors: TrainingError.
+    The learner holds the averaged weights, which the caller loads. Every draw of a step follows from the seed and the
+    step's number, so a run that was killed ends in the same bits. Errors: TrainingError.
     """
-    group = max(settings.shared_noise, game.settings.group if game else 1)
-    least = devices.count * settings.passes * group
-    if settings.batch % least:
-        raise TrainingError(
-            f"learning.batch is {settings.batch}, which {devices.count} devices x {settings.passes} passes x groups of "
-            f"{group} do not divide; set it to a multiple of {least}"
-        )
-    learner = GeneratorLearner(network, schedule, settings, game, devices, play_every)
+    _require_divisible(sampler.shape[0], plan, game, devices)
+    learner = DenoiserLearner(network, plan, game, devices)
     if saved:
         restore(learner, saved)
-    while learner.step < settings.steps:
-        tell("step", learner.step, settings.steps)
-        observe(learner, learner.advance(examples))
+
+    while learner.step < plan.steps:
+        tell("step", learner.step, plan.steps)
+        observe(learner, learner.advance(sampler))
     return learner
 
 
-def draw_step(examples: Examples, levels: int, settings: LearningSettings, step: int, group: int) -> Step:
-    """The draws of step `step`, `group` images sharing one of the noise `levels`: every epoch takes each image once."""
-    rows = draw_rows(len(examples), settings.batch, settings.seed, step)
-    shape = torch.Size((len(rows), *examples.latents.shape[1:]))
-    draws = draw_noise(shape, levels, group, torch_draws(settings.seed, step))
-    kept = numpy_draws(settings.seed, step).random(len(rows)) >= settings.prompt_dropout
-    return Step(rows, draws, kept)
+def draw_step(sampler: Sampler, plan: Plan, step: int, levels: int) -> Step:
+    """Return the batch and the noise of a step, at some of the schedule's `levels`."""
+    draws = draw_noise(sampler.shape, levels, plan.sharing(step), torch_draws(plan.seed, step))
+    return Step(sampler.draw(step), draws)
 
 
-@dataclass(frozen=True)
-class Denoised:
-    """A pass on its device: clean and noisy latents and the network's output, all [B, C, H, W], and what was drawn."""
-
-    clean: Tensor
-    noisy: Tensor
-    output: Tensor
-    draws: Draws
-
-
-def denoise(
-    network: Network, schedule: NoiseSchedule, clean: Tensor, draws: Draws, text: Conditioning, devices: Devices
-) -> Denoised:
-    """Noise clean latents of any device by `draws`, and let the network denoise them."""
-    clean, draws = clean.to(devices.device), draws.to(devices.device)
-    noisy = schedule.add_noise(clean, draws.noise, draws.times).contiguous(memory_format=torch.channels_last)
-    with devices.autocast():
-        output = network.denoise(noisy, draws.times, text).float()
-    return Denoised(clean, noisy, output, draws)
-
-
-@torch.no_grad()
-def measure_error(
-    network: Network, schedule: NoiseSchedule, examples: Examples, settings: LearningSettings, devices: Devices
-) -> float:
-    """Weighted denoising error on the first CHECK_ROWS examples, each at CHECK_DRAWS noise levels, always the same."""
-    clean, captions = examples.take(slice(0, CHECK_ROWS))
-    text = network.embed(captions)
-    errors = []
-    for number in range(CHECK_DRAWS):
-        drawn = draw_noise(clean.shape, len(schedule.signal), 1, torch_draws(CHECK_SEED, number))
-        made = denoise(network, schedule, clean, drawn, text, devices)
-        errors.append(schedule.loss(made.output, made.clean, made.draws, settings.weighting, settings.snr_limit))
-    return float(torch.stack(errors).mean())
+def _require_divisible(batch: int, plan: Plan, game: StructureGame | None, devices: Devices) -> None:
+    """Errors: TrainingError for a batch whose groups the split into devices and passes would cut."""
+    group = max(plan.shared_noise, game.settings.group if game else 1)
+    least = devices.count * plan.passes * group
+    if batch % least:
+        raise TrainingError(
+            f"learning.batch is {batch}, which {devices.count} devices x {plan.passes} passes x groups of {group} do "
+            f"not divide; set it to a multiple of {least}"
+        )

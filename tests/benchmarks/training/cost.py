@@ -12,13 +12,15 @@ import numpy as np
 import torch
 
 from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples
+from tailforge.tasks.methods.generator_training.devices import OneDevice
+from tailforge.tasks.methods.generator_training.plan import plan_learning
 from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
-from tailforge.tasks.methods.generator_training.train import Examples, GeneratorLearner
+from tailforge.tasks.methods.generator_training.train import DenoiserLearner
 from tailforge.tasks.models.trainable_generator import TrainableGenerator
 from tests.benchmarks.pages import row
 from tests.benchmarks.training import sets
-from tests.support.one_device import OneDevice
 
 ROUNDS = 10
 BATCH = 16
@@ -31,7 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_learner(folder: Path, arm: str) -> tuple[GeneratorLearner, Examples]:
+def make_learner(folder: Path, arm: str) -> tuple[DenoiserLearner, EpochSampler]:
     """A learner of the arm on random latents of the embedded size."""
     generator = TrainableGenerator(sets.resolve(folder), torch.device("cpu"))
     recipe = GeneratorTraining.model_validate(
@@ -51,10 +53,9 @@ def make_learner(folder: Path, arm: str) -> tuple[GeneratorLearner, Examples]:
         game = StructureGame(encoder, recipe.structure, lambda latents: latents, OneDevice())
     latents = np.random.default_rng(0).normal(size=(64, 4, 16, 16)).astype(np.float32)
     examples = Examples(latents, ["a photo of a brass pulley on a wooden bench"] * 64, np.arange(64))
-    learner = GeneratorLearner(
-        network, generator.schedule, recipe.learning, game, OneDevice(), recipe.structure.play_every
-    )
-    return learner, examples
+    learning = recipe.learning
+    learner = DenoiserLearner(network, plan_learning(learning, recipe.structure.play_every), game, OneDevice())
+    return learner, EpochSampler(examples, learning.batch, learning.prompt_dropout, learning.seed)
 
 
 def measure_cost(folder: Path) -> list[dict[str, Any]]:
@@ -66,10 +67,10 @@ def measure_cost(folder: Path) -> list[dict[str, Any]]:
     for turn in range(ROUNDS + 2):
         for number in draws.permutation(len(ARMS)):
             arm = list(ARMS)[number]
-            learner, examples = made[arm]
+            learner, sampler = made[arm]
             started = time.process_time()
             for _ in range(2):
-                learner.advance(examples)
+                learner.advance(sampler)
             if turn >= 2:
                 spent[arm].append(time.process_time() - started)
     rows = []

@@ -10,10 +10,13 @@ from diffusers import StableDiffusionXLPipeline
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples
+from tailforge.tasks.methods.generator_training.denoising import Network
+from tailforge.tasks.methods.generator_training.devices import OneDevice
 from tailforge.tasks.methods.generator_training.noise import NoiseSchedule
-from tailforge.tasks.methods.generator_training.train import Examples, GeneratorLearner, Network
+from tailforge.tasks.methods.generator_training.plan import plan_learning
+from tailforge.tasks.methods.generator_training.train import DenoiserLearner
 from tailforge.tasks.models.trainable_generator import TrainableGenerator
-from tests.support.one_device import OneDevice
 from tests.support.tiny_flows import build_flux
 from tests.support.tiny_generators import build_sd, build_sdxl
 
@@ -37,15 +40,15 @@ def open_one(model: ResolvedModel, keeps_source: bool = False, **changes: Any) -
     return generator, generator.prepare(GeneratorTraining.model_validate(recipe), keeps_source)
 
 
-def advance(generator: TrainableGenerator, network: Network, steps: int = 2) -> GeneratorLearner:
+def advance(network: Network, steps: int = 2) -> DenoiserLearner:
     latents = np.random.default_rng(0).normal(size=(3, 4, 16, 16)).astype(np.float32)
     settings = GeneratorTraining.model_validate(
         {"kind": "generator", "name": "x", "base": "x", "images": {"folder": "x"},
          "learning": {"steps": 3, "batch": 3, "learning_rate": 1e-2, "warm_up": 0.0}}
     ).learning  # fmt: skip
-    learner = GeneratorLearner(network, generator.schedule, settings, None, OneDevice())
+    learner = DenoiserLearner(network, plan_learning(settings), None, OneDevice())
     for _ in range(steps):
-        learner.advance(Examples(latents, WORDS, np.arange(3)))
+        learner.advance(EpochSampler(Examples(latents, WORDS, np.arange(3)), 3, settings.prompt_dropout, settings.seed))
     return learner
 
 
@@ -65,7 +68,7 @@ def test_the_source_stays_and_folding_changes_nothing(saved: dict[str, ResolvedM
     generator, network = open_one(saved[kind], keeps_source=True, weights=weights)
     before = output(open_one(saved[kind])[1])
     assert torch.allclose(output(network), before, atol=1e-5)
-    advance(generator, network)
+    advance(network)
     learnt = output(network)
     assert not torch.allclose(learnt, before, atol=1e-3)
     assert network.source is not None

@@ -8,43 +8,25 @@ from tailforge.tasks.methods.embedded.diffusion import (
     draw_rows,
     find_phase,
     learning_rate_at,
+    plan_phases,
     signal_levels,
     train_diffusion,
-    velocity_loss,
 )
-from tailforge.tasks.methods.generator_training.noise import NoiseSchedule
+from tailforge.tasks.methods.generator_training.noise import Draws, NoiseSchedule
+from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.workshop import PARTS
 from tests.support.tiny_training import tiny_settings
 
 
-class Perfect:
-    """A network that knows the clean latents and the noise levels, so it can say the velocity."""
-
-    def __init__(self, clean: torch.Tensor, levels: torch.Tensor, error: float) -> None:
-        self.clean, self.levels, self.error = clean, levels, error
-
-    def __call__(self, noisy: torch.Tensor, times: torch.Tensor, encoder_hidden_states: torch.Tensor) -> "Perfect":
-        kept = self.levels[times].view(-1, 1, 1, 1).clamp(max=0.999999)
-        noise = (noisy - kept.sqrt() * self.clean) / (1 - kept).sqrt()
-        self.sample = kept.sqrt() * noise - (1 - kept).sqrt() * self.clean + self.error
-        return self
-
-
-def loss_of(error: float, levels: torch.Tensor) -> float:
-    clean = torch.randn(8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    model = Perfect(clean, levels, error)
-    draws = torch.Generator().manual_seed(1)
-    return float(velocity_loss(model, clean, torch.zeros(8, 2, 2), NoiseSchedule(levels, "v_prediction"), draws))  # type: ignore[arg-type]
-
-
-def test_true_velocity_costs_nothing() -> None:
-    assert loss_of(0.0, signal_levels()) == pytest.approx(0.0, abs=1e-6)
-
-
 @pytest.mark.parametrize(("kept", "weight"), [(0.0, 1.0), (0.5, 1.0), (0.8, 1.0), (0.9, 0.5), (0.98, 0.1)])
-def test_weight_is_clipped_at_high_signal(kept: float, weight: float) -> None:
-    levels = torch.full((1000,), kept)
-    assert loss_of(0.3, levels) == pytest.approx(0.09 * weight, rel=1e-3)
+def test_the_loss_of_the_velocity_counts_little_noise_less(kept: float, weight: float) -> None:
+    plan = plan_phases(tiny_settings().diffusion, seed=0)
+    schedule = NoiseSchedule(torch.full((1000,), kept), "v_prediction")
+    clean, noise = torch.randn((2, 8, 4, 4, 4), generator=torch.Generator().manual_seed(0))
+    drawn = Draws(torch.zeros(8, dtype=torch.long), noise)
+    velocity = kept**0.5 * noise - (1 - kept) ** 0.5 * clean
+    loss = schedule.loss(velocity + 0.3, clean, drawn, plan.weighting, plan.snr_limit)
+    assert float(loss) == pytest.approx(0.09 * weight, rel=1e-3)
 
 
 def test_noise_schedule_is_the_saved_samplers_and_ends_in_pure_noise() -> None:
@@ -83,7 +65,7 @@ def test_a_phase_may_average_over_fewer_steps() -> None:
     train_diffusion(
         latents,
         labels,
-        lambda texts: torch.zeros(len(texts), 2, 8),
+        lambda texts: Conditioning(torch.zeros(len(texts), 2, 8)),
         settings,
         0,
         None,

@@ -1,13 +1,13 @@
 """A training run that is stopped and resumed ends with the same bits as one that was not; and each trainer learns."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tailforge.schemas.errors import TrainingError
 from tailforge.tasks.methods.embedded.autoencoder import train_autoencoder
@@ -15,6 +15,7 @@ from tailforge.tasks.methods.embedded.captions import every_word
 from tailforge.tasks.methods.embedded.clip import train_clip, train_tokenizer, tune_image_tower
 from tailforge.tasks.methods.embedded.diffusion import train_diffusion
 from tailforge.tasks.methods.embedded.judges import train_classifier, train_segmenter
+from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.training_loop import Learner, Observe, State, restore, run_steps
 from tests.support.tiny_training import plain_pictures, tiny_settings
 
@@ -66,10 +67,10 @@ def fit_segmenter(saved: State | None, observe: Observe, steps: int = 4) -> nn.M
     return train_segmenter(IMAGES, MASKS, recipe.judges, recipe.seed, saved, observe)
 
 
-def spell(texts: list[str]) -> Tensor:
+def spell(texts: Sequence[str]) -> Conditioning:
     """A text encoder of one line: letters as numbers."""
     codes = [[ord(letter) / 128 for letter in text[:16].ljust(16)] for text in texts]
-    return torch.tensor(codes).reshape(len(texts), 4, 4)
+    return Conditioning(torch.tensor(codes).reshape(len(texts), 4, 4))
 
 
 TRAINERS = [fit_autoencoder, fit_clip, fit_image_tower, fit_diffusion, fit_classifier, fit_segmenter]

@@ -7,19 +7,21 @@ import torch
 
 from tailforge.schemas.errors import TrainingError
 from tailforge.schemas.training.generator import LearningSettings
+from tailforge.tasks.methods.generator_training.denoising import measure_error
+from tailforge.tasks.methods.generator_training.devices import OneDevice
+from tailforge.tasks.methods.generator_training.plan import plan_learning
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
-from tailforge.tasks.methods.generator_training.train import GeneratorLearner, measure_error, train_network
+from tailforge.tasks.methods.generator_training.train import DenoiserLearner, train_denoiser
 from tailforge.tasks.methods.training_loop import State
-from tests.support.one_device import OneDevice
-from tests.support.tiny_denoisers import tiny_examples, tiny_game, tiny_network, tiny_schedule, tiny_settings, tiny_unet
+from tests.support.tiny_denoisers import tiny_examples, tiny_game, tiny_network, tiny_sampler, tiny_settings, tiny_unet
 
 
 def train(
     settings: LearningSettings, game: StructureGame | None = None, saved: State | None = None, **network: Any
-) -> tuple[GeneratorLearner, list[float]]:
+) -> tuple[DenoiserLearner, list[float]]:
     losses: list[float] = []
-    learner = train_network(
-        tiny_network(**network), tiny_schedule(), tiny_examples(), settings, game, OneDevice(), saved,
+    learner = train_denoiser(
+        tiny_network(**network), tiny_sampler(settings), plan_learning(settings), game, OneDevice(), saved,
         lambda _, loss: losses.append(loss),
     )  # fmt: skip
     return learner, losses
@@ -31,14 +33,12 @@ def same(first: State, second: State) -> bool:
 
 def test_it_learns() -> None:
     settings = tiny_settings(steps=60, batch=16, learning_rate=5e-3)
-    network, before = tiny_network(), tiny_network()
-    learner = train_network(
-        network, tiny_schedule(), tiny_examples(), settings, None, OneDevice(), None, lambda *_: None
-    )
+    network, before, plan = tiny_network(), tiny_network(), plan_learning(settings)
+    learner = train_denoiser(network, tiny_sampler(settings), plan, None, OneDevice(), None, lambda *_: None)
     unseen = tiny_examples(seed=9)
     with learner.averaged():
-        after = measure_error(network, tiny_schedule(), unseen, settings, OneDevice())
-    assert after < 0.7 * measure_error(before, tiny_schedule(), unseen, settings, OneDevice())
+        after = measure_error(network, unseen, plan, OneDevice())
+    assert after < 0.7 * measure_error(before, unseen, plan, OneDevice())
 
 
 @pytest.mark.parametrize("arm", ["instance", "frozen", "sadm", "random_encoder"])
@@ -94,27 +94,30 @@ def test_two_devices_see_the_two_halves_of_a_step() -> None:
     for devices in (OneDevice(), Half(0), Half(1)):
         seen: list[torch.Tensor] = []
         devices.average = lambda values, seen=seen: seen.extend(value.clone() for value in values)  # type: ignore[method-assign]
-        train_network(tiny_network(), tiny_schedule(), tiny_examples(), settings, None, devices, None, lambda *_: None)
+        train_denoiser(
+            tiny_network(), tiny_sampler(settings), plan_learning(settings), None, devices, None, lambda *_: None
+        )
         gradients.append(seen)
     for one, first, second in zip(*gradients, strict=True):
         assert torch.allclose(one, (first + second) / 2, atol=1e-5)
 
 
 def test_a_batch_that_devices_do_not_divide_is_refused() -> None:
+    settings = tiny_settings(batch=8, shared_noise=8)
     with pytest.raises(TrainingError, match="set it to a multiple of 16"):
-        train_network(
-            tiny_network(), tiny_schedule(), tiny_examples(), tiny_settings(batch=8, shared_noise=8), None, Half(0),
-            None, lambda *_: None,
-        )  # fmt: skip
+        train_denoiser(
+            tiny_network(), tiny_sampler(settings), plan_learning(settings), None, Half(0), None, lambda *_: None
+        )
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_harms_the_weights() -> None:
     examples = tiny_examples()
     examples.latents[3] = float("nan")
+    settings = tiny_settings(steps=9)
     seen: list[State] = []
     with pytest.raises(TrainingError, match=r"the loss is nan at step .*last checkpoint is kept"):
-        train_network(
-            tiny_network(), tiny_schedule(), examples, tiny_settings(steps=9), None, OneDevice(), None,
+        train_denoiser(
+            tiny_network(), tiny_sampler(settings, examples), plan_learning(settings), None, OneDevice(), None,
             lambda learner, _: seen.append({key: value.clone() for key, value in learner.state().items()}),
         )  # fmt: skip
     assert all(value.isfinite().all() for state in seen for value in state.values())
@@ -137,15 +140,16 @@ def test_the_weight_waits_until_there_is_a_distance() -> None:
 
 
 def test_a_game_that_makes_the_denoiser_worse_ends_and_the_best_weights_come_back() -> None:
-    learner, _ = train(tiny_settings(steps=2), tiny_game("sadm", tolerance=0.1))
+    settings = tiny_settings(steps=2)
+    learner, _ = train(settings, tiny_game("sadm", tolerance=0.1))
     assert not learner.check(1.0)
     best = {key: value.clone() for key, value in learner.average.items()}
-    learner.advance(tiny_examples())
+    learner.advance(tiny_sampler(settings))
     assert not learner.check(1.05)
     assert learner.check(1.2)
     assert all(torch.equal(value, best[key]) for key, value in learner.average.items())
     assert all(torch.equal(value, best[key]) for key, value in learner.parameters.items())
-    plain = learner.advance(tiny_examples())
+    plain = learner.advance(tiny_sampler(settings))
     assert "structure/distance" not in learner.figures
     assert plain > 0
     assert not learner.check(9.0)

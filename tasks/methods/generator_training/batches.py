@@ -1,0 +1,92 @@
+"""Choose the images and texts of each training step.
+
+A sampler decides which rows of its data a step learns, and by which texts. The training loop is the same for all.
+Letters of shapes: N images of the data, B of a step or pass, C channels, H and W latent rows and columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tailforge.tasks.methods.classifiers.train import draw_rows
+from tailforge.tasks.methods.training_loop import numpy_draws
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of a step: their rows [B], one text each, and `captioned` bool [B]: False where the text was dropped."""
+
+    rows: Rows
+    texts: Sequence[str]
+    captioned: NDArray[np.bool_]
+
+    def cut(self, piece: slice) -> "Batch":
+        """Return a part of the batch."""
+        return Batch(self.rows[piece], self.texts[piece], self.captioned[piece])
+
+
+class Sampler(Protocol):
+    """Draws the batch of every step and loads its latents."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of a batch's latents, [B, C, H, W]."""
+
+    def draw(self, step: int) -> Batch:
+        """Return the batch of a step; it depends on the step's number alone."""
+
+    def load(self, rows: Rows) -> Tensor:
+        """Return the clean latents of rows [B], [B, C, H, W]."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clean latents with captions. `latents` may be on a disk; `chosen` [N] are the rows of it that are used."""
+
+    latents: NDArray[np.float32]
+    captions: Sequence[str]
+    chosen: Rows
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def take(self, rows: Rows | slice) -> tuple[Tensor, list[str]]:
+        """Return latents [B, C, H, W] and captions of some of the N images."""
+        places = self.chosen[rows]
+        return torch.from_numpy(np.array(self.latents[places])), [self.captions[place] for place in places]
+
+
+@dataclass(frozen=True)
+class EpochSampler:
+    """Every epoch takes each example once, in its own order; a share of the captions is dropped."""
+
+    examples: Examples
+    batch: int
+    prompt_dropout: float
+    seed: int
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of a batch's latents, [B, C, H, W]."""
+        return torch.Size((self.batch, *self.examples.latents.shape[1:]))
+
+    def draw(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        rows = draw_rows(len(self.examples), self.batch, self.seed, step)
+        captions = [self.examples.captions[place] for place in self.examples.chosen[rows]]
+
+        # Drop captions, so that the network also learns the empty prompt (Ho and Salimans 2022).
+        kept = numpy_draws(self.seed, step).random(self.batch) >= self.prompt_dropout
+        texts = [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
+        return Batch(rows, texts, kept)
+
+    def load(self, rows: Rows) -> Tensor:
+        """Return the clean latents of rows [B], [B, C, H, W]."""
+        return self.examples.take(rows)[0]
