@@ -24,6 +24,8 @@ OTHER = Reason("file that is no picture")
 BESIDE = Reason("file or folder beside the folders of the splits")
 UNLABELLED = Reason("image without a label")
 UNCAPTIONED = Reason("image without a caption")
+UNPICTURED = Reason("sample of a tar without an image")
+UNNAMED = Reason("image that no annotation names")
 UNREADABLE = Reason("image that cannot be decoded", "cannot be read as an image: {detail}; replace or remove it")
 FORMAT = Reason(
     "picture in a format that is not read", f"cannot be read; save it as one of {', '.join(SUFFIXES)}, or remove it"

@@ -1,6 +1,7 @@
 """Open images with labels, captions, boxes or masks from any source that users have. One call: `open_images`."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailforge.catalog.images.class_folders import read_folder
-from tailforge.catalog.images.files import list_folder
-from tailforge.catalog.images.left_out import Counter
+from tailforge.catalog.images.coco import find_coco, read_coco, split_of_coco
+from tailforge.catalog.images.files import Listing, list_folder
+from tailforge.catalog.images.hub import (
+    SAVED,
+    SAVED_SPLITS,
+    find_parquet,
+    read_parquet_files,
+    read_saved,
+    split_of_path,
+)
+from tailforge.catalog.images.joining import Part, join_parts
+from tailforge.catalog.images.left_out import UNNAMED, Counter
 from tailforge.catalog.images.records import Found, Images
 from tailforge.catalog.images.tables import SEPARATORS, Columns, read_csv, read_parquet
+from tailforge.catalog.images.tars import read_tar
+from tailforge.catalog.images.versions import read_version
+from tailforge.catalog.reading.reader import find_dataset
+from tailforge.catalog.registry import DATASET_FILE, DATASETS, NAME
+from tailforge.catalog.store import is_address
 from tailforge.catalog.user_paths import usable_path
 from tailforge.schemas.errors import ImagesError, NotFoundError
 
@@ -52,9 +68,14 @@ def open_images(
     VerificationError for a damaged version.
     """
     left_out = Counter()
-    path = Path(usable_path(source, "images", ImagesError))
+    text = os.fspath(source)
+    if is_address(text):
+        found = read_version(*find_dataset(text, None, "latest"))
+        return Images(found, np.arange(len(found.ids)), found.origin)
+    path = usable_path(source, "images", ImagesError)
     if not path.exists():
-        raise NotFoundError(f"{os.fspath(source)!r} is no file, no folder and no name of a dataset; {GIVE}")
+        found = _read_named(text, store)
+        return Images(found, np.arange(len(found.ids)), found.origin)
 
     opening = Opening(path, columns or Columns(), root, left_out)
     found, rows = _read_folder(opening) if path.is_dir() else _read_file(opening)
@@ -62,16 +83,66 @@ def open_images(
     return images.check_classes() if check_classes else images
 
 
+def _read_named(source: str, store: str | None) -> Found:
+    """Read a version by its name. Errors: NotFoundError."""
+    name, _, version = source.partition("@")
+    if not NAME.match(name):
+        raise NotFoundError(f"{source!r} is no file, no folder and no name of a dataset; {GIVE}")
+    if store is None:
+        raise NotFoundError(f"{source!r} is no file and no folder; for a dataset of that name, name its store too")
+    return read_version(store, name, version or "latest")
+
+
 def _read_file(opening: Opening) -> Read:
     """Read a file by its suffix; one with an unknown suffix as Parquet."""
-    path = opening.path
-    if path.suffix.lower() in SEPARATORS:
+    path, suffix = opening.path, opening.path.suffix.lower()
+    if suffix in SEPARATORS:
         return read_csv(path, opening.columns, opening.root, opening.left_out)
+    if suffix == ".json":
+        return read_coco(path, opening.root, opening.left_out)
+    if suffix == ".tar":
+        return read_tar(path, opening.left_out)
     return read_parquet(path, opening.columns, opening.root, opening.left_out)
 
 
 def _read_folder(opening: Opening) -> Read:
     """Read a folder by what is in it."""
-    listing = list_folder(opening.path, opening.root or opening.path, opening.left_out)
-    found = read_folder(listing, opening.left_out)
+    path, columns, left_out = opening.path, opening.columns, opening.left_out
+    if _holds_version(path):
+        found = read_version(*find_dataset(path, None, "latest"))
+        return found, np.arange(len(found.ids))
+    if (path / SAVED).is_file() or (path / SAVED_SPLITS).is_file():
+        return read_saved(path, columns, left_out)
+
+    listing = list_folder(path, opening.root or path, left_out)
+    if files := find_coco(listing):
+        return _read_coco_files(listing, files, left_out)
+    if not listing.images:
+        if files := find_parquet(listing):
+            return read_parquet_files(listing, files, columns, left_out)
+        if files := [name for name in listing.others if name.lower().endswith(".tar")]:
+            parts = [Part(name, *read_tar(path / name, left_out), split_of_path(name)) for name in files]
+            return join_parts(str(path), parts)
+    found = read_folder(listing, left_out)
     return found, np.arange(len(found.ids))
+
+
+def _holds_version(path: Path) -> bool:
+    """Return whether a folder is a version or a dataset of a store."""
+    if (path / DATASET_FILE).is_file():
+        return True
+    return path.resolve().parent.name == DATASETS and any(path.glob(f"*/{DATASET_FILE}"))
+
+
+def _read_coco_files(listing: Listing, files: Sequence[str], left_out: Counter) -> Read:
+    """Read the COCO files of a folder, each a split if its name tells one."""
+    parts = []
+    for name in files:
+        found, rows = read_coco(listing.folder / name, None, left_out)
+        parts.append(Part(name, found, rows, split_of_coco(name)))
+    found, rows = join_parts(str(listing.folder), parts)
+    known = {os.path.normpath(found.places[row]) for row in rows}
+    for name in listing.images:
+        if os.path.normpath(listing.folder / name) not in known:
+            left_out.add(UNNAMED, str(listing.folder / name))
+    return found, rows

@@ -6,6 +6,8 @@ follows. Bit 16 of the last group marks a negative number. From the fourth on, a
 the length two before it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,16 @@ def decode_rle(counts: str, height: int, width: int) -> NDArray[np.bool_]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
 
+    return fill_runs(runs, height, width)
+
+
+def fill_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    """Return the region, bool [height, width], of the lengths of background and region in turn, column by column.
+
+    Errors: ValueError if the runs do not fill it exactly.
+    """
+    if not 0 < height * width <= MOST_PIXELS:
+        raise ValueError(f"an image of {width} x {height} pixels; there can be 1 to {MOST_PIXELS}")
     if min(runs, default=0) < 0 or sum(runs) != height * width:
         raise ValueError(f"runs of {sum(runs)} pixels for an image of {height * width}")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tailforge.catalog.reading.version import PLACES
 from tailforge.catalog.registry import DATASETS
 from tailforge.catalog.store import Store
 from tailforge.schemas.dataset import Changes, Counts, Dataset, FileEntry, ShardEntry
+from tailforge.schemas.tables import INSTANCES
 from tailforge.tasks.methods.masks.codec import Mask, bound_region, encode_mask, encode_rle
 from tailforge.tasks.methods.packing.members import encode_empty_mask, encode_jpeg, mark_png
 from tailforge.tasks.methods.packing.shards import TarPacker
@@ -47,12 +49,15 @@ def list_instances(mask: Mask) -> list[dict[str, Any]]:
 
 
 def write_version(
-    store: Store, masks: dict[str, list[Mask]], image_format: str = "png", keys: str = "{:016x}"
+    store: Store, masks: dict[str, list[Mask]], image_format: str = "png", keys: str = "{:016x}", told: bool = True
 ) -> Dataset:
-    """Version 1.0.0 of dataset `drawn`: a split a key of `masks`, a shard a split, a sample a mask."""
+    """Version 1.0.0 of dataset `drawn`: a split a key of `masks`, a shard a split, a sample a mask.
+
+    Without `told` the manifest says only where samples are.
+    """
     written = [_write_shard(store, split, masks[split], image_format, keys) for split in sorted(masks)]
     shards = [shard for shard, _ in written]
-    manifest = _write_manifest(store, [rows for _, rows in written])
+    manifest = _write_manifest(store, [rows if told else rows.select(PLACES) for _, rows in written])
     by_split = {shard.split: shard.samples for shard in shards}
     dataset = Dataset(
         name=NAME,
@@ -78,7 +83,7 @@ def _entry(shard: ShardEntry) -> FileEntry:
 def _write_shard(
     store: Store, split: str, masks: list[Mask], image_format: str, keys: str
 ) -> tuple[ShardEntry, pa.Table]:
-    """What dataset.json says of the shard, and the manifest's rows as far as they say where samples lie."""
+    """Return the shard's entry in dataset.json, and its rows of the manifest without scores and origin."""
     name, fields = f"{split}-000000.tar", sorted(field.format(image=image_format) for field in FIELDS)
     path = f"{DATASETS}/{NAME}/1.0.0/shards/{name}"
     store.write_bytes(path, b"")
@@ -88,7 +93,18 @@ def _write_shard(
             packer.add(keys.format(_number(split, number)), [sample[field] for field in fields])
     ids = [keys.format(_number(split, number)) for number in range(len(masks))]
     same = {"split": [split] * len(masks), "shard": [name] * len(masks)}
-    rows = pa.table({"sample_id": ids, **same, "members": packer.members()})
+    told = pa.table(
+        {
+            "concept": [CLASSES[0]] * len(masks),
+            "class_id": pa.array([0] * len(masks), pa.int32()),
+            "caption": [f"{split} {number}" for number in range(len(masks))],
+            "width": pa.array([mask.shape[1] for mask in masks], pa.int32()),
+            "height": pa.array([mask.shape[0] for mask in masks], pa.int32()),
+            "instances": pa.array([list_instances(mask) for mask in masks], INSTANCES),
+        }
+    )
+    rows = pa.table({"sample_id": ids, **dict(zip(told.column_names, told.columns, strict=True)), **same})
+    rows = rows.append_column("members", packer.members())
     return ShardEntry(name=name, split=split, samples=len(masks), bytes=packer.size, sha256=packer.sha256), rows
 
 
