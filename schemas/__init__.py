@@ -1,1 +1,1 @@
-"""The words that every room speaks: recipes, tables, receipts, errors. Imports nothing of the project."""
+"""Shared definitions: recipes, tables, receipts and errors. The package imports no other part of the project."""

@@ -1,6 +1,6 @@
-"""dataset.json: the record of a published version. Whoever wrote it, a record that was validated is safe to use.
+"""dataset.json: the record of a published version. A validated record is safe to use, also of unknown origin.
 
-Its names become paths and its numbers sizes, so both are bounded here, once, for every reader and command.
+Its names become paths and its numbers sizes. This module bounds both for all readers and commands.
 """
 
 import re
@@ -21,28 +21,32 @@ IMAGE_FIELDS = ("png", "jpg")
 NEEDED_FIELDS = {"cls", "json", "seg.png", "txt"}
 ARRAY_FIELDS = {"attn.npy", "noise.npy"}
 FILE_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}/){0,4}[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-HEADER_BYTES = 1024  # that a member takes in a tar at least: its header and a block of data
-MOST = 2**53  # beyond it JSON readers disagree on whole numbers
+HEADER_BYTES = 1024  # smallest size of a member in a tar: its header and a block of data
+MOST = 2**53  # JSON readers disagree on larger whole numbers
 
 
 def _check_seen(name: str) -> str:
+    """Refuse a name with control characters. Errors: ValueError."""
     if not is_seen(name):
         raise ValueError("a name holds a line break or another control character")
     return name
 
 
 def _check_moment(text: str) -> str:
+    """Refuse a text that is no ISO 8601 time. Errors: ValueError."""
     datetime.fromisoformat(text)
     return text
 
 
 def _check_path(path: str) -> str:
+    """Refuse a path outside the version's folder or with unusual characters. Errors: ValueError."""
     if not FILE_PATH.fullmatch(path):
-        raise ValueError("a file is named otherwise than files of a version are")
+        raise ValueError("a file's path is not of the form that files of a version have")
     return path
 
 
 def _check_version(text: str) -> str:
+    """Refuse a text that is no version number. Errors: ValueError."""
     if not VERSION.fullmatch(text):
         raise ValueError("must be three numbers such as 1.0.0")
     return text
@@ -58,12 +62,14 @@ Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
 
 class FileEntry(Strict):
+    """Size and digest of a file."""
+
     bytes: Count
     sha256: Sha256
 
 
 class ShardEntry(Strict):
-    """One tar under shards/; `split` names what its samples belong to."""
+    """One tar in shards/, with samples of one split."""
 
     name: str = Field(max_length=128)
     split: FolderName
@@ -79,9 +85,9 @@ class ShardEntry(Strict):
 
 
 class Counts(Strict):
-    """Samples that are published, and those in rejects.parquet: rejected, or surplus.
+    """Numbers of published samples, and of the rejected and surplus samples in rejects.parquet.
 
-    Surplus passed every gate when enough had been accepted; older versions count it as rejected.
+    Surplus samples passed every gate after enough had been accepted. Older versions count them as rejected.
     """
 
     samples: Count
@@ -92,7 +98,7 @@ class Counts(Strict):
 
 
 class Changes(Strict):
-    """What this version changed of the one before it."""
+    """Numbers of samples added, removed and changed since the previous version."""
 
     previous: Version | None = None
     added: Count = 0
@@ -101,7 +107,7 @@ class Changes(Strict):
 
 
 class _Read(BaseModel):
-    """What is read of a part that keeps further keys."""
+    """Base of parts whose unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -116,7 +122,7 @@ class _PublishedEngine(_Read):
 
 
 class _PublishedRecipe(_Read):
-    """What is read of a recipe as it stands: older ones lack newer keys, so the whole is parsed only to build again."""
+    """The keys of a stored recipe that readers use. Older recipes lack newer keys, so only builds parse the whole."""
 
     description: str
     license: str | Mapping[str, Any]
@@ -142,16 +148,19 @@ class _Lineage(_Read):
 
 
 def _check_recipe(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the recipe unchanged if its used keys are valid. Errors: ValidationError."""
     _PublishedRecipe.model_validate(found)
     return found
 
 
 def _check_lineage(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the lineage unchanged if its used keys are valid. Errors: ValidationError."""
     _Lineage.model_validate(found)
     return found
 
 
 def _check_fields(fields: Sequence[str]) -> Sequence[str]:
+    """Refuse fields of samples that no version has. Errors: ValueError."""
     known = set(fields)
     if list(fields) != sorted(known) or not known >= NEEDED_FIELDS or len(known & set(IMAGE_FIELDS)) != 1:
         raise ValueError(f"fields of samples are {', '.join(sorted(NEEDED_FIELDS))} and png or jpg, sorted")
@@ -161,10 +170,11 @@ def _check_fields(fields: Sequence[str]) -> Sequence[str]:
 
 
 class Dataset(Strict):
-    """The content of dataset.json. `created` is the only time that a version holds (ISO 8601, UTC).
+    """The content of dataset.json.
 
-    `categories` are what values of the masks mean, value 1 first: the classes, then further things and stuff. Versions
-    that say nothing of them, as older ones, have just the classes. `generator_training`: of a generator that tells it.
+    `created`: the version's only time (ISO 8601, UTC). `categories`: meanings of the masks' values, from value 1: the
+    classes, then further things, then stuff; older versions leave them out. `generator_training`: the record of the
+    generator's training, if it has one.
     """
 
     format: Literal["tailforge-dataset/1"] = "tailforge-dataset/1"
@@ -184,7 +194,7 @@ class Dataset(Strict):
 
     @property
     def mask_categories(self) -> tuple[Category, ...]:
-        """`categories`, or the classes."""
+        """Return `categories`, or the classes if there are none."""
         return self.categories or tuple(Category(name=name) for name in self.classes)
 
     @model_validator(mode="after")
@@ -205,7 +215,7 @@ class Dataset(Strict):
             raise ValueError("a shard is listed twice")
         for shard in self.shards:
             if self.files.get(f"shards/{shard.name}") != FileEntry(bytes=shard.bytes, sha256=shard.sha256):
-                raise ValueError(f"shards and files do not say the same of {shard.name}")
+                raise ValueError(f"shards and files disagree on {shard.name}")
             if shard.samples * len(self.fields) * HEADER_BYTES > shard.bytes:
                 raise ValueError(
                     f"{shard.name} is too small for the {count_of(shard.samples, 'sample')} that it should hold"

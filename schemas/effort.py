@@ -1,4 +1,4 @@
-"""What the cost of a stage's work depends on, kept with its receipt so that later builds can be predicted from it."""
+"""The factors of a stage's cost. Receipts store them, so that estimates can predict later builds."""
 
 import re
 from collections.abc import Mapping
@@ -9,23 +9,23 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from tailforge.schemas.settings.engines import find_settings
 
 PLAIN = "plain"
-# How an older build called a machine: with the threads of the process, of which another number is no other machine.
+# Machine names of older builds, which include the threads of the process.
 THREADED = re.compile(r"(?P<name>.*), (?P<threads>\d+) of (?P<cores>\d+) threads")
 
 
 def name_machine(text: str) -> str:
-    """A machine as it is called now, by its architecture, processor and cores."""
+    """Return a machine's current name, with architecture, processor and cores, from a current or an older name."""
     found = THREADED.fullmatch(text)
     return f"{found['name']}, {found['cores']} cores" if found else text
 
 
 class Effort(BaseModel):
-    """Two artifacts of one `like`, one place and one number of threads cost the same a row.
+    """The factors of an artifact's cost. Artifacts with equal `like`, `place` and `threads` cost the same per row.
 
-    `like`: 12 hex digits over the stage's version, its models and those of its settings that cost. `passes` and
-    `pixels`: passes through the denoiser and pixels of an image, where a recipe says them; 0 otherwise. `engine`: what
-    makes the passes, "" where none does. `machine`: processor and cores. `threads`: of the process, 0 where not told.
-    `device`: the accelerator's name, or "cpu". `cold`: the first of its kind in its process, which warms up.
+    `like`: 12 hex digits over the stage's version, its models and its costly settings. `passes` and `pixels`: denoiser
+    passes and pixels per image; 0 if the recipe does not set them. `engine`: kind of engine, "" without one.
+    `machine`: processor and cores. `threads`: threads of the process, 0 if unknown. `device`: the accelerator's name,
+    or "cpu". `cold`: the first artifact of its kind in its process, which includes warming up.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +43,7 @@ class Effort(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_older(cls, data: Any) -> Any:
+        """Complete the data of older builds: threads from the machine's name, and the engine."""
         if not isinstance(data, dict):
             return data
         found = THREADED.fullmatch(str(data.get("machine", "")))
@@ -52,15 +53,15 @@ class Effort(BaseModel):
 
     @property
     def place(self) -> str:
-        """What decides the speed: the accelerator where one was used, else the machine."""
+        """Return the hardware that decides the speed: the accelerator, or the machine without one."""
         return self.machine if self.device == "cpu" else self.device
 
     def has_threads_of(self, other: "Effort") -> bool:
-        """Whether both use as many threads, as far as that decides the speed and is known."""
+        """Return whether both use the same number of threads. Accelerators and unknown numbers count as the same."""
         return self.device != "cpu" or not (self.threads and other.threads) or self.threads == other.threads
 
 
-# Settings of each stage that decide what a row costs; the others say what is in it.
+# Settings of each stage that decide the cost of a row; all others decide its content only.
 COSTING: Mapping[str, tuple[str, ...]] = {
     "prompts": ("language_model", "per_concept", "wordnet"),
     "aims": ("sampling",),
@@ -73,35 +74,35 @@ COSTING: Mapping[str, tuple[str, ...]] = {
     "augmented": ("augmentation", "gates", "verifier"),
     "shards": ("image_format", "attention", "noise"),
 }
-FREE = {"negative_prompt"}  # of an engine: changes what is drawn, not how long it takes
+FREE = {"negative_prompt"}  # settings of an engine without an effect on time
 
 
 def costing_settings(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a stage's settings decides the cost of a row."""
+    """Return the settings of a stage that decide the cost of a row."""
     kept = {name: settings[name] for name in COSTING.get(stage, ()) if name in settings}
     for name in ("engine", "sampling"):
         if isinstance(kept.get(name), Mapping):
             engine = {key: value for key, value in kept[name].items() if key not in FREE}
             kept[name] = engine | ({"guidance": engine["guidance"] > 1} if "guidance" in engine else {})
     if "gates" in kept:
-        kept["gates"] = sorted(kept["gates"])  # which scores are compared, not with what
+        kept["gates"] = sorted(kept["gates"])  # the names of the scores; their bounds cost nothing
     return kept
 
 
-# Seconds of a pass in a search over those in plain sampling. Measured on the workshop, as STAYING in
-# schemas/settings/engines.py: 40 candidates of best_of_n 0.73, published SeedSelect, which never stops, 0.69; the
-# recipe workshop_rare 0.31 with both.
+# Time of a pass in a search relative to plain sampling. Measured on the workshop: 40 candidates of best_of_n 0.73,
+# published SeedSelect, which never stops early, 0.69. The recipe workshop_rare has 0.31, which includes STAYING of
+# schemas/settings/engines.py.
 SEARCHING = 0.7
 
 
 def name_engine(settings: Mapping[str, Any]) -> str:
-    """What makes the passes of a stage with these settings; "" where none is said."""
+    """Return the kind of engine in a stage's settings; "" without an engine."""
     stored = settings.get("engine")
     return str(stored.get("kind", "")) if isinstance(stored, Mapping) else PLAIN if "sampling" in settings else ""
 
 
 def count_passes(settings: Mapping[str, Any]) -> tuple[int, int]:
-    """Passes through the denoiser that an image costs, in those of plain sampling, and its pixels; 0 where not said."""
+    """Return (passes, pixels) of an image, 0 if unknown. A pass of plain sampling counts 1, of a search SEARCHING."""
     stored = settings.get("engine", settings.get("sampling"))
     if not isinstance(stored, Mapping) or "steps" not in stored or "guidance" not in stored:
         return 0, 0
@@ -113,4 +114,5 @@ def count_passes(settings: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _few_steps(engine: Mapping[str, Any]) -> int:
+    """Return the denoising steps of screening."""
     return int(engine.get("screening_steps") or max(1, engine["steps"] // 2))

@@ -1,39 +1,39 @@
-"""Every error that the project raises on purpose.
+"""All errors that the project raises on purpose.
 
 TailforgeError              exit 1: something failed; a rerun continues where it stopped
-├── UserError               exit 2: the user can mend it; never retried
+├── UserError               exit 2: the user can correct it; never retried
 │   ├── RecipeError         a recipe (or a training recipe) that cannot be built as written
 │   ├── ModelError          a model directory or hub model that is missing, corrupt or of the wrong kind
-│   ├── PictureError        the bytes of a picture that cannot be decoded; who reads them says whose they are
-│   ├── ImagesError         labelled images that cannot be trained on or measured with
-│   ├── ExplanationError    an image that cannot be explained as asked: unknown layer, region off the image, no solution
-│   ├── ReadingError        a version that cannot be read as asked: filter, rank, cache, state of another reader
+│   ├── PictureError        bytes of a picture that cannot be decoded; callers add the picture's name
+│   ├── ImagesError         labelled images that are unfit for training or measuring
+│   ├── ExplanationError    an impossible request to explain an image: unknown layer, region off the image, no solution
+│   ├── ReadingError        an impossible request to read a version: filter, rank, cache, state of another reader
 │   ├── NotFoundError       a dataset, version, sample or stage that does not exist
-│   ├── MissingExtraError   a library that is not installed and comes with an extra
+│   ├── MissingExtraError   a missing library that an extra installs
 │   ├── StoreAccessError    a store that cannot be opened or written at all
-│   └── VerificationError   a version that is damaged, or that was never one: its bytes differ from its own records
-├── StoreError              a read or write that failed on the way (lost connection); retried
+│   └── VerificationError   a damaged version, or a folder that is no version: its bytes differ from its own records
+├── StoreError              a failed read or write (lost connection); retried
 ├── StoreFullError          no space left; never retried, since only the user can make room
-├── DamagedArtifactError    a finished partition whose bytes cannot be read; the next run makes it again
+├── DamagedArtifactError    a finished partition with unreadable bytes; the next run makes it again
 ├── EngineError             the generator failed on a whole partition
-├── QuotaError              concepts fell short of their wanted counts and the recipe asks to fail then
+├── QuotaError              concepts have fewer images than requested, and the recipe refuses such versions
 ├── OrchestrationError      no Prefect server or Ray cluster could be reached or started
 ├── DeviceError             a device that another build or process still uses
-├── WorkerLostError         worker processes died again and again with nothing finished in between
-└── TrainingError           a training run that cannot go on (diverged, foreign checkpoint)
+├── WorkerLostError         worker processes died repeatedly and finished nothing in between
+└── TrainingError           a training run that cannot continue (diverged, checkpoint of another recipe)
 
-A message says what is wrong, what was found and what to do, and names the file, field or sample.
+A message names the problem, the value found and a remedy, with the file, field or sample.
 """
 
 
 class TailforgeError(Exception):
-    """Base of every error raised on purpose; `exit_code` is what the command returns."""
+    """Base of all errors that the project raises on purpose. `exit_code`: exit code of the command."""
 
     exit_code = 1
 
 
 class UserError(TailforgeError):
-    """The user asked for something that cannot be done as written."""
+    """The user's request cannot be fulfilled as written."""
 
     exit_code = 2
 
@@ -55,11 +55,11 @@ class PictureError(UserError):
 
 
 class ExplanationError(UserError):
-    """An image cannot be explained as asked: unknown layer, region off the image, demands that are not met."""
+    """An image cannot be explained as requested: unknown layer, region off the image, unmet demands."""
 
 
 class ReadingError(UserError):
-    """A version cannot be read as asked: filter without an answer, impossible rank, state of another reader."""
+    """A version cannot be read as requested: invalid filter, impossible rank, state of another reader."""
 
 
 class NotFoundError(UserError):
@@ -67,7 +67,7 @@ class NotFoundError(UserError):
 
 
 class MissingExtraError(UserError):
-    """A library that this needs is not installed; the message names the extra that brings it."""
+    """A needed library is not installed. The message names the extra that installs it."""
 
 
 class StoreAccessError(UserError):
@@ -75,22 +75,22 @@ class StoreAccessError(UserError):
 
 
 class VerificationError(UserError):
-    """A version handed in is damaged or hostile: its bytes do not match its own records, or these say what cannot be.
+    """A version is damaged or hostile: its bytes differ from its own records, or its records are impossible.
 
-    Reading it again changes nothing, so it is bad input and never retried.
+    Another attempt would fail in the same way, so it counts as bad input and is never retried.
     """
 
 
 class StoreError(TailforgeError):
-    """A read or write of the store failed on the way: lost connection, vanished file. Retried by tasks."""
+    """A read or write of the store failed: lost connection, vanished file. Tasks retry it."""
 
 
 class StoreFullError(TailforgeError):
-    """The store has no space left. Finished work is kept; the same command continues when there is room."""
+    """The store has no space left. Finished work stays; the same command continues when there is room."""
 
 
 class DamagedArtifactError(TailforgeError):
-    """A finished partition's file is gone or damaged. Its receipt was removed, so that the next run makes it again."""
+    """A finished partition's file is gone or damaged. Its receipt is removed, so the next run makes it again."""
 
 
 class EngineError(TailforgeError):
@@ -98,11 +98,11 @@ class EngineError(TailforgeError):
 
 
 class QuotaError(TailforgeError):
-    """Concepts are short of accepted images after the last round, and the recipe says `on_shortfall: fail`."""
+    """Concepts lack accepted images after the last round, and the recipe has `on_shortfall: fail`."""
 
 
 class RoundLimitError(TailforgeError):
-    """A further round would cost more than the recipe's `quality.round_limit` allows. Finished work is kept."""
+    """A further round would cost more than the recipe's `quality.round_limit` allows. Finished work stays."""
 
 
 class OrchestrationError(TailforgeError):
@@ -110,12 +110,12 @@ class OrchestrationError(TailforgeError):
 
 
 class DeviceError(TailforgeError):
-    """A device that was asked for, or every device, is used by another build or process."""
+    """Another build or process uses the requested device, or all devices."""
 
 
 class WorkerLostError(TailforgeError):
-    """Workers died several times in a row before anything more was finished. Finished work is kept."""
+    """Workers died several times in a row and finished nothing in between. Earlier finished work stays."""
 
 
 class TrainingError(TailforgeError):
-    """A training run cannot go on: the loss is not finite, or the checkpoint belongs to another recipe."""
+    """A training run cannot continue: the loss is not finite, or the checkpoint belongs to another recipe."""

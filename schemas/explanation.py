@@ -1,4 +1,4 @@
-"""What is asked of an explanation, and the record of a repair that the next build honours."""
+"""Settings of an explanation, and the record of a repair, which the next build applies."""
 
 from typing import Annotated, Literal
 
@@ -13,20 +13,20 @@ MOST_LAYER = 1000  # characters of its name
 
 
 class ExplainSettings(Strict):
-    """How one sample is decomposed (arXiv 2410.04421; every default but the grid is our own choice)."""
+    """Decomposition of one sample (arXiv 2410.04421). Tailforge chose all defaults except the grid."""
 
     target: Literal["decoder", "step"] = "decoder"
-    layer: Annotated[str, Field(max_length=MOST_LAYER)] | None = None  # None: the last that is possible
-    step: int | None = Field(None, ge=1, le=MOST_STEP)  # of the engine's steps, target step alone; None: the last
-    order: int | None = Field(2, ge=1, le=36)  # the most patches of a component; None: all sets, of nine patches
-    grid: int = Field(6, ge=1, le=64)  # patches a side
-    background: int = Field(256, ge=2, le=4096)  # images of the version that the baseline is a mean over
+    layer: Annotated[str, Field(max_length=MOST_LAYER)] | None = None  # None: the last possible layer
+    step: int | None = Field(None, ge=1, le=MOST_STEP)  # denoising step, for target step only; None: the last
+    order: int | None = Field(2, ge=1, le=36)  # most patches per component; None: all sets, for at most nine patches
+    grid: int = Field(6, ge=1, le=64)  # patches per side
+    background: int = Field(256, ge=2, le=4096)  # images of the version in the mean of the baseline
     memory_gib: float = Field(4.0, gt=0, le=MOST_MEMORY_GIB)
     hold_statistics: bool = True
 
 
 class Bound(Strict):
-    """The side of a gate's bound that a sample missed."""
+    """A bound of a gate that a sample missed: the gate's name, the side and the value."""
 
     gate: str
     side: Literal["low", "high"]
@@ -34,7 +34,10 @@ class Bound(Strict):
 
 
 class Region(Strict):
-    """Where something is wrong: COCO run lengths of the image's size, where they are from, and the gate if one was."""
+    """A faulty region of an image.
+
+    `rle`: COCO run lengths at the image's size. `source`: the region's origin. `bound`: the missed gate, if any.
+    """
 
     rle: str
     source: str
@@ -42,9 +45,9 @@ class Region(Strict):
 
 
 class RepairRecord(Strict):
-    """A sample that was mended: `samples` is its row of SAMPLES, which stands in for `parent` while that is unchanged.
+    """A repaired sample. `samples`: its row of SAMPLES, which replaces `parent` while that is unchanged.
 
-    `parent_image`: sha256 of the PNG that was mended, by which a build sees that the parent is still the same.
+    `parent_image`: sha256 of the repaired PNG, by which a build recognises an unchanged parent.
     """
 
     dataset: str

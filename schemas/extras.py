@@ -1,11 +1,11 @@
-"""Libraries that come with an extra: imported where they are used, so that all else runs without them."""
+"""Import libraries of extras where they are used, so that everything else runs without them."""
 
 import importlib
 from typing import Any
 
 from tailforge.schemas.errors import MissingExtraError
 
-# Import name: extra of pyproject.toml. What is not here comes with `build`, or is always there.
+# Extra of pyproject.toml by import name. Other libraries belong to `build` or to the base installation.
 EXTRAS = {
     "albumentations": "augment",
     "tensorboard": "tensorboard",
@@ -17,17 +17,17 @@ EXTRAS = {
 
 
 def name_extra(module: str) -> str:
-    """The extra that brings a foreign module."""
+    """Return the extra that installs a module."""
     return EXTRAS.get(module.partition(".")[0], "build")
 
 
 def how_to_install(extra: str) -> str:
-    """What an error says at its end."""
+    """Return the advice at the end of an error about a missing extra."""
     return f"install the extra: pip install 'tailforge[{extra}]'"
 
 
 def import_extra(module: str, purpose: str) -> Any:
-    """The module, for which `purpose` stands at the beginning of the error. Errors: MissingExtraError."""
+    """Return a module of an extra. `purpose` begins the error's text. Errors: MissingExtraError."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

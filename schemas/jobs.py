@@ -1,4 +1,4 @@
-"""Jobs: what a flow hands to a task, plain JSON, so that any runner can carry it to any process."""
+"""Jobs: the input of a flow's tasks, in plain JSON, so that any runner can send it to any process."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,7 @@ from tailforge.schemas.training.record import TrainingRecord
 
 
 class ResolvedModel(BaseModel):
-    """A model that was found: `path` is a directory or a hub id, `digest` stands for all its bytes."""
+    """A located model. `path`: directory or hub id. `digest`: digest over all its bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,7 +20,7 @@ class ResolvedModel(BaseModel):
 
 
 class TeacherLabels(BaseModel):
-    """How many classes the teacher knows, and which of them each concept of the recipe is."""
+    """The teacher's number of classes, and the class of each concept, counted from 0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,11 +29,11 @@ class TeacherLabels(BaseModel):
 
 
 class BuildContext(BaseModel):
-    """What all jobs of one build share: the recipe with everything that it names already found and digested.
+    """The common part of all jobs of one build: the recipe, and everything that it names, located and digested.
 
-    `references` maps a concept to the sha256 of each of its reference photographs, in file-name order; `folder` is the
-    recipe's folder, needed only to read those photographs again. `repairs`: of samples of this dataset, by parent.
-    `reviews`: what persons decided on its samples. Neither is sent to tasks, since each partition brings its own.
+    `folder`: the recipe's folder, for reading reference photographs again. `references`: sha256 of each concept's
+    photographs in the order of their file names. `repairs` and `reviews`: decisions on samples of this dataset; tasks
+    do not receive them, since each partition contains its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,15 +56,15 @@ class BuildContext(BaseModel):
 
     @property
     def models(self) -> dict[str, ResolvedModel]:
-        """Every model that takes part, by its role."""
+        """Return all models of the build by role."""
         roles = ("generator", "guide", "scorer", "encoder", "verifier", "annotator", "language_model")
         return {role: model for role in roles if (model := getattr(self, role)) is not None}
 
 
 class Slot(BaseModel):
-    """A filled-in part of a prompt: characters [start, end) hold `value`; `name` is "concept" or an attribute.
+    """A filled slot of a prompt: characters [start, end) are `value`; `name` is "concept" or an attribute.
 
-    Fields of this and of SampleSpec are in alphabetic order: so their JSON is canonical as pydantic writes it.
+    The fields of Slot and SampleSpec are in alphabetic order, so that pydantic writes canonical JSON.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,7 +87,7 @@ class Prompt(BaseModel):
 
 
 class SampleSpec(BaseModel):
-    """One image to be: `replica` counts how often its prompt was used before in the same attempt."""
+    """The plan of one image. `replica`: earlier uses of its prompt in the same attempt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,12 +113,12 @@ class PartitionJob(BaseModel):
 
     @property
     def label(self) -> str:
-        """What a person reads in logs and in the Prefect page."""
+        """Return the partition's name for logs and Prefect's pages."""
         return f"{self.concept} r{self.attempt} {self.source} #{self.part}"
 
 
 class InversionPlace(BaseModel):
-    """One image of an inversion; without `sample_id` it only fills its batch and is thrown away."""
+    """One image of an inversion. Without `sample_id` it only fills its batch and is dropped."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -128,7 +128,7 @@ class InversionPlace(BaseModel):
 
 
 class InversionJob(BaseModel):
-    """One run of an inversion: the partitions of that round, prompt source and number of all concepts, together."""
+    """One run of an inversion: all concepts' partitions of one attempt (round), prompt source and number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -140,5 +140,5 @@ class InversionJob(BaseModel):
 
     @property
     def label(self) -> str:
-        """What a person reads in logs."""
+        """Return the run's name for logs."""
         return f"r{self.attempt} {self.source} #{self.part}"

@@ -1,4 +1,4 @@
-"""Receipts: the small JSON that a finished partition leaves, and the only thing that tasks hand to each other."""
+"""Receipts: the small JSON records of finished partitions, and the only values that tasks exchange."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -9,6 +9,7 @@ from tailforge.schemas.effort import Effort
 
 
 def _check_place(path: str) -> str:
+    """Refuse a path that could leave the store. Errors: ValueError."""
     if path.startswith("/") or ".." in path.split("/") or not path.isprintable() or len(path) > 1000:
         raise ValueError("a place in a store is a relative path without ..")
     return path
@@ -18,7 +19,7 @@ StorePath = Annotated[str, AfterValidator(_check_place)]
 
 
 class Attachment(BaseModel):
-    """A further file under a receipt, as `details["files"]` tells it."""
+    """A further file of a receipt, an entry of `details["files"]`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,7 +28,7 @@ class Attachment(BaseModel):
 
 
 class Footer(BaseModel):
-    """The end of a Parquet file, which the checksums of its pages do not cover; `sha256` is of its bytes."""
+    """Size and sha256 of a Parquet file's footer, which the checksums of its pages do not cover."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,12 +40,11 @@ ATTACHMENTS = TypeAdapter(Mapping[str, Attachment])
 
 
 class Receipt(BaseModel):
-    """Completion marker of one artifact, written last, beside its file.
+    """The completion marker of one artifact, written last, next to its file.
 
-    `uri` is relative to the store, so a store can be moved. `sha256` is of the file's bytes. `timings` holds seconds
-    (`compute` is the stage's own work; `load`, of models, and `wait`, for them, are not in it). Timings live here and
-    never in tables, because tables must be byte-equal between two runs. Receipts of older builds have neither
-    `effort` nor `footer`.
+    `uri`: path relative to the store, so that a store can be moved. `sha256`: digest of the file. `timings`: seconds;
+    `compute` is the stage's own work, without `load` (loading models) and `wait` (waiting for them). Receipts contain
+    the timings, since tables must be byte-equal between two runs. Receipts of older builds lack `effort` and `footer`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,22 +67,23 @@ class Receipt(BaseModel):
 
     @property
     def files(self) -> dict[str, int]:
-        """Bytes of every file under this receipt, by its place in the store."""
+        """Return the sizes in bytes of the receipt's files, by path in the store."""
         attached = self.details.get("files", {}).values()
         return {self.uri: self.bytes} | {each["uri"]: each["bytes"] for each in attached}
 
     @field_validator("details")
     @classmethod
-    def _files_lie_in_the_store(cls, details: dict[str, Any]) -> dict[str, Any]:
+    def _files_are_in_the_store(cls, details: dict[str, Any]) -> dict[str, Any]:
         if "files" in details:
             ATTACHMENTS.validate_python(details["files"])
         return details
 
 
 class EngineInputs(BaseModel):
-    """What an engine reads beside its job.
+    """The inputs of an engine in addition to its job.
 
-    One that searches: AIMS of the concept, SEEDS found before, AIMS of rival concepts. One that inverts: INVERSIONS.
+    A search reads AIMS of the concept, SEEDS of an earlier search, and AIMS of the other concepts (`rivals`). An
+    inversion reads INVERSIONS.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +95,7 @@ class EngineInputs(BaseModel):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Content of everything read, for an address."""
+        """Return the digests of all inputs by name, for an address."""
         single = {"aim": self.aim, "inversion": self.inversion}
         own = {name: receipt.sha256 for name, receipt in single.items() if receipt is not None}
         for name, receipts in (("seed", self.seeds), ("rival", self.rivals)):

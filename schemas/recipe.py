@@ -1,7 +1,7 @@
-"""The recipe: one frozen model of everything that decides what a dataset holds. Unknown keys are refused.
+"""The recipe: one frozen model that decides the content of a dataset. It refuses unknown keys.
 
-What is here is a choice; what the choices do is in tasks/methods. Field descriptions are the reference documentation
-(docs/reference/recipe.md is generated from them).
+This module defines the choices; tasks/methods implements them. docs/reference/recipe.md is generated from the
+descriptions of the fields.
 """
 
 import re
@@ -44,32 +44,32 @@ from tailforge.schemas.settings.prompts import Prompts
 from tailforge.schemas.settings.quality import Annotation, Category, Quality
 
 SLOT = re.compile(r"\{([a-z_]+)\}")
-MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # of a concept, and of a recipe
-MASK_VALUES = 254  # of an indexed mask, without background and ignore
+MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # requested images per concept, and per recipe
+MASK_VALUES = 254  # categories of an indexed mask, without background and ignore
 
 Split = Literal["train", "validation", "test"]
 
 
 class Concept(Strict):
-    """One thing that images are wanted of; its position in the recipe is its class."""
+    """One thing to make images of. Its position in the recipe is its class."""
 
     name: Name = Field(
         max_length=64,
         pattern=r"^[^\W_][\w -]*$",
         description="Class name: a letter or digit, then letters, digits, spaces, - and _.",
     )
-    wanted: int = Field(ge=1, le=MOST_WANTED, description="How many accepted images.")
-    synonyms: tuple[Name, ...] = Field((), description="Other words for it that prompts may use.")
-    templates: tuple[Text, ...] | None = Field(None, description="Templates in place of those of `prompts`.")
+    wanted: int = Field(ge=1, le=MOST_WANTED, description="Number of requested images.")
+    synonyms: tuple[Name, ...] = Field((), description="Further words for the concept in prompts.")
+    templates: tuple[Text, ...] | None = Field(None, description="Own templates instead of those of `prompts`.")
     references: Place | None = Field(
         None,
-        description="Folder of reference photographs, relative to the recipe; nothing else may be in it. Read by "
-        "engines that search, by near_duplicates.against_references and with quality.scorer.",
+        description="Folder of reference photographs and nothing else, relative to the recipe. Engines that search, "
+        "near_duplicates.against_references and quality.scorer use them.",
     )
 
 
 def _kind_of_source(data: object) -> str:
-    """Tag of a generator that is given with what only a teacher has, or without."""
+    """Return "teacher" for a generator with keys that only a teacher has, else "pipeline"."""
     given = set(data) if isinstance(data, dict) else data.model_fields_set if isinstance(data, ModelSource) else set()
     return "teacher" if given & set(TeacherSource.model_fields) - set(ModelSource.model_fields) else "pipeline"
 
@@ -80,42 +80,43 @@ GeneratorSource = Annotated[
 
 
 class Recipe(Strict):
-    """A dataset to be: everything that decides its contents."""
+    """A complete description of a dataset's content."""
 
     name: FolderName = Field(description="Dataset name: lower case letters, digits, - and _.")
-    description: Text
+    description: Text = Field(description="Short description of the dataset, for the card.")
     license: AnyLicence = Field(
         "CC-BY-4.0",
         description="SPDX identifier of the published dataset's licence, such as CC0-1.0; another licence, or several, "
         "as {name: ..., url: ...}.",
     )
-    creator: Text = "Tailforge"
-    seed: Seed = Field(description="Master seed: another seed gives other images.")
-    concepts: tuple[Concept, ...] = Field(min_length=1)
+    creator: Text = Field("Tailforge", description="Person or organisation that publishes the dataset.")
+    seed: Seed = Field(description="Master seed. Another seed leads to other images.")
+    concepts: tuple[Concept, ...] = Field(min_length=1, description="Concepts in the order of their classes.")
     splits: Mapping[Split, Share] = Field(
-        {"train": 1.0}, description="Shares; a sample's split follows from its id alone."
+        {"train": 1.0}, description="Share of each split; they sum to 1. A sample's id alone decides its split."
     )
-    prompts: Prompts = Prompts()
+    prompts: Prompts = Field(Prompts(), description="Prompts for text-to-image generators.")
     generator: GeneratorSource = Field(
-        description="What draws: a text-to-image pipeline, or the classifier that engine natural_inversion inverts."
+        description="Source of the images: a text-to-image pipeline, or a classifier for engine natural_inversion."
     )
-    engine: Engine = Field(PlainEngine(), description="How images are made; a name alone takes its defaults.")
-    annotation: Annotation = Annotation()
-    quality: Quality = Quality()
-    augmentation: Augmentation | None = None
-    sharding: Sharding = Sharding()
+    engine: Engine = Field(PlainEngine(), description="Way of making images. A name alone stands for its defaults.")
+    annotation: Annotation = Field(Annotation(), description="Masks, boxes and their scores.")
+    quality: Quality = Field(Quality(), description="Gates, near duplicates and rounds.")
+    augmentation: Augmentation | None = Field(None, description="Changes of accepted images; null: none.")
+    sharding: Sharding = Field(Sharding(), description="Files of a published version.")
     partition_size: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        description="Samples a partition, the unit of work and resume: whole batches of the engine. By default one "
-        "batch of an engine that searches, and of the others the batches that make 64 samples. Not for "
+        description="Samples per partition, the unit of work and resume; a multiple of the engine's batch_size. By "
+        "default one batch for an engine that searches, otherwise 64 rounded up to whole batches. Not for "
         "natural_inversion, whose partitions are its runs.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _annotation_follows_the_engine(cls, data: Any) -> Any:
+        """Set the engine's default of annotation.kind."""
         if not isinstance(data, dict):
             return data
         chosen, annotation = data.get("engine"), data.get("annotation", {})
@@ -128,6 +129,7 @@ class Recipe(Strict):
     @field_validator("engine", mode="wrap")
     @classmethod
     def _engine_by_name(cls, chosen: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Read an engine from its name or its settings, also an engine that `add_settings` registered."""
         if isinstance(chosen, str):
             chosen = {"kind": chosen}
         chosen = {"kind": "plain"} | chosen if isinstance(chosen, dict) else chosen
@@ -167,32 +169,32 @@ class Recipe(Strict):
 
     @property
     def names_classifier(self) -> bool:
-        """Whether the generator is described as only a classifier is."""
+        """Return whether the generator has keys that only a classifier has."""
         return isinstance(self.generator, TeacherSource)
 
     @property
     def annotator(self) -> ModelSource | None:
-        """The text-to-image model that is asked where the concepts are; None where maps come with the images."""
+        """Return the text-to-image model of renoised attention; None for the other kinds of annotation."""
         return (self.annotation.model or self.generator) if self.annotation.kind == "renoised_attention" else None
 
     @property
     def teacher(self) -> TeacherSource:
-        """The generator as a classifier; what the recipe does not say of it is read from the model."""
+        """Return the generator as a classifier. The model itself completes missing settings."""
         return TeacherSource.model_validate(self.generator.model_dump())
 
     @property
     def guide(self) -> ModelSource | None:
-        """The generator that an engine takes the unconditional half of guidance from; None: from the recipe's own."""
+        """Return the generator for the unconditional half of guidance; None: the recipe's own."""
         return self.engine.models(self.quality.scorer).get("guide")
 
     @property
     def encoder(self) -> ModelSource | None:
-        """The encoder of an engine that searches; None for the others."""
+        """Return the encoder of an engine that searches; None for other engines."""
         return self.engine.models(self.quality.scorer).get("encoder")
 
     @property
     def samples_per_partition(self) -> int:
-        """`partition_size`, or its default."""
+        """Return `partition_size` or its default."""
         return self.partition_size or self.engine.partition_rows(self.engine.batch_size)
 
     @model_validator(mode="after")
@@ -214,11 +216,13 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _slots_are_known(self) -> "Recipe":
+        """Refuse templates without {concept}, with stray braces or with unknown slots."""
         own = [template for concept in self.concepts for template in concept.templates or ()]
         for template in [*self.prompts.templates, *own]:
             slots = SLOT.findall(template)
             if "concept" not in slots:
                 raise ValueError(f"template {show(template)} has no {{concept}} slot")
+
             if set("{}") & set(SLOT.sub("", template)):
                 raise ValueError(f"template {show(template)} has a brace that is no slot; slots are {{lower_case}}")
             if unknown := sorted(set(slots) - {"concept", "a"} - set(self.prompts.attributes)):
@@ -230,6 +234,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _masked_slots_are_filled(self) -> "Recipe":
+        """Refuse masked slots that no template has, their unusable values, and too many categories."""
         known = {"concept"} | {slot for template in self.used_templates for slot in SLOT.findall(template)} - {"a"}
         for name in self.annotation.slots:
             if name not in known:
@@ -239,10 +244,12 @@ class Recipe(Strict):
                     f"annotation.things and annotation.stuff name slots of the prompts, and {show(name)} is none: "
                     f"{advice}; slots are: {', '.join(sorted(known))}"
                 )
+
             for value in self.prompts.attributes.get(name, ()):
                 thing, is_concept = name in self.annotation.things, look(value) in self._concept_words
                 if problem := refuse_value(name, value, thing, is_concept):
                     raise ValueError(problem)
+
         if len(self.categories) > MASK_VALUES:
             raise ValueError(
                 f"annotation.things and annotation.stuff bring the masks to {len(self.categories)} categories; an "
@@ -252,14 +259,14 @@ class Recipe(Strict):
 
     @property
     def used_templates(self) -> tuple[str, ...]:
-        """Templates of the concepts' own, and those of `prompts` where a concept has none of its own."""
+        """Return the concepts' own templates, and those of `prompts` if a concept has none."""
         own = [each for concept in self.concepts for each in concept.templates or ()]
         shared = any(concept.templates is None for concept in self.concepts)
         return (*(self.prompts.templates if shared else ()), *own)
 
     @cached_property
     def categories(self) -> tuple[Category, ...]:
-        """What values of a mask mean, value 1 first: the concepts, then other things, then stuff."""
+        """Return the meanings of a mask's values, from value 1: the concepts, then other things, then stuff."""
         found = [Category(name=concept.name) for concept in self.concepts]
         known = set(self._concept_words)
         for slot in self.annotation.slots:
@@ -270,7 +277,10 @@ class Recipe(Strict):
         return tuple(found)
 
     def category_id(self, slot: str, value: str, concept: str) -> int:
-        """Value in the masks of what a slot of a prompt about `concept` holds; a word for a concept means that one."""
+        """Return the masks' value for the word `value` of a slot in a prompt about `concept`.
+
+        A synonym stands for its concept. Errors: ValueError for a word without a category.
+        """
         if slot == "concept":
             return self.class_id(concept) + 1
         name = self._concept_words.get(look(value), look(value))
@@ -278,7 +288,7 @@ class Recipe(Strict):
 
     @cached_property
     def _concept_words(self) -> dict[str, str]:
-        """Concept by each word that the recipe has for it, as `look` tells them; a concept's own name goes first."""
+        """Return the concepts by their names and synonyms, all in the form of `look`. Names precede synonyms."""
         lexicon = {look(name): words for name, words in self.prompts.lexicon.items()}
         words: dict[str, str] = {look(concept.name): look(concept.name) for concept in self.concepts}
         for concept in self.concepts:
@@ -287,14 +297,14 @@ class Recipe(Strict):
         return words
 
     def class_id(self, concept: str) -> int:
-        """Class of a concept, from 0, in the recipe's order. In masks the value is one more: 0 is background."""
+        """Return the class of a concept, counted from 0. Its value in masks is one more, since 0 is background."""
         return [c.name for c in self.concepts].index(concept)
 
 
 def read_stored_recipe(data: object, origin: str) -> Recipe:
-    """The recipe of a published version as it was stored: names stay as its samples have them.
+    """Return the stored recipe of a published version, with unchanged names. Errors name `origin`.
 
-    Errors: RecipeError as `parse_recipe`.
+    Errors: RecipeError with a line per mistake.
     """
     try:
         return Recipe.model_validate(data)
@@ -303,9 +313,9 @@ def read_stored_recipe(data: object, origin: str) -> Recipe:
 
 
 def parse_recipe(data: object, origin: str) -> Recipe:
-    """Validate a loaded YAML document; names are tidied, what looks alike is refused. `origin` is named in errors.
+    """Return the recipe in a loaded YAML document, with tidied names. Errors name `origin`.
 
-    Errors: RecipeError that lists every wrong field with what was found.
+    Errors: RecipeError with a line per mistake, also for names that look alike.
     """
     if not isinstance(data, dict):
         raise RecipeError(f"{origin}: a recipe is a mapping of keys to values; found {show(data)}, begin with `name:`")

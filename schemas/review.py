@@ -1,4 +1,4 @@
-"""What a person decided on a sample after looking at it."""
+"""A person's decision on a sample."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Verdict = Literal["accept", "reject"]
 
 
 class Review(Strict):
-    """A decision as a build honours it. `image`: sha256 of the PNG that was looked at; it counts only for that."""
+    """A decision as builds apply it. `image`: sha256 of the reviewed PNG; other images are not affected."""
 
     sample_id: str
     image: str
@@ -18,7 +18,7 @@ class Review(Strict):
 
 
 class Decision(Review):
-    """A decision as it is kept, a row of REVIEWS; `decided_at` is ISO 8601, UTC."""
+    """A stored decision, one row of REVIEWS. `decided_at`: ISO 8601, UTC."""
 
     reason: str = Field("", max_length=200)
     reviewer: str = Field("", max_length=80)

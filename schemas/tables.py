@@ -1,90 +1,105 @@
-"""One pyarrow schema a table, used by writer, reader and test. Rows of the stage tables are aligned by partition.
+"""One pyarrow schema per table, shared by writers, readers and tests. Rows of the stages' tables match by partition.
 
-Journey: PROMPTS -> SAMPLES -> MASKS -> VERDICTS -> SELECTION -> (AUGMENTED) -> MANIFEST and REJECTS. SELECTION
-decides on images as they were drawn; what augmentation makes of the accepted ones is judged again. So the scores of a
-row are those of its own pixels, as a reader of the dataset decodes them.
-A failed sample is a row with status "failed" and an error, never a hole. No table of a stage or a version holds a time
-or a host name: equal recipes give equal bytes.
+The order of the tables: PROMPTS, SAMPLES, MASKS, VERDICTS, SELECTION, AUGMENTED (optional), MANIFEST and REJECTS.
+SELECTION decides on images before augmentation. The gates judge augmented images again, so a row's scores always
+belong to its own pixels, as a reader of the dataset decodes them.
+
+A failed sample is a row with status "failed" and an error, never a missing row. No table of a stage or a version holds
+a time or a host name, so equal recipes lead to equal bytes.
 """
 
 import pyarrow as pa
 
-# A slot is a part of a prompt that was filled in: "concept" or an attribute. `start` and `end` are character offsets.
-SLOTS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string()), ("start", pa.int32()), ("end", pa.int32())]))
-# bbox: x, y, width, height in pixels from the top left (COCO). rle: COCO compressed counts (ASCII).
+SLOTS = pa.list_(
+    pa.struct(
+        [
+            ("name", pa.string()),  # "concept", or the name of an attribute
+            ("value", pa.string()),  # the word or words in the prompt
+            ("start", pa.int32()),  # first character in the prompt, from 0
+            ("end", pa.int32()),  # character after the last
+        ]
+    )
+)
 INSTANCES = pa.list_(
     pa.struct(
         [
-            ("slot", pa.string()),
-            ("category", pa.string()),
-            ("category_id", pa.int32()),
-            ("bbox", pa.list_(pa.float32())),
-            ("area", pa.int32()),
-            ("score", pa.float32()),
-            ("rle", pa.string()),
+            ("slot", pa.string()),  # name of the slot with the object's word
+            ("category", pa.string()),  # name of the category
+            ("category_id", pa.int32()),  # 1..254: value of the category in the mask
+            ("bbox", pa.list_(pa.float32())),  # x, y, width, height in pixels from the top left (COCO)
+            ("area", pa.int32()),  # pixels
+            ("score", pa.float32()),  # 0..1: confidence
+            ("rle", pa.string()),  # region as COCO's compressed run lengths, ASCII
         ]
     )
 )
 SHA256 = pa.binary(32)
 MEMBERS = pa.list_(
-    pa.struct([("field", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("sha256", SHA256)])
+    pa.struct(
+        [
+            ("field", pa.string()),  # file name extension, such as png or seg.png
+            ("offset", pa.int64()),  # first byte of the data in the tar
+            ("size", pa.int64()),  # bytes of the data
+            ("sha256", SHA256),  # digest of the data
+        ]
+    )
 )
 
 PROMPTS = pa.schema(
     [
-        ("prompt_index", pa.int32()),
-        ("source", pa.string()),  # which template or expander wrote it, "template:0"; partitions never mix sources
-        ("text", pa.string()),
-        ("slots", SLOTS),
+        ("prompt_index", pa.int32()),  # position in the concept's list of prompts, from 0
+        ("source", pa.string()),  # template or expander of the prompt, "template:0"; partitions never mix sources
+        ("text", pa.string()),  # the prompt
+        ("slots", SLOTS),  # filled slots of the prompt; `start` and `end` are characters
     ]
 )
 
 IDENTITY = [
-    ("sample_id", pa.string()),
-    ("concept", pa.string()),
-    ("prompt_index", pa.int32()),
-    ("replica", pa.int32()),
-    ("attempt", pa.int32()),
-    ("seed", pa.uint64()),
-    ("prompt", pa.string()),
-    ("slots", SLOTS),
+    ("sample_id", pa.string()),  # unique id of the sample
+    ("concept", pa.string()),  # name of the concept
+    ("prompt_index", pa.int32()),  # position of the prompt in the concept's list, from 0
+    ("replica", pa.int32()),  # number of earlier uses of the prompt in the same round
+    ("attempt", pa.int32()),  # round, from 0
+    ("seed", pa.uint64()),  # seed of the image's noise
+    ("prompt", pa.string()),  # text for the generator
+    ("slots", SLOTS),  # filled slots of the prompt; `start` and `end` are characters
 ]
 
-# What a search aims at: a row a reference photograph, then a row a plain sample of the concept.
+# The aim of a search: one row per reference photograph, then one row per plain sample of the concept.
 AIMS = pa.schema(
     [
         ("kind", pa.string()),  # "reference" or "plain"
-        ("sha256", pa.string()),  # of the photograph's file; null for plain samples
-        ("feature", pa.list_(pa.float32())),  # as the encoder gives it, not normalised
+        ("sha256", pa.string()),  # digest of the photograph's file; null for plain samples
+        ("feature", pa.list_(pa.float32())),  # [D]: output of the encoder, not normalised
         ("latent", pa.binary()),  # .npy of float32 [C, h, w]; null for plain samples
     ]
 )
 
-# Noises that a search found in full, for images that start from a mix with one of them.
+# Noises from full searches. Images start from mixes with them.
 SEEDS = pa.schema(
     [
-        ("sample_id", pa.string()),  # of no image: it names the random draws
-        ("prompt", pa.string()),
+        ("sample_id", pa.string()),  # id for the random numbers; no image has it
+        ("prompt", pa.string()),  # prompt of the search
         ("noise", pa.binary()),  # .npy of float16 [C, h, w]
-        ("confidence", pa.float32()),  # null where the engine has no stop
-        ("record", pa.string()),  # canonical JSON: how it was found
+        ("confidence", pa.float32()),  # 0: like plain samples, 1: like the references; null for an engine without stop
+        ("record", pa.string()),  # canonical JSON: course of the search
     ]
 )
 
-OUTCOME = [("status", pa.string()), ("error", pa.string())]  # "ok" or "failed"; error is null when ok
+OUTCOME = [
+    ("status", pa.string()),  # "ok" or "failed"
+    ("error", pa.string()),  # message of the failure; null when ok
+]
 
-# What a run of an inversion made: a row a sample of any concept.
+# The images of one run of an inversion: one row per sample of any concept.
 INVERSIONS = pa.schema(
     [
-        ("sample_id", pa.string()),
-        ("label", pa.int32()),  # class of the teacher
+        ("sample_id", pa.string()),  # unique id of the sample
+        ("label", pa.int32()),  # class of the teacher, from 0
         *OUTCOME,
         ("image", pa.binary()),  # lossless PNG, RGB
         ("attention", pa.binary()),  # .npy of float16 [1, h, w]: the teacher's class-activation map of the label
-        (
-            "record",
-            pa.string(),
-        ),  # canonical JSON: losses, channel scales, the teacher's logits, how it ended
+        ("record", pa.string()),  # canonical JSON: losses, channel scales, the teacher's logits, reason of the end
     ]
 )
 
@@ -92,162 +107,168 @@ SAMPLES = pa.schema(
     [
         *IDENTITY,
         *OUTCOME,
-        ("image", pa.binary()),  # lossless PNG, RGB
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: soft map of every slot, rows as in `slots`
-        # 0..1, a number a slot: how well early and late readings of the map agree; null where there was one, or none
+        ("image", pa.binary()),  # lossless PNG, RGB; null if none was made
+        ("width", pa.int32()),  # pixels
+        ("height", pa.int32()),  # pixels
+        ("attention", pa.binary()),  # .npy of float16 [slot, h, w]: soft map per slot, rows as in `slots`
+        # 0..1 per slot: agreement of early and late readings of the map; null with fewer than two readings
         ("attention_agreement", pa.list_(pa.float32())),
-        ("noise", pa.binary()),  # .npy of float16 [C, h, w]: what a searching engine started from; null for plain noise
-        ("engine", pa.string()),
+        ("noise", pa.binary()),  # .npy of float16 [C, h, w]: start of a searching engine; null for plain noise
+        ("engine", pa.string()),  # kind of engine
         ("provenance", pa.string()),  # canonical JSON: steps, guidance, scheduler, batch, library versions, digests
     ]
 )
 
-# What the annotation measured of the concept; zero where there is no mask.
+# Measurements of the concept's mask; zero without a mask.
 MASK_SCORES = [
-    ("mask_area", pa.float32()),  # fraction of the image
+    ("mask_area", pa.float32()),  # 0..1: share of the image
     ("mask_confidence", pa.float32()),  # 0..1: expected intersection over union with the truth
-    ("mask_contrast", pa.float32()),  # mean soft map inside minus outside
-    ("mask_separability", pa.float32()),  # of the soft map: variance between Otsu's classes over all of it
-    ("mask_presence", pa.float32()),  # raw peak over raw mean of the soft map
-    ("mask_components", pa.int32()),
-    ("mask_largest_share", pa.float32()),  # of the largest component in the mask's area
-    ("mask_agreement", pa.float32()),  # of early and late readings, 0..1; null where there was one reading
+    ("mask_contrast", pa.float32()),  # -1..1: mean soft map inside minus outside
+    ("mask_separability", pa.float32()),  # 0..1: share of the soft map's variance between Otsu's two classes
+    ("mask_presence", pa.float32()),  # peak of the raw soft map over its mean: 1 for a flat map, 0 without a mask
+    ("mask_components", pa.int32()),  # connected components
+    ("mask_largest_share", pa.float32()),  # 0..1: share of the largest component in the mask's area
+    ("mask_agreement", pa.float32()),  # 0..1: agreement of early and late readings; null after a single reading
 ]
 
 MASKS = pa.schema(
     [
-        ("sample_id", pa.string()),
+        ("sample_id", pa.string()),  # unique id of the sample
         *OUTCOME,
-        ("mask", pa.binary()),  # indexed PNG of the image's size: 0 background, category_id, 255 ignore
-        ("instances", INSTANCES),
+        ("mask", pa.binary()),  # indexed PNG at the image's size: 0 background, category_id, 255 ignore
+        ("instances", INSTANCES),  # one record per masked word: COCO box and area in pixels, score 0..1, run lengths
         *MASK_SCORES,
         ("mask_source", pa.string()),  # cross_attention, class_activation or renoised_attention
     ]
 )
 
-# Scores of the image itself; null where a cheaper gate rejected the sample before they were computed.
+# Scores of the image itself; null if a cheaper gate rejected the sample before.
 IMAGE_SCORES = [
-    ("brightness", pa.float32()),  # mean luma, 0..1
-    ("contrast", pa.float32()),  # standard deviation of luma, 0..1
-    ("clipped", pa.float32()),  # fraction of pixels at the ends of the range
-    ("sharpness", pa.float32()),  # variance of the Laplacian of luma in 0..255
-    ("clip_score", pa.float32()),  # cosine of image and caption
-    ("concept_margin", pa.float32()),  # cosine with the right concept minus the best other concept
-    ("reference_similarity", pa.float32()),  # largest cosine with a reference photograph of the concept
-    ("crop_score", pa.float32()),  # cosine of the concept's box, cut out, and its name; null without a mask
-    ("teacher_agreement", pa.float32()),  # probability of the concept by the classifier that the image was made from
-    ("verifier_agreement", pa.float32()),  # the same by an independent classifier
+    ("brightness", pa.float32()),  # 0..1: mean luma
+    ("contrast", pa.float32()),  # 0..1: standard deviation of luma
+    ("clipped", pa.float32()),  # 0..1: share of pixels at the ends of the luma range
+    ("sharpness", pa.float32()),  # 0 or more: variance of the Laplacian of luma in 0..255
+    ("clip_score", pa.float32()),  # -1..1: cosine of image and caption
+    ("concept_margin", pa.float32()),  # -2..2: cosine with the right concept minus the best other concept
+    ("reference_similarity", pa.float32()),  # -1..1: largest cosine with a reference photograph of the concept
+    ("crop_score", pa.float32()),  # -1..1: cosine of the concept's box, cut out, and its name; null without a mask
+    ("teacher_agreement", pa.float32()),  # 0..1: probability of the concept by the inverted classifier
+    ("verifier_agreement", pa.float32()),  # 0..1: probability of the concept by an independent classifier
 ]
 
 VERDICTS = pa.schema(
     [
-        ("sample_id", pa.string()),
+        ("sample_id", pa.string()),  # unique id of the sample
         *OUTCOME,
         *IMAGE_SCORES,
-        ("mask_area", pa.float32()),
-        ("mask_confidence", pa.float32()),
-        ("phash", pa.uint64()),  # 64-bit perceptual hash; null when there is no image
-        ("accepted", pa.bool_()),
-        ("reason", pa.string()),  # null when accepted
+        ("mask_area", pa.float32()),  # 0..1: share of the image, as in MASKS
+        ("mask_confidence", pa.float32()),  # 0..1: expected intersection over union with the truth, as in MASKS
+        ("phash", pa.uint64()),  # 64-bit perceptual hash; null without an image
+        ("accepted", pa.bool_()),  # whether the image passed the gates
+        ("reason", pa.string()),  # reason of the rejection; null when accepted
     ]
 )
 
-# One row a sample of the whole build: what was decided when all verdicts were known.
+# The decision on all samples of the build, one row per sample, after all verdicts.
 SELECTION = pa.schema(
     [
-        ("sample_id", pa.string()),
-        ("concept", pa.string()),
-        ("partition", pa.int32()),  # index into the build's list of partitions
-        ("row", pa.int32()),  # row in that partition's tables
-        ("accepted", pa.bool_()),
-        ("reason", pa.string()),
-        ("split", pa.string()),  # null when rejected
+        ("sample_id", pa.string()),  # unique id of the sample
+        ("concept", pa.string()),  # name of the concept
+        ("partition", pa.int32()),  # index in the build's list of partitions, from 0
+        ("row", pa.int32()),  # row in that partition's tables, from 0
+        ("accepted", pa.bool_()),  # whether the version publishes the sample
+        ("reason", pa.string()),  # reason of the rejection, or "surplus"; null when accepted
+        ("split", pa.string()),  # train, validation or test; null when rejected
     ]
 )
 
-# What persons decided on samples of a dataset; the one table with a time, and no version follows from that.
+# Decisions of people on samples of a dataset. Only this table holds times, and no version depends on them.
 REVIEWS = pa.schema(
     [
-        ("sample_id", pa.string()),
-        ("image", pa.string()),  # sha256 of the PNG that was looked at: the decision counts only for that
+        ("sample_id", pa.string()),  # unique id of the sample
+        ("image", pa.string()),  # sha256 of the reviewed PNG; the decision applies to this image only
         ("decision", pa.string()),  # "accept" or "reject"
-        ("reason", pa.string()),  # in the person's words; empty where none was given
-        ("reviewer", pa.string()),
+        ("reason", pa.string()),  # the person's words, possibly empty
+        ("reviewer", pa.string()),  # name of the person, possibly empty
         ("decided_at", pa.string()),  # ISO 8601, UTC
     ]
 )
 
-# The components of one explained sample; what is null was not measured of that component.
+# The components of one explained sample. A null value was not measured.
 EXPLANATION = pa.schema(
     [
-        ("component", pa.int32()),
-        ("patches", pa.list_(pa.int32())),  # its field: patches of the grid, line by line
-        ("strength", pa.float32()),  # norm of its change of the feature, in spreads of the channels
-        ("residual", pa.float32()),  # the worst demand that it rests on
-        ("reported", pa.bool_()),  # whether that passed the gate
-        ("shown", pa.int32()),  # its row in the arrays beside this table
-        ("energy", pa.float32()),  # squared change of the image where it is removed
-        ("containment", pa.float32()),  # share of that inside its field
-        ("real_patches", pa.list_(pa.int32())),
-        ("region_energy", pa.float32()),
-        ("region_share", pa.float32()),
-        ("region_rank", pa.int32()),  # 1: the most responsible for the region
+        ("component", pa.int32()),  # position in the decomposition, from 0
+        ("patches", pa.list_(pa.int32())),  # the component's field: patches of the grid, row by row from 0
+        ("strength", pa.float32()),  # norm of the feature's change, in units of the channels' spreads
+        ("residual", pa.float32()),  # largest residual among the demands behind the component
+        ("reported", pa.bool_()),  # whether that residual passed the gate
+        ("shown", pa.int32()),  # row in the arrays that accompany this table, from 0
+        ("energy", pa.float32()),  # squared change of the image (values -1..1) without the component, summed
+        ("containment", pa.float32()),  # 0..1: share of the energy inside the field
+        ("real_patches", pa.list_(pa.int32())),  # patches that change visibly without the component
+        ("region_energy", pa.float32()),  # part of the energy inside the traced region
+        ("region_share", pa.float32()),  # 0..1: share of the energy inside the traced region
+        ("region_rank", pa.int32()),  # 1: most responsible for the traced region
     ]
 )
 
-# What of MASK_SCORES a finished mask tells; the others are of the soft map that it was cut from.
+# The part of MASK_SCORES that depends on the mask's shape; the others need its soft map.
 SHAPE_SCORES = ("mask_area", "mask_components", "mask_largest_share")
 
 AUGMENTED = pa.schema(
     [
-        ("sample_id", pa.string()),  # the new sample's own id; equals parent_id when augmented in place
-        ("parent_id", pa.string()),
-        ("image", pa.binary()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("mask", pa.binary()),
-        ("instances", INSTANCES),
+        ("sample_id", pa.string()),  # id of a copy; equals parent_id after augmentation in place
+        ("parent_id", pa.string()),  # id of the original sample
+        ("image", pa.binary()),  # lossless PNG, RGB
+        ("width", pa.int32()),  # pixels
+        ("height", pa.int32()),  # pixels
+        ("mask", pa.binary()),  # indexed PNG at the image's size: 0 background, category_id, 255 ignore
+        ("instances", INSTANCES),  # one record per masked word: COCO box and area in pixels, score 0..1, run lengths
         *((name, kind) for name, kind in MASK_SCORES if name in SHAPE_SCORES),
-        ("augmentation", pa.string()),  # canonical JSON: the replay parameters
+        ("augmentation", pa.string()),  # canonical JSON: parameters that repeat the augmentation
         *IMAGE_SCORES,
-        ("phash", pa.uint64()),
-        ("reason", pa.string()),  # why it is not published; in place the image then stays as it was drawn
+        ("phash", pa.uint64()),  # 64-bit perceptual hash
+        ("reason", pa.string()),  # reason against publishing; in place, the original image then stays
     ]
 )
 
 _PUBLISHED = [
-    ("sample_id", pa.string()),
-    ("parent_id", pa.string()),  # null unless an augmented copy
-    ("concept", pa.string()),
-    ("class_id", pa.int32()),
-    ("caption", pa.string()),
-    ("slots", SLOTS),
-    ("prompt_index", pa.int32()),
-    ("replica", pa.int32()),
-    ("attempt", pa.int32()),
-    ("seed", pa.uint64()),
-    ("engine", pa.string()),
-    ("provenance", pa.string()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    ("sample_id", pa.string()),  # unique id of the sample
+    ("parent_id", pa.string()),  # id of the original of an augmented copy, else null
+    ("concept", pa.string()),  # name of the concept
+    ("class_id", pa.int32()),  # class of the concept, from 0
+    ("caption", pa.string()),  # the prompt of the image
+    ("slots", SLOTS),  # filled slots of the prompt; `start` and `end` are characters
+    ("prompt_index", pa.int32()),  # position of the prompt in the concept's list, from 0
+    ("replica", pa.int32()),  # number of earlier uses of the prompt in the same round
+    ("attempt", pa.int32()),  # round, from 0
+    ("seed", pa.uint64()),  # seed of the image's noise
+    ("engine", pa.string()),  # kind of engine
+    ("provenance", pa.string()),  # canonical JSON: steps, guidance, scheduler, batch, library versions, digests
+    ("width", pa.int32()),  # pixels
+    ("height", pa.int32()),  # pixels
     *IMAGE_SCORES,
     *MASK_SCORES,
-    ("mask_source", pa.string()),
-    ("instances", INSTANCES),
-    ("phash", pa.uint64()),
-    ("augmentation", pa.string()),
-    ("digital_source_type", pa.string()),
+    ("mask_source", pa.string()),  # cross_attention, class_activation or renoised_attention
+    ("instances", INSTANCES),  # one record per masked word: COCO box and area in pixels, score 0..1, run lengths
+    ("phash", pa.uint64()),  # 64-bit perceptual hash
+    ("augmentation", pa.string()),  # canonical JSON: parameters that repeat the augmentation; null without one
+    ("digital_source_type", pa.string()),  # address of the IPTC term for images of a trained model
 ]
 
 MANIFEST = pa.schema(
     [
         *_PUBLISHED,
-        ("split", pa.string()),
-        ("shard", pa.string()),  # file name under shards/
-        ("members", MEMBERS),  # offset and size of the member's data inside the tar
+        ("split", pa.string()),  # train, validation or test
+        ("shard", pa.string()),  # file name in shards/
+        ("members", MEMBERS),  # one record per file of the sample: bytes of its data in the tar, and sha256
     ]
 )
 
-REJECTS = pa.schema([*_PUBLISHED, *OUTCOME, ("reason", pa.string())])
+REJECTS = pa.schema(
+    [
+        *_PUBLISHED,
+        *OUTCOME,
+        ("reason", pa.string()),  # reason of the rejection, or "surplus"
+    ]
+)

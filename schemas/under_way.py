@@ -1,6 +1,6 @@
-"""What this process is working on just now, and how far it is: for the line that a long silence is broken by.
+"""The current work of this process and its progress, for the line that breaks a long silence.
 
-A piece of work is of the thread that does it. Loops say how far they are; nothing depends on what they say.
+Each thread has its own piece of work. Loops report progress, and nothing depends on it.
 """
 
 import threading
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 @dataclass
 class Piece:
-    """A piece of work: what it is, since when, its phase, and how far it is in what it counts, as (done, of all)."""
+    """A piece of work.
+
+    `what`: its name. `since`: its start, in seconds of the monotonic clock. `counts`: (done, total) by counted thing.
+    """
 
     what: str
     since: float = field(default_factory=time.monotonic)
@@ -23,7 +26,7 @@ class Piece:
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """One line without its end."""
+        """Return one line about the work, its progress and its time, without a line break."""
         steps = [f"{name} {done} of {of}" for name, (done, of) in list(self.counts.items())]
         parts = [*steps, self.phase, f"for {time.monotonic() - self.since:.0f} s"]
         return f"{self.what}: " + ", ".join(part for part in parts if part)
@@ -34,7 +37,7 @@ _pieces: dict[int, Piece] = {}  # by thread
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """While this thread works on something."""
+    """Record work of this thread inside the context."""
     thread = threading.get_ident()
     before = _pieces.get(thread)
     _pieces[thread] = Piece(what)
@@ -48,14 +51,14 @@ def working(what: str) -> Iterator[None]:
 
 
 def tell(counted: str, done: int, of: int) -> None:
-    """Say how far the work of this thread is in something that it counts, such as its steps."""
+    """Record progress of this thread's work: `done` of `of` counted things, such as steps."""
     if (piece := _pieces.get(threading.get_ident())) is not None:
         piece.counts[counted] = (done, of)
 
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """While the work of this thread is in a phase that a person should know of."""
+    """Record a phase of this thread's work inside the context."""
     piece = _pieces.get(threading.get_ident())
     before = piece.phase if piece is not None else ""
     if piece is not None:
@@ -68,7 +71,7 @@ def phase(name: str) -> Iterator[None]:
 
 
 def count(rows: Iterable[T], counted: str, of: Sized | int) -> Iterator[T]:
-    """The rows, each told of as it begins."""
+    """Yield the rows and record each at its start as progress; `of`: the total, or a collection of that size."""
     total = of if isinstance(of, int) else len(of)
     for number, row in enumerate(rows, 1):
         tell(counted, number, total)
@@ -76,5 +79,5 @@ def count(rows: Iterable[T], counted: str, of: Sized | int) -> Iterator[T]:
 
 
 def list_pieces() -> list[Piece]:
-    """What is worked on, what has begun first first."""
+    """Return all current pieces of work, the oldest first."""
     return sorted(_pieces.values(), key=lambda piece: piece.since)
