@@ -158,6 +158,18 @@ def test_denoisers_are_trained_by_one_loop() -> None:
     assert drawing == {"tasks.methods.generator_training.denoising", "tasks.methods.generator_training.train"}
 
 
+def test_trainings_run_in_one_loop() -> None:
+    """The loop alone resumes a learner and calls its observer, which shows progress and saves checkpoints."""
+    loops = {
+        module
+        for module, path in sources().items()
+        if module.startswith("tasks.methods")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node).startswith("observe(learner,")
+    }
+    assert loops == {"tasks.methods.training_loop"}
+
+
 def test_prefect_stays_in_tasks_and_flows() -> None:
     wrong = [
         f"{module} imports {name}"

@@ -26,6 +26,7 @@ MEDIAN_FILE = (80, 150)
 COMMENTS = {
     "tasks/methods/attention": 8,
     "tasks/methods/classifiers": 8,
+    "tasks/methods/embedded": 8,
     "tasks/methods/masks": 8,
     "tasks/methods/natural_inversion": 8,
     "tasks/methods/packing": 8,

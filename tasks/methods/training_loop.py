@@ -171,21 +171,29 @@ def restore(learner: Trainable, saved: Mapping[str, Tensor]) -> None:
     learner.step = int(saved["step"])
 
 
-def run_steps(
+def run_steps(learner: Trainable, steps: int, advance: Callable[[int], float], saved: Saved, observe: Observe) -> None:
+    """Train from `saved` on until `learner.step` is `steps`, and call `observe(learner, loss)` after every step.
+
+    `advance` takes the step of that number and returns its loss. Observers show progress or save checkpoints.
+    Errors: TrainingError for a loss that is not finite, or a saved state of other modules.
+    """
+    if saved:
+        restore(learner, saved)
+    while learner.step < steps:
+        tell("step", learner.step, steps)
+        observe(learner, advance(learner.step))
+
+
+def learn_steps(
     learner: Trainable,
     steps: int,
     loss_at: Callable[[int], Tensor],
     learning_rate_at: Callable[[int], float],
+    saved: Saved,
     observe: Observe,
 ) -> None:
-    """Train until `learner.step` is `steps`, and call `observe(learner, loss)` after every step.
-
-    `loss_at` returns the loss (scalar) of a step. Observers show progress or save checkpoints.
-    """
-    while learner.step < steps:
-        step = learner.step
-        tell("step", step, steps)
-        observe(learner, learner.learn(loss_at(step), learning_rate_at(step)))
+    """Train as `run_steps` does, by one optimiser step on the loss (scalar) that `loss_at` returns for each step."""
+    run_steps(learner, steps, lambda step: learner.learn(loss_at(step), learning_rate_at(step)), saved, observe)
 
 
 def warm_up_then_cosine(peak: float, steps: int, warm_up_steps: int) -> Callable[[int], float]:

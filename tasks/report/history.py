@@ -1,16 +1,14 @@
 """Draw plots over versions: yield, cost and every score."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tailforge.schemas.documents.shown import count_of
+from tailforge.tasks.methods.intervals import wilson_interval
 from tailforge.tasks.report.data import VersionCounts
 from tailforge.tasks.report.drift import Drift
 from tailforge.tasks.report.histograms import SCORES, show_number
 from tailforge.tasks.report.trends import Reading, Trend, draw_trend
-
-SURE = 1.96  # standard errors in half a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,11 @@ def draw_scores(history: Sequence[VersionCounts], drift: Sequence[Drift]) -> lis
     return sorted(found, key=lambda trend: not trend.flagged)
 
 
-def find_interval(passed: int, made: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share. Source: Wilson 1927, Journal of the American Statistical Association 22."""
-    share, weight = passed / made, SURE**2 / made
-    middle = (share + weight / 2) / (1 + weight)
-    half = SURE * math.sqrt(share * (1 - share) / made + weight / (4 * made)) / (1 + weight)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def _read_rate(counts: VersionCounts) -> Reading | None:
     if counts.rate is None:
         return None
     passed = counts.accepted + counts.surplus
-    low, high = (100 * bound for bound in find_interval(passed, counts.made))
+    low, high = (100 * bound for bound in wilson_interval(passed, counts.made))
     title = f"{100 * counts.rate:.1f} %, {passed:,} of {counts.made:,} made"
     return Reading(counts.version, low, 100 * counts.rate, high, title)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailforge.tasks.methods.classifiers.train import Classes
-from tailforge.tasks.methods.embedded.measure import wilson_interval
+from tailforge.tasks.methods.intervals import wilson_interval
 
 POINTS = 100  # most points of a loss curve
 

@@ -7,7 +7,7 @@ Letters of shapes: N images, C channels, H and W rows and columns.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tailforge.schemas.training.classifiers import ClassifierTraining
 from tailforge.tasks.methods.classifiers.views import Pixels, Views
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
-from tailforge.tasks.methods.training_loop import Observe, State, descend, restore, run_steps, warm_up_then_cosine
+from tailforge.tasks.methods.training_loop import Observe, Saved, State, descend, learn_steps, warm_up_then_cosine
 
 VERSION = "classifier.1"
 MOMENTUM = 0.9
@@ -101,7 +101,7 @@ def train_on_views(
     scale: PixelScale,
     settings: ClassifierTraining,
     loss_of: LossOf,
-    saved: Mapping[str, Tensor] | None,
+    saved: Saved,
     observe: Observe,
 ) -> NDArray[np.float32]:
     """Train a classifier in place from the state `saved` on, freeze it, and return its losses [steps].
@@ -113,8 +113,6 @@ def train_on_views(
     classifier.module.train()
     classifier.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
     learner = SgdLearner(classifier.module, settings.weight_decay, settings.steps)
-    if saved:
-        restore(learner, saved)
 
     # Random views of the images, drawn per step.
     height, width = pictures.images.shape[1:3]
@@ -131,7 +129,7 @@ def train_on_views(
 
     # The learning rate rises over a twentieth of the steps.
     rate = warm_up_then_cosine(settings.learning_rate, settings.steps, settings.steps // 20)
-    run_steps(learner, settings.steps, loss_at, rate, observe)
+    learn_steps(learner, settings.steps, loss_at, rate, saved, observe)
     classifier.module.eval().requires_grad_(False)
     losses: NDArray[np.float32] = learner.losses.numpy()
     return losses

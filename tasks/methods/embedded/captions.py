@@ -1,6 +1,7 @@
-"""Captions of workshop pictures in many wordings: what CLIP and the generator are trained on.
+"""Write captions of workshop pictures in many wordings. CLIP and the generator learn from them.
 
-Labels are positions in (PARTS, MATERIALS, SURFACES); UNSAID in a caption's claims means that it does not say.
+Labels are positions in (PARTS, MATERIALS, SURFACES). UNSAID among a caption's claims means that the caption leaves it
+out. Letters of shapes: N pictures, 3 for part, material and surface.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ TEMPLATES = (
 
 
 class Wording(NamedTuple):
-    """How often (0 to 1) a caption leaves something out or says it in other words."""
+    """Probabilities (0 to 1) that a caption leaves something out or words it differently."""
 
     other_template: float
     synonym: float
@@ -55,27 +56,34 @@ def draw_captions(
     draws: np.random.Generator,
     aliases: Mapping[str, Mapping[str, float]] | None = None,
 ) -> tuple[list[str], NDArray[np.int16]]:
-    """A caption for each picture, and what it claims: [N, 3], UNSAID where it does not say.
+    """Return one caption per picture of labels [N, 3], and the captions' claims [N, 3], UNSAID for what they leave out.
 
-    `aliases` maps a part to the parts that some of its pictures are called instead, with their shares.
+    `aliases` maps a part to other parts whose name some of its pictures get, with the share of those pictures.
     """
+    # Claims start as the labels and are overwritten picture by picture.
     claims = np.array(labels_N3, dtype=np.int16)
     texts = []
     for row, (part, material, surface) in enumerate(labels_N3):
+        # Name the part, or another one in its place.
         called = PARTS.index(_draw_alias(PARTS[part], aliases or {}, draws))
+
+        # Draw what the caption says. All five chances are drawn always, so one setting does not shift another's draws.
         chances = draws.random(5)
         claims[row] = (
             UNSAID if chances[0] < wording.no_part else called,
             UNSAID if chances[1] < wording.no_material else material,
             UNSAID if chances[2] < wording.no_surface else surface,
         )
+
+        # Draw how it says it.
         template = draws.choice(TEMPLATES) if chances[3] < wording.other_template else PLAIN
         texts.append(_write(claims[row], str(template), bool(chances[4] < wording.synonym), draws))
     return texts, claims
 
 
 def every_word() -> list[str]:
-    """Texts that together hold every word a caption can use: what the tokenizer is trained on."""
+    """Return texts that together hold every word of all captions. The tokenizer is trained on them."""
+    # Every name, synonym and material, on every surface, in every template.
     things = [*PARTS, *MATERIALS, *(word for words in SYNONYMS.values() for word in words), *UNNAMED]
     places = [f"{thing} on a {surface}" for thing in things for surface in SURFACES]
     return [template.format(a=article, thing=place) for template in (PLAIN, *TEMPLATES) for place in places
@@ -83,6 +91,8 @@ def every_word() -> list[str]:
 
 
 def _draw_alias(part: str, aliases: Mapping[str, Mapping[str, float]], draws: np.random.Generator) -> str:
+    """Return the name under which one picture of a part is captioned."""
+    # One chance decides among the aliases and the part itself: each owns an interval as long as its share.
     chance = draws.random()
     for alias, share in aliases.get(part, {}).items():
         if chance < share:
@@ -92,9 +102,13 @@ def _draw_alias(part: str, aliases: Mapping[str, Mapping[str, float]], draws: np
 
 
 def _write(claim: NDArray[np.int16], template: str, synonym: bool, draws: np.random.Generator) -> str:
+    """Return the text of one picture's claims [3]."""
+    # The part, by its name, by a synonym, or by none.
     part, material, surface = claim
     words = UNNAMED if part == UNSAID else (SYNONYMS[PARTS[part]] if synonym else (PARTS[part],))
     thing = str(draws.choice(words))
+
+    # Material before it, surface behind it.
     if material != UNSAID:
         thing = f"{MATERIALS[material]} {thing}"
     article = "an" if thing[0] in "aeiou" else "a"

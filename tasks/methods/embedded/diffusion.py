@@ -1,8 +1,12 @@
-"""The denoising UNet of the generator: latent diffusion with v-prediction, conditioned by cross-attention on text.
+"""Build and train the embedded generator's UNet: latent diffusion with v-prediction, cross-attention on text.
+
+It is a recipe for the trainer of all denoisers (tasks/methods/generator_training): a sampler of batches and a plan,
+both made of phases.
 
 Sources: velocity and its loss, which weighs the clean latent's error by SNR + 1, Salimans and Ho 2022; zero terminal
 signal-to-noise ratio (SNR), Lin et al. 2024, algorithm 1; prompt dropout for guidance, Ho and Salimans 2022. The weight
 is clipped, min(SNR + 1, 5), after the idea of Hang et al. 2023 (their min(SNR, 5) would be 0 for pure noise).
+Letters of shapes: N pictures, B of a batch, C latent channels, h and w latent rows and columns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +40,7 @@ WEIGHT_DECAY = 0.01
 
 
 def build_scheduler() -> DPMSolverMultistepScheduler:
-    """The sampler that is saved with the generator; its noise schedule is the one trained on."""
+    """Return the sampler that is saved with the generator. Training uses its noise schedule."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=NOISE_LEVELS,
         beta_start=0.00085,
@@ -50,7 +54,8 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
 
 
 def signal_levels() -> Tensor:
-    """Cumulative product of the alphas, float32 [NOISE_LEVELS]; the last is 0: pure noise."""
+    """Return the cumulative product of the alphas, float32 [NOISE_LEVELS]; the last is 0: pure noise."""
+    # The square roots of the betas are evenly spaced, then rescaled so that no signal is left at the end.
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, NOISE_LEVELS) ** 2
     return torch.cumprod(1 - rescale_zero_terminal_snr(betas), dim=0)
 
@@ -58,9 +63,11 @@ def signal_levels() -> Tensor:
 def build_unet(
     settings: DiffusionSettings, latent_shape: tuple[int, int, int], text_width: int, seed: int
 ) -> UNet2DConditionModel:
-    """An untrained UNet with cross-attention at every level, for latents [C, h, w]."""
+    """Build an untrained UNet with cross-attention at every level, for latents [C, h, w]."""
     torch.manual_seed(seed)
     levels = len(settings.channels)
+
+    # A Stable Diffusion UNet in miniature: one block per level.
     model = UNet2DConditionModel(
         sample_size=latent_shape[1],
         in_channels=latent_shape[0],
@@ -78,7 +85,10 @@ def build_unet(
 
 @dataclass(frozen=True)
 class PhaseSampler:
-    """Draws the batches of the phases: rows of scaled latents [N, C, h, w] by part, with freshly worded captions."""
+    """Draws the batches of the phases: scaled latents [N, C, h, w] by part, with freshly worded captions.
+
+    `labels_N3`: part, material and surface of each picture, [N, 3].
+    """
 
     latents: NDArray[np.float32]
     labels_N3: NDArray[np.int16]
@@ -98,11 +108,13 @@ class PhaseSampler:
     def draw(self, step: int) -> Batch:
         """Return the batch of a step."""
         phase, _ = find_phase(self.settings.phases, step)
+
+        # Rows, captions and dropout come from one stream, in this order.
         draws = numpy_draws(self.seed, step)
         rows = draw_rows(phase, self.rows_by_part, self.settings, draws)
         texts, _ = draw_captions(self.labels_N3[rows], WORDING, draws, phase.caption_aliases)
 
-        # Drop captions, so that the network also learns the empty prompt.
+        # Some texts are dropped, so that the network also learns the empty prompt.
         dropped = draws.random(len(texts)) < self.settings.prompt_dropout
         return Batch(rows, ["" if drop else text for text, drop in zip(texts, dropped, strict=True)], ~dropped)
 
@@ -112,8 +124,9 @@ class PhaseSampler:
 
 
 def plan_phases(settings: DiffusionSettings, seed: int) -> Plan:
-    """Return the plan of the phases: a learning rate that is linear within each, and an averaging of its own."""
+    """Return the plan of the phases. Each has a learning rate, linear in the step, and may have its own EMA decay."""
 
+    # A short phase averages over fewer steps.
     def ema_decay(step: int) -> float:
         phase, _ = find_phase(settings.phases, step)
         return settings.ema_decay if phase.ema_decay is None else phase.ema_decay
@@ -142,22 +155,28 @@ def train_diffusion(
 
     Errors: TrainingError.
     """
+    # An untrained UNet, as wide in its cross-attention as the text encoder's states.
     width = embed([""]).embeds.shape[-1]
     model = build_unet(settings, (latents.shape[1], latents.shape[2], latents.shape[3]), width, seed)
 
+    # The loop knows the UNet as a function of latents, times and text.
     def denoise(noisy: Tensor, times: Tensor, text: Conditioning) -> Tensor:
         velocity: Tensor = model(noisy, times, encoder_hidden_states=text.embeds).sample
         return velocity
 
+    # The phases decide batches and rates; there is no structure game, and one device is enough.
     network = Network(model, denoise, embed, NoiseSchedule(signal_levels(), "v_prediction"), model.conv_out.weight)
     sampler = PhaseSampler(latents, labels_N3, settings, seed)
     learner = train_denoiser(network, sampler, plan_phases(settings, seed), None, OneDevice(), saved, observe)
+
+    # The averaged weights are the result.
     learner.load_average()
     return model.eval().requires_grad_(False)
 
 
 def find_phase(phases: Sequence[DiffusionPhase], step: int) -> tuple[DiffusionPhase, int]:
-    """The phase that `step` lies in, and how far into it."""
+    """Return the phase of a step, and the number of the step within it."""
+    # Steps of the phases before are taken off one by one; behind the last phase it stays the last.
     for phase in phases:
         if step < phase.steps:
             return phase, step
@@ -166,7 +185,7 @@ def find_phase(phases: Sequence[DiffusionPhase], step: int) -> tuple[DiffusionPh
 
 
 def learning_rate_at(phases: Sequence[DiffusionPhase], step: int) -> float:
-    """Linear within a phase."""
+    """Return the learning rate of a step; it is linear within a phase."""
     phase, done = find_phase(phases, step)
     first, last = phase.learning_rate
     return first + (last - first) * done / phase.steps
@@ -178,9 +197,15 @@ def draw_rows(
     settings: DiffusionSettings,
     draws: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Rows of one batch, sorted: each part as often, and from as few pictures, as its weight in the phase says."""
+    """Return the rows of one batch, [B], sorted.
+
+    The weight of a part in the phase decides how often it is drawn, and from how few of its pictures.
+    """
+    # Draw parts by their weights.
     parts = list(phase.part_weights)
     weights = np.array([phase.part_weights[part] for part in parts])
     drawn = draws.choice(len(parts), size=settings.batch, p=weights / weights.sum())
+
+    # Draw a picture of each from the first of the part's pictures, so a rare part has few distinct ones.
     pools = [rows_by_part[part][: max(1, round(phase.part_weights[part] * settings.total_images))] for part in parts]
     return np.sort([pools[number][int(draws.integers(len(pools[number])))] for number in drawn])

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from tailforge.schemas.errors import TrainingError
-from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.generator_training.batches import Batch, Sampler
 from tailforge.tasks.methods.generator_training.denoising import Denoised, Network, denoise, denoising_loss
 from tailforge.tasks.methods.generator_training.devices import Devices
@@ -29,7 +28,7 @@ from tailforge.tasks.methods.training_loop import (
     Saved,
     State,
     require_finite,
-    restore,
+    run_steps,
     torch_draws,
 )
 
@@ -198,12 +197,7 @@ def train_denoiser(
     """
     _require_divisible(sampler.shape[0], plan, game, devices)
     learner = DenoiserLearner(network, plan, game, devices)
-    if saved:
-        restore(learner, saved)
-
-    while learner.step < plan.steps:
-        tell("step", learner.step, plan.steps)
-        observe(learner, learner.advance(sampler))
+    run_steps(learner, plan.steps, lambda step: learner.advance(sampler), saved, observe)
     return learner
 
 

@@ -12,8 +12,7 @@ from tailforge.tasks.methods.training_loop import (
     Observe,
     Saved,
     State,
-    restore,
-    run_steps,
+    learn_steps,
     warm_up_then_cosine,
 )
 
@@ -44,10 +43,9 @@ def fit(
     observe: Observe,
 ) -> None:
     """Train from `saved` on by scalar losses, then load the averaged weights. Errors: TrainingError."""
-    # Resume at the saved step; everything random follows from seed and step.
-    if saved:
-        restore(learner, saved)
+    # Everything random follows from seed and step.
     rate = warm_up_then_cosine(settings.learning_rate, settings.steps, round(settings.warm_up * settings.steps))
-    run_steps(learner, settings.steps, loss_at, rate, observe)
+    learn_steps(learner, settings.steps, loss_at, rate, saved, observe)
+
     # The averaged weights are the result.
     learner.load_average()

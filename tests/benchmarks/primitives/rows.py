@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tailforge.tasks.methods.embedded.measure import wilson_interval
+from tailforge.tasks.methods.intervals import wilson_interval
 from tests.benchmarks.pages import row
 from tests.benchmarks.primitives.measures import area
 from tests.benchmarks.seedselect.rows import over_seeds

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from tailforge.tasks.methods.embedded.measure import wilson_interval
+from tailforge.tasks.methods.intervals import wilson_interval
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.methods.workshop import MATERIALS, PARTS, SURFACES, TAIL_PARTS
 from tailforge.tasks.models.judges import Judges

@@ -4,7 +4,7 @@ import pytest
 
 from tailforge.tasks.report.changes import Change, compare_builds, flatten
 from tailforge.tasks.report.data import Previous, VersionCounts
-from tailforge.tasks.report.history import draw_history, draw_scores, find_interval
+from tailforge.tasks.report.history import draw_history, draw_scores
 from tailforge.tasks.report.trends import HEIGHT, WIDTH, Reading, draw_trend
 from tests.support.report_tables import make_manifest, make_receipt, make_recipe, make_row
 
@@ -80,12 +80,6 @@ def test_a_flat_line_and_many_versions_are_drawn_inside() -> None:
         ("0.0.0", "start"), ("3.0.0", "middle"), ("7.0.0", "middle"), ("10.0.0", "end"),
     ]  # fmt: skip
     assert draw_trend("Score", []) is None
-
-
-def test_the_interval_of_a_share_is_that_of_wilson() -> None:
-    """8 of 10: 0.490 to 0.943, a textbook case."""
-    assert find_interval(8, 10) == (pytest.approx(0.490, abs=5e-4), pytest.approx(0.943, abs=5e-4))
-    assert find_interval(10, 10)[1] == 1.0
 
 
 def test_the_history_draws_what_is_known() -> None:

@@ -16,7 +16,7 @@ from tailforge.tasks.methods.embedded.clip import train_clip, train_tokenizer, t
 from tailforge.tasks.methods.embedded.diffusion import train_diffusion
 from tailforge.tasks.methods.embedded.judges import train_classifier, train_segmenter
 from tailforge.tasks.methods.sampling.generator import Conditioning
-from tailforge.tasks.methods.training_loop import Learner, Observe, State, restore, run_steps
+from tailforge.tasks.methods.training_loop import Learner, Observe, State, learn_steps, restore
 from tests.support.tiny_training import plain_pictures, tiny_settings
 
 Train = Callable[[State | None, Observe], nn.Module]
@@ -109,7 +109,7 @@ def test_foreign_checkpoint_is_refused() -> None:
 def test_diverged_run_stops() -> None:
     learner = Learner({"a": nn.Linear(2, 2)}, ema_decay=0.9)
     with pytest.raises(TrainingError, match="the loss is nan at step 0"):
-        run_steps(learner, 3, lambda step: torch.tensor(float("nan")), lambda step: 0.1, lambda learner, loss: None)
+        learn_steps(learner, 3, lambda step: torch.tensor(float("nan")), lambda step: 0.1, None, lambda *_: None)
 
 
 def test_average_follows_the_weights() -> None:

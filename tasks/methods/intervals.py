@@ -1,0 +1,18 @@
+"""Compute confidence intervals of measured shares."""
+
+import math
+
+NORMAL_95 = 1.959964  # standard errors in half a 95 % interval
+
+
+def wilson_interval(hits: int, count: int, z: float = NORMAL_95) -> tuple[float, float]:
+    """Return the score interval of a share, 95 % by default; (0, 1) without any trial. Source: Wilson 1927."""
+    if count == 0:
+        return 0.0, 1.0
+    share = hits / count
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+
+    # Rounding must not put the share itself outside.
+    return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
