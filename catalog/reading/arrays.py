@@ -1,4 +1,4 @@
-"""Arrays that published samples ship as .npy files: read with their size checked before room is made for them."""
+"""Read the .npy arrays of published samples. The size is checked before memory is allocated."""
 
 import io
 import math
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from tailforge.schemas.documents.shown import count_of
 
-HEADER_BYTES = 10_000  # of an array's description, at most
+HEADER_BYTES = 10_000  # upper bound of an array's header
 
 
 def read_array(data: bytes) -> NDArray[np.float16]:
-    """The float16 array of a .npy file. Errors: ValueError for anything else."""
+    """Return the float16 array of a .npy file, of any shape. Errors: ValueError for anything else."""
     file = io.BytesIO(data)
     version = npy.read_magic(file)
     if version != (1, 0):

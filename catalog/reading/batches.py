@@ -1,4 +1,4 @@
-"""Batches of samples for a torch DataLoader, whose own collate function does not know pictures."""
+"""Collate samples into batches for a torch DataLoader, whose own function cannot collate pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from tailforge.schemas.errors import ReadingError
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of the samples that `ShardedDataset` describes: `DataLoader(..., collate_fn=collate)`.
+    """Return a batch of samples of a `ShardedDataset`: `DataLoader(..., collate_fn=collate)`.
 
-    `image` uint8 [N, 3, H, W], `mask` uint8 [N, H, W], `attention` and `noise` float16 [N, ...], each a list of tensors
-    without N where sizes differ; `cls` int64 [N]; everything else a list of N. torch is imported when it is called.
-    Errors: ReadingError if torch is not installed, or there is no sample.
+    `image`: uint8 [N, 3, H, W]. `mask`: uint8 [N, H, W]. `attention` and `noise`: float16 [N, ...]. If sizes differ,
+    each of these is a list of N tensors instead. `cls`: int64 [N]. Every other field is a list of N values. The first
+    call imports torch. Errors: ReadingError if torch is not installed, or `samples` is empty.
     """
     try:
         import torch
@@ -24,6 +24,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         raise ReadingError("collate was given no sample; give one or more")
 
     def stack(values: list[Any]) -> Any:
+        """Return one tensor, or a list of tensors if their shapes differ."""
         arrays = [_to_array(value) for value in values]
         if len({array.shape for array in arrays}) == 1:
             return torch.from_numpy(np.stack(arrays))
@@ -40,7 +41,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _to_array(value: Any) -> Any:
-    """A picture as uint8 [3, H, W] in colours, or [H, W] of palette indices; an array as it is."""
-    array = np.array(value)  # a copy: tensors are written to
+    """Return a picture as uint8 [3, H, W] for colours or [H, W] for palette indices, or an array unchanged."""
+    array = np.array(value)  # a copy, since users may write to tensors
     in_colours = isinstance(value, Image.Image) and array.ndim == 3
     return np.ascontiguousarray(array.transpose(2, 0, 1)) if in_colours else array

@@ -1,4 +1,4 @@
-"""Reading parts of a file in few requests: neighbours together, and no more than needed."""
+"""Read parts of a file in few requests. Neighbouring parts share a request with little waste."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,16 +7,16 @@ from typing import IO
 
 from tailforge.catalog.store import Store
 
-MAX_GAP = 64 * 1024  # bytes between two parts that are worth reading over: a request costs as much
-MAX_WASTE = 0.5  # of what is asked for: gaps never make a request more than half as large again
-WINDOW = 8 * 2**20  # bytes read at a time, unless a single part is larger
+MAX_GAP = 64 * 1024  # bytes between two parts that cost less than another request
+MAX_WASTE = 0.5  # most bytes of gaps in a request, relative to its requested bytes
+WINDOW = 8 * 2**20  # most bytes read at a time; a single part may be larger
 
-Read = Callable[[Sequence[tuple[int, int]]], list[bytes]]  # bytes of each [start, stop); shorter at the file's end
+Read = Callable[[Sequence[tuple[int, int]]], list[bytes]]  # returns bytes [start, stop) of each range, fewer at the end
 
 
 @dataclass
 class Request:
-    """Bytes [start, stop), which hold the parts `first` to `last`, and how many of these bytes were asked for."""
+    """A request of bytes [start, stop) for the parts `first` to `last`. `wanted`: bytes without gaps."""
 
     start: int
     stop: int
@@ -25,14 +25,14 @@ class Request:
     wanted: int
 
     def takes(self, start: int, stop: int) -> bool:
-        """Whether [start, stop) is near enough to be read along."""
+        """Return whether the request may include bytes [start, stop): a small gap, little waste, and a small total."""
         gap, size = start - self.stop, stop - start
         waste = start - self.start - self.wanted
         return gap <= MAX_GAP and waste <= MAX_WASTE * (self.wanted + size) and stop - self.start <= WINDOW
 
 
 def plan_requests(parts: Sequence[tuple[int, int]]) -> list[Request]:
-    """Requests that hold all parts, [start, stop) in ascending order without overlap."""
+    """Return requests for all parts [start, stop), which must be in ascending order without overlap."""
     requests: list[Request] = []
     for number, (start, stop) in enumerate(parts):
         if requests and requests[-1].takes(start, stop):
@@ -44,7 +44,7 @@ def plan_requests(parts: Sequence[tuple[int, int]]) -> list[Request]:
 
 
 def read_requests(read: Read, requests: Sequence[Request]) -> Iterator[tuple[Request, bytes]]:
-    """The requests and what they hold, about `WINDOW` bytes at a time."""
+    """Yield the requests with their bytes, about WINDOW bytes at a time."""
     batch: list[Request] = []
     for request in requests:
         if batch and sum(each.stop - each.start for each in batch) + request.stop - request.start > WINDOW:
@@ -55,11 +55,12 @@ def read_requests(read: Read, requests: Sequence[Request]) -> Iterator[tuple[Req
 
 
 def read_file(file: IO[bytes]) -> Read:
-    """Ranges of an open file."""
+    """Return a function that reads ranges of an open file."""
 
     def read(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of each range."""
         size, found = file.seek(0, os.SEEK_END), []
-        for start, stop in ranges:  # no room is made for what lies behind the end, whatever a manifest claims
+        for start, stop in ranges:  # allocate nothing beyond the end, which a false manifest may request
             file.seek(min(start, size))
             found.append(file.read(max(0, min(stop, size) - start)))
         return found
@@ -68,9 +69,10 @@ def read_file(file: IO[bytes]) -> Read:
 
 
 def read_remote(store: Store, path: str) -> Read:
-    """Ranges of a file of a store, which stores that can do so fetch at the same time."""
+    """Return a function that reads ranges of a store's file, in parallel if the store supports it."""
 
     def read(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of each range."""
         return store.read_ranges(path, ranges)
 
     return read

@@ -1,11 +1,11 @@
-"""Shards of a remote store on the local disk, shared by processes and bounded in bytes.
+"""A cache of remote shards on the local disk, shared by processes and bounded in bytes.
 
-fsspec's own caches (simplecache, filecache of 2026.9) were looked at first: they download under the final name, so
-that a second process reads what is not complete yet, know no bound in bytes and check no digest.
+fsspec's caches (simplecache and filecache of 2026.9) are not suitable. They download under the final name, so a second
+process reads incomplete files. They also have no bound in bytes and check no digest.
 
-A shard is kept under its sha256, so versions that share shards share them here. It is downloaded under a temporary
-name, checked and renamed; when it is used, its time of modification says so, and the one unused longest goes first.
-Whoever reads holds the file open: removing it then frees its space only when it is closed, and breaks nobody.
+A shard's name is its sha256, so versions with common shards share them. A download has a temporary name until it is
+checked. Each use sets the file's time of modification, and the least recently used shard is removed first. Readers
+keep the file open, so removal does not disturb them and frees the space when they close it.
 """
 
 import hashlib
@@ -21,23 +21,25 @@ from tailforge.catalog.temporaries import TEMPORARY
 from tailforge.schemas.dataset import ShardEntry
 from tailforge.schemas.errors import VerificationError
 
-ABANDONED_SECONDS = 3600  # without a byte written: left by a process that was killed
+ABANDONED_SECONDS = 3600  # time without a written byte after which a download counts as left by a killed process
 
 
 class ShardCache:
-    """Whole shards in `folder`, at most `max_bytes` of them, those that are being downloaded included.
+    """A cache of whole shards in `folder`, at most `max_bytes` in total, running downloads included.
 
-    Two processes that need a shard at once may both download it, and may then be over the bound by it for a moment.
+    Two processes that need a shard at the same time may both download it and so exceed the bound for a moment.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
 
     def open(self, store: Store, path: str, entry: ShardEntry) -> IO[bytes]:
-        """The shard at `path`, open for reading; downloaded first where it is not kept.
+        """Return the shard at `path` of a store, open for reading. Download it first if it is not in the cache.
 
-        Errors: VerificationError if its bytes are not those of `entry`; StoreError and its like.
+        Errors: VerificationError if the downloaded bytes differ from `entry`; StoreError, StoreFullError and
+        StoreAccessError as `storage_errors`.
         """
+        # A shard in the cache was checked after its download.
         kept = self.folder / f"{entry.sha256}.tar"
         with suppress(FileNotFoundError):
             if kept.stat().st_size == entry.bytes:
@@ -45,12 +47,14 @@ class ShardCache:
                 with suppress(FileNotFoundError):  # another process may be making room
                     os.utime(kept)
                 return file
+
         with storage_errors("cache", f"{store.uri}/{path} in {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(entry.bytes)
             return self._download(store, path, entry, kept)
 
     def _download(self, store: Store, path: str, entry: ShardEntry, kept: Path) -> IO[bytes]:
+        """Download, check and rename a shard; return it open. Errors: VerificationError, StoreError."""
         temporary = self.folder / f"{TEMPORARY}{uuid.uuid4().hex}.tar"
         try:
             store.download(path, temporary)
@@ -62,6 +66,8 @@ class ShardCache:
                     f"{store.uri}/{path} has sha256 {digest}, dataset.json says {entry.sha256}; try again, and run "
                     "`tailforge verify` if it stays so"
                 )
+
+            # Open before renaming: from then on other processes may remove the file.
             downloaded = _open(temporary)
             os.replace(temporary, kept)
         finally:
@@ -69,12 +75,13 @@ class ShardCache:
         return downloaded
 
     def _make_room(self, size: int) -> None:
-        """Remove what was unused longest until `size` bytes more fit."""
+        """Remove abandoned downloads, and the least recently used shards until `size` more bytes fit."""
         files = []
         for path in self.folder.glob("*.tar"):
             with suppress(FileNotFoundError):
                 found = path.stat()
                 files.append((found.st_mtime_ns, found.st_size, path))
+
         total = sum(length for _, length, _ in files)
         for modified, length, path in sorted(files):
             is_download = path.name.startswith(TEMPORARY)
@@ -86,4 +93,5 @@ class ShardCache:
 
 
 def _open(path: Path) -> IO[bytes]:
+    """Open a file without a buffer, since requests are large."""
     return open(path, "rb", buffering=0)

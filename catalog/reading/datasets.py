@@ -1,4 +1,4 @@
-"""The datasets and versions of a store, by the address that a consumer has."""
+"""List the datasets and versions of a store, for users of the library."""
 
 import os
 
@@ -10,7 +10,7 @@ from tailforge.schemas.errors import NotFoundError
 def list_datasets(store: str | os.PathLike[str]) -> list[str]:
     """Return the names of a store's datasets, sorted.
 
-    `store`: a path, relative to the current folder, or an address such as s3://bucket/store. Raises NotFoundError if
+    `store`: a path, relative to the current folder, or an address such as s3://bucket/store. Errors: NotFoundError if
     there is no store.
     """
     opened = _open(store)
@@ -19,7 +19,7 @@ def list_datasets(store: str | os.PathLike[str]) -> list[str]:
 
 
 def list_versions(store: str | os.PathLike[str], name: str) -> list[str]:
-    """Return the published versions of a dataset, oldest first. Raises NotFoundError if there is no such dataset."""
+    """Return the published versions of a dataset, oldest first. Errors: NotFoundError if there is no such dataset."""
     opened = _open(store)
     registry.require_there(opened)
     versions = registry.list_versions(opened, name)
@@ -29,5 +29,6 @@ def list_versions(store: str | os.PathLike[str], name: str) -> list[str]:
 
 
 def _open(store: str | os.PathLike[str]) -> Store:
+    """Open a store by path or address."""
     given = os.fspath(store)
     return Store.open(given if is_address(given) else str(local_path(given)))

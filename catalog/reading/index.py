@@ -1,4 +1,4 @@
-"""Which samples of a split are read, and where they lie: what the manifest of a version says, a shard at a time."""
+"""Index a split from a version's manifest: its selected samples, and the positions of their bytes in the shards."""
 
 import difflib
 import hashlib
@@ -24,14 +24,17 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import NotFoundError, ReadingError, VerificationError
 from tailforge.schemas.tables import MANIFEST
 
-SHORT_NAMES = {"validation": "val"}  # what other tools call a split
+SHORT_NAMES = {"validation": "val"}  # names of splits in other tools
 MANIFEST_FILE = "manifest.parquet"
-MEMBER = "members.list.element."  # how Parquet names the columns of a member
+MEMBER = "members.list.element."  # prefix of a member's columns in Parquet
 
 
 @dataclass(frozen=True)
 class ShardRows:
-    """Where samples of a shard lie. `offsets` and `sizes` are int64 [sample, field]; `digests` sha256, or None."""
+    """Positions of samples in a shard.
+
+    `keys`: sample ids. `offsets` and `sizes`: bytes, int64 [sample, field]. `digests`: sha256, or None if not read.
+    """
 
     keys: list[str]
     offsets: NDArray[np.int64]
@@ -41,9 +44,10 @@ class ShardRows:
 
 @dataclass(frozen=True)
 class SplitIndex:
-    """The samples of a split that are read. `groups` are the row groups of the manifest that belong to the shards.
+    """The selected samples of a split.
 
-    `rows` are, by shard, the rows that a filter keeps, int32 ascending; None where all are read.
+    `groups`: the manifest's row group of each shard. `rows`: rows of each shard that a filter keeps, int32 in ascending
+    order; None without a filter.
     """
 
     store: str
@@ -59,25 +63,28 @@ class SplitIndex:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Samples by shard."""
+        """Return the number of selected samples per shard, int64 [shard]."""
         kept = [len(rows) for rows in self.rows] if self.rows is not None else [shard.samples for shard in self.shards]
         return np.array(kept, np.int64)
 
     @cached_property
     def selection(self) -> str:
-        """A digest of which rows are read; empty where all are."""
+        """Return a digest of the selected rows; empty without a filter."""
         if self.rows is None:
             return ""
         return hashlib.sha256(b"|".join(rows.astype("<i4").tobytes() for rows in self.rows)).hexdigest()
 
     def path(self, shard: int) -> str:
-        """Of a shard, relative to the store."""
+        """Return the path of a shard, relative to the store."""
         return f"{self.folder}/shards/{self.shards[shard].name}"
 
     def locate(
         self, positions: NDArray[np.int64], order: NDArray[np.int64]
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """(shard, positions in it, its rows there) of ascending positions in an epoch with the shards in `order`."""
+        """Yield (shard, positions in the shard, their rows) for ascending positions of an epoch.
+
+        `order`: permutation of the shards. A position counts the selected samples of all shards in this order.
+        """
         starts = np.concatenate([[0], np.cumsum(self.counts[order])])
         cuts = np.searchsorted(positions, starts)
         for slot in np.flatnonzero(np.diff(cuts)):
@@ -88,9 +95,9 @@ class SplitIndex:
 
 
 def name_split(dataset: Dataset, split: str) -> str:
-    """The split of a version that a person means: its own word first, and `val` is validation.
+    """Return the version's name of a split; `val` and `validation` stand for each other.
 
-    Errors: NotFoundError.
+    Errors: NotFoundError if the version has no such split.
     """
     known = {shard.split for shard in dataset.shards}
     for name in (split, *(long for long, short in SHORT_NAMES.items() if short == split), SHORT_NAMES.get(split)):
@@ -102,16 +109,23 @@ def name_split(dataset: Dataset, split: str) -> str:
 
 
 def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: pc.Expression | None) -> SplitIndex:
-    """Errors: NotFoundError for an unknown split or column; ReadingError for a filter that cannot be computed."""
+    """Return the index of a split with the samples for which `where` holds; None selects all.
+
+    Errors: NotFoundError for an unknown split or column; ReadingError for a filter that cannot be computed;
+    VerificationError for a damaged version.
+    """
+    # The manifest has one row group per shard, in the order of the shards.
     split = name_split(dataset, split)
     groups = tuple(number for number, shard in enumerate(dataset.shards) if shard.split == split)
     shards = tuple(dataset.shards[group] for group in groups)
+
     rows = None
     if where is not None:
         if not isinstance(where, pc.Expression):
             raise ReadingError(f"where={where!r} is no expression; give one such as pc.field('sharpness') > 100")
         with open_manifest(store, folder) as manifest:
             rows = tuple(_filter_group(manifest, group, where) for group in groups)
+
     if MANIFEST_FILE not in dataset.files:
         raise VerificationError(f"{store.uri}/{folder}/{DATASET_FILE} lists no {MANIFEST_FILE}; build the recipe again")
     digest = dataset.files[MANIFEST_FILE].sha256
@@ -122,7 +136,7 @@ def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: 
 
 @contextmanager
 def open_manifest(store: Store, folder: str) -> Iterator[pq.ParquetFile]:
-    """Errors: VerificationError where it is missing or damaged, also while it is read."""
+    """Open a version's manifest. Errors: VerificationError if it is missing or damaged, also inside the context."""
     path = f"{folder}/{MANIFEST_FILE}"
     with open_parquet(store, path, in_ranges=True) as manifest:
         if problem := check_schema(manifest.schema_arrow, MANIFEST, ("sample_id", "shard", "members")):
@@ -133,7 +147,10 @@ def open_manifest(store: Store, folder: str) -> Iterator[pq.ParquetFile]:
 def read_shard_rows(
     manifest: pq.ParquetFile, index: SplitIndex, shard: int, rows: NDArray[np.int64], *, digests: bool
 ) -> ShardRows:
-    """Where these rows of a shard lie. Errors: VerificationError unless the manifest agrees with dataset.json."""
+    """Return the positions of the given rows of a shard, with `digests` also their sha256.
+
+    Errors: VerificationError if the manifest disagrees with dataset.json.
+    """
     entry, fields, group = index.shards[shard], list(index.fields), index.groups[shard]
     differs = VerificationError(
         f"{index.store}/{index.folder}/{MANIFEST_FILE} does not have the {count_of(entry.samples, 'sample')} of "
@@ -141,6 +158,8 @@ def read_shard_rows(
     )
     if group >= manifest.num_row_groups:
         raise differs
+
+    # The group must hold exactly this shard's samples, each with all fields.
     names = [f"{MEMBER}{name}" for name in ("field", "offset", "size", *(["sha256"] if digests else []))]
     table = manifest.read_row_group(group, columns=["sample_id", "shard", *names], use_threads=False)
     keys = table["sample_id"]
@@ -152,6 +171,7 @@ def read_shard_rows(
         or pc.struct_field(members, "field").to_pylist() != fields * shape[0]
     ):
         raise differs
+
     if keys.null_count or not pc.all(pc.match_substring_regex(keys, SAMPLE_ID)).as_py():
         raise VerificationError(
             f"{index.store}/{index.folder}/{MANIFEST_FILE}: a sample of {entry.name} has a strange id; sample "
@@ -159,12 +179,14 @@ def read_shard_rows(
         )
 
     def column(name: str) -> NDArray[Any]:
+        """Return a number of the members of the requested rows, [row, field]."""
         found = pc.struct_field(members, name)
         if found.null_count:
             raise differs
         values: NDArray[Any] = found.to_numpy(zero_copy_only=False)
         return values.reshape(shape)[rows]
 
+    # Members must be inside the shard, in ascending order and without overlap.
     offsets, sizes = column("offset"), column("size")
     if ((offsets < 0) | (sizes < 0) | (offsets > entry.bytes) | (sizes > entry.bytes - offsets)).any():
         raise differs
@@ -174,7 +196,7 @@ def read_shard_rows(
 
 
 def _filter_group(manifest: pq.ParquetFile, group: int, where: pc.Expression) -> NDArray[np.int32]:
-    """Rows of a row group that a filter keeps."""
+    """Return the rows of a row group that a filter keeps, in ascending order."""
     schema = manifest.schema_arrow
     table = manifest.read_row_group(group, columns=_columns_of(where, schema), use_threads=False)
     keep = _compute(where, table)
@@ -182,7 +204,7 @@ def _filter_group(manifest: pq.ParquetFile, group: int, where: pc.Expression) ->
 
 
 def _columns_of(where: pc.Expression, schema: pa.Schema) -> list[str]:
-    """Columns that a filter reads: those without which it cannot be computed. Errors: as `_explain`."""
+    """Return the columns that a filter needs. Errors: NotFoundError, ReadingError as `_explain`."""
     empty = schema.empty_table()
     try:
         computed = _compute(where, empty)
@@ -191,7 +213,9 @@ def _columns_of(where: pc.Expression, schema: pa.Schema) -> list[str]:
     if not pa.types.is_boolean(computed.type):
         raise ReadingError(f"where={where} gives {computed.type}; compare it, as in pc.field('sharpness') > 100")
 
+    # Arrow does not list the columns of an expression, so compute it without each of them.
     def is_needed(name: str) -> bool:
+        """Return whether the filter fails without a column."""
         try:
             _compute(where, empty.drop_columns(name))
         except pa.ArrowException:
@@ -202,13 +226,14 @@ def _columns_of(where: pc.Expression, schema: pa.Schema) -> list[str]:
 
 
 def _compute(where: pc.Expression, table: pa.Table) -> pa.ChunkedArray:
-    import pyarrow.dataset as ds  # takes as long to import as all the rest of this module
+    """Return the value of an expression per row."""
+    import pyarrow.dataset as ds  # its import takes as long as the rest of this module
 
     return ds.dataset(table).to_table(columns={"keep": where})["keep"]
 
 
 def _explain(where: pc.Expression, schema: pa.Schema, error: Exception) -> Exception:
-    """NotFoundError for a column that is not there, with names like it; ReadingError for anything else."""
+    """Return NotFoundError for an unknown column, with similar names, and ReadingError for other failures."""
     if unknown := re.match(r"No match for FieldRef\.Name\((.*?)\)", str(error)):
         near = difflib.get_close_matches(unknown[1], schema.names, n=3) or schema.names
         return NotFoundError(f"where: the manifest has no column {unknown[1]!r}; did you mean {' or '.join(near)}?")

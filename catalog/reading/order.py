@@ -1,9 +1,9 @@
-"""Who reads which samples of an epoch, and in which order: arithmetic on positions, equal on every machine.
+"""Divide the samples of an epoch among readers and order them, in the same way on every machine.
 
-An epoch lays the shards one after another, in their published order or a drawn one, and numbers the samples from 0:
-their positions. A reader has one run of neighbouring positions, so the split is as even as it can be whatever the
-number of shards, and a reader touches few shards. Numbers are drawn from raw bits of PCG64, whose stream numpy keeps
-from version to version (NEP 19), and not through Generator, whose methods may change.
+An epoch has the shards in their published order or in a random one, and numbers the samples from 0: their positions.
+Each reader has one run of neighbouring positions. So the division is as even as possible for any number of shards, and
+a reader needs few shards. Random numbers come from the raw bits of PCG64, which numpy keeps stable between versions
+(NEP 19). The methods of its Generator may change.
 """
 
 import sys
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from tailforge.schemas.errors import ReadingError
 
-GRAINS, LARGEST_GRAIN = 4, 1024  # that a worker gets at least; samples
-SHARDS, SAMPLES = 0, 1  # what random numbers are for: each use has its own stream
+GRAINS = 4  # fewest grains per worker
+LARGEST_GRAIN = 1024  # samples
+SHARDS, SAMPLES = 0, 1  # uses of random numbers, each with its own stream
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One of all readers of an epoch: a worker process of a rank, or the rank itself where it has no workers."""
+    """One reader of an epoch: a worker process of a rank, or the rank itself if it has no workers."""
 
     rank: int = 0
     world_size: int = 1
@@ -29,10 +30,11 @@ class Reader:
     workers: int = 1
 
     def run(self, samples: int, batch: int | None = None) -> range:
-        """Positions that it reads. Ranks differ by one sample at most, the workers of a rank by one grain and the rest.
+        """Return the reader's positions among `samples`.
 
-        Workers are dealt grains of `batch` samples, so that in batches of that many the last worker alone has a smaller
-        one: then as many batches come from all of them as one reader would make. See `choose_grain`.
+        Ranks differ by one sample at most. Workers of a rank get whole grains of `batch` samples, by default as
+        `choose_grain` says. So only the last worker has a smaller batch, and all workers together make as many batches
+        as one reader would.
         """
         part = _cut(range(samples), self.rank, self.world_size)
         grain = batch or choose_grain(len(part), self.workers)
@@ -41,21 +43,22 @@ class Reader:
 
 
 def choose_grain(samples: int, workers: int) -> int:
-    """The largest power of two of which each worker gets four or more, `LARGEST_GRAIN` at most; 1 where none does.
+    """Return the largest power of two with four or more grains per worker, at most LARGEST_GRAIN and at least 1.
 
-    A dataset is not told how large a loader's batches are. Most sizes are powers of two, and every one up to the grain
-    divides it. Four grains a worker keep the longest run within a quarter of the even share.
+    A dataset does not know the batch size of its loader. Most batch sizes are powers of two, and those up to the grain
+    divide it. With four grains per worker the longest run is at most a quarter above the even share.
     """
     share = min(samples // (GRAINS * workers), LARGEST_GRAIN)
     return 1 << max(0, share.bit_length() - 1)
 
 
 def _cut(run: range, part: int, parts: int) -> range:
+    """Return one of `parts` equal parts of a run."""
     return run[len(run) * part // parts : len(run) * (part + 1) // parts]
 
 
 def check_rank(rank: int | None, world_size: int | None) -> None:
-    """Errors: ReadingError unless both are given or neither, and the rank is one of the world's."""
+    """Check that both or neither are given, and that the rank is below the world size. Errors: ReadingError."""
     if (rank is None) != (world_size is None):
         raise ReadingError(f"rank is {rank}, world_size {world_size}; give both, or neither to ask torch.distributed")
     if rank is not None and world_size is not None and not 0 <= rank < world_size:
@@ -63,9 +66,9 @@ def check_rank(rank: int | None, world_size: int | None) -> None:
 
 
 def find_reader(rank: int | None, world_size: int | None) -> Reader:
-    """This process: the rank as given, else as torch.distributed says, and the DataLoader's worker that it is.
+    """Return this process's reader: the given rank or that of torch.distributed, and the DataLoader's worker.
 
-    torch is asked only where something else has imported it; without it nobody can have started either.
+    The function does not import torch: a process that has not imported it has neither ranks nor workers.
     """
     if rank is None or world_size is None:
         rank, world_size = find_rank() or (0, 1)
@@ -74,17 +77,18 @@ def find_reader(rank: int | None, world_size: int | None) -> Reader:
 
 
 def is_worker() -> bool:
-    """Whether this process is a worker of a DataLoader."""
+    """Return whether this process is a worker of a DataLoader."""
     return _worker_info() is not None
 
 
 def _worker_info() -> Any:
+    """Return torch's description of this worker, or None outside a worker."""
     data = sys.modules.get("torch.utils.data")
     return data.get_worker_info() if data else None
 
 
 def find_rank() -> tuple[int, int] | None:
-    """(rank, world size) where torch.distributed is initialised."""
+    """Return (rank, world size) of torch.distributed, or None if it is not initialised."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
@@ -92,22 +96,24 @@ def find_rank() -> tuple[int, int] | None:
 
 
 def draw_shards(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of the shards."""
+    """Return a random permutation of `count` shards, int64 [count]."""
     return np.argsort(_stream(seed, epoch, SHARDS).random_raw(count), kind="stable")
 
 
 def draw_samples(run: range, buffer: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The positions of a run, shuffled within a distance of `buffer`.
+    """Return the positions of a run, shuffled within a distance of `buffer`, int64 [len(run)].
 
-    Position p gets the key p + buffer * u, u uniform in [0, 1), and keys are sorted. Whoever reads positions in order
-    and gives them out in this one holds `buffer` samples at most: those that wait when key k is given out have
-    positions in (k - buffer, k]. Unlike a buffer from which random samples are taken, nothing waits without bound, and
-    the order is known without reading, which makes resuming exact. Our own choice.
+    Position p gets the key p + buffer * u with u uniform in [0, 1), and the keys are sorted. A reader reads in
+    ascending order and yields in this order, so it holds at most `buffer` samples. When it yields key k, the waiting
+    positions are in (k - buffer, k]. No sample waits without bound, unlike in a buffer with random removal. The
+    order is known without reading, so resuming is exact. Tailforge chose this method.
     """
+    # Each position has its own random number, independent of the run.
     bits = _stream(seed, epoch, SAMPLES).advance(run.start).random_raw(len(run))
     keys = np.arange(len(run)) + buffer * ((bits >> np.uint64(11)) * 2.0**-53)
     return run.start + np.argsort(keys, kind="stable")
 
 
 def _stream(seed: int, epoch: int, use: int) -> np.random.PCG64:
+    """Return the random bits of one use in one epoch."""
     return np.random.PCG64(np.random.SeedSequence([seed, epoch, use]))

@@ -1,4 +1,4 @@
-"""Reading a published version in a training job: no torch, no Prefect, a folder or a store of objects."""
+"""Read a published version in a training job, from a folder or an object store, without torch or Prefect."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ from tailforge.schemas.errors import NotFoundError, PictureError, ReadingError, 
 
 STATE_FORMAT = "tailforge-reader/1"
 CACHE_BYTES = 64 * 2**30
-WHOLE: dict[str, Any] = {"rank": 0, "world_size": 1}  # for code that reads a whole split, whatever process it is in
+WHOLE: dict[str, Any] = {"rank": 0, "world_size": 1}  # for code that reads a whole split in any process
 
 
 def open_dataset(
@@ -56,23 +56,23 @@ def open_dataset(
     cache_bytes: int = CACHE_BYTES,
     verify: bool = False,
 ) -> "ShardedDataset":
-    """A split of a published version.
+    """Return a split of a published version.
 
-    `uri` is `<store>/datasets/<name>`, its folder of a version, or the store where `name` is given: a path, relative to
-    the current folder, or an address such as s3://bucket/store/datasets/NAME. `split` val means validation.
+    `uri`: `<store>/datasets/<name>`, its folder of a version, or the store if `name` is given. It is a path, relative
+    to the current folder, or an address such as s3://bucket/store/datasets/NAME. `split`: val stands for validation.
 
-    - `decode` False: images and masks stay the bytes of their files.
-    - `where`: only samples for which an expression over the manifest's columns holds, `pc.field("sharpness") > 100`.
-    - `shuffle_seed`: another order in every epoch (`set_epoch`): the shards, and samples within `shuffle_buffer`, which
-      is what a reader holds in memory.
-    - `rank`, `world_size`: whose part is read. Without them torch.distributed is asked, where it is initialised.
-    - `batch_size`: that of a DataLoader with workers, so that `len(loader)` is the number of batches that come. Without
-      it that holds for powers of two, up to a quarter of a worker's share and 1024.
-    - `cache`: a local folder in which at most `cache_bytes` of whole shards are kept.
-    - `verify`: compare the sha256 of every member with the manifest.
+    - `decode`: False keeps images and masks as the bytes of their files.
+    - `where`: keeps samples for which an expression over the manifest's columns holds: `pc.field("sharpness") > 100`.
+    - `shuffle_seed`: gives each epoch (`set_epoch`) another order of the shards, and of samples within a distance of
+      `shuffle_buffer`. A reader holds that many samples in memory.
+    - `rank`, `world_size`: select this process's part. The default is that of torch.distributed if it is initialised.
+    - `batch_size`: that of a DataLoader with workers, so that `len(loader)` equals the number of batches. Without it,
+      they are equal for powers of two up to 1024 and up to a quarter of a worker's share.
+    - `cache`: a local folder for whole shards, of at most `cache_bytes`.
+    - `verify`: compares the sha256 of each member with the manifest.
 
-    Errors: NotFoundError for a dataset, version, split or column that does not exist; ReadingError for what cannot be
-    asked for.
+    Errors: NotFoundError for an unknown dataset, version, split or column; ReadingError for invalid arguments;
+    VerificationError for a damaged version.
     """
     address, name, version = find_dataset(uri, name, version)
     check_rank(rank, world_size)
@@ -83,6 +83,7 @@ def open_dataset(
         )
     if batch_size is not None and batch_size < 1:
         raise ReadingError(f"batch_size is {batch_size}; give 1 or more, or leave it out")
+
     store = Store.open(address)
     dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
     index = index_split(store, dataset, folder, split, where)
@@ -91,6 +92,7 @@ def open_dataset(
         raise ReadingError(
             f"cache_bytes is {cache_bytes}, and a shard has {count_of(largest, 'byte')}; give at least as many"
         )
+
     kept = None if cache is None else ShardCache(_cache_folder(cache), cache_bytes)
     options = Options(decode, shuffle_seed, shuffle_buffer, rank, world_size, batch_size, kept, verify)
     uris = tuple(store.fs.unstrip_protocol(store.path(index.path(number))) for number in range(len(index.shards)))
@@ -99,7 +101,10 @@ def open_dataset(
 
 
 def find_dataset(uri: str | os.PathLike[str], name: str | None, version: str) -> tuple[str, str, str]:
-    """(address of the store, name, version) of what `open_dataset` was given. Errors: NotFoundError, ReadingError."""
+    """Return (address of the store, name, version) for arguments of `open_dataset`.
+
+    Errors: NotFoundError for an address that is no dataset; ReadingError for two different versions.
+    """
     given = os.fspath(uri)
     address = given.rstrip("/") if is_address(given) else str(local_path(given))
     if name is not None:
@@ -109,11 +114,12 @@ def find_dataset(uri: str | os.PathLike[str], name: str | None, version: str) ->
     if not root or not name or (named and not VERSION.fullmatch(named)):
         raise NotFoundError(f"{given!r} is no dataset; give <store>/{DATASETS}/<name>, or the store and name=")
     if named and version not in ("latest", named):
-        raise ReadingError(f"{given!r} is version {named}, and version {version!r} is asked for; leave one of them out")
+        raise ReadingError(f"{given!r} is version {named}, but version {version!r} is requested; leave one of them out")
     return root, name, named or version
 
 
 def _cache_folder(cache: str | os.PathLike[str]) -> Path:
+    """Return the cache's folder. Errors: ReadingError for a remote address."""
     if is_address(os.fspath(cache)):
         raise ReadingError(f"cache {os.fspath(cache)!r} is no folder of this machine; give a local one")
     return local_path(cache)
@@ -121,7 +127,7 @@ def _cache_folder(cache: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True)
 class Options:
-    """How a split is read; `open_dataset` says what each means."""
+    """Options of reading a split; `open_dataset` describes them."""
 
     decode: bool
     shuffle_seed: int | None
@@ -134,16 +140,16 @@ class Options:
 
 
 class ShardedDataset:
-    """Samples of one split, in their published order or shuffled: iterable any number of times, sized, picklable.
+    """The samples of one split, in published or shuffled order. It is iterable many times, sized and picklable.
 
-    A sample is a dict: `key`, `image` (PIL, RGB), `mask` (PIL, palette: 0 background, a category, 255 ignore),
-    `caption`, `cls` (int), `json` (dict), and `attention` and `noise` (float16 arrays) where shipped.
-    `classes` names the classes by number, `categories` what the values of masks mean, value 1 first: the classes, then
-    what else is masked. `shards` are the addresses of the tars.
+    A sample is a dict: `key`, `image` (PIL, RGB), `mask` (PIL, palette: 0 background, 1..254 category, 255 ignore),
+    `caption`, `cls` (class, int), `json` (dict), and, if published, `attention` and `noise` (float16 arrays).
+    `classes`: names by class. `categories`: names by value of the masks, from value 1: the classes, then other masked
+    words. `shards`: addresses of the tars.
 
-    A torch DataLoader takes it as an IterableDataset. Ranks and workers each read their part of an epoch, all parts
-    together every sample once; the length is that of the rank's part. What an iteration needs to go on elsewhere is
-    in `state_dict`.
+    A torch DataLoader accepts it as an IterableDataset. Ranks and workers read separate parts of an epoch, and all
+    parts together hold every sample once. The length is that of the rank's part. `state_dict` and `load_state_dict`
+    resume an iteration.
     """
 
     def __init__(
@@ -157,10 +163,10 @@ class ShardedDataset:
         self.shards, self.version, self.classes, self.categories = shards, index.version, classes, categories
         self._index, self._options = index, options
         self._epoch, self._position = 0, 0
-        self._loaded: Reader | None = None  # whose state was loaded and waits for the next iteration
+        self._loaded: Reader | None = None  # reader of a loaded state, until the next iteration
         self._passes = 0
         if torch_data := sys.modules.get("torch.utils.data"):
-            # DataLoader knows streams by their class; an abstract base class takes others in without being imported.
+            # DataLoader recognises iterable datasets by class; register avoids importing torch to inherit from it.
             torch_data.IterableDataset.register(ShardedDataset)
 
     def __repr__(self) -> str:
@@ -172,11 +178,11 @@ class ShardedDataset:
         return len(Reader(reader.rank, reader.world_size).run(int(self._index.counts.sum())))
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """Errors: TypeError always. A DataLoader asks where torch was imported after the dataset was opened."""
+        """Raise TypeError. A DataLoader calls this if torch was imported after the dataset was opened."""
         raise TypeError("samples are read in order, not by number; for a DataLoader import torch before open_dataset")
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker process that is spawned knows nothing of torch.distributed, so the rank goes with the dataset."""
+        """Return the state with the rank, since torch.distributed is not initialised in a spawned worker process."""
         return {**vars(self), "_found": find_rank() if self._options.rank is None else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -186,23 +192,26 @@ class ShardedDataset:
             self._options = replace(self._options, rank=found[0], world_size=found[1])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Errors: VerificationError for damage, when it is reached; ReadingError after a state of another reader."""
+        """Iterate over this reader's samples of the epoch.
+
+        Errors: ReadingError after loading the state of another reader; VerificationError at a damaged sample.
+        """
         reader = find_reader(self._options.rank, self._options.world_size)
         if self._loaded is None:
             self._position = 0
         elif self._loaded != reader:
             raise _foreign("reader", asdict(self._loaded), asdict(reader))
         self._loaded = None
-        if is_worker() and self._passes:  # a worker that stays: set_epoch does not reach its copy
+        if is_worker() and self._passes:  # a persistent worker, whose copy set_epoch does not reach
             self._epoch += 1
         self._passes += 1
         return self._read(reader, self._position)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next iteration is; with `shuffle_seed` each has its own order.
+        """Set the epoch of the next iteration; with `shuffle_seed` each epoch has its own order.
 
-        It reaches the workers of a DataLoader that starts them anew for each epoch. Workers that stay
-        (`persistent_workers`) count on from the epoch with which they began. Errors: ReadingError if it is negative.
+        It reaches the workers of a DataLoader that starts new workers for each epoch. Persistent workers
+        (`persistent_workers`) count up from their first epoch. Errors: ReadingError if `epoch` is negative.
         """
         if epoch < 0:
             raise ReadingError(f"epoch is {epoch}; give 0 or more")
@@ -210,51 +219,55 @@ class ShardedDataset:
             self._epoch, self._loaded = epoch, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration that was begun last is; plain values. It belongs to this reader: this rank and worker."""
+        """Return the latest iteration's position as plain values, for a reader of the same rank and worker."""
         return self._identify() | {"epoch": self._epoch, "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration begin with the sample after the last that the state has seen.
+        """Continue from a state: the next iteration begins after the state's last sample.
 
         Errors: ReadingError for the state of another version, split, filter, order or number of readers.
         """
-        for what, ours in self._identify().items():
-            if state.get(what) != ours:
-                raise _foreign(what, state.get(what), ours)
+        # The state must match this dataset and reader, and its position must exist.
+        for name, ours in self._identify().items():
+            if state.get(name) != ours:
+                raise _foreign(name, state.get(name), ours)
         epoch, position = (_whole_number(state, name) for name in ("epoch", "position"))
         reader = find_reader(self._options.rank, self._options.world_size)
         length = len(reader.run(int(self._index.counts.sum()), self._options.batch_size))
         if position > length:
             raise ReadingError(
-                f"the state's position is {position}, and this reader gives out {count_of(length, 'sample')}; begin "
-                "the epoch anew"
+                f"the state's position is {position}, and this reader has {count_of(length, 'sample')}; begin the "
+                "epoch anew"
             )
         self._epoch, self._position, self._loaded = epoch, position, reader
 
     def webdataset(self, shuffle_seed: int | None = None) -> Any:
-        """The same shards as a `webdataset` pipeline, which is a torch IterableDataset where torch is installed.
+        """Return a `webdataset` pipeline over the same shards. With torch installed it is an IterableDataset.
 
-        Shards are dealt out to nodes and to DataLoader workers, in an order drawn anew each epoch if `shuffle_seed`
-        is given. Samples are dicts of bytes by field with `__key__`: go on with `.shuffle(...)`, `.map(decode_sample)`,
-        `.decode(...)`. Mind that webdataset's own "pil" decoder turns masks into RGB.
-        Errors: ReadingError if the dataset was opened with `where`.
+        Nodes and DataLoader workers get separate shards. With `shuffle_seed` the order of the shards is random and
+        changes in each epoch. Samples are dicts of bytes by field with `__key__`, for `.shuffle(...)`,
+        `.map(decode_sample)` or `.decode(...)`. webdataset's "pil" decoder would turn masks into RGB. Errors:
+        ReadingError if the dataset was opened with `where`.
         """
         import webdataset as wds
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         if self._index.rows is not None:
             raise ReadingError("webdataset reads whole shards, so it knows no where=; iterate over the dataset itself")
+
         shuffle = [] if shuffle_seed is None else [wds.detshuffle(len(self.shards), seed=shuffle_seed)]
         stages = [*shuffle, wds.split_by_node, wds.split_by_worker, open_shards, tar_file_expander, group_by_keys]
         return wds.FluidWrapper(wds.SimpleShardList(list(self.shards))).compose(*stages)
 
     def _read(self, reader: Reader, start: int) -> Iterator[dict[str, Any]]:
-        """Samples of a reader's run from the `start`-th that it gives out."""
+        """Yield the samples of a reader's run, from number `start` in the order of reading."""
         given, shards = self._draw_order(reader.run(int(self._index.counts.sum()), self._options.batch_size))
         waiting: dict[int, tuple[str, str, Sample]] = {}
         rest = given[start:]
         options = self._options
         stream = read_samples(self._index, np.sort(rest), shards, cache=options.cache, verify=options.verify)
+
+        # Read in ascending order; samples that arrive early wait for their turn.
         with closing(stream):
             for position in rest.tolist():
                 while position not in waiting:
@@ -265,7 +278,7 @@ class ShardedDataset:
                 yield decoded
 
     def _draw_order(self, run: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(positions of a run in the order in which they are given out, order of the shards)."""
+        """Return (positions of a run in reading order, order of the shards)."""
         seed, shards = self._options.shuffle_seed, len(self._index.shards)
         if seed is None:
             return np.arange(run.start, run.stop), np.arange(shards)
@@ -273,6 +286,7 @@ class ShardedDataset:
         return given, draw_shards(shards, seed, self._epoch)
 
     def _decode(self, origin: str, key: str, members: Sample) -> dict[str, Any]:
+        """Decode and check a sample of the shard `origin`. Errors: VerificationError."""
         try:
             decoded = decode_sample({"__key__": key, **members}, decode=self._options.decode)
             if not 0 <= decoded["cls"] < len(self.classes):
@@ -284,11 +298,12 @@ class ShardedDataset:
         return decoded
 
     def _identify(self) -> dict[str, Any]:
-        """What a state must share with the dataset that goes on from it."""
+        """Return the facts that a state must share with the dataset that continues from it."""
         index, options = self._index, self._options
         shuffled = options.shuffle_seed is not None
         reader = find_reader(options.rank, options.world_size)
         run = reader.run(int(index.counts.sum()), options.batch_size)
+
         return {
             "format": STATE_FORMAT,
             "dataset": index.name,
@@ -299,19 +314,20 @@ class ShardedDataset:
             "shuffle_seed": options.shuffle_seed,
             "shuffle_buffer": options.shuffle_buffer if shuffled else None,
             "reader": asdict(reader),
-            "run": [run.start, run.stop] if reader.workers > 1 else None,  # older states, of all samples, hold none
+            "run": [run.start, run.stop] if reader.workers > 1 else None,  # older states have no run
         }
 
 
-def _foreign(what: str, theirs: Any, ours: Any) -> ReadingError:
+def _foreign(name: str, theirs: Any, ours: Any) -> ReadingError:
+    """Return the error for a state of another reader."""
     return ReadingError(
-        f"the state belongs to another reader: its {what} is {theirs!r}, here it is {ours!r}; open the dataset as it "
-        "was opened then, with as many ranks and workers, or begin the epoch anew"
+        f"the state belongs to another reader: its {name} is {theirs!r}, here it is {ours!r}; open the dataset with "
+        "the same arguments and as many ranks and workers, or begin the epoch anew"
     )
 
 
 def _whole_number(state: Mapping[str, Any], name: str) -> int:
-    """Errors: ReadingError unless the state holds a whole number of 0 or more there."""
+    """Return a whole number of 0 or more from a state. Errors: ReadingError for other values."""
     value = state.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ReadingError(f"the state's {name} is {value!r:.80}; give what state_dict returned")
@@ -319,16 +335,17 @@ def _whole_number(state: Mapping[str, Any], name: str) -> int:
 
 
 def open_shards(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Stage of a webdataset pipeline: opens every {"url"} through fsspec."""
+    """Yield each source with its {"url"} opened by fsspec as "stream": a stage of a webdataset pipeline."""
     for source in sources:
         with fsspec.open(source["url"], "rb") as stream:
             yield {**source, "stream": stream}
 
 
 def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str, Any]:
-    """Bytes by field, as webdataset gives them, to the sample that `ShardedDataset` describes.
+    """Return the sample of a `ShardedDataset` from webdataset's bytes by field.
 
-    Errors: KeyError for a missing field; PictureError or ValueError for one that cannot be decoded.
+    `decode`: False keeps image and mask as bytes. Errors: KeyError for a missing field; PictureError or ValueError for
+    a field that cannot be decoded.
     """
     kind = "png" if "png" in sample else "jpg"
     image, mask = sample[kind], sample["seg.png"]
@@ -340,6 +357,7 @@ def decode_sample(sample: Mapping[str, Any], *, decode: bool = True) -> dict[str
         "cls": int(sample["cls"]),
         "json": parse_object(sample["json"]),
     }
+
     for field, name in (("attn.npy", "attention"), ("noise.npy", "noise")):
         if field in sample:
             decoded[name] = read_array(sample[field])

@@ -1,4 +1,4 @@
-"""Samples as the bytes of their members, read from shards by the ranges that the manifest records."""
+"""Read the bytes of samples from shards, by the byte ranges in the manifest."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -25,12 +25,13 @@ def read_samples(
     cache: ShardCache | None = None,
     verify: bool = False,
 ) -> Generator[tuple[int, str, str, Sample], None, None]:
-    """(position, address of the shard, key, members) of ascending positions, with the shards in `order`.
+    """Yield (position, address of the shard, key, members) for ascending positions, with the shards in `order`.
 
-    With `verify` the sha256 of every member is compared with the manifest's. Errors: VerificationError for a shard that
-    is missing or cut off, and for a member whose bytes are others.
+    `cache`: keeps whole shards. `verify`: compare the sha256 of each member with the manifest. Errors:
+    VerificationError for a missing or short shard, and for a member with other bytes.
     """
     store = Store.open(index.store)  # here, since connections do not survive a fork
+
     with open_manifest(store, index.folder) as manifest:
         for shard, here, rows in index.locate(positions, order):
             found = read_shard_rows(manifest, index, shard, rows, digests=verify)
@@ -43,6 +44,7 @@ def read_samples(
 
 @contextmanager
 def _open_shard(store: Store, index: SplitIndex, shard: int, cache: ShardCache | None) -> Iterator[Read]:
+    """Open a shard from the cache, the local disk or the remote store. Errors: VerificationError, StoreError."""
     path = index.path(shard)
     try:
         with storage_errors("read", f"{index.store}/{path}"):
@@ -59,12 +61,14 @@ def _open_shard(store: Store, index: SplitIndex, shard: int, cache: ShardCache |
 
 
 def _cut_samples(read: Read, rows: ShardRows, fields: tuple[str, ...], origin: str) -> Iterator[tuple[str, Sample]]:
-    """(key, members) of each row."""
+    """Yield (key, members) per row. Errors: VerificationError."""
     starts, stops = rows.offsets[:, 0], rows.offsets[:, -1] + rows.sizes[:, -1]
     requests = plan_requests(list(zip(starts.tolist(), stops.tolist(), strict=True)))
     for request, data in read_requests(read, requests):
         if len(data) < request.stop - request.start:
             raise _cut_off(rows, request, len(data), fields, origin)
+
+        # Positions relative to the request's bytes.
         chosen = slice(request.first, request.last + 1)
         begins = (rows.offsets[chosen] - request.start).tolist()
         ends = (rows.offsets[chosen] + rows.sizes[chosen] - request.start).tolist()
@@ -76,16 +80,17 @@ def _cut_samples(read: Read, rows: ShardRows, fields: tuple[str, ...], origin: s
 
 
 def _cut_off(rows: ShardRows, request: Request, length: int, fields: tuple[str, ...], origin: str) -> Exception:
-    """What to say where a request found the end of the file."""
+    """Return the error for a file that ended inside a request."""
     ends = rows.offsets[request.first : request.last + 1] + rows.sizes[request.first : request.last + 1]
     row, field = np.argwhere(ends > request.start + length)[0]
     return VerificationError(
         f"{origin}: cut off: it ends at byte {request.start + length}, and {rows.keys[request.first + row]}."
-        f"{fields[field]} lies up to byte {ends[row, field]}; {AGAIN}"
+        f"{fields[field]} ends at byte {ends[row, field]}; {AGAIN}"
     )
 
 
 def _check(sample: Sample, digests: NDArray[np.object_], key: str, origin: str) -> None:
+    """Compare the members' sha256 with the manifest's. Errors: VerificationError."""
     for (field, data), expected in zip(sample.items(), digests, strict=True):
         digest = sha256(data).digest()
         if digest != expected:

@@ -1,7 +1,7 @@
-"""Reading Parquet files of a store, which others may have written or damaged: versions' tables and stages' artifacts.
+"""Read Parquet files of unknown origin from a store: tables of versions and artifacts of stages.
 
-Whatever Arrow raises on damaged bytes becomes a VerificationError. Values that become paths, places in a file or
-classes are checked by catalog/reading/version.py.
+All errors of Arrow about damaged bytes become VerificationError. catalog/reading/version.py checks values that become
+paths, positions in a file or classes.
 """
 
 import hashlib
@@ -22,7 +22,10 @@ LOOK = "fetch it again, or run `tailforge verify` to see what else is wrong"
 
 @contextmanager
 def damage_errors(origin: str) -> Iterator[None]:
-    """Errors: VerificationError for what Arrow cannot read; errors of the operating system as `storage_errors`."""
+    """Translate errors inside the context.
+
+    Errors: VerificationError for a missing file and bytes that Arrow cannot read; others as `storage_errors`.
+    """
     try:
         with storage_errors("read", origin):
             try:
@@ -41,10 +44,10 @@ def damage_errors(origin: str) -> Iterator[None]:
 def open_parquet(
     store: Store, path: str, entry: FileEntry | None = None, *, in_ranges: bool = False
 ) -> Iterator[pq.ParquetFile]:
-    """A Parquet file, its pages checked while they are read; `entry` is what the whole file must be.
+    """Open a Parquet file whose pages are checked on reading. `entry`: expected digest of the whole file.
 
-    `in_ranges`: for who reads parts of it, without reading ahead, since Arrow knows which ranges it needs.
-    Errors: as `damage_errors`, also from inside the block.
+    `in_ranges`: do not read ahead, for callers that read parts. Arrow knows the ranges that it needs. Errors: as
+    `damage_errors`, also inside the context.
     """
     origin = f"{store.uri}/{path}"
     with (
@@ -57,7 +60,7 @@ def open_parquet(
 
 
 def read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
-    """Those of the columns that the file has. Errors: VerificationError where it is gone or damaged; StoreError."""
+    """Return those of the columns that the file has. Errors: VerificationError if it is gone or damaged; StoreError."""
     with open_parquet(store, path) as parquet:
         known = parquet.schema_arrow.names
         table = parquet.read([name for name in columns if name in known], use_threads=False)
@@ -66,6 +69,7 @@ def read_columns(store: Store, path: str, columns: Iterable[str]) -> pa.Table:
 
 
 def _require_bytes(file: IO[bytes], entry: FileEntry, origin: str) -> None:
+    """Compare a file's sha256 with its entry in dataset.json. Errors: VerificationError."""
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     if digest != entry.sha256:
         raise VerificationError(f"{origin} has sha256 {digest}, dataset.json says {entry.sha256}; {LOOK}")
@@ -73,4 +77,5 @@ def _require_bytes(file: IO[bytes], entry: FileEntry, origin: str) -> None:
 
 
 def _damaged(origin: str, error: Exception) -> VerificationError:
+    """Return the error for a file that cannot be read."""
     return VerificationError(f"{origin} cannot be read: {describe_damage(error)}; {LOOK}")

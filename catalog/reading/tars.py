@@ -1,4 +1,4 @@
-"""Tars as the project writes them: plain USTAR files, one header of 512 bytes before every member, zeros at the end."""
+"""The tar format of shards: plain USTAR, a header of 512 bytes before each member, and zeros at the end."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ BLOCK = 512
 RECORD = 10240
 MAX_NAME_BYTES = 100
 CHECKSUM = slice(148, 156)
-HEADER = {  # parts of a USTAR header that readers of tars look at
+HEADER = {  # bytes of the parts of a USTAR header
     "name": slice(0, 100),
     "mode": slice(100, 108),
     "user": slice(108, 116),
@@ -28,7 +28,7 @@ HEADER = {  # parts of a USTAR header that readers of tars look at
 
 @dataclass(frozen=True)
 class Member:
-    """A file inside a tar; `offset` is where its data begin."""
+    """A file inside a tar. `offset`: first byte of its data."""
 
     name: str
     offset: int
@@ -36,16 +36,17 @@ class Member:
 
     @property
     def key(self) -> str:
-        """Sample of the member: its name up to the first dot."""
+        """Return the id of the member's sample: its name up to the first dot."""
         return self.name.split(".", 1)[0]
 
     @property
     def field(self) -> str:
+        """Return the field of the member: its name after the first dot."""
         return self.name.partition(".")[2]
 
 
 def parse_header(block: bytes) -> tuple[str, int]:
-    """Name and size of the member that a header announces. Errors: ValueError with what is wrong with the header."""
+    """Return name and size (bytes) of a member from its header. Errors: ValueError with the header's fault."""
     if len(block) < BLOCK:
         raise ValueError(f"the header is cut off after {len(block)} of {BLOCK} bytes")
     expected = sum(block) - sum(block[CHECKSUM]) + 8 * ord(" ")
@@ -58,12 +59,13 @@ def parse_header(block: bytes) -> tuple[str, int]:
 
 
 def write_header(name: str, size: int) -> bytes:
-    """The header that a member of a shard has: fixed mode, time and owner, no link and no prefix.
+    """Return the header of a shard's member: fixed mode, time and owner, no link and no prefix.
 
-    Errors: ValueError for a name or size that no header of a shard holds.
+    Errors: ValueError for a name or size that does not fit into a header.
     """
     if not 0 < len(name.encode()) <= MAX_NAME_BYTES or not 0 <= size < 8**11:
         raise ValueError(f"no shard has a member {name!r:.80} of {size} bytes")
+
     blank = b"".join(
         (
             name.encode().ljust(MAX_NAME_BYTES, b"\0"),
@@ -81,7 +83,7 @@ def write_header(name: str, size: int) -> bytes:
 
 
 def find_difference(block: bytes, name: str, size: int) -> str | None:
-    """The first part of a header that is not as shards have it, in words; None where all is."""
+    """Return the name of the first part in which a header differs from a shard's, or None if it is equal."""
     try:
         expected = write_header(name, size)
     except ValueError:
@@ -90,5 +92,5 @@ def find_difference(block: bytes, name: str, size: int) -> str | None:
 
 
 def padded(size: int) -> int:
-    """`size` up to whole blocks."""
+    """Return `size` rounded up to whole blocks, in bytes."""
     return -(-size // BLOCK) * BLOCK

@@ -1,8 +1,7 @@
-"""A version that was opened and checked: what every command but the reader takes a published version by.
+"""Open and check a published version, for all commands. Training jobs use reader.py instead.
 
-Whoever wrote the version, what comes from here is safe to use: dataset.json was validated (schemas/dataset.py), the
-tables are those that it lists, byte by byte, and values that become paths, places in a file or classes are checked as
-they are read.
+All results are safe to use, also for versions of unknown origin. dataset.json is validated (schemas/dataset.py), and
+tables have the digests that it lists. Values that become paths, positions in a file or classes are checked on reading.
 """
 
 import hashlib
@@ -25,8 +24,8 @@ from tailforge.schemas.errors import VerificationError
 from tailforge.schemas.tables import MANIFEST, REJECTS
 
 TABLES: Mapping[str, pa.Schema] = {"manifest": MANIFEST, "rejects": REJECTS}
-PLACES = ("sample_id", "split", "shard", "members")  # columns without which no sample is found
-# Columns that every version has: newer ones are missing in older versions, and are empty then.
+PLACES = ("sample_id", "split", "shard", "members")  # columns that locate a sample
+# Columns of every version; older versions lack the others, which are then empty.
 NEEDED = ("sample_id", "concept", "class_id", "caption", "width", "height", "split", "shard", "members")
 SAMPLE_ID = r"^[0-9a-f]{16}$"
 RLE = r"^[0-o]*$"
@@ -35,7 +34,7 @@ MOST_COUNT = 2**31 - 1
 
 @dataclass(frozen=True)
 class Version:
-    """A published version; `folder` is relative to the store. Made by `open_version`."""
+    """A published version; use `open_version` to get one. `folder`: path relative to the store."""
 
     store: Store
     dataset: Dataset
@@ -43,14 +42,15 @@ class Version:
 
     @property
     def label(self) -> str:
+        """Return name@version."""
         return f"{self.dataset.name}@{self.dataset.version}"
 
     def path(self, table: str) -> str:
-        """Of one of TABLES, relative to the store."""
+        """Return the path of one of TABLES, relative to the store."""
         return f"{self.folder}/{table}.parquet"
 
     def read_table(self, table: str, columns: Iterable[str]) -> pa.Table:
-        """Those of the columns that the table has, their values checked. Errors: VerificationError, StoreError."""
+        """Return those of the columns that the table has, after checks. Errors: VerificationError, StoreError."""
         wanted = tuple(columns)
         found = read_columns(self.store, self.path(table), wanted)
         self._require_columns(table, found.schema, wanted)
@@ -58,12 +58,12 @@ class Version:
         return found
 
     def list_columns(self, table: str) -> list[str]:
-        """Names of the table's columns. Errors: VerificationError, StoreError."""
+        """Return the names of the table's columns. Errors: VerificationError, StoreError."""
         with open_parquet(self.store, self.path(table)) as parquet:
             return list(parquet.schema_arrow.names)
 
     def read_row(self, table: str, sample_id: str) -> dict[str, Any] | None:
-        """A sample's row with every column of the schema, checked; None where the table has no such sample.
+        """Return a sample's checked row with every column of the schema, or None if the table has no such sample.
 
         Columns that an older version lacks are None. Errors: VerificationError, StoreError.
         """
@@ -78,17 +78,19 @@ class Version:
         return {**dict.fromkeys(names), **rows[0]} if rows else None
 
     def _require_columns(self, table: str, found: pa.Schema, wanted: Iterable[str]) -> None:
+        """Check types of the columns, and that no needed column is missing. Errors: VerificationError."""
         needed = [name for name in wanted if name in NEEDED]
         if problem := check_schema(found, TABLES[table], needed):
             raise VerificationError(f"{self.store.uri}/{self.path(table)}: {problem}; {LOOK}")
 
     def _require_possible(self, table: str, found: pa.Table) -> None:
+        """Check the values of a table. Errors: VerificationError, ArrowInvalid."""
         found.validate(full=True)
         if problem := find_strange(found, self.dataset):
             raise VerificationError(f"{self.store.uri}/{self.path(table)}: {problem}; {LOOK}")
 
     def read_member(self, row: Mapping[str, Any], field: str) -> bytes | None:
-        """Bytes of a sample's member, None where it has none; `row` holds shard and members of a checked table.
+        """Return the bytes of a sample's field, or None if it has no such field. `row`: shard and members, checked.
 
         Errors: VerificationError for bytes other than those published; StoreError.
         """
@@ -106,9 +108,9 @@ class Version:
 
 
 def open_version(store: Store, name: str, version: str = "latest", tables: Iterable[str] = ()) -> Version:
-    """A version, with these of its tables compared with what dataset.json says of them.
+    """Open a version and compare the given tables with their entries in dataset.json.
 
-    Errors: NotFoundError; VerificationError for a version that is damaged; StoreError.
+    Errors: NotFoundError if there is no such version; VerificationError for a damaged version; StoreError.
     """
     dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
     found = Version(store, dataset, folder)
@@ -118,7 +120,7 @@ def open_version(store: Store, name: str, version: str = "latest", tables: Itera
 
 
 def check_schema(found: pa.Schema, schema: pa.Schema, columns: Iterable[str]) -> str | None:
-    """What is wrong with the columns of a version's table; columns that we do not know are passed over."""
+    """Return the problem of a table's columns, or None. Unknown columns are allowed."""
     for field in found:
         if field.name in schema.names and not field.equals(schema.field(field.name)):
             return f"column {field.name} holds {field.type!s:.80}, which no version has"
@@ -127,7 +129,7 @@ def check_schema(found: pa.Schema, schema: pa.Schema, columns: Iterable[str]) ->
 
 
 def find_strange(table: pa.Table, dataset: Dataset) -> str | None:
-    """The first column with a value that no row of this version can have, in words; None where all can be."""
+    """Return a sentence on the first column with an impossible value for this version, or None."""
     for name, is_strange in _checks(dataset).items():
         if name in table.column_names and is_strange(table[name].combine_chunks()):
             return f"column {name} holds a value that no row of this version can have"
@@ -135,14 +137,16 @@ def find_strange(table: pa.Table, dataset: Dataset) -> str | None:
 
 
 def _check_table(version: Version, table: str) -> None:
-    """Errors: VerificationError for bytes, columns or a number of rows other than dataset.json says."""
+    """Compare a table's bytes, columns and rows with dataset.json. Errors: VerificationError."""
     origin, counts = f"{version.store.uri}/{version.path(table)}", version.dataset.counts
     entry = version.dataset.files.get(f"{table}.parquet")
     if entry is None:
         raise VerificationError(f"{origin}: dataset.json does not list this file; {LOOK}")
+
     with open_parquet(version.store, version.path(table), entry) as parquet:
         problem = check_schema(parquet.schema_arrow, TABLES[table], PLACES)
         rows = parquet.metadata.num_rows
+
     expected = counts.samples if table == "manifest" else counts.rejected + counts.surplus
     if problem is None and rows != expected:
         problem = f"it has {count_of(rows, 'row')}, dataset.json says {expected}"
@@ -151,9 +155,10 @@ def _check_table(version: Version, table: str) -> None:
 
 
 def _checks(dataset: Dataset) -> Mapping[str, Callable[[pa.Array], bool]]:
-    """By column of a version's tables: whether an array holds a value that cannot be."""
+    """Return a function per column that returns whether an array holds an impossible value."""
     splits, shards = ({getattr(shard, name) for shard in dataset.shards} for name in ("split", "name"))
     sizes = {shard.name: shard.bytes for shard in dataset.shards}
+
     return {
         "sample_id": _not_matching(SAMPLE_ID),
         "parent_id": _not_matching(SAMPLE_ID, nulls=True),
@@ -175,6 +180,8 @@ def _checks(dataset: Dataset) -> Mapping[str, Callable[[pa.Array], bool]]:
 
 
 def _not_matching(pattern: str, *, nulls: bool = False) -> Callable[[pa.Array], bool]:
+    """Return a check for texts outside a pattern, and for nulls unless allowed."""
+
     def is_strange(values: pa.Array) -> bool:
         return (values.null_count > 0 and not nulls) or not _all(pc.match_substring_regex(values, pattern))
 
@@ -182,11 +189,14 @@ def _not_matching(pattern: str, *, nulls: bool = False) -> Callable[[pa.Array], 
 
 
 def _not_among(known: Iterable[str]) -> Callable[[pa.Array], bool]:
+    """Return a check for texts that are not in `known`."""
     allowed = pa.array(sorted(known), pa.string())
     return lambda values: not _all(pc.is_in(values, value_set=allowed))
 
 
 def _not_between(low: int, high: int, *, nulls: bool = False) -> Callable[[pa.Array], bool]:
+    """Return a check for numbers outside low..high, and for nulls unless allowed."""
+
     def is_strange(values: pa.Array) -> bool:
         return (values.null_count > 0 and not nulls) or not _all(
             pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
@@ -196,11 +206,12 @@ def _not_between(low: int, high: int, *, nulls: bool = False) -> Callable[[pa.Ar
 
 
 def _all(flags: pa.Array) -> bool:
-    """Whether no flag is false; nulls are passed over, and an empty array holds none."""
+    """Return whether no flag is false. Nulls do not count, so an empty array returns True."""
     return bool(pc.all(flags, min_count=0).as_py())
 
 
 def _strange_slots(values: pa.Array) -> bool:
+    """Return whether a slot lacks a value."""
     flat = values.flatten()
     return flat.null_count > 0 or any(
         pc.struct_field(flat, name).null_count > 0 for name in ("name", "value", "start", "end")
@@ -208,7 +219,7 @@ def _strange_slots(values: pa.Array) -> bool:
 
 
 def _strange_instances(values: pa.Array) -> bool:
-    """Whether a region's run lengths or box cannot be read. Rows without regions may be null."""
+    """Return whether run lengths or a box are unreadable. Rows without regions may be null."""
     flat = values.flatten()
     parts = {name: pc.struct_field(flat, name) for name in ("category", "category_id", "bbox", "area", "rle")}
     if flat.null_count or any(part.null_count for part in parts.values()):
@@ -222,15 +233,19 @@ def _strange_instances(values: pa.Array) -> bool:
 
 
 def _strange_members(values: pa.Array, fields: tuple[str, ...], most_bytes: int) -> bool:
-    """Whether a sample's members are others than `fields`, or lie before a shard's beginning or behind any end."""
+    """Return whether members differ from `fields`, or are outside of any shard of at most `most_bytes`."""
+    # No value may be missing.
     flat = values.flatten()
     parts = {name: pc.struct_field(flat, name) for name in ("field", "offset", "size", "sha256")}
     if values.null_count or flat.null_count or any(part.null_count for part in parts.values()):
         return True
+
+    # Each sample has all fields, in their order.
     if not _all(pc.equal(pc.list_value_length(values), len(fields))):
         return True
     places = pc.index_in(parts["field"], value_set=pa.array(fields)).to_numpy(zero_copy_only=False)
     if not np.array_equal(places, np.tile(np.arange(len(fields)), len(values))):
         return True
+
     offsets, sizes = (parts[name].to_numpy(zero_copy_only=False) for name in ("offset", "size"))
     return bool(((offsets < BLOCK) | (sizes < 0) | (offsets > most_bytes) | (sizes > most_bytes - offsets)).any())
