@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
@@ -11,18 +12,19 @@ from tailforge.catalog.registry import DATASETS, load_dataset
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import remember_build
 from tailforge.flows.build.drive import Drive, Step, Tally
-from tailforge.flows.build.order import Selected, augment_all, run_rounds, write_all
-from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.prepare import take_prepared
+from tailforge.flows.build.rounds import Selected, shortfall
 from tailforge.flows.build.run_page import console_shows_logs, name_run, show_run
-from tailforge.flows.estimate.build_history import ONE_AT_A_TIME
+from tailforge.flows.build.walk import walk
 from tailforge.flows.runners.open import local_threads, mark_device
 from tailforge.flows.server.access import BUILD_FLOW
 from tailforge.flows.terminal.build_progress import open_progress
 from tailforge.schemas.documents.shown import count_of
-from tailforge.schemas.errors import QuotaError
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.publish.publish import publish_version
+from tailforge.tasks.stages.registry import list_stages
+from tailforge.tasks.stages.run import task_of
 
 T = TypeVar("T")
 
@@ -44,21 +46,19 @@ def build_dataset(
     version, uri, counts) with the work done by stage. Errors: UserError before any work; StoreError, EngineError,
     QuotaError, RoundLimitError, with everything made so far kept.
     """
-    context = prepare_build(recipe, store, overrides)
+    context = take_prepared(recipe, store, overrides)
     remember_build(context.store, context.recipe.name, recipe, overrides)
     started, log = time.perf_counter(), get_run_logger()
     log.info(f"building {context.recipe.name} in {context.store}: {count_of(len(context.recipe.concepts), 'concept')}")
     with open_progress(log.info, shown_elsewhere=console_shows_logs()) as progress:
-        drive = Drive(Store.open(context.store), submit, window, progress)
-        selected = finished(run_rounds(drive, context, any_cost=any_cost))
-        require_quotas(context, selected)
-        partitions = finished(augment_all(drive, context, selected))
-        shards = finished(write_all(drive, context, partitions, selected.selection))
+        drive = Drive(Store.open(context.store), partial(submit, context.store), window, progress)
+        built = finished(walk(drive, context, any_cost=any_cost))
+        selected = built.selected
     published = publish_version(
         context.model_dump(mode="json"),
         selected.selection.model_dump(mode="json"),
-        [partition.model_dump(mode="json") for partition in partitions],
-        [shard.model_dump(mode="json") for shard in shards],
+        [partition.model_dump(mode="json") for partition in built.partitions],
+        [shard.model_dump(mode="json") for shard in built.shards],
         selected.rounds,
         [receipt.model_dump(mode="json") for receipt in drive.tally.receipts],
         selected.unread,
@@ -73,33 +73,17 @@ def build_dataset(
     return made
 
 
-def submit(step: Step) -> Any:
-    """Hand a step to the flow's task runner."""
+def submit(store: str, step: Step) -> Any:
+    """Hand a step to the flow's task runner; return its future."""
+    stage = step.stage
     with mark_device(step):
-        return step.task.submit(*step.arguments)
+        return task_of(stage.name).submit(stage.name, step.address.label, store, stage.write_given(step.given))
 
 
 def finished(value: T | None) -> T:
     """A walk that runs its steps ends with a value."""
     assert value is not None
     return value
-
-
-def shortfall(context: BuildContext, accepted: dict[str, int]) -> dict[str, int]:
-    """Images that each concept lacks; concepts that lack none are left out."""
-    lacking = {c.name: c.wanted - accepted.get(c.name, 0) for c in context.recipe.concepts}
-    return {name: count for name, count in lacking.items() if count > 0}
-
-
-def require_quotas(context: BuildContext, selected: Selected) -> None:
-    """Errors: QuotaError naming every concept that is short, if the recipe says so."""
-    short = shortfall(context, selected.accepted)
-    if short and context.recipe.quality.on_shortfall == "fail":
-        names = ", ".join(f"{name} lacks {count}" for name, count in short.items())
-        raise QuotaError(
-            f"after {count_of(len(selected.rounds), 'round')}: {names}; loosen quality.gates, raise "
-            "quality.max_rounds, or set quality.on_shortfall to report. Nothing was published; what was made is kept"
-        )
 
 
 def describe_build(
@@ -120,7 +104,7 @@ def describe_build(
         **agreement,
         **find_stale_repairs(context, selected),
         "rounds": len(selected.rounds),
-        "shortfall": shortfall(context, selected.accepted),
+        "shortfall": shortfall(context.recipe, selected.accepted),
         "unread_prompts": selected.unread,
         "work": dict(tally.missing),
         "finished_before": dict(tally.cached),
@@ -130,7 +114,8 @@ def describe_build(
 
 def sum_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
     """Of computing, of these what needs the drawing model, and of loading models."""
-    drawing = [receipt for receipt in receipts if receipt.stage in ONE_AT_A_TIME]
+    alone = {stage.name for stage in list_stages() if stage.uses_generator}
+    drawing = [receipt for receipt in receipts if receipt.stage in alone]
     cold = [receipt for receipt in receipts if receipt.effort and receipt.effort.cold]
     return {
         "compute_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in receipts), 2),

@@ -1,7 +1,7 @@
 """The factors of a stage's cost. Receipts store them, so that estimates can predict later builds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -61,25 +61,12 @@ class Effort(BaseModel):
         return self.device != "cpu" or not (self.threads and other.threads) or self.threads == other.threads
 
 
-# Settings of each stage that decide the cost of a row; all others decide its content only.
-COSTING: Mapping[str, tuple[str, ...]] = {
-    "prompts": ("language_model", "per_concept", "wordnet"),
-    "aims": ("sampling",),
-    "seeds": ("method", "engine"),
-    "inversions": ("method", "engine", "preparation"),
-    "samples": ("method", "engine", "recorded"),
-    "masks": ("annotation",),
-    "verdicts": ("gates", "verifier"),
-    "selection": ("near_duplicates",),
-    "augmented": ("augmentation", "gates", "verifier"),
-    "shards": ("image_format", "attention", "noise"),
-}
 FREE = {"negative_prompt"}  # settings of an engine without an effect on time
 
 
-def costing_settings(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a stage that decide the cost of a row."""
-    kept = {name: settings[name] for name in COSTING.get(stage, ()) if name in settings}
+def costing_settings(costing: Collection[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a stage that decide the cost of a row: those named in `costing`, without free parts."""
+    kept = {name: settings[name] for name in costing if name in settings}
     for name in ("engine", "sampling"):
         if isinstance(kept.get(name), Mapping):
             engine = {key: value for key, value in kept[name].items() if key not in FREE}

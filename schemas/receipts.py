@@ -83,7 +83,7 @@ class EngineInputs(BaseModel):
     """The inputs of an engine in addition to its job.
 
     A search reads AIMS of the concept, SEEDS of an earlier search, and AIMS of the other concepts (`rivals`). An
-    inversion reads INVERSIONS.
+    inversion reads INVERSIONS. `others` holds results of further stages by stage.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,11 +92,12 @@ class EngineInputs(BaseModel):
     seeds: tuple[Receipt, ...] = ()
     rivals: tuple[Receipt, ...] = ()
     inversion: Receipt | None = None
+    others: dict[str, Receipt] = {}
 
     @property
     def digests(self) -> dict[str, str]:
         """Return the digests of all inputs by name, for an address."""
-        single = {"aim": self.aim, "inversion": self.inversion}
+        single = {"aim": self.aim, "inversion": self.inversion, **self.others}
         own = {name: receipt.sha256 for name, receipt in single.items() if receipt is not None}
         for name, receipts in (("seed", self.seeds), ("rival", self.rivals)):
             own |= {f"{name} {number}": receipt.sha256 for number, receipt in enumerate(receipts)}

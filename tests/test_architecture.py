@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tailforge.tasks.stages.registry import ON_DEMAND, list_stages
 from tests.support.repository import ROOT
 
 ROOMS = ("schemas", "catalog", "tasks", "flows")
@@ -54,6 +55,7 @@ NO_PREFECT = (
     "tasks.report",
     "tasks.engines",
 )
+PREFECT_OF_STAGES = {"tasks.stages.run", "tasks.stages.options"}
 HEAVY = {"torch", "diffusers", "transformers", "prefect"}
 SMALLEST_FOLDER = 4
 
@@ -140,6 +142,41 @@ def test_nobody_asks_which_engine_a_recipe_names() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_registry_is_the_only_list_of_stages() -> None:
+    """Elsewhere a stage is named by its object, so that a stage is added by one line."""
+    names = {stage.name for stage in (*list_stages(), *ON_DEMAND)}
+
+    def named(node: ast.AST) -> int:
+        return sum(isinstance(each, ast.Constant) and each.value in names for each in ast.iter_child_nodes(node))
+
+    wrong = [
+        f"{module}:{node.lineno}: {ast.unparse(node)}"
+        for module, path in sources().items()
+        if module.startswith(("tasks", "flows")) and not module.startswith("tasks.stages")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict) and named(node) > 1)
+        or (isinstance(node, ast.Compare) and "stage" in ast.unparse(node) and named(node))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_stage_has_one_name() -> None:
+    """The name of its module is its table's folder in the store and the word after --stage."""
+    for stage in (*list_stages(), *ON_DEMAND):
+        assert importlib.import_module(f"tailforge.tasks.stages.{stage.name}").STAGE is stage
+
+
+def test_one_walk_builds_plans_and_looks() -> None:
+    parts = {"run_rounds", "augment_all", "write_all"}
+    callers = {
+        module
+        for module, path in sources().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in parts
+    }
+    assert callers == {"flows.build.walk"}
+
+
 def test_pictures_are_decoded_in_one_place() -> None:
     """Every decoder of Pillow that nobody asked for is a way in."""
     places = {
@@ -174,7 +211,7 @@ def test_prefect_stays_in_tasks_and_flows() -> None:
     wrong = [
         f"{module} imports {name}"
         for module, path in sources().items()
-        if module.startswith(NO_PREFECT)
+        if module.startswith(NO_PREFECT) or (module.startswith("tasks.stages") and module not in PREFECT_OF_STAGES)
         for name in imported(path)
         if name.split(".")[0] == "prefect"
     ]

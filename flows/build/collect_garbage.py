@@ -20,12 +20,10 @@ from tailforge.flows.build.drive import Drive
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.walk import walk
 from tailforge.tasks.publish.claim import list_promised
-from tailforge.tasks.publish.report import STAGES
+from tailforge.tasks.stages.registry import ON_DEMAND, list_stages, list_upstream
+from tailforge.tasks.stages.repairs import STAGE as REPAIRED
 
 ARTIFACTS = "artifacts"
-COLLECTED = (*STAGES, "explanations", "repairs")  # folders of other stages are not ours to judge
-# Lineage does not name these, and a version's samples are found by what they hold: they stay while there is a version.
-UPSTREAM = ("prompts", "aims", "seeds", "inversions")
 DAY_SECONDS = 24 * 3600
 
 
@@ -73,11 +71,13 @@ def _remove_old(store: Store, path: str, since: float) -> bool:
 def _judge_all(store: Store, since: float, recipes: Sequence[str]) -> Iterator[Found]:
     needed = _needed(store, recipes)
     published = any(list_versions(store, name) for name in list_datasets(store))
-    for stage in COLLECTED:
+    # A version's lineage does not name the stages before its images: their results stay while there is a version.
+    upstream = {stage.name for stage in list_upstream()} if published else set()
+    for stage in (each.name for each in (*list_stages(), *ON_DEMAND)):  # other folders are not ours to judge
         for fingerprint in store.names(f"{ARTIFACTS}/{stage}"):
             path = f"{ARTIFACTS}/{stage}/{fingerprint}"
             why = needed.get((stage, fingerprint))
-            if why is None and published and stage in UPSTREAM:
+            if why is None and stage in upstream:
                 why = "versions follow from it"
             yield _judge(store, path, stage, why, since)
             if why is not None:
@@ -117,7 +117,7 @@ def _needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
         needed |= {(r.stage, r.fingerprint): "a named recipe's build needs it" for r in drive.tally.receipts}
     for dataset in store.names(REPAIRS):
         for repair in list_repairs(store, dataset):
-            needed["repairs", repair.samples.fingerprint] = "a repair record names it"
+            needed[REPAIRED.name, repair.samples.fingerprint] = "a repair record names it"
     for name in store.names(DATASETS):
         for claim in list_promised(store, name):
             addresses = [uri.split("/") for uri in claim.shards.values()]

@@ -10,35 +10,28 @@ import queue
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
-
-from pydantic import BaseModel
 
 from tailforge.catalog.store import Store
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address, find_receipt
 from tailforge.tasks.artifacts.failures import note_failure
+from tailforge.tasks.artifacts.stage import Stage
 
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work: where its result lies, and the task that makes it from what is `given`."""
+    """One result to make: its stage, what the stage is `given`, and the number of its rows where that is known."""
 
-    address: Address
-    task: Any
+    stage: Stage
     given: tuple[Any, ...]
     rows: int = 0
 
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """What is given, as tasks take it: models as JSON, which only a step that is run is worth."""
-        return tuple(map(_to_json, self.given))
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    return [_to_json(each) for each in value] if isinstance(value, list) else value
+    @cached_property
+    def address(self) -> Address:
+        """Return the address of the result."""
+        return self.stage.locate(*self.given)
 
 
 Chain = Generator[Step, Receipt, Any]
@@ -96,15 +89,16 @@ class Drive:
         self.store, self.submit, self.window, self.progress = store, submit, window, progress
         self.tally = Tally()
 
-    def run(self, chains: Sequence[Chain], stages: Sequence[str], part: str = "") -> list[Any]:
+    def run(self, chains: Sequence[Chain], stages: Sequence[Stage], part: str = "") -> list[Any]:
         """Values that the chains return, in order; None for a chain that is not finished (only without `submit`).
 
         `stages` names the steps of each chain, `part` all of them for a person. Errors: the first error of a step,
         after the steps in flight have ended; what they made stays.
         """
-        self.tally.expected.update(dict.fromkeys(stages, len(chains)))
+        names = [stage.name for stage in stages]
+        self.tally.expected.update(dict.fromkeys(names, len(chains)))
         if self.progress is not None:
-            self.progress.begin(part, stages, len(chains))
+            self.progress.begin(part, names, len(chains))
         results: list[Any] = [None] * len(chains)
         waiting: Iterator[tuple[int, Chain]] = iter(enumerate(chains))
         done: queue.SimpleQueue[tuple[int, Chain, Step, Future]] = queue.SimpleQueue()
@@ -146,8 +140,8 @@ class Drive:
             if receipt is not None:
                 self._record(step, receipt, cached=True)
                 continue
-            self.tally.missing[step.address.stage.name] += 1
-            self.tally.missing_rows[step.address.stage.name] += step.rows
+            self.tally.missing[step.stage.name] += 1
+            self.tally.missing_rows[step.stage.name] += step.rows
             if self.submit is None:
                 chain.close()
                 self.tally.open.append(step.address)
@@ -179,7 +173,7 @@ class Drive:
     def _record(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
         self.tally.receipts.append(receipt)
         if cached:
-            self.tally.cached[step.address.stage.name] += 1
+            self.tally.cached[step.stage.name] += 1
         else:
             self.tally.ran.append(receipt)
         if self.progress is not None:

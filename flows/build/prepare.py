@@ -1,6 +1,8 @@
 """Everything that can be refused is refused here, before any work starts: recipe, models, references, store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from tailforge.catalog.metadata.generator_history import read_training
@@ -24,6 +26,27 @@ from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.guides import GUIDE, check_guide
 from tailforge.tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
 from tailforge.tasks.stages.verdicts import VERIFIER
+
+Request = tuple[str, str, tuple[str, ...]]  # recipe, store, overrides
+_prepared: ContextVar[tuple[Request, BuildContext] | None] = ContextVar("prepared", default=None)
+
+
+@contextmanager
+def hand_on(recipe: str, store: str, overrides: Sequence[str], context: BuildContext) -> Iterator[None]:
+    """Let the flow inside take this context, so that a build reads its recipe and digests its models once."""
+    mark = _prepared.set(((recipe, store, tuple(overrides)), context))
+    try:
+        yield
+    finally:
+        _prepared.reset(mark)
+
+
+def take_prepared(recipe: str, store: str, overrides: Sequence[str]) -> BuildContext:
+    """Return the context handed on for this request; without one, as in a run of a deployment, prepare it."""
+    handed = _prepared.get()
+    if handed is not None and handed[0] == (recipe, store, tuple(overrides)):
+        return handed[1]
+    return prepare_build(recipe, store, overrides)
 
 
 def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:

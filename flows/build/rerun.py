@@ -8,14 +8,14 @@ from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import choose_build
 from tailforge.flows.build.drive import Drive, Tally
 from tailforge.flows.build.prepare import prepare_build
-from tailforge.flows.build.run import run_build
+from tailforge.flows.build.run import run_prepared
 from tailforge.flows.build.status import failed_receipts
 from tailforge.flows.build.walk import walk
 from tailforge.schemas.errors import NotFoundError, UserError
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.settings.workers import WorkerSettings
 from tailforge.tasks.artifacts.failures import forget, retry_failed_rows
-from tailforge.tasks.publish.report import STAGES
+from tailforge.tasks.stages.registry import list_stages, stage_names
 
 NEAR_LABELS = 5
 
@@ -35,14 +35,14 @@ def rerun_build(
 
     `recipe` may be a dataset. Without overrides it is the build that was made last, and `told` says which that had.
     With `failed` only rows that failed are made again, and without any nothing is built: `nothing` says so.
-    Errors: NotFoundError for an unknown stage or partition, UserError if nothing is named; as run_build.
+    Errors: NotFoundError for an unknown stage or partition, UserError if nothing is named; as run_prepared.
     """
     if stage is None and not labels and not failed:
         raise UserError("say what to do again: --stage, --partition or --failed-samples; `tailforge status` lists them")
     if failed and stage is not None:
         raise UserError("--failed-samples makes images again and takes no --stage; leave one of them out")
-    if stage is not None and stage not in STAGES:
-        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(STAGES)}")
+    if stage is not None and stage not in stage_names():
+        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(stage_names())}")
     chosen = choose_build(recipe, store, overrides, last=True)
     context = prepare_build(chosen.reference, store, chosen.overrides)
     drive = Drive(Store.open(context.store), submit=None)
@@ -54,9 +54,10 @@ def rerun_build(
     if failed and not again:
         rest = "" if complete else "; the build is not finished, `tailforge build` goes on with it"
         return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}, **told}
+    kept = {stage.name for stage in list_stages() if stage.keeps_rows}
     for receipt in again:
-        (retry_failed_rows if failed and receipt.stage == "samples" else forget)(drive.store, receipt)
-    made = run_build(chosen.reference, store, chosen.overrides, settings, any_cost=any_cost)
+        (retry_failed_rows if failed and receipt.stage in kept else forget)(drive.store, receipt)
+    made = run_prepared(context, chosen.reference, chosen.overrides, settings, any_cost=any_cost)
     return {**made, "again": len(again), **told}
 
 
@@ -72,9 +73,10 @@ def require_known(tally: Tally, labels: Sequence[str]) -> None:
 
 def choose(receipts: Sequence[Receipt], stage: str | None, *, follow: bool) -> list[Receipt]:
     """Of one stage, or with `follow` of that stage and later ones; of every stage without one."""
-    known = [receipt for receipt in receipts if receipt.stage in STAGES]
+    names = stage_names()
+    known = [receipt for receipt in receipts if receipt.stage in names]
     if stage is None:
         return known
-    first = STAGES.index(stage)
-    last = len(STAGES) if follow else first + 1
-    return [receipt for receipt in known if first <= STAGES.index(receipt.stage) < last]
+    first = names.index(stage)
+    last = len(names) if follow else first + 1
+    return [receipt for receipt in known if first <= names.index(receipt.stage) < last]

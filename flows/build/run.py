@@ -10,7 +10,7 @@ from tailforge.catalog.registry import latest_version, load_dataset
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import remember_build
 from tailforge.flows.build.drive import Drive
-from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.prepare import hand_on, prepare_build
 from tailforge.flows.build.walk import walk
 from tailforge.flows.build_dataset import build_dataset, describe_build
 from tailforge.flows.estimate.build_history import keep_pace
@@ -36,6 +36,18 @@ def run_build(
     Errors: as tailforge.flows.build_dataset.build_dataset and tailforge.flows.runners.open.open_workers.
     """
     context = prepare_build(recipe, store, overrides)  # the user's errors come before Prefect starts
+    return run_prepared(context, recipe, overrides, settings, any_cost=any_cost)
+
+
+def run_prepared(
+    context: BuildContext,
+    recipe: str,
+    overrides: Sequence[str],
+    settings: WorkerSettings | None = None,
+    *,
+    any_cost: bool = False,
+) -> dict[str, Any]:
+    """Build and publish what `prepare_build` made of a recipe. Errors: as run_build."""
     remember_build(context.store, context.recipe.name, recipe, overrides)
     if unchanged := find_unchanged(context):
         return unchanged
@@ -68,7 +80,8 @@ def build_on(
     finished, lost = count_finished(context), 0
     while True:
         try:
-            with on_stop(lambda: mark_stopped(runs[-1:])):
+            handed = hand_on(recipe, context.store, overrides, context)
+            with handed, on_stop(lambda: mark_stopped(runs[-1:])):
                 result: dict[str, Any] = flow(
                     recipe, context.store, list(overrides), window=max(8, 2 * workers.count), any_cost=any_cost
                 )
@@ -94,9 +107,9 @@ def count_finished(context: BuildContext) -> int:
 def find_unchanged(context: BuildContext) -> dict[str, Any] | None:
     """What the build would say if all its work is finished and published; then nothing needs to start."""
     started, drive = time.perf_counter(), Drive(Store.open(context.store), submit=None)
-    selected = walk(drive, context)
+    built = walk(drive, context)
     version = latest_version(drive.store, context.recipe.name)
-    if selected is None or version is None:
+    if built is None or version is None:
         return None
     with suppress(VerificationError):
         dataset = load_dataset(drive.store, context.recipe.name, version)
@@ -104,10 +117,10 @@ def find_unchanged(context: BuildContext) -> dict[str, Any] | None:
         finished: dict[str, set[str]] = {stage: set() for stage in made_of}
         for receipt in drive.tally.receipts:
             finished.get(receipt.stage, set()).add(receipt.fingerprint)
-        chosen = selected.selection.sha256  # persons' decisions may change rejects alone, which no shard shows
+        chosen = built.selected.selection.sha256  # persons' decisions may change rejects alone, which no shard shows
         same_choice = dataset.lineage.get("selection", chosen) == chosen
         if made_of == finished and same_choice and dataset.recipe == context.recipe.model_dump(mode="json"):
             published = dataset.model_dump(mode="json") | {"is_new": False}
-            made = describe_build(context, selected, published, drive.tally)
+            made = describe_build(context, built.selected, published, drive.tally)
             return made | {"wall_seconds": round(time.perf_counter() - started, 2)}
     return None

@@ -14,10 +14,12 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address
 from tailforge.tasks.artifacts.failures import LABEL, read_failure
 from tailforge.tasks.report.losses import choose_mend, name_cause
+from tailforge.tasks.stages.registry import list_stages
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
+from tailforge.tasks.stages.selection import STAGE as SELECTION
 
 FAILED = "status:failed"
 ERROR = "error:"
-RETRIED = ("inversions", "samples")  # stages of which a failed row is an image that failed
 MEND_BUG = "mend the code, then build again: everything upstream is kept"
 MEND_OWN = "do what the message says, then build again: everything upstream is kept"
 
@@ -35,13 +37,13 @@ def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> di
 def build_status(context: BuildContext) -> dict[str, Any]:
     """Stages, outcomes, unfinished partitions, failures by cause with how to mend, the published version."""
     plan = plan_build(context)
-    receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != "selection"]
-    receipts += [r for r in plan.tally.receipts if r.stage == "selection"][-1:]  # the last one says all
+    receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != SELECTION.name]
+    receipts += [r for r in plan.tally.receipts if r.stage == SELECTION.name][-1:]  # the last one says all
     outcomes: Counter[str] = Counter()
     rows = Counter[str]()
     for receipt in receipts:
         rows[receipt.stage] += receipt.rows
-        if receipt.stage in ("samples", "selection"):
+        if receipt.stage in (SAMPLES.name, SELECTION.name):
             outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
     partitions = _list_partitions(Store.open(context.store), plan.tally.open, receipts)
     return {
@@ -58,8 +60,14 @@ def build_status(context: BuildContext) -> dict[str, Any]:
 
 
 def failed_receipts(receipts: list[Receipt]) -> list[Receipt]:
-    """Those of partitions that hold an image that failed."""
-    return [receipt for receipt in receipts if receipt.stage in RETRIED and receipt.counts.get(FAILED)]
+    """Return the receipts of partitions with a failed image."""
+    makers = _image_makers()
+    return [receipt for receipt in receipts if receipt.stage in makers and receipt.counts.get(FAILED)]
+
+
+def _image_makers() -> set[str]:
+    """Return the names of the stages of which a failed row is a failed image."""
+    return {stage.name for stage in list_stages() if stage.makes_images}
 
 
 def _list_partitions(store: Store, missing: list[Address], receipts: list[Receipt]) -> list[dict[str, Any]]:
@@ -86,11 +94,12 @@ def _describe(label: str, stage: str, state: str, causes: dict[str, int], mend: 
 
 def _group_causes(partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Failures with one text, the most frequent first; what names one partition or sample in a text is left out."""
+    makers = _image_makers()
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for partition in partitions:
         for text, count in partition["causes"].items():
             cause = name_cause(text, partition["partition"])
-            mend = partition["mend"] or choose_mend(partition["stage"], cause)
+            mend = partition["mend"] or choose_mend(partition["stage"], cause, draws=partition["stage"] in makers)
             fresh = {"stage": partition["stage"], "cause": cause, "count": 0, "partitions": 0, "mend": mend}
             group = groups.setdefault((partition["stage"], cause), fresh)
             group["count"] += count

@@ -8,22 +8,18 @@ from dataclasses import dataclass, field
 
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive, Tally
-from tailforge.flows.build.order import (
-    Selected,
-    augment_all,
-    first_sizes,
-    partition_chain,
-    plan_partitions,
-    run_rounds,
-    write_all,
-)
+from tailforge.flows.build.order import PARTITION, augment_all, partition_chain, write_all
+from tailforge.flows.build.plan_partitions import plan_partitions
+from tailforge.flows.build.rounds import Selected, first_sizes, require_quotas, run_rounds
 from tailforge.flows.estimate.forecast import Forecast, find_prompts, forecast_build
 from tailforge.schemas.jobs import BuildContext
-from tailforge.schemas.receipts import EngineInputs
+from tailforge.schemas.receipts import EngineInputs, Receipt
+from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.publish.report import STAGES
+from tailforge.tasks.stages.registry import stage_names
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
 
-DRAWN = ("samples", "masks", "verdicts")  # stages of one chain, which stops at the first that is missing
+DRAWN = tuple(stage.name for stage in PARTITION)
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,32 @@ class Plan:
     unread_prompts: dict[str, int] = field(default_factory=dict)
 
 
-def walk(drive: Drive, context: BuildContext) -> Selected | None:
-    """Follow the chain to its end or to the first missing steps; what was selected if everything is finished."""
-    selected = run_rounds(drive, context)
-    partitions = None if selected is None else augment_all(drive, context, selected)
-    if selected is None or partitions is None:
+@dataclass(frozen=True)
+class Built:
+    """All results of a build: its rounds, its partitions with augmented rows, its shards."""
+
+    selected: Selected
+    partitions: list[BuiltPartition]
+    shards: list[Receipt]
+
+
+def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Built | None:
+    """Walk through all steps of a build, the one way to build, to plan and to look; return None if a step is missing.
+
+    A drive that runs steps makes the missing ones. A dry one stops at the first missing step of each chain.
+    Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`; QuotaError; the
+    first error of a step. Only a drive that runs steps raises them.
+    """
+    selected = run_rounds(drive, context, any_cost=any_cost)
+    if selected is None:
         return None
-    return None if write_all(drive, context, partitions, selected.selection) is None else selected
+    if drive.submit is not None:
+        require_quotas(context.recipe, selected)
+    partitions = augment_all(drive, context, selected.jobs, selected.partitions, selected.selection)
+    if partitions is None:
+        return None
+    shards = write_all(drive, context, partitions, selected.selection)
+    return None if shards is None else Built(selected, partitions, shards)
 
 
 def plan_build(context: BuildContext) -> Plan:
@@ -69,10 +84,10 @@ def plan_build(context: BuildContext) -> Plan:
     store = Store.open(context.store)
     drive = Drive(store, submit=None)
     complete = walk(drive, context) is not None
-    if "samples" not in drive.tally.expected and engine_of(context.recipe).draws_at_once:
+    if SAMPLES.name not in drive.tally.expected and engine_of(context.recipe).draws_at_once:
         _look_ahead(drive, context)
     tally, ahead = drive.tally, forecast_build(store, context)
-    stages = [_plan_stage(stage, tally, ahead) for stage in STAGES]
+    stages = [_plan_stage(stage, tally, ahead) for stage in stage_names()]
     return Plan(
         stages=[stage for stage in stages if stage.finished or stage.missing],
         complete=complete,
@@ -80,7 +95,7 @@ def plan_build(context: BuildContext) -> Plan:
         concepts=len(context.recipe.concepts),
         wanted=sum(concept.wanted for concept in context.recipe.concepts),
         images=ahead.images,
-        finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == "samples"),
+        finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == SAMPLES.name),
         notes=ahead.heard.notes if ahead.heard else [],
         unread_prompts=ahead.heard.unread_counts if ahead.heard else {},
     )
@@ -88,10 +103,10 @@ def plan_build(context: BuildContext) -> Plan:
 
 def _look_ahead(drive: Drive, context: BuildContext) -> None:
     """Meet the first round though prompts are missing: an added concept leaves the others' partitions finished."""
-    prompts = find_prompts(drive.store, context) if drive.store.names("artifacts/samples") else None
+    prompts = find_prompts(drive.store, context) if drive.store.names(f"artifacts/{SAMPLES.name}") else None
     if prompts is not None:
         planned = plan_partitions(context, prompts, 0, first_sizes(context.recipe))
-        drive.run([partition_chain(job, EngineInputs()) for job in planned], DRAWN)
+        drive.run([partition_chain(job, EngineInputs()) for job in planned], PARTITION)
 
 
 def _plan_stage(stage: str, tally: Tally, ahead: Forecast) -> StagePlan:

@@ -16,8 +16,6 @@ from tailforge.schemas.settings.fields import Strict
 from tailforge.tasks.artifacts.contract import describe_machine
 
 KEPT = 20
-# Stages that need the drawing model: a process has one, which renders one batch at a time.
-ONE_AT_A_TIME = ("aims", "seeds", "inversions", "samples")
 
 
 class Pace(Strict):

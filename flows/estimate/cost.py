@@ -13,10 +13,10 @@ from typing import Any
 
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import choose_build
-from tailforge.flows.build.order import first_sizes
 from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.rounds import first_sizes
 from tailforge.flows.build.walk import DRAWN, Plan, plan_build
-from tailforge.flows.estimate.build_history import ONE_AT_A_TIME, Pace, busy_seconds, read_paces
+from tailforge.flows.estimate.build_history import Pace, busy_seconds, read_paces
 from tailforge.flows.estimate.forecast import find_prompts
 from tailforge.flows.estimate.place_stages import place_stages
 from tailforge.flows.estimate.rates import NOTHING, Interval, Rate, exactly, fit_rate
@@ -35,7 +35,13 @@ from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address, describe_effort, describe_machine
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.publish.report import STAGES
+from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
+from tailforge.tasks.stages.registry import list_stages, stage_names
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
+from tailforge.tasks.stages.selection import STAGE as SELECTION
+from tailforge.tasks.stages.shard_plan import STAGE as SHARD_PLAN
+from tailforge.tasks.stages.shards import STAGE as SHARDS
+from tailforge.tasks.stages.verdicts import STAGE as VERDICTS
 
 INTERVAL = (
     "about 90 %: Student's t on the logarithm of seconds a row between partitions, times a factor for how unlike they "
@@ -144,7 +150,7 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
     further, yields = _expect(store, context, plan, version, addresses)
     work = _expect_work(context, plan, further)
     stages = []
-    for stage in STAGES:
+    for stage in stage_names():
         steps, rows = work.get(stage, (NOTHING, NOTHING))
         if steps.value:
             rate = _find_rate(store, stage, addresses[stage], plan.tally.receipts, version)
@@ -156,7 +162,7 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
     accelerated = [each for each in known if each.device not in (None, "cpu")]
     return Estimate(
         stages=stages,
-        images=work.get("samples", (NOTHING, NOTHING))[1],
+        images=work.get(SAMPLES.name, (NOTHING, NOTHING))[1],
         accepted=further.accepted,
         rounds=further.rounds,
         yields=yields,
@@ -179,7 +185,7 @@ def _find_rate(
     mine = describe_effort(address)
     rate = fit_rate(mine, address.models, read_known(store, stage, own, version))
     if rate is None and mine.passes:
-        rate = fit_rate(mine, address.models, read_known(store, "samples", own, version))
+        rate = fit_rate(mine, address.models, read_known(store, SAMPLES.name, own, version))
     return rate
 
 
@@ -192,11 +198,12 @@ def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace]
     """
     known = [stage for stage in stages if stage.seconds is not None]
     everything = sum((stage.seconds for stage in known if stage.seconds), NOTHING)
-    alone = sum((stage.seconds for stage in known if stage.seconds and stage.stage in ONE_AT_A_TIME), NOTHING)
+    serial = {stage.name for stage in list_stages() if stage.uses_generator}
+    alone = sum((stage.seconds for stage in known if stage.seconds and stage.stage in serial), NOTHING)
     load, steps = sum(stage.load for stage in known), sum((stage.steps for stage in known), NOTHING)
     least = [
-        busy_seconds(whole, serial, load, workers)
-        for whole, serial in zip(_bounds(everything), _bounds(alone), strict=True)
+        busy_seconds(whole, drawing, load, workers)
+        for whole, drawing in zip(_bounds(everything), _bounds(alone), strict=True)
     ]
     between = [pace.between for pace in paces if pace.machine == describe_machine()]
     if not between:
@@ -239,19 +246,19 @@ def _expect(
 ) -> tuple[Further, list[Yield]]:
     """The rounds that follow. None do where the selection is done or prompts are still to be written by a model."""
     tally, wanted = plan.tally, exactly(plan.wanted)
-    over = plan.complete or any(stage in tally.expected for stage in ("augmented", "shard_plan", "shards"))
+    over = plan.complete or any(stage in tally.expected for stage in (AUGMENTED.name, SHARD_PLAN.name, SHARDS.name))
     prompts = None if over else find_prompts(store, context)
     if prompts is None:
         return Further(NOTHING, NOTHING, wanted, exactly(1)), []
     first = {name: shape_round(context, prompts[name], size)[0] for name, size in first_sizes(context.recipe).items()}
-    verdicts = read_known(store, "verdicts", tally.receipts, version)
-    selection = describe_effort(addresses["selection"]).like
+    verdicts = read_known(store, VERDICTS.name, tally.receipts, version)
+    selection = describe_effort(addresses[SELECTION.name]).like
     selections = [
         each
-        for each in read_known(store, "selection", tally.receipts, version)
+        for each in read_known(store, SELECTION.name, tally.receipts, version)
         if each.effort and each.effort.like == selection
     ]
-    yields = find_yields(context, describe_effort(addresses["samples"]).like, verdicts)
+    yields = find_yields(context, describe_effort(addresses[SAMPLES.name]).like, verdicts)
     open_rows = sum(tally.missing_rows[stage] for stage in DRAWN) / max(len(tally.open), 1)
     standing = find_standing(tally.receipts, [each.label for each in tally.open], open_rows, first)
     kept = whole_build_share(context, selections)
@@ -270,19 +277,19 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
         work[before.stage] = _add(work.get(before.stage), runs, further.images)
     reached = set(plan.tally.expected)
     images = exactly(plan.images) + further.images
-    if not {"augmented", "shard_plan"} & reached:
-        work["selection"] = (further.rounds, images)
+    if not {AUGMENTED.name, SHARD_PLAN.name} & reached:
+        work[SELECTION.name] = (further.rounds, images)
     copies = 1
     if context.recipe.augmentation is not None:
         copies += context.recipe.augmentation.copies
-        if "augmented" not in reached:
-            planned = next((s.missing + s.finished for s in plan.stages if s.stage == "samples"), 0)
-            work["augmented"] = (exactly(planned) + further.partitions, further.accepted)
+        if AUGMENTED.name not in reached:
+            planned = next((s.missing + s.finished for s in plan.stages if s.stage == SAMPLES.name), 0)
+            work[AUGMENTED.name] = (exactly(planned) + further.partitions, further.accepted)
     packed = further.accepted.scale(copies)
-    if "shard_plan" not in reached:
-        work["shard_plan"] = (exactly(1), packed)
-    if "shards" not in reached:
-        work["shards"] = (_count_shards(context, packed), packed)
+    if SHARD_PLAN.name not in reached:
+        work[SHARD_PLAN.name] = (exactly(1), packed)
+    if SHARDS.name not in reached:
+        work[SHARDS.name] = (_count_shards(context, packed), packed)
     return {stage: both for stage, both in work.items() if both[0].high > 0}
 
 

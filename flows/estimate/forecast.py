@@ -4,14 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tailforge.catalog.store import Store
-from tailforge.flows.build.order import PlannedPartition, first_sizes, list_runs, plan_partitions
+from tailforge.flows.build.order import PARTITION
+from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, plan_partitions
 from tailforge.flows.build.read_prompts import Heard, hear_prompts
+from tailforge.flows.build.rounds import first_sizes
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.tasks.artifacts.contract import find_receipt, read_table
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.methods.planning.expand_prompts import expand_prompts as expand
+from tailforge.tasks.methods.planning.expand_prompts import expand_prompts
 from tailforge.tasks.models.lexicon import load_wordnet
-from tailforge.tasks.stages import prompts as expand_prompts
+from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
+from tailforge.tasks.stages.prompts import STAGE as PROMPTS
+from tailforge.tasks.stages.prompts import read_prompts
+from tailforge.tasks.stages.selection import STAGE as SELECTION
 
 Work = dict[str, tuple[int, int]]  # stage to (steps, rows)
 
@@ -37,10 +42,12 @@ def forecast_build(store: Store, context: BuildContext) -> Forecast:
     prompts = heard.prompts
     jobs = list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))
     images = sum(job.rows for job in jobs)
-    work = _count_before(context, prompts, jobs) | dict.fromkeys(("samples", "masks", "verdicts"), (len(jobs), images))
-    work["selection"] = (1, images)
+    work = _count_before(context, prompts, jobs) | dict.fromkeys(
+        (stage.name for stage in PARTITION), (len(jobs), images)
+    )
+    work[SELECTION.name] = (1, images)
     if context.recipe.augmentation is not None:
-        work["augmented"] = (len(jobs), sum(concept.wanted for concept in context.recipe.concepts))
+        work[AUGMENTED.name] = (len(jobs), sum(concept.wanted for concept in context.recipe.concepts))
     return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()}, heard)
 
 
@@ -57,21 +64,21 @@ def hear_known(store: Store, context: BuildContext) -> Heard | None:
     """
     found = {}
     for concept in context.recipe.concepts:
-        receipt = find_receipt(store, expand_prompts.locate(context, concept.name))
+        receipt = find_receipt(store, PROMPTS.locate(context, concept.name))
         if receipt is not None:
-            found[concept.name] = expand_prompts.read_prompts(read_table(store, receipt))
+            found[concept.name] = read_prompts(read_table(store, receipt))
         elif context.recipe.prompts.language_model is not None:
             return None
         else:
             lexicon = load_wordnet() if context.recipe.prompts.wordnet else None
-            found[concept.name] = expand(context.recipe, concept, lexicon=lexicon)
+            found[concept.name] = expand_prompts(context.recipe, concept, lexicon=lexicon)
     return hear_prompts(context, found)
 
 
 def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:
     """Work that comes before the samples of an engine, and the prompts."""
     engine = engine_of(context.recipe)
-    work: Work = {"prompts": (len(prompts), 0)}
+    work: Work = {PROMPTS.name: (len(prompts), 0)}
     for each in engine.preparations:
         own = each.list_jobs(context, prompts)
         work[each.stage] = (len(own), sum(map(each.count_rows, own)))

@@ -1,42 +1,38 @@
-"""Where the stages of a recipe would lie, without samples: their settings and models, by which like work is found."""
+"""Addresses of the stages of a recipe without samples: their settings and models, by which similar work is found."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from tailforge.flows.build.order import PREPARING
+from tailforge.flows.build.order import CHAIN
 from tailforge.schemas.jobs import BuildContext, InversionJob, PartitionJob
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.tasks.artifacts.contract import Address
+from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.stages import augmented as augment_samples
-from tailforge.tasks.stages import masks as annotate_masks
-from tailforge.tasks.stages import prompts as expand_prompts
-from tailforge.tasks.stages import samples as synthesize
-from tailforge.tasks.stages import selection as select_samples
-from tailforge.tasks.stages import shards as write_shards
-from tailforge.tasks.stages import verdicts as filter_quality
+from tailforge.tasks.stages.registry import find_stage
+from tailforge.tasks.stages.shards import ShardJob
+
+NOTHING = Receipt(stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0)
+# An empty value per type that a stage is given; sequences and mappings are empty.
+EMPTY: Mapping[Any, Callable[[BuildContext], Any]] = {
+    BuildContext: lambda build: build,
+    str: lambda build: build.recipe.concepts[0].name,
+    PartitionJob: lambda build: PartitionJob(
+        build=build, concept=build.recipe.concepts[0].name, attempt=0, source="", part=0, samples=()
+    ),
+    InversionJob: lambda build: InversionJob(build=build, attempt=0, source="", part=0, places=()),
+    Receipt: lambda build: NOTHING,
+    EngineInputs: lambda build: EngineInputs(),
+    ShardJob: lambda build: ShardJob(split="", number=0, rows=0, tar_bytes=0, content="", plan=NOTHING, partitions={}),
+}
 
 
 def place_stages(context: BuildContext) -> Mapping[str, Address]:
-    """An address of each stage that this recipe has, with its settings and models but without samples."""
-    recipe = context.recipe
-    none = Receipt(stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0)
-    concept = recipe.concepts[0].name
-    job = PartitionJob(build=context, concept=concept, attempt=0, source="", part=0, samples=())
-    shard = write_shards.ShardJob(split="", number=0, rows=0, tar_bytes=0, content="", plan=none, partitions={})
-    found = {
-        "prompts": expand_prompts.locate(context, concept),
-        "samples": synthesize.locate(job, EngineInputs()),
-        "masks": annotate_masks.locate(job, none),
-        "verdicts": filter_quality.locate(job, none, none),
-        "selection": select_samples.locate(context, []),
-        "augmented": augment_samples.locate(job, none, none, [], {}),
-        "shard_plan": write_shards.locate_plan(context, none, []),
-        "shards": write_shards.locate(context, shard),
-    }
-    engine = engine_of(recipe)
-    for each in engine.preparations:
-        found[each.stage] = PREPARING[each.stage].locate(job, *each.read(EngineInputs()))
-    if engine.round is not None:
-        run = InversionJob(build=context, attempt=0, source="", part=0, places=())
-        found[engine.round.stage] = PREPARING[engine.round.stage].locate(run)
-    return found
+    """Return an address per stage of this recipe, with its settings and models but without samples."""
+    engine = engine_of(context.recipe)
+    named = [each.stage for each in engine.preparations] + ([engine.round.stage] if engine.round else [])
+    return {stage.name: _locate(stage, context) for stage in (*CHAIN, *map(find_stage, named))}
+
+
+def _locate(stage: Stage, context: BuildContext) -> Address:
+    return stage.locate(*(EMPTY[kind](context) if kind in EMPTY else {} for kind in stage.types))

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailforge.flows.build.order import samples_per_run
+from tailforge.flows.build.plan_partitions import samples_per_run
 from tailforge.flows.estimate.rates import Interval, exactly
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.schemas.receipts import Receipt
+from tailforge.tasks.artifacts.decisions import REPAIR_SOURCE
 from tailforge.tasks.artifacts.failures import LABEL
 from tailforge.tasks.methods.planning.samples import next_round_size
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
+from tailforge.tasks.stages.verdicts import STAGE as VERDICTS
 from tailforge.tasks.stages.verdicts import describe_gates
 
 PLAYS = 400
@@ -71,12 +74,12 @@ def find_standing(
     attempt = 0
     for receipt in receipts:
         named = LABEL.match(receipt.label)
-        if named is None or named["source"] == "repair":
+        if named is None or named["source"] == REPAIR_SOURCE:
             continue
         attempt = max(attempt, int(named["round"]))
-        if receipt.stage == "samples":
+        if receipt.stage == SAMPLES.name:
             made[named["concept"]] += receipt.rows
-        elif receipt.stage == "verdicts":
+        elif receipt.stage == VERDICTS.name:
             judged[named["concept"]] += receipt.rows
             rejected[named["concept"]] += count_rejected(receipt)
     opened: defaultdict[str, float] = defaultdict(float)

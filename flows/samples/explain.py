@@ -192,7 +192,7 @@ def read_background(found: Published, pixels: NDArray[np.uint8], settings: Expla
 
 def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
     """Return the result of an explanation, for a person and for programs."""
-    receipt = explanations.explain_sample(store, asked)
+    receipt = explanations.STAGE.make(store, asked)
     columns = ["component", "patches", "strength", "containment", "region_share", "region_rank", "shown"]
     rows = [row for row in read_table(store, receipt, columns).to_pylist() if row["shown"] is not None]
 
@@ -216,7 +216,7 @@ def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
 def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
     """Repair the region; if an attempt passed, record the repair for the next build of the dataset."""
     store = found.store
-    receipt = mending.mend_sample(store, asked)
+    receipt = mending.STAGE.make(store, asked)
     row = mending.read_mended(store, receipt)
     told = receipt.details["repair"]
 

@@ -18,7 +18,8 @@ from tailforge.catalog.sources.recipes import RecipeFile, recipe_home
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
 from tailforge.flows.build.drive import Drive, Step
-from tailforge.flows.build.order import expand_all, plan_partitions, prepare_all
+from tailforge.flows.build.order import expand_all, prepare_all
+from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.prepare import resolve_build
 from tailforge.flows.build.read_prompts import hear_prompts
 from tailforge.flows.build_dataset import finished
@@ -130,7 +131,7 @@ def remake_sample(
         where = "" if folder else "; if the recipe is in another folder, name that by --folder"
         raise type(error)(f"{error}{where}") from error
 
-    drive = Drive(Store.open(context.store), run_here)
+    drive = open_local(Store.open(context.store))
     expanded = finished(expand_all(drive, context))
     # Older versions were drawn from all prompts, also from those that the generator reads only in part.
     prompts = hear_prompts(context, expanded).prompts if UNREAD in found.dataset.lineage else expanded
@@ -200,9 +201,14 @@ def _read_noise(found: Published, raw: bytes) -> NDArray[np.float16]:
         ) from error
 
 
-def run_here(step: Step) -> "Done":
-    """Run a step in this process, without Prefect."""
-    return Done(step.task.fn(*step.arguments))
+def open_local(store: Store) -> Drive:
+    """Return a drive that runs steps in this process, without Prefect."""
+    return Drive(store, lambda step: run_here(store, step))
+
+
+def run_here(store: Store, step: Step) -> "Done":
+    """Run a step in this process, without Prefect; return its finished future."""
+    return Done(step.stage.make(store, *step.given))
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,12 @@ from tailforge.schemas.review import Decision, Verdict
 from tailforge.schemas.settings.quality import GATES, Category
 from tailforge.tasks.report.outcomes import SURPLUS
 from tailforge.tasks.report.overlays import draw_overlay
+from tailforge.tasks.stages.masks import STAGE as MASKS
+from tailforge.tasks.stages.repairs import STAGE as REPAIRS
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
 
 SHOWN = ("sample_id", "parent_id", "concept", "caption", "split", "shard", "members", "status", "reason", *GATES)
-STAGES = ("samples", "repairs", "masks")
+DRAWN = (SAMPLES.name, REPAIRS.name)  # stages whose rows are images that a version may hold
 IMAGES = {"png": "image/png", "jpg": "image/jpeg"}
 Picture = tuple[bytes, str]  # bytes and their media type
 
@@ -135,11 +138,11 @@ class ReviewedSamples:
 
     @cached_property
     def _images(self) -> dict[str, str]:
-        return self._locate(("samples", "repairs"))
+        return self._locate(DRAWN)
 
     @cached_property
     def _masks(self) -> dict[str, str]:
-        return self._locate(("masks",))
+        return self._locate((MASKS.name,))
 
     def _locate(self, stages: Sequence[str]) -> dict[str, str]:
         """Path of the artifact of every sample."""
@@ -166,7 +169,7 @@ def open_version(reference: str, uri: str) -> ReviewedSamples:
         label=f"{name}@{dataset.version}",
         rows={row["sample_id"]: row for table in tables for row in _list_rows(table)},
         stuff=stuff_values(dataset.mask_categories),
-        artifacts={stage: list(_list_artifacts(store, dataset, stage)) for stage in STAGES},
+        artifacts={stage: list(_list_artifacts(store, dataset, stage)) for stage in (*DRAWN, MASKS.name)},
         version=opened,
     )
 

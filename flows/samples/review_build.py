@@ -8,18 +8,19 @@ from tailforge.flows.build.choose import choose_build
 from tailforge.flows.build.drive import Drive
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.walk import walk
-from tailforge.flows.samples.review import SHOWN, ReviewedSamples, require_decisions, stuff_values
+from tailforge.flows.samples.review import DRAWN, SHOWN, ReviewedSamples, require_decisions, stuff_values
 from tailforge.schemas.errors import NotFoundError
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.settings.quality import GATES
-from tailforge.schemas.tables import MASKS, VERDICTS
 from tailforge.tasks.artifacts.contract import read_table
+from tailforge.tasks.stages.masks import STAGE as MASKS
+from tailforge.tasks.stages.selection import STAGE as SELECTION
+from tailforge.tasks.stages.verdicts import STAGE as VERDICTS
 
-DRAWN = ("samples", "repairs")
-SCORED = {  # columns per stage that describe a sample; later stages come last
-    "masks": [name for name in GATES if name in MASKS.names],
-    "verdicts": ["reason", *(name for name in GATES if name in VERDICTS.names)],
-    "selection": ["reason", "split"],
+# Columns per stage that describe a sample; later stages come last.
+SCORED = {
+    stage.name: [name for name in ("reason", "split", *GATES) if name in stage.schema.names]
+    for stage in (MASKS, VERDICTS, SELECTION)
 }
 
 
@@ -47,7 +48,7 @@ def open_build(recipe: str, uri: str, overrides: Sequence[str] = ()) -> Reviewed
         label=f"{name}, unfinished build",
         rows=rows,
         stuff=stuff_values(context.recipe.categories),
-        artifacts={stage: [each.uri for each in receipts if each.stage == stage] for stage in (*DRAWN, "masks")},
+        artifacts={stage: [each.uri for each in receipts if each.stage == stage] for stage in (*DRAWN, MASKS.name)},
         unjudged=rows.keys() - judged,
     )
 
@@ -69,6 +70,6 @@ def _add_scores(store: Store, rows: dict[str, dict[str, Any]], receipts: Sequenc
             scored = {row["sample_id"]: row for row in found if row["sample_id"] in rows}
             for sample_id, row in scored.items():
                 rows[sample_id].update({name: row[name] for name in row if row[name] is not None or name == "reason"})
-            if stage == "verdicts":
+            if stage == VERDICTS.name:
                 judged |= scored.keys()
     return judged

@@ -51,20 +51,36 @@ def digest_samples(samples: Sequence[SampleSpec]) -> str:
     return hashlib.sha256(SAMPLES.dump_json(tuple(samples))).hexdigest()
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the chain. Bump `version` when the meaning of its output changes: it is part of every fingerprint."""
+@dataclass(frozen=True, kw_only=True)
+class ArtifactKind:
+    """What the artifacts of one stage have in common. A new meaning of its tables needs a new `version`.
+
+    Name and version are part of every fingerprint. `costing`: the settings that decide the cost of a row.
+    """
 
     name: str
     version: str
     schema: pa.Schema
+    costing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """The result of a stage: its table, seconds by phase, and facts for the receipt.
+
+    `timings`: `load` and `wait` are taken off `compute`, unless `compute` is given as well.
+    """
+
+    table: pa.Table
+    timings: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the result of one piece of work lies, known before the work is done."""
+    """The place of one result in the store, known before the work is done."""
 
-    stage: Stage
+    stage: ArtifactKind
     part: int
     label: str
     settings: Mapping[str, Any]  # the stage's slice of the recipe
@@ -136,7 +152,7 @@ def name_accelerator() -> str:
 def describe_effort(address: Address) -> Effort:
     """What the work of an address costs here; models run on the accelerator where there is one."""
     stage, passes = address.stage, count_passes(address.settings)
-    decides = [stage.name, stage.version, costing_settings(stage.name, address.settings), dict(address.models)]
+    decides = [stage.name, stage.version, costing_settings(stage.costing, address.settings), dict(address.models)]
     return Effort(
         like=digest(decides)[:12],
         version=stage.version,
@@ -218,36 +234,34 @@ def encode_table(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
-def run_once(store: Store, address: Address, produce: Callable[[], pa.Table]) -> Receipt:
+def run_once(store: Store, address: Address, produce: Callable[[], Made]) -> Receipt:
     """Do the work of `address` unless it is finished, commit it, return its receipt.
 
-    `produce` returns a table of the stage's schema; its rows may carry a `status` column, which is counted. Schema
-    metadata b"details" (JSON) of the table travels into the receipt's `details`, b"timings" into its timings, of which
-    `load` and `wait` are taken off `compute` unless that is given as well.
-    Errors: StoreError; whatever `produce` raises.
+    A column `status` of the table is counted. Errors: StoreError; whatever `produce` raises.
     """
     if found := find_receipt(store, address):
         return found
+
     effort = describe_effort(address)
     kind = (address.stage.name, effort.like)
     effort = effort.model_copy(update={"cold": kind not in _warm})
     _warm.add(kind)
+
     started = time.perf_counter()
     with working(f"{address.stage.name}: {address.label}"):
-        table = produce()
-    extras = table.schema.metadata or {}
-    table = table.cast(address.stage.schema).replace_schema_metadata(None)
+        made = produce()
+    table = made.table.cast(address.stage.schema).replace_schema_metadata(None)
     seconds = time.perf_counter() - started
-    spent = json.loads(extras.get(b"timings", b"{}"))
-    own = seconds - spent.get("load", 0.0) - spent.get("wait", 0.0)
+    own = seconds - made.timings.get("load", 0.0) - made.timings.get("wait", 0.0)
+
     return commit(
         store,
         address,
         encode_table(table),
         rows=table.num_rows,
         counts=count_outcomes(table),
-        timings={"compute": own, **spent},
-        details=json.loads(extras.get(b"details", b"{}")),
+        timings={"compute": own, **made.timings},
+        details=made.details,
         effort=effort,
     )
 

@@ -25,12 +25,9 @@ from tailforge.tasks.report.data import Earlier, PartitionWork, ReportData
 from tailforge.tasks.report.page import PAGE, PER_REASON, choose_examples, draw_report, examples_per_concept
 from tailforge.tasks.report.references import Reference, shrink_photograph
 from tailforge.tasks.report.template_files import read_template
+from tailforge.tasks.stages.registry import stage_names
+from tailforge.tasks.stages.seeds import STAGE as SEEDS
 
-# In the order of execution and of the report.
-STAGES = (
-    "prompts", "aims", "seeds", "inversions", "samples", "masks", "verdicts", "selection", "augmented", "shard_plan",
-    "shards",
-)  # fmt: skip
 ReadImages = Callable[[Sequence[str]], Mapping[str, tuple[bytes, bytes | None]]]
 PARTS = ("style.css", "morning.html", "losses.html", "costs.html")  # parts of the page's template
 FOLDER = "report"  # inside the version's folder
@@ -96,7 +93,9 @@ def read_explanations(store: Store, partitions: Sequence[BuiltPartition]) -> dic
 
 
 def _place(stage: str) -> int:
-    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+    """Return the stage's place in the order of a build; unknown stages come last."""
+    names = stage_names()
+    return names.index(stage) if stage in names else len(names)
 
 
 def render_report(
@@ -184,7 +183,7 @@ def read_example_images(
 
 def read_seeds(store: Store, receipts: Sequence[Receipt]) -> pa.Table | None:
     """Return the records of the noises in SEEDS, without the noises; None without seeds. Errors: StoreError."""
-    tables = [read_table(store, each, ["prompt", "record"]) for each in receipts if each.stage == "seeds"]
+    tables = [read_table(store, each, ["prompt", "record"]) for each in receipts if each.stage == SEEDS.name]
     return pa.concat_tables(tables) if tables else None
 
 

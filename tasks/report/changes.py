@@ -12,7 +12,6 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.report.data import Previous
 
 PICTURES = 6  # per kind of change
-TRACED = ("samples", "masks", "verdicts", "augmented", "shards")  # stages with libraries in a version's record
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ def compare_builds(
     concept = dict(zip(manifest["sample_id"].to_pylist(), manifest["concept"].to_pylist(), strict=True))
     columns = Counter(column for names in previous.changed.values() for column in names)
     before = {name: ", ".join(versions) for name, versions in previous.libraries.items()}
+    stages = previous.fingerprints or {receipt.stage for receipt in receipts}  # older records name no stages
 
     return Changes(
         previous=previous.version,
@@ -60,7 +60,7 @@ def compare_builds(
         columns=dict(sorted(columns.items(), key=lambda item: (-item[1], item[0]))),
         recipe=list_changes(flatten(previous.recipe), flatten(recipe.model_dump(mode="json"))),
         models=list_changes(previous.models, models),
-        libraries=list_changes(before, name_libraries(receipts)),
+        libraries=list_changes(before, name_libraries(receipts, stages)),
         remade=dict(Counter(receipt.stage for receipt in receipts if is_new(receipt, previous.fingerprints))),
         examples=choose_changed(previous),
     )
@@ -99,11 +99,11 @@ def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[C
     return tuple(change for change in pairs if change.before != change.after)
 
 
-def name_libraries(receipts: Sequence[Receipt]) -> dict[str, str]:
-    """Return the versions of each library that the TRACED stages used."""
+def name_libraries(receipts: Sequence[Receipt], stages: Collection[str]) -> dict[str, str]:
+    """Return the versions of each library that these stages used."""
     versions: dict[str, set[str]] = {}
     for receipt in receipts:
-        for name, version in receipt.versions.items() if receipt.stage in TRACED else ():
+        for name, version in receipt.versions.items() if receipt.stage in stages else ():
             versions.setdefault(name, set()).add(version)
     return {name: ", ".join(sorted(found)) for name, found in sorted(versions.items())}
 

@@ -14,7 +14,7 @@ from tailforge.tasks.report.references import Reference
 
 @dataclass(frozen=True)
 class PartitionWork:
-    """One partition's receipts in the order of its stages."""
+    """One partition's receipts in the order of its stages, of which the first draws the images."""
 
     concept: str
     receipts: tuple[Receipt, ...]

@@ -77,16 +77,16 @@ def count_failures(name: str, work: Sequence[PartitionWork]) -> list[FailureRow]
     differ only
     in digests or in the partition's name count as one.
     """
-    found: dict[tuple[str, str], Counter[str]] = {}
+    found: dict[tuple[str, str, bool], Counter[str]] = {}
     for partition in work:
         before: Counter[str] = Counter()
-        for receipt in partition.receipts:
+        for place, receipt in enumerate(partition.receipts):
             own = _count_errors(receipt)
             for text, count in (own - before).items():
                 cause = name_cause(text, receipt.label)
-                found.setdefault((receipt.stage, cause), Counter())[receipt.label] += count
+                found.setdefault((receipt.stage, cause, place == 0), Counter())[receipt.label] += count
             before |= own
-    rows = [_describe(name, stage, cause, labels) for (stage, cause), labels in found.items()]
+    rows = [_describe(name, stage, cause, labels, draws) for (stage, cause, draws), labels in found.items()]
     return sorted(rows, key=lambda row: (-row.count, row.stage, row.cause))
 
 
@@ -95,11 +95,11 @@ def name_cause(text: str, label: str) -> str:
     return re.sub(r"\b[0-9a-f]{16,64}\b", "...", text.replace(label, "..."))
 
 
-def choose_mend(stage: str, cause: str) -> str:
-    """Return what to do against failed images; RECIPE is replaced by the recipe's name."""
+def choose_mend(stage: str, cause: str, *, draws: bool) -> str:
+    """Return what to do against failures of a stage, which `draws` images or not. It names the recipe RECIPE."""
     if OUT_OF_MEMORY in cause:
         return MEND_MEMORY
-    return MEND_IMAGE if stage in ("inversions", "samples") else MEND_STAGE.format(stage=stage)
+    return MEND_IMAGE if draws else MEND_STAGE.format(stage=stage)
 
 
 def _count_errors(receipt: Receipt) -> Counter[str]:
@@ -107,8 +107,8 @@ def _count_errors(receipt: Receipt) -> Counter[str]:
     return Counter(errors)
 
 
-def _describe(name: str, stage: str, cause: str, labels: Counter[str]) -> FailureRow:
+def _describe(name: str, stage: str, cause: str, labels: Counter[str], draws: bool) -> FailureRow:
     shown = tuple(label for label, _ in sorted(labels.items(), key=lambda item: (-item[1], item[0])))
-    mend = choose_mend(stage, cause).replace("RECIPE", name)
+    mend = choose_mend(stage, cause, draws=draws).replace("RECIPE", name)
     named, more = shown[:NAMED_PARTITIONS], len(shown[NAMED_PARTITIONS:])
     return FailureRow(stage, cause, labels.total(), named, more, mend)

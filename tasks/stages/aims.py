@@ -1,6 +1,5 @@
 """Stage "aims": what a search for a concept aims at, from its reference photographs and plain samples of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from prefect import task
 
 from tailforge.catalog.sources.references import open_references
-from tailforge.catalog.store import Store
 from tailforge.schemas.errors import EngineError, RecipeError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.recipe import Concept
 from tailforge.schemas.tables import AIMS
-from tailforge.tasks.artifacts.contract import Address, Stage, digest, digest_samples, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, digest, digest_samples
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.engines.search_inputs import read_aim, require_difference, search_engine
 from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.sampling.clock import Clock
@@ -27,15 +25,13 @@ from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, render_plain
 from tailforge.tasks.methods.seed_select.aim import ImageEncoder
 from tailforge.tasks.models.clip import load_clip
 from tailforge.tasks.models.text_to_image import load_build_generator
-from tailforge.tasks.stages.options import STAGE_TASK
 from tailforge.tasks.stages.prompts import find_concept
 
-STAGE = Stage("aims", "2", AIMS)
 SAMPLING = ("batch_size", "guidance", "scheduler", "height", "width", "negative_prompt")
 
 
 def locate(job: PartitionJob) -> Address:
-    """Where the concept's AIMS lie."""
+    """Return the address of the concept's AIMS."""
     engine, encoder = search_engine(job.build), job.build.encoder
     assert encoder is not None
     return Address(
@@ -53,16 +49,11 @@ def locate(job: PartitionJob) -> Address:
     )
 
 
-@task(task_run_name="aim at {job[concept]}", **STAGE_TASK)
-def aim_search(job: dict[str, Any]) -> dict[str, Any]:
-    """Read the references, make the plain samples, return the receipt of AIMS. Errors: RecipeError, ModelError."""
-    parsed = PartitionJob.model_validate(job)
-    store = Store.open(parsed.build.store)
-    return run_once(store, locate(parsed), lambda: make_aims(parsed)).model_dump(mode="json")
+def produce(_: Workplace, job: PartitionJob) -> Made:
+    """Make the AIMS of a concept: features of its references and of plain samples.
 
-
-def make_aims(job: PartitionJob) -> pa.Table:
-    """AIMS of a concept."""
+    Errors: EngineError out of memory; RecipeError, ModelError.
+    """
     assert job.build.encoder is not None
     clock = Clock()
     with clock.phase("load"):
@@ -83,7 +74,18 @@ def make_aims(job: PartitionJob) -> pa.Table:
             rows.append({"kind": "plain", "sha256": None, "feature": feature(encoder, made.pixels), "latent": None})
     aims = pa.Table.from_pylist(rows, AIMS)
     require_difference(job, read_aim(aims))
-    return aims.replace_schema_metadata({"timings": json.dumps(clock.idle)})
+    return Made(aims, clock.idle)
+
+
+STAGE = Stage(
+    name="aims",
+    version="2",
+    schema=AIMS,
+    costing=("sampling",),
+    locate=locate,
+    produce=produce,
+    uses_generator=True,
+)
 
 
 def read_references(folder: str | None, concept: Concept, expected: tuple[str, ...]) -> list[NDArray[np.uint8]]:

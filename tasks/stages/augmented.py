@@ -4,21 +4,19 @@ What comes out, in place or as copies, is judged as any image: what is published
 not, a copy is dropped, and in place the image stays as it was drawn.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from prefect import task
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.settings.quality import GATES, Gate
 from tailforge.schemas.tables import AUGMENTED
-from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, read_table, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, canonical_json, read_table
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.masks.codec import decode_mask, encode_mask
 from tailforge.tasks.methods.masks.concept_region import measure_concept
 from tailforge.tasks.methods.packing.augment import (
@@ -33,10 +31,8 @@ from tailforge.tasks.methods.packing.png import decode_png, encode_png
 from tailforge.tasks.methods.planning.samples import derive_copy_id, derive_seed
 from tailforge.tasks.methods.quality.gates import first_failed_gate
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.stages.options import STAGE_TASK
 from tailforge.tasks.stages.verdicts import describe_rule, judge_items, make_item
 
-STAGE = Stage("augmented", "2", AUGMENTED)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask", "instances", "mask_area", "mask_confidence"]
 Bounds = Mapping[str, Sequence[float | None]]  # by gate: lowest and highest, which quantiles came to
@@ -63,28 +59,17 @@ def locate(job: PartitionJob, samples: Receipt, masks: Receipt, accepted: Sequen
     )
 
 
-@task(task_run_name="augment {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
-def augment_samples(
-    job: dict[str, Any], samples: dict[str, Any], masks: dict[str, Any], accepted: list[int], bounds: Bounds
-) -> dict[str, Any]:
-    """Augment and judge the accepted rows of one partition, and return the receipt.
-
-    Errors: RecipeError, ModelError, StoreError.
-    """
-    parsed = PartitionJob.model_validate(job)
-    made, annotated = Receipt.model_validate(samples), Receipt.model_validate(masks)
-    store = Store.open(parsed.build.store)
-
-    def produce() -> pa.Table:
-        rows = pa.array(accepted, pa.int64())
-        images = read_table(store, made, SAMPLE_COLUMNS).take(rows)
-        annotations = read_table(store, annotated, MASK_COLUMNS).take(rows)
-        return judge_augmented(parsed, images, annotations, bounds)
-
-    return run_once(store, locate(parsed, made, annotated, accepted, bounds), produce).model_dump(mode="json")
+def produce(
+    workplace: Workplace, job: PartitionJob, samples: Receipt, masks: Receipt, accepted: Sequence[int], bounds: Bounds
+) -> Made:
+    """Augment and judge the accepted rows of one partition. Errors: RecipeError, ModelError, StoreError."""
+    rows = pa.array(accepted, pa.int64())
+    images = read_table(workplace.store, samples, SAMPLE_COLUMNS).take(rows)
+    annotations = read_table(workplace.store, masks, MASK_COLUMNS).take(rows)
+    return judge_augmented(job, images, annotations, bounds)
 
 
-def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bounds: Bounds) -> pa.Table:
+def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bounds: Bounds) -> Made:
     """AUGMENTED of row-aligned accepted samples: `augment_partition` with scores, and why a row is not published.
 
     A score that needs the soft map of a mask is not measured again: gates on it have asked the original alone.
@@ -99,7 +84,7 @@ def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bound
     for row, verdict in zip(augmented, judge_items(job, items, clock, is_augmented=True), strict=True):
         row |= {name: verdict[name] for name in JUDGED}
         row["reason"] = verdict["reason"] or first_failed_gate(gates, GATES, verdict)
-    return pa.Table.from_pylist(augmented, AUGMENTED).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+    return Made(pa.Table.from_pylist(augmented, AUGMENTED), clock.seconds)
 
 
 def augment_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
@@ -143,3 +128,13 @@ def _row(sample_id: str, parent_id: str, made: Augmented, instances: Sequence[di
         **measure_concept(found, *made.mask.shape),
         "augmentation": canonical_json(made.replay),
     }
+
+
+STAGE = Stage(
+    name="augmented",
+    version="2",
+    schema=AUGMENTED,
+    costing=("augmentation", "gates", "verifier"),
+    locate=locate,
+    produce=produce,
+)

@@ -5,7 +5,6 @@ The ledger is a table (EXPLANATION), the arrays that it names (.npz) and a page 
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,10 +21,10 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ExplanationError
 from tailforge.schemas.explanation import ExplainSettings, Region
 from tailforge.schemas.jobs import PartitionJob, SampleSpec
-from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.settings.engines import SamplingSettings
 from tailforge.schemas.tables import EXPLANATION
-from tailforge.tasks.artifacts.contract import Address, Stage, run_once
+from tailforge.tasks.artifacts.contract import Address, ArtifactKind, Made
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.regional_primitives.decompose import DecomposeSettings
 from tailforge.tasks.methods.regional_primitives.demands import Observe, Subject
 from tailforge.tasks.methods.regional_primitives.explain import Explained, explain
@@ -46,7 +45,6 @@ from tailforge.tasks.models.unet_generator import UNetGenerator
 from tailforge.tasks.report.explanation import ExplanationPage, Mended, draw_explanation
 from tailforge.tasks.report.template_files import read_template
 
-STAGE = Stage("explanations", "1", EXPLANATION)
 ENCODED = 32  # background images that are encoded together
 
 
@@ -130,8 +128,13 @@ def digest_pixels(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def locate(asked: Asked, stage: Stage = STAGE) -> Address:
-    """Where the ledger of a sample lies, or what else a stage makes of the same question."""
+def locate(asked: Asked) -> Address:
+    """Return the address of the ledger of a sample."""
+    return locate_answer(asked, STAGE)
+
+
+def locate_answer(asked: Asked, stage: ArtifactKind) -> Address:
+    """Return the address of what a stage makes of a question."""
     settings = describe(asked)
     background = settings.pop("background")
     return Address(
@@ -144,21 +147,12 @@ def locate(asked: Asked, stage: Stage = STAGE) -> Address:
     )
 
 
-def explain_sample(store: Store, asked: Asked) -> Receipt:
-    """The ledger's receipt; nothing is done that was done before. Errors: ExplanationError, ModelError, StoreError."""
-    address = locate(asked)
-
-    def produce() -> pa.Table:
-        rows, arrays = list_components(asked.explained), collect_arrays(asked.explained)
-        page = draw_page(asked, rows, arrays)
-        files = {
-            "arrays": keep(store, address.attachment_uri("npz"), encode_arrays(arrays)),
-            "page": keep(store, address.attachment_uri("html"), page),
-        }
-        details = {**summarise(asked.explained), "files": files}
-        return pa.Table.from_pylist(rows, EXPLANATION).replace_schema_metadata({b"details": json.dumps(details)})
-
-    return run_once(store, address, produce)
+def produce(workplace: Workplace, asked: Asked) -> Made:
+    """Make the ledger of a sample with its arrays and its page. Errors: ExplanationError, ModelError, StoreError."""
+    rows, arrays = list_components(asked.explained), collect_arrays(asked.explained)
+    page = draw_page(asked, rows, arrays)
+    files = keep_files(workplace, arrays, page)
+    return Made(pa.Table.from_pylist(rows, EXPLANATION), details={**summarise(asked.explained), "files": files})
 
 
 def draw_page(
@@ -181,8 +175,16 @@ def draw_page(
     return draw_explanation(page, template).encode()
 
 
-def keep(store: Store, uri: str, data: bytes) -> dict[str, Any]:
-    """Write a file of an artifact; its entry for `details["files"]`."""
+def keep_files(workplace: Workplace, arrays: dict[str, NDArray[Any]], page: bytes) -> dict[str, Any]:
+    """Write the arrays and the page of an answer; return their entries for `details["files"]`. Errors: StoreError."""
+    store, address = workplace.store, workplace.address
+    return {
+        "arrays": _keep(store, address.attachment_uri("npz"), encode_arrays(arrays)),
+        "page": _keep(store, address.attachment_uri("html"), page),
+    }
+
+
+def _keep(store: Store, uri: str, data: bytes) -> dict[str, Any]:
     store.write_bytes(uri, data)
     return {"uri": uri, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -240,3 +242,6 @@ def find_noise(asked: Asked) -> Tensor:
         return torch.from_numpy(asked.made.noise)[None].to(model.device, model.dtype)
     height, width = asked.pixels.shape[:2]
     return draw_noise(model, [torch.Generator("cpu").manual_seed(asked.sample.seed)], height, width)
+
+
+STAGE = Stage(name="explanations", version="1", schema=EXPLANATION, locate=locate, produce=produce)

@@ -1,6 +1,5 @@
 """Stage "inversions": labelled images from a trained classifier alone, a run of whole batches at a time."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from prefect import task
 from scipy.special import softmax
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import EngineError
 from tailforge.schemas.jobs import BuildContext, InversionJob
 from tailforge.schemas.tables import INVERSIONS
-from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, canonical_json, digest
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.engines.inversion import inversion_engine
 from tailforge.tasks.methods.natural_inversion.class_activation import Maps, class_activation
 from tailforge.tasks.methods.natural_inversion.contract import Inverted
@@ -27,15 +25,13 @@ from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.memory import is_out_of_memory
 from tailforge.tasks.models.teacher import Teacher, load_teacher
-from tailforge.tasks.stages.options import STAGE_TASK
 
-STAGE = Stage("inversions", "1", INVERSIONS)
 DIGITS = 6  # that equal runs agree on
 _ONE_AT_A_TIME = Lock()  # an inversion hangs hooks on the teacher, which all threads share
 
 
 def locate(job: InversionJob) -> Address:
-    """Where the run's INVERSIONS lie; captions and wanted counts do not touch it."""
+    """Return the address of the run's INVERSIONS, which captions and requested counts do not change."""
     recipe = job.build.recipe
     return Address(
         STAGE,
@@ -51,16 +47,13 @@ def locate(job: InversionJob) -> Address:
     )
 
 
-@task(task_run_name="invert r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
-def invert_teacher(job: dict[str, Any]) -> dict[str, Any]:
-    """Make the images of one run and return the receipt of INVERSIONS. Errors: EngineError, ModelError, StoreError."""
-    parsed = InversionJob.model_validate(job)
-    store = Store.open(parsed.build.store)
-    return run_once(store, locate(parsed), lambda: invert_run(parsed)).model_dump(mode="json")
+def produce(_: Workplace, job: InversionJob) -> Made:
+    """Make the images of one run: one row per sample, none per filler. Errors: EngineError, ModelError."""
+    return invert_run(job)
 
 
-def invert_run(job: InversionJob) -> pa.Table:
-    """INVERSIONS of a run: a row a sample, fillers left out."""
+def invert_run(job: InversionJob) -> Made:
+    """Return the INVERSIONS of a run."""
     clock = Clock()
     with clock.phase("load"):
         teacher = recipe_teacher(job.build)
@@ -74,7 +67,7 @@ def invert_run(job: InversionJob) -> pa.Table:
         maps = _see_labels(teacher, [image for _, image in kept], inversion_engine(job.build).batch_size)
     limit = inversion_engine(job.build).steps
     rows = [_row(sample_id, image, seen, limit) for (sample_id, image), seen in zip(kept, maps, strict=True)]
-    return pa.Table.from_pylist(rows, INVERSIONS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
+    return Made(pa.Table.from_pylist(rows, INVERSIONS), clock.seconds)
 
 
 def recipe_teacher(build: BuildContext) -> Teacher:
@@ -145,3 +138,15 @@ def describe_inversion(image: Inverted, limit: int) -> dict[str, Any]:
         "teacher_logits": [round(float(value), DIGITS) for value in image.logits],
     }
     return record if image.alpha is None else record | {"channel_scales": [round(v, DIGITS) for v in image.alpha]}
+
+
+STAGE = Stage(
+    name="inversions",
+    version="1",
+    schema=INVERSIONS,
+    costing=("method", "engine", "preparation"),
+    locate=locate,
+    produce=produce,
+    uses_generator=True,
+    makes_images=True,
+)

@@ -1,18 +1,16 @@
 """Stage "masks": soft attention maps in, masks, boxes and their scores out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from prefect import task
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.errors import EngineError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import MASKS
-from tailforge.tasks.artifacts.contract import Address, Stage, read_table, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, read_table
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.masks.codec import describe_instance, encode_mask
 from tailforge.tasks.methods.masks.confidence import Parts
 from tailforge.tasks.methods.masks.soft_masks import (
@@ -31,9 +29,7 @@ from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.plain import cut_batches, hold
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, Read, read_attention
 from tailforge.tasks.models.text_to_image import load_generator
-from tailforge.tasks.stages.options import STAGE_TASK
 
-STAGE = Stage("masks", "4", MASKS)
 COLUMNS = ["sample_id", "status", "slots", "image"]
 RECORDED = ["attention", "attention_agreement"]
 DECIDED_SAMPLES = {"window", "affinity"}  # settings that stage "samples" follows from
@@ -43,7 +39,7 @@ Row = dict[str, Any]
 
 
 def locate(job: PartitionJob, samples: Receipt) -> Address:
-    """Where the partition's MASKS lie."""
+    """Return the address of the partition's MASKS."""
     recipe, asked = job.build.recipe, job.build.annotator
     hidden = DECIDED_SAMPLES | ({"model"} if asked else ASKING)
     others = {} if recipe.annotation.slots == ("concept",) else {"categories": _list_values(job)}
@@ -72,16 +68,9 @@ def _list_values(job: PartitionJob) -> list[tuple[str, str, int]]:
     ]
 
 
-@task(task_run_name="annotate {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
-def annotate_masks(job: dict[str, Any], samples: dict[str, Any]) -> dict[str, Any]:
-    """Find the masks of one partition and return the receipt of its MASKS."""
-    parsed, receipt = PartitionJob.model_validate(job), Receipt.model_validate(samples)
-    store = Store.open(parsed.build.store)
-    return run_once(
-        store,
-        locate(parsed, receipt),
-        lambda: annotate_partition(parsed, read_table(store, receipt, columns_for(parsed))),
-    ).model_dump(mode="json")
+def produce(workplace: Workplace, job: PartitionJob, samples: Receipt) -> Made:
+    """Find the masks of one partition. Errors: ModelError, EngineError, StoreError."""
+    return annotate_partition(job, read_table(workplace.store, samples, columns_for(job)))
 
 
 def columns_for(job: PartitionJob) -> list[str]:
@@ -89,8 +78,8 @@ def columns_for(job: PartitionJob) -> list[str]:
     return [*COLUMNS, *(RECORDED if job.build.annotator is None else ["prompt"])]
 
 
-def annotate_partition(job: PartitionJob, samples: pa.Table) -> pa.Table:
-    """MASKS of a partition, from the columns `columns_for` of its SAMPLES. Errors: ModelError, EngineError."""
+def annotate_partition(job: PartitionJob, samples: pa.Table) -> Made:
+    """Return the MASKS of a partition from the columns `columns_for` of SAMPLES. Errors: ModelError, EngineError."""
     settings, rows, clock = job.build.recipe.annotation, samples.to_pylist(), Clock()
     read = _recorded(rows) if job.build.annotator is None else _ask_annotator(job, rows, clock)
     with clock.phase("compute"):
@@ -99,7 +88,7 @@ def annotate_partition(job: PartitionJob, samples: pa.Table) -> pa.Table:
         thresholds = pool_thresholds(softened) if settings.threshold == "concept" else {}
         made = [_row(job, row, own, thresholds) | {"mask_source": settings.kind} for row, own in both]
     timings = {**clock.seconds, "compute": clock.seconds["compute"] + clock.seconds.get("attention", 0.0)}
-    return pa.Table.from_pylist(made, MASKS).replace_schema_metadata({"timings": json.dumps(timings)})
+    return Made(pa.Table.from_pylist(made, MASKS), timings)
 
 
 def _recorded(rows: list[Row]) -> list[Read | None]:
@@ -198,3 +187,13 @@ def _score_columns(parts: Parts, confidence: float) -> Row:
         "mask_largest_share": parts.largest_share,
         "mask_agreement": parts.agreement,
     }
+
+
+STAGE = Stage(
+    name="masks",
+    version="4",
+    schema=MASKS,
+    costing=("annotation",),
+    locate=locate,
+    produce=produce,
+)

@@ -1,27 +1,22 @@
-"""Stage `prompts`: the texts that one concept's images are asked for with."""
+"""Stage `prompts`: the prompts of one concept."""
 
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from prefect import task
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.schemas.recipe import Concept
 from tailforge.schemas.tables import PROMPTS
-from tailforge.tasks.artifacts.contract import Address, Stage, run_once
-from tailforge.tasks.methods.planning.expand_prompts import Complete, collect_words
-from tailforge.tasks.methods.planning.expand_prompts import expand_prompts as expand
+from tailforge.tasks.artifacts.contract import Address, Made
+from tailforge.tasks.artifacts.stage import Stage, Workplace
+from tailforge.tasks.methods.planning.expand_prompts import Complete, collect_words, expand_prompts
 from tailforge.tasks.models.language_model import load_language_model
 from tailforge.tasks.models.lexicon import WORDNET, load_wordnet
-from tailforge.tasks.stages.options import STAGE_TASK
-
-STAGE = Stage("prompts", "1", PROMPTS)
 
 
 def locate(build: BuildContext, concept: str) -> Address:
-    """Address of one concept's prompts; it depends on nothing of the other concepts."""
+    """Return the address of one concept's prompts, which the other concepts do not change."""
     recipe, own = build.recipe, find_concept(build, concept)
     prompts = recipe.prompts
     expander = prompts.language_model
@@ -44,29 +39,32 @@ def locate(build: BuildContext, concept: str) -> Address:
     )
 
 
-@task(task_run_name="expand prompts of {concept}", **STAGE_TASK)
-def expand_prompts(build: dict[str, Any], concept: str) -> dict[str, Any]:
-    """Write the concept's prompts and return their receipt. Errors: RecipeError, ModelError, StoreError."""
-    context = BuildContext.model_validate(build)
-    store = Store.open(context.store)
+def produce(_: Workplace, build: BuildContext, concept: str) -> Made:
+    """Write the prompts of one concept. Errors: RecipeError, ModelError."""
+    lexicon = load_wordnet() if build.recipe.prompts.wordnet else None
+    prompts = expand_prompts(
+        build.recipe, find_concept(build, concept), lexicon=lexicon, complete=_language_model(build)
+    )
+    return Made(pa.Table.from_pylist([prompt.model_dump() for prompt in prompts], PROMPTS))
 
-    def produce() -> pa.Table:
-        lexicon = load_wordnet() if context.recipe.prompts.wordnet else None
-        prompts = expand(
-            context.recipe, find_concept(context, concept), lexicon=lexicon, complete=_language_model(context)
-        )
-        return pa.Table.from_pylist([prompt.model_dump() for prompt in prompts], PROMPTS)
 
-    return run_once(store, locate(context, concept), produce).model_dump(mode="json")
+STAGE = Stage(
+    name="prompts",
+    version="1",
+    schema=PROMPTS,
+    costing=("language_model", "per_concept", "wordnet"),
+    locate=locate,
+    produce=produce,
+)
 
 
 def read_prompts(table: pa.Table) -> list[Prompt]:
-    """Rows of a PROMPTS table."""
+    """Return the prompts of a PROMPTS table."""
     return [Prompt.model_validate(row) for row in table.to_pylist()]
 
 
 def find_concept(build: BuildContext, name: str) -> Concept:
-    """The recipe's concept of that name."""
+    """Return the concept of that name."""
     return build.recipe.concepts[build.recipe.class_id(name)]
 
 
@@ -79,5 +77,5 @@ def _language_model(build: BuildContext) -> Complete | None:
 
 
 def _ordered(values: Any) -> list[Any]:
-    """Values in the recipe's order, which decides the design (a JSON object would be sorted)."""
+    """Return values in the recipe's order, which decides the design. A JSON object would be sorted."""
     return [list(entry) for entry in values.items()] if hasattr(values, "items") else list(values)

@@ -1,7 +1,6 @@
 """Stage `repairs`: a region of one drawn sample mended, as a row of SAMPLES that a build can take in its place."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +12,8 @@ from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ExplanationError
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import SAMPLES
-from tailforge.tasks.artifacts.contract import Stage, canonical_json, read_table, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, canonical_json, read_table
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.planning.samples import derive_repair_id, derive_seed
 from tailforge.tasks.methods.regional_primitives.defects import PIXEL_MEASURES, score_artifacts, score_gate
@@ -25,38 +25,34 @@ from tailforge.tasks.methods.sampling.plain import to_pixels
 from tailforge.tasks.models.unet_generator import UNetGenerator
 from tailforge.tasks.report.explanation import Mended
 from tailforge.tasks.report.provenance import read_origin
-from tailforge.tasks.stages.explanations import Asked, choose_layer, describe, draw_page, encode_arrays, keep, locate
+from tailforge.tasks.stages.explanations import Asked, choose_layer, describe, draw_page, keep_files, locate_answer
 from tailforge.tasks.stages.samples import tabulate
 
-STAGE = Stage("repairs", "1", SAMPLES)
 REDRAWN = 3  # inpainted images that are tried
 ARTIFACTS = "artifacts"
 
 
-def mend_sample(store: Store, asked: Asked) -> Receipt:
-    """The receipt of the mended row, which is missing (no row) where no attempt passed; `details["repair"]` tells.
-
-    Errors: ExplanationError without a region, and as `explain_sample`.
-    """
+def locate(asked: Asked) -> Address:
+    """Return the address of the repair of a sample. Errors: ExplanationError without a region."""
     if asked.region is None:
         raise ExplanationError("a repair needs a region; name it by --box, --mask or --gate")
-    address = locate(asked, STAGE)
+    return locate_answer(asked, STAGE)
 
-    def produce() -> pa.Table:
-        made = find_repair(asked)
-        told = describe_repair(asked, made)
-        rows, arrays = list_components(asked.explained), collect_arrays(asked.explained)
-        arrays["mended"] = to_pixels(made.taken.image)[0]
-        page = draw_page(asked, rows, arrays, Mended(arrays["mended"], told))
-        files = {
-            "arrays": keep(store, address.attachment_uri("npz"), encode_arrays(arrays)),
-            "page": keep(store, address.attachment_uri("html"), page),
-        }
-        table = replace_image(asked, made, told) if made.taken.route != "none" else SAMPLES.empty_table()
-        details = {"repair": told, "files": files}
-        return table.replace_schema_metadata({b"details": json.dumps(details)})
 
-    return run_once(store, address, produce)
+def produce(workplace: Workplace, asked: Asked) -> Made:
+    """Make the repaired row; none if no attempt passed. `details["repair"]` describes the attempts.
+
+    Errors: ExplanationError, ModelError, StoreError.
+    """
+    made = find_repair(asked)
+    told = describe_repair(asked, made)
+    rows, arrays = list_components(asked.explained), collect_arrays(asked.explained)
+    arrays["mended"] = to_pixels(made.taken.image)[0]
+
+    page = draw_page(asked, rows, arrays, Mended(arrays["mended"], told))
+    files = keep_files(workplace, arrays, page)
+    table = replace_image(asked, made, told) if made.taken.route != "none" else SAMPLES.empty_table()
+    return Made(table, details={"repair": told, "files": files})
 
 
 def find_repair(asked: Asked) -> Repair:
@@ -156,3 +152,6 @@ def read_mended(store: Store, receipt: Receipt) -> dict[str, Any] | None:
     """The mended row, None where no attempt passed. Errors: StoreError."""
     rows: Iterable[dict[str, Any]] = read_table(store, receipt).to_pylist()
     return next(iter(rows), None)
+
+
+STAGE = Stage(name="repairs", version="1", schema=SAMPLES, locate=locate, produce=produce, makes_images=True)

@@ -1,15 +1,12 @@
 """Stage "samples": noise and prompts in, images and soft attention maps out."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from prefect import task
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import EngineError, NotFoundError
 from tailforge.schemas.jobs import InversionJob, PartitionJob, SampleSpec
@@ -17,14 +14,14 @@ from tailforge.schemas.receipts import EngineInputs
 from tailforge.schemas.tables import SAMPLES
 from tailforge.tasks.artifacts.contract import (
     Address,
-    Stage,
+    Made,
     canonical_json,
     digest,
     digest_samples,
     library_versions,
-    run_once,
 )
-from tailforge.tasks.artifacts.failures import end_retry, read_kept
+from tailforge.tasks.artifacts.failures import read_kept
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.engines.inversion import pick_inverted
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.packing.arrays import encode_array
@@ -33,15 +30,13 @@ from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered, cut_batches
 from tailforge.tasks.models.cache import describe_worker
 from tailforge.tasks.stages.inversions import invert_run
-from tailforge.tasks.stages.options import STAGE_TASK
 
-STAGE = Stage("samples", "5", SAMPLES)
 DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
 MODELS = {"encoder", "guide"}  # keys of an engine that name models: what counts of them is the digest
 
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
-    """Where the partition's SAMPLES lie."""
+    """Return the address of the partition's SAMPLES."""
     build, recorded = job.build, job.build.recipe.annotation.recorded
     return Address(
         STAGE,
@@ -59,20 +54,15 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     )
 
 
-@task(task_run_name="synthesize {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
-def synthesize(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Make the images of one partition and return the receipt of its SAMPLES."""
-    parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
-    store, address = Store.open(parsed.build.store), locate(parsed, read)
-    receipt = run_once(store, address, lambda: synthesize_partition(parsed, read, read_kept(store, address)))
-    end_retry(store, address)
-    return receipt.model_dump(mode="json")
+def produce(workplace: Workplace, job: PartitionJob, inputs: EngineInputs) -> Made:
+    """Make the images of one partition, except for rows that an earlier try kept. Errors: EngineError, ModelError."""
+    return synthesize_partition(job, inputs, read_kept(workplace.store, workplace.address))
 
 
 def synthesize_partition(
     job: PartitionJob, inputs: EngineInputs, kept: Mapping[str, dict[str, Any]] | None = None
-) -> pa.Table:
-    """SAMPLES of a partition, with its timings; rows of `kept`, by sample_id, stay as they are.
+) -> Made:
+    """Return the SAMPLES of a partition; keep the rows of `kept`, by sample_id, as they are.
 
     Errors: EngineError if not one image fits into memory; ModelError.
     """
@@ -89,8 +79,7 @@ def synthesize_partition(
             "a smaller engine.height and engine.width, a smaller generator, or run where there is more memory"
         )
     timings = {**clock.seconds, "compute": sum(clock.seconds.values()) - sum(clock.idle.values())}
-    notes = {"timings": timings, "details": {"worker": describe_worker()}}
-    return pa.Table.from_pylist(rows, SAMPLES).replace_schema_metadata({k: json.dumps(v) for k, v in notes.items()})
+    return Made(pa.Table.from_pylist(rows, SAMPLES), timings, {"worker": describe_worker()})
 
 
 def samples_to_draw(job: PartitionJob, kept: Mapping[str, Any]) -> Sequence[SampleSpec]:
@@ -119,7 +108,7 @@ def remake(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> Rendered:
 
 def remake_inverted(job: PartitionJob, sample_id: str, run: InversionJob) -> Rendered:
     """One sample of an inversion, made again by its whole run. Errors: NotFoundError."""
-    (made,) = pick_inverted(invert_run(run), [_find_sample(job, sample_id)])
+    (made,) = pick_inverted(invert_run(run).table, [_find_sample(job, sample_id)])
     return made
 
 
@@ -177,3 +166,16 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
         **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
         "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
     }
+
+
+STAGE = Stage(
+    name="samples",
+    version="5",
+    schema=SAMPLES,
+    costing=("method", "engine", "recorded"),
+    locate=locate,
+    produce=produce,
+    uses_generator=True,
+    makes_images=True,
+    keeps_rows=True,
+)

@@ -1,31 +1,27 @@
 """Stage "seeds": noises found in full by SeedSelect, for the images of a concept that start from a mix with one."""
 
-import json
 from typing import Any
 
 import pyarrow as pa
-from prefect import task
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.errors import EngineError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import EngineInputs
 from tailforge.schemas.tables import SEEDS
-from tailforge.tasks.artifacts.contract import Address, Stage, canonical_json, digest_samples, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, canonical_json, digest_samples
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.engines.search_inputs import load_search, seed_engine
 from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY
 from tailforge.tasks.methods.seed_select.engine import find_noise
 from tailforge.tasks.methods.seed_select.search import VERSION, Found
-from tailforge.tasks.stages.options import STAGE_TASK
 
-STAGE = Stage("seeds", "1", SEEDS)
 NOT_OF_THE_SEARCH = {"mode", "found_seeds", "mixes", "fresh_share", "encoder"}
 
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
-    """Where one batch's SEEDS lie."""
+    """Return the address of one batch of SEEDS."""
     assert job.build.encoder is not None
     return Address(
         STAGE,
@@ -40,16 +36,8 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     )
 
 
-@task(task_run_name="find seeds of {job[concept]} #{job[part]}", **STAGE_TASK)
-def find_seeds(job: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Search for one batch of noises and return the receipt of SEEDS."""
-    parsed, read = PartitionJob.model_validate(job), EngineInputs.model_validate(inputs)
-    store = Store.open(parsed.build.store)
-    return run_once(store, locate(parsed, read), lambda: search_batch(parsed, read)).model_dump(mode="json")
-
-
-def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
-    """SEEDS of one batch; a noise whose image is not finite is left out. Errors: EngineError out of memory."""
+def produce(_: Workplace, job: PartitionJob, inputs: EngineInputs) -> Made:
+    """Search one batch of SEEDS; leave out a noise whose image is not finite. Errors: EngineError out of memory."""
     engine = seed_engine(job.build)
     clock = Clock()
     with clock.phase("load"):
@@ -58,7 +46,7 @@ def search_batch(job: PartitionJob, inputs: EngineInputs) -> pa.Table:
     if any(each.error == OUT_OF_MEMORY for each in found):  # it may pass, so it must not count as done
         raise EngineError(f"seeds of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator")
     rows = [_row(sample, each) for sample, each in zip(job.samples, found, strict=True) if each.error is None]
-    return pa.Table.from_pylist(rows, SEEDS).replace_schema_metadata({"timings": json.dumps(clock.idle)})
+    return Made(pa.Table.from_pylist(rows, SEEDS), clock.idle)
 
 
 def _row(sample: Any, found: Found) -> dict[str, Any]:
@@ -69,3 +57,14 @@ def _row(sample: Any, found: Found) -> dict[str, Any]:
         "confidence": found.record.get("confidence"),
         "record": canonical_json(found.record | {"candidate": found.candidate}),
     }
+
+
+STAGE = Stage(
+    name="seeds",
+    version="1",
+    schema=SEEDS,
+    costing=("method", "engine"),
+    locate=locate,
+    produce=produce,
+    uses_generator=True,
+)

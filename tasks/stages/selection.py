@@ -1,7 +1,6 @@
 """Stage `selection`: the last word on every sample of a build so far, which needs all verdicts at once."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from tailforge.catalog.sources.references import open_references
@@ -20,14 +18,13 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.review import Review
 from tailforge.schemas.tables import SELECTION
-from tailforge.tasks.artifacts.contract import Address, Stage, digest, read_table, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
+from tailforge.tasks.artifacts.decisions import held_reviews
 from tailforge.tasks.artifacts.partitions import BuiltPartition
-from tailforge.tasks.artifacts.reviewed_samples import held_reviews
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
 from tailforge.tasks.methods.quality.image_scores import perceptual_hash
-from tailforge.tasks.stages.options import STAGE_TASK
 
-STAGE = Stage("selection", "4", SELECTION)
 ORDER_COLUMNS = ["replica", "prompt_index"]
 VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
 
@@ -52,8 +49,8 @@ class JudgedPartition(BaseModel):
         return [*known, *([] if self.parent is None else [self.parent]), *reviews]
 
 
-def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any] | BuiltPartition]) -> Address:
-    """Address of the selection over these partitions (or as `select_samples` takes them), in this order."""
+def locate(build: BuildContext, partitions: Sequence[BuiltPartition]) -> Address:
+    """Return the address of the selection over these partitions, in this order."""
     judged = [JudgedPartition.model_validate(partition) for partition in partitions]
     recipe, quality = build.recipe, build.recipe.quality
     against_references = quality.near_duplicates is not None and quality.near_duplicates.against_references
@@ -76,23 +73,14 @@ def locate(build: BuildContext, partitions: Sequence[Mapping[str, Any] | BuiltPa
     )
 
 
-@task(task_run_name="select samples", **STAGE_TASK)
-def select_samples(build: dict[str, Any], partitions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Decide on all samples and return the receipt of SELECTION.
-
-    A partition is {"concept", "attempt", "samples": receipt, "verdicts": receipt}; more keys are ignored.
-    Errors: RecipeError for reference photographs that are gone, StoreError.
-    """
-    context = BuildContext.model_validate(build)
+def produce(workplace: Workplace, build: BuildContext, partitions: Sequence[BuiltPartition]) -> Made:
+    """Decide on all samples. Errors: RecipeError for reference photographs that are gone, StoreError."""
     judged = [JudgedPartition.model_validate(partition) for partition in partitions]
-    store = Store.open(context.store)
-    return run_once(store, locate(context, partitions), lambda: select_rows(store, context, judged)).model_dump(
-        mode="json"
-    )
+    return select_rows(workplace.store, build, judged)
 
 
-def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPartition]) -> pa.Table:
-    """SELECTION of the partitions: a row a sample, in the order of the partitions."""
+def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPartition]) -> Made:
+    """Return the SELECTION of the partitions: one row per sample, in the order of the partitions."""
     scores = quantile_names(build.recipe)
     tables = [load_candidates(store, partition, scores) for partition in partitions]
     candidates = pa.concat_tables([_empty_candidates(scores), *tables]).combine_chunks()
@@ -109,8 +97,7 @@ def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPa
             "split": choices["split"],
         }
     ).cast(SELECTION)
-    details = {"bounds": describe_bounds(build.recipe, candidates)}
-    return decided.replace_schema_metadata({b"details": json.dumps(details)})
+    return Made(decided, details={"bounds": describe_bounds(build.recipe, candidates)})
 
 
 def describe_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, dict[str, list[float | None]]]:
@@ -162,3 +149,13 @@ def hash_references(build: BuildContext) -> list[int]:
         return []
     found = (open_references(Path(build.folder), concept) for concept in build.recipe.concepts)
     return [perceptual_hash(np.asarray(each.image)) for each in chain.from_iterable(found)]
+
+
+STAGE = Stage(
+    name="selection",
+    version="4",
+    schema=SELECTION,
+    costing=("near_duplicates",),
+    locate=locate,
+    produce=produce,
+)

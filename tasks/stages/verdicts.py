@@ -1,6 +1,5 @@
 """Stage `verdicts`: scores of every image, and whether the absolute gates accept it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -8,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from prefect import task
 
-from tailforge.catalog.store import Store
 from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Concept, Recipe
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.schemas.tables import VERDICTS
-from tailforge.tasks.artifacts.contract import Address, Stage, digest, read_table, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
+from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.masks.concept_region import find_concept_instance, keeps_concept
 from tailforge.tasks.methods.packing.members import decode_published
 from tailforge.tasks.methods.quality.verdicts import Item, Vectors, Verify, judge_images
@@ -27,10 +25,8 @@ from tailforge.tasks.models.teacher import ROLE as TEACHER
 from tailforge.tasks.models.teacher import load_verifier
 from tailforge.tasks.report.provenance import read_origin
 from tailforge.tasks.stages.aims import read_references
-from tailforge.tasks.stages.options import STAGE_TASK
 from tailforge.tasks.stages.prompts import find_concept
 
-STAGE = Stage("verdicts", "7", VERDICTS)
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
 SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
@@ -48,7 +44,7 @@ class Rule:
 
 
 def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
-    """Address of one partition's verdicts; quantiles, quotas and near duplicates do not touch it."""
+    """Return the address of one partition's verdicts. Quantiles, quotas and near duplicates do not change it."""
     rule = describe_rule(job, is_augmented=False)
     inputs = {"samples": samples.sha256, "masks": masks.sha256, **rule.inputs}
     return Address(STAGE, part=job.part, label=job.label, settings=rule.settings, inputs=inputs, models=rule.models)
@@ -80,21 +76,16 @@ def asks_teacher(recipe: Recipe, *, is_augmented: bool) -> bool:
     return recipe.engine.inverts and (is_augmented or recipe.sharding.image_format == "jpg")
 
 
-@task(task_run_name="judge {job[concept]} r{job[attempt]} {job[source]} #{job[part]}", **STAGE_TASK)
-def filter_quality(job: dict[str, Any], samples: dict[str, Any], masks: dict[str, Any]) -> dict[str, Any]:
-    """Judge one partition and return the receipt of its VERDICTS. Errors: ModelError, StoreError."""
-    parsed = PartitionJob.model_validate(job)
-    made, annotated = Receipt.model_validate(samples), Receipt.model_validate(masks)
-    store = Store.open(parsed.build.store)
+def produce(workplace: Workplace, job: PartitionJob, samples: Receipt, masks: Receipt) -> Made:
+    """Judge the images of one partition. Errors: ModelError, StoreError."""
+    store, clock = workplace.store, Clock()
+    rows = read_table(store, samples, SAMPLE_COLUMNS).to_pylist()
+    annotated = read_table(store, masks, MASK_COLUMNS).to_pylist()
+    items = [make_item(row, mask) for row, mask in zip(rows, annotated, strict=True)]
 
-    def produce() -> pa.Table:
-        table = judge_partition(
-            parsed, read_table(store, made, SAMPLE_COLUMNS), read_table(store, annotated, MASK_COLUMNS)
-        )
-        details = {"gates": describe_gates(parsed.build), "drawn": made.effort.like if made.effort else None}
-        return table.replace_schema_metadata({**table.schema.metadata, b"details": json.dumps(details)})
-
-    return run_once(store, locate(parsed, made, annotated), produce).model_dump(mode="json")
+    judged = judge_items(job, items, clock, is_augmented=False)
+    details = {"gates": describe_gates(job.build), "drawn": samples.effort.like if samples.effort else None}
+    return Made(pa.Table.from_pylist(judged, VERDICTS), clock.seconds, details)
 
 
 def describe_gates(build: BuildContext) -> str:
@@ -102,14 +93,6 @@ def describe_gates(build: BuildContext) -> str:
     quality, models = build.recipe.quality, {"scorer": build.scorer, "verifier": build.verifier}
     bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in quality.gates.items()}
     return digest([bounds, {role: model.digest for role, model in models.items() if model}])[:12]
-
-
-def judge_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
-    """VERDICTS of a partition, from `SAMPLE_COLUMNS` and `MASK_COLUMNS` of its tables."""
-    items = [make_item(row, mask) for row, mask in zip(samples.to_pylist(), masks.to_pylist(), strict=True)]
-    clock = Clock()
-    judged = judge_items(job, items, clock, is_augmented=False)
-    return pa.Table.from_pylist(judged, VERDICTS).replace_schema_metadata({"timings": json.dumps(clock.seconds)})
 
 
 def judge_items(job: PartitionJob, items: Sequence[Item], clock: Clock, *, is_augmented: bool) -> list[dict[str, Any]]:
@@ -172,3 +155,13 @@ def _embed_own_references(job: PartitionJob) -> Vectors | None:
 def embed_references(scorer: ResolvedModel, folder: str | None, concept: Concept, digests: tuple[str, ...]) -> Vectors:
     """Unit vectors of a concept's photographs, which are read and embedded once a process and not once a partition."""
     return load_clip(scorer).embed_images(read_references(folder, concept, digests))
+
+
+STAGE = Stage(
+    name="verdicts",
+    version="7",
+    schema=VERDICTS,
+    costing=("gates", "verifier"),
+    locate=locate,
+    produce=produce,
+)

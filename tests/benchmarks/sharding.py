@@ -24,9 +24,10 @@ from tailforge.catalog.store import Store
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.methods.packing.members import mark_png
 from tailforge.tasks.methods.packing.shards import TarPacker
-from tailforge.tasks.stages.shards import list_shard_jobs, plan_build_shards, write_shard
+from tailforge.tasks.stages.shards import STAGE, list_shard_jobs
 from tests.benchmarks.pages import row
-from tests.support.fabricate import Build, encode_png, make_build, make_recipe
+from tests.support.fabricate import Build, encode_png, make_build, make_recipe, plan_build
+from tests.support.stages import run
 
 FIELDS = ("cls", "json", "png", "seg.png", "txt")
 SIZES = {"": (183, 2_000), "_small": (52, 16_000)}  # metric suffix: side of the noise image in pixels, samples
@@ -100,18 +101,18 @@ def make_partitions(pixels: int, count: int, folder: Path) -> tuple[Build, Recei
     store = Store.open(str(folder / "store"), create=True)
     recipe = make_recipe(concepts=concepts, splits={"train": 1.0})
     build = make_build(store, recipe, dict.fromkeys(concepts, count // 12), rows=256, pixels=pixels)
-    return build, Receipt.model_validate(plan_build_shards.fn(*build.arguments))
+    return build, plan_build(build)
 
 
 def time_task(pixels: int, count: int, folder: Path) -> list[float]:
     """Speeds of the whole task, from the partitions' tables to the committed tar and manifest."""
     build, plan = make_partitions(pixels, count, folder)
-    jobs = [job.model_dump(mode="json") for job in list_shard_jobs(plan, build.partitions)]
+    jobs = list_shard_jobs(plan, build.partitions)
 
     def work() -> int:
         build.store.remove("artifacts/shards")
-        receipts = [write_shard.fn(build.arguments[0], job) for job in jobs]
-        return sum(receipt["details"]["files"]["tar"]["bytes"] for receipt in receipts)
+        receipts = [run(STAGE, build.store.uri, build.context, job) for job in jobs]
+        return sum(receipt.details["files"]["tar"]["bytes"] for receipt in receipts)
 
     return [time_speed(work) for _ in range(ROUNDS)]
 

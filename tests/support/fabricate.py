@@ -14,13 +14,16 @@ from tailforge.schemas.jobs import BuildContext, ResolvedModel
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe, parse_recipe
 from tailforge.schemas.tables import AUGMENTED, MASKS, SAMPLES, SELECTION, VERDICTS
-from tailforge.tasks.artifacts.contract import Address, Stage, run_once
+from tailforge.tasks.artifacts.contract import Address, ArtifactKind, Made, run_once
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.methods.masks.codec import encode_rle
 from tailforge.tasks.methods.packing.arrays import encode_array
 from tailforge.tasks.methods.planning.samples import assign_split, derive_copy_id, derive_seed, identify_sample
 from tailforge.tasks.publish.publish import ExtraFiles, Publication, publish
-from tailforge.tasks.stages.shards import list_shard_jobs, plan_build_shards, write_shard
+from tailforge.tasks.stages.shard_plan import STAGE as SHARD_PLAN
+from tailforge.tasks.stages.shards import STAGE as SHARDS
+from tailforge.tasks.stages.shards import list_shard_jobs
+from tests.support.stages import run
 
 REJECT_EVERY = 5  # rows 4, 9, ... of a partition are not accepted
 REASONS = ("failed", "sharpness", "surplus")  # of the first such row, the second and all others
@@ -37,7 +40,7 @@ class Build:
 
     @property
     def arguments(self) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-        """(build, selection, partitions) as tasks take them."""
+        """(build, selection, partitions) as the publishing task takes them."""
         dump = [partition.model_dump(mode="json") for partition in self.partitions]
         return self.context.model_dump(mode="json"), self.selection.model_dump(mode="json"), dump
 
@@ -78,11 +81,14 @@ def make_build(
 
 
 def pack_build(build: Build) -> list[Receipt]:
-    """Plan and write the shards; their receipts in the plan's order."""
-    context, selection, partitions = build.arguments
-    plan = Receipt.model_validate(plan_build_shards.fn(context, selection, partitions))
-    jobs = list_shard_jobs(plan, build.partitions)
-    return [Receipt.model_validate(write_shard.fn(context, job.model_dump(mode="json"))) for job in jobs]
+    """Plan and write the shards; return their receipts in the plan's order."""
+    jobs = list_shard_jobs(plan_build(build), build.partitions)
+    return [run(SHARDS, build.store.uri, build.context, job) for job in jobs]
+
+
+def plan_build(build: Build) -> Receipt:
+    """Plan the shards."""
+    return run(SHARD_PLAN, build.store.uri, build.context, build.selection, build.partitions)
 
 
 def publish_build(build: Build, extra_files: ExtraFiles | None = None) -> Publication:
@@ -230,8 +236,10 @@ def _select(recipe: Recipe, concept: str, partition: int, row: int, sample_id: s
 def _commit(store: Store, name: str, schema: pa.Schema, rows: list[dict[str, Any]], part: int) -> Receipt:
     table = pa.Table.from_pylist(rows, schema=schema)
     key = json.dumps([str(row) for row in rows])
-    address = Address(Stage(name, "1", schema), part, name, settings={}, inputs={"rows": key})
-    return run_once(store, address, lambda: table)
+    address = Address(
+        ArtifactKind(name=name, version="1", schema=schema), part, name, settings={}, inputs={"rows": key}
+    )
+    return run_once(store, address, lambda: Made(table))
 
 
 def _dummy_receipt() -> Receipt:

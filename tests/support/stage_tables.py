@@ -11,7 +11,7 @@ from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel, Sa
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.tables import MASKS, SAMPLES
-from tailforge.tasks.artifacts.contract import Address, Stage, run_once
+from tailforge.tasks.artifacts.contract import Address, ArtifactKind, Made, run_once
 from tailforge.tasks.methods.masks.codec import describe_instance, encode_mask
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.planning.samples import derive_seed, identify_sample
@@ -96,7 +96,9 @@ def commit_samples(job: PartitionJob, images: dict[int, np.ndarray | None] | Non
 
 def _commit(job: PartitionJob, name: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> Receipt:
     settings = {"label": job.label, "rows": [[row["sample_id"], row["status"]] for row in rows]}
-    address = Address(Stage(name, "test", schema), job.part, job.label, settings=settings, inputs={})
+    address = Address(
+        ArtifactKind(name=name, version="test", schema=schema), job.part, job.label, settings=settings, inputs={}
+    )
     fields = set(schema.names)
     table = pa.Table.from_pylist([{k: v for k, v in row.items() if k in fields} for row in rows], schema)
-    return run_once(Store.open(job.build.store, create=True), address, lambda: table)
+    return run_once(Store.open(job.build.store, create=True), address, lambda: Made(table))

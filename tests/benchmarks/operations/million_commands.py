@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from tailforge.catalog.diff import compare_versions
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive
-from tailforge.flows.build.order import run_rounds, write_all
+from tailforge.flows.build.order import write_all
+from tailforge.flows.build.rounds import run_rounds
 from tailforge.flows.build.status import build_status
 from tailforge.flows.build.walk import plan_build
 from tailforge.schemas.jobs import BuildContext
@@ -49,7 +50,7 @@ def quota(context: BuildContext) -> Counts:
     assert selected is not None
     started = time.perf_counter()
     judged = [JudgedPartition.model_validate(partition.model_dump(mode="json")) for partition in selected.partitions]
-    rows = select_rows(store, context, judged)
+    rows = select_rows(store, context, judged).table
     return {
         "seconds": time.perf_counter() - started,
         "accepted": pc.sum(rows["accepted"]).as_py(),

@@ -9,7 +9,6 @@ their members is made up too.
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,24 +22,24 @@ import pyarrow.parquet as pq
 from tailforge.catalog.sources.models import MODELS, resolve_model
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive
-from tailforge.flows.build.order import expand_all, first_sizes, plan_partitions
+from tailforge.flows.build.order import expand_all
+from tailforge.flows.build.plan_partitions import plan_partitions
+from tailforge.flows.build.rounds import first_sizes
 from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.schemas.recipe import Recipe, parse_recipe
 from tailforge.schemas.tables import INSTANCES, MANIFEST, MASKS, MEMBERS, SAMPLES, SLOTS, VERDICTS
-from tailforge.tasks.artifacts.contract import canonical_json, read_table, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, canonical_json, read_table, run_once
 from tailforge.tasks.artifacts.partitions import BuiltPartition, class_ids, shard_fields
 from tailforge.tasks.methods.masks.codec import encode_rle
 from tailforge.tasks.methods.packing.members import publish_columns
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.packing.shards import CANDIDATES, plan_shards, shard_name
 from tailforge.tasks.methods.sampling.plain import Rendered
-from tailforge.tasks.stages import masks as annotate_masks
-from tailforge.tasks.stages import prompts as expand_prompts
-from tailforge.tasks.stages import samples as synthesize
-from tailforge.tasks.stages import selection as select_samples
-from tailforge.tasks.stages import shards as write_shards
-from tailforge.tasks.stages import verdicts as filter_quality
+from tailforge.tasks.stages.registry import find_stage
+from tailforge.tasks.stages.samples import describe_origin
+from tailforge.tasks.stages.shard_plan import describe_shards
+from tailforge.tasks.stages.shards import list_shard_jobs
 
 CONTEXT_FILE = "context.json"
 OLD, NEW = "datasets/parts/1.0.0", "datasets/parts/2.0.0"
@@ -100,17 +99,20 @@ def fabricate_build(folder: Path, concepts: int, wanted: int, partition_size: in
     context = make_context(store, concepts, wanted, partition_size)
     store.write_bytes(CONTEXT_FILE, context.model_dump_json().encode())
     partitions, published = _fabricate_partitions(store, context)
-    sent, listed = context.model_dump(mode="json"), [partition.model_dump(mode="json") for partition in partitions]
-    selection = select_samples.select_samples.fn(sent, listed)
-    plan = _fabricate_plan(store, context, Receipt.model_validate(selection), partitions)
+    selection = find_stage("selection").make(store, context, partitions)
+    plan = _fabricate_plan(store, context, selection, partitions)
     _fabricate_shards(store, context, plan, partitions, published)
     return context
+
+
+def _commit(store: Store, address: Address, table: pa.Table, details: dict[str, Any] | None = None) -> Receipt:
+    return run_once(store, address, lambda: Made(table, details=details or {}))
 
 
 def _fabricate_partitions(store: Store, context: BuildContext) -> tuple[list[BuiltPartition], pa.Table]:
     """The partitions, and the published columns of all their rows, in order."""
     for concept in context.recipe.concepts:
-        expand_prompts.expand_prompts.fn(context.model_dump(mode="json"), concept.name)
+        find_stage("prompts").make(store, context, concept.name)
     prompts = expand_all(Drive(store, submit=None), context)
     assert prompts is not None
     partitions, published = [], []
@@ -118,13 +120,9 @@ def _fabricate_partitions(store: Store, context: BuildContext) -> tuple[list[Bui
         job = planned.job
         rng = np.random.default_rng([context.recipe.class_id(job.concept), job.part, int(job.source[-1])])
         tables = _sample_table(job), _mask_table(job, rng), _verdict_table(job, rng)
-        samples = run_once(store, synthesize.locate(job, EngineInputs()), lambda table=tables[0]: table)  # type: ignore[misc]
-        masks = run_once(store, annotate_masks.locate(job, samples), lambda table=tables[1]: table)  # type: ignore[misc]
-        verdicts = run_once(
-            store,
-            filter_quality.locate(job, samples, masks),
-            lambda table=tables[2]: table,  # type: ignore[misc]
-        )
+        samples = _commit(store, find_stage("samples").locate(job, EngineInputs()), tables[0])
+        masks = _commit(store, find_stage("masks").locate(job, samples), tables[1])
+        verdicts = _commit(store, find_stage("verdicts").locate(job, samples, masks), tables[2])
         partitions.append(
             BuiltPartition(concept=job.concept, attempt=0, samples=samples, masks=masks, verdicts=verdicts)
         )
@@ -138,7 +136,7 @@ def _sample_table(job: PartitionJob) -> pa.Table:
     texts = {spec.prompt_index: spec for spec in specs}
     places = {index: place for place, index in enumerate(texts)}
     slots = pa.array([[slot.model_dump() for slot in spec.slots] for spec in texts.values()], SLOTS)
-    origin = synthesize.describe_origin(job, specs[0], Rendered(specs[0].sample_id, None, None, None, {}))
+    origin = describe_origin(job, specs[0], Rendered(specs[0].sample_id, None, None, None, {}))
     before, after = canonical_json(origin | {"seed": -1}).split("-1")
     columns = {
         "sample_id": [spec.sample_id for spec in specs],
@@ -210,17 +208,17 @@ def _fabricate_plan(
 ) -> Receipt:
     """The shard plan of samples that are all of one size."""
 
-    def produce() -> pa.Table:
+    def produce() -> Made:
         rows = read_table(store, selection)
         rows = rows.filter(rows["accepted"])
         rows = rows.append_column("augmented_row", pa.repeat(pa.scalar(-1, pa.int32()), rows.num_rows))
         rows = rows.append_column("tar_bytes", pa.repeat(MEMBER_BYTES * 5, rows.num_rows))
         sharding = context.recipe.sharding
         plan = plan_shards(rows.select(CANDIDATES.names), sharding.max_samples, sharding.max_bytes)
-        details = {"shards": write_shards.describe_shards(plan, partitions)}
-        return plan.replace_schema_metadata({b"details": json.dumps(details)})
+        details = {"shards": describe_shards(plan, partitions)}
+        return Made(plan, details=details)
 
-    return run_once(store, write_shards.locate_plan(context, selection, partitions), produce)
+    return run_once(store, find_stage("shard_plan").locate(context, selection, partitions), produce)
 
 
 def _fabricate_shards(
@@ -230,17 +228,16 @@ def _fabricate_shards(
     order = pq.ParquetFile(store.path(plan.uri)).read()
     places = pa.array(starts[order["partition"].to_numpy()] + order["row"].to_numpy())
     first = 0
-    for job in write_shards.list_shard_jobs(plan, partitions):
-        address, name = write_shards.locate(context, job), shard_name(job.split, job.number)
+    for job in list_shard_jobs(plan, partitions):
+        address, name = find_stage("shards").locate(context, job), shard_name(job.split, job.number)
         tar = {"uri": address.attachment_uri("tar"), "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
         store.write_bytes(address.attachment_uri("tar"), b"")
         rows = published.take(places.slice(first, job.rows))
         rows = rows.append_column("split", pa.repeat(job.split, job.rows))
         rows = rows.append_column("shard", pa.repeat(name, job.rows))
         rows = rows.append_column("members", _members(context.recipe, job.rows, first))
-        details = json.dumps({"shard": name, "split": job.split, "files": {"tar": tar}})
-        table = rows.select(MANIFEST.names).replace_schema_metadata({b"details": details})
-        run_once(store, address, lambda table=table: table)  # type: ignore[misc]
+        details = {"shard": name, "split": job.split, "files": {"tar": tar}}
+        _commit(store, address, rows.select(MANIFEST.names), details)
         first += job.rows
 
 

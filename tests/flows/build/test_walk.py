@@ -7,10 +7,12 @@ import pytest
 
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive, Step
-from tailforge.flows.build.order import expand_all, first_sizes, plan_partitions
+from tailforge.flows.build.order import expand_all
+from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.prepare import prepare_build
+from tailforge.flows.build.rounds import first_sizes, run_rounds
 from tailforge.flows.build.walk import Plan, plan_build
-from tailforge.flows.samples.remake import run_here
+from tailforge.flows.samples.remake import open_local, run_here
 from tailforge.schemas.jobs import BuildContext
 from tests.support.inversion_recipes import inversion_recipe, save_teacher
 
@@ -28,7 +30,7 @@ def test_a_new_recipe_is_counted_as_it_will_be_built(tiny_recipe: Path, tmp_path
         "prompts": (0, 2, 0), **{name: (0, count, 24) for name, count in partitions.items()}, "selection": (0, 1, 24),
     }  # fmt: skip
     assert Store.open(context.store).names("artifacts") == []
-    drive = Drive(Store.open(context.store), run_here)
+    drive = open_local(Store.open(context.store))
     prompts = expand_all(drive, context)
     assert prompts is not None
     assert len(list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))) == 6
@@ -88,18 +90,16 @@ def searching_context(tiny_recipe: Path, tmp_path: Path) -> BuildContext:
 
 def test_a_step_that_was_made_is_not_counted_as_missing(tiny_recipe: Path, tmp_path: Path) -> None:
     context = prepare_build(str(tiny_recipe), str(tmp_path / "store"))
-    done: list[Step] = []
+    store, done = Store.open(context.store), list[Step]()
 
     def submit(step: Step) -> Any:
         if len(done) == 5:  # two of prompts, then a partition's samples, masks and verdicts
             raise RuntimeError("enough")
         done.append(step)
-        return run_here(step)
-
-    from tailforge.flows.build.order import run_rounds
+        return run_here(store, step)
 
     with pytest.raises(RuntimeError, match="enough"):
-        run_rounds(Drive(Store.open(context.store), submit, window=1), context)
+        run_rounds(Drive(store, submit, window=1), context)
     plan = plan_build(context)
     assert stages(plan)["samples"] == (1, 5, 20)
     assert stages(plan)["verdicts"] == (1, 5, 20)

@@ -93,7 +93,7 @@ class Nights:
         """Tasks of the run, its retries included, that drew samples."""
         wanted = {
             "flow_runs": {"id": {"any_": [str(run)]}},
-            "task_runs": {"name": {"like_": "synthesize"}},
+            "task_runs": {"name": {"like_": "samples:"}},
         }
         return int(ask(f"{self.api}/task_runs/count", wanted))
 
@@ -176,7 +176,7 @@ def test_a_retry_from_the_page_after_a_bug_draws_no_sample_again(
     (code / "tailforge" / "catalog" / "models").symlink_to(ROOT / "catalog" / "models")
     stage = code / "tailforge" / "tasks" / "stages" / "selection.py"
     whole = stage.read_text()
-    broken = whole.replace("    return run_once(", "    1 / 0\n    return run_once(")
+    broken = whole.replace("    return select_rows(", "    1 / 0\n    return select_rows(")
     assert broken != whole
     stage.write_text(broken)
     with server.worker(PYTHONPATH=str(code)):

@@ -1,16 +1,14 @@
 """What a build shows while it runs, without a terminal and on one."""
 
-import pyarrow as pa
 import pytest
 
-from tailforge.flows.build.drive import Step
 from tailforge.flows.terminal.build_progress import PlainProgress, TerminalProgress
 from tailforge.schemas.receipts import Receipt
-from tailforge.tasks.artifacts.contract import Address, Stage
+from tests.support.stages import step_of
 
 
 def finish(progress: PlainProgress | TerminalProgress, stage: str, label: str, *, cached: bool = False) -> None:
-    step = Step(Address(Stage(stage, "1", pa.schema([])), 0, label, {}, {}), None, ())
+    step = step_of(stage, label)
     receipt = Receipt(stage=stage, fingerprint="", part=0, label=label, uri="", sha256="", rows=4, bytes=0)
     progress.advance(step, receipt, cached)
 

@@ -4,16 +4,14 @@ import re
 import threading
 import time
 
-import pyarrow as pa
 import pytest
 
-from tailforge.flows.build.drive import Step
 from tailforge.flows.terminal import heartbeat
 from tailforge.flows.terminal.build_progress import PlainProgress
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.under_way import count, list_pieces, tell, working
-from tailforge.tasks.artifacts.contract import Address, Stage
 from tailforge.tasks.methods.sampling.clock import Clock
+from tests.support.stages import step_of
 
 LINE = re.compile(r"at work on (.+)(, |: )for \d+ s$")
 
@@ -54,7 +52,7 @@ def test_a_command_of_which_nothing_is_known_is_named(capsys: pytest.CaptureFixt
 
 
 def test_steps_of_other_processes_are_named_while_nothing_is_done_here(capsys: pytest.CaptureFixture[str]) -> None:
-    step = Step(Address(Stage("samples", "1", pa.schema([])), 0, "gear #0", {}, {}), None, ())
+    step = step_of("samples", "gear #0")
     receipt = Receipt(
         stage="samples", fingerprint="", part=0, label="gear #0", uri="", sha256="", rows=4, bytes=0
     )  # fmt: skip

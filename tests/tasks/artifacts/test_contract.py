@@ -1,6 +1,5 @@
 """The stage contract: equal work has one address, is done once, and its receipt marks completion."""
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +12,8 @@ from tailforge.schemas.errors import DamagedArtifactError
 from tailforge.schemas.jobs import SampleSpec, Slot
 from tailforge.tasks.artifacts.contract import (
     Address,
-    Stage,
+    ArtifactKind,
+    Made,
     digest,
     digest_samples,
     find_receipt,
@@ -22,7 +22,7 @@ from tailforge.tasks.artifacts.contract import (
 )
 
 SCHEMA = pa.schema([("n", pa.int32()), ("status", pa.string()), ("error", pa.string())])
-STAGE = Stage("numbers", "numbers.1", SCHEMA)
+STAGE = ArtifactKind(name="numbers", version="numbers.1", schema=SCHEMA)
 
 
 def address(**changes: object) -> Address:
@@ -30,9 +30,9 @@ def address(**changes: object) -> Address:
     return Address(**(fields | changes))  # type: ignore[arg-type]
 
 
-def produce() -> pa.Table:
+def produce() -> Made:
     rows = [{"n": 1, "status": "ok", "error": None}, {"n": 2, "status": "failed", "error": "image is blank"}]
-    return pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({b"details": json.dumps({"k": 1})})
+    return Made(pa.Table.from_pylist(rows, SCHEMA), details={"k": 1})
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_work_is_done_once(store: Store) -> None:
         {"settings": {"a": 2}},
         {"inputs": {"p": "e"}},
         {"models": {"generator": "x"}},
-        {"stage": Stage("numbers", "numbers.2", SCHEMA)},
+        {"stage": ArtifactKind(name="numbers", version="numbers.2", schema=SCHEMA)},
     ],
 )
 def test_whatever_decides_the_content_changes_the_address(change: dict[str, object]) -> None:
@@ -88,7 +88,7 @@ def test_damaged_artifacts_are_misses(store: Store, damage: str) -> None:
 
 
 def test_failed_work_leaves_no_receipt(store: Store) -> None:
-    def fail() -> pa.Table:
+    def fail() -> Made:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError):

@@ -3,23 +3,29 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tailforge.catalog.reading.reader import open_dataset
 from tailforge.catalog.store import Store
-from tailforge.flows.build.drive import Drive
-from tailforge.flows.build.order import augment_all, run_rounds, write_all
 from tailforge.flows.build.prepare import prepare_build
-from tailforge.flows.build.walk import plan_build
+from tailforge.flows.build.rerun import rerun_build
+from tailforge.flows.build.status import build_status
+from tailforge.flows.build.walk import plan_build, walk
 from tailforge.flows.build_dataset import finished
-from tailforge.flows.samples.remake import run_here
-from tailforge.schemas.errors import RecipeError
+from tailforge.flows.estimate.place_stages import place_stages
+from tailforge.flows.samples.remake import open_local
+from tailforge.schemas.errors import NotFoundError, RecipeError
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.recipe import Recipe, parse_recipe
 from tailforge.schemas.settings import engines
 from tailforge.tasks.engines import registry
 from tailforge.tasks.engines.registry import engine_of, register
 from tailforge.tasks.publish.publish import publish_version
+from tailforge.tasks.stages import registry as stages
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
+from tests.support import toy_stage
 from tests.support.tiny_generators import save_sd
 from tests.support.tiny_recipes import TINY, write_recipe
 from tests.support.toy_engine import Toy, ToySettings
@@ -30,6 +36,7 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget afterwards what a test registers."""
     monkeypatch.setattr(registry, "_engines", dict(registry._engines))
     monkeypatch.setattr(engines, "_settings", dict(engines._settings))
+    monkeypatch.setattr(stages, "_stages", list(stages._stages))
 
 
 def toy(**settings: Any) -> dict[str, Any]:
@@ -38,17 +45,15 @@ def toy(**settings: Any) -> dict[str, Any]:
 
 def build(context: BuildContext) -> Path:
     """Build and publish in this process, without Prefect; returns the version's folder."""
-    drive = Drive(Store.open(context.store), run_here)
-    selected = finished(run_rounds(drive, context))
-    partitions = finished(augment_all(drive, context, selected))
-    shards = finished(write_all(drive, context, partitions, selected.selection))
+    drive = open_local(Store.open(context.store))
+    built = finished(walk(drive, context))
     receipts = [receipt.model_dump(mode="json") for receipt in drive.tally.receipts]
     published = publish_version.fn(
         context.model_dump(mode="json"),
-        selected.selection.model_dump(mode="json"),
-        [partition.model_dump(mode="json") for partition in partitions],
-        [shard.model_dump(mode="json") for shard in shards],
-        selected.rounds,
+        built.selected.selection.model_dump(mode="json"),
+        [partition.model_dump(mode="json") for partition in built.partitions],
+        [shard.model_dump(mode="json") for shard in built.shards],
+        built.selected.rounds,
         receipts,
     )
     return Path(context.store) / "datasets" / published["name"] / published["version"]
@@ -81,10 +86,41 @@ def test_an_engine_is_added_by_one_file_and_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("registries")
+def test_a_stage_is_added_by_one_file_and_one_line(tmp_path: Path) -> None:
+    register(ToySettings, Toy)
+
+    stages.register(toy_stage.STAGE, before=SAMPLES)
+
+    save_sd(tmp_path / "recipe" / "generator")
+    recipe = str(write_recipe(tmp_path / "recipe", engine={"kind": "toy", "coloured": True}))
+    store = str(tmp_path / "store")
+    context = prepare_build(recipe, store)
+    assert [(each.stage, each.missing) for each in plan_build(context).stages][:3] == [
+        ("prompts", 2), ("colours", 2), ("samples", 6)
+    ]  # fmt: skip
+    folder = build(context)
+    for row in pq.read_table(folder / "manifest.parquet").to_pylist():
+        assert row["engine"] == "toy"
+    for sample in open_dataset(folder.as_posix()):
+        assert (np.asarray(sample["image"])[..., 0] == 10 * len(sample["json"]["concept"])).all()
+
+    # All that a user asks of a stage knows it.
+    found = build_status(context)
+    assert {"stage": "colours", "finished": 2, "to_do": 0, "rows": 2} in found["stages"]
+    assert place_stages(context)["colours"].label == "colour of gear"
+    report = (folder / "report" / "index.html").read_text()
+    assert "colours" in report
+    with pytest.raises(NotFoundError, match="prompts, aims, seeds, inversions, colours, samples"):
+        rerun_build(recipe, store, (), "colors", (), failed=False)
+
+
+@pytest.mark.usefixtures("registries")
 def test_an_added_engine_is_read_stored_and_refused_as_the_others() -> None:
     register(ToySettings, Toy)
     recipe = parse_recipe(toy(contrast=0.25) | {"partition_size": 2}, "test")
-    assert recipe.model_dump(mode="json")["engine"] == {"kind": "toy", "batch_size": 2, "contrast": 0.25}
+    assert recipe.model_dump(mode="json")["engine"] == {
+        "kind": "toy", "batch_size": 2, "contrast": 0.25, "coloured": False
+    }  # fmt: skip
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
     with pytest.raises(RecipeError, match=r"engine\.contrast: must be 1 or less; found 2"):
         parse_recipe(toy(contrast=2), "test")

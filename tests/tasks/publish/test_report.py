@@ -17,7 +17,7 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.tables import MANIFEST, MASKS, REJECTS, SAMPLES
 from tailforge.schemas.training.record import TrainingRecord
-from tailforge.tasks.artifacts.contract import Address, Stage, run_once
+from tailforge.tasks.artifacts.contract import Address, ArtifactKind, Made, run_once
 from tailforge.tasks.methods.workshop import Scene, caption, render
 from tailforge.tasks.publish.report import read_example_images, read_references, render_report
 from tests.support.chromium import Chromium, needs_browser
@@ -46,8 +46,8 @@ def _sample_id(number: int) -> str:
 
 
 def _commit(store: Store, name: str, schema: pa.Schema, part: int, rows: list[dict[str, Any]]) -> Receipt:
-    address = Address(Stage(name, "1", schema), part, name, {}, {})
-    return run_once(store, address, lambda: pa.Table.from_pylist(rows, schema=schema))
+    address = Address(ArtifactKind(name=name, version="1", schema=schema), part, name, {}, {})
+    return run_once(store, address, lambda: Made(pa.Table.from_pylist(rows, schema=schema)))
 
 
 def _build(folder: Path) -> tuple[BuildContext, pa.Table, pa.Table, list[Receipt]]:

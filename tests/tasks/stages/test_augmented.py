@@ -16,8 +16,9 @@ from tailforge.tasks.methods.masks.codec import decode_mask, describe_instance
 from tailforge.tasks.methods.packing.png import decode_png
 from tailforge.tasks.methods.planning.samples import derive_copy_id
 from tailforge.tasks.methods.quality.image_scores import score_image
-from tailforge.tasks.stages.augmented import augment_samples, locate
+from tailforge.tasks.stages.augmented import STAGE, locate
 from tests.support.stage_tables import commit_samples, draw, make_build, make_job
+from tests.support.stages import run as run_stage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
@@ -39,8 +40,7 @@ def job(
 def run(
     asked: PartitionJob, accepted: list[int], images: dict[int, Any] | None = None, bounds: Any = None
 ) -> tuple[Receipt, list[dict[str, Any]]]:
-    sent = [receipt.model_dump(mode="json") for receipt in commit_samples(asked, images)]
-    receipt = Receipt.model_validate(augment_samples.fn(asked.model_dump(mode="json"), *sent, accepted, bounds or {}))
+    receipt = run_stage(STAGE, asked.build.store, asked, *commit_samples(asked, images), accepted, bounds or {})
     table = pq.read_table(Path(asked.build.store) / receipt.uri)
     assert table.schema.equals(AUGMENTED)
     return receipt, table.to_pylist()

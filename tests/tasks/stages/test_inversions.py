@@ -17,7 +17,6 @@ from tailforge.catalog.store import Store
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.schemas.errors import EngineError
 from tailforge.schemas.jobs import InversionJob, Prompt, SampleSpec, Slot
-from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import INVERSIONS
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.engines.inversion import inversion_engine, inversion_job, pick_inverted
@@ -27,6 +26,7 @@ from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.packing.png import decode_png
 from tailforge.tasks.stages import inversions as stage
 from tests.support.inversion_recipes import MODULE, NAMES, SIDE, inversion_recipe, save_teacher
+from tests.support.stages import run as run_stage
 from tests.support.tiny_inversions import run, small
 
 TEXT = "a photo of a thing"
@@ -50,7 +50,7 @@ def make_job(
 def test_a_run_has_a_row_a_sample_and_none_for_what_fills_it(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     assert len(job.places) == 8
-    receipt = Receipt.model_validate(stage.invert_teacher.fn(job.model_dump(mode="json")))
+    receipt = run_stage(stage.STAGE, job.build.store, job)
     rows = read_table(Store.open(job.build.store), receipt).cast(INVERSIONS).to_pylist()
     assert [row["sample_id"] for row in rows] == [place.sample_id for place in job.places if place.sample_id]
     assert [NAMES[row["label"]] for row in rows] == ["gear"] * 2 + ["hook"] * 2
@@ -63,15 +63,15 @@ def test_a_run_has_a_row_a_sample_and_none_for_what_fills_it(tmp_path: Path) -> 
 
 
 def test_equal_runs_give_equal_tables_and_other_parts_other_images(tmp_path: Path) -> None:
-    first, again = (stage.invert_run(make_job(tmp_path)) for _ in range(2))
+    first, again = (stage.invert_run(make_job(tmp_path)).table for _ in range(2))
     assert first.equals(again)
-    other = stage.invert_run(make_job(tmp_path, part=1))
+    other = stage.invert_run(make_job(tmp_path, part=1)).table
     assert not set(first["image"].to_pylist()) & set(other["image"].to_pylist())
 
 
 def test_the_samples_of_a_partition_are_picked_from_its_run(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    table = stage.invert_run(job)
+    table = stage.invert_run(job).table
     slots = tuple(Slot(name="concept", value="gear", start=start, end=start + 4) for start in (0, 9))
     wanted = [place for place in job.places if place.sample_id][2::-2]
     samples = [
@@ -142,7 +142,7 @@ def test_a_failed_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(stage, "invert", one_fails)
     job = make_job(tmp_path)
-    table = stage.invert_run(job)
+    table = stage.invert_run(job).table
     rows = table.to_pylist()
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "ok"]
     assert rows[1]["error"] == "not finite"

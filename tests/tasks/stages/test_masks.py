@@ -12,12 +12,13 @@ from tailforge.schemas.documents.run_lengths import decode_rle
 from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
 from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.tables import MASKS, SAMPLES
-from tailforge.tasks.artifacts.contract import Address, run_once
+from tailforge.tasks.artifacts.contract import Address, Made, run_once
 from tailforge.tasks.methods.masks.codec import decode_mask
 from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
 from tailforge.tasks.methods.packing.png import encode_png
-from tailforge.tasks.stages.masks import annotate_masks, annotate_partition, columns_for, locate
+from tailforge.tasks.stages.masks import STAGE, annotate_partition, columns_for, locate
 from tailforge.tasks.stages.samples import STAGE as SAMPLES_STAGE
+from tests.support.stages import run
 from tests.support.tiny_generators import make_samples
 
 IMAGE = encode_png(np.full((32, 48, 3), 120, np.uint8))
@@ -76,7 +77,7 @@ def samples_table() -> pa.Table:
 
 
 def test_every_sample_has_a_row(tmp_path: Path) -> None:
-    table = annotate_partition(make_job(tmp_path), samples_table().select(columns_for(make_job(tmp_path))))
+    table = annotate_partition(make_job(tmp_path), samples_table().select(columns_for(make_job(tmp_path)))).table
     assert table.schema.equals(MASKS)
     assert table["status"].to_pylist() == ["ok", "failed", "ok", "failed"]
     assert table["sample_id"].to_pylist() == [f"{n:016x}" for n in range(4)]
@@ -85,7 +86,7 @@ def test_every_sample_has_a_row(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with numpy 2
 def test_the_concept_is_masked_with_its_category(tmp_path: Path) -> None:
-    found = annotate_partition(make_job(tmp_path), samples_table()).to_pylist()[0]
+    found = annotate_partition(make_job(tmp_path), samples_table()).table.to_pylist()[0]
     mask = decode_mask(found["mask"])
     assert mask.shape == (32, 48)
     assert set(np.unique(mask)) == {0, 2}
@@ -125,7 +126,7 @@ def test_words_of_other_slots_become_things_and_stuff(tmp_path: Path) -> None:
         ],
         SAMPLES,
     )
-    first, second, third = annotate_partition(job, table).to_pylist()
+    first, second, third = annotate_partition(job, table).table.to_pylist()
     assert [(i["slot"], i["category"], i["category_id"]) for i in first["instances"]] == [
         ("concept", "hook", 2),
         ("other", "bolt", 3),
@@ -143,7 +144,7 @@ def test_words_of_other_slots_become_things_and_stuff(tmp_path: Path) -> None:
 
 def test_slots_of_a_recipe_are_part_of_the_address(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path), create=True)
-    samples = run_once(store, Address(SAMPLES_STAGE, 0, "x", {}, {}), samples_table)
+    samples = run_once(store, Address(SAMPLES_STAGE, 0, "x", {}, {}), lambda: Made(samples_table()))
     jobs = [make_job(tmp_path), make_job(tmp_path, stuff=["surface"]), make_job(tmp_path, things=["concept", "other"])]
     assert len({locate(job, samples).fingerprint for job in jobs}) == 3
 
@@ -153,19 +154,19 @@ def test_a_pooled_threshold_is_that_of_the_partition(tmp_path: Path) -> None:
     faint = np.full((2, 16, 16), 0.01, np.float16)
     faint[1, 4:12, 4:12], faint[1, 4:12, 12:] = 0.08, 0.04
     rows = [row(0, attention=encode_array(faint)), *(row(n) for n in range(1, 9))]
-    together = annotate_partition(job, pa.Table.from_pylist(rows, SAMPLES)).to_pylist()[0]
-    alone = annotate_partition(job, pa.Table.from_pylist(rows[:1], SAMPLES)).to_pylist()[0]
+    together = annotate_partition(job, pa.Table.from_pylist(rows, SAMPLES)).table.to_pylist()[0]
+    alone = annotate_partition(job, pa.Table.from_pylist(rows[:1], SAMPLES)).table.to_pylist()[0]
     assert together["mask_area"] != alone["mask_area"]
 
 
 def test_nothing_found_is_a_valid_empty_mask(tmp_path: Path) -> None:
-    found = annotate_partition(make_job(tmp_path), samples_table()).to_pylist()[2]
+    found = annotate_partition(make_job(tmp_path), samples_table()).table.to_pylist()[2]
     assert not decode_mask(found["mask"]).any()
     assert (found["status"], found["instances"], found["mask_confidence"]) == ("ok", [], 0.0)
 
 
 def test_failed_samples_have_no_mask(tmp_path: Path) -> None:
-    rows = annotate_partition(make_job(tmp_path), samples_table()).to_pylist()
+    rows = annotate_partition(make_job(tmp_path), samples_table()).table.to_pylist()
     assert (rows[1]["mask"], rows[1]["error"], rows[1]["instances"]) == (None, "no image", [])
     assert (rows[3]["mask"], rows[3]["error"]) == (None, "no attention map of the concept")
 
@@ -173,10 +174,10 @@ def test_failed_samples_have_no_mask(tmp_path: Path) -> None:
 def test_the_task_commits_and_its_address_follows_settings_and_samples(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     store = Store.open(str(tmp_path), create=True)
-    samples = run_once(store, Address(SAMPLES_STAGE, 0, "x", {}, {}), samples_table)
-    receipt = annotate_masks.fn(job.model_dump(mode="json"), samples.model_dump(mode="json"))
-    assert receipt["uri"] == locate(job, samples).uri
-    assert receipt["counts"]["status:failed"] == 2
+    samples = run_once(store, Address(SAMPLES_STAGE, 0, "x", {}, {}), lambda: Made(samples_table()))
+    receipt = run(STAGE, job.build.store, job, samples)
+    assert receipt.uri == locate(job, samples).uri
+    assert receipt.counts["status:failed"] == 2
     base = locate(job, samples).fingerprint
     assert locate(make_job(tmp_path, threshold=0.4), samples).fingerprint != base
     for decided in ({"window": (0.1, 0.9)}, {"affinity": 2}):  # SAMPLES already

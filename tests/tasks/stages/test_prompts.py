@@ -8,11 +8,11 @@ import pytest
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import BuildContext, ResolvedModel
-from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.tables import PROMPTS
 from tailforge.tasks.methods.planning.expand_prompts import expand_prompts as expand
-from tailforge.tasks.stages.prompts import expand_prompts, locate, read_prompts
+from tailforge.tasks.stages.prompts import STAGE, locate, read_prompts
+from tests.support.stages import run
 
 
 def make_build(store: Path, prompts: dict[str, Any] | None = None, **changes: Any) -> BuildContext:
@@ -36,7 +36,7 @@ def make_build(store: Path, prompts: dict[str, Any] | None = None, **changes: An
 
 def test_table_holds_the_prompts_of_the_method(tmp_path: Path) -> None:
     build = make_build(tmp_path)
-    receipt = Receipt.model_validate(expand_prompts.fn(build.model_dump(mode="json"), "hook"))
+    receipt = run(STAGE, build.store, build, "hook")
     table = pq.read_table(tmp_path / receipt.uri)
     assert table.schema.equals(PROMPTS)
     assert read_prompts(table) == expand(build.recipe, build.recipe.concepts[1])
@@ -45,11 +45,11 @@ def test_table_holds_the_prompts_of_the_method(tmp_path: Path) -> None:
 
 
 def test_a_second_run_reads_the_receipt(tmp_path: Path) -> None:
-    job = make_build(tmp_path).model_dump(mode="json")
-    first = expand_prompts.fn(job, "gear")
-    written = (tmp_path / first["uri"]).stat().st_mtime_ns
-    assert expand_prompts.fn(job, "gear") == first
-    assert (tmp_path / first["uri"]).stat().st_mtime_ns == written
+    build = make_build(tmp_path)
+    first = run(STAGE, build.store, build, "gear")
+    written = (tmp_path / first.uri).stat().st_mtime_ns
+    assert run(STAGE, build.store, build, "gear") == first
+    assert (tmp_path / first.uri).stat().st_mtime_ns == written
 
 
 CONCEPTS = [{"name": "gear", "wanted": 3}, {"name": "hook", "wanted": 3}]
@@ -80,5 +80,5 @@ def test_address_follows_only_what_touches_the_concept(tmp_path: Path, changes: 
 def test_concept_without_prompts_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     build = make_build(tmp_path, concepts=[{"name": "gear", "wanted": 3, "templates": []}])
     with pytest.raises(RecipeError, match="gear"):
-        expand_prompts.fn(build.model_dump(mode="json"), "gear")
+        run(STAGE, build.store, build, "gear")
     assert not (tmp_path / "artifacts").exists()

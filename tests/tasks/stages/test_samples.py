@@ -20,7 +20,8 @@ from tailforge.tasks.artifacts.contract import encode_table, find_receipt, read_
 from tailforge.tasks.engines.plain import PlainSampling
 from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered
-from tailforge.tasks.stages.samples import STAGE, locate, remake, synthesize, synthesize_partition, tabulate
+from tailforge.tasks.stages.samples import STAGE, locate, remake, synthesize_partition, tabulate
+from tests.support.stages import run
 from tests.support.tiny_generators import build_sd, make_samples, save_sd
 
 
@@ -52,9 +53,9 @@ def job(generator: ResolvedModel, tmp_path: Path) -> PartitionJob:
 
 
 def test_a_partition_has_a_row_a_sample(job: PartitionJob) -> None:
-    table = synthesize_partition(job, EngineInputs())
-    assert table.schema.equals(SAMPLES)
-    rows = table.to_pylist()
+    made = synthesize_partition(job, EngineInputs())
+    assert made.table.schema.equals(SAMPLES)
+    rows = made.table.to_pylist()
     assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in job.samples]
     for row, sample in zip(rows, job.samples, strict=True):
         assert (row["status"], row["error"], row["width"], row["height"]) == ("ok", None, 32, 32)
@@ -63,12 +64,12 @@ def test_a_partition_has_a_row_a_sample(job: PartitionJob) -> None:
         assert row["attention_agreement"] is None  # of a single reading
         assert row["slots"] == [slot.model_dump() for slot in sample.slots]
         assert row["seed"] == sample.seed
-    timings = json.loads(table.schema.metadata[b"timings"])
+    timings = made.timings
     assert {"load", "text", "sample", "decode", "png", "compute"} <= set(timings)
 
 
 def test_provenance_tells_what_decided_the_bytes(job: PartitionJob) -> None:
-    origin = json.loads(synthesize_partition(job, EngineInputs()).to_pylist()[4]["provenance"])
+    origin = json.loads(synthesize_partition(job, EngineInputs()).table.to_pylist()[4]["provenance"])
     assert origin["kind"] == "plain"
     assert (origin["steps"], origin["guidance"], origin["scheduler"]) == (2, 3.0, "DDIMScheduler")
     assert (origin["batch_size"], origin["batch_row"]) == (1, 0)  # the fifth of batches of two
@@ -78,12 +79,12 @@ def test_provenance_tells_what_decided_the_bytes(job: PartitionJob) -> None:
 
 
 def test_equal_jobs_give_equal_bytes(job: PartitionJob) -> None:
-    first, second = (synthesize_partition(job, EngineInputs()).replace_schema_metadata(None) for _ in range(2))
+    first, second = (synthesize_partition(job, EngineInputs()).table for _ in range(2))
     assert encode_table(first) == encode_table(second)
 
 
 def test_one_sample_is_made_again_bit_equal(job: PartitionJob) -> None:
-    for row in synthesize_partition(job, EngineInputs()).to_pylist():
+    for row in synthesize_partition(job, EngineInputs()).table.to_pylist():
         assert tabulate(job, remake(job, row["sample_id"], EngineInputs())).to_pylist() == [row]
     with pytest.raises(NotFoundError, match="f" * 16):
         remake(job, "f" * 16, EngineInputs())
@@ -91,13 +92,12 @@ def test_one_sample_is_made_again_bit_equal(job: PartitionJob) -> None:
 
 def test_the_task_commits_once(job: PartitionJob) -> None:
     store = Store.open(job.build.store, create=True)
-    receipt = synthesize.fn(job.model_dump(mode="json"), {})
-    assert find_receipt(store, locate(job, EngineInputs())).model_dump(mode="json") == receipt
-    assert receipt["counts"] == {"status:ok": 5}
-    assert receipt["models"] == {"generator": "0" * 64}
+    receipt = run(STAGE, job.build.store, job, EngineInputs())
+    assert find_receipt(store, locate(job, EngineInputs())) == receipt
+    assert receipt.counts == {"status:ok": 5}
+    assert receipt.models == {"generator": "0" * 64}
     assert read_table(store, find_receipt(store, locate(job, EngineInputs()))).num_rows == 5
-    assert synthesize.fn(job.model_dump(mode="json"), {}) == receipt
-    assert json.loads(json.dumps(receipt)) == receipt
+    assert run(STAGE, job.build.store, job, EngineInputs()) == receipt
 
 
 def test_the_address_follows_what_decides_the_images(generator: ResolvedModel, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_guide_is_part_of_what_decides_the_images(job: PartitionJob, tmp_pat
     build_sd(seed=1).save_pretrained(tmp_path / "before")
     guide = ResolvedModel(path=str(tmp_path / "before"), digest="2" * 64)
     with_guide = guided(job, guide)
-    own, theirs = (synthesize_partition(each, EngineInputs()).to_pylist() for each in (job, with_guide))
+    own, theirs = (synthesize_partition(each, EngineInputs()).table.to_pylist() for each in (job, with_guide))
     for one, other in zip(own, theirs, strict=True):
         assert one["image"] != other["image"]
         assert "guide" not in json.loads(one["provenance"])
@@ -160,7 +160,7 @@ def failing(errors: list[str | None]):  # type: ignore[no-untyped-def]
 
 def test_failed_samples_are_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlainSampling, "render", failing([None, "image is blank", None, OUT_OF_MEMORY, None]))
-    rows = synthesize_partition(job, EngineInputs()).to_pylist()
+    rows = synthesize_partition(job, EngineInputs()).table.to_pylist()
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "failed", "ok"]
     assert rows[1]["error"] == "image is blank"
     assert (rows[1]["image"], rows[1]["width"], rows[1]["attention"]) == (None, None, None)
@@ -174,11 +174,11 @@ def test_a_partition_that_never_fits_is_an_error(job: PartitionJob, monkeypatch:
 
 def test_a_partition_of_blank_images_is_rows(job: PartitionJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlainSampling, "render", failing(["image is blank"] * 5))
-    assert pa.compute.all(pa.compute.equal(synthesize_partition(job, EngineInputs())["status"], "failed")).as_py()
+    assert pa.compute.all(pa.compute.equal(synthesize_partition(job, EngineInputs()).table["status"], "failed")).as_py()
 
 
 def test_agreement_is_a_number_a_slot(generator: ResolvedModel, tmp_path: Path) -> None:
-    table = synthesize_partition(make_job(generator, tmp_path, steps=4), EngineInputs())
+    table = synthesize_partition(make_job(generator, tmp_path, steps=4), EngineInputs()).table
     agreement = table["attention_agreement"].to_pylist()
     assert [len(own) for own in agreement] == [1] * 5
     assert all(0 < own[0] < 1 for own in agreement)

@@ -1,6 +1,7 @@
 """Stage `selection`: quotas and near duplicates over a build, whatever its partitions are."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,34 @@ from PIL.ExifTags import Base
 from tailforge.catalog.sources.references import digest_references
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import BuildContext, PartitionJob
-from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.review import Review
 from tailforge.schemas.tables import SELECTION
-from tailforge.tasks.artifacts.reviewed_samples import find_reviews
+from tailforge.tasks.artifacts.decisions import find_reviews
+from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.methods.packing.png import encode_png
-from tailforge.tasks.stages.selection import accepted_rows, locate, select_samples
-from tailforge.tasks.stages.verdicts import filter_quality
+from tailforge.tasks.stages.selection import STAGE, accepted_rows, locate
+from tailforge.tasks.stages.verdicts import STAGE as VERDICTS
 from tests.support.stage_tables import commit_samples, draw, make_build, make_job
+from tests.support.stages import run as run_stage
 
 ORIENTATION = Base.Orientation
 
 
-def judged(job: PartitionJob, images: dict[int, Any] | None = None) -> dict[str, Any]:
-    samples, masks = (receipt.model_dump(mode="json") for receipt in commit_samples(job, images))
-    verdicts = filter_quality.fn(job.model_dump(mode="json"), samples, masks)
-    return {"concept": job.concept, "attempt": job.attempt, "samples": samples, "verdicts": verdicts, "masks": masks}
+def judged(job: PartitionJob, images: dict[int, Any] | None = None, reviews: Sequence[Review] = ()) -> BuiltPartition:
+    samples, masks = commit_samples(job, images)
+    verdicts = run_stage(VERDICTS, job.build.store, job, samples, masks)
+    return BuiltPartition(
+        concept=job.concept,
+        attempt=job.attempt,
+        samples=samples,
+        verdicts=verdicts,
+        masks=masks,
+        reviews=tuple(reviews),
+    )
 
 
-def run(build: BuildContext, partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    receipt = Receipt.model_validate(select_samples.fn(build.model_dump(mode="json"), partitions))
+def run(build: BuildContext, partitions: list[BuiltPartition]) -> list[dict[str, Any]]:
+    receipt = run_stage(STAGE, build.store, build, partitions)
     assert receipt.uri == locate(build, partitions).uri
     table = pq.read_table(Path(build.store) / receipt.uri)
     assert table.schema.equals(SELECTION)
@@ -45,7 +54,7 @@ def test_every_sample_has_its_row_and_quotas_hold(tmp_path: Path) -> None:
     assert [(row["partition"], row["row"]) for row in rows] == [(0, i) for i in range(4)] + [(1, i) for i in range(5)]
     assert [row["reason"] for row in rows] == [None, None, None, "surplus", "failed", None, None, None, "surplus"]
     assert [row["split"] is not None for row in rows] == [row["accepted"] for row in rows]
-    table = pq.read_table(tmp_path / select_samples.fn(build.model_dump(mode="json"), partitions)["uri"])
+    table = pq.read_table(tmp_path / locate(build, partitions).uri)
     assert accepted_rows(table, 3) == [[0, 1, 2], [1, 2, 3], []]
 
 
@@ -137,11 +146,11 @@ def test_decisions_hold_while_the_image_is_the_one_that_was_looked_at(tmp_path: 
     build = make_build(tmp_path, quality={"gates": {"contrast": {"min": 0.9}}}, concepts=concepts)
     job = make_job(build)
     decided = [review(job, 0, "accept"), review(job, 1, "accept", "0" * 64)]
-    partition = judged(job) | {"reviews": [each.model_dump() for each in decided]}
+    partition = judged(job, reviews=decided)
     assert [row["reason"] for row in run(build, [partition])] == [None, *["contrast_low"] * 3]
     loose = make_build(tmp_path, concepts=concepts)
     decided = [review(job, 2, "reject"), review(job, 3, "reject", "0" * 64)]
-    partition = judged(make_job(loose)) | {"reviews": [each.model_dump() for each in decided]}
+    partition = judged(make_job(loose), reviews=decided)
     assert [row["reason"] for row in run(loose, [partition])] == [None, None, "review_rejected", None]
 
 
@@ -153,9 +162,9 @@ def test_decisions_move_the_address_and_none_leaves_it(tmp_path: Path) -> None:
     assert find_reviews(job.model_copy(update={"build": decided})) == decided.reviews[1:]
     partition = judged(job)
     plain = locate(build, [partition]).fingerprint
-    assert locate(build, [partition | {"reviews": []}]).fingerprint == plain
+    assert locate(build, [judged(job, reviews=[])]).fingerprint == plain
     found = [
-        locate(build, [partition | {"reviews": [review(job, 1, decision).model_dump()]}]).fingerprint
+        locate(build, [judged(job, reviews=[review(job, 1, decision)])]).fingerprint
         for decision in ("reject", "accept")
     ]
     assert len({plain, *found}) == 3

@@ -17,8 +17,10 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import MANIFEST
 from tailforge.tasks.artifacts.contract import find_receipt, read_table
 from tailforge.tasks.methods.packing.shards import RECORD
-from tailforge.tasks.stages.shards import list_shard_jobs, locate, locate_plan, plan_build_shards, write_shard
-from tests.support.fabricate import Build, make_build, make_recipe, pack_build
+from tailforge.tasks.stages import shard_plan
+from tailforge.tasks.stages.shards import STAGE, list_shard_jobs, locate
+from tests.support.fabricate import Build, make_build, make_recipe, pack_build, plan_build
+from tests.support.stages import run
 
 COUNTS = {"gear": 30, "hook": 10, "ring": 20}
 AUGMENTED = {"transforms": [{"name": "Blur"}]}
@@ -85,7 +87,7 @@ def test_the_manifest_says_where_every_member_lies(store: Store) -> None:
 
 def test_planned_sizes_are_those_of_the_tars(store: Store) -> None:
     build = make_build(store, make_recipe(sharding={"max_bytes": 2**16}), COUNTS, pixels=40)
-    jobs = list_shard_jobs(Receipt.model_validate(plan_build_shards.fn(*build.arguments)), build.partitions)
+    jobs = list_shard_jobs(plan_build(build), build.partitions)
     tars = [shard.details["files"]["tar"]["bytes"] for shard in pack_build(build)]
     assert len(jobs) > 3
     assert max(tars) <= 2**16
@@ -131,10 +133,10 @@ def test_a_changed_image_touches_its_shards_alone(store: Store) -> None:
 
 def test_locate_knows_the_addresses_of_finished_work(store: Store) -> None:
     build = make_build(store, make_recipe(), COUNTS)
-    plan = find_receipt(store, locate_plan(build.context, build.selection, build.partitions))
+    plan = find_receipt(store, shard_plan.locate(build.context, build.selection, build.partitions))
     assert plan is None
     pack_build(build)
-    plan = find_receipt(store, locate_plan(build.context, build.selection, build.partitions))
+    plan = find_receipt(store, shard_plan.locate(build.context, build.selection, build.partitions))
     assert plan is not None
     jobs = list_shard_jobs(plan, build.partitions)
     assert all(find_receipt(store, locate(build.context, job)) for job in jobs)
@@ -173,10 +175,10 @@ def test_soft_maps_and_jpeg_where_asked(store: Store) -> None:
 
 def test_a_failed_write_leaves_no_shard(store: Store) -> None:
     build = make_build(store, make_recipe(), COUNTS)
-    plan = Receipt.model_validate(plan_build_shards.fn(*build.arguments))
+    plan = plan_build(build)
     job = list_shard_jobs(plan, build.partitions)[0]
     store.remove(build.partitions[job.plan.details["shards"][0]["partitions"][-1]].masks.uri)
     with pytest.raises(DamagedArtifactError, match="is damaged"):
-        write_shard.fn(build.arguments[0], job.model_dump(mode="json"))
+        run(STAGE, store.uri, build.context, job)
     address = locate(build.context, job)
     assert store.names(address.uri.rsplit("/", 1)[0]) == []

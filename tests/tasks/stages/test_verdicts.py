@@ -18,8 +18,9 @@ from tailforge.schemas.tables import VERDICTS
 from tailforge.tasks.methods.packing.members import encode_jpeg
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.quality.image_scores import score_image
-from tailforge.tasks.stages.verdicts import embed_references, filter_quality, locate
+from tailforge.tasks.stages.verdicts import STAGE, embed_references, locate
 from tests.support.stage_tables import commit_samples, make_build, make_job
+from tests.support.stages import run
 from tests.support.tiny_clip import save_clip
 
 BLANK = np.full((64, 64, 3), 90, np.uint8)
@@ -27,8 +28,7 @@ BLANK = np.full((64, 64, 3), 90, np.uint8)
 
 def judge(store: Path, images: dict[int, Any] | None = None, **changes: Any) -> tuple[Receipt, list[dict[str, Any]]]:
     job = make_job(make_build(store, **changes))
-    receipts = [receipt.model_dump(mode="json") for receipt in commit_samples(job, images)]
-    receipt = Receipt.model_validate(filter_quality.fn(job.model_dump(mode="json"), *receipts))
+    receipt = run(STAGE, job.build.store, job, *commit_samples(job, images))
     table = pq.read_table(store / receipt.uri)
     assert table.schema.equals(VERDICTS)
     return receipt, table.to_pylist()

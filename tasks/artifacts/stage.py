@@ -1,0 +1,64 @@
+"""A stage of a build, defined once: its name, its table, where its results are, how they are made, and its facts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import get_annotations
+from itertools import islice
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.receipts import Receipt
+from tailforge.tasks.artifacts.contract import Address, ArtifactKind, Made, run_once
+from tailforge.tasks.artifacts.failures import end_retry
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The store of a build and the address of the result to make."""
+
+    store: Store
+    address: Address
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(ArtifactKind):
+    """One stage. Its name is also the name of its module, of its folder in the store, and the word after `--stage`.
+
+    `locate(*given)` returns the address of the result, and `produce(workplace, *given)` makes it. The types of `given`
+    are the annotations of `produce`.
+    """
+
+    locate: Callable[..., Address]
+    produce: Callable[..., Made]
+    uses_generator: bool = False  # draws with the generator: one batch at a time per process
+    makes_images: bool = False  # a row is an image, and a failed row a failed image
+    keeps_rows: bool = False  # its failed rows can be made again alone
+
+    def make(self, store: Store, *given: Any) -> Receipt:
+        """Return the receipt of the result; make the result unless it is finished. Errors: those of `produce`."""
+        workplace = Workplace(store, self.locate(*given))
+        receipt = run_once(store, workplace.address, lambda: self.produce(workplace, *given))
+        if self.keeps_rows:
+            end_retry(store, workplace.address)
+        return receipt
+
+    @cached_property
+    def types(self) -> tuple[Any, ...]:
+        """Return the types of `given`."""
+        hints = get_type_hints(self.produce)
+        return tuple(hints[name] for name in islice(get_annotations(self.produce), 1, None) if name != "return")
+
+    @cached_property
+    def _given(self) -> TypeAdapter[tuple[Any, ...]]:
+        return TypeAdapter(tuple[self.types])  # type: ignore[name-defined]
+
+    def write_given(self, given: Sequence[Any]) -> str:
+        """Return what the stage is given as JSON, for a task in another process."""
+        return self._given.dump_json(tuple(given)).decode()
+
+    def read_given(self, text: str) -> tuple[Any, ...]:
+        """Return what `write_given` wrote. Errors: ValueError."""
+        return self._given.validate_json(text)

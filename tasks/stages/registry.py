@@ -1,0 +1,60 @@
+"""The stages in the order of a build. The one list of them; one more is one line here."""
+
+from tailforge.tasks.artifacts.stage import Stage
+from tailforge.tasks.stages import (
+    aims,
+    augmented,
+    explanations,
+    inversions,
+    masks,
+    prompts,
+    repairs,
+    samples,
+    seeds,
+    selection,
+    shard_plan,
+    shards,
+    verdicts,
+)
+
+_stages: list[Stage] = []
+# Stages on demand, for one sample of a version: their results are artifacts as well, and no part of a build.
+ON_DEMAND: tuple[Stage, ...] = (explanations.STAGE, repairs.STAGE)
+
+
+def register(stage: Stage, before: Stage | None = None) -> None:
+    """Add a stage to the order of a build, at the end or before another stage."""
+    _stages.insert(len(_stages) if before is None else _stages.index(before), stage)
+
+
+def list_stages() -> tuple[Stage, ...]:
+    """Return the stages of a build, in order."""
+    return tuple(_stages)
+
+
+def stage_names() -> tuple[str, ...]:
+    """Return the names of the stages of a build, in order."""
+    return tuple(stage.name for stage in _stages)
+
+
+def find_stage(name: str) -> Stage:
+    """Return the stage of a build with that name. Errors: KeyError."""
+    return {stage.name: stage for stage in _stages}[name]
+
+
+def list_upstream() -> tuple[Stage, ...]:
+    """Return the stages before the images, whose results versions follow from without naming them."""
+    return tuple(_stages[: _stages.index(samples.STAGE)])
+
+
+register(prompts.STAGE)
+register(aims.STAGE)
+register(seeds.STAGE)
+register(inversions.STAGE)
+register(samples.STAGE)
+register(masks.STAGE)
+register(verdicts.STAGE)
+register(selection.STAGE)
+register(augmented.STAGE)
+register(shard_plan.STAGE)
+register(shards.STAGE)

@@ -1,0 +1,26 @@
+"""The Prefect task that runs a stage."""
+
+from functools import cache
+from typing import Any
+
+from prefect import Task, task
+
+from tailforge.catalog.store import Store
+from tailforge.tasks.stages.options import STAGE_TASK
+from tailforge.tasks.stages.registry import find_stage
+
+
+@task(task_run_name="{stage}: {label}", **STAGE_TASK)
+def run_stage(stage: str, label: str, store: str, given: str) -> dict[str, Any]:
+    """Make one result of a stage and return its receipt as JSON.
+
+    `label` names the result in Prefect's pages; `given`: the text of `Stage.write_given`. Errors: those of the stage.
+    """
+    found = find_stage(stage)
+    return found.make(Store.open(store), *found.read_given(given)).model_dump(mode="json")
+
+
+@cache
+def task_of(stage: str) -> Task[..., Any]:
+    """Return the task of a stage, under the stage's name."""
+    return run_stage.with_options(name=stage)
