@@ -248,7 +248,7 @@ def test_a_dataset_is_found_by_whatever_names_its_folder(
 
 def test_another_version_than_the_folder_names_is_refused(folder: Path) -> None:
     assert len(open_dataset(folder, "1.0.0")) == 42
-    with pytest.raises(ReadingError, match=r"is version 1\.0\.0, and version '2\.0\.0' is requested"):
+    with pytest.raises(ReadingError, match=r"is version 1\.0\.0, but version '2\.0\.0' is requested"):
         open_dataset(folder, "2.0.0")
 
 
