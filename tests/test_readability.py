@@ -27,6 +27,7 @@ COMMENTS = {
     "tasks/methods/attention": 8,
     "tasks/methods/classifiers": 8,
     "tasks/methods/embedded": 8,
+    "tasks/methods/generator_training": 8,
     "tasks/methods/masks": 8,
     "tasks/methods/natural_inversion": 8,
     "tasks/methods/packing": 8,

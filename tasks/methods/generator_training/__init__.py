@@ -1,1 +1,1 @@
-"""Training and adapting the denoising UNet of a text-to-image generator, with a structure game beside the loss."""
+"""Train and adapt denoisers of text-to-image generators, with or without a structure game beside the loss."""

@@ -1,4 +1,4 @@
-"""Which weights of a UNet learn: all, low-rank adapters, or biases and scales; and how it becomes a plain one again."""
+"""Choose which weights of a UNet learn: all, low-rank adapters, or biases and scales; fold them in afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,13 @@ NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 
 def prepare_weights(unet: UNet2DConditionModel, weights: str, lora: LoraSettings, seed: int) -> None:
-    """Leave exactly the weights that learn with `requires_grad`. Errors: RecipeError for lora.targets that match none.
+    """Set `requires_grad` on exactly the weights that learn, and add adapters or scales where these learn.
 
     `weights`: all, lora (arXiv 2106.09685) or bias_scale (after DiffFit, arXiv 2304.06648: here biases, affine weights
-    of norms and a vector that scales each output of attention and feed-forward layers).
+    of norms and one factor per output of attention and feed-forward layers). `seed`: of the adapters' first weights.
+    Errors: RecipeError for `lora.targets` that match no layer.
     """
+    # Adapters and biases learn beside weights that are frozen.
     unet.requires_grad_(weights == "all")
     if weights == "lora":
         _add_adapters(unet, lora, seed)
@@ -30,7 +32,7 @@ def prepare_weights(unet: UNet2DConditionModel, weights: str, lora: LoraSettings
 
 
 def fold_weights(unet: UNet2DConditionModel, weights: str) -> None:
-    """Make adapters and scales part of the weights: afterwards the UNet is a plain one that draws the same."""
+    """Fold adapters and scales into the weights. The UNet is then a plain one that draws the same."""
     if weights == "lora":
         unet.fuse_lora()
         unet.unload_lora()
@@ -42,7 +44,7 @@ def fold_weights(unet: UNet2DConditionModel, weights: str) -> None:
 
 @contextmanager
 def without_adapters(unet: UNet2DConditionModel) -> Iterator[None]:
-    """The UNet as it was before low-rank adapters were added."""
+    """Let the UNet compute without its low-rank adapters inside the block."""
     unet.disable_adapters()
     try:
         yield
@@ -51,12 +53,16 @@ def without_adapters(unet: UNet2DConditionModel) -> Iterator[None]:
 
 
 def _add_adapters(unet: UNet2DConditionModel, lora: LoraSettings, seed: int) -> None:
+    """Add low-rank adapters to the layers whose names end in one of the targets."""
+    # A target without a layer is a mistake in the recipe.
     named = [name for name, _ in unet.named_modules()]
     if missing := [target for target in lora.targets if not any(name.endswith(target) for name in named)]:
         raise RecipeError(
             f"lora.targets: no layer of the UNet ends in {missing[0]!r}; the attention layers are called to_q, to_k, "
             "to_v and to_out.0"
         )
+
+    # The first weights follow from the seed; the caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         targets = list(lora.targets)
@@ -65,23 +71,28 @@ def _add_adapters(unet: UNet2DConditionModel, lora: LoraSettings, seed: int) -> 
 
 
 def _free_biases(unet: UNet2DConditionModel) -> None:
+    """Let biases and affine weights of norms learn, and a factor per output of the layers that `SCALED` names."""
     for module in unet.modules():
         for name, value in module.named_parameters(recurse=False):
             value.requires_grad_(name == "bias" or isinstance(module, NORMS))
+
+    # The factors are parameters of their own until `fold_weights` multiplies them in.
     for layer in _scaled_layers(unet):
         parametrize.register_parametrization(layer, "weight", _OutputScale(layer.out_features))
 
 
 def _scaled_layers(unet: UNet2DConditionModel) -> list[nn.Linear]:
+    """Return the linear layers whose names end in one of `SCALED`."""
     return [module for name, module in unet.named_modules() if isinstance(module, nn.Linear) and name.endswith(SCALED)]
 
 
 class _OutputScale(nn.Module):
-    """A factor for each output of a linear layer, one at first; the bias learns beside it."""
+    """One factor per output of a linear layer, 1 at first. The layer's bias learns as it is."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(outputs))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Return weights [outputs, inputs], each row times its factor."""
         return self.scale[:, None] * weight

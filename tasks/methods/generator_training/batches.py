@@ -59,6 +59,7 @@ class Examples:
 
     def take(self, rows: Rows | slice) -> tuple[Tensor, list[str]]:
         """Return latents [B, C, H, W] and captions of some of the N images."""
+        # Copy, since latents on a disk are mapped read-only.
         places = self.chosen[rows]
         return torch.from_numpy(np.array(self.latents[places])), [self.captions[place] for place in places]
 
@@ -79,10 +80,11 @@ class EpochSampler:
 
     def draw(self, step: int) -> Batch:
         """Return the batch of a step."""
+        # All processes draw the same rows; an epoch's order follows from the seed.
         rows = draw_rows(len(self.examples), self.batch, self.seed, step)
         captions = [self.examples.captions[place] for place in self.examples.chosen[rows]]
 
-        # Drop captions, so that the network also learns the empty prompt (Ho and Salimans 2022).
+        # Drop some captions, so that the network also learns the empty prompt (Ho and Salimans 2022).
         kept = numpy_draws(self.seed, step).random(self.batch) >= self.prompt_dropout
         texts = [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
         return Batch(rows, texts, kept)

@@ -52,8 +52,11 @@ class Denoised:
 
 def denoise(network: Network, clean: Tensor, draws: Draws, text: Conditioning, devices: Devices) -> Denoised:
     """Add noise to clean latents [B, C, H, W] of any device, then run the network on them."""
+    # x_t at the drawn noise levels.
     clean, draws = clean.to(devices.device), draws.to(devices.device)
     noisy = network.schedule.add_noise(clean, draws.noise, draws.times).contiguous(memory_format=torch.channels_last)
+
+    # The output is read in float32 whatever the precision of the pass.
     with devices.autocast():
         output = network.denoise(noisy, draws.times, text).float()
     return Denoised(clean, noisy, output, draws)
@@ -69,6 +72,8 @@ def measure_error(network: Network, examples: Examples, plan: Plan, devices: Dev
     """Return the denoising loss on the first CHECK_ROWS examples, at the same CHECK_DRAWS draws of noise each time."""
     clean, captions = examples.take(slice(0, CHECK_ROWS))
     text = network.embed(captions)
+
+    # The seed of the noise is fixed, so errors of two steps of a training can be compared.
     errors = []
     for number in range(CHECK_DRAWS):
         draws = draw_noise(clean.shape, len(network.schedule.signal), 1, torch_draws(CHECK_SEED, number))

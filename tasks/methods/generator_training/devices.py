@@ -1,7 +1,7 @@
-"""What training asks of the machine: which share of a step is this process's, and the mean over all of them.
+"""Describe the machine as training sees it: this process's share of a step, and the mean over all processes.
 
-Every process draws the whole step and takes its own part, so the same step is made on one device or on many, up to the
-order of sums. Relations are compared inside a process's groups, which a step's split never cuts.
+Every process draws the whole step and takes its own part. So one device and many take the same step, up to the order of
+sums. The split never cuts a group, and a process compares relations only inside its own groups.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,22 @@ class Devices(Protocol):
     """The processes that train together, each with a device of its own."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Return this process's number, from 0."""
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """Return the number of processes."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Return this process's device."""
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Forward passes in the precision that was chosen."""
+        """Run forward passes in the chosen precision inside the block."""
 
     def average(self, values: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes."""
+        """Replace each tensor, of any shape, by its mean over all processes."""
 
 
 class OneDevice:
@@ -45,4 +48,4 @@ class OneDevice:
         return nullcontext()
 
     def average(self, values: Sequence[Tensor]) -> None:
-        """Leave the tensors as they are: the mean over one process."""
+        """Leave tensors of any shape as they are: the mean over one process."""

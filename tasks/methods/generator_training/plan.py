@@ -54,6 +54,7 @@ def plan_learning(settings: LearningSettings, play_every: int = 1) -> Plan:
 
 def _learning_rate(settings: LearningSettings) -> Callable[[int], float]:
     """Return the learning rate by step: it rises, then stays or falls along half a cosine."""
+    # Both schedules rise linearly first.
     warm_up = round(settings.warm_up * settings.steps)
     if settings.schedule == "cosine":
         return warm_up_then_cosine(settings.learning_rate, settings.steps, warm_up)

@@ -47,14 +47,18 @@ class DenoiserLearner(Learner):
     """A learner that splits a step into passes and plays the structure game; `figures` describe the last step."""
 
     def __init__(self, network: Network, plan: Plan, game: StructureGame | None, devices: Devices) -> None:
+        # Checkpoints know the weights as unet.*, whatever the network.
         super().__init__({"unet": network.module}, plan.ema_decay(0), plan.weight_decay)
         self.network, self.plan, self.game, self.devices = network, plan, game, devices
         self.figures: dict[str, float] = {}
+
+        # The best averaged weights so far, for a game that makes the denoiser worse.
         self.best_error = torch.tensor(math.inf)
         self.best = {key: value.clone() for key, value in self.average.items()} if game else {}
 
     def advance(self, sampler: Sampler) -> float:
         """Take one step and return its denoising loss. Errors: TrainingError if the loss is not finite."""
+        # Draw the whole step; this process denoises its own passes.
         step = draw_step(sampler, self.plan, self.step, len(self.network.schedule.signal))
         parts = list(self._cut(step))
         weight = torch.zeros(())
@@ -80,6 +84,7 @@ class DenoiserLearner(Learner):
         return value
 
     def _take_step(self, weight: Tensor, pair: Predicted | None) -> None:
+        """Move the network, then the opponent, then the average. `weight`: a scalar, of the distance."""
         # All processes take the mean gradient, so their weights stay equal.
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
         self.devices.average(gradients)
@@ -94,11 +99,13 @@ class DenoiserLearner(Learner):
         played = self.game.figures if self.game and bool(self.game.playing) else {}
         self.figures = {"rate": rate, "gradient_norm": float(norm)} | played
 
+        # A plan may average over fewer steps from some step on.
         self.ema_decay = self.plan.ema_decay(self.step)
         self.finish_step()
 
     def _cut(self, step: Step) -> Iterator[Step]:
         """Yield this process's passes of a step, none of which cuts a group."""
+        # Equal pieces, rank by rank and pass by pass.
         count = self.plan.passes * self.devices.count
         size = len(step.batch.rows) // count
         for number in range(self.plan.passes):
@@ -108,6 +115,7 @@ class DenoiserLearner(Learner):
 
     def _forward(self, sampler: Sampler, part: Step) -> tuple[Tensor, Predicted | None]:
         """Return a pass's denoising loss, and what the game compares if it plays in this step."""
+        # Load only the pass's latents, and embed only its texts.
         clean, text = sampler.load(part.batch.rows), self.network.embed(part.batch.texts)
         made = denoise(self.network, clean, part.draws, text, self.devices)
         loss = denoising_loss(self.network, made, self.plan)
@@ -124,16 +132,19 @@ class DenoiserLearner(Learner):
                 output = self.network.source(made.noisy, times, text).float()
             reference = schedule.predict_clean(output, made.noisy, times)
 
+        # Images count by their signal; those without their caption do not.
         weights = schedule.signal[times] * torch.from_numpy(batch.captioned).to(times.device)
         return Predicted(reference, schedule.predict_clean(made.output, made.noisy, times), weights)
 
     def _plays(self) -> bool:
+        """Return whether this step compares relations."""
         game = self.game
         if game is None or not bool(game.playing) or self.step % self.plan.play_every:
             return False
         return self.step >= game.settings.warm_up * self.plan.steps
 
     def _mean(self, value: Tensor) -> float:
+        """Return the mean of a scalar over all processes."""
         held = value.clone()
         self.devices.average([held])
         return float(held)
@@ -145,12 +156,17 @@ class DenoiserLearner(Learner):
         """
         if not self.game or not bool(self.game.playing):
             return False
+
+        # Remember the best averaged weights.
         if error <= float(self.best_error):
             self.best_error = torch.tensor(error)
             self.best = {key: value.clone() for key, value in self.average.items()}
+
+        # A rise counts only once the game was played.
         if not int(self.game.plays) or error <= (1 + self.game.settings.tolerance) * float(self.best_error):
             return False
 
+        # End the game and go back to the best weights.
         self.game.stop()
         with torch.no_grad():
             for key, value in self.parameters.items():
@@ -161,6 +177,7 @@ class DenoiserLearner(Learner):
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Give the network its averaged weights inside the block."""
+        # Put the weights aside, and bring them back whatever happens.
         with torch.no_grad():
             kept = {key: value.detach().clone() for key, value in self.parameters.items()}
             for key, value in self.parameters.items():
@@ -174,6 +191,7 @@ class DenoiserLearner(Learner):
 
     def state(self) -> State:
         """Return everything that `restore` needs, as flat tensors."""
+        # A game adds its own state and the best weights.
         saved = super().state()
         if self.game:
             saved |= {f"game/{key}": value for key, value in self.game.state().items()}
@@ -190,10 +208,10 @@ def train_denoiser(
     saved: Saved,
     observe: Observe,
 ) -> DenoiserLearner:
-    """Train from `saved` on to the plan's last step; call `observe(learner, loss)` after each. Return the learner.
+    """Train from `saved` on to the plan's last step; return the learner, which holds the averaged weights.
 
-    The learner holds the averaged weights, which the caller loads. Every draw of a step follows from the seed and the
-    step's number, so a run that was killed ends in the same bits. Errors: TrainingError.
+    The caller loads the averaged weights. `observe(learner, loss)` is called after every step. All draws of a step
+    follow from the seed and the step's number, so a run that was killed ends in the same bits. Errors: TrainingError.
     """
     _require_divisible(sampler.shape[0], plan, game, devices)
     learner = DenoiserLearner(network, plan, game, devices)
@@ -203,12 +221,14 @@ def train_denoiser(
 
 def draw_step(sampler: Sampler, plan: Plan, step: int, levels: int) -> Step:
     """Return the batch and the noise of a step, at some of the schedule's `levels`."""
+    # The sampler's stream and the noise's are apart, so neither shifts the other.
     draws = draw_noise(sampler.shape, levels, plan.sharing(step), torch_draws(plan.seed, step))
     return Step(sampler.draw(step), draws)
 
 
 def _require_divisible(batch: int, plan: Plan, game: StructureGame | None, devices: Devices) -> None:
-    """Errors: TrainingError for a batch whose groups the split into devices and passes would cut."""
+    """Refuse a batch whose groups the split into devices and passes would cut, by a TrainingError."""
+    # Neighbours that share a noise level stay together, and so do those that are compared.
     group = max(plan.shared_noise, game.settings.group if game else 1)
     least = devices.count * plan.passes * group
     if batch % least:
