@@ -1,3 +1,3 @@
-"""Adapters: diffusers and transformers models as the small protocols that methods speak, loaded once a process."""
+"""Adapt models of diffusers and transformers to the protocols that methods use, and load each once per process."""
 
-import tailforge.tasks.methods  # noqa: F401  it quiets the libraries, which must be told before they are imported
+import tailforge.tasks.methods  # noqa: F401  it sets variables that the libraries read when they are imported

@@ -1,4 +1,4 @@
-"""One process keeps the models it has loaded: a worker renders many partitions with one set of weights."""
+"""Keep loaded models in the process, so that a worker renders many partitions with one set of weights."""
 
 import os
 import platform
@@ -17,11 +17,11 @@ _loads: Counter[Hashable] = Counter()
 
 
 def load_once(key: Hashable, load: Callable[[], T]) -> T:
-    """What `load` returned for this key, loaded at most once while it is among the `CAPACITY` last used keys.
+    """Return the result of `load` for this key, from memory if the key is among the `CAPACITY` last used ones.
 
-    The lock is held during a load: two threads asking for one model must not hold its weights twice. A load that
-    raises leaves nothing behind. `load` must not call `load_once` itself.
+    A load that raises stores nothing. `load` must not call `load_once`. Errors: those of `load`.
     """
+    # The lock is held during a load, so that two threads cannot load one model twice.
     with _lock:
         if key not in _loaded:
             while len(_loaded) >= CAPACITY:
@@ -33,6 +33,6 @@ def load_once(key: Hashable, load: Callable[[], T]) -> T:
 
 
 def describe_worker() -> dict[str, str | int]:
-    """This process, and how often it loaded the model that it loaded most often: once, unless it had to make room."""
+    """Return the host, the process and the most loads of one model, above 1 only if `CAPACITY` was exceeded."""
     with _lock:
         return {"host": platform.node(), "process": os.getpid(), "most_loads": max(_loads.values(), default=0)}

@@ -1,7 +1,8 @@
-"""Training checkpoints on the local disk: one safetensors file, replaced whole: a kill leaves the old or the new one.
+"""Save and load training checkpoints, each one safetensors file on the local disk.
 
-A checkpoint carries the digest of the settings that it was made under; another recipe's checkpoint is refused. The
-digest is a function of the step, so that phases which lie ahead may still be changed.
+A checkpoint is replaced as a whole, so a kill leaves the old or the new one. It holds the digest of the training
+recipe's settings, and another recipe's checkpoint is refused. The digest is a function of the step, so that later
+phases may still be changed.
 """
 
 import os
@@ -21,15 +22,16 @@ DigestAt = Callable[[int], str]
 
 
 def beside(path: Path) -> Path:
-    """Where the next content of `path` is written before it replaces the last; a kill may leave it."""
+    """Return the path of the temporary file that replaces `path`. A kill may leave that file."""
     return path.with_suffix(".tmp")
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, seconds: float) -> None:
-    """Write beside, sync, rename. `seconds`: wall time of the training up to here.
+    """Write a checkpoint of tensors of any shape. `seconds`: wall time of the training so far.
 
-    Errors: TrainingError if it cannot be written; the one before it stays.
+    Errors: TrainingError if the checkpoint cannot be written; the earlier one stays.
     """
+    # Write a temporary file and sync it, then rename it.
     path.parent.mkdir(parents=True, exist_ok=True)
     new = beside(path)
     whole = {key: value.contiguous() for key, value in state.items()}
@@ -47,18 +49,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], digest: str, second
 
 
 def load_checkpoint(path: Path, digest_at: DigestAt) -> dict[str, Tensor] | None:
-    """The saved tensors, or None if there is no checkpoint.
+    """Return the saved tensors, in the shapes that were saved, or None if there is no checkpoint.
 
-    Errors: TrainingError if the file is damaged or was made under other settings.
+    Errors: TrainingError if the file is damaged or belongs to other settings.
     """
     if not path.exists():
         return None
+
     try:
         with safe_open(path, framework="pt") as file:
             found = (file.metadata() or {}).get("settings")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise TrainingError(f"checkpoint {path} is damaged: {error}; remove it to start this stage again") from error
+
+    # The settings must be those of today for the step that was reached.
     expected = digest_at(int(state["step"]))
     if found != expected:
         raise TrainingError(
@@ -69,7 +74,7 @@ def load_checkpoint(path: Path, digest_at: DigestAt) -> dict[str, Tensor] | None
 
 
 def read_seconds(path: Path) -> float:
-    """Wall time that went into the checkpoint, over all its runs; 0 if there is none."""
+    """Return the wall time of a checkpoint's training over all runs, or 0 if there is no checkpoint."""
     if not path.exists():
         return 0.0
     with safe_open(path, framework="pt") as file:
@@ -77,7 +82,7 @@ def read_seconds(path: Path) -> float:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename: a kill or a full disk leaves the old file or the new one."""
+    """Write a file by way of a temporary one. A kill or a full disk leaves the old or the new file."""
     new = beside(path)
     with new.open("wb") as file:
         file.write(content)
@@ -87,7 +92,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 class Checkpointer:
-    """Saves a learner every `every_s` seconds of wall time; called after each step."""
+    """A callback of a training that saves the learner every `every_s` seconds of wall time."""
 
     def __init__(self, path: Path, digest_at: DigestAt, every_s: float) -> None:
         self.path = path
@@ -98,17 +103,17 @@ class Checkpointer:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training, earlier runs included."""
+        """Return the wall time of the training, earlier runs included."""
         return self._seconds_before + time.monotonic() - self._started
 
     def __call__(self, learner: Trainable) -> bool:
-        """Save if it is time; returns whether it did."""
+        """Save if `every_s` seconds have passed, and return whether it saved. Errors: TrainingError."""
         if time.monotonic() - self._last < self.every_s:
             return False
         self.save(learner)
         return True
 
     def save(self, learner: Trainable) -> None:
-        """Save now."""
+        """Save the learner now. Errors: TrainingError if the checkpoint cannot be written."""
         save_checkpoint(self.path, learner.state(), self.digest_at(learner.step), self.seconds)
         self._last = time.monotonic()

@@ -1,6 +1,6 @@
-"""Folders of trained classifiers: weights as safetensors, class names in config.json, and how images are prepared.
+"""Write folders of trained classifiers: safetensors weights, class names in config.json, and an image processor.
 
-Networks of transformers load with AutoModelForImageClassification; a torch module of ours by its import path.
+Networks of transformers load with AutoModelForImageClassification, our own torch modules by their import path.
 """
 
 import json
@@ -15,7 +15,7 @@ from tailforge.tasks.methods.cifar_resnet import CifarResNet
 from tailforge.tasks.methods.classifiers.train import Classifier
 from tailforge.tasks.models.preparation import RESCALE, Preparation
 
-CIFAR_RESNET = f"{CifarResNet.__module__}:{CifarResNet.__name__}"  # what a recipe's teacher.module says
+CIFAR_RESNET = f"{CifarResNet.__module__}:{CifarResNet.__name__}"  # value of a recipe's teacher.module
 NEAREST, BILINEAR = 0, 2  # numbers of Pillow's filters
 
 
@@ -26,15 +26,17 @@ def save_classifier(
     names: Sequence[str],
     arguments: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the model; `preparation` is that of the images before they are enlarged.
+    """Write a classifier to a folder. `preparation`: of the images before they are enlarged.
 
     `arguments`: of the constructor of a torch module; None for a network of transformers.
     """
+    # save_file of safetensors would write a file that only its owner can read.
     folder.mkdir(parents=True, exist_ok=True)
     module = classifier.module.cpu()
     weights = {key: value.contiguous() for key, value in module.state_dict().items()}
-    # Not save_file: it leaves a file that its owner alone can read.
     (folder / "model.safetensors").write_bytes(save(weights, {"format": "pt"}))
+
+    # transformers writes its own configuration; of our modules it holds arguments and class names.
     if isinstance(module, PreTrainedModel):
         module.config.architectures = [type(module).__name__]
         config = json.loads(module.config.to_json_string(use_diff=True))
@@ -46,7 +48,8 @@ def save_classifier(
 
 
 def describe_images(preparation: Preparation, enlarge: int = 1) -> dict[str, Any]:
-    """An image processor of transformers. Nearest neighbours repeat each pixel, as in training."""
+    """Return the configuration of an image processor of transformers, with sides enlarged by `enlarge`."""
+    # Nearest neighbours repeat each pixel, as in training.
     height, width = (enlarge * side for side in preparation.size)
     return {
         "image_processor_type": "ViTImageProcessor",

@@ -1,7 +1,7 @@
-"""CLIP of transformers as the scorer that the quality stage speaks: unit vectors of images and of texts.
+"""Embed images and texts with a CLIP model of transformers (arXiv 2103.00020).
 
-Images are prepared as the model's own configuration says, in Pillow and numpy: the image processors of transformers
-change with its version and with what else is installed.
+Pillow and numpy prepare the images by the model's own configuration. The image processors of transformers would depend
+on its version and on other installed packages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a picture becomes the model's input. The defaults are those of CLIP as it was published."""
+    """The preparation of a picture as the model's input. The defaults are those of the published CLIP."""
 
     size: tuple[int, int] | int  # (height, width), or the length of the shorter side
     crop: tuple[int, int] | None
@@ -40,17 +40,20 @@ class Preparation:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Input [3, height, width] of an RGB image [height, width, 3]."""
+        """Return the input [3, height, width] for an RGB image [h, w, 3]."""
+        # Scale to the model's size.
         image = Image.fromarray(pixels, "RGB")
         height, width = self.target(image.height, image.width)
         scaled = np.asarray(image.resize((width, height), self.resample)).astype(np.float32) / np.float32(255)
+
+        # Crop, normalise each channel, and move the channels first.
         if self.crop is not None:
             scaled = _crop_centre(scaled, *self.crop)
         normal = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
     def target(self, height: int, width: int) -> tuple[int, int]:
-        """Size that an image is scaled to before it is cropped."""
+        """Return the size (height, width) to which an image of this size is scaled before the crop, in pixels."""
         if isinstance(self.size, tuple):
             return self.size
         short, long = min(height, width), max(height, width)
@@ -59,7 +62,7 @@ class Preparation:
 
 
 class ClipScorer:
-    """Embeds images and texts; a vector does not depend on what else is in the call (to 1e-5)."""
+    """A CLIP model that embeds images and texts. A vector does not depend on the rest of its batch (up to 1e-5)."""
 
     def __init__(self, model: Any, tokenizer: Any, preparation: Preparation) -> None:
         self.model, self.tokenizer, self.preparation = model, tokenizer, preparation
@@ -68,25 +71,27 @@ class ClipScorer:
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Vectors:
-        """Unit vectors float32 [images, dimension] of RGB images [height, width, 3]."""
+        """Return unit vectors, float32 [N, D], of N RGB images [height, width, 3]."""
         return self._embed(images, self._image_features)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors float32 [texts, dimension]; a text beyond the model's context is cut off."""
+        """Return unit vectors, float32 [N, D], of N texts. The model cuts a text longer than its context."""
         return self._embed(texts, self._text_features)
 
     def embed_pixels(self, images: Tensor) -> Tensor:
-        """Features [B, dimension], not normalised, of images [B, 3, height, width] in -1..1; differentiable.
+        """Return features [B, D], not normalised and differentiable, of images [B, 3, height, width] in -1..1.
 
-        Prepared as the model's configuration says, with antialiasing, whatever the size: a reference photograph and a
-        generated image go the same way.
+        Images of every size are prepared alike, with antialiasing, so references and generated images are comparable.
         """
+        # From -1..1 to 0..1, scaled to the model's size.
         preparation = self.preparation
         height, width = preparation.target(*images.shape[-2:])
         scaled = images.to(self.device, torch.float32) * 0.5 + 0.5
         if (height, width) != tuple(images.shape[-2:]):
             scaled = functional.interpolate(scaled, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+
+        # Crop and normalise, then read the features before their normalisation.
         if preparation.crop is not None:
             scaled = _centre_tensor(scaled, *preparation.crop)
         mean, std = (scaled.new_tensor(value).view(1, -1, 1, 1) for value in (preparation.mean, preparation.std))
@@ -96,6 +101,7 @@ class ClipScorer:
         return features
 
     def _embed(self, items: Sequence[Any], features: Any) -> Vectors:
+        # Batch by batch, then scaled to length 1.
         parts = [features(items[start : start + BATCH_SIZE]) for start in range(0, len(items), BATCH_SIZE)]
         if not parts:
             return np.zeros((0, int(self.model.config.projection_dim)), np.float32)
@@ -117,12 +123,15 @@ class ClipScorer:
 
 
 def load_clip(model: ResolvedModel) -> ClipScorer:
-    """The scorer, loaded once a process. Errors: ModelError that names the file."""
+    """Load a CLIP model, once per process. Errors: ModelError that names the missing or damaged file."""
     return load_once(("clip", model.digest), lambda: _load(model))
 
 
 def check_scorer(model: ResolvedModel) -> None:
-    """Prove cheaply that a directory holds a whole CLIP; a hub id is checked when it loads. Errors: ModelError."""
+    """Check that a directory holds a complete CLIP model, from file headers. A hub model is checked when it loads.
+
+    Errors: ModelError that names the file.
+    """
     folder = Path(model.path)
     if folder.is_dir():
         _check_folder(folder / (model.subfolder or ""))
@@ -143,19 +152,26 @@ def _load(model: ResolvedModel) -> ClipScorer:
     weights = load_weights(CLIPModel, folder, ROLE)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers and tokenizers raise many kinds for one cause: a broken file
+    except Exception as error:  # transformers and tokenizers raise many classes for a damaged file
         raise ModelError(f"{ROLE}: tokenizer of {folder} cannot be loaded: {error}") from error
     return ClipScorer(weights, tokenizer, read_preparation(folder))
 
 
 def read_preparation(folder: Path) -> Preparation:
-    """From preprocessor_config.json, or processor_config.json; without either, CLIP's own at the model's image size."""
+    """Read the preparation from preprocessor_config.json or processor_config.json of a folder.
+
+    Without both files, return that of the published CLIP at the model's image size. Errors: ModelError for a file that
+    is no JSON.
+    """
+    # The image processor's configuration stands in one of two files.
     vision = read_json(folder / "config.json").get("vision_config", {})
     config: Mapping[str, Any] = {}
     if (folder / "preprocessor_config.json").is_file():
         config = read_json(folder / "preprocessor_config.json")
     elif (folder / "processor_config.json").is_file():
         config = read_json(folder / "processor_config.json").get("image_processor", {})
+
+    # Sizes are numbers, or objects with height and width or the shorter side.
     side = int(vision.get("image_size", 224))
     size, crop = config.get("size", side), config.get("crop_size", side)
     if isinstance(size, dict):
@@ -172,7 +188,8 @@ def read_preparation(folder: Path) -> Preparation:
 
 
 def _crop_centre(pixels: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """The centre of [h, w, 3]; black is added where the image is smaller, as CLIP's own preparation does."""
+    """Return the centre [height, width, 3] of an image [h, w, 3], padded with black if the image is smaller."""
+    # CLIP's own preparation pads in the same way.
     pad = [(max(0, (want - have + 1) // 2),) * 2 for want, have in zip((height, width), pixels.shape, strict=False)]
     pixels = np.pad(pixels, [*pad, (0, 0)])
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
@@ -180,7 +197,8 @@ def _crop_centre(pixels: NDArray[np.float32], height: int, width: int) -> NDArra
 
 
 def _centre_tensor(images: Tensor, height: int, width: int) -> Tensor:
-    """The centre of [B, 3, h, w], with black where the images are smaller."""
+    """Return the centre [B, 3, height, width] of images [B, 3, h, w], padded with black if they are smaller."""
+    # Pad both sides alike, then crop.
     rows, columns = images.shape[-2:]
     down, across = max(0, (height - rows + 1) // 2), max(0, (width - columns + 1) // 2)
     images = functional.pad(images, (across, across, down, down))

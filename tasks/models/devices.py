@@ -1,4 +1,7 @@
-"""The accelerators that train together, by `accelerate`; see tasks/methods/generator_training/devices.py."""
+"""Connect the accelerators of one training with `accelerate`.
+
+tasks/methods/generator_training/devices.py defines the protocol.
+"""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,34 +12,41 @@ from torch import Tensor
 
 
 class AcceleratedDevices:
-    """This process among those that `accelerate launch` started; alone without it."""
+    """The processes that `accelerate launch` started, or this process alone."""
 
     def __init__(self, precision: str) -> None:
-        # Not by Accelerator(mixed_precision=...), which a process can say once for all of its trainings.
+        # Accelerator(mixed_precision=...) would set the precision of all trainings of a process.
         self._half = precision == "bfloat16"
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available())
 
     @property
     def rank(self) -> int:
+        """Return the number of this process, from 0."""
         number: int = self._accelerator.process_index
         return number
 
     @property
     def count(self) -> int:
+        """Return the number of processes."""
         number: int = self._accelerator.num_processes
         return number
 
     @property
     def device(self) -> torch.device:
+        """Return the device of this process."""
         device: torch.device = self._accelerator.device
         return device
 
     def autocast(self) -> AbstractContextManager[None]:
+        """Return a context in which forward passes use the chosen precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
 
     def average(self, values: Sequence[Tensor]) -> None:
+        """Replace each tensor, of any shape, by its mean over all processes."""
         if self.count == 1 or not values:
             return
+
+        # One reduction of all values together, then copies back into each tensor.
         joined = torch.cat([value.detach().reshape(-1).to(self.device) for value in values])
         mean = self._accelerator.reduce(joined, reduction="mean")
         at = 0
@@ -45,5 +55,5 @@ class AcceleratedDevices:
             at += value.numel()
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this method."""
         self._accelerator.wait_for_everyone()

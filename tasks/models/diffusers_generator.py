@@ -1,4 +1,7 @@
-"""What all pipelines of diffusers share as an `ImageGenerator`: the network, the lock, and the autoencoder."""
+"""Adapt the common part of diffusers' pipelines to `ImageGenerator`: the network, the lock and the autoencoder.
+
+Letters of shapes: B images, C channels, H and W latent rows and columns, S text tokens, D features.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,9 +16,9 @@ from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
 
 
 class DiffusersGenerator(ABC):
-    """Adapter over a loaded pipeline, which itself stays as it was loaded; one subclass for each kind of denoiser.
+    """An adapter of a loaded pipeline, with one subclass per kind of denoiser. The pipeline's settings stay unchanged.
 
-    `stride`: pixels that a side of an image must be a multiple of.
+    `stride`: the sides of an image are multiples of it, in pixels.
     """
 
     def __init__(self, pipeline: Any, denoiser: Any, stride: int) -> None:
@@ -25,65 +28,84 @@ class DiffusersGenerator(ABC):
         self.denoiser: Any = denoiser
         self.device: torch.device = denoiser.device
         self.dtype: torch.dtype = denoiser.dtype
+        # Engines need gradients of inputs, never of weights.
         for network in (denoiser, pipeline.vae):
-            network.eval().requires_grad_(False)  # engines differentiate through them, never in their weights
+            network.eval().requires_grad_(False)
 
     @property
     @abstractmethod
     def default_size(self) -> tuple[int, int]:
-        """Height and width, in pixels, that the model was made for."""
+        """Return the height and width of the model's training images, in pixels."""
 
     @property
     @abstractmethod
     def channels(self) -> int:
-        """Of the latents."""
+        """Return the number of latent channels."""
 
     @abstractmethod
-    def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler: ...
+    def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
+        """Return a fresh scheduler for images of this size (height, width). Errors: RecipeError."""
 
     @abstractmethod
-    def encode_prompt(self, prompt: str) -> Conditioning: ...
+    def encode_prompt(self, prompt: str) -> Conditioning:
+        """Encode a prompt as one row: embeds [1, S, D]."""
 
     @abstractmethod
-    def encode_negative(self, prompt: str) -> Conditioning | None: ...
+    def encode_negative(self, prompt: str) -> Conditioning | None:
+        """Encode a negative prompt as one row [1, S, D]; None if guidance needs no second pass."""
 
     @abstractmethod
-    def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]: ...
+    def locate_tokens(self, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Return the token positions of each character span [start, end)."""
 
     @abstractmethod
-    def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor: ...
+    def denoise(self, latents: Tensor, timestep: Any, text: Conditioning) -> Tensor:
+        """Return the network's output [B, C, H, W] for scaled latents [B, C, H, W]."""
 
     @abstractmethod
-    def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]: ...
+    def add_noise(self, latents: Tensor, noise: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Return latents [B, C, H, W] with noise up to a share of the schedule, and their timestep (scalar)."""
 
     @abstractmethod
     def latent_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
-        """Mean and standard deviation, of all or of each of the autoencoder's channels, that latents are freed of."""
+        """Return mean and standard deviation of the autoencoder's channels, one for all or one per channel.
+
+        Latents of the denoiser are normalised with them.
+        """
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (C, H, W) for an image of this size in pixels. Errors: RecipeError for a size off the stride."""
         for name, value in (("height", height), ("width", width)):
             if value % self.stride:
                 raise RecipeError(
                     f"engine.{name} is {value}; this generator needs a multiple of {self.stride}, "
                     f"try {max(value // self.stride, 1) * self.stride}"
                 )
+
+        # An autoencoder reduces both sides by one factor.
         scale = self.pipeline.vae_scale_factor
         return self.channels, height // scale, width // scale
 
     def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents [B, C, H, W] to images [B, 3, height, width] in -1..1, not clipped."""
         vae = self.pipeline.vae
         images: Tensor = vae.decode(self.unscale(latents.to(vae.dtype)), return_dict=False)[0]
         return images
 
     def unscale(self, latents: Tensor) -> Tensor:
-        """Latents as the autoencoder itself has them, in the precision that they come in."""
+        """Convert latents [B, C, H, W] of the denoiser to those of the autoencoder, in the same precision."""
+        # Inverse of the normalisation in `encode`.
         mean, std = self._statistics_like(latents)
         unscaled: Tensor = latents * std / self.pipeline.vae.config.scaling_factor + mean
         return unscaled
 
     def encode(self, images: Tensor) -> Tensor:
+        """Encode images [B, 3, height, width] in -1..1 to mean latents [B, C, H, W] of the denoiser."""
+        # The mean of the posterior, without its noise.
         vae = self.pipeline.vae
         found = vae.encode(images.to(self.device, vae.dtype)).latent_dist.mean
+
+        # Normalise the channels, then scale.
         mean, std = self._statistics_like(found)
         latents: Tensor = ((found - mean) / std * vae.config.scaling_factor).to(self.dtype)
         return latents
@@ -94,7 +116,7 @@ class DiffusersGenerator(ABC):
 
 
 def overlapping(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Positions of the tokens that share a character with each span; `offsets` are the tokens' own characters."""
+    """Return the positions of the tokens that overlap each span. `offsets`: the character span of each token."""
     return [
         [position for position, (first, last) in enumerate(offsets) if max(first, start) < min(last, end)]
         for start, end in spans
@@ -102,6 +124,6 @@ def overlapping(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, i
 
 
 def find_tokens(tokenizer: Any, length: int, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Token positions of each character span in a text cut to `length` tokens; empty where the span was cut off."""
+    """Return the token positions of each character span in a text cut to `length` tokens; none for a lost span."""
     encoded = tokenizer(prompt, truncation=True, max_length=length, return_offsets_mapping=True)
     return overlapping(encoded["offset_mapping"], spans)

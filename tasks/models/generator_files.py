@@ -1,4 +1,4 @@
-"""Is this directory a generator that can be loaded? Answered from file headers, before any work starts."""
+"""Check that a directory holds a generator that can be loaded, from file headers, before any work starts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
 
 INDEX = "model_index.json"
-# Parts of each pipeline class that hold weights, and how their files are called. The first is its denoiser.
+# Parts of each pipeline class with weights, and the names of their files. The first part is the denoiser.
 DIFFUSION, MODEL = "diffusion_pytorch_model", "model"
 WEIGHTS = {
     "StableDiffusionPipeline": {"unet": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL},
@@ -31,11 +31,11 @@ WEIGHTS = {
     },
     "FluxPipeline": {"transformer": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL, "text_encoder_2": MODEL},
 }
-# Where the classes of a pipeline's parts come from; the last is diffusers' folder of the safety checker.
+# Libraries that hold the classes of a pipeline's parts. The last is diffusers' folder of the safety checker.
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline")
 FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
-# Of a UNet, saved with it: those of diffusers with which a test shows that images are the pipeline's own.
+# Schedulers of diffusers that may be saved with a UNet. A test compares the images of each with its pipeline's.
 UNET_SCHEDULERS = (
     "CMStochasticIterativeScheduler", "CogVideoXDDIMScheduler", "DDIMInverseScheduler", "DDIMParallelScheduler",
     "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
@@ -45,25 +45,29 @@ UNET_SCHEDULERS = (
     "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
     "UniPCMultistepScheduler",
 )  # fmt: skip
-OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3, whose pipeline reads zeros in its place
+OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3; without it the pipeline reads zeros
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-HALF = "fp16"  # the variant under which hub models keep half-precision files
+HALF = "fp16"  # the variant of hub models' half-precision files
 COPY_AGAIN = "copy or download the model again"
 SAVE_MODULE = "of a torch module of your own by safetensors.torch.save_file(module.state_dict(), 'model.safetensors')"
 
 
 def check_generator(model: ResolvedModel) -> None:
-    """Prove cheaply that a directory holds a whole pipeline of `WEIGHTS`; a hub id is checked when it loads.
+    """Check that a directory holds a complete pipeline of `WEIGHTS`. A hub model is checked when it loads.
 
-    Reads configurations and safetensors headers, compares file sizes with them, builds nothing. Errors: ModelError
-    that names the file.
+    The check reads configurations and safetensors headers and compares file sizes with them. Errors: ModelError that
+    names the file.
     """
     folder = generator_folder(model)
     if folder is None:
         return
+
+    # The classes of pipeline and parts.
     index = read_json(folder / INDEX)
     kind = check_class(index.get("_class_name"), folder / INDEX)
     check_libraries(index, folder / INDEX)
+
+    # The files of each part, and the tokenizer of each text encoder.
     for part, stem in WEIGHTS[kind].items():
         if part in absent_parts(index):
             continue
@@ -77,12 +81,17 @@ def check_generator(model: ResolvedModel) -> None:
             tokenizer = part.replace("text_encoder", "tokenizer")
             _require_part(index, tokenizer, folder)
             check_tokenizer(folder / tokenizer)
+
+    # The scheduler.
     scheduler = folder / "scheduler" / "scheduler_config.json"
     _check_scheduler(kind, read_json(scheduler).get("_class_name"), str(scheduler))
 
 
 def check_loaded(pipeline: Any, where: str) -> None:
-    """What `check_generator` reads of a directory's configurations, of a pipeline from anywhere. Errors: ModelError."""
+    """Check the configurations of a loaded pipeline as `check_generator` does for a directory.
+
+    `where`: the pipeline's origin, for the error. Errors: ModelError.
+    """
     kind = type(pipeline).__name__
     if "unet" in WEIGHTS[kind]:
         _check_unet(pipeline.unet.config, f"{where}, unet")
@@ -90,19 +99,24 @@ def check_loaded(pipeline: Any, where: str) -> None:
 
 
 def absent_parts(index: Mapping[str, Any]) -> list[str]:
-    """Parts that a pipeline of this index does without."""
+    """Return the optional parts that a pipeline of this index lacks."""
     if index.get("_class_name") != "StableDiffusion3Pipeline":
         return []
     return [part for part in OPTIONAL if None in (index.get(part) or [None])]
 
 
 def generator_folder(model: ResolvedModel) -> Path | None:
-    """The pipeline's directory, or None for a hub id. Errors: ModelError for a hub id without revision."""
+    """Return the pipeline's directory, or None for a hub model.
+
+    Errors: ModelError for a hub model without a revision or with a subfolder.
+    """
     folder = Path(model.path) / (model.subfolder or "")
     if folder.is_dir():
         return folder
     if model.revision is None:
-        raise ModelError(f"generator {folder} is no directory, and a hub model needs a revision; give one of the two")
+        raise ModelError(
+            f"generator {folder} is no directory, and a hub model needs a revision; correct the path or add a revision"
+        )
     if model.subfolder:
         raise ModelError(
             f"generator.subfolder is {model.subfolder!r}: the hub model {model.path} must be a whole "
@@ -112,16 +126,25 @@ def generator_folder(model: ResolvedModel) -> Path | None:
 
 
 def saved_scheduler(model: ResolvedModel) -> dict[str, Any] | None:
-    """Configuration of the scheduler saved with a generator; None for a hub model, whose files are not here yet."""
+    """Return the configuration of the scheduler saved with a generator, or None for a hub model not yet downloaded.
+
+    Errors: ModelError for a missing or damaged file.
+    """
     folder = generator_folder(model)
     return None if folder is None else read_json(folder / "scheduler" / "scheduler_config.json")
 
 
 def saved_size(model: ResolvedModel) -> tuple[int, int] | None:
-    """(height, width) that a pipeline with a UNet draws, by its files; None where these do not tell it."""
+    """Return the (height, width) of images of a pipeline with a UNet, in pixels; None if its files do not give it.
+
+    Errors: ModelError for a damaged file.
+    """
+    # Only local pipelines with a UNet.
     folder = generator_folder(model)
     if folder is None or not all((folder / part / "config.json").is_file() for part in ("unet", "vae")):
         return None
+
+    # The size of the latents, times 2 for each further block of the autoencoder.
     size = read_json(folder / "unet" / "config.json").get("sample_size")
     blocks = read_json(folder / "vae" / "config.json").get("block_out_channels")
     sides = [size, size] if isinstance(size, int) else size
@@ -132,27 +155,27 @@ def saved_size(model: ResolvedModel) -> tuple[int, int] | None:
 
 
 def check_class(found: object, origin: object) -> str:
-    """The pipeline class if the project can run it. Errors: ModelError."""
+    """Return the pipeline class `found` if the project can run it. `origin`: its file. Errors: ModelError."""
     if not isinstance(found, str) or found not in WEIGHTS:
         raise ModelError(f"{origin}: pipeline class is {found!r}; this project runs {', '.join(WEIGHTS)}")
     return found
 
 
 def check_libraries(index: Mapping[str, Any], origin: object) -> None:
-    """A pipeline's parts are classes of diffusers and transformers: an index may choose no other code.
+    """Check that a pipeline's parts are classes of diffusers and transformers, so that an index runs no other code.
 
-    Errors: ModelError.
+    Errors: ModelError that names the part.
     """
     for part, entry in index.items():
         library = entry[0] if isinstance(entry, list) and entry else None
         if library is not None and library not in LIBRARIES:
             raise ModelError(
-                f"{origin}: part {part!r:.80} is of library {library!r:.80}; parts are of {', '.join(LIBRARIES)} alone"
+                f"{origin}: part {part!r:.80} is of library {library!r:.80}; only {', '.join(LIBRARIES)} are allowed"
             )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model. Errors: ModelError if the file is missing or holds anything else."""
+    """Read a JSON object of a model. Errors: ModelError if the file is missing or holds anything else."""
     try:
         return parse_object(path.read_bytes(), finite=False)
     except FileNotFoundError as error:
@@ -162,7 +185,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path, stem: str) -> list[Path]:
-    """The safetensors files of one part, plain before half precision. Errors: ModelError if there are none."""
+    """Return the safetensors files of one part, full before half precision. Errors: ModelError if there are none."""
+    # One file, or several under an index.
     for middle in ("", f".{HALF}"):
         whole = folder / f"{stem}{middle}.safetensors"
         if whole.is_file():
@@ -170,6 +194,8 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
         index = folder / f"{stem}.safetensors.index{middle}.json"
         if index.is_file():
             return _listed_files(folder, index)
+
+    # A model without safetensors may have pickles, which are never loaded.
     pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED) if folder.is_dir() else []
     if pickled:
         raise ModelError(
@@ -182,7 +208,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def _listed_files(folder: Path, index: Path) -> list[Path]:
-    """Weight files that an index names, all in its own folder. Errors: ModelError."""
+    """Return the weight files that an index names. Errors: ModelError for a name outside the index's folder."""
     named = read_json(index).get("weight_map", {})
     names = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
     if not names or any("/" in name or "\0" in name for name in names):
@@ -191,13 +217,13 @@ def _listed_files(folder: Path, index: Path) -> list[Path]:
 
 
 def weights_variant(folder: Path) -> str | None:
-    """ "fp16" if the directory holds its denoiser in half-precision files alone, else None."""
+    """Return "fp16" if the directory's denoiser has only half-precision files, else None."""
     files = [file.name for part in ("unet", "transformer") for file in (folder / part).glob("*.safetensors")]
     return HALF if files and all(name.startswith(f"{DIFFUSION}.{HALF}") for name in files) else None
 
 
 def check_safetensors(path: Path) -> None:
-    """Header readable and the file as long as its header says. Errors: ModelError."""
+    """Check that a file's header is readable and fits the file's length. Errors: ModelError."""
     try:
         with safe_open(path, framework="numpy"):
             pass
@@ -213,7 +239,7 @@ def check_safetensors(path: Path) -> None:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """A tokenizer's files are there and parse. Errors: ModelError."""
+    """Check that a tokenizer's files exist and are valid JSON. Errors: ModelError that names the file."""
     if (folder / "tokenizer.json").is_file():
         read_json(folder / "tokenizer.json")
         return
@@ -233,7 +259,7 @@ def _require_part(index: dict[str, Any], part: str, folder: Path) -> None:
 def _check_scheduler(kind: str, found: object, origin: str) -> None:
     allowed = (FLOW_SCHEDULER,) if kind in FLOWS else UNET_SCHEDULERS
     if found not in allowed:
-        alone = f"{FLOW_SCHEDULER} alone" if kind in FLOWS else f"one of {', '.join(allowed)}; save it with one of them"
+        alone = f"only {FLOW_SCHEDULER}" if kind in FLOWS else f"one of {', '.join(allowed)}; save it with one of them"
         raise ModelError(f"{origin}: the scheduler is {found!r}; a {kind} runs with {alone}")
 
 

@@ -1,4 +1,4 @@
-"""What a recipe may ask of each kind of pipeline; what would be ignored, or cannot work, is refused."""
+"""Refuse settings of a recipe that a kind of pipeline would ignore or cannot use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,10 @@ FLUX = "FluxPipeline"
 
 
 def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
-    """Errors: RecipeError if the recipe asks for what this generator cannot do; a hub id is asked when it loads."""
+    """Check the recipe's settings against a generator's files. A hub model is checked when it loads.
+
+    Errors: RecipeError for a setting that the generator cannot use; ModelError for a damaged file.
+    """
     folder = generator_folder(generator)
     if folder is None:
         return
@@ -24,10 +27,16 @@ def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
 
 
 def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> None:
-    """The same for a pipeline's class name and the configuration of its denoiser."""
+    """Check the recipe's settings against a pipeline's class name and the configuration of its denoiser.
+
+    Errors: RecipeError for a setting that the generator cannot use.
+    """
+    # Pipelines with a UNet can use every setting.
     engine, recorded = recipe.engine.sampling, recipe.annotation.recorded
     if kind not in FLOWS or engine is None:
         return
+
+    # A flow has neither a search, nor other schedulers, nor self-attention maps.
     if recipe.engine.reads_references:
         raise RecipeError(
             f"engine.kind is {recipe.engine.kind}, which searches for noise of Stable Diffusion 1, 2 and XL, but the "
@@ -35,11 +44,13 @@ def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> N
         )
     if engine.scheduler != "model":
         raise RecipeError(
-            f"engine.scheduler is {engine.scheduler}, but a {kind} is sampled with its own flow-matching scheduler "
-            "alone; set it to model, or leave it out"
+            f"engine.scheduler is {engine.scheduler}, but a {kind} runs only with its own flow-matching scheduler; "
+            "set it to model, or leave it out"
         )
     if recorded is not None and recorded.affinity:
         raise RecipeError(f"{NO_AFFINITY}: the generator is a {kind}")
+
+    # Flux has no unconditional pass, and Flux-schnell reads no guidance scale.
     if kind == FLUX and engine.negative_prompt:
         raise RecipeError(
             f"engine.negative_prompt would have no effect: a {kind} has no unconditional pass; leave it out"

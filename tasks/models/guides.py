@@ -1,7 +1,8 @@
-"""May one generator be the guide of another? Both must denoise the same latents along the same noise, to the same end.
+"""Check that one generator can be the guide of another (Domain Guidance, arXiv 2504.01521).
 
-Answered from configurations. That the two share the weights of their autoencoder, not just its shape and scale, is left
-to whoever names the guide: a generator that was adapted from it does.
+Both must denoise the same latents with the same noise and the same kind of prediction. Configurations answer this. They
+do not show whether both autoencoders have the same weights. The author of the recipe ensures this; it holds for a
+generator that was adapted from its guide.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from tailforge.tasks.models.generator_files import FLOWS, INDEX, WEIGHTS, genera
 from tailforge.tasks.models.generator_settings import FLUX
 
 GUIDE = "engine.guide"
-# Keys of a scheduler's configuration that decide the noise at a timestep, with what diffusers takes where they are left
-# out. A flow's noise is its timestep, whatever shifts the steps.
+# Keys of a scheduler's configuration that decide the noise at a timestep, with the defaults of diffusers. A flow's
+# noise is its timestep, independent of the shift.
 NOISE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.0001,
@@ -32,9 +33,14 @@ Traits = Mapping[str, object]
 
 
 def check_guide(generator: ResolvedModel, guide: ResolvedModel) -> None:
-    """Errors: RecipeError for a guide that does not fit; two of which one is a hub id are compared when they load."""
+    """Check that a guide fits a generator, from their files. Hub models are compared when they load.
+
+    Errors: RecipeError for a guide that does not fit; ModelError for a damaged file.
+    """
     if guide.digest == generator.digest:
         raise RecipeError(f"{GUIDE} is the generator itself, which guides without being named; leave it out")
+
+    # Compare the configurations of denoiser, scheduler and autoencoder.
     folders = generator_folder(generator), generator_folder(guide)
     found = []
     for folder in folders:
@@ -47,28 +53,29 @@ def check_guide(generator: ResolvedModel, guide: ResolvedModel) -> None:
 
 
 def describe_loaded(pipeline: Any, denoiser: Any) -> Traits:
-    """`describe` of a pipeline that is loaded."""
+    """Return the traits of a loaded pipeline."""
     return describe(type(pipeline).__name__, denoiser.config, pipeline.scheduler.config, pipeline.vae.config)
 
 
 def describe(kind: str, denoiser: Config, scheduler: Config, vae: Config) -> Traits:
-    """What two generators must have in common, by the words for it."""
+    """Return the traits that a generator and its guide must share, by name."""
+    # The class counts for Flux only, which can be neither generator nor guide here.
     flow = kind in FLOWS
     return {
         "pipeline": kind if kind == FLUX else "",
         "kind of prediction": "flow" if flow else scheduler.get("prediction_type", "epsilon"),
         "noise schedule": _choose(scheduler, {key: NOISE[key] for key in FLOW_NOISE} if flow else NOISE),
         "channels of the latents": denoiser.get("in_channels", CHANNELS["transformer" if flow else "unet"]),
-        "pixels a latent": 2 ** (len(vae.get("block_out_channels", ())) - 1),
+        "pixels per latent": 2 ** (len(vae.get("block_out_channels", ())) - 1),
         "scale of the latents": _choose(vae, SCALE),
     }
 
 
 def require_fit(generator: Traits, guide: Traits) -> None:
-    """Errors: RecipeError that names what differs."""
+    """Check that two generators have the same traits. Errors: RecipeError that names the difference."""
     if FLUX in (generator["pipeline"], guide["pipeline"]):
         raise RecipeError(
-            f"{GUIDE}: a {FLUX} has no unconditional pass, so it neither takes nor is a guide; leave it out"
+            f"{GUIDE}: a {FLUX} has no unconditional pass, so it can neither have nor be a guide; leave it out"
         )
     for name, own in generator.items():
         if own != guide[name]:

@@ -1,4 +1,4 @@
-"""Load and save the independent judges: safetensors weights and a config.json with their width."""
+"""Load and save the independent judges: safetensors weights, and a config.json with their widths."""
 
 import json
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ ROLES = ("classifier", "segmenter")
 
 @dataclass(frozen=True)
 class Judges:
-    """Both judges, frozen; pictures are uint8 [N, 64, 64, 3]."""
+    """Both judges, frozen, for pictures uint8 [N, 64, 64, 3]."""
 
     classifier: Classifier
     segmenter: Segmenter
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Positions in PARTS, MATERIALS and SURFACES of tailforge.tasks.methods.workshop: [N, 3]."""
+        """Return positions [N, 3] in the workshop's PARTS, MATERIALS and SURFACES for pictures [N, 64, 64, 3]."""
         return classify(self.classifier, images)
 
     def segment(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Masks of the part: [N, H, W]."""
+        """Return the masks [N, 64, 64] of the part in pictures [N, 64, 64, 3]."""
         return segment(self.segmenter, images)
 
 
 def save_judge(folder: Path, role: str, model: nn.Module, width: int) -> None:
-    """Write `role`.safetensors and note its width in config.json."""
+    """Write a judge's weights to `role`.safetensors and its width to config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / f"{role}.safetensors")
     config = folder / "config.json"
@@ -50,7 +50,8 @@ def save_judge(folder: Path, role: str, model: nn.Module, width: int) -> None:
 
 
 def load_judges(folder: Path) -> Judges:
-    """Errors: ModelError naming the file that is missing or damaged."""
+    """Load both judges of a folder, frozen. Errors: ModelError that names the missing or damaged file."""
+    # The widths decide the shapes of the weights.
     try:
         config = json.loads((folder / "config.json").read_text())
         classifier = build_classifier(config["classifier"]["width"])
@@ -63,6 +64,7 @@ def load_judges(folder: Path) -> Judges:
             f"judges in {folder} cannot be loaded: {file}{describe_failure(error)}; "
             "restore the folder or train them again with `tailforge train`"
         ) from error
+
     classifier.eval().requires_grad_(False)
     segmenter.eval().requires_grad_(False)
     return Judges(classifier, segmenter)

@@ -1,4 +1,4 @@
-"""A causal language model of transformers as the `complete` that prompt expansion speaks."""
+"""Write texts with a causal language model of transformers, for prompt expansion."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BATCH_SIZE = 32
 
 
 class LanguageModel:
-    """Seeded sampling from a causal model; the n-th text of a call has a generator of its own."""
+    """A causal model with seeded sampling. Each text of a call has a random generator of its own."""
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -30,10 +30,11 @@ class LanguageModel:
     def complete(
         self, text: str, count: int, seed: int, *, max_new_tokens: int = 24, temperature: float = 0.9
     ) -> list[str]:
-        """`count` continuations of `text`, without `text` itself; each ends at the model's end token or at the limit.
+        """Return `count` continuations of `text`, each up to the model's end token or `max_new_tokens`.
 
-        Errors: RecipeError if `text` leaves no room in the model's context.
+        Errors: RecipeError if `text` is empty or fills the model's context.
         """
+        # The text and its continuation share the context.
         prefix = self.tokenizer(text, return_tensors="pt").input_ids
         room = getattr(self.model.config, "max_position_embeddings", None)
         if prefix.shape[1] == 0 or (room is not None and prefix.shape[1] >= room):
@@ -41,6 +42,8 @@ class LanguageModel:
                 f"{ROLE}.instruction has {count_of(prefix.shape[1], 'token')}; this model reads 1 to {room}, with its "
                 f"answer: {text!r}"
             )
+
+        # The number of a text in the call decides its seed, in any batch.
         tokens = min(max_new_tokens, room - prefix.shape[1]) if room is not None else max_new_tokens
         generators = [torch.Generator().manual_seed(derive_seed(str(seed), f"text:{i}")) for i in range(count)]
         return [
@@ -53,14 +56,19 @@ class LanguageModel:
     def _sample(
         self, prefix: Tensor, generators: list[torch.Generator], tokens: int, temperature: float
     ) -> list[list[int]]:
-        """New token ids of one batch, a row a generator. Draws are made on the CPU whatever the device."""
+        """Return the new token ids of one batch, one row per generator, after the prefix [1, S]."""
+        # All rows begin with the prefix.
         inputs = prefix.expand(len(generators), -1).to(self.device)
         past, rows, running = None, [list[int]() for _ in generators], set(range(len(generators)))
         for _ in range(tokens):
             output = self.model(input_ids=inputs, cache=past, use_cache=True)
             past = output.cache
+
+            # Draws on the CPU are equal for every device.
             chances = torch.softmax(output.logits[:, -1].double().cpu() / temperature, dim=-1)
             drawn = [int(torch.multinomial(chances[i], 1, generator=own)) for i, own in enumerate(generators)]
+
+            # A row stops at the model's end token.
             running -= {i for i in running if drawn[i] in self.end_ids}
             for i in running:
                 rows[i].append(drawn[i])
@@ -71,7 +79,7 @@ class LanguageModel:
 
 
 def load_language_model(model: ResolvedModel) -> LanguageModel:
-    """The model, loaded once a process. Errors: ModelError."""
+    """Load a language model, once per process. Errors: ModelError that names the missing or damaged file."""
     return load_once(("language_model", model.digest), lambda: _load(model))
 
 
@@ -81,6 +89,6 @@ def _load(model: ResolvedModel) -> LanguageModel:
     weights = load_weights(AutoModelForCausalLM, folder, ROLE)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers and tokenizers raise many kinds for one cause: a broken file
+    except Exception as error:  # transformers and tokenizers raise many classes for a damaged file
         raise ModelError(f"{ROLE}: tokenizer of {folder} cannot be loaded: {error}") from error
     return LanguageModel(weights, tokenizer)

@@ -1,6 +1,6 @@
-"""More words for a word from Open English WordNet, read by the `wn` package from the data that the user installed.
+"""Find synonyms in Open English WordNet with the `wn` package.
 
-No package of the registry carries that data, and a build does not download behind the user's back.
+The user installs the data, because no package contains it and a build downloads nothing unasked.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ WORDNET = "oewn:2024"  # one fixed edition, because its words decide the prompts
 
 
 def load_wordnet() -> Callable[[str], list[str]]:
-    """Synonyms of a noun in its first (most usual) sense, without itself; nothing for an unknown word.
+    """Return a function from a noun to its synonyms in the first, most usual sense; none for an unknown word.
 
-    Errors: RecipeError that says how to install the data.
+    Errors: RecipeError with the command that installs the data.
     """
     return load_once(("wordnet", WORDNET, str(wn.config.database_path)), _load)
 
 
 def _load() -> Callable[[str], list[str]]:
     wn.config.allow_multithreading = True  # tasks run in threads, and only read
-    # Asked without data, `wn` would make an empty database in the user's home.
+    # A query without data would create an empty database in the user's home.
     if not wn.config.database_path.is_file() or not wn.lexicons(lexicon=WORDNET):
         raise RecipeError(
             f"prompts.wordnet: Open English WordNet ({WORDNET}) is not in {wn.config.database_path}; run "
@@ -32,6 +32,7 @@ def _load() -> Callable[[str], list[str]]:
     wordnet = wn.Wordnet(WORDNET)
 
     def synonyms(word: str) -> list[str]:
+        """Return the other words of a noun's first sense."""
         senses = [sense for entry in wordnet.words(word, pos="n") for sense in entry.senses()[:1]]
         lemmas = senses[0].synset().lemmas() if senses else []
         return [str(lemma) for lemma in lemmas if lemma.lower() != word.lower()]

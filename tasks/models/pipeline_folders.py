@@ -1,4 +1,4 @@
-"""Folders of Stable Diffusion pipelines that we write ourselves: put in place whole, opened to draw and to measure."""
+"""Write, replace and open our own folders of Stable Diffusion pipelines."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ SAMPLE_BATCH = 32
 
 
 def swap_folder(beside: Path, folder: Path) -> None:
-    """Put a finished folder in the place of one that may be there; a kill leaves the old one at its name or as .old."""
+    """Replace `folder`, if it exists, by the finished folder `beside`. A kill leaves the old one there or as .old."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -24,13 +24,13 @@ def swap_folder(beside: Path, folder: Path) -> None:
 
 
 def forget_origin(config: Path) -> None:
-    """Take out the folder that a model was loaded from: it is one machine's, and would change the model's digest."""
+    """Remove the folder from which a model was loaded: it differs per machine and would change the model's digest."""
     kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "_name_or_path"}
     config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline in float32, silent and local."""
+    """Open a local pipeline in float32, without progress bars."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -39,7 +39,8 @@ def open_pipeline(folder: Path) -> StableDiffusionPipeline:
 def draw_images(
     pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
 ) -> NDArray[np.uint8]:
-    """Plain sampling, one generator a picture: uint8 [N, H, W, 3]."""
+    """Sample one picture per prompt and seed: uint8 [N, H, W, 3]."""
+    # Each picture has a random generator of its own, so batches do not matter.
     drawn = []
     for first in range(0, len(prompts), SAMPLE_BATCH):
         batch = slice(first, first + SAMPLE_BATCH)

@@ -1,4 +1,4 @@
-"""What images a classifier reads: mean, standard deviation and size, as its own files say, whoever wrote them."""
+"""Read the preparation of a classifier's images from its files: mean, standard deviation and size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ PROCESSOR_KEYS = {"mean": "image_mean", "std": "image_std", "size": "size"}
 
 @dataclass(frozen=True)
 class Preparation:
-    """What the teacher was trained on: `mean` and `std` of each channel for pixels in 0..1, `size` (height, width)."""
+    """The images of a classifier: `mean` and `std` per channel for pixels in 0..1, `size` (height, width) in pixels."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -23,15 +23,16 @@ class Preparation:
 
     @property
     def channels(self) -> int:
-        """1 for grey pictures, 3 for colour."""
+        """Return the number of channels: 1 for grey pictures, 3 for colour."""
         return len(self.mean)
 
 
 def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSource, role: str) -> Preparation:
-    """From the recipe, else preprocessor_config.json or processor_config.json, else config.json.
+    """Return the preparation from the recipe, else from preprocessor_config.json, processor_config.json or config.json.
 
-    Errors: ModelError naming the field to fill in.
+    Errors: ModelError that names the missing field.
     """
+    # Files give mean and deviation for rescaled pixels, so both are converted to pixels in 0..1.
     processor = _processor(folder)
     channels = int(config["num_channels"]) if "num_channels" in config else None
     scale = 255 * (float(processor.get("rescale_factor", RESCALE)) if processor.get("do_rescale", True) else 1.0)
@@ -40,29 +41,31 @@ def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSou
         mean = _scaled(_normalisation(processor, "image_mean", 0.0, channels), scale)
     if std is None:
         std = _scaled(_normalisation(processor, "image_std", 1.0, channels), scale)
+
+    # Every field must be known, with one mean and one deviation per channel.
     size = source.size or _size(processor) or _square(config.get("image_size"))
     for field, value in (("mean", mean), ("std", std), ("size", size)):
         if value is None:
             recipe = f"give {role}.{field} in the recipe, or " if is_key(role) else ""
             raise ModelError(
-                f"{role}: {folder} says nothing of the {field} of its images; {recipe}"
+                f"{role}: {folder} does not give the {field} of its images; {recipe}"
                 "write preprocessor_config.json with image_mean, image_std and size"
             )
     if not len(mean or ()) == len(std or ()) == (channels or len(mean or ())):
         raise ModelError(
             f"{role}: {len(mean or ())} means, {len(std or ())} deviations and {channels or len(mean or ())} channels; "
-            f"give one of each a channel in {name_settings(role, 'mean', 'std')}"
+            f"give one of each per channel in {name_settings(role, 'mean', 'std')}"
         )
     return Preparation(mean or (), std or (), size or (0, 0))
 
 
 def is_key(role: str) -> bool:
-    """Whether what errors call a classifier is a key of a recipe, as quality.verifier is and --teacher is not."""
+    """Return whether `role` is a key of a recipe, such as quality.verifier, and not an option, such as --teacher."""
     return role.replace(".", "_").isidentifier()
 
 
 def name_settings(role: str, *fields: str) -> str:
-    """What a user changes: keys of the recipe, or where there is none those of preprocessor_config.json."""
+    """Return the settings that a user can change: keys of the recipe, or else of preprocessor_config.json."""
     *first, last = [f"{role}.{field}" if is_key(role) else PROCESSOR_KEYS[field] for field in fields]
     return f"{', '.join(first)} and {last}" + ("" if is_key(role) else " in preprocessor_config.json")
 
@@ -78,14 +81,14 @@ def _processor(folder: Path) -> Mapping[str, Any]:
 def _normalisation(
     processor: Mapping[str, Any], key: str, without: float, channels: int | None
 ) -> Sequence[float] | None:
-    """The processor's numbers; `without` for each channel if it does not normalise."""
+    """Return the processor's numbers per channel, or `without` for each if it does not normalise."""
     if processor and not processor.get("do_normalize", True):
         return [without] * (channels or 3)
     return processor.get(key)
 
 
 def _scaled(value: Sequence[float] | None, scale: float) -> tuple[float, ...] | None:
-    """For pixels in 0..1 what was meant for pixels in 0..`scale`."""
+    """Convert numbers for pixels in 0..`scale` to numbers for pixels in 0..1."""
     return None if value is None else tuple(float(number) / scale for number in value)
 
 
@@ -99,7 +102,7 @@ def _size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _square(value: Any) -> tuple[int, int] | None:
-    """A size as transformers writes it: a number, a list, or an object with height and width or shortest_edge."""
+    """Return (height, width) from the forms of transformers: a number, a list or an object. None for anything else."""
     if isinstance(value, int):
         return value, value
     if isinstance(value, list | tuple) and len(value) == 2:
@@ -112,5 +115,5 @@ def _square(value: Any) -> tuple[int, int] | None:
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no file. Errors: ModelError if the file holds anything else."""
+    """Read a JSON object; without a file it is empty. Errors: ModelError if the file holds anything else."""
     return read_json(path) if path.is_file() else {}

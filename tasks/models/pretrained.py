@@ -1,4 +1,4 @@
-"""Folders of transformers models: told apart, found or fetched, checked file by file, loaded from safetensors alone."""
+"""Find, download, check and load models of transformers. Weights load from safetensors only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +14,16 @@ from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.tasks.models.generator_files import HALF, INDEX, check_safetensors, read_json, weight_files
 
-FETCHED = ("*.json", "*.txt", "*.safetensors")  # never a pickle, never code
+FETCHED = ("*.json", "*.txt", "*.safetensors")  # files to download: no pickle and no code
 
-# What a directory of a recipe can be, as an error says it.
+# Kinds of a recipe's directories, in the words of errors.
 PIPELINE, CLIP, CLASSIFIER = "a diffusers pipeline", "a CLIP model", "an image classifier"
 UNNAMED = "a model whose config.json names no architecture"
 
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """A ModelError from inside begins with the recipe's `field`."""
+    """Begin the message of a ModelError inside the block with the recipe's `field`. Errors: ModelError."""
     try:
         yield
     except ModelError as error:
@@ -33,14 +33,18 @@ def naming(field: str) -> Iterator[None]:
 
 
 def require_kind(model: ResolvedModel, field: str, wanted: str, advice: str = "") -> None:
-    """Errors: ModelError for a directory that plainly holds another kind; a hub model is checked when it loads.
+    """Check that a directory holds a model of one kind. A hub model is checked when it loads.
 
-    `wanted`: PIPELINE, CLIP or CLASSIFIER; `field`: of the recipe; `advice`: another way out.
+    `wanted`: PIPELINE, CLIP or CLASSIFIER. `field`: of the recipe. `advice`: another solution, for the error. Errors:
+    ModelError for a directory of another kind.
     """
+    # A directory whose kind is unknown may still load.
     folder = Path(model.path) / (model.subfolder or "")
     found = find_kind(folder)
     if found in (None, wanted) or (wanted == CLASSIFIER and found == UNNAMED):
         return
+
+    # A folder inside may be meant.
     inner = next(
         (child.name for child in sorted(folder.iterdir()) if child.is_dir() and find_kind(child) == wanted), ""
     )
@@ -49,7 +53,10 @@ def require_kind(model: ResolvedModel, field: str, wanted: str, advice: str = ""
 
 
 def find_kind(folder: Path) -> str | None:
-    """PIPELINE, CLIP, CLASSIFIER, UNNAMED or the class of something else; None where the files do not say."""
+    """Return PIPELINE, CLIP, CLASSIFIER, UNNAMED or the class of another model; None if the files do not show it.
+
+    Errors: ModelError for a damaged config.json.
+    """
     if (folder / INDEX).is_file():
         return PIPELINE
     if not (folder / "config.json").is_file():
@@ -65,29 +72,33 @@ def find_kind(folder: Path) -> str | None:
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """Return CUDA if there is a device, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def model_folder(model: ResolvedModel, role: str) -> Path:
-    """Directory with the model's files; those of a pinned hub model are downloaded first. `role` is named in errors.
+    """Return the directory of a model's files. Those of a hub model are downloaded first.
 
-    Errors: ModelError.
+    `role`: the model's field in the recipe, for errors. Errors: ModelError for a missing directory, a hub model without
+    a revision or a failed download.
     """
+    # A path that is no directory is a hub model.
     folder = Path(model.path)
     if not folder.is_dir():
         if model.revision is None:
             raise ModelError(
-                f"{role}: {folder} is not a directory, and a hub model needs a revision; give one of the two"
+                f"{role}: {folder} is not a directory, and a hub model needs a revision; correct the path or add a "
+                "revision"
             )
         patterns = [f"{model.subfolder}/{name}" if model.subfolder else name for name in FETCHED]
         try:
             folder = Path(snapshot_download(model.path, revision=model.revision, allow_patterns=patterns))
-        except Exception as error:  # the hub's client raises its own and its transport's kinds
+        except Exception as error:  # the hub's client raises classes of its own and of its transport
             raise ModelError(
                 f"{role}: hub model {model.path}@{model.revision} cannot be downloaded: {error}; check name, revision "
                 "and connection, or name a local directory"
             ) from error
+
     folder = folder / (model.subfolder or "")
     if not folder.is_dir():
         raise ModelError(f"{role}: {folder} is missing; copy or download the model again")
@@ -95,15 +106,18 @@ def model_folder(model: ResolvedModel, role: str) -> Path:
 
 
 def load_weights(kind: Any, folder: Path, role: str) -> nn.Module:
-    """A model of the transformers class `kind` in float32, ready for inference.
+    """Load a model of the transformers class `kind` in float32, frozen, in evaluation mode, on the best device.
 
-    Errors: ModelError that names the missing or broken file, or the weights that the files do not hold.
+    Errors: ModelError that names the missing or damaged file, or the missing weights.
     """
+    # Check the files first: errors of the library do not name them.
     read_json(folder / "config.json")
     transformers_logging.disable_progress_bar()
     files = weight_files(folder, "model")
     for file in files:
         check_safetensors(file)
+
+    # Local files only, and no remote code.
     try:
         model, found = kind.from_pretrained(
             folder,
@@ -114,8 +128,10 @@ def load_weights(kind: Any, folder: Path, role: str) -> nn.Module:
             local_files_only=True,
             output_loading_info=True,
         )
-    except Exception as error:  # transformers and safetensors raise many kinds for one cause: these files do not fit
+    except Exception as error:  # transformers and safetensors raise many classes for files that do not fit
         raise ModelError(f"{role}: {folder} cannot be loaded as {kind.__name__}: {error}") from error
+
+    # transformers would fill missing weights with random numbers.
     if missing := sorted([*found["missing_keys"], *(str(entry[0]) for entry in found["mismatched_keys"])]):
         raise ModelError(
             f"{role}: {folder} is not a {kind.__name__}: {len(missing)} weights are missing or of another shape, "

@@ -1,7 +1,7 @@
-"""A trained image classifier as the teacher that natural_inversion speaks to: of transformers, or any torch module.
+"""Load a trained image classifier, of transformers or any torch module, as a teacher or verifier.
 
-Mean, standard deviation, size and class names are the model's own: from config.json and preprocessor_config.json of
-its folder, whoever wrote them; the recipe's come first. Weights are safetensors, code from a hub is never run.
+Mean, standard deviation, size and class names come from the recipe, or else from config.json and
+preprocessor_config.json in the model's folder. Weights are safetensors, and no code from a hub runs.
 """
 
 import difflib
@@ -28,15 +28,15 @@ from tailforge.tasks.models.preparation import Preparation, is_key, name_setting
 from tailforge.tasks.models.pretrained import load_weights, model_folder, pick_device
 from tailforge.tasks.models.user_code import import_callable
 
-ROLE = "generator"  # what a recipe calls a teacher
-SHOWN, FEW = 30, 4  # class names and weights in an error
+ROLE = "generator"  # the teacher's key in a recipe
+SHOWN, FEW = 30, 4  # most class names and weights in an error
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen classifier; class k is `class_names[k]`. `digest` stands for its files.
+    """A frozen classifier. The name of class k is `class_names[k]`; `digest` is that of its files.
 
-    `naming`: how its classes could be given names; None where they have them.
+    `naming`: the setting that would name its classes; None if they have names.
     """
 
     module: nn.Module
@@ -47,26 +47,27 @@ class Teacher:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Of each channel, pixels in 0..1."""
+        """Return the mean of each channel, for pixels in 0..1."""
         return self.preparation.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Of each channel, pixels in 0..1."""
+        """Return the standard deviation of each channel, for pixels in 0..1."""
         return self.preparation.std
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the input."""
+        """Return the height and width of the input, in pixels."""
         return self.preparation.size
 
     @property
     def channels(self) -> int:
-        """Of the input."""
+        """Return the number of channels of the input."""
         return self.preparation.channels
 
     def logits(self, images: Tensor) -> Tensor:
-        """[N, classes] of normalised images [N, channels, height, width]."""
+        """Return logits [N, classes] of normalised images [N, channels, height, width]."""
+        # A network returns the logits, an object with logits, or a tuple that begins with them.
         output = self.module(images)
         if hasattr(output, "logits"):
             output = output.logits
@@ -74,11 +75,12 @@ class Teacher:
         return logits
 
     def label(self, name: str, *, by_place: bool = True) -> int:
-        """The class of this name, or of one of its names where they are listed with commas; case does not matter.
+        """Return the class of this name, or with this name in its list of names with commas; case does not count.
 
-        With `by_place` a number that is no name is the place of a class, from 0, unless other names are numbers.
-        Errors: RecipeError if it has no such class, or several.
+        With `by_place` a number is the place of a class, from 0, unless names of classes are numbers. Errors:
+        RecipeError if no class or several classes have the name.
         """
+        # The whole name counts before one of several names.
         wanted = look(name)
         whole = [place for place, known in enumerate(self.class_names) if look(known) == wanted]
         found = whole or [
@@ -90,13 +92,15 @@ class Teacher:
             several = ", ".join(f"{place}: {self.class_names[place]!r}" for place in found)
             raise RecipeError(f"{name!r} is the name of {len(found)} of the classifier's classes ({several}); use the "
                               "whole name of one")  # fmt: skip
+
+        # A number is the place of a class.
         places = by_place and not any(known.strip().isdecimal() for known in self.class_names)
         if places and wanted.isdecimal() and int(wanted) < len(self.class_names):
             return int(wanted)
         raise RecipeError(f"the classifier has no class {name!r}; {self._list_classes(name, places=places)}")
 
     def _list_classes(self, name: str, *, places: bool) -> str:
-        """What classes there are, for one who asked for `name`."""
+        """Return a sentence on the classes, with the names closest to `name`."""
         count = len(self.class_names)
         if self.naming:
             return f"its {count} classes have no names, only numbers, 0 to {count - 1}; name them by {self.naming}"
@@ -110,24 +114,28 @@ class Teacher:
 def load_teacher(
     model: ResolvedModel, source: TeacherSource, code_folder: Path | None = None, role: str = ROLE
 ) -> Teacher:
-    """A classifier that can be inverted, loaded once a process.
+    """Load a classifier that can be inverted, once per process.
 
-    `code_folder`: where `source.module` is looked for first; `role`: what errors call it. Errors: ModelError that names
-    the missing or broken file, the field to fill in, or the class of a teacher that has no BatchNorm.
+    `code_folder`: the first place of `source.module`. `role`: the model's field in the recipe, for errors. Errors:
+    ModelError that names the missing or damaged file, the missing field, or the class of a teacher without BatchNorm.
     """
     return _load_once(model, source, _Reading(role, code_folder, inverted=True))
 
 
 def load_verifier(model: ResolvedModel, source: TeacherSource, code_folder: Path | None, role: str) -> Teacher:
-    """Any image classifier; otherwise as `load_teacher`."""
+    """Load any image classifier, with or without BatchNorm, once per process.
+
+    Arguments as in `load_teacher`. Errors: ModelError that names the missing or damaged file or the missing field.
+    """
     return _load_once(model, source, _Reading(role, code_folder, inverted=False))
 
 
 def describe_classifier(model: ResolvedModel, source: TeacherSource, role: str) -> Teacher:
-    """The classifier without its weights: what images it reads, and its classes, none where its files name none.
+    """Return a classifier's preparation and class names without its weights. Names are empty if its files have none.
 
-    Errors: ModelError, as `load_verifier`.
+    Errors: ModelError as in `load_verifier`.
     """
+    # The recipe's names come before those of the configuration.
     folder = model_folder(model, role)
     config = _read_config(folder, source, role)
     told = source.class_names or ()
@@ -138,7 +146,7 @@ def describe_classifier(model: ResolvedModel, source: TeacherSource, role: str) 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How a classifier is read: what errors call it, where its code is, and whether it must have BatchNorm."""
+    """The reading of a classifier: its name in errors, the folder of its code, and whether it needs BatchNorm."""
 
     role: str
     code_folder: Path | None
@@ -151,6 +159,7 @@ def _load_once(model: ResolvedModel, source: TeacherSource, reading: _Reading) -
 
 
 def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Teacher:
+    # The network, frozen, of transformers or of the user's code.
     role, folder = reading.role, model_folder(model, reading.role)
     config = _read_config(folder, source, role)
     if source.module is None:
@@ -160,6 +169,8 @@ def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Tea
     freeze(module)
     if reading.inverted:
         require_batchnorm(module)
+
+    # A trial pass on an image of the expected size counts the classes.
     teacher = Teacher(module, read_preparation(folder, config, source, role), (), model.digest)
     try:
         classes = examine(teacher).classes if reading.inverted else _count_classes(teacher)
@@ -169,6 +180,7 @@ def _load(model: ResolvedModel, source: TeacherSource, reading: _Reading) -> Tea
             f"{teacher.size[0]} x {teacher.size[1]} pixels: {error}; check "
             f"{name_settings(role, 'mean', 'std', 'size')}"
         ) from error
+
     names = _class_names(config, source, classes, folder, role)
     naming = f"id2label in {folder / 'config.json'}" + (f" or by {role}.class_names" if is_key(role) else "")
     named = source.class_names is not None or "id2label" in config
@@ -185,7 +197,7 @@ def _count_classes(classifier: Teacher) -> int:
 
 
 def _read_config(folder: Path, source: TeacherSource, role: str) -> dict[str, Any]:
-    """config.json; a torch module of the user's own may lack it. Errors: ModelError, also where it is of no model."""
+    """Read config.json, which a torch module of the user may lack. Errors: ModelError if it is of no model."""
     if source.module:
         return read_optional(folder / "config.json")
     config = read_json(folder / "config.json")
@@ -198,6 +210,8 @@ def _read_config(folder: Path, source: TeacherSource, role: str) -> dict[str, An
 
 
 def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> nn.Module:
+    """Build a torch module of the user with these arguments and load its weights. Errors: ModelError."""
+    # Check code and files before the call.
     role = reading.role
     if not isinstance(arguments, dict):
         raise ModelError(f"{folder / 'config.json'}: arguments is {arguments!r}; give an object of keyword arguments")
@@ -205,6 +219,8 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
     files = weight_files(folder, "model")
     for file in files:
         check_safetensors(file)
+
+    # The user's code builds the module.
     try:
         module = build(**arguments)
     except Exception as error:  # the user's own code can raise anything
@@ -214,6 +230,8 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"{role}.module: {path} returns a {type(module).__name__}; it must return a torch module")
+
+    # The weights must fit it exactly.
     try:
         differences = _load_weights(module, files)
     except (SafetensorError, OSError, RuntimeError) as error:
@@ -227,7 +245,7 @@ def _load_plain(path: str, arguments: Any, folder: Path, reading: _Reading) -> n
 
 
 def _load_weights(module: nn.Module, files: Sequence[Path]) -> list[str]:
-    """Weights that are missing and that are too many, in words. Errors: RuntimeError for weights of another shape."""
+    """Load weights and describe those that are missing or unknown. Errors: RuntimeError for weights of other shapes."""
     weights = {key: value for file in files for key, value in load_file(file).items()}
     missing, unexpected = module.load_state_dict(weights, strict=False)
     found = (("it lacks", missing), ("the module has no", unexpected))
@@ -246,6 +264,7 @@ def _plural(count: int, noun: str) -> str:
 def _class_names(
     config: Mapping[str, Any], source: TeacherSource, classes: int, folder: Path, role: str
 ) -> tuple[str, ...]:
+    # The recipe's names come first, then those of the configuration, then numbers.
     if source.class_names is not None:
         names, origin = source.class_names, f"{role}.class_names"
     elif "id2label" in config:
@@ -256,15 +275,15 @@ def _class_names(
     if len(names) != classes:
         raise ModelError(
             f"{origin} has {count_of(len(names), 'name')}, the classifier has {count_of(classes, 'class')}; give one "
-            "name a class"
+            "name per class"
         )
     return names
 
 
 def _read_names(table: object, origin: str) -> tuple[str, ...]:
-    """Names by number, as transformers writes them. Errors: ModelError for a class without number or name."""
+    """Return names by number, from the table of transformers. Errors: ModelError for a class without number or name."""
     found = {str(key): value for key, value in table.items()} if isinstance(table, Mapping) else {}
     names = [found.get(str(place)) for place in range(len(found))]
     if not found or any(name is None or not str(name).strip() for name in names):
-        raise ModelError(f"{origin} does not give each class a name, by its number from 0 on; mend it")
+        raise ModelError(f"{origin} must name every class by its number, from 0; correct it")
     return tuple(str(name) for name in names)

@@ -1,4 +1,4 @@
-"""A user's own code, imported so that what runs is what was digested (catalog/sources/code_digest.py)."""
+"""Import a user's own code, from the files whose digest is known (catalog/sources/code_digest.py)."""
 
 import importlib
 import sys
@@ -13,19 +13,23 @@ from torch import nn
 from tailforge.catalog.sources.code_digest import list_own_modules
 from tailforge.schemas.errors import ModelError
 
-_imported: set[str] = set()  # modules of users' folders; they stay importable for what their code imports late
+_imported: set[str] = set()  # modules of users' folders; they stay loaded for late imports of their code
 
 
 def import_callable(path: str, role: str, folder: Path | None) -> Callable[..., Any]:
-    """The callable package.module:name; `folder`, of the user, is looked at first, and its files are read anew.
+    """Import the callable package.module:name, from the user's `folder` or else from the Python path.
 
-    Errors: ModelError that names `role`, for code that cannot be imported, for files that another module hides, and
-    for what builds no torch module.
+    Files of the folder are read again for each call. `role`: the model's field in the recipe, for errors.
+    Errors: ModelError for code that cannot be imported, for files that another module hides, and for objects that build
+    no torch module.
     """
+    # The standard library has no torch modules, and some of its functions are dangerous.
     name, _, attribute = path.partition(":")
     is_own = folder is not None and bool(list_own_modules(path, folder))
     if name.partition(".")[0] in sys.stdlib_module_names and not is_own:
         raise ModelError(f"{role}.module: {path} is of Python itself, which holds no torch module; name code of yours")
+
+    # Import the user's code, and check that it came from the folder.
     with _importable(folder):
         try:
             found = getattr(importlib.import_module(name), attribute)
@@ -34,6 +38,8 @@ def import_callable(path: str, role: str, folder: Path | None) -> Callable[..., 
             raise ModelError(f"{role}.module: {path} cannot be imported{where} the Python path: {error!r}") from error
     if folder is not None:
         _refuse_hidden(path, role, folder)
+
+    # It must be able to build a torch module.
     if not callable(found):
         raise ModelError(f"{role}.module: {path} is a {type(found).__name__}; name a class or function")
     if (isinstance(found, type) and not issubclass(found, nn.Module)) or isinstance(found, BuiltinFunctionType):
@@ -44,13 +50,13 @@ def import_callable(path: str, role: str, folder: Path | None) -> Callable[..., 
 
 @contextmanager
 def _importable(folder: Path | None) -> Iterator[None]:
-    """Modules that came from users' folders before are forgotten: they may be of another folder, or have changed.
-
-    No bytecode is written: it would hide a change within the same second.
-    """
+    """Make the modules of a folder importable inside the block."""
+    # Forget modules of earlier folders: they may be of another folder, or have changed.
     for name in _imported:
         sys.modules.pop(name, None)
     _imported.clear()
+
+    # Bytecode would hide a change within the same second, so none is written.
     known, writes, places = set(sys.modules), sys.dont_write_bytecode, [] if folder is None else [str(folder)]
     sys.path[:0], sys.dont_write_bytecode = places, True
     importlib.invalidate_caches()
@@ -64,7 +70,7 @@ def _importable(folder: Path | None) -> Iterator[None]:
 
 
 def _is_own(name: str, folder: Path, known: set[str]) -> bool:
-    """Whether a module is the folder's; not so a part of a package that was there before, such as one of ours."""
+    """Return whether a module is the folder's, and no part of a package that was loaded before."""
     module = sys.modules[name]
     file = getattr(module, "__file__", None)
     places = [file] if file else list(getattr(module, "__path__", []))  # a package without __init__.py has no file

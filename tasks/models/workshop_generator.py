@@ -1,6 +1,6 @@
-"""The embedded generator as a diffusers StableDiffusionPipeline directory, written after its training.
+"""Write the embedded generator, after its training, as a directory of a diffusers StableDiffusionPipeline.
 
-Weights are stored in half precision and used in float32 on a CPU.
+Weights are stored in half precision. A CPU uses them in float32.
 """
 
 import shutil
@@ -17,11 +17,12 @@ from tailforge.tasks.models.pipeline_folders import forget_origin, swap_folder
 def export_generator(
     folder: Path, unet: UNet2DConditionModel, autoencoder: AutoencoderKL, clip: CLIPModel, tokenizer: CLIPTokenizer
 ) -> int:
-    """Write the directory beside `folder` and swap it in; returns its size in bytes.
+    """Write the generator to a new directory, replace `folder` by it, and return its size in bytes.
 
-    `clip/` holds the whole CLIP with its preprocessing, for scores; `text_encoder/` repeats its text tower because
-    every pipeline loader expects it there. A README.md that was in `folder` is kept.
+    `clip/` holds the whole CLIP with its preprocessing, for scores. `text_encoder/` repeats the text tower, because
+    every pipeline loader expects it there. A README.md in `folder` is kept.
     """
+    # The pipeline in its directory of parts.
     beside = folder.with_name(folder.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
     pipeline = StableDiffusionPipeline(
@@ -35,11 +36,17 @@ def export_generator(
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16, silence_dtype_warnings=True).save_pretrained(beside)
+
+    # CLIP with tokenizer and preprocessing.
     clip.to(dtype=torch.float16).save_pretrained(beside / "clip")
     tokenizer.save_pretrained(beside / "clip")
     _preprocessing(clip.config.vision_config.image_size).save_pretrained(beside / "clip")
+
+    # The caller's models return to float32.
     for model in (unet, autoencoder, clip):
         model.to(dtype=torch.float32)
+
+    # The same weights make the same files on every machine.
     for config in beside.glob("*/config.json"):
         forget_origin(config)
     if (folder / "README.md").exists():
@@ -49,7 +56,8 @@ def export_generator(
 
 
 def text_tower(clip: CLIPModel) -> CLIPTextModel:
-    """A copy of CLIP's text tower as the stand-alone model that pipelines use."""
+    """Return a copy of CLIP's text tower as the separate model that pipelines use."""
+    # Versions of transformers differ in the names of its weights.
     tower = CLIPTextModel(clip.config.text_config)
     tower.load_state_dict(clip.text_model.state_dict() if _is_flat(tower) else _nested(clip))
     return tower.eval().requires_grad_(False)

@@ -61,9 +61,9 @@ CASES: dict[str, tuple[Change, str]] = {
         invert(put("generator", "module", value="nowhere:build")),
         r"generator\.module: nowhere is neither in",
     ),
-    "teacher that says nothing of its images": (
+    "teacher without a preparation of its images": (
         invert(remove("teacher/preprocessor_config.json")),
-        r"says nothing of the mean.*give generator\.mean",
+        r"does not give the mean.*give generator\.mean",
     ),
     "teacher of other channels": (invert(put("generator", "mean", value=[0.5])), "1 means, 3 deviations"),
     "image too small": (

@@ -77,7 +77,7 @@ def draw_with(pipeline: Callable[[], Any], **engine: Any) -> Change:
     return change
 
 
-SCHEDULER = "is sampled with its own flow-matching scheduler alone; set it to model"
+SCHEDULER = "runs only with its own flow-matching scheduler; set it to model"
 CASES: dict[str, tuple[Change, str]] = {
     "search with sd3": (
         search(references(3), draw_with(build_sd3)),

@@ -287,5 +287,5 @@ def test_another_flow_scheduler_is_refused(tmp_path: Path) -> None:
     resolved = save(build_flux(), tmp_path / "model")
     config = tmp_path / "model" / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("FlowMatchEuler", "FlowMatchHeun"))
-    with pytest.raises(ModelError, match=r"FlowMatchHeun.*runs with FlowMatchEulerDiscreteScheduler alone"):
+    with pytest.raises(ModelError, match=r"FlowMatchHeun.*runs with only FlowMatchEulerDiscreteScheduler"):
         check_generator(resolved)

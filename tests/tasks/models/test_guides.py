@@ -67,7 +67,7 @@ def test_generators_of_equal_noise_and_latents_fit(
             "its noise schedule is .*beta_schedule linear.*, the generator's .*beta_schedule scaled_linear",
         ),
         ("sd", "sd3", "its kind of prediction is flow, the generator's v_prediction"),
-        ("sd", "flux", "a FluxPipeline has no unconditional pass, so it neither takes nor is a guide"),
+        ("sd", "flux", "a FluxPipeline has no unconditional pass, so it can neither have nor be a guide"),
         ("flux", "sd3", "a FluxPipeline has no unconditional pass"),
         ("sd", "sd", "engine.guide is the generator itself, which guides without being named; leave it out"),
     ],
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused(
     ("part", "change", "message"),
     [
         ("unet/config.json", {"in_channels": 8}, "its channels of the latents is 8, the generator's 4"),
-        ("vae/config.json", {"block_out_channels": [8, 8, 16]}, "its pixels a latent is 4, the generator's 2"),
+        ("vae/config.json", {"block_out_channels": [8, 8, 16]}, "its pixels per latent is 4, the generator's 2"),
         (
             "vae/config.json",
             {"scaling_factor": 0.13025},

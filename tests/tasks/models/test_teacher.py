@@ -250,7 +250,7 @@ def test_classes_without_names_say_how_to_name_them(plain: Path) -> None:
 )
 def test_a_class_without_a_name_is_no_class_called_none(plain: Path, table: Any) -> None:
     (plain / "config.json").write_text(json.dumps({"arguments": {"width": 6}, "id2label": table}))
-    with pytest.raises(ModelError, match=r"id2label does not give each class a name, by its number from 0 on"):
+    with pytest.raises(ModelError, match=r"id2label must name every class by its number, from 0"):
         load_plain(plain)
 
 
@@ -298,7 +298,7 @@ def test_preparations_that_do_not_fit(resnet: Path, plain: Path, tmp_path: Path)
     with pytest.raises(ModelError, match="2 names, the classifier has 4 classes"):
         load(resnet, class_names=("a", "b"))
     sizeless = changed(resnet, tmp_path / "sizeless", "preprocessor_config.json", size=None)
-    with pytest.raises(ModelError, match=r"says nothing of the size.*generator\.size"):
+    with pytest.raises(ModelError, match=r"does not give the size.*generator\.size"):
         load(sizeless)
 
 

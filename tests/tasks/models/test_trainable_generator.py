@@ -90,7 +90,7 @@ def test_adapters_and_scales_are_few(saved: dict[str, ResolvedModel]) -> None:
 
 
 def test_a_model_without_unet_is_refused(saved: dict[str, ResolvedModel]) -> None:
-    with pytest.raises(ModelError, match="FluxPipeline; training takes UNets"):
+    with pytest.raises(ModelError, match="FluxPipeline; training needs a UNet"):
         TrainableGenerator(saved["flux"], torch.device("cpu"))
 
 
