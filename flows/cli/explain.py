@@ -1,6 +1,8 @@
-"""The command `tailforge explain`. flows/cli/commands.py registers it and says what a command may do."""
+"""The command `tailforge explain`. flows/cli/commands.py registers it."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -60,14 +62,7 @@ def explain(
         return print_undone(undo_repair(sample_id, dataset, store), as_json)
 
     settings = parse_settings(target, layer, step, order, grid, memory)
-    with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
-        bar = progress.add_task("solving", total=None)
-
-        def observe(done: int, total: int) -> None:
-            """Report progress to the heartbeat and to the bar."""
-            tell("image", done, total)
-            progress.update(bar, completed=done, total=total)
-
+    with show_progress(as_json) as observe:
         found = run_stoppable(
             explain_sample,
             sample_id,
@@ -82,6 +77,20 @@ def explain(
             observe=observe,
         )
     print_json(found) if as_json else print_explanation(found)
+
+
+@contextmanager
+def show_progress(as_json: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal inside the block, and yield the function that reports (images done, images in all)."""
+    with Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as progress:
+        bar = progress.add_task("solving", total=None)
+
+        def observe(done: int, total: int) -> None:
+            """Report progress to the heartbeat and to the bar."""
+            tell("image", done, total)
+            progress.update(bar, completed=done, total=total)
+
+        yield observe
 
 
 def parse_settings(

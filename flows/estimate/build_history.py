@@ -1,6 +1,7 @@
-"""How long builds took from start to end beyond their computing: what Prefect, reading, writing and publishing cost.
+"""Record the wall time of builds, so that the next plan knows their overhead beyond computing.
 
-Kept in the store as pace/<dataset>.json, the newest builds last, so that the next plan can count on it.
+The overhead is the time of Prefect, of reading and writing, and of publication. The record is pace/<dataset>.json in
+the store, newest builds last.
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,11 @@ from tailforge.schemas.errors import TailforgeError
 from tailforge.schemas.settings.fields import Strict
 from tailforge.tasks.artifacts.contract import describe_machine
 
-KEPT = 20
+KEPT = 20  # builds per dataset
 
 
 class Pace(Strict):
-    """One build: `steps` that were run by `workers` threads, seconds in all and `busy` seconds at the least."""
+    """One build: its executed `steps`, its threads, `wall` seconds in all, and `busy` seconds of computing at least."""
 
     machine: Annotated[str, AfterValidator(name_machine)]
     workers: int
@@ -29,7 +30,7 @@ class Pace(Strict):
 
     @property
     def between(self) -> float:
-        """Seconds that a step costs beyond its computing."""
+        """Return the seconds per step beyond computing."""
         return max(self.wall - self.busy, 0.0) / self.steps
 
 
@@ -37,22 +38,27 @@ PACES = TypeAdapter(list[Pace])
 
 
 def busy_seconds(compute: float, alone: float, load: float, workers: int) -> float:
-    """The least that a build can take: threads overlap perfectly, but for what needs the drawing model (`alone`)."""
+    """Return the fewest seconds of a build, if threads overlap perfectly.
+
+    `compute`: of all stages. `alone`: of stages that share the generator. `load`: of loading models.
+    """
     return max(compute / workers, alone) + load
 
 
 def read_paces(store: Store, name: str) -> list[Pace]:
-    """Those that were kept of a dataset's builds; none where they cannot be read."""
+    """Return the recorded builds of a dataset, or none if the record is missing or damaged."""
     with suppress(FileNotFoundError, ValueError):
         return PACES.validate_json(store.read(f"pace/{name}.json"))
     return []
 
 
 def keep_pace(store: Store, made: Mapping[str, Any], workers: int) -> None:
-    """Keep the pace of a build by what it says it did; a store that cannot keep it fails no build."""
+    """Record a build from its outcome. A store that refuses the record does not fail the build."""
+    # A build without steps shows no overhead per step.
     steps = sum(made["work"].values())
     if not steps:
         return
+
     busy = busy_seconds(made["compute_seconds"], made["drawing_seconds"], made["load_seconds"], workers)
     pace = Pace(
         machine=describe_machine(), workers=workers, steps=steps, wall=made["wall_seconds"], busy=round(busy, 2)

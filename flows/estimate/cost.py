@@ -1,8 +1,8 @@
-"""What a planned build will cost: time, accelerator hours, bytes and money, each with an interval and its basis.
+"""Estimate the cost of a planned build: time, accelerator hours, bytes and money, each with an interval and a basis.
 
-Rates come from flows/estimate/rates.py, numbers of images from flows/estimate/simulate_rounds.py. A sum adds lows to
-lows and highs to highs, as if all were off in one direction. That is careful: partitions of one night share the
-machine's mood.
+flows/estimate/rates.py fits the rates, flows/estimate/simulate_rounds.py predicts the numbers of images. A sum adds
+lower bounds to lower bounds and upper to upper, as if all errors had one sign. This is cautious, because the partitions
+of one build share the load of the machine.
 """
 
 import os
@@ -44,16 +44,19 @@ from tailforge.tasks.stages.shards import STAGE as SHARDS
 from tailforge.tasks.stages.verdicts import STAGE as VERDICTS
 
 INTERVAL = (
-    "about 90 %: Student's t on the logarithm of seconds a row between partitions, times a factor for how unlike they "
-    "are; images by the 5 % and 95 % quantiles of rounds that were played"
+    "about 90 %: Student's t on the logarithm of seconds per row between partitions, times a factor for their "
+    "difference from this build; images by the 5 % and 95 % quantiles of simulated rounds"
 )
 HOUR_SECONDS = 3600.0
-VERSION_FACTOR = 1.5  # by which the files of a version's own folder may be off
+VERSION_FACTOR = 1.5  # uncertainty of the size of a version's own files; our choice
 
 
 @dataclass(frozen=True)
 class Prices:
-    """In one currency: an hour of an accelerator, an hour of the machine, a month of 10^9 bytes. None: not known."""
+    """Prices in one currency: per hour of an accelerator, per hour of the machine, per month of 10^9 bytes.
+
+    None: the price is unknown.
+    """
 
     accelerator_hour: float | None = None
     machine_hour: float | None = None
@@ -62,9 +65,9 @@ class Prices:
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage still has to do and what that costs; None where nothing is known of it.
+    """The remaining work of one stage and its cost; None if no receipt shows the cost.
 
-    `seconds` are of computing, `load` seconds of loading models, `device` what it runs on.
+    `seconds`: of computing. `load`: seconds of loading models. `device`: on which the stage runs.
     """
 
     stage: str
@@ -79,11 +82,11 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is still to do. `images`: to be drawn; `accepted`: of the version; `wall`: seconds with so many workers.
+    """The remaining cost of a build. `images`: still to make. `accepted`: of the version. `wall`: seconds in all.
 
-    `bytes` are all that the store will grow by, `version_bytes` those of them that lie in the version's own folder:
-    tables, card and report, and no shards where these are links. None: no version is there to learn from. `paces`:
-    earlier builds of the dataset that tell what lies between steps.
+    `bytes`: growth of the store. `version_bytes`: the part in the version's own folder, which holds tables, card and
+    report, and shards unless they are links; None if no earlier version shows it. `paces`: recorded builds, from which
+    the overhead per step is known.
     """
 
     stages: list[StageCost]
@@ -103,7 +106,7 @@ class Estimate:
 
     @property
     def costs(self) -> dict[str, Interval]:
-        """By what is paid for; only what has a price. Storage is by the month, all else is paid once."""
+        """Return the cost per item with a price. Storage is paid per month, everything else once."""
         prices, found = self.prices, {}
         if prices.accelerator_hour is not None:
             found["accelerator"] = self.accelerator.scale(prices.accelerator_hour / HOUR_SECONDS)
@@ -114,6 +117,8 @@ class Estimate:
         return found
 
     def to_json(self) -> dict[str, Any]:
+        """Return the estimate as JSON values."""
+        # Times are seconds, except for hours of accelerators.
         return {
             "interval": INTERVAL,
             "stages": [asdict(stage) for stage in self.stages],
@@ -136,7 +141,7 @@ class Estimate:
 def plan_cost(
     recipe: str, store: str, overrides: Sequence[str], workers: int | None, prices: Prices
 ) -> tuple[Plan, Estimate]:
-    """A recipe's plan and what it will cost with so many workers, one a core by default. Errors: RecipeError."""
+    """Return a recipe's plan and its cost. `workers`: by default one per core. Errors: RecipeError, ModelError."""
     chosen = choose_build(recipe, store, overrides)
     context = prepare_build(chosen.reference, store, chosen.overrides)
     plan = plan_build(context)
@@ -144,17 +149,22 @@ def plan_cost(
 
 
 def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int, prices: Prices) -> Estimate:
-    """Estimate what `plan` says is missing, and what will follow from it."""
+    """Estimate the cost of the missing work of a plan, and of the rounds after it."""
+    # Work per stage: the plan's own, and that of expected further rounds.
     version = last_version(store, context.recipe.name)
     addresses = place_stages(context)
     further, yields = _expect(store, context, plan, version, addresses)
     work = _expect_work(context, plan, further)
+
+    # Cost per stage, by the rates of similar receipts.
     stages = []
     for stage in stage_names():
         steps, rows = work.get(stage, (NOTHING, NOTHING))
         if steps.value:
             rate = _find_rate(store, stage, addresses[stage], plan.tally.receipts, version)
             stages.append(_cost_stage(stage, steps, rows, rate))
+
+    # Sums over the stages with a known cost.
     known = [each for each in stages if each.seconds is not None]
     compute = sum((each.seconds for each in known if each.seconds), NOTHING)
     paces = read_paces(store, context.recipe.name)
@@ -181,7 +191,10 @@ def estimate_cost(store: Store, context: BuildContext, plan: Plan, workers: int,
 def _find_rate(
     store: Store, stage: str, address: Address, own: Sequence[Receipt], version: Dataset | None
 ) -> Rate | None:
-    """By receipts of the stage; where none tells, by images that were drawn, if it makes passes as drawing does."""
+    """Return the rate of a stage from its own receipts.
+
+    Without any, a stage with passes through the network uses receipts of samples.
+    """
     mine = describe_effort(address)
     rate = fit_rate(mine, address.models, read_known(store, stage, own, version))
     if rate is None and mine.passes:
@@ -190,12 +203,13 @@ def _find_rate(
 
 
 def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace] = ()) -> Interval:
-    """Seconds from start to end with so many threads.
+    """Return the wall time of a build with this number of threads, in seconds.
 
-    At the least what `busy_seconds` says, at the most all of it one after the other. With `paces` of earlier builds on
-    this machine, the value is the least plus what a step cost beyond it there (median; bounds: lowest and highest);
-    without any, it is the middle of both.
+    The least is `busy_seconds`, the most is all stages in sequence. With recorded builds on this machine, the value is
+    the least plus the median of their overhead per step; minimum and maximum are the bounds. Without any, the value is
+    the mean of least and most.
     """
+    # The least and the most.
     known = [stage for stage in stages if stage.seconds is not None]
     everything = sum((stage.seconds for stage in known if stage.seconds), NOTHING)
     serial = {stage.name for stage in list_stages() if stage.uses_generator}
@@ -205,6 +219,8 @@ def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace]
         busy_seconds(whole, drawing, load, workers)
         for whole, drawing in zip(_bounds(everything), _bounds(alone), strict=True)
     ]
+
+    # The overhead per step, if builds on this machine are recorded.
     between = [pace.between for pace in paces if pace.machine == describe_machine()]
     if not between:
         return Interval((least[0] + everything.value + load) / 2, least[1], everything.high + load)
@@ -214,9 +230,9 @@ def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace]
 
 
 def expect_version(version: Dataset, samples: Interval, linked: bool) -> Interval:
-    """Bytes of a version's own files: tables by the sample, as in the last version, card and report as they are there.
+    """Return the bytes of a version's own files, from those of the last version.
 
-    Shards count where they are copied into the version and not `linked`. The factor is a choice of ours.
+    Tables grow with the samples, card and report do not. Shards count unless they are `linked`.
     """
     by_sample, fixed = 0, 0
     for path, file in version.files.items():
@@ -235,7 +251,7 @@ def _bounds(interval: Interval) -> tuple[float, float, float]:
 
 def _cost_stage(stage: str, steps: Interval, rows: Interval, rate: Rate | None) -> StageCost:
     if rate is None:
-        return StageCost(stage, steps, rows, None, None, 0.0, None, "nothing is known of it")
+        return StageCost(stage, steps, rows, None, None, 0.0, None, "no receipts")
     seconds = rate.seconds.predict(steps, rows, rate.factor) + exactly(rate.start)
     size = rate.bytes.predict(steps, rows, rate.factor)
     return StageCost(stage, steps, rows, seconds, size, rate.load, rate.device, rate.basis)
@@ -244,12 +260,18 @@ def _cost_stage(stage: str, steps: Interval, rows: Interval, rate: Rate | None) 
 def _expect(
     store: Store, context: BuildContext, plan: Plan, version: Dataset | None, addresses: Mapping[str, Address]
 ) -> tuple[Further, list[Yield]]:
-    """The rounds that follow. None do where the selection is done or prompts are still to be written by a model."""
+    """Return the expected further rounds, and the yields of the concepts.
+
+    No round follows if the selection is done. Without the prompts of a language model the rounds are unknown.
+    """
+    # A step after the selection shows that the selection is done.
     tally, wanted = plan.tally, exactly(plan.wanted)
     over = plan.complete or any(stage in tally.expected for stage in (AUGMENTED.name, SHARD_PLAN.name, SHARDS.name))
     prompts = None if over else find_prompts(store, context)
     if prompts is None:
         return Further(NOTHING, NOTHING, wanted, exactly(1)), []
+
+    # Shares that pass, from verdicts and selections.
     first = {name: shape_round(context, prompts[name], size)[0] for name, size in first_sizes(context.recipe).items()}
     verdicts = read_known(store, VERDICTS.name, tally.receipts, version)
     selection = describe_effort(addresses[SELECTION.name]).like
@@ -258,6 +280,8 @@ def _expect(
         for each in read_known(store, SELECTION.name, tally.receipts, version)
         if each.effort and each.effort.like == selection
     ]
+
+    # Simulate the rounds from the build's present state.
     yields = find_yields(context, describe_effort(addresses[SAMPLES.name]).like, verdicts)
     open_rows = sum(tally.missing_rows[stage] for stage in DRAWN) / max(len(tally.open), 1)
     standing = find_standing(tally.receipts, [each.label for each in tally.open], open_rows, first)
@@ -266,7 +290,8 @@ def _expect(
 
 
 def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[str, tuple[Interval, Interval]]:
-    """(partitions, rows) that each stage still has to do."""
+    """Return the remaining (partitions, rows) of each stage."""
+    # The plan's missing work, and that of further rounds.
     work = {s.stage: (exactly(s.missing), exactly(s.missing_rows)) for s in plan.stages if s.missing}
     if plan.complete:
         return work
@@ -275,6 +300,8 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
     if before := engine_of(context.recipe).round:
         runs = further.partitions.scale(1 / len(context.recipe.concepts))
         work[before.stage] = _add(work.get(before.stage), runs, further.images)
+
+    # Stages after the rounds count once they are not in the plan yet.
     reached = set(plan.tally.expected)
     images = exactly(plan.images) + further.images
     if not {AUGMENTED.name, SHARD_PLAN.name} & reached:
@@ -285,6 +312,8 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
         if AUGMENTED.name not in reached:
             planned = next((s.missing + s.finished for s in plan.stages if s.stage == SAMPLES.name), 0)
             work[AUGMENTED.name] = (exactly(planned) + further.partitions, further.accepted)
+
+    # Copies are packed as well.
     packed = further.accepted.scale(copies)
     if SHARD_PLAN.name not in reached:
         work[SHARD_PLAN.name] = (exactly(1), packed)
@@ -299,6 +328,6 @@ def _add(known: tuple[Interval, Interval] | None, steps: Interval, rows: Interva
 
 
 def _count_shards(context: BuildContext, samples: Interval) -> Interval:
-    """Each split is packed on its own, so that it has a shard at least."""
+    """Return the number of shards. Each split has shards of its own, at least one."""
     shares, most = [share for share in context.recipe.splits.values() if share > 0], context.recipe.sharding.max_samples
     return Interval(*(float(sum(-(-rows * share // most) for share in shares)) for rows in _bounds(samples)))

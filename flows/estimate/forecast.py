@@ -1,4 +1,4 @@
-"""What the first round of a build holds, counted from the recipe and its prompts before anything of it is made."""
+"""Count the work of a build's first round from the recipe and its prompts, before the build starts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from tailforge.tasks.stages.prompts import STAGE as PROMPTS
 from tailforge.tasks.stages.prompts import read_prompts
 from tailforge.tasks.stages.selection import STAGE as SELECTION
 
-Work = dict[str, tuple[int, int]]  # stage to (steps, rows)
+Work = dict[str, tuple[int, int]]  # (steps, rows) by stage
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Images of the first round, and steps and rows of each stage, finished or not; `heard`: the prompts of all.
+    """Images of the first round, and steps and rows of each stage, finished or not. `heard`: all prompts.
 
-    Without prompts, which a language model is still to write, only the images are known; whole batches may add some.
+    Before a language model has written its prompts, only the images are known; whole batches may add some.
     """
 
     images: int
@@ -35,10 +35,12 @@ class Forecast:
 
 
 def forecast_build(store: Store, context: BuildContext) -> Forecast:
-    """Errors: RecipeError where the templates give no prompt."""
+    """Count the images, steps and rows of a build's first round. Errors: RecipeError if a concept has no prompt."""
     heard = hear_known(store, context)
     if heard is None:
         return Forecast(sum(first_sizes(context.recipe).values()), {}, {})
+
+    # Work before the samples, then that of each partition, then that of the whole build.
     prompts = heard.prompts
     jobs = list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))
     images = sum(job.rows for job in jobs)
@@ -52,15 +54,16 @@ def forecast_build(store: Store, context: BuildContext) -> Forecast:
 
 
 def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]] | None:
-    """Prompts of every concept that are drawn; None where a language model is still to write."""
+    """Return the prompts of every concept that the generator reads; None if a language model has yet to write some."""
     heard = hear_known(store, context)
     return None if heard is None else heard.prompts
 
 
 def hear_known(store: Store, context: BuildContext) -> Heard | None:
-    """The prompts, from their receipts or made here, as the generator reads them; None where some are not written.
+    """Return the prompts, from receipts or expanded here, as the generator reads them.
 
-    Errors: RecipeError where no prompt of a concept is read.
+    Return None if a language model has yet to write some. Errors: RecipeError if the generator reads no prompt of a
+    concept.
     """
     found = {}
     for concept in context.recipe.concepts:
@@ -76,7 +79,7 @@ def hear_known(store: Store, context: BuildContext) -> Heard | None:
 
 
 def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:
-    """Work that comes before the samples of an engine, and the prompts."""
+    """Return the work before the samples: prompts, preparations and rounds of the engine."""
     engine = engine_of(context.recipe)
     work: Work = {PROMPTS.name: (len(prompts), 0)}
     for each in engine.preparations:

@@ -1,4 +1,4 @@
-"""Addresses of the stages of a recipe without samples: their settings and models, by which similar work is found."""
+"""Locate the stages of a recipe without samples. Settings and models in an address identify similar work."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from tailforge.tasks.stages.registry import find_stage
 from tailforge.tasks.stages.shards import ShardJob
 
 NOTHING = Receipt(stage="", fingerprint="", part=0, label="", uri="", sha256="", rows=0, bytes=0)
-# An empty value per type that a stage is given; sequences and mappings are empty.
+# An empty value per type of a stage's arguments; sequences and mappings are empty.
 EMPTY: Mapping[Any, Callable[[BuildContext], Any]] = {
     BuildContext: lambda build: build,
     str: lambda build: build.recipe.concepts[0].name,

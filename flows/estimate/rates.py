@@ -1,13 +1,14 @@
-"""What a row of a stage costs, learnt from the receipts of work that is most like it, and how far that can be trusted.
+"""Fit the cost of a stage per partition and per row from receipts of the most similar work, with its uncertainty.
 
-Choices of ours. Likeness comes first: receipts of the same settings and models on this machine; where there are none,
-those of the next less like kind, and the interval widens by a stated factor. Among these, the first of each process
-warms up and is kept apart. The rest gives seconds (and bytes) as a line, so much a partition and so much a row.
+All choices are ours. Receipts of the same settings and models on this machine come first. Without any, the next less
+similar kind is used, and the interval grows by a stated factor. The first partition of each process includes a warm-up
+and is kept apart. The other receipts determine a line: seconds (and bytes) per partition and per row.
 
     interval = value / f .. value * f,   f = factor * exp(t * spread * sqrt(1 / known + 1 / to come))
 
-with the 95 % quantile t of Student's distribution and the standard deviation `spread` of the logarithm of measured over
-fitted: about nine of ten totals should lie inside. With a single receipt the spread is unknown and f is doubled.
+t is the 95 % quantile of Student's distribution, `spread` the standard deviation of log(measured / fitted), `known` the
+number of receipts and `to come` that of partitions. About nine of ten totals should be inside. With a single receipt
+the spread is unknown and f is doubled.
 """
 
 import math
@@ -22,14 +23,14 @@ from tailforge.schemas.effort import PLAIN, Effort
 from tailforge.schemas.receipts import Receipt
 
 CERTAINTY = 0.95  # one-sided, of Student's distribution
-UNKNOWN_SPREAD = 2.0  # factor where one receipt is all that is known
-WIDEST = 10.0  # factor that a spread widens by at most: beyond it, little is known and that is said
-ALL_COLD = 1.5  # factor where every receipt is of work that warmed up its process
+UNKNOWN_SPREAD = 2.0  # factor with a single receipt
+WIDEST = 10.0  # largest factor of a spread; a larger one would say no more
+ALL_COLD = 1.5  # factor if every receipt includes a warm-up
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How like the work of a receipt is; `factor`: by which a prediction from it may be off, its spread apart."""
+    """The similarity of a receipt's work. `factor`: the error of a prediction from it, without its spread."""
 
     name: str
     factor: float
@@ -48,7 +49,7 @@ LIKENESS = (SAME, THREADS, SETTINGS, MACHINE, OTHER_MODELS, ENGINE, OTHER)
 
 @dataclass(frozen=True)
 class Interval:
-    """A prediction: `value`, and bounds around it."""
+    """A predicted `value` with a lower and an upper bound."""
 
     value: float
     low: float
@@ -58,9 +59,11 @@ class Interval:
         return Interval(self.value + other.value, self.low + other.low, self.high + other.high)
 
     def scale(self, factor: float) -> "Interval":
+        """Return the interval times a factor."""
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
     def widen(self, factor: float) -> "Interval":
+        """Return the same value with the lower bound divided and the upper bound multiplied by a factor."""
         return Interval(self.value, self.low / factor, self.high * factor)
 
 
@@ -68,12 +71,13 @@ NOTHING = Interval(0.0, 0.0, 0.0)
 
 
 def exactly(value: float) -> Interval:
+    """Return an interval that holds only this value."""
     return Interval(value, value, value)
 
 
 @dataclass(frozen=True)
 class Line:
-    """So much a partition (`per_step`) and a row; `spread` of log(measured / fitted), None of a single point."""
+    """Cost per partition (`per_step`) and per row. `spread`: of log(measured / fitted), None with a single point."""
 
     per_step: float
     per_row: float
@@ -81,10 +85,11 @@ class Line:
     points: int
 
     def at(self, steps: float, rows: float) -> float:
+        """Return the cost of partitions with these rows in all."""
         return self.per_step * steps + self.per_row * rows
 
     def predict(self, steps: Interval, rows: Interval, factor: float) -> Interval:
-        """The total of so many partitions with so many rows; see the head of this file."""
+        """Predict the cost of partitions with these rows in all, by the equation of the module's docstring."""
         value = self.at(steps.value, rows.value)
         if self.spread is None:
             factor *= UNKNOWN_SPREAD
@@ -96,7 +101,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a stage costs. `start`: seconds that a process's first partition takes longer; `load`: of its models."""
+    """The cost of a stage. `start`: seconds of a process's warm-up. `load`: seconds of loading its models."""
 
     seconds: Line
     bytes: Line
@@ -108,25 +113,29 @@ class Rate:
 
     @property
     def factor(self) -> float:
+        """Return the factor of error from dissimilar work and warm-ups."""
         return self.likeness.factor * (ALL_COLD if self.all_cold else 1.0)
 
     @property
     def basis(self) -> str:
-        """What the rate rests on, for a person."""
+        """Return the origin of the rate in words."""
         count = self.seconds.points
         words = f"from {count_of(count, 'partition')} {self.likeness.words}"
-        words += ", which warmed up as well" if self.all_cold else ""
-        return words if self.likeness.name == "same" else f"{words}: may be off by a factor of {self.factor:g}"
+        words += ", warm-up included" if self.all_cold else ""
+        return words if self.likeness.name == "same" else f"{words}: may be wrong by a factor of {self.factor:g}"
 
 
 def judge_likeness(mine: Effort, models: Mapping[str, str], receipt: Receipt) -> Likeness | None:
-    """How like a receipt's work is to work of effort `mine` with `models` (role: digest).
+    """Return the similarity of a receipt's work to work of effort `mine` with `models` (digest by role).
 
-    None: it tells nothing, for another engine, or one that is not known, made it in a way that nobody counted.
+    Return None if the receipt cannot predict it: another or an unknown engine did work that is not counted in passes.
     """
+    # Receipts of earlier releases have no effort.
     effort = receipt.effort
     if effort is None:
         return OTHER if mine.engine in ("", PLAIN) else None
+
+    # Same settings, then another engine, then other settings or models.
     here = effort.place == mine.place
     if effort.like == mine.like:
         return MACHINE if not here else SAME if effort.has_threads_of(mine) else THREADS
@@ -139,7 +148,8 @@ def judge_likeness(mine: Effort, models: Mapping[str, str], receipt: Receipt) ->
 
 
 def fit_rate(mine: Effort, models: Mapping[str, str], receipts: Sequence[Receipt]) -> Rate | None:
-    """The rate by the most like receipts; None where there is none."""
+    """Fit the rate to the most similar receipts. Return None if none is similar."""
+    # Sort the receipts by similarity.
     kinds: list[list[Receipt]] = [[] for _ in LIKENESS]
     for receipt in receipts:
         if (likeness := judge_likeness(mine, models, receipt)) is not None:
@@ -147,10 +157,14 @@ def fit_rate(mine: Effort, models: Mapping[str, str], receipts: Sequence[Receipt
     found = [place for place, own in enumerate(kinds) if own]
     if not found:
         return None
+
+    # The most similar kind with a receipt after the warm-up, or else the most similar kind.
     place = next((place for place in found if any(not _is_cold(each) for each in kinds[place])), found[0])
     cold = [each for each in kinds[place] if _is_cold(each)]
     warm = [each for each in kinds[place] if not _is_cold(each)]
     known = warm or cold
+
+    # The line, then the excess of first partitions above it.
     line = fit_line([(each.rows, scale_seconds(mine, each)) for each in known])
     excess = [scale_seconds(mine, each) - line.at(1, each.rows) for each in cold if warm]
     loads = [each.timings.get("load", 0.0) for each in cold]
@@ -167,14 +181,17 @@ def fit_rate(mine: Effort, models: Mapping[str, str], receipts: Sequence[Receipt
 
 
 def fit_line(points: Sequence[tuple[int, float]]) -> Line:
-    """A line through (rows, cost) of partitions, neither part of it negative.
+    """Fit a line to the (rows, cost) of partitions, with costs per partition and per row of 0 or more.
 
-    By least squares of the cost a row, so that large and small partitions count alike. Partitions of one size cannot
-    tell the two parts apart: then all is by the row, or by the partition where rows are not counted.
+    The fit minimises squares of the cost per row, so that large and small partitions have equal weight. With partitions
+    of one size the whole cost is per row, or per partition if the rows are 0.
     """
+    # A stage without rows has a cost per partition.
     rows, cost = np.array([x for x, _ in points], float), np.array([y for _, y in points])
     if not rows.any():
         return Line(float(cost.mean()), 0.0, _spread(cost, np.full(len(cost), cost.mean())), len(points))
+
+    # cost / rows = per_step / rows + per_row, if the sizes differ enough to separate both.
     rows, cost = rows[rows > 0], cost[rows > 0]
     per_step, per_row = 0.0, float(cost.sum() / rows.sum())
     if len(rows) >= 4 and rows.max() >= 1.5 * rows.min():
@@ -185,7 +202,8 @@ def fit_line(points: Sequence[tuple[int, float]]) -> Line:
 
 
 def scale_seconds(mine: Effort, receipt: Receipt) -> float:
-    """Compute seconds of a receipt, its denoising (`sample`, else all) as with the passes and pixels of `mine`."""
+    """Return the compute seconds of a receipt, with its denoising scaled to the passes and pixels of `mine`."""
+    # Without a phase `sample` all seconds count as denoising.
     seconds, effort = receipt.timings.get("compute", 0.0), receipt.effort
     if effort is None or not (mine.passes and effort.passes):
         return seconds
@@ -196,7 +214,7 @@ def scale_seconds(mine: Effort, receipt: Receipt) -> float:
 
 
 def count_bytes(receipt: Receipt) -> int:
-    """Bytes of an artifact with its attachments."""
+    """Return the bytes of an artifact with its attached files."""
     return receipt.bytes + sum(int(file["bytes"]) for file in receipt.details.get("files", {}).values())
 
 
@@ -209,7 +227,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _spread(cost: "np.ndarray[tuple[int], np.dtype[np.float64]]", fitted: object) -> float | None:
-    """Standard deviation of log(cost / fitted); None of fewer than two points that cost anything."""
+    """Return the standard deviation of log(cost / fitted) [points]; None with fewer than two costs above 0."""
     ratios = np.asarray(cost / np.asarray(fitted)) if np.all(np.asarray(fitted) > 0) else np.array([])
     ratios = ratios[ratios > 0]
     return float(np.log(ratios).std(ddof=1)) if len(ratios) > 1 else None

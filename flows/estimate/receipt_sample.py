@@ -1,4 +1,4 @@
-"""Receipts to learn from: a bounded number a stage, those of this build and of its dataset's last version first."""
+"""Choose receipts for an estimate: a bounded number per stage, first of this build and its dataset's last version."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -10,12 +10,12 @@ from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.errors import TailforgeError
 from tailforge.schemas.receipts import Receipt
 
-ENOUGH = 60  # receipts of a stage; more would not narrow an estimate by much
-SAMPLED = 60  # further ones, read from wherever they lie in the store
+ENOUGH = 60  # receipts per stage; more hardly improve an estimate
+SAMPLED = 60  # further receipts from the whole store
 
 
 def last_version(store: Store, name: str) -> Dataset | None:
-    """The latest version of a dataset; None where there is none that can be read."""
+    """Return the latest version of a dataset, or None if there is none or it is unreadable."""
     with suppress(TailforgeError, ValueError):
         version = latest_version(store, name)
         return None if version is None else load_dataset(store, name, version)
@@ -23,9 +23,9 @@ def last_version(store: Store, name: str) -> Dataset | None:
 
 
 def read_known(store: Store, stage: str, own: Sequence[Receipt], version: Dataset | None) -> list[Receipt]:
-    """Receipts of a stage: `own` ones of this build, then of what the last version was made of, then any.
+    """Return receipts of a stage: `own` of this build, then those of the last version, then others of the store.
 
-    Fingerprints are as good as random, so a slice of the sorted ones is a fair sample of the store.
+    Fingerprints are uniform, so the first of them in sorted order are a fair sample of the store.
     """
     found = {receipt.uri: receipt for receipt in islice((each for each in own if each.stage == stage), ENOUGH)}
     if len(found) < ENOUGH:
@@ -37,7 +37,7 @@ def read_known(store: Store, stage: str, own: Sequence[Receipt], version: Datase
 
 
 def _read_all(store: Store, stage: str, fingerprints: Sequence[str]) -> Iterator[Receipt]:
-    """Those that can be read: another build may be writing or forgetting one."""
+    """Yield the readable receipts. Another build may be writing or removing one."""
     for fingerprint in fingerprints:
         folder = f"artifacts/{stage}/{fingerprint}"
         for name in store.names(folder):

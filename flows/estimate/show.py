@@ -1,4 +1,4 @@
-"""A plan and its estimate for a person, to two digits: an estimate has no more. And as JSON for programs."""
+"""Show a plan and its estimate as text, to two digits, and as JSON."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ BYTES = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
 
 
 def to_json(plan: Plan, estimate: Estimate) -> dict[str, Any]:
-    """One document: what is counted, then what is estimated, stage by stage and in sum."""
+    """Return one JSON document: counts of the plan, then the estimate per stage and in sum."""
     names = ("complete", "concepts", "wanted", "images", "finished_images", "unread_prompts", "notes")
     counted = {name: getattr(plan, name) for name in names}
     costs = {cost.stage: cost for cost in estimate.stages}
@@ -31,7 +31,7 @@ def _stage_json(cost: StageCost | None) -> dict[str, Any]:
 
 
 def list_rows(plan: Plan, estimate: Estimate) -> list[list[str]]:
-    """The stages as cells under PLAN_COLUMNS."""
+    """Return one row of cells per stage, under PLAN_COLUMNS."""
     finished = {stage.stage: stage.finished for stage in plan.stages}
     costs = {cost.stage: cost for cost in estimate.stages}
     rows = []
@@ -48,46 +48,69 @@ def _cells(cost: StageCost) -> list[str]:
 
 
 def describe(plan: Plan, estimate: Estimate) -> list[str]:
-    """What the build comes to, in lines."""
-    wanted = f"{count_of(plan.wanted, 'image')} of {count_of(plan.concepts, 'concept')} wanted"
+    """Return the lines of text below the table of stages."""
+    requested = f"{count_of(plan.wanted, 'image')} of {count_of(plan.concepts, 'concept')} requested"
     if plan.complete:
-        return [f"{wanted}; everything is finished", *plan.notes]
-    lines = [f"{wanted}; the first round makes {plan.images:,}; {plan.finished_images:,} finished", *plan.notes]
-    if estimate.yields:
-        images, rounds = count_between(estimate.images, "image"), count_between(estimate.rounds, "round")
-        accepted = show_count(estimate.accepted)
-        lines.append(f"expected: {images} to draw, {rounds}, {accepted} accepted")
-        lines += [f"share that passes, by {basis}" for basis in _group(estimate)]
-    lines += [f"cost of {', '.join(stages)}: {basis}" for basis, stages in _group_stages(estimate).items()]
-    if estimate.compute.value:
-        wall, workers = show_time(estimate.wall), count_of(estimate.workers, "worker")
-        lines.append(f"computing: {show_time(estimate.compute)}; from start to end: {wall} with {workers}")
-        if not estimate.paces:
-            lines.append("what lies between steps is not known before a first build; it is not in that time")
-        lines.append(f"accelerator: {show_time(estimate.accelerator) if estimate.accelerator.high else '0 h'}")
-        apart = ", the version's tables, card and report apart" if estimate.version_bytes is None else ""
-        lines.append(f"new in the store: {show_size(estimate.bytes)}{apart}")
-    lines += [f"cost, {name.replace('_', ' a ')}: {show_number(cost)}" for name, cost in estimate.costs.items()]
-    if estimate.unknown:
-        lines.append(
-            f"nothing is known of the cost of {', '.join(estimate.unknown)}, which is not in these sums; a first build "
-            "of few images tells it (--set concepts.NAME.wanted=8)"
-        )
-    return lines
+        return [f"{requested}; everything is finished", *plan.notes]
+
+    return [
+        f"{requested}; the first round makes {plan.images:,}; {plan.finished_images:,} finished",
+        *plan.notes,
+        *_describe_rounds(estimate),
+        *(f"cost of {', '.join(stages)}: {basis}" for basis, stages in _group_stages(estimate).items()),
+        *_describe_sums(estimate),
+        *(f"cost, {name.replace('_', ' per ')}: {show_number(cost)}" for name, cost in estimate.costs.items()),
+        *_describe_unknown(estimate),
+    ]
+
+
+def _describe_rounds(estimate: Estimate) -> list[str]:
+    """Return lines on the images, the rounds and the shares that pass."""
+    if not estimate.yields:
+        return []
+    images, rounds = count_between(estimate.images, "image"), count_between(estimate.rounds, "round")
+    return [
+        f"expected: {images} to make, {rounds}, {show_count(estimate.accepted)} accepted",
+        *(f"expected acceptance: {shares}" for shares in _group(estimate)),
+    ]
+
+
+def _describe_sums(estimate: Estimate) -> list[str]:
+    """Return lines on time and bytes in all."""
+    if not estimate.compute.value:
+        return []
+    wall, workers = show_time(estimate.wall), count_of(estimate.workers, "worker")
+    overhead = "" if estimate.paces else ", without the overhead of steps, which a first build measures"
+    left_out = ", without the version's tables, card and report" if estimate.version_bytes is None else ""
+    return [
+        f"computing: {show_time(estimate.compute)}; wall time: {wall} with {workers}{overhead}",
+        f"accelerator: {show_time(estimate.accelerator) if estimate.accelerator.high else '0 h'}",
+        f"new in the store: {show_size(estimate.bytes)}{left_out}",
+    ]
+
+
+def _describe_unknown(estimate: Estimate) -> list[str]:
+    """Return a line on stages whose cost is unknown."""
+    if not estimate.unknown:
+        return []
+    return [
+        f"unknown cost, not in these sums: {', '.join(estimate.unknown)}; a first build of few images shows it "
+        "(--set concepts.NAME.wanted=8)"
+    ]
 
 
 def _group(estimate: Estimate) -> list[str]:
-    """Bases of the yields with the concepts that they are for."""
+    """Return the concepts with their share that passes, and the basis of these shares in brackets."""
     groups: dict[str, list[str]] = {}
     for each in estimate.yields:
         words = each.basis.split(" ", 1)
         basis = words[1] if words[0].isdigit() else each.basis
         groups.setdefault(basis, []).append(f"{each.concept} {100 * each.share:.0f} %")
-    return [f"{basis}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" for basis, names in groups.items()]
+    return [f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''} ({basis})" for basis, names in groups.items()]
 
 
 def _group_stages(estimate: Estimate) -> dict[str, list[str]]:
-    """Stages by what their cost rests on."""
+    """Return the stages by the basis of their cost."""
     groups: dict[str, list[str]] = {}
     for cost in estimate.stages:
         if cost.seconds is not None:
@@ -96,7 +119,7 @@ def _group_stages(estimate: Estimate) -> dict[str, list[str]]:
 
 
 def show_time(interval: Interval | None) -> str:
-    """Value and bounds, in the unit that fits the value."""
+    """Return value and bounds of seconds, in the unit that fits the value; empty for None."""
     if interval is None:
         return ""
     if interval.high < 1:
@@ -105,21 +128,23 @@ def show_time(interval: Interval | None) -> str:
 
 
 def show_size(interval: Interval | None) -> str:
+    """Return value and bounds of bytes, in the unit that fits the value; empty for None."""
     return "" if interval is None else _show(interval, BYTES)
 
 
 def show_number(interval: Interval) -> str:
+    """Return value and bounds to two digits."""
     return _show(interval, ((1.0, ""),))
 
 
 def show_count(interval: Interval) -> str:
-    """Whole numbers; bounds only where they differ."""
+    """Return value and bounds as whole numbers, without bounds that are equal."""
     value, low, high = (f"{round(each):,}" for each in (interval.value, interval.low, interval.high))
     return value if low == high else f"{value} ({low} to {high})"
 
 
 def count_between(interval: Interval, word: str) -> str:
-    """A count with its noun, "1 round" or "1 (1 to 2) rounds"."""
+    """Return a count with its noun, such as "1 round" or "1 (1 to 2) rounds"."""
     counts = {round(each) for each in (interval.value, interval.low, interval.high)}
     return count_of(counts.pop(), word) if len(counts) == 1 else f"{show_count(interval)} {word}s"
 

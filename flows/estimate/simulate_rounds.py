@@ -1,8 +1,8 @@
-"""How many images a build will come to, rounds that follow from the verdicts included; choices of ours.
+"""Predict the images of a build and its further rounds by simulation. All choices are ours.
 
-How many images pass is learnt from the verdicts of earlier partitions. The rounds are then played many times: a share
-from what is known of it (Beta distribution), the images that pass (binomial), the next round's size by the rule of the
-build itself. What is given is the mean with the 5 % and 95 % quantiles.
+Verdicts of earlier partitions show the share of images that pass. The rounds are simulated many times: a share from its
+Beta distribution, the images that pass from the binomial distribution, the size of the next round by the rule of the
+build. The result is the mean with the 5 % and 95 % quantiles.
 """
 
 import math
@@ -23,15 +23,15 @@ from tailforge.tasks.stages.samples import STAGE as SAMPLES
 from tailforge.tasks.stages.verdicts import STAGE as VERDICTS
 from tailforge.tasks.stages.verdicts import describe_gates
 
-PLAYS = 400
-OF_ELSEWHERE = 20.0  # images that verdicts of other concepts count for at most: they may differ in what passes
-OF_OTHER_RULES = 5.0  # the same of verdicts by other gates or of another generator, and of the recipe's own guess
+PLAYS = 400  # simulations
+OF_ELSEWHERE = 20.0  # most images as which verdicts of other concepts count
+OF_OTHER_RULES = 5.0  # the same for verdicts with other gates or another generator, and for the recipe's own guess
 REASON = "reason:"
 
 
 @dataclass(frozen=True)
 class Yield:
-    """Of a concept's images: `passed` and `rejected` by the absolute gates, as a weight of evidence; its `basis`."""
+    """Evidence on a concept's images: weighted counts `passed` and `rejected` by the absolute gates, with a `basis`."""
 
     concept: str
     passed: float
@@ -40,12 +40,13 @@ class Yield:
 
     @property
     def share(self) -> float:
+        """Return the expected share of images that pass, 0..1 (Jeffreys' prior)."""
         return (self.passed + 0.5) / (self.passed + self.rejected + 1)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a build stands: round at hand, images of each concept planned so far, of these judged and passed."""
+    """The state of a build: the current round, and per concept the images planned so far, judged and passed."""
 
     attempt: int
     planned: Mapping[str, int]
@@ -55,7 +56,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Further:
-    """What comes beyond the round at hand; `accepted`: images of the version, `rounds`: rounds of all."""
+    """The work after the current round. `accepted`: images of the version. `rounds`: all rounds of the build."""
 
     partitions: Interval
     images: Interval
@@ -66,10 +67,11 @@ class Further:
 def find_standing(
     receipts: Sequence[Receipt], open_labels: Sequence[str], open_rows: float, first: Mapping[str, int]
 ) -> Standing:
-    """From the receipts of a build and the labels of partitions that are open, with `open_rows` rows each.
+    """Return the state of a build from its receipts and from the labels of open partitions with `open_rows` rows each.
 
-    `first`: images of the first round, which are all that is planned until a further round was begun.
+    `first`: images of the first round per concept, the only ones planned before a further round begins.
     """
+    # Count images and verdicts per concept; repairs are no part of a round.
     made, judged, rejected = Counter[str](), Counter[str](), Counter[str]()
     attempt = 0
     for receipt in receipts:
@@ -82,11 +84,14 @@ def find_standing(
         elif receipt.stage == VERDICTS.name:
             judged[named["concept"]] += receipt.rows
             rejected[named["concept"]] += count_rejected(receipt)
+
+    # Open partitions are planned as well.
     opened: defaultdict[str, float] = defaultdict(float)
     for label in open_labels:
         if named := LABEL.match(label):
             attempt = max(attempt, int(named["round"]))
             opened[named["concept"]] += open_rows
+
     planned = {
         name: max(made[name] + round(opened[name]), count) if attempt else count for name, count in first.items()
     }
@@ -95,7 +100,8 @@ def find_standing(
 
 
 def find_yields(context: BuildContext, drawn: str, verdicts: Sequence[Receipt]) -> dict[str, Yield]:
-    """What is known of each concept. `drawn`: the `like` of the build's samples."""
+    """Return the evidence on each concept. `drawn`: the `like` of the build's samples."""
+    # Separate verdicts by this build's gates and generator from others.
     gates = describe_gates(context)
     same: defaultdict[str, list[Receipt]] = defaultdict(list)
     other: defaultdict[str, list[Receipt]] = defaultdict(list)
@@ -113,6 +119,7 @@ def _find_yield(
     same: Mapping[str, Sequence[Receipt]],
     other: Mapping[str, Sequence[Receipt]],
 ) -> Yield:
+    # The best evidence first; the recipe's own guess is the last.
     quality = context.recipe.quality
     if concept in same:
         return _weigh(concept, same[concept], math.inf, "verdicts of this concept by these gates and generator")
@@ -120,11 +127,11 @@ def _find_yield(
         everything = [receipt for own in same.values() for receipt in own]
         return _weigh(concept, everything, OF_ELSEWHERE, "verdicts of other concepts by these gates and generator")
     if not quality.gates:
-        return Yield(concept, 1000.0, 0.0, "a recipe without gates")
+        return Yield(concept, 1000.0, 0.0, "no quality gates")
     if concept in other:
         return _weigh(concept, other[concept], OF_OTHER_RULES, "verdicts of this concept by other gates or generators")
     passed = OF_OTHER_RULES / quality.oversample
-    return Yield(concept, passed, OF_OTHER_RULES - passed, "the recipe's oversample, for none was judged yet")
+    return Yield(concept, passed, OF_OTHER_RULES - passed, "the recipe's oversample, before the first verdicts")
 
 
 def _weigh(concept: str, receipts: Sequence[Receipt], most: float, basis: str) -> Yield:
@@ -134,14 +141,14 @@ def _weigh(concept: str, receipts: Sequence[Receipt], most: float, basis: str) -
 
 
 def count_rejected(receipt: Receipt) -> int:
-    """Rows of a partition's verdicts that have a reason to be left out."""
+    """Return the number of rejected images of a partition, from the receipt of its verdicts."""
     return sum(count for name, count in receipt.counts.items() if name.startswith(REASON))
 
 
 def whole_build_share(context: BuildContext, selections: Sequence[Receipt]) -> float:
-    """Of the images that pass the absolute gates, the share that quantiles and near duplicates leave.
+    """Return the share of images past the absolute gates that quantiles and near duplicates do not reject.
 
-    Quantiles by what they say; near duplicates as in earlier `selections`, since nothing else tells them.
+    The recipe states the quantiles. Earlier `selections` show the near duplicates.
     """
     share = 1.0
     for gate in context.recipe.quality.gates.values():
@@ -160,9 +167,10 @@ def expect_further(
     yields: Mapping[str, Yield],
     kept: float,
 ) -> Further:
-    """Play the rounds. `kept`: see `whole_build_share`."""
+    """Simulate the further rounds. `kept`: the share of `whole_build_share`."""
+    # With many concepts the totals vary less, so fewer simulations suffice.
     random = np.random.default_rng(0)
-    plays = max(PLAYS // 10, min(PLAYS, 20 * PLAYS // len(context.recipe.concepts)))  # many concepts even out
+    plays = max(PLAYS // 10, min(PLAYS, 20 * PLAYS // len(context.recipe.concepts)))
     played = np.array([_play(context, prompts, standing, yields, kept, random) for _ in range(plays)], float)
     return Further(*(_summarise(column) for column in played.T))
 
@@ -175,14 +183,18 @@ def _play(
     kept: float,
     random: np.random.Generator,
 ) -> tuple[int, int, int, int]:
+    """Return partitions, images, accepted images and rounds of one simulation."""
     recipe = context.recipe
     partitions, images, accepted, rounds = 0, 0, 0, standing.attempt + 1
     for concept in recipe.concepts:
+        # Draw the concept's share, and the images of the current round that pass.
         known = yields[concept.name]
         share = random.beta(known.passed + 0.5, known.rejected + 0.5) * kept
         tried = standing.planned[concept.name]
         passed = round(standing.passed[concept.name] * kept)
         passed += random.binomial(max(tried - standing.judged[concept.name], 0), share)
+
+        # Rounds follow until enough images pass.
         for attempt in range(standing.attempt + 1, recipe.quality.max_rounds):
             if passed >= concept.wanted:
                 break
@@ -197,7 +209,8 @@ def _play(
 
 
 def shape_round(context: BuildContext, prompts: Sequence[Prompt], size: int) -> tuple[int, int]:
-    """Rows and partitions of a round of `size` images of a concept: every prompt source is filled to whole batches."""
+    """Return rows and partitions of a round of `size` images of a concept. Every prompt source fills whole batches."""
+    # As in plan_round of tasks/methods/planning/samples.py, without a list of partitions.
     recipe, run = context.recipe, samples_per_run(context)
     batch, most = run or recipe.engine.batch_size, run or recipe.samples_per_partition
     turns, rest = divmod(size, len(prompts))

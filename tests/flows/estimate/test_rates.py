@@ -73,7 +73,7 @@ def test_another_engine_counts_by_its_passes_and_is_not_taken_for_ones_own() -> 
     assert found is not None
     assert found.likeness.name == "engine"
     assert found.seconds.at(1, 10) == pytest.approx(200.0)
-    assert "may be off by a factor of 3" in found.basis
+    assert "may be wrong by a factor of 3" in found.basis
     uncounted = searching.model_copy(update={"passes": 0})
     assert fit_rate(uncounted, MODELS, [made(20.0), made(20.0, effort=None)]) is None
     assert fit_rate(MINE, MODELS, [made(20.0, like="s", engine="natural_inversion", passes=0)]) is None
@@ -132,7 +132,7 @@ def test_the_first_partition_of_a_process_is_kept_apart() -> None:
     assert alone.all_cold
     assert alone.start == 0
     assert alone.seconds.at(1, 10) == pytest.approx(50.0)
-    assert "warmed up" in alone.basis
+    assert "warm-up" in alone.basis
 
 
 def test_cold_work_of_these_settings_is_passed_over_for_no_unlike_work_that_is_cold_too() -> None:
