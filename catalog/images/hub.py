@@ -54,7 +54,7 @@ def read_parquet_files(
     """
     parts = []
     for name in files:
-        found, rows = read_parquet(listing.folder / name, columns, listing.root, left_out)
+        found, rows = read_parquet(listing.folder / name, columns, None, left_out)
         parts.append(Part(name, found, rows, split_of_path(name)))
     return join_parts(str(listing.folder), parts)
 

@@ -24,7 +24,7 @@ from tailforge.catalog.images.left_out import UNNAMED, Counter
 from tailforge.catalog.images.records import Found, Images
 from tailforge.catalog.images.tables import SEPARATORS, Columns, read_csv, read_parquet
 from tailforge.catalog.images.tars import read_tar
-from tailforge.catalog.images.versions import read_version
+from tailforge.catalog.images.versions import open_version_images
 from tailforge.catalog.reading.reader import find_dataset
 from tailforge.catalog.registry import DATASET_FILE, DATASETS, NAME
 from tailforge.catalog.store import is_address
@@ -70,12 +70,12 @@ def open_images(
     left_out = Counter()
     text = os.fspath(source)
     if is_address(text):
-        found = read_version(*find_dataset(text, None, "latest"))
-        return Images(found, np.arange(len(found.ids)), found.origin)
+        return open_version_images(*find_dataset(text, None, "latest"))
     path = usable_path(source, "images", ImagesError)
     if not path.exists():
-        found = _read_named(text, store)
-        return Images(found, np.arange(len(found.ids)), found.origin)
+        return _open_named(text, store)
+    if path.is_dir() and _holds_version(path):
+        return open_version_images(*find_dataset(path, None, "latest"))
 
     opening = Opening(path, columns or Columns(), root, left_out)
     found, rows = _read_folder(opening) if path.is_dir() else _read_file(opening)
@@ -83,14 +83,14 @@ def open_images(
     return images.check_classes() if check_classes else images
 
 
-def _read_named(source: str, store: str | None) -> Found:
-    """Read a version by its name. Errors: NotFoundError."""
+def _open_named(source: str, store: str | None) -> Images:
+    """Open a version by its name. Errors: NotFoundError."""
+    if store is None:
+        raise NotFoundError(f"{source} does not exist; {GIVE} with its store")
     name, _, version = source.partition("@")
     if not NAME.match(name):
         raise NotFoundError(f"{source!r} is no file, no folder and no name of a dataset; {GIVE}")
-    if store is None:
-        raise NotFoundError(f"{source!r} is no file and no folder; for a dataset of that name, name its store too")
-    return read_version(store, name, version or "latest")
+    return open_version_images(store, name, version or "latest")
 
 
 def _read_file(opening: Opening) -> Read:
@@ -108,9 +108,6 @@ def _read_file(opening: Opening) -> Read:
 def _read_folder(opening: Opening) -> Read:
     """Read a folder by what is in it."""
     path, columns, left_out = opening.path, opening.columns, opening.left_out
-    if _holds_version(path):
-        found = read_version(*find_dataset(path, None, "latest"))
-        return found, np.arange(len(found.ids))
     if (path / SAVED).is_file() or (path / SAVED_SPLITS).is_file():
         return read_saved(path, columns, left_out)
 

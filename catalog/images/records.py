@@ -14,7 +14,7 @@ from tailforge.catalog.images.pixels import Pixels
 from tailforge.catalog.images.splits import match_split
 from tailforge.catalog.pictures import PHOTOGRAPHS, Shown, measure_shown, open_picture, show_picture
 from tailforge.schemas.documents.shown import show
-from tailforge.schemas.errors import ImagesError, PictureError
+from tailforge.schemas.errors import ImagesError, NotFoundError, PictureError
 from tailforge.schemas.settings.fields import look, tidy
 from tailforge.schemas.settings.quality import Category
 
@@ -94,6 +94,11 @@ class Record:
     def read_mask(self) -> NDArray[np.uint8] | None:
         """Return the values of the mask, uint8 [height, width]; None without a mask."""
         return self._found.mask(self._row)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the image is a sample of a published version."""
+        return self._found.kind == "version"
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -192,12 +197,17 @@ class Images(Sequence[Record]):
         return Images(self.found, rows, self.origin if origin is None else origin, self.left_out)
 
     def of_split(self, split: str) -> "Images":
-        """Return the images of a split; all if the source has no splits. Errors: ImagesError if it has others only."""
+        """Return the images of a split; all if the source has no splits.
+
+        Errors: ImagesError, or NotFoundError for a version, if the source has other splits only.
+        """
         if self.found.splits is None:
             return self
         name = match_split(split, self.splits)
         if name is None:
             known = ", ".join(sorted({each for each in self.splits if each is not None})) or "none"
+            if self.found.kind == "version":
+                raise NotFoundError(f"{self.origin} has no split {split!r}; it has: {known}")
             raise ImagesError(f"{self.origin} has no {self._unit} of split {split!r}; it has: {known}")
         places = [place for place, each in enumerate(self.splits) if each == name]
         return self.select(places, self.found.split_origins.get(name, f"{self.origin} ({name})"))

@@ -1,52 +1,56 @@
 """Read a published version as images with labels, captions, boxes and masks."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from tailforge.catalog.images.masks import decode_user_mask
-from tailforge.catalog.images.records import Found, Instance
+from tailforge.catalog.images.records import Found, Images, Instance
 from tailforge.catalog.reading.index import MANIFEST_FILE, SplitIndex
 from tailforge.catalog.reading.samples import Sample, read_samples
+from tailforge.catalog.reading.tables import LOOK
 from tailforge.catalog.reading.version import Version, open_version
 from tailforge.catalog.store import Store
 from tailforge.schemas.dataset import IMAGE_FIELDS
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
 from tailforge.schemas.documents.run_lengths import decode_rle
+from tailforge.schemas.documents.sample import SampleDocument, SampleInstance
 from tailforge.schemas.errors import VerificationError
 
-COLUMNS = ("sample_id", "class_id", "caption", "split", "width", "height", "instances")
+COLUMNS = ("sample_id", "class_id", "caption", "split")
 
 
-def read_version(address: str, name: str, version: str = "latest") -> Found:
-    """Return the samples of a version of the store at `address`, in the order of the shards.
+def open_published(version: Version) -> Images:
+    """Return the samples of an opened version, in the order of the shards.
 
-    Errors: NotFoundError; VerificationError for a damaged version, also when a sample is read.
+    Errors: VerificationError for a damaged version, also when a sample is read.
     """
-    opened = open_version(Store.open(address), name, version, ("manifest",))
-    table = opened.read_table("manifest", COLUMNS)
-    dataset, ids = opened.dataset, table["sample_id"].to_pylist()
-    files = SampleFiles(opened, ids)
-    classes = table["class_id"].to_pylist()
-    own = table["split"].to_pylist()
+    table = version.read_table("manifest", COLUMNS)
+    dataset, ids, own = version.dataset, table["sample_id"].to_pylist(), table["split"].to_pylist()
+    files = SampleFiles(version, ids)
     splits = list(dict.fromkeys(own))
-    return Found(
+    found = Found(
         kind="version",
-        origin=f"{opened.label} ({', '.join(splits)})",
+        origin=f"{version.label} ({', '.join(splits)})",
         ids=ids,
-        places=[f"{opened.label} ({split}): sample {key}" for key, split in zip(ids, own, strict=True)],
+        places=[f"{version.label} ({split}): sample {key}" for key, split in zip(ids, own, strict=True)],
         pixels=files,
-        labels=[dataset.classes[number] for number in classes],
+        labels=[dataset.classes[number] for number in table["class_id"].to_pylist()],
         splits=own,
         captions=table["caption"].to_pylist(),
-        split_origins={split: f"{opened.label} ({split})" for split in splits},
+        split_origins={split: f"{version.label} ({split})" for split in splits},
         categories=tuple(dataset.mask_categories),
-        instances=lambda row: _list_instances(table, row),
+        instances=files.read_instances,
         mask=files.read_mask,
         has_masks=True,
     )
+    return Images(found, np.arange(len(ids)), found.origin)
+
+
+def open_version_images(address: str, name: str, version: str = "latest") -> Images:
+    """Return the samples of a version of the store at `address`. Errors: NotFoundError, VerificationError."""
+    return open_published(open_version(Store.open(address), name, version, ("manifest",)))
 
 
 class SampleFiles:
@@ -71,6 +75,16 @@ class SampleFiles:
     def read_mask(self, row: int) -> NDArray[np.uint8]:
         """Return the values of a sample's mask, uint8 [height, width]. Errors: ImagesError, VerificationError."""
         return decode_user_mask(self._sample(row)["seg.png"], f"{self._label}: sample {self._ids[row]}")
+
+    def read_instances(self, row: int) -> tuple[Instance, ...]:
+        """Return the objects in a sample's JSON. Errors: VerificationError."""
+        try:
+            document = SampleDocument.model_validate(parse_object(self._sample(row)["json"]))
+        except ValueError as error:
+            raise VerificationError(
+                f"{self._label}: the JSON of sample {self._ids[row]} cannot be used: {describe_damage(error)}; {LOOK}"
+            ) from error
+        return tuple(_convert(each, document.height, document.width) for each in document.instances)
 
     def stream(self, rows: Iterable[int]) -> Iterator[bytes]:
         """Yield the bytes of several images. Errors: VerificationError."""
@@ -106,21 +120,14 @@ class SampleFiles:
         )
 
 
-def _list_instances(table: pa.Table, row: int) -> tuple[Instance, ...]:
-    """Return the objects of a sample; none if an older version does not tell them."""
-    if "instances" not in table.column_names:
-        return ()
-    height, width = (table[name][row].as_py() for name in ("height", "width"))
-    return tuple(_convert(each, height, width) for each in table["instances"][row].as_py() or ())
-
-
-def _convert(row: dict[str, Any], height: int, width: int) -> Instance:
+def _convert(instance: SampleInstance, height: int, width: int) -> Instance:
     def region() -> NDArray[np.bool_]:
-        """Return the pixels of the object."""
+        """Return the pixels of the object, bool [height, width]."""
         try:
-            return decode_rle(row["rle"], height, width)
+            return decode_rle(instance.rle, height, width)
         except ValueError as error:
-            raise VerificationError(f"the run lengths of an instance do not fit its image: {error}") from error
+            raise VerificationError(f"the run lengths of an instance do not fit its image: {error}; {LOOK}") from error
 
-    x, y, box_width, box_height = row["bbox"]
-    return Instance(row["category"], row["category_id"], (x, y, box_width, box_height), row["score"], False, region)
+    x, y, box_width, box_height = instance.bbox
+    box = (x, y, box_width, box_height)
+    return Instance(instance.category, instance.category_id, box, instance.score, False, region)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tailforge.catalog.images.records import Images
+from tailforge.catalog.images.versions import open_version_images
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.sources.models import COMMIT, HUB_ID, resolve_model
 from tailforge.catalog.sources.recipes import recipe_home
@@ -31,14 +33,13 @@ from tailforge.schemas.settings.fields import Fit, look
 from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.training.classifiers import DistillSettings
 from tailforge.tasks.images.labelled import (
-    LabelledImages,
     LabelOf,
     choose_rows,
     decode_pixels,
     label_rows,
-    open_images,
-    open_version,
+    open_labelled,
     refuse_shared,
+    take_split,
 )
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.packing.transforms import load_transforms
@@ -88,8 +89,12 @@ def distill_student(
         if named is not None:
             usable_path(named, option)
 
-    training = open_images(source, store, "train") if real else open_version(store, *split_reference(source), "train")
-    measured = open_images(test, store, "test", training.origin)
+    training = (
+        open_labelled(source, "train", store)
+        if real
+        else take_split(open_version_images(store, *split_reference(source)), "train")
+    )
+    measured = open_labelled(test, "test", store, training.origin)
     wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
     if training.origin == measured.origin:
         raise ImagesError(
@@ -256,7 +261,7 @@ def _without_folders(origin: str, source: str) -> str:
     return origin.replace(str(Path(source)), Path(source).resolve().name, 1) if Path(source).exists() else origin
 
 
-def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArray[np.int64]:
+def choose_images(images: Images, count: int | None, seed: int) -> NDArray[np.int64]:
     """Return the rows of a random choice of `count` images, with equal numbers per class where possible.
 
     Without a count, return all rows. Errors: ImagesError if there are fewer images than `count`.
@@ -273,7 +278,7 @@ def choose_images(images: LabelledImages, count: int | None, seed: int) -> NDArr
 
 
 def _decode(
-    named: FoundTeacher, images: Sequence[LabelledImages], rows: Sequence[NDArray[np.int64]], fit: Fit
+    named: FoundTeacher, images: Sequence[Images], rows: Sequence[NDArray[np.int64]], fit: Fit
 ) -> list[NDArray[np.uint8]]:
     """Return the pixels of the chosen rows in the teacher's format. Errors: ImagesError, also for an unknown class."""
     told = named.describe()
@@ -283,7 +288,7 @@ def _decode(
     return [decode_pixels(each, told.size, told.channels, those, fit) for each, those in zip(images, rows, strict=True)]
 
 
-def _label_of(teacher: Teacher, images: LabelledImages) -> LabelOf:
+def _label_of(teacher: Teacher, images: Images) -> LabelOf:
     """Return a function from a class name to the teacher's number. Errors: ImagesError for an unknown class."""
 
     def label_of(label: str) -> int:

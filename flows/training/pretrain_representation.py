@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from tailforge.catalog.images.reader import open_images
+from tailforge.catalog.images.records import Images
+from tailforge.catalog.images.versions import open_version_images
+from tailforge.catalog.registry import NAME
 from tailforge.catalog.sources.recipes import apply_override
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.build.choose import split_reference
@@ -19,7 +23,7 @@ from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.training.pretraining import USES, AnyPretrainSettings
-from tailforge.tasks.images.labelled import LabelledImages, decode_images, open_images, refuse_shared
+from tailforge.tasks.images.labelled import decode_images, open_labelled, refuse_shared
 from tailforge.tasks.images.masked import open_masked, require_fit
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.packing.transforms import load_transforms
@@ -57,7 +61,7 @@ def pretrain_representation(
         if named is not None:
             usable_path(named, option)
 
-    opened = open_masked(store, *split_reference(dataset), split, masks, images, chosen.seed)
+    opened = open_masked(_open_source(dataset, store), split, masks, images, chosen.seed)
     require_fit(opened, chosen.batch, chosen.patch_px)
     pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit)
 
@@ -89,13 +93,21 @@ def _name_option(line: str, settings: Mapping[str, Any]) -> str:
     return f"--{key.replace('_', '-')}{line[len(key) :]}" if key in settings else line
 
 
+def _open_source(dataset: str, store: str) -> Images:
+    """Return the images of a version, or of a path that is neither a recipe nor a dataset's name."""
+    name, _, _ = dataset.partition("@")
+    if NAME.match(name) or dataset.endswith((".yaml", ".yml")) or not Path(dataset).exists():
+        return open_version_images(store, *split_reference(dataset))
+    return open_images(dataset)
+
+
 def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
     """Return training and test images of the encoder's size, their name in the report, and their classes.
 
     Errors: ImagesError if training and test images are the same.
     """
-    training = open_images(source, store, "train")
-    test = open_images(source, store, "test", training.origin)
+    training = open_labelled(source, "train", store)
+    test = open_labelled(source, "test", store, training.origin)
     if training.origin == test.origin:
         raise ImagesError(
             f"--probe {source!r} does not separate training and test images; give a Parquet file with a column split, "
@@ -108,7 +120,7 @@ def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures,
     return decoded[0], decoded[1], origin, names
 
 
-def _decode(images: LabelledImages, names: Sequence[str], side: int, fit: Fit) -> Pictures:
+def _decode(images: Images, names: Sequence[str], side: int, fit: Fit) -> Pictures:
     """Return images of the encoder's size with class numbers. Errors: ImagesError for an unknown class."""
 
     def label_of(label: str) -> int:

@@ -1,23 +1,19 @@
-"""Open images of a published version with regions: the version's masks, none, random boxes or the user's masks."""
+"""Images with regions: the masks of their source, none, random boxes or the user's masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tailforge.catalog.reading.index import name_split
-from tailforge.catalog.reading.reader import WHOLE, open_dataset
+from tailforge.catalog.images.files import require_inside
+from tailforge.catalog.images.records import Images, Record, decode_picture
+from tailforge.catalog.pictures import show_rgb
 from tailforge.catalog.reading.tables import LOOK
-from tailforge.catalog.registry import load_dataset
-from tailforge.catalog.store import Store
-from tailforge.schemas.dataset import Dataset
-from tailforge.schemas.documents.foreign_json import describe_damage
-from tailforge.schemas.documents.sample import SampleDocument
 from tailforge.schemas.documents.shown import count_of, describe_failure
 from tailforge.schemas.errors import ImagesError, NotFoundError, PictureError, VerificationError
-from tailforge.tasks.images.image_bytes import require_inside
+from tailforge.schemas.settings.quality import Category
+from tailforge.tasks.images.class_captions import DEFAULT, caption_by_class
 from tailforge.tasks.images.labelled import choose_rows
 from tailforge.tasks.methods.masks.codec import IGNORE, Mask, decode_mask
 from tailforge.tasks.methods.pretraining.regions import Regions, box_regions, split_masks
@@ -45,29 +41,27 @@ class MaskedImages:
         return len(self.pixels)
 
 
-def open_masked(
-    store: str, name: str, version: str, split: str, masks: str, images: int | None = None, seed: int = 0
-) -> MaskedImages:
-    """Open images of a version's split with the regions that `masks` names.
+def open_masked(opened: Images, split: str, masks: str, images: int | None = None, seed: int = 0) -> MaskedImages:
+    """Return images of a split with the regions that `masks` names.
 
-    `masks`: attention, none, box, or a folder of <sample_id>.png. `images` draws a random choice of so many, with equal
-    numbers per class where possible. Errors: NotFoundError; ImagesError naming the unusable image or mask.
+    `masks`: attention (the source's own), none, box, or a folder of <id>.png. `images` draws a random choice of so
+    many, with equal numbers per class where possible. Images without a caption get one from their label, else an empty
+    one. Errors: NotFoundError; ImagesError naming the unusable image or mask.
     """
     if masks not in ARMS and not Path(masks).is_dir():
         raise NotFoundError(f"--masks {masks!r} is no folder; give {', '.join(ARMS)}, or a folder of <sample_id>.png")
 
-    dataset = load_dataset(Store.open(store), name, version)
-    split = name_split(dataset, split)
-    samples = _choose(list(open_dataset(store, dataset.version, split, name=name, **WHOLE)), images, seed)
-    origin = f"{name}@{dataset.version} ({split})"
-    pixels = _stack(samples, origin)
-
+    opened.left_out.refuse()
+    chosen = _choose(opened.of_split(split), images, seed)
+    pixels = _stack(chosen)
+    regions, categories = _find_regions(chosen, masks, pixels.shape[1])
+    captions = caption_by_class(chosen.captions, chosen.labels_as_found, DEFAULT, chosen.origin)
     return MaskedImages(
         pixels=pixels,
-        captions=tuple(sample["caption"] for sample in samples),
-        nouns=_nouns(dataset),
-        regions=_find_regions(samples, dataset, masks, origin, pixels.shape[1]),
-        origin=origin,
+        captions=tuple(caption or "" for caption in captions),
+        nouns=tuple(category.name for category in categories),
+        regions=regions,
+        origin=chosen.origin,
         masks=masks if masks in ARMS else Path(masks).resolve().name,
     )
 
@@ -84,99 +78,110 @@ def require_fit(images: MaskedImages, batch: int, patch_px: int) -> None:
         raise ImagesError(f"{images.origin} has {count_of(len(images), 'image')}, a batch has {batch}; lower --batch")
 
 
-def _choose(samples: list[dict[str, Any]], images: int | None, seed: int) -> list[dict[str, Any]]:
-    """Return a random choice of samples. Errors: ImagesError if there are too few."""
-    if images is None:
-        return samples
-    if images > len(samples):
-        raise ImagesError(f"the split has {count_of(len(samples), 'image')}, --images requests {images}; request fewer")
-    labels = np.array([sample["cls"] for sample in samples], np.int64)
-    return [samples[row] for row in choose_rows(labels, images, seed)]
+def _choose(images: Images, count: int | None, seed: int) -> Images:
+    """Return a random choice of images. Errors: ImagesError if there are too few."""
+    if count is None:
+        return images
+    if count > len(images):
+        raise ImagesError(f"the split has {count_of(len(images), 'image')}, --images requests {count}; request fewer")
+    _, labels = np.unique([label or "" for label in images.labels], return_inverse=True)
+    return images.select(choose_rows(labels, count, seed))
 
 
-def _stack(samples: Sequence[dict[str, Any]], origin: str) -> Pixels:
-    """Return the pixels of all samples. Errors: ImagesError for images of different sizes."""
-    side = samples[0]["image"].width
-    for sample in samples:
-        if sample["image"].size != (side, side):
-            width, height = sample["image"].size
+def _stack(images: Images) -> Pixels:
+    """Return the pixels of all images. Errors: ImagesError for images of different sizes."""
+    stacked: list[Pixels] = []
+    for source, data in zip(images.sources, images.stream(), strict=True):
+        picture = decode_picture(data, source, show_rgb)
+        side = stacked[0].shape[0] if stacked else picture.width
+        if picture.size != (side, side):
             raise ImagesError(
-                f"{origin}: sample {sample['key']} is {width} x {height} pixels (width x height), {samples[0]['key']} "
+                f"{source} is {picture.width} x {picture.height} pixels (width x height), {images.ids[0]} "
                 f"is {side} wide; pre-training needs square images of one size"
             )
-    return np.stack([np.asarray(sample["image"], np.uint8) for sample in samples])
+        stacked.append(np.asarray(picture, np.uint8))
+    return np.stack(stacked)
 
 
-def _nouns(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(category.name for category in dataset.mask_categories)
+def _find_regions(images: Images, masks: str, side: int) -> tuple[Regions | None, tuple[Category, ...]]:
+    """Return the regions that `masks` names, and the meaning of their values; no regions without masks.
 
-
-def _find_regions(
-    samples: Sequence[dict[str, Any]], dataset: Dataset, masks: str, origin: str, side: int
-) -> Regions | None:
-    """Return the regions that `masks` names; None without masks. Errors: ImagesError if no mask shows a thing."""
+    Errors: ImagesError if no mask shows a thing.
+    """
+    categories = images.found.categories
     if masks == NONE:
-        return None
-    keys = [sample["key"] for sample in samples]
+        return None, categories
     own = masks not in ARMS
+    read = [_read_own(Path(masks) / f"{each.id}.png", side) if own else _read_mask(each, side) for each in images]
+    categories = categories or _name_values(read)
+    for record, mask in zip(images, read, strict=True):
+        _require_known(mask, record, categories, Path(masks) / f"{record.id}.png" if own else None)
 
-    found = (
-        [_read_own(Path(masks) / f"{key}.png", dataset, side) for key in keys]
-        if own
-        else _published(samples, dataset, origin)
-    )
-
-    things = {value for value, category in enumerate(dataset.mask_categories, 1) if category.thing}
-    regions = split_masks(found, things, [{} if own else _scores(sample, origin) for sample in samples])
+    things = {value for value, category in enumerate(categories, 1) if category.thing}
+    regions = split_masks(read, things, [{} if own else _scores(record) for record in images])
     if regions.areas.shape[1] == 1:
         raise ImagesError(
-            f"no mask of {masks if own else origin} shows a thing; name a version with masks, or --masks none"
+            f"no mask of {masks if own else images.origin} shows a thing; give images with masks, or --masks none"
         )
-    return box_regions(regions, keys) if masks == BOX else regions
+    return (box_regions(regions, list(images.ids)) if masks == BOX else regions), categories
 
 
-def _published(samples: Sequence[dict[str, Any]], dataset: Dataset, origin: str) -> list[Mask]:
-    """Return the version's masks. Errors: VerificationError for a mask of another size or with unknown values."""
-    known = [*range(len(_nouns(dataset)) + 1), IGNORE]
-    masks = [np.asarray(sample["mask"], np.uint8) for sample in samples]
-    for sample, mask in zip(samples, masks, strict=True):
-        if sample["mask"].size != sample["image"].size or not np.isin(mask, known).all():
-            raise VerificationError(
-                f"{origin}: the mask of sample {sample['key']} does not fit its image: its size differs or a value is "
-                f"no category; {LOOK}"
-            )
-    return masks
+def _name_values(masks: Sequence[Mask]) -> tuple[Category, ...]:
+    """Return categories that are named by their values, for masks whose source does not name them."""
+    values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
+    return tuple(Category(name=str(value)) for value in range(1, int(values[values < IGNORE].max(initial=0)) + 1))
 
 
-def _read_document(sample: dict[str, Any], origin: str) -> SampleDocument:
-    """Return a sample's JSON. Errors: VerificationError."""
-    try:
-        return SampleDocument.model_validate(sample["json"])
-    except ValueError as error:
-        raise VerificationError(
-            f"{origin}: the JSON of sample {sample['key']} cannot be used: {describe_damage(error)}; {LOOK}"
-        ) from error
+def _read_mask(record: Record, side: int) -> Mask:
+    """Return the mask of the record's source; background without one. Errors: ImagesError for another size."""
+    mask = record.read_mask()
+    if mask is None:
+        return np.zeros((side, side), np.uint8)
+    if mask.shape != (side, side):
+        raise _misfit(record, f"its size is {mask.shape[1]} x {mask.shape[0]}, that of its image {side} x {side}")
+    return mask
 
 
-def _scores(sample: dict[str, Any], origin: str) -> dict[int, float]:
+def _require_known(mask: Mask, record: Record, categories: Sequence[Category], file: Path | None) -> None:
+    """Check that every value of a mask is a category. `file`: the user's mask. Errors: ImagesError."""
+    unknown = sorted(set(np.unique(mask).tolist()) - {*range(len(categories) + 1), IGNORE})
+    if not unknown:
+        return
+    if file is None:
+        raise _misfit(record, f"the value {unknown[0]} is no category")
+    raise ImagesError(f"{file} holds the value {unknown[0]}, which is no category; write {_values(len(categories))}")
+
+
+def _misfit(record: Record, reason: str) -> ImagesError | VerificationError:
+    """Return the error for a mask that does not fit its image: damage in a version, else a user's mistake."""
+    message = f"the mask of {record.source} does not fit its image: {reason}"
+    if record.is_published:
+        return VerificationError(f"{message}; {LOOK}")
+    return ImagesError(f"{message}; write the mask at the image's size, with the numbers of the categories")
+
+
+def _scores(record: Record) -> dict[int, float]:
     """Return the confidence per mask value; instances of one category form one region, so their highest counts."""
     scores: dict[int, float] = {}
-    for instance in _read_document(sample, origin).instances:
-        value = instance.category_id
-        scores[value] = max(scores.get(value, 0.0), instance.score)
+    for instance in record.instances:
+        scores[instance.value] = max(scores.get(instance.value, 0.0), instance.score)
     return scores
 
 
-def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
-    """Return the user's mask of a sample. Errors: ImagesError."""
-    known = f"0 for background, 1 to {len(_nouns(dataset))} for categories, {IGNORE} for ignored pixels"
+def _values(categories: int) -> str:
+    return f"0 for background, 1 to {categories} for categories, {IGNORE} for ignored pixels"
+
+
+def _read_own(file: Path, side: int) -> Mask:
+    """Return the user's mask of an image. Errors: ImagesError."""
     try:
         mask = decode_mask(require_inside(file, file.parent).read_bytes())
     except FileNotFoundError as error:
         raise ImagesError(f"{file.parent} has no mask {file.name}; it needs one for every sample used") from error
     except (OSError, PictureError) as error:
         raise ImagesError(
-            f"{file} cannot be read as a mask: {describe_failure(error)}; write an indexed PNG ({known})"
+            f"{file} cannot be read as a mask: {describe_failure(error)}; write an indexed PNG (0 for background, 1 "
+            f"upwards for categories, {IGNORE} for ignored pixels)"
         ) from error
 
     if mask.shape != (side, side):
@@ -184,6 +189,4 @@ def _read_own(file: Path, dataset: Dataset, side: int) -> Mask:
             f"{file} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height), its image {side} x {side}; write "
             "the mask at the image's size"
         )
-    if unknown := sorted(set(np.unique(mask).tolist()) - {*range(len(_nouns(dataset)) + 1), IGNORE}):
-        raise ImagesError(f"{file} holds the value {unknown[0]}, which is no category; write {known}")
     return mask

@@ -13,7 +13,7 @@ from tailforge.catalog.store import expand_home
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.training.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
 from tailforge.tasks.artifacts.contract import digest, library_versions
-from tailforge.tasks.images.labelled import decode_images, open_files
+from tailforge.tasks.images.labelled import decode_images, open_labelled
 from tailforge.tasks.methods.classifiers import train as train_classifier
 from tailforge.tasks.methods.classifiers.measure import measure_accuracy, measure_classes, worst_confusions
 from tailforge.tasks.methods.classifiers.networks import build_teacher
@@ -161,7 +161,7 @@ def _read_pictures(
             "class"
         )
     path = images or folder / expand_home(settings.path or "")
-    training, test = open_files(path, "train"), open_files(path, "test")
+    training, test = open_labelled(path, "train"), open_labelled(path, "test")
     if training.origin == test.origin:
         raise ImagesError(
             f"{path} does not tell training from test images; give a Parquet file with a column split, or a folder "

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tailforge.catalog.images.pixels import BATCH
 from tailforge.schemas.training.generator import ImageSource
-from tailforge.tasks.images.captioned import BATCH, CaptionedImages, open_captioned
+from tailforge.tasks.images.captioned import CaptionedImages, open_captioned
 from tests.support.fabricate import encode_png
 
 PIXELS = 16

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tailforge.catalog.images.records import Images
 from tailforge.catalog.sources.models import resolve_model
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.inversion import TeacherSource
-from tailforge.tasks.images.labelled import LabelledImages, choose_rows, decode_images, label_rows, open_files
+from tailforge.tasks.images.labelled import choose_rows, decode_images, label_rows, open_labelled
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.models.classifier_files import CIFAR_RESNET
@@ -33,7 +34,7 @@ class Bench:
     teacher: Teacher
     verifier: Teacher
     test: Pictures
-    training: LabelledImages
+    training: Images
 
     @cached_property
     def scale(self) -> PixelScale:
@@ -48,13 +49,13 @@ def open_bench(images: ImageSet, file: Path, work: Path) -> Bench:
         if not (models / recipe.name / "config.json").is_file():
             train_teacher(recipe, open_pictures(recipe, file.parent, work, file), work / "training", models)
     teacher = load_teacher(*_find(models / images.teacher.name, CIFAR_RESNET))
-    test = open_files(file, "test")
+    test = open_labelled(file, "test")
     return Bench(
         images,
         teacher,
         load_verifier(*_find(models / images.verifier.name, None), None, "verifier"),
         decode_images(test, teacher.label, teacher.size, teacher.channels, np.arange(len(test))),
-        open_files(file, "train"),
+        open_labelled(file, "train"),
     )
 
 

@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_used_gives_one_error(tmp_path: Path, names: tup
 
 
 def test_a_source_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"no file, no folder and no name of a dataset; give a folder of images"):
+    with pytest.raises(NotFoundError, match=r"nothing does not exist; give a folder of images"):
         open_images(tmp_path / "nothing")
 
 

@@ -54,7 +54,7 @@ def test_a_version_that_does_not_exist_is_named(store: Store) -> None:
     for name, message in ((f"{NAME}@9.0.0", "no version '9.0.0'; it has: 1.0.0"), ("bolts", "no dataset 'bolts'")):
         with pytest.raises(NotFoundError, match=message):
             open_images(name, store=store.uri)
-    with pytest.raises(NotFoundError, match=r"'bolts' is no file and no folder; .*name its store too"):
+    with pytest.raises(NotFoundError, match=r"bolts does not exist; .* or dataset@version with its store"):
         open_images("bolts")
 
 

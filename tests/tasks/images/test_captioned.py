@@ -10,14 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 from PIL import Image
 from pydantic import ValidationError
 
+from tailforge.catalog.images.captions import METADATA
+from tailforge.catalog.images.pixels import BATCH
 from tailforge.catalog.reading.reader import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError, VerificationError
 from tailforge.schemas.training.generator import ImageSource
-from tailforge.tasks.images.captioned import BATCH, METADATA, CaptionedImages, open_captioned
+from tailforge.tasks.images.captioned import CaptionedImages, open_captioned
 from tests.support.captioned_files import PIXELS, open_folder, picture, save, tell, write_rows
 from tests.support.fabricate import encode_png, make_build, make_recipe, publish_build
 
@@ -340,7 +343,7 @@ def test_parquet_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         ([data], {}, "images: row 0 has no caption"),
         ([data, data], {"caption": ["a", ""]}, "images: row 1 has an empty caption"),
         ([data], {"caption": [["a", "b"]]}, "column caption holds list<.*>; it needs one text per row"),
-        (["a.png"], {"caption": ["a"]}, "column image holds string; it needs bytes"),
+        (["a.png"], {"caption": ["a"]}, "no file that column image names can be used; .*row 0: .*a.png is no file"),
         ([{"path": "a"}], {"caption": ["a"]}, "column image is struct<path: string>, which has no field bytes"),
     ):
         write_rows(file, images, **columns)
@@ -352,3 +355,25 @@ def test_parquet_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     write_rows(file, [data, None], caption=["a", "b"])
     with pytest.raises(ImagesError, match="images: row 1 cannot be read as an image"):
         list(open_folder(tmp_path).read(PIXELS, PIXELS))
+
+
+def test_captions_of_a_tar_and_of_a_table_with_paths(tmp_path: Path) -> None:
+    tmp_path.joinpath("photos").mkdir()
+    with webdataset.TarWriter(str(tmp_path / "images.tar"), encoder=False) as writer:
+        for row, caption in enumerate(["a gear", None, "a ring"]):
+            save(tmp_path / f"photos/{row}.png", row)
+            told = {"cls": b"hook"} if caption is None else {"txt": caption.encode()}
+            writer.write({"__key__": str(row), "png": encode_png(picture(row)), **told})
+    (tmp_path / "photos/images.csv").write_text("image,caption,label\n0.png,a gear,\n1.png,,hook\n2.png,a ring,\n")
+    for folder, origin in (("images.tar", "images.tar"), ("photos/images.csv", "images.csv")):
+        images = open_captioned(ImageSource(folder=folder), tmp_path, 0)
+        assert images.origin == origin
+        assert images.captions == ("a gear", "a photo of a hook", "a ring")
+        assert [int(pixels[0, 0, 0]) for pixels in images.read(PIXELS, PIXELS)] == [0, 1, 2]
+
+
+def test_of_folders_train_and_test_with_captions_one_is_learnt(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/a", "test/b")):
+        save(tmp_path / f"images/{name}.png", number, name)
+    assert open_folder(tmp_path).captions == ("train/a",)
+    assert open_folder(tmp_path, split="test").captions == ("test/b",)

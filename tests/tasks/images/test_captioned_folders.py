@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tailforge.catalog.images.captions import METADATA
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.training.generator import ImageSource
-from tailforge.tasks.images.captioned import METADATA, open_captioned
+from tailforge.tasks.images.captioned import open_captioned
 from tests.support.captioned_files import PIXELS, open_folder, picture, save, tell, write_rows
 from tests.support.fabricate import encode_png
 
@@ -93,7 +94,7 @@ def test_a_template_names_the_class_and_is_the_only_caption() -> None:
         ("b.png", r"b\.png is a link that leaves"),
         ("a.txt", r"a\.txt is a link that leaves"),
         (METADATA, r"metadata\.jsonl is a link that leaves"),
-        ("more", r"more is a link to a folder"),
+        ("more", r"more is a link that leaves"),
     ],
 )
 def test_no_link_leaves_the_recipes_folder(tmp_path: Path, name: str, message: str) -> None:

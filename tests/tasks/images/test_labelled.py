@@ -10,14 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from tailforge.catalog.exports.export import export_version
+from tailforge.catalog.images.records import Images
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError
-from tailforge.tasks.images.labelled import choose_rows, decode_images, label_rows, open_images, refuse_shared
+from tailforge.schemas.settings.fields import Fit
+from tailforge.tasks.images.labelled import choose_rows, decode_images, label_rows, open_labelled, refuse_shared
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.tiny_pictures import NAMES, SIDE, encode, toy_pictures, write_folder, write_parquet
@@ -26,7 +29,7 @@ SIZE = (SIDE, SIDE)
 
 
 def decode(source: Path | str, split: str = "train", store: str = "nowhere", channels: int = 3) -> Pictures:
-    images = open_images(str(source), store, split)
+    images = open_labelled(str(source), split, store)
     return decode_images(images, NAMES.index, SIZE, channels, np.arange(len(images)))
 
 
@@ -69,12 +72,12 @@ def test_a_folder_of_one_folder_a_class_is_read_class_by_class(tmp_path: Path) -
 
 
 def test_a_version_is_read_by_split_and_whole_where_it_has_no_test(store: Store) -> None:
-    train, test = (open_images("parts@1.0.0", store.uri, split) for split in ("train", "test"))
+    train, test = (open_labelled("parts@1.0.0", split, store.uri) for split in ("train", "test"))
     assert train.origin == "parts@1.0.0 (train)"
     assert len(train) > len(test) > 0
     assert set(train.labels) == set(NAMES)
-    whole = open_images("whole", store.uri, "test")
-    assert whole.origin == open_images("whole", store.uri, "train").origin == "whole@1.0.0 (train)"
+    whole = open_labelled("whole", "test", store.uri)
+    assert whole.origin == open_labelled("whole", "train", store.uri).origin == "whole@1.0.0 (train)"
     assert decode("whole", store=store.uri).images.shape == (len(whole), SIDE, SIDE, 3)
 
 
@@ -90,11 +93,11 @@ def test_a_folder_of_train_and_test_is_read_by_split(tmp_path: Path) -> None:
 def test_a_test_takes_nothing_of_a_version_that_is_learnt_from(store: Store) -> None:
     recipe = make_recipe(name="held", splits={"train": 0.5, "validation": 0.5})
     publish_build(make_build(store, recipe, dict.fromkeys(NAMES, 20)), {"report/index.html": b"<html>"})
-    train = open_images("held", store.uri, "train")
-    apart = open_images("held", store.uri, "test", train.origin)
+    train = open_labelled("held", "train", store.uri)
+    apart = open_labelled("held", "test", store.uri, train.origin)
     assert apart.origin == "held@1.0.0 (validation)"
-    assert len(apart) + len(train) == len(open_images("held", store.uri, "test"))
-    assert open_images("whole", store.uri, "test", train.origin).origin == "whole@1.0.0 (train)"
+    assert len(apart) + len(train) == len(open_labelled("held", "test", store.uri))
+    assert open_labelled("whole", "test", store.uri, train.origin).origin == "whole@1.0.0 (train)"
 
 
 def test_test_images_that_are_learnt_from_are_counted() -> None:
@@ -137,7 +140,7 @@ def write_labels(file: Path, labels: pa.Array, metadata: dict[bytes, bytes] | No
 
 
 def open_labels(file: Path, split: str = "train") -> tuple[str, ...]:
-    return open_images(str(file), "nowhere", split).require_labels()
+    return open_labelled(file, split).require_labels()
 
 
 def test_numbers_are_the_names_that_the_file_gives_them(tmp_path: Path) -> None:
@@ -158,8 +161,8 @@ def test_numbers_are_the_names_that_the_file_gives_them(tmp_path: Path) -> None:
 
 def test_a_version_is_the_same_read_from_its_export(store: Store, tmp_path: Path) -> None:
     export_version(store, "parts", "latest", "huggingface", tmp_path / "hub", ["train"])
-    exported = open_images(str(tmp_path / "hub/data/train/train-000000.parquet"), "nowhere", "train")
-    published = open_images("parts", store.uri, "train")
+    exported = open_labelled(tmp_path / "hub/data/train/train-000000.parquet", "train")
+    published = open_labelled("parts", "train", store.uri)
     assert exported.labels == published.labels
     assert [exported.read(row) for row in range(len(exported))] == [
         published.read(row) for row in range(len(published))
@@ -248,7 +251,7 @@ def test_no_image_of_a_folder_is_left_out_or_lies_elsewhere(
     write_folder(tmp_path / "other", toy_pictures(6, seed=2))
     arrange(folder)
     with pytest.raises(ImagesError, match=message):
-        open_images(str(folder), "nowhere", "train")
+        open_labelled(folder, "train")
 
 
 def test_a_link_inside_the_folder_is_read(tmp_path: Path) -> None:
@@ -256,7 +259,7 @@ def test_a_link_inside_the_folder_is_read(tmp_path: Path) -> None:
     (folder / "gear/x.png").symlink_to(folder / "hook/0001.png")
     (tmp_path / "named").symlink_to(folder)
     for place in (folder, tmp_path / "named"):
-        images = open_images(str(place), "nowhere", "train")
+        images = open_labelled(place, "train")
         assert images.labels == ("gear", "gear", "hook", "ring")
         assert images.read(1) == images.read(2)
 
@@ -292,7 +295,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         (write_parquet(tmp_path / "other.parquet", {"dev": toy["train"]}), "no row of split 'train'; it has: dev"),
         (tmp_path / "none.parquet", "none.parquet has no rows"),
         (tmp_path / "paths.parquet", r"paths.parquet: column image is struct<path: string>, which has no field bytes"),
-        (tmp_path / "empty", "holds no image in a folder of its class"),
+        (tmp_path / "empty", r"empty holds no image; put some there"),
         (tmp_path / "bad", r"gear.a.png cannot be read as an image"),
     ):
         with pytest.raises(ImagesError, match=message):
@@ -304,7 +307,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
 
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "toy.parquet", {"train": toy_pictures(3, seed=1)})
-    images = open_images(str(file), "nowhere", "train")
+    images = open_labelled(file, "train")
     with pytest.raises(ImagesError, match=r"toy.parquet: row 2 is 16 x 16 pixels .* reads 24 x 8"):
         decode_images(images, NAMES.index, (8, 24), 3, np.array([2]))
 
@@ -314,7 +317,7 @@ def test_images_of_another_size_are_cropped_where_that_is_asked_for(tmp_path: Pa
     wide = np.zeros((1, 8, 24, 3), np.uint8)
     wide[:, :, 8:16] = 200
     file = write_parquet(tmp_path / "wide.parquet", {"train": Pictures(wide, np.zeros(1, np.int64))})
-    images = open_images(str(file), "nowhere", "train")
+    images = open_labelled(file, "train")
     for side in (4, 8, 16):
         cropped = decode_images(images, NAMES.index, (side, side), 1, np.array([0]), "crop").images
         assert cropped.shape == (1, side, side, 1)
@@ -325,7 +328,7 @@ def test_images_of_another_size_are_cropped_where_that_is_asked_for(tmp_path: Pa
 
 def test_every_row_has_its_class_number(tmp_path: Path) -> None:
     pictures = toy_pictures(9, seed=1)
-    images = open_images(str(write_parquet(tmp_path / "toy.parquet", {"train": pictures})), "nowhere", "train")
+    images = open_labelled(write_parquet(tmp_path / "toy.parquet", {"train": pictures}), "train")
     assert np.array_equal(label_rows(images, NAMES.index), pictures.labels)
 
 
@@ -339,7 +342,7 @@ def test_classes_that_look_alike_are_refused(other: str, tmp_path: Path) -> None
         (folder / name / "0.png").write_bytes(image)
     for place in (file, folder):
         with pytest.raises(ImagesError, match=r"the classes .* and .* look alike"):
-            open_images(str(place), "", "train")
+            open_labelled(place, "train")
 
 
 def test_a_class_is_kept_by_its_tidy_name(tmp_path: Path) -> None:
@@ -347,4 +350,57 @@ def test_a_class_is_kept_by_its_tidy_name(tmp_path: Path) -> None:
     for name in (" cafe\u0301  bar", "gear"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(image)
-    assert set(open_images(str(tmp_path), "", "train").labels) == {"caf\u00e9 bar", "gear"}
+    assert set(open_labelled(tmp_path, "train").labels) == {"caf\u00e9 bar", "gear"}
+
+
+def test_labelled_images_come_in_every_shape(tmp_path: Path) -> None:
+    """A CSV file with paths, a COCO file and tars give the arrays that the folder gives."""
+    parts = {"train": toy_pictures(9, seed=1), "test": toy_pictures(6, seed=2)}
+    for split, pictures in parts.items():
+        write_folder(tmp_path / "toy" / split, pictures)
+    folder = {split: open_labelled(tmp_path / "toy", split) for split in parts}
+    rows = [(f"{split}/{name}", split, label) for split in parts for name, label in _list(folder[split], split)]
+    (tmp_path / "toy/all.csv").write_text("\n".join(["file_name,split,label", *map(",".join, rows)]))
+    for split in parts:
+        _write_coco(tmp_path / "toy/annotations" / f"instances_{split}.json", rows, split)
+        _write_tar(tmp_path / "tars" / f"{split}-0000.tar", folder[split])
+
+    for source in ("toy/all.csv", "toy", "tars"):
+        for split in parts:
+            found = decode(tmp_path / source, split)
+            assert np.array_equal(found.images, decode_images(folder[split], NAMES.index, SIZE, 3, _all(found)).images)
+            assert np.array_equal(found.labels, label_rows(folder[split], NAMES.index))
+
+
+def _all(found: Pictures) -> np.ndarray:
+    return np.arange(len(found))
+
+
+def _list(images: Images, split: str) -> list[tuple[str, str]]:
+    return [(each.id.removeprefix(f"{split}/"), str(each.label)) for each in images]
+
+
+def _write_coco(file: Path, rows: list[tuple[str, str, str]], split: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    own = [(name, label) for name, each, label in rows if each == split]
+    images = [{"id": number, "file_name": name} for number, (name, _) in enumerate(own)]
+    annotations = [{"image_id": number, "category_id": NAMES.index(label)} for number, (_, label) in enumerate(own)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(NAMES)]
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+def _write_tar(file: Path, images: Images) -> None:
+    file.parent.mkdir(exist_ok=True)
+    with webdataset.TarWriter(str(file), encoder=False) as writer:
+        for number, record in enumerate(images):
+            writer.write({"__key__": f"{number:04d}", "png": record.read_bytes(), "cls": str(record.label).encode()})
+
+
+@pytest.mark.parametrize(("fit", "rows"), [("pad", slice(4, 12)), ("stretch", slice(0, 16))])
+def test_images_are_padded_or_stretched(tmp_path: Path, fit: Fit, rows: slice) -> None:
+    wide = np.full((1, 8, 16, 3), 200, np.uint8)
+    file = write_parquet(tmp_path / "wide.parquet", {"train": Pictures(wide, np.zeros(1, np.int64))})
+    found = decode_images(open_labelled(file, "train"), NAMES.index, SIZE, 3, np.array([0]), fit).images[0]
+    expected = np.zeros((SIDE, SIDE, 3), np.uint8)
+    expected[rows] = 200
+    assert np.array_equal(found, expected)

@@ -1,16 +1,23 @@
 """Images of a version with the regions that each arm gives them, and what a user is told where that cannot be."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tailforge.catalog.images.reader import open_images
+from tailforge.catalog.images.versions import open_version_images
 from tailforge.catalog.reading.reader import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError
 from tailforge.tasks.images.masked import MaskedImages, open_masked, require_fit
 from tailforge.tasks.methods.masks.codec import Mask, encode_mask
 from tests.support.drawn_version import CLASSES, NAME, write_version
+from tests.support.fabricate import encode_png
 
 SIDE = 12
 KEYS = [f"{int.from_bytes(b'trai', 'big') << 16 | number:016x}" for number in range(6)]
@@ -43,9 +50,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(store: Store, masks: str, **changes: object) -> MaskedImages:
-    arguments = {"store": store.uri, "name": NAME, "version": "latest", "split": "train", "masks": masks} | changes
-    return open_masked(**arguments)  # type: ignore[arg-type]
+def opened(store: Store, masks: str, **changes: Any) -> MaskedImages:
+    arguments = {"name": NAME, "version": "latest", "split": "train", "masks": masks} | changes
+    images = open_version_images(store.uri, arguments.pop("name"), arguments.pop("version"))
+    return open_masked(images, **arguments)
 
 
 def test_the_versions_own_masks(store: Store) -> None:
@@ -131,11 +139,11 @@ def break_mask(folder: Path, what: str) -> None:
         ("missing", rf"has no mask {KEYS[3]}\.png; it needs one for every sample"),
         (
             "broken",
-            rf"{KEYS[3]}\.png cannot be read as a mask: .*indexed PNG \(0 for background, 1 to 3 for categories",
+            rf"{KEYS[3]}\.png cannot be read as a mask: .*indexed PNG \(0 for background, 1 upwards",
         ),
         ("size", rf"{KEYS[3]}\.png is 12 x 5 pixels \(width x height\), its image 12 x 12"),
         ("value", rf"{KEYS[3]}\.png holds the value 9, which is no category; write 0 for background, 1 to 3 for categ"),
-        ("empty", "no mask of .* shows a thing; name a version with masks, or --masks none"),
+        ("empty", "no mask of .* shows a thing; give images with masks, or --masks none"),
     ],
 )
 def test_a_mask_that_cannot_be_used_is_named(store: Store, folder: Path, what: str, message: str) -> None:
@@ -179,3 +187,38 @@ def test_batches_and_patches_must_fit(store: Store) -> None:
 
 def test_the_fixture_reads_as_a_version(store: Store) -> None:
     assert [sample["key"] for sample in open_dataset(store.uri, name=NAME)] == KEYS
+
+
+def test_masks_of_a_table_and_of_a_coco_file(tmp_path: Path) -> None:
+    """Values of a table's masks are named by their numbers, those of a COCO file by its categories."""
+    pixels = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    masks = draw_masks()[:2]
+    files = [encode_mask(mask) for mask in masks]
+    image = encode_png(pixels)
+    pq.write_table(pa.table({"image": [image] * 3, "mask": [*files, None]}), tmp_path / "a.parquet")
+    images = open_masked(open_images(tmp_path / "a.parquet"), "train", "attention")
+    assert (images.nouns, images.captions) == (("1", "2"), ("", "", ""))
+    assert images.regions is not None
+    assert images.regions.nouns.tolist() == [[0, 1], [0, 2], [0, -1]]
+    assert np.array_equal(images.regions.areas[1, 1], masks[1] == 2)
+
+    (tmp_path / "a.png").write_bytes(image)
+    square = {"image_id": 1, "category_id": 5, "segmentation": [[2, 2, 5, 2, 5, 5, 2, 5]], "score": 0.5}
+    told = {
+        "images": [{"id": 1, "file_name": "a.png", "width": SIDE, "height": SIDE}],
+        "annotations": [square],
+        "categories": [{"id": 5, "name": "gear"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    images = open_masked(open_images(tmp_path / "a.json"), "train", "attention")
+    assert (images.nouns, images.captions) == (("gear",), ("a photo of a gear",))
+    assert images.regions is not None
+    assert images.regions.scores[0].tolist() == [1.0, 0.5]
+    assert int(images.regions.areas[0, 1].sum()) == 16
+
+
+def test_a_mask_of_another_size_than_its_image_is_named(tmp_path: Path) -> None:
+    image = encode_png(np.zeros((SIDE, SIDE, 3), np.uint8))
+    pq.write_table(pa.table({"image": [image], "mask": [encode_mask(draw_masks()[0][:5])]}), tmp_path / "a.parquet")
+    with pytest.raises(ImagesError, match=r"mask of .*row 0 does not fit its image: its size is 12 x 5, .* 12 x 12"):
+        open_masked(open_images(tmp_path / "a.parquet"), "train", "attention")
