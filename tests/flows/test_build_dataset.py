@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
 
 from tailforge import open_dataset
+from tailforge.catalog.sources import models
 from tailforge.catalog.store import Store
 from tailforge.catalog.verify import verify
 from tailforge.schemas.tables import MANIFEST
@@ -46,6 +48,13 @@ def test_a_recipe_becomes_a_published_version(build: Any, tiny_recipe: Path, tmp
     assert "<html" in Path(made["report"]).read_text()
     keys = [s["key"] for split in ("train", "test") for s in open_dataset(str(Path(made["uri"]).parent), split=split)]
     assert sorted(keys) == sorted(manifest["sample_id"].to_pylist())
+
+
+def test_a_build_digests_each_model_once(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
+    """A generator has gigabytes: the command prepares the build, and the flow takes what was prepared."""
+    with patch("tailforge.catalog.sources.models.digest_model", wraps=models.digest_model) as digested:
+        assert command("build", tiny_recipe, "--store", tmp_path / "store")[0] == 0
+    assert digested.call_count == 1
 
 
 def test_a_second_build_does_no_work_and_says_so(
