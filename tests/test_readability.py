@@ -43,6 +43,7 @@ COMMENTS = {
 PROSE = (
     "flows/cli",
     "flows/estimate",
+    "tasks/artifacts",
     "tasks/engines",
     "tasks/models",
 )

@@ -14,7 +14,7 @@ from tailforge.schemas.explanation import RepairRecord
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.tasks.artifacts.contract import read_table
-from tailforge.tasks.artifacts.decisions import find_repairs, find_reviews, mended_job
+from tailforge.tasks.artifacts.decisions import find_repairs, find_reviews, repaired_job
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.engines.contract import Preparation, Round
 from tailforge.tasks.engines.registry import engine_of
@@ -163,7 +163,7 @@ def mend_all(
     for planned, partition in zip(jobs, partitions, strict=True) if context.repairs else ():
         job = planned.job
         for repair in find_repairs(drive.store, context, job, partition.samples):
-            found.append((mended_job(job, repair, len(found)), repair))
+            found.append((repaired_job(job, repair, len(found)), repair))
             drive.take(repair.samples)
     chains = [judge_chain(job, repair.samples, repair.parent) for job, repair in found]
     made = drive.run(chains, [MASKS, VERDICTS], "repairs") if chains else []

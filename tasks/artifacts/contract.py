@@ -1,8 +1,8 @@
-"""A stage's partition in the store: where it lies, whether it is finished, and how it is committed.
+"""Address, find, commit and read the partitions of stages in the store.
 
-`artifacts/<stage>/<fingerprint>/part-<nnnnn>.parquet` with its receipt `part-<nnnnn>.json` beside it, written last:
-the receipt is the completion marker. The fingerprint hashes everything that decides the content, so equal work has
-one address, whoever does it: a rerun continues, two builds share, a changed input misses.
+A partition is `artifacts/<stage>/<fingerprint>/part-<nnnnn>.parquet`. Its receipt `part-<nnnnn>.json` is written last
+and marks it as finished. The fingerprint hashes everything that decides the content. So equal work has one address: a
+rerun continues, two builds share their work, and a changed input has no receipt yet.
 """
 
 import errno
@@ -37,25 +37,25 @@ SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, no NaN."""
+    """Return the JSON of a value, equal for equal values: sorted keys, no spaces. Errors: ValueError for NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: Any) -> str:
-    """sha256 (hex) of a JSON-like value."""
+    """Return the sha256 (hex) of the canonical JSON of a value. Errors: ValueError for NaN."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def digest_samples(samples: Sequence[SampleSpec]) -> str:
-    """`digest` of the samples' JSON, many times faster: a plan takes it of every sample of a build."""
+    """Return the sha256 (hex) of the samples' JSON. It is much faster than `digest`: a plan hashes all samples."""
     return hashlib.sha256(SAMPLES.dump_json(tuple(samples))).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactKind:
-    """What the artifacts of one stage have in common. A new meaning of its tables needs a new `version`.
+    """Name, version and schema of a stage's artifacts. A new meaning of the tables needs a new `version`.
 
-    Name and version are part of every fingerprint. `costing`: the settings that decide the cost of a row.
+    Name and version are part of every fingerprint. `costing` names the settings that decide the cost of a row.
     """
 
     name: str
@@ -66,9 +66,9 @@ class ArtifactKind:
 
 @dataclass(frozen=True)
 class Made:
-    """The result of a stage: its table, seconds by phase, and facts for the receipt.
+    """The result of a stage: its table, seconds by phase, and details for the receipt.
 
-    `timings`: `load` and `wait` are taken off `compute`, unless `compute` is given as well.
+    Without a `compute` in `timings`, it is the time of the whole work less `load` and `wait`.
     """
 
     table: pa.Table
@@ -78,18 +78,18 @@ class Made:
 
 @dataclass(frozen=True)
 class Address:
-    """The place of one result in the store, known before the work is done."""
+    """The place of one result in the store, known before the work begins."""
 
     stage: ArtifactKind
     part: int
     label: str
-    settings: Mapping[str, Any]  # the stage's slice of the recipe
-    inputs: Mapping[str, str]  # name: digest of content
-    models: Mapping[str, str] = field(default_factory=dict)  # role: digest of files
+    settings: Mapping[str, Any]  # the stage's part of the recipe
+    inputs: Mapping[str, str]  # name: digest of the content
+    models: Mapping[str, str] = field(default_factory=dict)  # role: digest of the files
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over everything that decides the content."""
+        """Return 32 hex digits of the sha256 of everything that decides the content."""
         return digest(
             {
                 "stage": self.stage.name,
@@ -102,20 +102,25 @@ class Address:
 
     @property
     def uri(self) -> str:
+        """Return the path of the table, relative to the store."""
         return f"artifacts/{self.stage.name}/{self.fingerprint}/part-{self.part:05d}.parquet"
 
     @property
     def receipt_uri(self) -> str:
+        """Return the path of the receipt, relative to the store."""
         return receipt_uri(self.uri)
 
     def attachment_uri(self, suffix: str) -> str:
-        """A further file under the same receipt, written before the table; its entry goes into `details["files"]`."""
+        """Return the path of a further file of the result, relative to the store.
+
+        The stage writes it before the table and lists it in `details["files"]`.
+        """
         return self.uri.removesuffix(".parquet") + f".{suffix}"
 
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions that can change pixels or bytes; recorded in receipts."""
+    """Return the versions of Python and of the libraries that can change pixels or bytes, for receipts."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -127,30 +132,34 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def describe_machine() -> str:
-    """Architecture, processor and cores: what a stage's speed without an accelerator depends on, threads apart."""
+    """Return architecture, processor and cores, on which a stage's speed without an accelerator depends."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{platform.machine()} {names[0] if names else platform.processor()}, {_count_cores()} cores".strip()
 
 
 def count_threads() -> int:
-    """Threads of this process's libraries, which OMP_NUM_THREADS limits."""
-    asked, cores = os.environ.get("OMP_NUM_THREADS", ""), _count_cores()
-    return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+    """Return the number of threads of this process's libraries, which OMP_NUM_THREADS limits."""
+    limit, cores = os.environ.get("OMP_NUM_THREADS", ""), _count_cores()
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
 def _count_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def name_accelerator() -> str:
-    """The product name of this process's accelerator, or "cpu"; without loading torch, which whoever uses one has."""
+    """Return the product name of this process's accelerator, or "cpu".
+
+    It does not load torch: a process with an accelerator has loaded it already.
+    """
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 def describe_effort(address: Address) -> Effort:
-    """What the work of an address costs here; models run on the accelerator where there is one."""
+    """Return what decides the cost of an address's work on this machine. Models run on the accelerator, if any."""
     stage, passes = address.stage, count_passes(address.settings)
     decides = [stage.name, stage.version, costing_settings(stage.costing, address.settings), dict(address.models)]
     return Effort(
@@ -165,11 +174,11 @@ def describe_effort(address: Address) -> Effort:
     )
 
 
-_warm: set[tuple[str, str]] = set()  # (stage, like) that this process has done
+_warm: set[tuple[str, str]] = set()  # (stage, cost key) of the work that this process has begun
 
 
 def find_receipt(store: Store, address: Address) -> Receipt | None:
-    """Receipt of finished work, or None. A receipt of which a file is gone or has another size is a miss."""
+    """Return the receipt of finished work; None if there is none, or if a file is missing or has another size."""
     try:
         receipt = Receipt.model_validate_json(store.read(address.receipt_uri))
         return receipt if all(store.size(uri) == size for uri, size in receipt.files.items()) else None
@@ -178,13 +187,13 @@ def find_receipt(store: Store, address: Address) -> Receipt | None:
 
 
 def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None) -> pa.Table:
-    """Read (columns of) a partition, checksums verified.
+    """Return a partition's table, or some columns of it, after a check of all checksums.
 
-    Errors: DamagedArtifactError if the file vanished or does not hold what was written; StoreError.
+    Errors: DamagedArtifactError if the file is missing or changed; its receipt is removed. StoreError.
     """
     try:
-        # pq.read_table on an open file aborted one process in thirty at its exit (pyarrow 26.0.1), ParquetFile none;
-        # a partition is small, and its tasks run side by side, so threads of its own only cost.
+        # pq.read_table on an open file aborted one process in thirty at its exit (pyarrow 26.0.1), ParquetFile none.
+        # A partition is small, and many tasks run at once, so further threads only cost time.
         with store.open_read(receipt.uri, size=receipt.bytes) as file:
             parquet = pq.ParquetFile(file, metadata=read_footer(file, receipt), page_checksum_verification=True)
             table = parquet.read(columns=columns, use_threads=False)
@@ -202,10 +211,10 @@ def read_table(store: Store, receipt: Receipt, columns: list[str] | None = None)
 
 
 def read_footer(file: IO[bytes], receipt: Receipt) -> pq.FileMetaData | None:
-    """What a partition's file says of itself at its end; None where its receipt is of an older build and cannot tell.
+    """Return the checked footer of a partition's file; None if an older receipt holds no digest of it.
 
-    The checksums of pages cover all of the file but this, where a flipped bit can rename a column or move its data.
-    Errors: ArrowInvalid if it is not what was written.
+    The checksums of pages do not cover the footer, in which a flipped bit can rename a column or move its data.
+    Errors: ArrowInvalid for a changed footer.
     """
     if receipt.footer is None:
         return None
@@ -217,31 +226,32 @@ def read_footer(file: IO[bytes], receipt: Receipt) -> pq.FileMetaData | None:
 
 
 def describe_footer(data: bytes) -> Footer:
-    """The footer of Parquet bytes, with the last 8: its length and a mark."""
+    """Return length and digest of the footer of Parquet bytes. It includes the last 8 bytes: its length and a mark."""
     footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
     return Footer(bytes=len(footer), sha256=hashlib.sha256(footer).hexdigest())
 
 
 def receipt_uri(uri: str) -> str:
-    """Where the receipt of an artifact lies."""
+    """Return the path of an artifact's receipt, relative to the store."""
     return f"{uri.rsplit('.', 1)[0]}.json"
 
 
 def encode_table(table: pa.Table) -> bytes:
-    """Parquet bytes; equal tables give equal bytes under one pyarrow version."""
+    """Return a table as Parquet bytes. Equal tables give equal bytes under one pyarrow version."""
     out = io.BytesIO()
     pq.write_table(table, out, compression="zstd", compression_level=3, write_page_checksum=True, row_group_size=65536)
     return out.getvalue()
 
 
 def run_once(store: Store, address: Address, produce: Callable[[], Made]) -> Receipt:
-    """Do the work of `address` unless it is finished, commit it, return its receipt.
+    """Return the receipt of `address`. Unless the work is finished, do it and commit it first.
 
-    A column `status` of the table is counted. Errors: StoreError; whatever `produce` raises.
+    Errors: StoreError; those of `produce`.
     """
     if found := find_receipt(store, address):
         return found
 
+    # The first work of its kind in a process is cold: it loads models.
     effort = describe_effort(address)
     kind = (address.stage.name, effort.like)
     effort = effort.model_copy(update={"cold": kind not in _warm})
@@ -252,7 +262,7 @@ def run_once(store: Store, address: Address, produce: Callable[[], Made]) -> Rec
         made = produce()
     table = made.table.cast(address.stage.schema).replace_schema_metadata(None)
     seconds = time.perf_counter() - started
-    own = seconds - made.timings.get("load", 0.0) - made.timings.get("wait", 0.0)
+    compute = seconds - made.timings.get("load", 0.0) - made.timings.get("wait", 0.0)
 
     return commit(
         store,
@@ -260,7 +270,7 @@ def run_once(store: Store, address: Address, produce: Callable[[], Made]) -> Rec
         encode_table(table),
         rows=table.num_rows,
         counts=count_outcomes(table),
-        timings={"compute": own, **made.timings},
+        timings={"compute": compute, **made.timings},
         details=made.details,
         effort=effort,
     )
@@ -277,8 +287,12 @@ def commit(
     details: Mapping[str, Any],
     effort: Effort | None = None,
 ) -> Receipt:
-    """Write the file, then its receipt."""
+    """Write a partition's file, then its receipt, and return the receipt. `data`: the Parquet bytes of its table.
+
+    Errors: StoreError.
+    """
     store.write_bytes(address.uri, data)
+
     receipt = Receipt(
         stage=address.stage.name,
         fingerprint=address.fingerprint,
@@ -296,12 +310,16 @@ def commit(
         details=dict(details),
         effort=effort,
     )
+
     store.write_bytes(address.receipt_uri, receipt.model_dump_json(indent=1).encode())
     return receipt
 
 
 def count_outcomes(table: pa.Table) -> dict[str, int]:
-    """Rows by status, failures by cause, verdicts by reason: what `status` and the report sum up."""
+    """Return the counts of rows by status, of failures by cause, and of rejections by reason.
+
+    `tailforge status` and the report add them up.
+    """
     counts: dict[str, int] = {}
     for column in ("status", "error", "reason"):
         if column in table.column_names:

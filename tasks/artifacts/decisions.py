@@ -1,4 +1,4 @@
-"""Decisions of persons in a build: repairs and reviews that still hold, for images that did not change."""
+"""Find the repairs and reviews that still hold, because their images did not change."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -17,34 +17,37 @@ REPAIR_SOURCE = "repair"
 
 
 def find_repairs(store: Store, build: BuildContext, job: PartitionJob, samples: Receipt) -> list[RepairRecord]:
-    """Return the repairs of samples in a partition whose images did not change since. Errors: StoreError."""
+    """Return the repairs of a partition's samples whose images did not change since. Errors: StoreError."""
     planned = {sample.sample_id for sample in job.samples}
     known = [repair for repair in build.repairs if repair.parent in planned]
     images = digest_images(store, samples, {repair.parent for repair in known})
     return [repair for repair in known if images.get(repair.parent) == repair.parent_image]
 
 
-def mended_job(job: PartitionJob, repair: RepairRecord, part: int) -> PartitionJob:
-    """Return the partition of one repaired sample: its parent's prompt and place in the plan, but an id of its own."""
+def repaired_job(job: PartitionJob, repair: RepairRecord, part: int) -> PartitionJob:
+    """Return the job of one repaired sample. It keeps the parent's prompt and place in the plan, under a new id."""
     parent = next(sample for sample in job.samples if sample.sample_id == repair.parent)
     sample = parent.model_copy(update={"sample_id": repair.sample_id})
     return job.model_copy(update={"source": REPAIR_SOURCE, "part": part, "samples": (sample,)})
 
 
 def find_reviews(job: PartitionJob) -> tuple[Review, ...]:
-    """Return the reviews of samples in a partition. It reads no image, so that planning stays quick."""
+    """Return the reviews of a partition's samples. It reads no image, so that planning stays fast."""
     planned = {sample.sample_id for sample in job.samples}
     return tuple(review for review in job.build.reviews if review.sample_id in planned)
 
 
-def held_reviews(store: Store, samples: Receipt, reviews: Sequence[Review]) -> dict[str, Verdict]:
-    """Return the verdicts by sample_id of samples whose images did not change since the review. Errors: StoreError."""
+def valid_reviews(store: Store, samples: Receipt, reviews: Sequence[Review]) -> dict[str, Verdict]:
+    """Return the decision by sample_id for images that did not change since their review. Errors: StoreError."""
     images = digest_images(store, samples, {review.sample_id for review in reviews})
     return {review.sample_id: review.decision for review in reviews if images.get(review.sample_id) == review.image}
 
 
 def digest_images(store: Store, samples: Receipt, sample_ids: Collection[str]) -> dict[str, str]:
-    """Return the sha256 (hex) of the images of some samples by sample_id; read nothing for none. Errors: StoreError."""
+    """Return the sha256 (hex) of some samples' images by sample_id. Without samples it reads nothing.
+
+    Errors: StoreError.
+    """
     if not sample_ids:
         return {}
     table = read_table(store, samples, ["sample_id", "image"])

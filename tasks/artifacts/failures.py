@@ -1,7 +1,7 @@
-"""What lies beside a partition that is not finished: why its step failed, and which rows of it may be kept.
+"""Keep the error and the partial results of an unfinished partition.
 
-`part-<nnnnn>.failure` tells the last error of the step; `part-<nnnnn>.retry` is the receipt of a table whose sound rows
-are kept when the partition is made again. Neither decides whether a partition is finished: that is its receipt's word.
+`part-<nnnnn>.failure` holds the last error of the step. `part-<nnnnn>.retry` is the receipt of an earlier table: when
+the partition is made again, its rows without failure stay. The receipt alone decides whether a partition is finished.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Row = dict[str, object]
 
 
 class Failure(BaseModel):
-    """The error of a step; `where` is the file and line that raised, `own` whether it is one of ours."""
+    """The error of a step. `where`: the file and line that raised it. `own`: it is a TailforgeError."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class Failure(BaseModel):
 
 
 def note_failure(store: Store, address: Address, error: Exception) -> None:
-    """Keep why a step failed, for `tailforge status`; a store that cannot be written has no say in the error."""
+    """Write a step's error for `tailforge status`. A store that cannot be written does not hide the error."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno}" if frames else ""
     failure = Failure(error=f"{type(error).__name__}: {error}", where=where, own=isinstance(error, TailforgeError))
@@ -41,7 +41,7 @@ def note_failure(store: Store, address: Address, error: Exception) -> None:
 
 
 def read_failure(store: Store, address: Address) -> Failure | None:
-    """Why a missing step failed when it was last tried; None if it was not tried."""
+    """Return the error of the last try of a missing step; None if it was not tried."""
     try:
         return Failure.model_validate_json(store.read(_beside(address.uri, "failure")))
     except (FileNotFoundError, ValueError):
@@ -49,20 +49,20 @@ def read_failure(store: Store, address: Address) -> Failure | None:
 
 
 def forget(store: Store, receipt: Receipt) -> None:
-    """Remove a finished partition, so that the next build makes it again."""
-    store.remove(receipt_uri(receipt.uri))  # the receipt first: without it the file is nothing
+    """Remove a finished partition, so that the next build makes it again. Errors: StoreError."""
+    store.remove(receipt_uri(receipt.uri))  # the receipt first: without it no build uses the file
     for uri in (receipt.uri, _beside(receipt.uri, "retry"), _beside(receipt.uri, "failure")):
         store.remove(uri)
 
 
 def retry_failed_rows(store: Store, receipt: Receipt) -> None:
-    """Let the next build make the failed rows of a partition again and keep the others as they are."""
+    """Let the next build make a partition's failed rows again and keep the others. Errors: StoreError."""
     store.write_bytes(_beside(receipt.uri, "retry"), receipt.model_dump_json().encode())
     store.remove(receipt_uri(receipt.uri))
 
 
 def read_kept(store: Store, address: Address) -> dict[str, Row]:
-    """The sound rows, by sample_id, of a partition of which the failed ones are to be made again; else none."""
+    """Return the rows to keep of a partition whose failed rows are made again, by sample_id. Errors: StoreError."""
     try:
         receipt = Receipt.model_validate_json(store.read(_beside(address.uri, "retry")))
         if hashlib.sha256(store.read(receipt.uri)).hexdigest() != receipt.sha256:
@@ -74,9 +74,10 @@ def read_kept(store: Store, address: Address) -> dict[str, Row]:
 
 
 def end_retry(store: Store, address: Address) -> None:
-    """The partition is finished: nothing of it is tried again."""
+    """Remove the record of rows to keep, because the partition is finished. Errors: StoreError."""
     store.remove(_beside(address.uri, "retry"))
 
 
 def _beside(uri: str, suffix: str) -> str:
+    """Return the path of a partition's file with another suffix."""
     return f"{uri.rsplit('.', 1)[0]}.{suffix}"

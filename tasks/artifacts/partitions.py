@@ -1,4 +1,4 @@
-"""The finished partitions of a build as sharding and publication read them: whose tables, which rows, which bytes."""
+"""Read the finished partitions of a build for sharding and publication: tables, rows and members."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -27,17 +27,17 @@ from tailforge.tasks.methods.packing.members import (
 
 
 class Columns(NamedTuple):
-    """Rows of PUBLISHED, and of the tables of samples, masks and verdicts that tell how each went."""
+    """Rows of PUBLISHED with the same rows of the tables SAMPLES, MASKS and VERDICTS, which hold their outcomes."""
 
     published: pa.Table
     outcomes: tuple[pa.Table, pa.Table, pa.Table]
 
 
 class BuiltPartition(BaseModel):
-    """The finished tables of one partition; SELECTION's `partition` is an index into the build's list of these.
+    """The receipts of one finished partition. SELECTION's `partition` is an index into the build's list of these.
 
-    `parent`: of a partition that holds one mended sample, the sample that it stands in for. `reviews`: decisions on its
-    samples, which the selection honours.
+    `parent`: for the partition of a repair, the sample that the repair replaces. `reviews`: decisions on its samples,
+    which the selection follows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,13 +53,16 @@ class BuiltPartition(BaseModel):
 
     @property
     def digests(self) -> list[str | None]:
-        """What the published rows of the partition follow from."""
+        """Return the digests of the tables that decide the partition's published rows."""
         tables = (self.samples, self.masks, self.verdicts, self.augmented)
         return [receipt.sha256 if receipt else None for receipt in tables]
 
 
 def split_by_partition(selection: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Rows of a SELECTION by partition, both rising: slices of one sorted table, since there may be thousands."""
+    """Yield each partition's number with its rows of a SELECTION, both in rising order.
+
+    The rows are slices of one sorted table, because a build may have thousands of partitions.
+    """
     rows = selection.sort_by([("partition", "ascending"), ("row", "ascending")])
     numbers = rows["partition"].to_numpy()
     starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
@@ -68,26 +71,30 @@ def split_by_partition(selection: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 
 def class_ids(recipe: Recipe) -> dict[str, int]:
+    """Return the class of each concept by name."""
     return {concept.name: index for index, concept in enumerate(recipe.concepts)}
 
 
 def shard_fields(sharding: Sharding) -> list[str]:
-    """Fields of every sample, as member names end and in the order of the members."""
+    """Return the endings of a sample's members, in the order of the members."""
     return sorted(["cls", "json", "seg.png", "txt", sharding.image_format, *_array_fields(sharding)])
 
 
 def _array_fields(sharding: Sharding) -> dict[str, str]:
-    """Optional members that are arrays of the SAMPLES table: field to column."""
+    """Return the column of SAMPLES for each optional member that is an array."""
     return ({"attn.npy": "attention"} if sharding.attention else {}) | (
         {"noise.npy": "noise"} if sharding.noise else {}
     )
 
 
-Variant = tuple[int, int]  # row of a partition, and the row of its AUGMENTED; -1: the image as it was drawn
+Variant = tuple[int, int]  # row of a partition, and row of its AUGMENTED; -1 for the original image
 
 
 def list_variants(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[Variant]:
-    """All that is published of the given rows: what stands in place of the original, or the original and its copies."""
+    """Return the published variants of the given rows: the original with its copies, or its replacement.
+
+    Errors: StoreError.
+    """
     variants = []
     for row, own in zip(rows, _list_augmented(store, partition, rows), strict=True):
         kept = [each for each in own if each.reason is None]
@@ -97,7 +104,7 @@ def list_variants(store: Store, partition: BuiltPartition, rows: Sequence[int]) 
 
 
 def list_dropped(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[tuple[Variant, str]]:
-    """The copies of the given rows that are not published, and why."""
+    """Return the rejected copies of the given rows, each with its reason. Errors: StoreError."""
     return [
         ((row, each.row), each.reason)
         for row, own in zip(rows, _list_augmented(store, partition, rows), strict=True)
@@ -107,13 +114,15 @@ def list_dropped(store: Store, partition: BuiltPartition, rows: Sequence[int]) -
 
 
 class _Augmented(NamedTuple):
+    """A row of AUGMENTED: its number, the reason for its rejection, and whether it replaces the original."""
+
     row: int
     reason: str | None
     is_in_place: bool
 
 
 def _list_augmented(store: Store, partition: BuiltPartition, rows: Sequence[int]) -> list[list[_Augmented]]:
-    """What augmentation made of each of the given rows."""
+    """Return the augmented rows of each of the given rows."""
     if partition.augmented is None:
         return [[] for _ in rows]
     ids = read_table(store, partition.samples, ["sample_id"])["sample_id"].to_pylist()
@@ -126,7 +135,7 @@ def _list_augmented(store: Store, partition: BuiltPartition, rows: Sequence[int]
 
 
 def load_columns(store: Store, recipe: Recipe, partition: BuiltPartition, variants: Sequence[Variant]) -> Columns:
-    """What is published of some variants of a partition's rows, without the bytes of their members."""
+    """Return the published columns of some variants, without the bytes of their members. Errors: StoreError."""
     rows = pa.array([row for row, _ in variants], pa.int64())
     reads = (
         (partition.samples, SAMPLE_COLUMNS), (partition.masks, MASK_COLUMNS), (partition.verdicts, VERDICT_COLUMNS),
@@ -140,13 +149,17 @@ def load_columns(store: Store, recipe: Recipe, partition: BuiltPartition, varian
 
 
 def _augmented_rows(variants: Sequence[Variant]) -> pa.Array:
+    """Return the row of AUGMENTED per variant; null for an original."""
     return pa.array([index if index >= 0 else None for _, index in variants], pa.int32())
 
 
 def load_rows(
     store: Store, recipe: Recipe, partition: BuiltPartition, variants: Sequence[Variant]
 ) -> tuple[pa.Table, dict[str, list[bytes]]]:
-    """Published columns of some rows of a partition, and the bytes of their members by field; images are as stored."""
+    """Return the published columns of some variants, and the bytes of their members by field.
+
+    Images are the stored PNG. Errors: StoreError.
+    """
     rows = pa.array([row for row, _ in variants])
     arrays = _array_fields(recipe.sharding)
     samples = read_table(store, partition.samples, ["image", *arrays.values()]).take(rows)
@@ -155,6 +168,7 @@ def load_rows(
         augmented = read_table(store, partition.augmented, ["image", "mask"]).take(_augmented_rows(variants))
         images = pc.coalesce(augmented["image"], images)
         indexed = pc.coalesce(augmented["mask"], indexed)
+
     published = load_columns(store, recipe, partition, variants).published
     sizes = zip(published["width"].to_pylist(), published["height"].to_pylist(), strict=True)
     payloads = {

@@ -1,4 +1,4 @@
-"""A stage of a build, defined once: its name, its table, where its results are, how they are made, and its facts."""
+"""Define a stage of a build in one object: name, table, address of its results, work, and properties."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Workplace:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(ArtifactKind):
-    """One stage. Its name is also the name of its module, of its folder in the store, and the word after `--stage`.
+    """One stage of a build. Its name is also that of its module, its folder in the store and its `--stage` option.
 
     `locate(*given)` returns the address of the result, and `produce(workplace, *given)` makes it. The types of `given`
     are the annotations of `produce`.
@@ -33,12 +33,15 @@ class Stage(ArtifactKind):
 
     locate: Callable[..., Address]
     produce: Callable[..., Made]
-    uses_generator: bool = False  # draws with the generator: one batch at a time per process
+    uses_generator: bool = False  # it runs the generator: one batch at a time per process
     makes_images: bool = False  # a row is an image, and a failed row a failed image
-    keeps_rows: bool = False  # its failed rows can be made again alone
+    keeps_rows: bool = False  # its failed rows can be made again without the others
 
     def make(self, store: Store, *given: Any) -> Receipt:
-        """Return the receipt of the result; make the result unless it is finished. Errors: those of `produce`."""
+        """Return the receipt of a result. Make the result first unless it is finished.
+
+        Errors: StoreError; those of `produce`.
+        """
         workplace = Workplace(store, self.locate(*given))
         receipt = run_once(store, workplace.address, lambda: self.produce(workplace, *given))
         if self.keeps_rows:
@@ -47,18 +50,19 @@ class Stage(ArtifactKind):
 
     @cached_property
     def types(self) -> tuple[Any, ...]:
-        """Return the types of `given`."""
+        """Return the types of the arguments `given`."""
         hints = get_type_hints(self.produce)
         return tuple(hints[name] for name in islice(get_annotations(self.produce), 1, None) if name != "return")
 
     @cached_property
     def _given(self) -> TypeAdapter[tuple[Any, ...]]:
+        """Return the adapter between `given` and JSON."""
         return TypeAdapter(tuple[self.types])  # type: ignore[name-defined]
 
     def write_given(self, given: Sequence[Any]) -> str:
-        """Return what the stage is given as JSON, for a task in another process."""
+        """Return the arguments `given` as JSON, for a task in another process."""
         return self._given.dump_json(tuple(given)).decode()
 
     def read_given(self, text: str) -> tuple[Any, ...]:
-        """Return what `write_given` wrote. Errors: ValueError."""
+        """Return the arguments in the JSON of `write_given`. Errors: ValueError."""
         return self._given.validate_json(text)

@@ -19,7 +19,7 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.review import Review
 from tailforge.schemas.tables import SELECTION
 from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
-from tailforge.tasks.artifacts.decisions import held_reviews
+from tailforge.tasks.artifacts.decisions import valid_reviews
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
@@ -125,7 +125,7 @@ def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[s
     """CANDIDATES of one partition, with some scores; images are read only where a person decided."""
     verdicts = read_table(store, partition.verdicts, [*VERDICT_COLUMNS, *scores])
     order = read_table(store, partition.samples, ORDER_COLUMNS)
-    reviews = held_reviews(store, partition.samples, partition.reviews)
+    reviews = valid_reviews(store, partition.samples, partition.reviews)
     rows = verdicts.num_rows
     known = {
         "concept": pa.repeat(partition.concept, rows),
