@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from tailforge.schemas.documents.shown import count_of, is_seen
 from tailforge.schemas.recipe import MASK_VALUES
+from tailforge.schemas.settings.annotation import Category
 from tailforge.schemas.settings.fields import FolderName, Strict
-from tailforge.schemas.settings.quality import Category
 from tailforge.schemas.training.record import Sha256, TrainingRecord
 
 VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")

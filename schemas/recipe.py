@@ -24,6 +24,7 @@ from tailforge.schemas.checks.masked_slots import explain_slot, refuse_value
 from tailforge.schemas.checks.mistakes import read_authored, refuse_recipe
 from tailforge.schemas.documents.shown import count_of, shorten, show
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.annotation import Annotation, Category
 from tailforge.schemas.settings.engines import OWN, Engine, PlainEngine, find_settings
 from tailforge.schemas.settings.fields import (
     FolderName,
@@ -41,7 +42,7 @@ from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.settings.licences import AnyLicence
 from tailforge.schemas.settings.output import Augmentation, Sharding
 from tailforge.schemas.settings.prompts import Prompts
-from tailforge.schemas.settings.quality import Annotation, Category, Quality
+from tailforge.schemas.settings.quality import Quality
 
 SLOT = re.compile(r"\{([a-z_]+)\}")
 MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # requested images per concept, and per recipe

@@ -55,7 +55,7 @@ NO_PREFECT = (
     "tasks.report",
     "tasks.engines",
 )
-PREFECT_OF_STAGES = {"tasks.stages.run", "tasks.stages.options"}
+PREFECT_OF_STAGES = {"tasks.stages.run", "tasks.stages.retry_rule"}
 HEAVY = {"torch", "diffusers", "transformers", "prefect"}
 SMALLEST_FOLDER = 4
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tailforge.catalog.pictures import PNG, PUBLISHED, measure_picture, open_picture, to_mask
-from tailforge.catalog.reading.reader import WHOLE, ShardedDataset, open_dataset
+from tailforge.catalog.reading.open_dataset import WHOLE, ShardedDataset, open_dataset
 from tailforge.catalog.reading.tables import LOOK
 from tailforge.catalog.registry import is_of_category
 from tailforge.catalog.store import Store

@@ -22,7 +22,7 @@ from tailforge.schemas.documents.foreign_json import describe_damage, parse_obje
 from tailforge.schemas.documents.run_lengths import decode_rle, fill_runs
 from tailforge.schemas.documents.sample import MOST_SIDE
 from tailforge.schemas.errors import ImagesError
-from tailforge.schemas.settings.quality import Category
+from tailforge.schemas.settings.annotation import Category
 
 MOST_BYTES = 2**30
 MOST_VALUES = 254  # of a mask: 0 is background, 255 ignored

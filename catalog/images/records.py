@@ -15,8 +15,8 @@ from tailforge.catalog.images.splits import match_split
 from tailforge.catalog.pictures import PHOTOGRAPHS, Shown, measure_shown, open_picture, show_picture
 from tailforge.schemas.documents.shown import show
 from tailforge.schemas.errors import ImagesError, NotFoundError, PictureError
+from tailforge.schemas.settings.annotation import Category
 from tailforge.schemas.settings.fields import look, tidy
-from tailforge.schemas.settings.quality import Category
 
 SHOWN = 5  # images named in an error
 NO_LABEL = "no label: {places}; label each image or remove it"

@@ -1,4 +1,4 @@
-"""Open and check a published version, for all commands. Training jobs use reader.py instead.
+"""Open and check a published version, for all commands. Training jobs use open_dataset.py instead.
 
 All results are safe to use, also for versions of unknown origin. dataset.json is validated (schemas/dataset.py), and
 tables have the digests that it lists. Values that become paths, positions in a file or classes are checked on reading.

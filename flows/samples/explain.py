@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tailforge.catalog.metadata.repairs import forget_repair, record_repair
 from tailforge.catalog.pictures import PHOTOGRAPHS, open_picture, to_rgb
-from tailforge.catalog.reading.reader import WHOLE, open_dataset
+from tailforge.catalog.reading.open_dataset import WHOLE, open_dataset
 from tailforge.catalog.registry import DATASETS
 from tailforge.catalog.store import Store
 from tailforge.catalog.user_paths import usable_path
@@ -22,7 +22,7 @@ from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import EngineError, ExplanationError, PictureError
 from tailforge.schemas.explanation import Bound, ExplainSettings, Region, RepairRecord
 from tailforge.schemas.jobs import PartitionJob
-from tailforge.schemas.settings.quality import GATES
+from tailforge.schemas.settings.gates import GATES
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.methods.masks.codec import encode_rle
 from tailforge.tasks.methods.regional_primitives.defects import PIXEL_MEASURES, blame_patches

@@ -20,7 +20,8 @@ from tailforge.flows.build.choose import split_reference
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.errors import NotFoundError, PictureError, StoreAccessError, VerificationError
 from tailforge.schemas.review import Decision, Verdict
-from tailforge.schemas.settings.quality import GATES, Category
+from tailforge.schemas.settings.annotation import Category
+from tailforge.schemas.settings.gates import GATES
 from tailforge.tasks.report.outcomes import SURPLUS
 from tailforge.tasks.report.overlays import draw_overlay
 from tailforge.tasks.stages.masks import STAGE as MASKS

@@ -11,7 +11,7 @@ from tailforge.flows.build.walk import walk
 from tailforge.flows.samples.review import DRAWN, SHOWN, ReviewedSamples, require_decisions, stuff_values
 from tailforge.schemas.errors import NotFoundError
 from tailforge.schemas.receipts import Receipt
-from tailforge.schemas.settings.quality import GATES
+from tailforge.schemas.settings.gates import GATES
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.stages.masks import STAGE as MASKS
 from tailforge.tasks.stages.selection import STAGE as SELECTION

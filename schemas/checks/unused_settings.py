@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tailforge.schemas.checks.unused_words import find_idle_files, find_idle_gates, find_idle_words
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.quality import Annotation
+from tailforge.schemas.settings.annotation import Annotation
 
 # Settings of annotation for attention recorded during sampling, and for attention measured afterwards.
 RECORDED = ("window", "affinity")

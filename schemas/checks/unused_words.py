@@ -4,22 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from tailforge.schemas.recipe import SLOT, Recipe
 from tailforge.schemas.settings.fields import look
-from tailforge.schemas.settings.quality import Gate
-
-UNIT, COSINE = (0.0, 1.0), (-1.0, 1.0)
-# Least and greatest possible value of a score; schemas/tables.py describes the scores.
-RANGES: Mapping[str, tuple[float, float]] = {
-    "brightness": UNIT,
-    "contrast": UNIT,
-    "clipped": UNIT,
-    "sharpness": (0.0, float("inf")),
-    "clip_score": COSINE,
-    "reference_similarity": COSINE,
-    "teacher_agreement": UNIT,
-    "verifier_agreement": UNIT,
-    "mask_area": UNIT,
-    "mask_confidence": UNIT,
-}
+from tailforge.schemas.settings.gates import SCORES, Gate
 
 
 def find_idle_gates(recipe: Recipe) -> Iterator[str]:
@@ -30,7 +15,7 @@ def find_idle_gates(recipe: Recipe) -> Iterator[str]:
             "image would pass; leave it out, or use clip_score"
         )
     for name, gate in recipe.quality.gates.items():
-        if problem := _judge_gate(gate, *RANGES.get(name, (float("-inf"), float("inf")))):
+        if problem := _judge_gate(gate, SCORES[name].least, SCORES[name].greatest):
             yield f"quality.gates.{name}: {problem}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tailforge.catalog.reading.batches import collate
     from tailforge.catalog.reading.datasets import list_datasets, list_versions
-    from tailforge.catalog.reading.reader import ShardedDataset, decode_sample, open_dataset, open_shards
+    from tailforge.catalog.reading.open_dataset import ShardedDataset, decode_sample, open_dataset, open_shards
     from tailforge.schemas.errors import TailforgeError
 
 __all__ = [
@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ShardedDataset": "tailforge.catalog.reading.reader",
+    "ShardedDataset": "tailforge.catalog.reading.open_dataset",
     "TailforgeError": "tailforge.schemas.errors",
     "collate": "tailforge.catalog.reading.batches",
-    "decode_sample": "tailforge.catalog.reading.reader",
+    "decode_sample": "tailforge.catalog.reading.open_dataset",
     "list_datasets": "tailforge.catalog.reading.datasets",
     "list_versions": "tailforge.catalog.reading.datasets",
-    "open_dataset": "tailforge.catalog.reading.reader",
-    "open_shards": "tailforge.catalog.reading.reader",
+    "open_dataset": "tailforge.catalog.reading.open_dataset",
+    "open_shards": "tailforge.catalog.reading.open_dataset",
 }
 
 

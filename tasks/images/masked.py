@@ -12,7 +12,7 @@ from tailforge.catalog.pictures import show_rgb
 from tailforge.catalog.reading.tables import LOOK
 from tailforge.schemas.documents.shown import count_of, describe_failure
 from tailforge.schemas.errors import ImagesError, NotFoundError, PictureError, VerificationError
-from tailforge.schemas.settings.quality import Category
+from tailforge.schemas.settings.annotation import Category
 from tailforge.tasks.images.class_captions import DEFAULT, caption_by_class
 from tailforge.tasks.images.labelled import choose_rows
 from tailforge.tasks.methods.masks.codec import IGNORE, Mask, decode_mask

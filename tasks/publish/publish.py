@@ -32,7 +32,7 @@ from tailforge.tasks.publish.claim import Claim, Staging, claim_version
 from tailforge.tasks.publish.report import render_version_report
 from tailforge.tasks.report.inversion import sum_inversion
 from tailforge.tasks.report.outcomes import select_originals
-from tailforge.tasks.stages.options import STAGE_TASK
+from tailforge.tasks.stages.retry_rule import STAGE_TASK
 
 # Further files of a version by path, or a function that returns them. It receives the hidden folder (relative to the
 # store), which holds shards, manifest and rejects, and the number of the new version.

@@ -132,7 +132,7 @@ def _find_falls(losses: Sequence[LossRow], passed: Mapping[str, tuple[int, int]]
 
 def _find_drift(drift: Sequence[Drift]) -> list[Finding]:
     flagged = [each for each in drift if each.flagged]
-    scores = [SCORES[score][0] for score in dict.fromkeys(each.score for each in flagged)]
+    scores = [SCORES[score].title for score in dict.fromkeys(each.score for each in flagged)]
     return [Finding("look", f"{count_of(len(scores), 'score')} drifted: {_name(scores)}", "drift")] if scores else []
 
 

@@ -7,25 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailforge.schemas.settings.quality import Gate
+from tailforge.schemas.settings.gates import SCORES as ALL_SCORES
+from tailforge.schemas.settings.gates import Gate, ScoreKind
 
 WIDTH, HEIGHT, BINS = 320.0, 112.0, 32
 STRAGGLERS = 0.25  # the last bin gathers a tail longer than this share of the central 98 %
 
-# Score: its title and meaning (schemas/tables.py defines it for the tables).
-SCORES: Mapping[str, tuple[str, str]] = {
-    "clip_score": ("CLIP score", "cosine of image and caption"),
-    "concept_margin": ("Concept margin", "cosine with its own concept minus the best other"),
-    "reference_similarity": ("Nearest reference", "largest cosine with a reference photograph"),
-    "crop_score": ("Crop score", "cosine of the content of the mask's box and the concept's name"),
-    "teacher_agreement": ("Teacher's agreement", "its probability of the concept, on the saved image"),
-    "verifier_agreement": ("Verifier's agreement", "an independent classifier's probability of the concept"),
-    "mask_area": ("Mask area", "fraction of the image"),
-    "mask_confidence": ("Mask confidence", "0 to 1"),
-    "sharpness": ("Sharpness", "variance of the Laplacian of luma"),
-    "brightness": ("Brightness", "mean luma, 0 to 1"),
-    "contrast": ("Contrast", "standard deviation of luma"),
-    "clipped": ("Clipped pixels", "fraction at the ends of the range"),
+# The scores in the order of the report: costly ones first.
+SOURCES = ("scorer", "classifier", "mask", "pixels")
+SCORES: Mapping[str, ScoreKind] = {
+    name: kind for source in SOURCES for name, kind in ALL_SCORES.items() if kind.source == source
 }
 
 Values = NDArray[np.float64]
@@ -105,7 +96,7 @@ def draw_histogram(
 
     bounds = _bounds(gate, first_round)
     low, high = _span(both, [value for _, values in bounds for value in values])
-    title, meaning = SCORES[score]
+    title, meaning = SCORES[score].title, SCORES[score].meaning
     words = describe_gate(gate)
 
     return Histogram(

@@ -42,14 +42,14 @@ def draw_history(history: Sequence[VersionCounts]) -> list[Trend]:
 def draw_scores(history: Sequence[VersionCounts], drift: Sequence[Drift]) -> list[ScoreTrend]:
     """Return one plot per score of this version: drifted scores first, then in the order of SCORES."""
     found = []
-    for score, (title, _) in SCORES.items():
+    for score, kind in SCORES.items():
         readings = [_read_quartiles(each, score) for each in history if score in each.quartiles]
-        plot = draw_trend(title, readings)
+        plot = draw_trend(kind.title, readings)
         if plot is None or score not in history[-1].quartiles:
             continue
         own = [each for each in drift if each.score == score]
         whole = tuple(each for each in reversed(own) if not each.concept)
-        found.append(ScoreTrend(title, plot, whole, tuple(each for each in own if each.concept and each.flagged)))
+        found.append(ScoreTrend(kind.title, plot, whole, tuple(each for each in own if each.concept and each.flagged)))
     return sorted(found, key=lambda trend: not trend.flagged)
 
 

@@ -284,7 +284,7 @@ def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]
         image=name,
         mask=f"data:image/png;base64,{overlay}" if overlay else "",
         small=max(row["width"] or 0, row["height"] or 0) <= 128,
-        scores=tuple((SCORES[s][0], show_number(value), describe_gate(gates.get(s))) for s, value in present),
+        scores=tuple((SCORES[s].title, show_number(value), describe_gate(gates.get(s))) for s, value in present),
         facts=tuple((label, str(value)) for label, value in facts.items() if value not in (None, "")),
         explanation=explanation,
     )

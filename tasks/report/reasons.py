@@ -20,5 +20,5 @@ def describe_reason(reason: str, recipe: Recipe) -> tuple[str, str]:
     """Return heading and explanation for a reason of tasks/methods/quality/gates.py; others stay unchanged."""
     score, _, side = reason.rpartition("_")
     if score in SCORES and side in ("low", "high"):
-        return f"{SCORES[score][0]} too {side}", f"Gate: {describe_gate(recipe.quality.gates.get(score))}"
+        return f"{SCORES[score].title} too {side}", f"Gate: {describe_gate(recipe.quality.gates.get(score))}"
     return REASONS.get(reason, (reason.replace("_", " "), ""))

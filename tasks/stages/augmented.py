@@ -13,7 +13,7 @@ import pyarrow as pa
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import Receipt
-from tailforge.schemas.settings.quality import GATES, Gate
+from tailforge.schemas.settings.gates import GATES, Gate
 from tailforge.schemas.tables import AUGMENTED
 from tailforge.tasks.artifacts.contract import Address, Made, canonical_json, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace

@@ -6,8 +6,8 @@ from typing import Any
 from prefect import Task, task
 
 from tailforge.catalog.store import Store
-from tailforge.tasks.stages.options import STAGE_TASK
 from tailforge.tasks.stages.registry import find_stage
+from tailforge.tasks.stages.retry_rule import STAGE_TASK
 
 
 @task(task_run_name="{stage}: {label}", **STAGE_TASK)

@@ -23,7 +23,7 @@ from tailforge.tasks.artifacts.decisions import valid_reviews
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
-from tailforge.tasks.methods.quality.image_scores import perceptual_hash
+from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
 
 ORDER_COLUMNS = ["replica", "prompt_index"]
 VERDICT_COLUMNS = ["sample_id", "phash", "reason"]

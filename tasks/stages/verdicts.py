@@ -17,7 +17,8 @@ from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.masks.concept_region import find_concept_instance, keeps_concept
 from tailforge.tasks.methods.packing.members import decode_published
-from tailforge.tasks.methods.quality.verdicts import Item, Vectors, Verify, judge_images
+from tailforge.tasks.methods.quality.clip_scores import Vectors
+from tailforge.tasks.methods.quality.judge_images import Item, Verify, judge_images
 from tailforge.tasks.methods.quality.verify_labels import label_probabilities
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.models.clip import load_clip

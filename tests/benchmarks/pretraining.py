@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.registry import list_versions
 from tailforge.catalog.sources.models import MODELS
 from tailforge.catalog.store import Store

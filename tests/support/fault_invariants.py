@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.registry import DATASET_FILE, DATASETS, list_versions, load_dataset
 from tailforge.catalog.store import Store
 from tailforge.catalog.temporaries import TEMPORARY

@@ -145,7 +145,7 @@ class Traps:
 def import_all() -> None:
     """All that a build uses, in the process that others are forked from."""
     configure_prefect()
-    from tailforge.tasks.stages.options import STAGE_TASK
+    from tailforge.tasks.stages.retry_rule import STAGE_TASK
 
     STAGE_TASK["retry_delay_seconds"] = RETRY_SECONDS
     import albumentations  # noqa: F401

@@ -8,7 +8,7 @@ from tailforge import collate, list_datasets, open_dataset
 
 def test_both_are_there():
     assert (tasks.MINE, flows.MINE, catalog.MINE, schemas.MINE) == (1, 2, 3, 4)
-    assert open_dataset.__module__ == "tailforge.catalog.reading.reader"
+    assert open_dataset.__module__ == "tailforge.catalog.reading.open_dataset"
 """
 # A stack trace and an editor's jump to definition lead to the file that holds the code.
 TRACE = """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tailforge.catalog.exports.export import COPYING_FORMATS, FORMATS
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.reading.version import open_version
 from tailforge.catalog.store import Store
 from tailforge.flows.samples.review import ReviewedSamples

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tailforge.schemas.settings.quality import Annotation
+from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.codec import IGNORE, Mask
 from tailforge.tasks.methods.masks.confidence import Parts, estimate_overlap
 from tailforge.tasks.methods.masks.guided_filter import Pixels, filter_guided, resize

@@ -15,14 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.quality import GATES, Gate
+from tailforge.schemas.settings.gates import GATES, Gate
 from tailforge.tasks.methods.planning.samples import assign_split
 from tailforge.tasks.methods.quality.near_duplicates import find_near_duplicates
-
-CHEAP_GATES = GATES[:4]
-CLIP_GATES = GATES[4:8]
-LABEL_GATES = GATES[8:10]
-MASK_GATES = GATES[10:]
 
 REPAIRED = "repaired"
 REVIEW_REJECTED = "review_rejected"

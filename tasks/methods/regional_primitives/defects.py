@@ -5,7 +5,7 @@ decoder does not draw what it cannot reproduce. AEROBLADE (arXiv 2401.17879) det
 here it is used within one image. `score_gate` measures how far a quality score of the whole image misses the bound of a
 gate.
 
-Scores of light and sharpness equal those of tasks/methods/quality/image_scores, written for tensors.
+Scores of light and sharpness equal those of tasks/methods/quality/pixel_scores, written for tensors.
 """
 
 from collections.abc import Callable

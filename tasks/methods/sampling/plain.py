@@ -27,10 +27,10 @@ from torch import Tensor
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import SamplingSettings
-from tailforge.schemas.settings.quality import Recording
 from tailforge.schemas.under_way import count, tell
-from tailforge.tasks.methods.attention.capture import grid_of, watch_words
+from tailforge.tasks.methods.attention.choose_capture import grid_of, watch_words
 from tailforge.tasks.methods.attention.cross_attention import choose_steps
 from tailforge.tasks.methods.attention.word_capture import WordCapture
 from tailforge.tasks.methods.sampling.clock import Clock

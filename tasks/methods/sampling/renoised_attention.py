@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tailforge.tasks.methods.attention.capture import grid_of, watch_words
+from tailforge.tasks.methods.attention.choose_capture import grid_of, watch_words
 from tailforge.tasks.methods.sampling.generator import ImageGenerator, join_conditionings
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
-from tailforge.schemas.settings.quality import Recording
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.planning.samples import derive_seed
 from tailforge.tasks.methods.sampling.clock import Clock

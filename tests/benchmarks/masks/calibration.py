@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tailforge.catalog.sources.models import MODELS, digest_model
 from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.annotation import WINDOW, Annotation
 from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.schemas.settings.quality import WINDOW, Annotation
 from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, choose_steps, find_layers
 from tailforge.tasks.methods.masks.confidence import Parts, list_features
 from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words

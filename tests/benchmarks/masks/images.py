@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tailforge.catalog.sources.models import MODELS, digest_model
 from tailforge.schemas.jobs import ResolvedModel, SampleSpec, Slot
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine, SeedSelectEngine
-from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.attention.cross_attention import Capture, Layer, choose_layer, choose_steps, find_layers
 from tailforge.tasks.methods.attention.self_affinity import SpreadCapture
 from tailforge.tasks.methods.embedded.measure import Request, plan_requests

@@ -26,8 +26,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.annotation import Annotation, Recording
 from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.schemas.settings.quality import Annotation, Recording
 from tailforge.tasks.methods.embedded.measure import plan_requests
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import render_plain

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tailforge.schemas.settings.quality import Annotation
+from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.soft_masks import Outlines, Word, outline_words, pool_thresholds, soften_words
 from tailforge.tasks.methods.workshop import HEAD_PARTS, PARTS
 from tests.benchmarks.masks.images import OURS, READINGS, Set, select

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.embedded.measure import plan_requests
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import Rendered, render_plain

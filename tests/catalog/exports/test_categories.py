@@ -14,12 +14,12 @@ from pycocotools.coco import COCO
 from tailforge.catalog.exports.export import FORMATS, export_version
 from tailforge.catalog.exports.panoptic import find_segments
 from tailforge.catalog.exports.samples import open_split
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.registry import DATASETS
 from tailforge.catalog.store import Store
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.errors import VerificationError
-from tailforge.schemas.settings.quality import Category
+from tailforge.schemas.settings.annotation import Category
 from tests.support.drawn_version import CLASSES, NAME, draw_masks, write_version
 
 THINGS, FLOOR = CLASSES[:2], CLASSES[2]  # the last class of the drawn masks plays the stuff

@@ -22,7 +22,7 @@ from tailforge.catalog.exports.panoptic import encode_segments
 from tailforge.catalog.exports.pieces import WholeFile
 from tailforge.catalog.exports.samples import ExportedSample, list_splits, open_split
 from tailforge.catalog.exports.voc import voc_palette
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.documents.run_lengths import decode_rle

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tailforge.catalog.exports import huggingface
 from tailforge.catalog.exports.export import export_version
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import UserError, VerificationError

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tailforge.catalog.exports.export import export_version
 from tailforge.catalog.images.reader import open_images
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError
 from tests.support.drawn_version import CLASSES, NAME, draw_masks, write_version

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tailforge.catalog.reading.cache import ABANDONED_SECONDS
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ReadingError, VerificationError
 from tests.support.counted_files import CountedFileSystem

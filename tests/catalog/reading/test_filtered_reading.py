@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailforge.catalog.reading.byte_ranges import MAX_WASTE, WINDOW, plan_requests
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import NotFoundError, ReadingError
 from tests.support.counted_files import CountedFileSystem

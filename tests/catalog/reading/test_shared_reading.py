@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset
 
-from tailforge.catalog.reading.reader import ShardedDataset, open_dataset
+from tailforge.catalog.reading.open_dataset import ShardedDataset, open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ReadingError
 from tests.support.repository import ROOT

@@ -9,7 +9,7 @@ import pytest
 from tailforge import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.catalog.verify import verify
-from tailforge.tasks.methods.quality.image_scores import score_image
+from tailforge.tasks.methods.quality.pixel_scores import score_image
 from tests.flows.conftest import Command, build, rows_of
 from tests.support.tiny_recipes import write_recipe
 

@@ -20,7 +20,7 @@ import typer
 import yaml
 from PIL import Image
 
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.sources.models import MODELS
 from tailforge.catalog.sources.recipes import RECIPES, TRAINING, load_training_recipe, recipe_names
 from tailforge.catalog.store import Store

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from transformers import AutoModel
 
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tests.flows.conftest import Command
 from tests.support.fabricate import make_build, make_recipe, publish_build

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tailforge.schemas.recipe import Recipe, parse_recipe
-from tailforge.schemas.settings.quality import DEFAULT_GATES
-from tailforge.tasks.methods.quality.gates import CHEAP_GATES, first_failed_gate
-from tailforge.tasks.methods.quality.image_scores import score_image
+from tailforge.schemas.settings.gates import DEFAULT_GATES
+from tailforge.tasks.methods.quality.gates import first_failed_gate
+from tailforge.tasks.methods.quality.judge_images import CHEAP_GATES
+from tailforge.tasks.methods.quality.pixel_scores import score_image
 from tailforge.tasks.methods.workshop import BALANCED, render, sample_scene
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tailforge.catalog.images.captions import METADATA
 from tailforge.catalog.images.pixels import BATCH
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError, VerificationError
 from tailforge.schemas.training.generator import ImageSource

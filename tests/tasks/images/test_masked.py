@@ -11,7 +11,7 @@ import pytest
 
 from tailforge.catalog.images.reader import open_images
 from tailforge.catalog.images.versions import open_version_images
-from tailforge.catalog.reading.reader import open_dataset
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError
 from tailforge.tasks.images.masked import MaskedImages, open_masked, require_fit

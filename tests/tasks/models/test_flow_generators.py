@@ -10,8 +10,8 @@ import torch
 from tailforge.schemas.errors import ModelError, RecipeError
 from tailforge.schemas.jobs import BuildContext, ResolvedModel, SampleSpec, Slot
 from tailforge.schemas.recipe import parse_recipe
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, read_attention

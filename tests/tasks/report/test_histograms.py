@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailforge.schemas.settings.quality import Gate
+from tailforge.schemas.settings.gates import Gate
 from tailforge.tasks.report.histograms import HEIGHT, WIDTH, describe_gate, draw_histogram, show_number
 
 SCORE_LISTS = st.lists(st.floats(-1e4, 1e4).map(lambda v: round(v, 3)), max_size=60)

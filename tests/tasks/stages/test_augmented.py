@@ -15,7 +15,7 @@ from tailforge.schemas.tables import AUGMENTED
 from tailforge.tasks.methods.masks.codec import decode_mask, describe_instance
 from tailforge.tasks.methods.packing.png import decode_png
 from tailforge.tasks.methods.planning.samples import derive_copy_id
-from tailforge.tasks.methods.quality.image_scores import score_image
+from tailforge.tasks.methods.quality.pixel_scores import score_image
 from tailforge.tasks.stages.augmented import STAGE, locate
 from tests.support.stage_tables import commit_samples, draw, make_build, make_job
 from tests.support.stages import run as run_stage

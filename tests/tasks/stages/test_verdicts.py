@@ -17,7 +17,7 @@ from tailforge.schemas.recipe import Concept
 from tailforge.schemas.tables import VERDICTS
 from tailforge.tasks.methods.packing.members import encode_jpeg
 from tailforge.tasks.methods.packing.png import encode_png
-from tailforge.tasks.methods.quality.image_scores import score_image
+from tailforge.tasks.methods.quality.pixel_scores import score_image
 from tailforge.tasks.stages.verdicts import STAGE, embed_references, locate
 from tests.support.stage_tables import commit_samples, make_build, make_job
 from tests.support.stages import run

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tailforge.schemas.jobs import SampleSpec, Slot
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import (
     BestOfNEngine,
     PlainEngine,
@@ -15,7 +16,6 @@ from tailforge.schemas.settings.engines import (
     SeedSelectEngine,
     ZeroOrderEngine,
 )
-from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
 from tailforge.tasks.methods.seed_select.aim import Aim

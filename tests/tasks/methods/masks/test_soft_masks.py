@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailforge.schemas.settings.quality import Annotation
+from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.soft_masks import (
     Outlines,
     Word,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailforge.schemas.recipe import Recipe, parse_recipe
-from tailforge.schemas.settings.quality import GATES, Gate
+from tailforge.schemas.settings.gates import GATES, Gate
 from tailforge.tasks.methods.planning.samples import assign_split, identify_sample
 from tailforge.tasks.methods.quality.gates import (
     CANDIDATES,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tailforge.schemas.errors import ExplanationError
-from tailforge.tasks.methods.quality.image_scores import score_image
+from tailforge.tasks.methods.quality.pixel_scores import score_image
 from tailforge.tasks.methods.regional_primitives.defects import (
     PIXEL_MEASURES,
     blame_patches,

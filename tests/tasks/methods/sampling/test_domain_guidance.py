@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.plain import Rendered, draw_noise, render_plain, sample_latents

@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from tailforge.schemas.jobs import SampleSpec
+from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.schemas.settings.quality import Recording
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.memory import is_out_of_memory

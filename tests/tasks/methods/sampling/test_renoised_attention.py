@@ -6,7 +6,7 @@ import torch
 
 from tailforge.catalog.sources.models import MODELS, digest_model
 from tailforge.schemas.jobs import ResolvedModel
-from tailforge.schemas.settings.quality import Annotation
+from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, draw_like, read_attention
 from tailforge.tasks.methods.workshop import BALANCED, render, sample_scene

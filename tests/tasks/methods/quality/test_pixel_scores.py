@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from tailforge.tasks.methods.quality.image_scores import perceptual_hash, score_image
+from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash, score_image
 from tailforge.tasks.methods.workshop import BALANCED, render, sample_scene
 
 IMAGES = arrays(np.uint8, st.tuples(st.integers(3, 40), st.integers(3, 40), st.just(3)))

@@ -29,7 +29,7 @@ STRIP = 32  # rows read at once
 
 
 @dataclass(frozen=True)
-class ImageScores:
+class PixelScores:
     """The first columns of IMAGE_SCORES (schemas/tables.py), and the hash."""
 
     brightness: float
@@ -68,7 +68,7 @@ class _Moments:
         return max(self.squares / self.count - self.mean**2, 0.0)
 
 
-def score_image(pixels: Pixels) -> ImageScores:
+def score_image(pixels: Pixels) -> PixelScores:
     """Return the scores of one RGB image [height, width, 3] of at least 3 x 3 pixels."""
     # One walk over the strips gathers the sums of all scores.
     light, edges, clipped = _Moments(), _Moments(), 0
@@ -80,7 +80,7 @@ def score_image(pixels: Pixels) -> ImageScores:
         averages.add(start, strip)
 
     # Scale luma to 0..1; the Laplacian stays in grey levels.
-    return ImageScores(
+    return PixelScores(
         brightness=light.mean / WHITE,
         contrast=light.variance**0.5 / WHITE,
         clipped=clipped / light.count,
@@ -95,6 +95,11 @@ def perceptual_hash(pixels: Pixels) -> int:
     for start, strip, _ in _read_strips(pixels):
         averages.add(start, strip)
     return _hash_averages(averages.finish())
+
+
+def as_stored(score: float) -> float:
+    """Return a score rounded as the tables store it, so that a gate decides what the published score shows."""
+    return float(np.float32(score))
 
 
 def _read_strips(pixels: Pixels) -> Iterator[tuple[int, Luma, Luma]]:

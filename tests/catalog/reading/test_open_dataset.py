@@ -16,7 +16,7 @@ import pytest
 import webdataset as wds
 from torch.utils.data import DataLoader
 
-from tailforge.catalog.reading.reader import ShardedDataset, decode_sample, open_dataset
+from tailforge.catalog.reading.open_dataset import ShardedDataset, decode_sample, open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import NotFoundError, ReadingError, VerificationError
 from tests.support.fabricate import make_build, make_recipe, publish_build
@@ -215,7 +215,7 @@ def test_hugging_face_finds_the_splits_by_the_card(folder: Path, tmp_path: Path)
 
 def test_the_iterator_needs_no_torch(published: Store) -> None:
     program = (
-        "import sys\nfrom tailforge.catalog.reading.reader import open_dataset\n"
+        "import sys\nfrom tailforge.catalog.reading.open_dataset import open_dataset\n"
         f"print(len(list(open_dataset({published.uri + '/datasets/parts'!r}))))\n"
         "print([name for name in ('torch', 'prefect', 'webdataset') if name in sys.modules])"
     )

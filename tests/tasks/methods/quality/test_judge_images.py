@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tailforge.schemas.settings.quality import GATES, Gate
+from tailforge.schemas.settings.gates import GATES, Gate
 from tailforge.tasks.methods.packing.png import encode_png
-from tailforge.tasks.methods.quality.image_scores import perceptual_hash
-from tailforge.tasks.methods.quality.verdicts import CHUNK, Item, cut_square, judge_images
+from tailforge.tasks.methods.quality.clip_scores import cut_square
+from tailforge.tasks.methods.quality.judge_images import CHUNK, Item, judge_images
+from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
 
 CONCEPTS = ("gear", "hook", "iron nut")
 
