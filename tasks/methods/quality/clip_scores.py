@@ -46,7 +46,10 @@ def open_clip_scores(
     concepts: Sequence[str],
     references: Vectors | None,
 ) -> Callable[[Sequence[NDArray[np.uint8]], Sequence[Captioned]], list[dict[str, float | None]]]:
-    """Return a function (images, their items) -> CLIP scores; every distinct text is embedded once."""
+    """Return a function (images [H, W, 3], their items) -> CLIP scores; embed every distinct text once.
+
+    `references`: unit vectors [M, D] of photographs of the concept.
+    """
     # Texts: every caption, and one name per concept for the margin.
     captions = list(dict.fromkeys(item.caption for item in items))
     by_caption = dict(zip(captions, scorer.embed_texts(captions), strict=True))
