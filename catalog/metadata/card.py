@@ -1,4 +1,4 @@
-"""README.md of a version: the dataset card, with the front matter that the Hugging Face Hub reads."""
+"""The dataset card, README.md of a version, with the front matter for the Hugging Face Hub."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.settings.licences import describe_licence
 
-# The Hub's own size classes: upper bound (exclusive) and name.
+# Size classes of the Hub: upper bound (exclusive) and name.
 SIZE_CATEGORIES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -25,26 +25,33 @@ MEANINGS = {
     "json": "annotation: caption, slots, boxes and run-length masks of the instances, seed",
     "txt": "caption",
     "cls": "class, counted from 0",
-    "noise.npy": "initial noise that the image was made from, float16 [channel, row, column]",
+    "noise.npy": "initial noise of the image, float16 [channel, row, column]",
     "attn.npy": "soft attention maps, float16 [slot, height, width], slots in the order of the annotation",
 }
 
 
 def write_card(dataset: Dataset) -> str:
-    """The card of a version as it is published."""
+    """Return the card of a published version, in Markdown."""
     return compose_card(dataset, describe_front_matter(dataset), [_explain_files(dataset), _show_loading(dataset)])
 
 
 def compose_card(dataset: Dataset, front_matter: Mapping[str, Any], files: Sequence[str]) -> str:
-    """A card whose sections `files` explain where things lie and how they are loaded; the rest is the version's."""
+    """Return a card with the given front matter. `files`: sections on the files and on loading them."""
     header = yaml.safe_dump(dict(front_matter), sort_keys=False, allow_unicode=True)
-    sections = [_introduce(dataset), _list_counts(dataset), *files, _tell_origin(dataset), *_tell_generator(dataset)]
+    sections = [
+        _introduce(dataset),
+        _list_counts(dataset),
+        *files,
+        _describe_origin(dataset),
+        *_describe_generator(dataset),
+    ]
     return f"---\n{header}---\n\n" + "\n\n".join(sections) + "\n"
 
 
 def describe_front_matter(dataset: Dataset) -> dict[str, Any]:
-    """License, tags and configurations; the tars are the configuration that loads by default."""
+    """Return licence, tags and configurations of the card. The tars are the default configuration."""
     total = dataset.counts.samples
+
     return {
         **describe_licence(dataset.recipe["license"]).hub,
         "pretty_name": dataset.name,
@@ -63,30 +70,34 @@ def describe_front_matter(dataset: Dataset) -> dict[str, Any]:
 
 
 def identify_content(dataset: Dataset) -> str:
-    """A version in words that differ where the content does, for a configuration of a card.
+    """Return a description of a configuration that is unique for the version's content.
 
-    `datasets` keeps what it loaded from a folder under the folder's name and the card's configurations, so without
-    these words version 1.0.0 of one dataset is taken for that of another.
+    `datasets` caches by the folder's name and the card's configurations. Without this description, version 1.0.0 of one
+    dataset would be loaded in place of another's.
     """
     return f"{dataset.name} {dataset.version}, manifest sha256 {dataset.files['manifest.parquet'].sha256}"
 
 
 def _introduce(dataset: Dataset) -> str:
+    """Return the title, the description and the numbers of images."""
+    counts = dataset.counts
+
     return "\n\n".join(
         [
             f"# {dataset.name} {dataset.version}",
             str(dataset.recipe["description"]),
-            f"{count_of(dataset.counts.samples, 'synthetic image')} of {count_of(len(dataset.classes), 'concept')}, "
-            "with captions, masks, boxes and scores; besides them "
-            f"{dataset.counts.rejected} were rejected and {dataset.counts.surplus} were not needed, because enough had "
-            "been accepted (rejects.parquet has both). "
-            "No image shows anything that exists: every one carries the IPTC digital source type "
+            f"{count_of(counts.samples, 'synthetic image')} of {count_of(len(dataset.classes), 'concept')}, "
+            "with captions, masks, boxes and scores. Another "
+            f"{counts.rejected} were rejected and {counts.surplus} were not needed, because enough had been accepted "
+            "(rejects.parquet has both). "
+            "No image shows anything that exists: all have the IPTC digital source type "
             "`trainedAlgorithmicMedia`.",
         ]
     )
 
 
 def _list_counts(dataset: Dataset) -> str:
+    """Return the section with samples per split and class, and further categories of the masks."""
     splits = [f"| {split} | {count} |" for split, count in dataset.counts.by_split.items()]
     concepts = [
         f"| {index} | {name} | {dataset.counts.by_concept.get(name, 0)} |" for index, name in enumerate(dataset.classes)
@@ -97,6 +108,7 @@ def _list_counts(dataset: Dataset) -> str:
         if value > len(dataset.classes)
     ]
     head = ["", "Masks hold further values:", "", "| value | category | kind |", "|---|---|---|"]
+
     return "\n".join(
         [
             "## Counts",
@@ -114,25 +126,28 @@ def _list_counts(dataset: Dataset) -> str:
 
 
 def _explain_files(dataset: Dataset) -> str:
+    """Return the section on the version's files."""
     fields = [f"| `{field}` | {MEANINGS[field]} |" for field in dataset.fields]
+
     return "\n".join(
         [
             "## Files",
             "",
-            "`shards/*.tar` are WebDataset shards; a sample's members are `<sample_id>.<field>`:",
+            "`shards/*.tar` are WebDataset shards. The members of a sample are `<sample_id>.<field>`:",
             "",
             "| field | content |",
             "|---|---|",
             *fields,
             "",
-            "`manifest.parquet` has a row a sample, in the order of the shards: all scores, boxes, provenance, and "
-            "where each member lies (shard, offset, size, sha256). `rejects.parquet` has the samples that were not "
-            "accepted. `dataset.json` has the recipe, the lineage and the sha256 of every file.",
+            "`manifest.parquet` has one row per sample, in the order of the shards: all scores, boxes, provenance, and "
+            "the position of each member (shard, offset, size, sha256). `rejects.parquet` has the samples that are not "
+            "published. `dataset.json` has the recipe, the lineage and the sha256 of every file.",
         ]
     )
 
 
 def _show_loading(dataset: Dataset) -> str:
+    """Return the section with code that loads the version."""
     split = "train" if "train" in dataset.counts.by_split else next(iter(dataset.counts.by_split))
     image = next(field for field in dataset.fields if field in ("png", "jpg"))
     return f"""## Loading
@@ -146,17 +161,19 @@ manifest = load_dataset("parquet", data_files="manifest.parquet", split="train")
 ```"""
 
 
-def _tell_origin(dataset: Dataset) -> str:
+def _describe_origin(dataset: Dataset) -> str:
+    """Return the section on models and on changes since the previous version."""
     models = [
         f"- {role.replace('_', ' ')}: sha256 `{model['digest']}`"
         for role, model in dataset.lineage.get("models", {}).items()
     ]
     changes = dataset.changes
     history = (
-        f"Against {changes.previous}: {changes.added} added, {changes.removed} removed, {changes.changed} changed."
+        f"Since {changes.previous}: {changes.added} added, {changes.removed} removed, {changes.changed} changed."
         if changes.previous
         else "The first version."
     )
+
     return "\n".join(
         [
             "## Origin",
@@ -165,31 +182,31 @@ def _tell_origin(dataset: Dataset) -> str:
             "",
             *models,
             "",
-            *_tell_inversion(dataset),
+            *_describe_inversion(dataset),
             history,
         ]
     )
 
 
-def _tell_generator(dataset: Dataset) -> list[str]:
-    """The section on a generator that tells of its training."""
+def _describe_generator(dataset: Dataset) -> list[str]:
+    """Return the section on the generator's training; empty without a record."""
     if dataset.generator_training is None:
         return []
-    told = (f"- {sentence}" for sentence in describe_training(dataset.generator_training))
-    return ["\n".join(["## Generator", "", "The generator tells of its training:", "", *told])]
+    sentences = (f"- {sentence}" for sentence in describe_training(dataset.generator_training))
+    return ["\n".join(["## Generator", "", "The generator's record of its training:", "", *sentences])]
 
 
-def _tell_inversion(dataset: Dataset) -> list[str]:
-    """What a classifier says of images that were made from its weights."""
+def _describe_inversion(dataset: Dataset) -> list[str]:
+    """Return the figures of a classifier on images from its own weights; empty for other engines."""
     found = dataset.lineage.get("inversion")
     if not found:
         return []
     return [
         "The images were synthesised from the weights of the generator, a trained classifier, by NaturalInversion "
         f"(arXiv 2306.16661). The classifier agrees with the label of {100 * found['agreed']:.1f} % of the accepted "
-        f"images ({100 * found['agreed_before']:.1f} % before they were rounded to 8 bits), mean probability "
-        f"{found['probability']:.3f}; mean losses of their batches: cross-entropy {found['cross_entropy']:.3g}, "
-        f"BatchNorm statistics {found['statistics']:.3g}. It agrees because it was asked to: this says nothing of how "
-        "natural the images are.",
+        f"images ({100 * found['agreed_before']:.1f} % before rounding to 8 bits), with mean probability "
+        f"{found['probability']:.3f}. Mean losses of their batches: cross-entropy {found['cross_entropy']:.3g}, "
+        f"BatchNorm statistics {found['statistics']:.3g}. The agreement was the goal of the synthesis, so it does not "
+        "show how natural the images are.",
         "",
     ]

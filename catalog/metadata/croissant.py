@@ -1,4 +1,4 @@
-"""croissant.json: the version in Croissant 1.1 (mlcommons/croissant), for search engines and `mlcroissant`."""
+"""croissant.json: the description of a version in Croissant 1.1 (mlcommons/croissant), for search engines."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.settings.licences import describe_licence
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-# The context that the specification gives, with the PROV vocabulary for lineage.
+# The context of the specification, with the PROV vocabulary for lineage.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -51,25 +51,26 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-# Manifest columns that are records for everyone; boxes and offsets are read from the Parquet file itself.
+# Described columns of the manifest. Boxes and offsets are available in the Parquet file only.
 COLUMNS = (
     ("sample_id", "sc:Text", "Identity of the sample: its key in the shards."),
-    ("caption", "sc:Text", "The prompt that the image was made from."),
+    ("caption", "sc:Text", "The prompt of the image."),
     ("concept", "sc:Text", "Name of the class."),
     ("class_id", "sc:Integer", "Number of the class, from 0."),
     ("split", "sc:Text", "Split of the sample."),
-    ("shard", "sc:Text", "Tar under shards/ that holds the sample."),
+    ("shard", "sc:Text", "Tar of the sample, in shards/."),
     ("width", "sc:Integer", "Width of the image in pixels."),
     ("height", "sc:Integer", "Height of the image in pixels."),
-    ("mask_area", "sc:Float", "Share of the image that the mask covers."),
+    ("mask_area", "sc:Float", "Share of the mask in the image, 0 to 1."),
     ("digital_source_type", "sc:URL", "IPTC digital source type of the image."),
 )
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 
 
 def describe_croissant(dataset: Dataset) -> dict[str, Any]:
-    """The JSON-LD document of a version; its files are addressed relative to the version's folder."""
+    """Return the JSON-LD document of a version, with file addresses relative to the version's folder."""
     recipe, licence = dataset.recipe, describe_licence(dataset.recipe["license"])
+
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -90,6 +91,7 @@ def describe_croissant(dataset: Dataset) -> dict[str, Any]:
 
 
 def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
+    """Return the models of the build as PROV entities."""
     models = dataset.lineage["models"]
     return {
         "@type": "prov:Activity",
@@ -101,6 +103,7 @@ def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
 
 
 def _list_files(dataset: Dataset) -> list[dict[str, Any]]:
+    """Return the manifest, the tars, and the images and masks inside the tars."""
     tars = [_describe_file(dataset, f"shards/{shard.name}", "application/x-tar") for shard in dataset.shards]
     file_sets = [
         {
@@ -113,16 +116,18 @@ def _list_files(dataset: Dataset) -> list[dict[str, Any]]:
         }
         for name, media_type, pattern in _list_pictures(dataset)
     ]
+
     return [_describe_file(dataset, "manifest.parquet", "application/x-parquet"), *tars, *file_sets]
 
 
 def _list_pictures(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """(record set, media type, glob). A sample_id ends in a hexadecimal digit, which tells X.png from X.seg.png."""
+    """Return (record set, media type, glob) of images and masks. *[0-9a-f].png excludes names such as X.seg.png."""
     image = next(field for field in dataset.fields if field in MEDIA_TYPES)
     return [("images", MEDIA_TYPES[image], f"*[0-9a-f].{image}"), ("masks", "image/png", "*.seg.png")]
 
 
 def _describe_file(dataset: Dataset, path: str, media_type: str) -> dict[str, Any]:
+    """Return a file with size and sha256."""
     entry = dataset.files[path]
     return {
         "@type": "cr:FileObject",
@@ -136,7 +141,7 @@ def _describe_file(dataset: Dataset, path: str, media_type: str) -> dict[str, An
 
 
 def _describe_classes(dataset: Dataset) -> dict[str, Any]:
-    """The legend of classes and masks, with its data inside."""
+    """Return the list of classes, with its data."""
     return {
         "@type": "cr:RecordSet",
         "@id": "classes",
@@ -153,6 +158,7 @@ def _describe_classes(dataset: Dataset) -> dict[str, Any]:
 
 
 def _describe_samples() -> dict[str, Any]:
+    """Return the record set of the manifest."""
     fields = [_describe_field("samples", name, kind, text) for name, kind, text in COLUMNS]
     for field, (name, _, _) in zip(fields, COLUMNS, strict=True):
         field["source"] = {"fileObject": {"@id": "manifest.parquet"}, "extract": {"column": name}}
@@ -160,15 +166,16 @@ def _describe_samples() -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "samples",
         "name": "samples",
-        "description": "One record a sample, from the manifest.",
+        "description": "One record per sample, from the manifest.",
         "key": {"@id": "samples/sample_id"},
         "field": fields,
     }
 
 
 def _describe_pictures(name: str) -> dict[str, Any]:
-    """Images or masks of all shards with the sample they belong to; a class-index mask is a plain image here."""
-    sample = _describe_field(name, "sample_id", "sc:Text", "Sample that it belongs to.")
+    """Return the record set of all images or masks with their samples. Croissant treats masks as plain images."""
+    # The part of the file name before the first dot is the sample's id.
+    sample = _describe_field(name, "sample_id", "sc:Text", "Sample of the picture.")
     sample["source"] = {
         "fileSet": {"@id": f"{name}-files"},
         "extract": {"fileProperty": "filename"},
@@ -177,16 +184,18 @@ def _describe_pictures(name: str) -> dict[str, Any]:
     sample["references"] = {"field": {"@id": "samples/sample_id"}}
     content = _describe_field(name, "content", "sc:ImageObject", "The picture.")
     content["source"] = {"fileSet": {"@id": f"{name}-files"}, "extract": {"fileProperty": "content"}}
+
     return {
         "@type": "cr:RecordSet",
         "@id": name,
         "name": name,
-        "description": f"One record a sample: its {name}, from the shards.",
+        "description": f"One record per sample: its {name}, from the shards.",
         "field": [sample, content],
     }
 
 
 def _describe_field(record_set: str, name: str, kind: str, text: str) -> dict[str, Any]:
+    """Return one field of a record set."""
     return {
         "@type": "cr:Field",
         "@id": f"{record_set}/{name}",

@@ -1,4 +1,4 @@
-"""Where a generator comes from: the record of its training in its folder, and that record in words."""
+"""Read the record of a generator's training in its folder, and describe it in words."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tailforge.schemas.training.record import FILE, TrainingRecord
 
 WEIGHTS = {
     "all": "all weights of its denoiser",
-    "lora": "low-rank adapters of its denoiser, folded into the weights,",
+    "lora": "low-rank adapters of its denoiser (folded into its weights)",
     "bias_scale": "biases, norms and scales of its denoiser",
 }
 ARMS = {
@@ -21,18 +21,19 @@ ARMS = {
     "instance": "the denoising loss and one on the features of each image",
     "frozen": "the denoising loss and one on how images of a batch relate",
     "sadm": "the denoising loss and structure-guided adversarial training (after SADM, arXiv 2402.17563)",
-    "random_encoder": "the denoising loss and structure-guided adversarial training with an encoder that never learnt",
+    "random_encoder": "the denoising loss and structure-guided adversarial training with an untrained encoder",
 }
 
 
 def read_training(model: ResolvedModel) -> TrainingRecord | None:
-    """The record in a generator's directory; None where there is none, and for a hub id.
+    """Return the record in a generator's directory, or None if there is none; a hub model never has one.
 
-    Errors: ModelError for a record that is damaged or of another format.
+    Errors: ModelError for a damaged record, or one of another format.
     """
     file = Path(model.path) / (model.subfolder or "") / FILE
     if model.revision is not None or not file.is_file():
         return None
+
     try:
         return TrainingRecord.model_validate(parse_json(file.read_bytes()))
     except ValidationError as error:
@@ -46,13 +47,14 @@ def read_training(model: ResolvedModel) -> TrainingRecord | None:
 
 
 def describe_training(record: TrainingRecord) -> list[str]:
-    """A sentence for this training, then one for each of those that it builds on, and what lies before them."""
+    """Return a sentence per training, from this one back to the first, and one on the model before it."""
     trained = list(_chain(record))
     first = trained[-1].base
-    return [*map(_describe, trained), f"Nothing is recorded of how {first.model} was trained."]
+    return [*map(_describe, trained), f"There is no record of the training of {first.model}."]
 
 
 def _chain(record: TrainingRecord) -> Iterator[TrainingRecord]:
+    """Yield a training and those of its base models, the latest first."""
     link: TrainingRecord | None = record
     while link is not None:
         yield link
@@ -60,12 +62,14 @@ def _chain(record: TrainingRecord) -> Iterator[TrainingRecord]:
 
 
 def _describe(record: TrainingRecord) -> str:
+    """Return the sentences on one training."""
     base, images = record.base, record.images
     origin = f"{base.model} (sha256 {base.digest})"
     learnt = {
-        "base": f"was adapted from {origin}: {WEIGHTS[record.weights]} learnt",
-        "scratch": f"was trained from scratch: its denoiser; the other parts are those of {origin}",
+        "base": f"was adapted from {origin}: {WEIGHTS[record.weights]} were trained",
+        "scratch": f"has a denoiser trained from scratch; its other parts are those of {origin}",
     }[record.start]
+
     loss = ARMS.get(record.structure.arm, f"the denoising loss and the structure arm {record.structure.arm}")
     return (
         f"{record.name} {learnt}. It saw {count_of(images.images, 'image')} of {images.origin} (sha256 "
@@ -74,7 +78,8 @@ def _describe(record: TrainingRecord) -> str:
 
 
 def _refuse(file: Path, problem: str) -> ModelError:
+    """Return the error for an unusable record."""
     return ModelError(
-        f"generator: {file} {problem}; copy the generator again, or remove the file: then versions say nothing of its "
-        "training"
+        f"generator: {file} {problem}; copy the generator again, or remove the file, so that versions do not describe "
+        "its training"
     )

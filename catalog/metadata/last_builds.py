@@ -1,7 +1,7 @@
-"""What was built last of each dataset: `builds/<dataset>.json` in the store, the recipe's name and its overrides.
+"""The last build of each dataset: `builds/<dataset>.json` in the store, with the recipe's name and its overrides.
 
-Whoever asks how that build goes need not give the same overrides again. The store may be anybody's, so what it says
-here chooses no code: see flows/build/choose.py.
+So a user can check on a build without giving the overrides again. Strangers may write to the store, so its values never
+choose the code to run: see flows/build/choose.py.
 """
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,7 +14,10 @@ FORMAT = "tailforge-build/1"
 
 
 class LastBuild(BaseModel):
-    """`recipe`: name in the catalog, absolute path of a file, or dataset@version. `overrides`: as --set gives them."""
+    """The recipe of a build.
+
+    `recipe`: name in the catalog, absolute path of a file, or dataset@version. `overrides`: values of --set.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -24,12 +27,12 @@ class LastBuild(BaseModel):
 
 
 def record_build(store: Store, dataset: str, build: LastBuild) -> None:
-    """Let `read_last_build` find it; an earlier one of the same dataset is forgotten."""
+    """Record the last build of a dataset, in place of an earlier one. Errors: StoreError."""
     store.write_bytes(_path(dataset), build.model_dump_json(indent=1).encode())
 
 
 def read_last_build(store: Store, dataset: str) -> LastBuild | None:
-    """None where no build of the dataset was recorded. Errors: StoreAccessError for a damaged file."""
+    """Return the last build of a dataset, or None if none is recorded. Errors: StoreAccessError for a damaged file."""
     path = _path(dataset)
     if not store.exists(path):
         return None
@@ -44,4 +47,5 @@ def read_last_build(store: Store, dataset: str) -> LastBuild | None:
 
 
 def _path(dataset: str) -> str:
+    """Return the path of a dataset's record, relative to the store."""
     return f"{FOLDER}/{dataset}.json"

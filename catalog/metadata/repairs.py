@@ -1,6 +1,6 @@
-"""Which samples of a dataset were mended, and with what: `repairs/<dataset>/<parent's sample_id>.json` in the store.
+"""The repaired samples of a dataset: `repairs/<dataset>/<parent's sample_id>.json` in the store.
 
-A record outlives versions and builds, as a person's decision does; the next build of the dataset honours it.
+A record outlives versions and builds, like a review. The next build of the dataset applies it.
 """
 
 from tailforge.catalog.store import Store
@@ -12,36 +12,41 @@ FOLDER = "repairs"
 
 
 def list_repairs(store: Store, dataset: str) -> tuple[RepairRecord, ...]:
-    """Every repair of a dataset, by the parent's id. Errors: StoreAccessError for a record or image that is damaged."""
+    """Return all repairs of a dataset in the order of the parents' ids.
+
+    Errors: StoreAccessError for a damaged record or a damaged image.
+    """
     folder = f"{FOLDER}/{dataset}"
     names = [name for name in store.names(folder) if name.endswith(".json") and not name.startswith(".")]
     return tuple(_read(store, f"{folder}/{name}") for name in names)
 
 
 def _read(store: Store, path: str) -> RepairRecord:
+    """Return a repair whose files have their recorded sizes. Errors: StoreAccessError."""
     try:
         found = RepairRecord.model_validate(parse_object(store.read(path)))
         changed = [uri for uri, size in found.samples.files.items() if store.size(uri) != size]
         if not changed:
             return found
-        what = f"{changed[0]} has another size"
+        problem = f"{changed[0]} has another size"
     except FileNotFoundError as error:
-        what = f"its image or its page is gone: {error.filename or error}"
+        problem = f"its image or its page is gone: {error.filename or error}"
     except ValueError as error:
-        what = f"it cannot be read: {describe_damage(error)}"
+        problem = f"it cannot be read: {describe_damage(error)}"
+
     raise StoreAccessError(
-        f"the repair {store.uri}/{path} cannot be used: {what}; mend the sample again by `tailforge explain --repair`, "
-        "or remove that file"
+        f"the repair {store.uri}/{path} cannot be used: {problem}; repair the sample again by "
+        "`tailforge explain --repair`, or remove that file"
     )
 
 
 def record_repair(store: Store, repair: RepairRecord) -> None:
-    """Let the next build honour a repair; an earlier one of the same sample is replaced."""
+    """Record a repair for the next build, in place of an earlier one of the same sample. Errors: StoreError."""
     store.write_bytes(f"{FOLDER}/{repair.dataset}/{repair.parent}.json", repair.model_dump_json(indent=1).encode())
 
 
 def forget_repair(store: Store, dataset: str, parent: str) -> None:
-    """Let the next build take the sample as it was drawn. Errors: NotFoundError where it was never mended."""
+    """Remove the repair of a sample, so that the next build uses its original image. Errors: NotFoundError."""
     path = f"{FOLDER}/{dataset}/{parent}.json"
     if not store.exists(path):
         raise NotFoundError(f"sample {parent} of {dataset} has no repair in {store.uri}/{FOLDER}; nothing to undo")

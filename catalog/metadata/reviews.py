@@ -1,7 +1,7 @@
-"""What persons decided on samples of a dataset: `reviews/<dataset>.parquet` in the store, a row (REVIEWS) a sample.
+"""Decisions of people on samples of a dataset: `reviews/<dataset>.parquet` in the store, one row (REVIEWS) per sample.
 
-The file outlives versions and builds; the next build of the dataset honours it. It is replaced whole, under a lock, so
-that several pages may be open at once: the last word on a sample wins.
+The file outlives versions and builds, and the next build of the dataset applies it. A writer replaces the whole file
+under a lock, so several pages may be open at the same time. The latest decision on a sample counts.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ Decisions = dict[str, Decision]
 
 
 def read_decisions(store: Store, dataset: str) -> Decisions:
-    """Every decision of a dataset by sample_id, sorted. Errors: StoreAccessError for a damaged file."""
+    """Return all decisions on a dataset by sample_id, in sorted order. Errors: StoreAccessError for a damaged file."""
     path = _path(dataset)
     if not store.exists(path):
         return {}
@@ -41,22 +41,26 @@ def read_decisions(store: Store, dataset: str) -> Decisions:
 
 
 def list_reviews(store: Store, dataset: str) -> tuple[Review, ...]:
-    """The decisions as a build takes them: without who, when and why, from which nothing of a version follows."""
+    """Return the decisions without reviewer, time and reason, which have no effect on a version.
+
+    Errors: StoreAccessError for a damaged file.
+    """
     found = read_decisions(store, dataset).values()
     return tuple(Review(sample_id=each.sample_id, image=each.image, decision=each.decision) for each in found)
 
 
 def record_decision(store: Store, dataset: str, decision: Decision) -> None:
-    """Let the next build honour a decision; an earlier one on the same sample is replaced. Errors: StoreAccessError."""
+    """Record a decision for the next build, in place of an earlier one on the sample. Errors: StoreAccessError."""
     _change(store, dataset, lambda known: {**known, decision.sample_id: decision})
 
 
 def forget_decision(store: Store, dataset: str, sample_id: str) -> None:
-    """Let the next build decide by itself on a sample; nothing to do where nobody decided. Errors: StoreAccessError."""
+    """Remove the decision on a sample, if there is one, so that the gates decide. Errors: StoreAccessError."""
     _change(store, dataset, lambda known: {name: each for name, each in known.items() if name != sample_id})
 
 
 def _change(store: Store, dataset: str, change: Callable[[Decisions], Decisions]) -> None:
+    """Replace the file of decisions under the lock. Errors: StoreAccessError, StoreError."""
     with _lock(store, dataset):
         changed = change(read_decisions(store, dataset))
         rows = [changed[sample_id].model_dump() for sample_id in sorted(changed)]
@@ -67,7 +71,10 @@ def _change(store: Store, dataset: str, change: Callable[[Decisions], Decisions]
 
 @contextmanager
 def _lock(store: Store, dataset: str) -> Iterator[None]:
-    """Held by one writer at a time, of this process or another; the system lets go of it when a process ends."""
+    """Hold the lock of one writer among all processes. The system releases it when a process ends.
+
+    Errors: StoreAccessError for a store that is not on a local disk.
+    """
     if not store.is_local:
         raise StoreAccessError(f"store {store.uri}: decisions need a folder on a local disk; give one by --store")
     path = store.path(f"{FOLDER}/{dataset}.lock")
@@ -80,4 +87,5 @@ def _lock(store: Store, dataset: str) -> Iterator[None]:
 
 
 def _path(dataset: str) -> str:
+    """Return the path of a dataset's decisions, relative to the store."""
     return f"{FOLDER}/{dataset}.parquet"

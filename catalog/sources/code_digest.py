@@ -1,4 +1,4 @@
-"""The digest of a user's own code, found by reading it and never by running it."""
+"""Digest a user's own code by reading it, without running it."""
 
 import ast
 import hashlib
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tailforge.schemas.errors import ModelError
 
-FORMER = "tasks.methods."  # what release 0.1.0 called tailforge.tasks.methods
+FORMER = "tasks.methods."  # name of tailforge.tasks.methods in release 0.1.0
 
 
 def digest_code(target: str, folder: Path, field: str) -> str:
-    """sha256 over the Python files that `target` (package.module:callable) is made of; `folder` is looked at first.
+    """Return the sha256 over the Python files of `target` (package.module:callable), searched in `folder` first.
 
-    These are its module and what that imports, directly or not: of `folder` anything, elsewhere the module's own
-    package. Errors: ModelError naming `field` if there is no such module.
+    The files are the module and its direct and indirect imports: all modules in `folder`, elsewhere the module's own
+    package only. Errors: ModelError with `field` if there is no such module.
     """
     name = target.partition(":")[0]
     root, inside = _find_root(name, folder)
@@ -30,7 +30,7 @@ def digest_code(target: str, folder: Path, field: str) -> str:
 
 
 def list_own_modules(target: str, folder: Path) -> dict[str, Path]:
-    """Those modules that `target` is made of whose files are in `folder`, by their dotted names."""
+    """Return the files of `target` in `folder` by the dotted names of their modules."""
     name = target.partition(":")[0]
     root, inside = _find_root(name, folder)
     files = _follow_imports(name, folder, "") if root is not None and not inside else set[Path]()
@@ -38,7 +38,7 @@ def list_own_modules(target: str, folder: Path) -> dict[str, Path]:
 
 
 def _find_root(name: str, folder: Path) -> tuple[Path | None, str]:
-    """Folder that the module's dotted name starts from, and the package that is followed there; "" for all."""
+    """Return the folder above the module's package, or None, and the package to follow; "" follows all imports."""
     top = name.partition(".")[0]
     if PathFinder.find_spec(top, [str(folder)]) is not None:
         return folder, ""
@@ -50,12 +50,16 @@ def _find_root(name: str, folder: Path) -> tuple[Path | None, str]:
 
 
 def _find_installed(top: str) -> ModuleSpec | None:
-    """Asks every finder, as an editable install has one of its own; a module that is loaded already is no answer."""
+    """Return the spec of an installed package from any finder, since an editable install adds its own finder.
+
+    An already imported module does not count.
+    """
     found = (finder.find_spec(top, None) for finder in sys.meta_path)
     return next((spec for spec in found if spec is not None), None)
 
 
 def _follow_imports(name: str, root: Path, inside: str) -> set[Path]:
+    """Return the files of a module and of its direct and indirect imports below `root`."""
     found: set[Path] = set()
     waiting, seen = [name], set[str]()
     while waiting:
@@ -71,18 +75,20 @@ def _follow_imports(name: str, root: Path, inside: str) -> set[Path]:
 
 
 def _files(module: str, root: Path) -> list[Path]:
-    """The module's file and the __init__.py of itself and its parents, as far as they are there."""
+    """Return the existing files of a module: its own, and the __init__.py of itself and its parents."""
     parts = module.split(".")
     candidates = [root.joinpath(*parts[:count], "__init__.py") for count in range(1, len(parts) + 1)]
     return [file for file in [*candidates, root.joinpath(*parts).with_suffix(".py")] if file.is_file()]
 
 
 def _imported(file: Path, root: Path) -> Iterator[str]:
-    """Dotted names that a file imports; none of a file that does not parse, which fails when it is loaded."""
+    """Yield the dotted names that a file imports; none for a file with a syntax error, which fails on import."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return
+
+    # Relative imports start from the file's package.
     package = file.relative_to(root).parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

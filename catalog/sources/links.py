@@ -1,10 +1,10 @@
-"""Links in folders that may come from somebody else: none is followed out of the folder."""
+"""Detect links that leave a folder, since a stranger may have made the folder."""
 
 from pathlib import Path
 
 
 def leaves(path: Path, root: Path) -> bool:
-    """Whether a path, its links followed, lies outside of the folder `root`; so does one whose links run in a ring."""
+    """Return whether a path, after resolving links, is outside the folder `root`. Circular links count as outside."""
     try:
         return not path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Finding models by name, folder or pinned hub id, and the digest that stands for all their bytes."""
+"""Locate models by name, folder or pinned hub id, and digest their bytes."""
 
 import hashlib
 import re
@@ -16,19 +16,19 @@ from tailforge.schemas.settings.inversion import TeacherSource
 MODELS = Path(__file__).parents[1] / "models"
 HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
-PART = re.compile(r"[A-Za-z0-9][\w-]*")  # of a pipeline: a folder in its folder, never elsewhere
-NOT_WEIGHTS = {".md", ".png", ".jpg", ".gitattributes"}  # a better model card must not make a new generator
+PART = re.compile(r"[A-Za-z0-9][\w-]*")  # folder of a pipeline's part, which never leaves the pipeline's folder
+NOT_WEIGHTS = {".md", ".png", ".jpg", ".gitattributes"}  # an edited model card must not change the digest
 
 
 def model_names() -> list[str]:
-    """Names of the models in the catalog."""
+    """Return the names of the models in the catalog."""
     return sorted(path.name for path in MODELS.iterdir() if path.is_dir()) if MODELS.is_dir() else []
 
 
 def resolve_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
-    """Find a model and digest it, its code included where that is the user's own.
+    """Return a model's location and digest. The digest includes the user's own code, if a teacher has `module`.
 
-    `folder`: of the recipe; `field`: of the recipe, named in errors. A directory wins over a hub id of the same form.
+    `folder`: the recipe's folder. `field`: the recipe's key for errors. A directory precedes a hub id of the same form.
     Errors: ModelError.
     """
     found = _find_model(source, folder, field)
@@ -39,12 +39,15 @@ def resolve_model(source: ModelSource, folder: Path, field: str) -> ResolvedMode
 
 
 def _find_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
+    """Return the location and digest of a directory or a pinned hub model. Errors: ModelError."""
     path = _directory(source, folder, field)
     if path is not None:
         inner = path / source.subfolder if source.subfolder else path
         if not inner.is_dir():
             raise ModelError(f"{field}: {path} has no folder {source.subfolder!r}")
         return ResolvedModel(path=str(path), subfolder=source.subfolder, digest=digest_model(inner))
+
+    # A commit fixes all bytes of a hub model, so its digest needs no download.
     if source.revision is None or not COMMIT.match(source.revision):
         raise ModelError(
             f"{field}.revision: hub model {source.model!r} must be pinned by its commit (40 hex digits), "
@@ -60,7 +63,7 @@ def _find_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
 
 
 def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
-    """Directory that the source names, or None for a hub id."""
+    """Return the directory of a source, or None for a hub id. Errors: ModelError."""
     if source.model.startswith("catalog:"):
         name = source.model.removeprefix("catalog:")
         if name not in model_names():
@@ -68,12 +71,14 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
                 f"{field}: the catalog has no model {name!r}; it has: {', '.join(model_names()) or 'none'}"
             )
         return MODELS / name
+
     named = usable_path(source.model, f"{field}:", ModelError, folder)
     path = (folder / named).resolve()
     if path.is_dir():
         if not path.is_relative_to(folder.resolve()) and not named.is_absolute():
             raise ModelError(f"{field}: {source.model!r} leaves the recipe's folder; give an absolute path instead")
         return path
+
     if path.is_file():
         raise ModelError(f"{field}: {source.model!r} is a file; name the folder that holds a model's configuration and "
                          "weights")  # fmt: skip
@@ -85,7 +90,10 @@ def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:
 
 
 def digest_model(path: Path) -> str:
-    """sha256 over names and bytes of a model's files; of a pipeline only the parts that model_index.json names."""
+    """Return the sha256 over names and bytes of a model's files; for a pipeline, only the parts in model_index.json.
+
+    Errors: ModelError for a damaged model_index.json.
+    """
     index = path / "model_index.json"
     roots = [path]
     if index.is_file():
@@ -94,6 +102,7 @@ def digest_model(path: Path) -> str:
         except ValueError as error:
             raise ModelError(f"{index} is not JSON: {describe_damage(error)}; copy the model again") from error
         roots = [index, *(path / part for part in sorted(parts) if (path / part).is_dir())]
+
     whole = hashlib.sha256()
     for file in _files(roots):
         with file.open("rb") as stream:
@@ -103,6 +112,7 @@ def digest_model(path: Path) -> str:
 
 
 def _files(roots: list[Path]) -> list[Path]:
+    """Return all files in `roots`, sorted, without model cards, pictures and hidden files."""
     found = [root for root in roots if root.is_file()]
     for root in roots:
         if root.is_dir():

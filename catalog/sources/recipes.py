@@ -1,4 +1,4 @@
-"""Finding and reading recipes: catalog/recipes by name, or any YAML file by path, with `key.path=value` overrides."""
+"""Find and read recipes by name in catalog/recipes or by path, and apply `key.path=value` overrides."""
 
 import shlex
 from collections.abc import Sequence
@@ -24,61 +24,63 @@ TRAINING_KEYS = frozenset[str]().union(*(model.model_fields for model in get_arg
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe with the folder that its relative paths start from."""
+    """A recipe with the folder for its relative paths."""
 
     recipe: Recipe
     folder: Path
 
 
 def recipe_names() -> list[str]:
-    """Names of the dataset recipes in the catalog (not those of trainings: `train-*`, `teacher-*`, `adapt-*`)."""
+    """Return the names of the dataset recipes in the catalog, without training recipes (TRAINING)."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(TRAINING))
 
 
 def training_names() -> list[str]:
-    """Names of the training recipes in the catalog."""
+    """Return the names of the training recipes in the catalog."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem.startswith(TRAINING))
 
 
 def recipe_home(name: str) -> Path:
-    """Where the relative paths of a published recipe start from unless the user says otherwise.
+    """Return the default folder for relative paths of a published recipe, since versions do not record folders.
 
-    A version names no folder of a machine: the catalog's recipes are at home there, others in the current folder.
+    It is the catalog for its own recipes, and the current folder for others.
     """
     return RECIPES if name in recipe_names() else Path.cwd()
 
 
 def find_recipe(reference: str) -> Path:
-    """Path of a recipe given by catalog name or by path. Errors: NotFoundError that lists the names there are."""
+    """Return the path of a recipe by catalog name or path. Errors: NotFoundError with the known names; RecipeError."""
     return _find(reference, "recipe", recipe_names(), training_names())
 
 
 def find_training_recipe(reference: str) -> Path:
-    """As `find_recipe`, of a training recipe."""
+    """Return the path of a training recipe by catalog name or path. Errors: as `find_recipe`."""
     return _find(reference, "training recipe", training_names(), recipe_names())
 
 
-def _find(reference: str, what: str, names: Sequence[str], others: Sequence[str]) -> Path:
+def _find(reference: str, kind: str, names: Sequence[str], others: Sequence[str]) -> Path:
+    """Return the path of a recipe. `names`: catalog names of this kind; `others`: of the other kind."""
     if reference in names:
         return RECIPES / f"{reference}.yaml"
-    path = usable_path(reference, what, RecipeError)
+    path = usable_path(reference, kind, RecipeError)
     if path.is_file():
         return path
+
     if reference in others:
-        raise _refuse_kind(f"{reference} of the catalog", reference, training=what == "recipe")
+        raise _refuse_kind(f"{reference} of the catalog", reference, training=kind == "recipe")
     raise NotFoundError(
-        f"{what} {shorten(repr(reference), 300)} is neither a file nor in the catalog; the catalog has: "
+        f"{kind} {shorten(repr(reference), 300)} is neither a file nor in the catalog; the catalog has: "
         f"{', '.join(names) or 'none'}"
     )
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file. Errors: RecipeError with line and column, also for what is no plain file or far too large."""
+    """Return the content of a YAML file. Errors: RecipeError, also if it is no plain file, too large or no UTF-8."""
     try:
         if not path.is_file():
             raise RecipeError(f"{path}: cannot be read: it does not exist or is no plain file")
         with path.open("rb") as file:
-            content = file.read(4 * LARGEST + 1)  # no more: a file may grow for ever, and a character takes 4 bytes
+            content = file.read(4 * LARGEST + 1)  # bounded, since a file may grow; a character takes up to 4 bytes
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not readable as YAML: it is no UTF-8 text ({error.reason}), save it so") from error
@@ -90,9 +92,9 @@ def read_yaml(path: Path) -> Any:
 def load_training_recipe(
     reference: str | Path, overrides: Sequence[str] = (), images: Path | None = None
 ) -> AnyTrainingRecipe:
-    """Read, override and validate a training recipe; a generator learns from `images` in place of the recipe's.
+    """Return a training recipe with overrides. `images`: replaces the images of a generator's recipe.
 
-    Errors: NotFoundError; RecipeError naming the file and the field, also for a recipe of a build.
+    Errors: NotFoundError; RecipeError with file and field, also for a recipe of a build.
     """
     path = find_training_recipe(str(reference))
     data = _read_kind(path, str(reference), training=True)
@@ -104,14 +106,14 @@ def load_training_recipe(
 
 
 def _replace_source(given: Any, images: Path) -> dict[str, Any]:
-    """The recipe's way of reading images, with other images."""
+    """Return the recipe's settings for reading images, with another source."""
     keys = ("caption", "class_caption", "fit", "images")
     kept = {key: given[key] for key in keys if key in given} if isinstance(given, dict) else {}
     return {**kept, "folder": str(images.resolve())}
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
-    """Read, override and validate a recipe.
+    """Return a recipe with overrides.
 
     Errors: NotFoundError; RecipeError, also for settings without effect and for a training recipe.
     """
@@ -126,7 +128,7 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
 
 
 def _read_kind(path: Path, reference: str, *, training: bool) -> Any:
-    """The content of a recipe of this kind. Errors: RecipeError for one whose keys are rather those of the other."""
+    """Return the content of a recipe file. Errors: RecipeError if most of its keys belong to the other kind."""
     data = read_yaml(path)
     keys = data.keys() if isinstance(data, dict) else set()
     surplus = len(keys & (TRAINING_KEYS - BUILD_KEYS)) - len(keys & (BUILD_KEYS - TRAINING_KEYS))
@@ -136,7 +138,7 @@ def _read_kind(path: Path, reference: str, *, training: bool) -> Any:
 
 
 def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
-    """The error to raise for a recipe that another command reads; `training`: which it is."""
+    """Return the error for a recipe of another command. `training`: whether it is a training recipe."""
     word = shlex.quote(reference)
     if training:
         return RecipeError(f"{found} is a training recipe; give `tailforge train {word}`")
@@ -146,12 +148,14 @@ def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
 def apply_override(data: Any, override: str) -> None:
     """Set one value in place: `quality.gates.sharpness.min=40`, `concepts.gear.wanted=10`, `concepts.0.wanted=10`.
 
-    A list is entered by position or by the `name` of its element. Errors: RecipeError naming what was not found.
+    A key selects an element of a list by position or by its `name`. Errors: RecipeError for an override without a
+    place.
     """
     path, equals, text = override.partition("=")
     keys = path.split(".")
     if not equals or not all(keys) or len(keys) > DEEPEST:
         raise RecipeError(f"--set {show_text(override)}: write it as key.path=value, for example seed=7")
+
     value = parse_yaml(text, f"--set {show_text(override)}")
     for position, key in enumerate(keys[:-1]):
         data = _enter(data, key, override, keys[: position + 1])
@@ -164,6 +168,7 @@ def apply_override(data: Any, override: str) -> None:
 
 
 def _enter(data: Any, key: str, override: str, path: Sequence[str]) -> Any:
+    """Return the value at a key, a new mapping if it is missing. Errors: RecipeError."""
     if isinstance(data, list):
         return data[_index(data, key, override)]
     if isinstance(data, dict):
@@ -174,11 +179,13 @@ def _enter(data: Any, key: str, override: str, path: Sequence[str]) -> Any:
 
 
 def _no_mapping(data: Any, override: str, path: Sequence[str]) -> RecipeError:
+    """Return the error for a key inside a plain value."""
     place = ".".join(map(show_key, path)) or "the file"
     return RecipeError(f"--set {show_text(override)}: {place} is not a mapping, found {show(data)}")
 
 
 def _index(items: list[Any], key: str, override: str) -> int:
+    """Return the position of an element by its name or number. Errors: RecipeError."""
     names = [str(item.get("name")) if isinstance(item, dict) else "" for item in items]
     if key in names:
         return names.index(key)

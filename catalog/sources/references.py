@@ -1,4 +1,4 @@
-"""Reference photographs that a recipe names: a folder a concept, below the recipe's own folder."""
+"""Read the reference photographs of a recipe, one folder per concept inside the recipe's folder."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import PictureError, RecipeError
 from tailforge.schemas.recipe import Concept
 
-FEWEST = 3  # of which a search can tell what they have in common
-SMALLEST_SIDE = 16  # pixels: a choice of ours; smaller is a thumbnail or an accident, and tells a model nothing
-SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # of file managers, which hide them although no dot begins their names
+FEWEST = 3  # photographs from which a search can learn their common features
+SMALLEST_SIDE = 16  # pixels, chosen by Tailforge; smaller files are thumbnails or accidents
+SYSTEM_FILES = ("desktop.ini", "thumbs.db")  # hidden files of file managers without a leading dot
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file, the sha256 (hex) of its bytes, and its picture as `show_rgb` shows it."""
+    """A file, the sha256 (hex) of its bytes, and its picture after `show_rgb`."""
 
     file: Path
     sha256: str
@@ -29,14 +29,15 @@ class Photograph:
 
 
 def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
-    """A concept's photographs, one by one, by rising file name; none where it names no folder. `folder`: of the recipe.
+    """Yield a concept's photographs in the order of their file names; none without references. `folder`: the recipe's.
 
-    Every file is read and decoded once. Hidden files are passed over.
-    Errors: RecipeError for a folder that is missing, empty or outside of `folder`, for anything else in it, and for a
-    photograph that is broken or far too small.
+    The function decodes each file once and ignores hidden files. Errors: RecipeError for a folder that is missing,
+    empty or outside `folder`, for other files in it, and for a broken or too small photograph.
     """
     if concept.references is None:
         return
+
+    # The folder must be inside the recipe's folder, also after following links.
     field = f"concept {concept.name!r}: references"
     own = folder / usable_path(concept.references, field, RecipeError, folder)
     if leaves(own, folder):
@@ -45,6 +46,7 @@ def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
         )
     if not own.is_dir():
         raise RecipeError(f"{field} {concept.references!r} is not a folder: {own} does not exist or is a file")
+
     own = own.resolve()
     for file in _list_photographs(own, f"{field} {concept.references!r}"):
         if leaves(file, folder):
@@ -55,19 +57,20 @@ def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
 
 
 def digest_references(folder: Path, concept: Concept) -> tuple[str, ...]:
-    """sha256 (hex) of each photograph that `open_references` finds, in its order, with the same errors."""
+    """Return the sha256 (hex) of each photograph in the order of `open_references`. Errors: as `open_references`."""
     return tuple(photograph.sha256 for photograph in open_references(folder, concept))
 
 
 def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
-    """`digest_references` of a concept that has the photographs a search needs: `FEWEST` or more, all different.
+    """Return `digest_references` of a concept with enough photographs for a search: FEWEST or more, all different.
 
-    Errors: RecipeError that names the folder or the two files, and those of `open_references`.
+    Errors: RecipeError with the folder or the two equal files; others as `open_references`.
     """
     found = [(each.file.name, each.sha256, _hash_pixels(each.image)) for each in open_references(folder, concept)]
     field = f"concept {concept.name!r}: references {concept.references!r}"
     if len(found) < FEWEST:
         raise RecipeError(f"{field} holds {len(found)} photograph(s); give {FEWEST} or more, all of the concept itself")
+
     seen: dict[str, str] = {}
     for name, _, pixels in found:
         if pixels in seen:
@@ -79,6 +82,7 @@ def require_references(folder: Path, concept: Concept) -> tuple[str, ...]:
 
 
 def _list_photographs(own: Path, field: str) -> list[Path]:
+    """Return the photographs in a folder, sorted. Errors: RecipeError for other files, or none."""
     shown = sorted(file for file in own.iterdir() if file.name[0] != "." and file.name.lower() not in SYSTEM_FILES)
     if foreign := [file.name for file in shown if file.suffix.lower() not in SUFFIXES or file.is_dir()]:
         raise RecipeError(
@@ -91,10 +95,12 @@ def _list_photographs(own: Path, field: str) -> list[Path]:
 
 
 def _hash_pixels(image: Image.Image) -> str:
+    """Return a digest of size and pixels, for any file format."""
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
 def _open_photograph(file: Path, field: str) -> Photograph:
+    """Return a decoded photograph. Errors: RecipeError if it is broken or too small."""
     try:
         content = file.read_bytes()
         image = open_picture(content, PHOTOGRAPHS, show_rgb)
@@ -102,6 +108,7 @@ def _open_photograph(file: Path, field: str) -> Photograph:
         raise RecipeError(
             f"{field}: {file} cannot be read as an image: {describe_failure(error)}; replace or remove it"
         ) from error
+
     if min(image.size) < SMALLEST_SIDE:
         raise RecipeError(
             f"{field}: {file} has {image.width} x {image.height} pixels; give a photograph of {SMALLEST_SIDE} x "

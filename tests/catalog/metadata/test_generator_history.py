@@ -42,12 +42,12 @@ def test_the_chain_of_bases_is_told_from_the_last_training_to_the_first() -> Non
     )  # fmt: skip
     second = make_record(base={"model": "parts", "digest": "b" * 64, "training": first})
     assert describe_training(TrainingRecord.model_validate(second)) == [
-        f"rare-parts was adapted from parts (sha256 {'b' * 64}): low-rank adapters of its denoiser, folded into the "
-        f"weights, learnt. It saw 48 images of parts@1.2.0 (train) (sha256 {'c' * 64}) in 300 steps of 32, "
+        f"rare-parts was adapted from parts (sha256 {'b' * 64}): low-rank adapters of its denoiser (folded into its "
+        f"weights) were trained. It saw 48 images of parts@1.2.0 (train) (sha256 {'c' * 64}) in 300 steps of 32, "
         "with the denoising loss and structure-guided adversarial training (after SADM, arXiv 2402.17563), seed 5.",
-        f"parts was trained from scratch: its denoiser; the other parts are those of blank (sha256 {'a' * 64}). It saw "
+        f"parts has a denoiser trained from scratch; its other parts are those of blank (sha256 {'a' * 64}). It saw "
         f"1 image of photos (sha256 {'d' * 64}) in 300 steps of 32, with the denoising loss alone, seed 5.",
-        "Nothing is recorded of how blank was trained.",
+        "There is no record of the training of blank.",
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_version_carries_the_record_and_its_card_tells_it(tmp_path: Path) -> N
     card = (folder / "README.md").read_text()
     section = card.split("## Generator\n\n")[1]
     assert section == "\n".join(
-        ["The generator tells of its training:", "", *(f"- {each}" for each in describe_training(record)), ""]
+        ["The generator's record of its training:", "", *(f"- {each}" for each in describe_training(record)), ""]
     )
     assert verify(store, "parts") == []
 

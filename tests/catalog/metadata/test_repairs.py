@@ -44,7 +44,7 @@ def test_a_repair_whose_image_is_gone_or_cut_is_refused(store: Store, tmp_path: 
     record_repair(store, repair)
     image = tmp_path / repair.samples.uri
     image.write_bytes(b"im")
-    with pytest.raises(StoreAccessError, match="has another size; mend the sample again"):
+    with pytest.raises(StoreAccessError, match="has another size; repair the sample again"):
         list_repairs(store, "tiny")
     image.unlink()
     with pytest.raises(StoreAccessError, match="its image or its page is gone"):

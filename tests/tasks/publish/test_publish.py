@@ -54,7 +54,7 @@ def test_a_first_version_holds_all_that_the_layout_names(store: Store) -> None:
 def test_images_that_were_not_needed_are_not_called_rejected(store: Store) -> None:
     counts = publish_build(make_build(store, make_recipe(), {"gear": 20}, rows=20)).counts
     assert (counts.samples, counts.rejected, counts.surplus) == (16, 2, 2)
-    assert "besides them 2 were rejected and 2 were not needed" in read_folder(store, "1.0.0")["README.md"].decode()
+    assert "Another 2 were rejected and 2 were not needed" in read_folder(store, "1.0.0")["README.md"].decode()
     assert verify(store, "parts") == []
 
 
