@@ -1,1 +1,1 @@
-"""A published version in the formats of other tools: one file a format, none of which knows folders or writing."""
+"""Convert a published version to formats of other tools: one module per format, without writing of files."""

@@ -13,16 +13,18 @@ from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.settings.licences import describe_licence
 
 LISTS = ("images", "annotations")
-LICENSE = 1  # the id of the only one
+LICENSE = 1  # id of the only licence
 
 
 def convert_coco(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
-    """images/SPLIT/, annotations/instances_SPLIT.json and annotations/captions_SPLIT.json."""
+    """Yield images/SPLIT/, annotations/instances_SPLIT.json and annotations/captions_SPLIT.json."""
     head, numbers = describe_dataset(dataset), count(1)
+
     for split, samples in splits.items():
         instances, captions = f"annotations/instances_{split}.json", f"annotations/captions_{split}.json"
         yield Document(instances, head | {"categories": list_categories(dataset)}, LISTS)
         yield Document(captions, head, LISTS)
+
         for sample in samples:
             yield WholeFile(f"images/{split}/{sample.file_name}", sample.image)
             yield Row(instances, "images", describe_image(sample))
@@ -34,7 +36,7 @@ def convert_coco(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
-    """What all COCO documents of a version begin with."""
+    """Return the keys `info` and `licenses` of all COCO documents of a version."""
     recipe = dataset.recipe
     info = {
         "description": f"{dataset.name} {dataset.version}: {recipe['description']}",
@@ -48,7 +50,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def list_categories(dataset: Dataset) -> list[dict[str, Any]]:
-    """What values of the version's masks mean: things, then stuff."""
+    """Return the categories of the version's masks: things, then stuff."""
     return [
         {"id": number, "name": category.name, "supercategory": dataset.name, "isthing": int(category.thing)}
         for number, category in enumerate(dataset.mask_categories, 1)
@@ -56,12 +58,13 @@ def list_categories(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def describe_image(sample: ExportedSample) -> dict[str, Any]:
-    """A row of `images`; the file's name is told from its split's folder."""
+    """Return a row of `images`. The file name is relative to the split's folder."""
     size = {"width": sample.width, "height": sample.height}
     return {"id": sample.number, "file_name": sample.file_name, **size, "license": LICENSE}
 
 
 def _list_instances(sample: ExportedSample, numbers: Iterator[int]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `annotations` of one sample."""
     for instance in sample.instances:
         yield {
             "id": next(numbers),
@@ -71,5 +74,5 @@ def _list_instances(sample: ExportedSample, numbers: Iterator[int]) -> Iterator[
             "bbox": instance["bbox"],
             "area": instance["area"],
             "iscrowd": 0,
-            "score": instance["score"],  # the annotation's confidence; readers of COCO pass over keys they do not know
+            "score": instance["score"],  # confidence, 0..1; readers of COCO ignore unknown keys
         }

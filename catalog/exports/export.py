@@ -1,4 +1,4 @@
-"""Exporting a version into a folder: the formats by name, and the one call that reads, converts and writes."""
+"""Export a version into a folder. The module knows the formats by name, and reads, converts and writes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,12 +26,12 @@ FORMATS: dict[str, Convert] = {
     "yolo": convert_yolo,
     "voc": convert_voc,
 }
-# Formats that also take files of the version as they are.
+# Formats that also copy files of the version.
 COPYING_FORMATS: dict[str, Callable[[Store, Dataset, Splits], Iterator[Piece]]] = {"huggingface": convert_huggingface}
 
 
 def choose_format(store: Store, format_name: str) -> Convert:
-    """The converter of a format that exists."""
+    """Return the converter of a known format. Errors: KeyError for an unknown format."""
     if format_name in FORMATS:
         return FORMATS[format_name]
     return partial(COPYING_FORMATS[format_name], store)
@@ -40,12 +40,13 @@ def choose_format(store: Store, format_name: str) -> Convert:
 def export_version(
     store: Store, name: str, version: str, format_name: str, target: Path, splits: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Write a version's splits, all by default, into the new folder `target`; what was written.
+    """Write splits of a version into the new folder `target`, all splits by default; return a summary.
 
-    Images are the bytes that the shards hold. Errors: NotFoundError for a dataset, version, split or format that does
-    not exist; UserError if `target` exists; VerificationError for a damaged version; StoreFullError, StoreAccessError
-    and StoreError for what cannot be read or written. After an error there is no `target`.
+    Images keep the bytes of the shards. Errors: NotFoundError for an unknown dataset, version, split or format;
+    UserError if `target` exists; VerificationError for a damaged version; StoreFullError, StoreAccessError and
+    StoreError for failed reads and writes. After an error there is no `target`.
     """
+    # Find all errors of the arguments before writing.
     target = usable_path(target, "--out")
     if format_name not in (*FORMATS, *COPYING_FORMATS):
         known = ", ".join((*FORMATS, *COPYING_FORMATS))
@@ -53,10 +54,12 @@ def export_version(
     dataset = open_version(store, name, version, ("manifest",)).dataset
     chosen = list(dict.fromkeys(name_split(dataset, split) for split in splits)) or list_splits(dataset)
     samples = {split: open_split(store, dataset, split) for split in chosen}
+
     with new_folder(target) as folder, PieceWriter(folder, target) as writer:
         for piece in choose_format(store, format_name)(dataset, samples):
             writer.write(piece)
         writer.finish()
+
     sizes = {split: sum(shard.samples for shard in dataset.shards if shard.split == split) for split in chosen}
     return {
         "name": name,

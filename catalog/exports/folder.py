@@ -1,4 +1,4 @@
-"""Writing an export: a folder appears under its name when all of it is there, and not before."""
+"""Write an export. The folder gets its name only when it is complete."""
 
 import errno
 import json
@@ -18,28 +18,29 @@ from tailforge.schemas.errors import NotFoundError, StoreAccessError, StoreError
 
 @contextmanager
 def writing_errors(target: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours. Errors: StoreFullError, StoreAccessError, StoreError."""
+    """Translate errors of the operating system. Errors: StoreFullError, StoreAccessError, StoreError."""
     try:
         yield
     except OSError as error:
-        what = f"cannot write --out {target}: {describe_failure(error)}"
+        problem = f"cannot write --out {target}: {describe_failure(error)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFullError(f"{what}; the disk is full: free some space and export again") from error
+            raise StoreFullError(f"{problem}; the disk is full: free some space and export again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreAccessError(f"{what}; name a folder where you may write") from error
-        raise StoreError(f"{what}; export again or name another folder") from error
+            raise StoreAccessError(f"{problem}; name a folder where you may write") from error
+        raise StoreError(f"{problem}; export again or name another folder") from error
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to fill. It takes the name when the block ends well and is removed when it does not.
+    """Yield a temporary folder, and rename it to `target` if the context ends without an error; else remove it.
 
-    Errors: UserError if `target` exists; NotFoundError if the folder it shall lie in does not.
+    Errors: UserError if `target` exists; NotFoundError if its parent folder does not; others as `writing_errors`.
     """
     if os.path.lexists(target):
         raise UserError(f"--out {target} exists already; name another folder or remove it")
     if not os.path.isdir(target.parent):
         raise NotFoundError(f"--out {target}: the folder {target.parent} does not exist; make it first")
+
     temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     with ExitStack() as held:
         with writing_errors(target):
@@ -50,9 +51,10 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 class PieceWriter:
-    """Writes pieces below `folder`. Rows of JSON lists wait in files of their own, so memory does not grow with them.
+    """Writes pieces into `folder`. Rows of JSON lists go to temporary files, so memory does not grow with them.
 
-    Use as a context manager; `files` and `bytes` hold when `finish` was called. `target` is what errors name.
+    Use it as a context manager. `files` and `bytes`: totals, complete after `finish`. `target`: the folder's final name
+    for errors.
     """
 
     def __init__(self, folder: Path, target: Path) -> None:
@@ -72,7 +74,7 @@ class PieceWriter:
             self._stack.close()
 
     def write(self, piece: Piece) -> None:
-        """Errors: those of `writing_errors`."""
+        """Write one piece. Errors: as `writing_errors`."""
         with writing_errors(self._target):
             match piece:
                 case WholeFile(path, data):
@@ -91,7 +93,7 @@ class PieceWriter:
                     self._append(_rows_file(path, name), json.dumps(value).encode() + b"\n")
 
     def finish(self) -> None:
-        """Put the documents together. Errors: those of `writing_errors`."""
+        """Assemble the JSON documents from their rows. Errors: as `writing_errors`."""
         with writing_errors(self._target):
             self._stack.close()
             rows = {_rows_file(document.path, name) for document in self._documents for name in document.lists}
@@ -102,6 +104,7 @@ class PieceWriter:
                 self._count(path)
 
     def _assemble(self, document: Document) -> None:
+        """Write one JSON document: its head, then its lists."""
         with open(self._place(document.path), "xb") as out:
             out.write(json.dumps(document.head).encode()[:-1])
             for name in document.lists:
@@ -114,28 +117,31 @@ class PieceWriter:
             out.write(b"}\n")
 
     def _append(self, path: str, data: bytes) -> None:
+        """Append to a file that stays open until the end."""
         if path not in self._open:
             out = open(self._place(path), "xb")  # noqa: SIM115  the stack closes it
             self._open[path] = self._stack.enter_context(out)
         self._open[path].write(data)
 
     def _place(self, path: str) -> Path:
-        """Where a file goes, in a folder that is there."""
+        """Return the place of a file and create its folder."""
         place = self._folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
 
     def _count(self, path: str) -> None:
+        """Add a finished file to the totals."""
         self.files += 1
         self.bytes += os.path.getsize(self._folder / path)
 
 
 def _rows_file(path: str, name: str) -> str:
+    """Return the name of the temporary file with the rows of a list."""
     return f"{path}.{name}"
 
 
 def _copy_rows(rows: Path, out: IO[bytes]) -> None:
-    """Lines of `rows` as the elements of a JSON list."""
+    """Copy the lines of `rows` as the elements of a JSON list."""
     with open(rows, "rb") as lines:
         for number, line in enumerate(lines):
             out.write((b",\n" if number else b"\n") + line.rstrip(b"\n"))

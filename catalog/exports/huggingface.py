@@ -1,9 +1,8 @@
-"""A folder as the Hugging Face Hub and `datasets` read it: Parquet with pictures, Parquet without, the tars, a card.
+"""Export a folder for the Hugging Face Hub and `datasets`: Parquet with and without pictures, the tars, and a card.
 
 `datasets` reads all configurations of a folder with one builder (huggingface/datasets#7101, seen with 5.2.0), so tars
-cannot be a configuration beside Parquet. Both configurations are Parquet here, which the Hub shows without converting
-it; the tars lie beside them for webdataset and for `load_dataset("webdataset", data_files=...)`. Pictures are therefore
-in the folder twice.
+and Parquet cannot both be configurations. Both configurations here are Parquet, which the Hub shows without conversion.
+The tars are for webdataset and `load_dataset("webdataset", data_files=...)`. So the folder contains all pictures twice.
 """
 
 import hashlib
@@ -28,18 +27,18 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import UserError, VerificationError
 from tailforge.schemas.tables import MANIFEST
 
-ROW_GROUP = 100  # rows with pictures, as `datasets` writes them: the Hub's viewer reads a row group at a time
-MOST_FILES = 10_000  # in a folder of the Hub
+ROW_GROUP = 100  # rows with pictures, as in `datasets`, since the Hub's viewer reads whole row groups
+MOST_FILES = 10_000  # limit of files per folder of the Hub
 COPY_BYTES = 8 * 2**20
-LEFT_OUT = ("split", "class_id", "members")  # the first is said by the configuration, the second is the label
+LEFT_OUT = ("split", "class_id", "members")  # the configuration knows the split, and the label is the class
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS = [field for field in MANIFEST if field.name not in LEFT_OUT]
 
 
 def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Iterator[Piece]:
-    """README.md, metadata/SPLIT.parquet, and for every shard data/SPLIT/*.parquet and shards/SPLIT/*.tar.
+    """Yield README.md, metadata/SPLIT.parquet, and per shard data/SPLIT/*.parquet and shards/SPLIT/*.tar.
 
-    Errors: UserError for a split of more shards than the Hub takes in a folder; VerificationError for damage.
+    Errors: UserError for a split with more shards than the Hub allows per folder; VerificationError for damage.
     """
     yield WholeFile("README.md", write_hub_card(dataset, list(splits)).encode())
     groups = index_shards(store, dataset)
@@ -50,6 +49,7 @@ def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Itera
                 f"split {split} has {len(shards)} shards, and the Hub takes {MOST_FILES} files in a folder; build "
                 "again with a larger sharding.max_samples and sharding.max_bytes"
             )
+
         yield StreamedFile(f"metadata/{split}.parquet", partial(write_metadata, store, dataset, groups, shards))
         remaining = iter(samples)
         for shard in shards:
@@ -61,7 +61,7 @@ def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Itera
 
 
 def write_hub_card(dataset: Dataset, splits: Sequence[str]) -> str:
-    """The version's card with both configurations and how they are loaded."""
+    """Return the version's card, with both configurations and code that loads them."""
     places = {"default": "data/{}/*.parquet", "metadata": "metadata/{}.parquet"}
     configs = [
         {
@@ -72,6 +72,7 @@ def write_hub_card(dataset: Dataset, splits: Sequence[str]) -> str:
         }
         for name, place in places.items()
     ]
+
     front_matter = describe_front_matter(dataset) | {"configs": configs}
     split = "train" if "train" in splits else splits[0]
     return compose_card(dataset, front_matter, [FILES.format(splits=", ".join(splits)), LOADING.format(split=split)])
@@ -87,7 +88,7 @@ Splits in this copy: {splits}.
 | `metadata` | `metadata/SPLIT.parquet` | the same without the pictures |
 | | `shards/SPLIT/*.tar` | the same samples as WebDataset shards, as they were published |
 
-In masks 0 is background and 255 ignored; the other values are categories, class + 1 for a class."""
+In masks 0 is background and 255 is ignored. The other values are categories, class + 1 for a class."""
 
 LOADING = """## Loading
 
@@ -98,12 +99,12 @@ samples = load_dataset("path/or/name", split="{split}", streaming=True)
 scores = load_dataset("path/or/name", "metadata", split="{split}")
 ```
 
-The tars are no configuration, because `datasets` reads all configurations of a repository with one builder. They load
+The tars are no configuration, because `datasets` reads all configurations of a repository with one builder. Load them
 by their files, `load_dataset("webdataset", data_files={{"{split}": "shards/{split}/*.tar"}})`, or with webdataset."""
 
 
 def index_shards(store: Store, dataset: Dataset) -> dict[str, list[int]]:
-    """Row groups of the manifest that hold rows of each shard."""
+    """Return the manifest's row groups with rows of each shard. Errors: VerificationError, StoreError."""
     found: dict[str, list[int]] = {}
     with open_parquet(store, _manifest(dataset)) as manifest:
         for group in range(manifest.num_row_groups):
@@ -113,20 +114,23 @@ def index_shards(store: Store, dataset: Dataset) -> dict[str, list[int]]:
 
 
 def read_rows(store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]], shard: ShardEntry) -> pa.Table:
-    """COLUMNS and the label of a shard's samples, in its order; a column that the version lacks is empty.
+    """Return COLUMNS and the label of a shard's samples, in its order. Columns that the version lacks are null.
 
-    Errors: VerificationError if the manifest has not as many rows as the shard has samples.
+    Errors: VerificationError if the numbers of rows and samples differ.
     """
     with open_parquet(store, _manifest(dataset)) as manifest:
         wanted = [name for name in manifest.schema_arrow.names if name in {"class_id", *(c.name for c in COLUMNS)}]
         rows = manifest.read_row_groups(list(groups.get(shard.name, [])), wanted, use_threads=False)
         rows.validate(full=True)
+
+    # A row group may contain rows of several shards.
     rows = rows.filter(pc.equal(rows["shard"], shard.name))
     if len(rows) != shard.samples:
         raise VerificationError(
             f"the manifest of {dataset.name} {dataset.version} has {count_of(len(rows), 'row')} of {shard.name}, "
             f"which holds {count_of(shard.samples, 'sample')}; {LOOK}"
         )
+
     columns = {field.name: _column(rows, field.name, field.type) for field in COLUMNS}
     return pa.table({**columns, "label": _column(rows, "class_id", pa.int32()).cast(pa.int64())})
 
@@ -134,7 +138,7 @@ def read_rows(store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]
 def write_metadata(
     store: Store, dataset: Dataset, groups: Mapping[str, Sequence[int]], shards: Sequence[ShardEntry], out: IO[bytes]
 ) -> None:
-    """The rows of some shards, one row group a shard."""
+    """Write the rows of some shards, one row group per shard. Errors: VerificationError, StoreError."""
     schema = describe_schema(dataset, pictures=False)
     with pq.ParquetWriter(out, schema, **WRITING) as writer:
         for shard in shards:
@@ -142,7 +146,7 @@ def write_metadata(
 
 
 def write_pictures(dataset: Dataset, rows: pa.Table, samples: Iterator[ExportedSample], out: IO[bytes]) -> None:
-    """A shard's rows with the bytes of their images and masks. Errors: VerificationError if those are of others."""
+    """Write a shard's rows with their images and masks. Errors: VerificationError if rows and samples do not match."""
     schema = describe_schema(dataset, pictures=True)
     with pq.ParquetWriter(out, schema, **WRITING) as writer:
         for start in range(0, len(rows), ROW_GROUP):
@@ -152,6 +156,7 @@ def write_pictures(dataset: Dataset, rows: pa.Table, samples: Iterator[ExportedS
                 raise VerificationError(
                     f"the samples of {dataset.name} {dataset.version} are not in the order of its manifest; {LOOK}"
                 )
+
             images = [{"bytes": each.image, "path": each.file_name} for each in own]
             masks = [{"bytes": each.mask, "path": f"{each.key}.png"} for each in own]
             for name, values in (("image", images), ("mask", masks)):
@@ -160,7 +165,7 @@ def write_pictures(dataset: Dataset, rows: pa.Table, samples: Iterator[ExportedS
 
 
 def describe_schema(dataset: Dataset, *, pictures: bool) -> pa.Schema:
-    """The columns, and in the metadata what `datasets` cannot see from them: pictures and the names of the classes."""
+    """Return the columns, with metadata for `datasets`: columns of pictures, and names of the classes."""
     label = pa.field("label", pa.int64())
     features: dict[str, Any] = {"label": {"names": list(dataset.classes), "_type": "ClassLabel"}}
     shown = []
@@ -173,7 +178,7 @@ def describe_schema(dataset: Dataset, *, pictures: bool) -> pa.Schema:
 
 
 def copy_shard(store: Store, dataset: Dataset, shard: ShardEntry, out: IO[bytes]) -> None:
-    """Errors: VerificationError if its bytes are not those that were published."""
+    """Copy a shard and compare its sha256. Errors: VerificationError if it differs from the published shard."""
     digest = hashlib.sha256()
     with store.open_read(f"{DATASETS}/{dataset.name}/{dataset.version}/shards/{shard.name}") as file:
         while data := file.read(COPY_BYTES):
@@ -183,7 +188,7 @@ def copy_shard(store: Store, dataset: Dataset, shard: ShardEntry, out: IO[bytes]
         raise VerificationError(f"{shard.name} of {dataset.name} {dataset.version} is not as it was published; {LOOK}")
 
 
-# Content-defined chunks let versions of a repository share what is equal in them (docs of pyarrow and the Hub).
+# Content-defined chunks let versions of a repository share equal parts (docs of pyarrow and the Hub).
 WRITING: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 3,
@@ -193,10 +198,12 @@ WRITING: dict[str, Any] = {
 
 
 def _manifest(dataset: Dataset) -> str:
+    """Return the path of the manifest, relative to the store."""
     return f"{DATASETS}/{dataset.name}/{dataset.version}/manifest.parquet"
 
 
 def _column(rows: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column as type `kind`, or nulls if it is missing."""
     if name in rows.column_names:
         return rows[name].cast(kind)
     return pa.chunked_array([pa.nulls(len(rows), kind)])

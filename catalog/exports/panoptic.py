@@ -1,7 +1,7 @@
 """COCO panoptic segmentation (https://cocodataset.org/#format-data): every pixel belongs to one segment, or is void.
 
-A segment's id is R + 256 G + 256^2 B in its PNG; 0 is void, which is what the version's masks ignore (255). Background
-is a category of its own without instances ("stuff"), and its id, the one after the others', is our choice.
+A segment's id is R + 256 G + 256^2 B in its PNG. 0 is void and stands for ignored pixels (255). Background is a
+category of its own without instances ("stuff"). Tailforge chose its id, the next after all others.
 """
 
 import io
@@ -21,7 +21,7 @@ IGNORE = 255
 
 
 def convert_panoptic(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
-    """images/SPLIT/, annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/ with the PNGs."""
+    """Yield images/SPLIT/, annotations/panoptic_SPLIT.json and annotations/panoptic_SPLIT/ with the PNGs."""
     background = len(dataset.mask_categories) + 1
     head = describe_dataset(dataset) | {"categories": _list_categories(dataset, background)}
     for split, samples in splits.items():
@@ -37,16 +37,17 @@ def convert_panoptic(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
 
 
 def find_segments(sample: ExportedSample, background: int) -> tuple[NDArray[np.uint32], list[dict[str, Any]]]:
-    """Segment ids [height, width] and their rows of `segments_info`.
+    """Return segment ids [height, width] and their rows of `segments_info`.
 
-    The mask decides what category a pixel is, its instances which segment. Where instances overlap the first has the
-    pixel; pixels of a category that no instance holds are one more segment of it.
+    The mask decides the category of a pixel, and the instances decide its segment. The first of overlapping instances
+    gets the pixel. Pixels of a category outside all its instances form one more segment. Errors: VerificationError.
     """
     mask = np.asarray(sample.open_mask())
     segments = np.zeros(mask.shape, np.uint32)
     rows: list[dict[str, Any]] = []
 
     def add(region: NDArray[np.bool_], category: int) -> None:
+        """Add a segment, unless its region is empty."""
         if region.any():
             segments[region] = len(rows) + 1
             rows.append(_describe_segment(region, len(rows) + 1, category))
@@ -65,7 +66,7 @@ def find_segments(sample: ExportedSample, background: int) -> tuple[NDArray[np.u
 
 
 def encode_segments(segments: NDArray[np.uint32]) -> bytes:
-    """RGB PNG of ids [height, width] below 2^24."""
+    """Return an RGB PNG of ids [height, width] below 2^24."""
     channels = np.stack([segments >> shift & 255 for shift in (0, 8, 16)], axis=-1)
     out = io.BytesIO()
     Image.fromarray(channels.astype(np.uint8)).save(out, "PNG")
@@ -73,11 +74,13 @@ def encode_segments(segments: NDArray[np.uint32]) -> bytes:
 
 
 def _list_categories(dataset: Dataset, background: int) -> list[dict[str, Any]]:
+    """Return the categories of the masks, and the background."""
     stuff = {"id": background, "name": "background", "supercategory": "background", "isthing": 0}
     return [*list_categories(dataset), stuff]
 
 
 def _describe_segment(region: NDArray[np.bool_], number: int, category: int) -> dict[str, Any]:
+    """Return the row of a region [height, width]; the box is in pixels."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     x, y = int(columns[0]), int(rows[0])
     return {

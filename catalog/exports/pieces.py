@@ -1,6 +1,6 @@
-"""What a format makes of a version: pieces of files, in the order in which they become known.
+"""Pieces of files, which the formats yield in the order of the samples.
 
-A format is a generator of pieces, so neither it nor whoever writes them holds more than one sample.
+A format is a generator of pieces, so neither the format nor the writer holds more than one sample.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from tailforge.schemas.dataset import Dataset
 
 @dataclass(frozen=True)
 class WholeFile:
-    """A file and all its bytes. Paths are relative to the export's folder, with forward slashes."""
+    """A file with all its bytes. Paths are relative to the export's folder, with forward slashes."""
 
     path: str
     data: bytes
@@ -21,7 +21,7 @@ class WholeFile:
 
 @dataclass(frozen=True)
 class Line:
-    """One more line of a text file."""
+    """A line to append to a text file."""
 
     path: str
     text: str
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object: the keys of `head`, and the keys `lists`, whose rows follow as `Row`."""
+    """A JSON object with the keys of `head` and the keys `lists`. Each list gets its elements as `Row`."""
 
     path: str
     head: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Row:
-    """One more row of a list in a Document that came before."""
+    """An element to append to a list of an earlier Document."""
 
     path: str
     list: str
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class StreamedFile:
-    """A file that `write` fills, for what is larger than memory should hold."""
+    """A file that the function `write` fills, for content that is too large for memory."""
 
     path: str
     write: Callable[[IO[bytes]], None]

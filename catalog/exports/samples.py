@@ -1,4 +1,4 @@
-"""Samples of a published version as the formats take them."""
+"""Read samples of a published version for the export formats."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ from tailforge.schemas.errors import PictureError, VerificationError
 
 @dataclass(frozen=True)
 class ExportedSample:
-    """`number` counts from 1 over all splits of the version, so that it is the same whichever of them are exported.
+    """A sample for export.
 
-    `image` and `mask` are the bytes of their files, `suffix` is png or jpg; `instances` are rows of INSTANCES.
+    `number`: counted from 1 over all splits of the version, so that it does not depend on the exported splits. `image`
+    and `mask`: bytes of their files. `suffix`: png or jpg. `width` and `height`: pixels. `instances`: INSTANCES.
     """
 
     number: int
@@ -39,10 +40,11 @@ class ExportedSample:
 
     @property
     def file_name(self) -> str:
+        """Return the file name of the image."""
         return f"{self.key}.{self.suffix}"
 
     def open_mask(self) -> Image.Image:
-        """The indexed mask, decoded, of the image's size. Errors: VerificationError."""
+        """Return the decoded indexed mask at the image's size. Errors: VerificationError."""
         try:
             image = open_picture(self.mask, PNG, to_mask)
             if image.size != (self.width, self.height):
@@ -52,11 +54,11 @@ class ExportedSample:
             raise VerificationError(f"the mask of sample {self.key} cannot be used: {error}; {LOOK}") from error
 
     def things(self, dataset: Dataset) -> list[Mapping[str, Any]]:
-        """The instances that have a box of their own; not stuff."""
+        """Return the instances of things, without stuff."""
         return [each for each in self.instances if dataset.mask_categories[each["category_id"] - 1].thing]
 
     def region(self, instance: Mapping[str, Any]) -> NDArray[np.bool_]:
-        """Pixels [height, width] of one of `instances`. Errors: VerificationError."""
+        """Return the region [height, width] of one of `instances`. Errors: VerificationError."""
         try:
             return decode_rle(instance["rle"], self.height, self.width)
         except ValueError as error:
@@ -66,14 +68,14 @@ class ExportedSample:
 
 
 def list_splits(dataset: Dataset) -> list[str]:
-    """Splits that hold samples, in alphabetic order."""
+    """Return the splits with samples, in alphabetic order."""
     return sorted({shard.split for shard in dataset.shards})
 
 
 def open_split(store: Store, dataset: Dataset, split: str) -> Iterator[ExportedSample]:
-    """Samples of a split in their published order, read as they are asked for, every byte compared with the manifest.
+    """Return an iterator over a split in published order, which compares every byte with the manifest.
 
-    Errors: NotFoundError at once for an unknown split; VerificationError for damage, when it is reached.
+    Errors: NotFoundError at once for an unknown split; VerificationError at a damaged sample.
     """
     samples = open_dataset(store.uri, dataset.version, split, name=dataset.name, decode=False, verify=True, **WHOLE)
     first = 1 + sum(shard.samples for shard in dataset.shards if shard.split < split)
@@ -85,6 +87,7 @@ def open_split(store: Store, dataset: Dataset, split: str) -> Iterator[ExportedS
 def _read_samples(
     samples: ShardedDataset, dataset: Dataset, first: int, suffix: str, origin: str
 ) -> Iterator[ExportedSample]:
+    """Yield samples with numbers from `first`. Errors: VerificationError."""
     for number, sample in enumerate(samples, first):
         try:
             converted = _convert(sample, dataset, number, suffix)
@@ -96,17 +99,19 @@ def _read_samples(
 
 
 def _convert(sample: Mapping[str, Any], dataset: Dataset, number: int, suffix: str) -> ExportedSample:
-    """Errors: PictureError, ValueError for a sample that says what cannot be."""
+    """Return a sample with checked document and size. Errors: PictureError, ValueError for an impossible sample."""
     document = SampleDocument.model_validate(sample["json"])
     instances = [each.model_dump() for each in document.instances]
     if strange := next((each for each in instances if not is_of_category(dataset, each)), None):
         raise ValueError(
-            f"it has an instance of {strange['category']!r:.80} as category {strange['category_id']}, which is none of "
-            "that name in dataset.json"
+            f"it has an instance of {strange['category']!r:.80} as category {strange['category_id']}, which has "
+            "another name in dataset.json"
         )
+
     width, height = measure_picture(sample["image"], PUBLISHED[suffix])
     if (width, height) != (document.width, document.height):
         raise ValueError(f"its image is {width}x{height} pixels, its JSON says {document.width}x{document.height}")
+
     return ExportedSample(
         number=number,
         key=sample["key"],

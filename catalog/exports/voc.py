@@ -1,8 +1,7 @@
 """PASCAL VOC (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf): boxes as XML, masks as indexed PNG.
 
-Values of a mask: 0 background, categories (class + 1 for a class), 255 void, in the devkit's colours. Boxes are pixels
-counted from 1, both ends inside. Images keep the format that they were published in, so JPEGImages/ holds PNG files for
-a version of PNGs.
+Values of a mask: 0 background, categories (class + 1 for a class), 255 void, in the devkit's colours. Boxes are in
+pixels, counted from 1, and include both ends. Images keep their published format, so JPEGImages/ may contain PNG files.
 """
 
 import io
@@ -20,9 +19,9 @@ from tailforge.schemas.documents.shown import visible
 
 
 def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
-    """JPEGImages/, Annotations/, SegmentationClass/, ImageSets/ and labels.txt.
+    """Yield JPEGImages/, Annotations/, SegmentationClass/, ImageSets/ and labels.txt.
 
-    Line n of labels.txt, from 0, is what value n means. Split `validation` is called val, as this format does.
+    Line n of labels.txt, from 0, names value n of the masks. The format's name of split `validation` is val.
     """
     yield WholeFile(
         "labels.txt",
@@ -38,7 +37,7 @@ def convert_voc(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
 
 
 def describe_sample(dataset: Dataset, sample: ExportedSample) -> bytes:
-    """The XML of an image and its boxes."""
+    """Return the XML of an image and its boxes."""
     root = ElementTree.Element("annotation")
     database = f"{dataset.name} {dataset.version}"
     size = {"width": sample.width, "height": sample.height, "depth": 3}
@@ -52,7 +51,7 @@ def describe_sample(dataset: Dataset, sample: ExportedSample) -> bytes:
 
 
 def colour_mask(sample: ExportedSample) -> bytes:
-    """The mask's own file where it has VOC's colours, as all but empty ones do; else the same values with them."""
+    """Return the mask in VOC's colours: its own bytes if it has them, else a new PNG. Errors: VerificationError."""
     image = sample.open_mask()
     if image.getpalette() == voc_palette():
         return sample.mask
@@ -64,7 +63,7 @@ def colour_mask(sample: ExportedSample) -> bytes:
 
 @cache
 def voc_palette() -> list[int]:
-    """Red, green, blue of 256 classes: bit 3k+c of the number becomes bit 7-k of channel c."""
+    """Return the 256 RGB colours of the devkit: bit 3k+c of the index becomes bit 7-k of channel c."""
     return [
         sum((index >> (3 * k + channel) & 1) << (7 - k) for k in range(8))
         for index in range(256)
@@ -73,6 +72,7 @@ def voc_palette() -> list[int]:
 
 
 def _describe_instance(instance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `object` of an instance."""
     x, y, width, height = instance["bbox"]
     low = {"xmin": math.floor(x) + 1, "ymin": math.floor(y) + 1}
     high = {"xmax": math.ceil(x + width), "ymax": math.ceil(y + height)}
@@ -80,10 +80,10 @@ def _describe_instance(instance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:
-    """One element a key; nested mappings are nested elements."""
+    """Add one element per key; nested mappings become nested elements."""
     for name, value in content.items():
         element = ElementTree.SubElement(parent, name)
         if isinstance(value, Mapping):
             _add(element, value)
         else:
-            element.text = visible(str(value))  # XML takes no control characters
+            element.text = visible(str(value))  # XML forbids control characters

@@ -1,7 +1,7 @@
-"""YOLO detection as Ultralytics reads it (https://docs.ultralytics.com/datasets/detect/).
+"""YOLO detection in the format of Ultralytics (https://docs.ultralytics.com/datasets/detect/).
 
-A line a box: class, then centre and size as fractions of the image. Classes count from 0, as the version's do.
-data.yaml names no `path`, so that its own folder is taken and the export can be moved.
+One line per box: class, centre and size, as fractions of the image. Classes count from 0, like the version's.
+data.yaml has no `path`, so Ultralytics uses the file's own folder, and users may move the export.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from tailforge.schemas.dataset import Dataset
 
 
 def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
-    """data.yaml, images/SPLIT/ and labels/SPLIT/; split `validation` is called val, as this format does."""
+    """Yield data.yaml, images/SPLIT/ and labels/SPLIT/. The format's name of split `validation` is val."""
     names = [category.name for category in dataset.mask_categories if category.thing]  # stuff comes last and has no box
     folders = {split: SHORT_NAMES.get(split, split) for split in splits}
     card = {folder: f"images/{folder}" for folder in folders.values()} | {"names": dict(enumerate(names))}
@@ -29,7 +29,7 @@ def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
 
 
 def describe_box(sample: ExportedSample, instance: Mapping[str, Any]) -> str:
-    """The line of an instance. Eight digits place a box to a thousandth of a pixel in any image."""
+    """Return the line of an instance. Eight digits are exact to a thousandth of a pixel in any image."""
     x, y, width, height = instance["bbox"]
     centre = ((x + width / 2) / sample.width, (y + height / 2) / sample.height)
     numbers = (*centre, width / sample.width, height / sample.height)
