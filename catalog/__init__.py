@@ -1,1 +1,1 @@
-"""The memory: recipes, models, published versions and how to read them. Imports schemas only; no torch, no Prefect."""
+"""The catalog: recipes, models, published versions and their reader. It imports schemas only, not torch or Prefect."""

@@ -1,4 +1,4 @@
-"""What differs between two versions, row by row: compared by sample_id, on content and never on packaging."""
+"""Compare two versions row by row, by sample_id, on content and not on packaging."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ from tailforge.catalog.store import Store
 from tailforge.schemas.errors import VerificationError
 from tailforge.schemas.tables import MANIFEST, SHA256
 
-PACKAGING = ("shard", "members")  # where a sample lies; the digests of its members are compared all the same
-LONG = ("provenance", "augmentation")  # texts of which digests are compared, so that a million fit into memory
-ROWS = 16384  # compared at a time
+PACKAGING = ("shard", "members")  # positions of a sample's files; the digests of its members are compared separately
+LONG = ("provenance", "augmentation")  # texts compared by digest, so that a million fit into memory
+ROWS = 16384  # rows compared at a time
 DIGESTS = pa.list_(pa.struct([("field", pa.string()), ("sha256", SHA256)]))
 Columns = Callable[[str], pa.ChunkedArray]
 Flags = NDArray[np.bool_]
@@ -26,7 +26,7 @@ CONTENT = [name for name in MANIFEST.names if name not in (*PACKAGING, "sample_i
 
 @dataclass(frozen=True)
 class VersionDiff:
-    """Sample ids, sorted; `changed` maps a sample to its changed columns, a member as "members.<field>"."""
+    """The difference of two versions, as sorted sample ids. `changed`: changed columns per id, or "members.<field>"."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -34,18 +34,21 @@ class VersionDiff:
 
     @property
     def is_empty(self) -> bool:
+        """Return whether the versions have equal content."""
         return not (self.added or self.removed or self.changed)
 
 
 def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionDiff:
-    """Difference between the manifests of two folders; holds one column of each in memory at a time.
+    """Return the difference between the manifests of two folders, with one column of each in memory at a time.
 
-    A column that a manifest does not have, as one of an older schema may not, counts as empty. Errors:
-    VerificationError for a manifest that is damaged.
+    A column that an older manifest lacks counts as empty. Errors: VerificationError for a damaged manifest; StoreError.
     """
 
     def reader(manifest: pq.ParquetFile, folder: str) -> Columns:
+        """Return a function from a column's name to the column."""
+
         def read(name: str) -> pa.ChunkedArray:
+            """Return a column; of LONG columns the digests."""
             if name not in manifest.schema_arrow.names:
                 kind = pa.binary() if name in LONG else MANIFEST.field(name).type
                 return pa.chunked_array([pa.nulls(manifest.metadata.num_rows, kind)])
@@ -67,15 +70,19 @@ def compare_versions(store: Store, old_folder: str, new_folder: str) -> VersionD
 
 
 def _digest(texts: pa.Array) -> pa.Array:
+    """Return the sha256 per text, null for null."""
     found = (None if text is None else hashlib.sha256(text.encode()).digest() for text in texts.to_pylist())
     return pa.array(found, pa.binary())
 
 
 def compare_manifests(old: Columns, new: Columns) -> VersionDiff:
-    """Difference from `old` to `new`, each a function from a MANIFEST column's name to the column."""
+    """Return the difference from `old` to `new`, functions from the name of a MANIFEST column to the column."""
+    # Rows of the samples in both versions.
     old_ids, new_ids = (_combine(columns("sample_id")) for columns in (old, new))
     place = pc.index_in(new_ids, value_set=old_ids)
     in_new, in_old = pc.indices_nonzero(pc.is_valid(place)), place.drop_null()
+
+    # Changed columns and members, by row of the common samples.
     changed: dict[int, list[str]] = {}
     for name in CONTENT:
         for start, before, after in _pair(_combine(old(name)), in_old, _combine(new(name)), in_new):
@@ -84,6 +91,7 @@ def compare_manifests(old: Columns, new: Columns) -> VersionDiff:
     for start, before, after in _pair(_digests(old("members")), in_old, _digests(new("members")), in_new):
         for row, field in _differing_members(before, after):
             changed.setdefault(start + row, []).append(f"members.{field}")
+
     ids = new_ids.take(in_new.take(pa.array(list(changed), pa.int64()))).to_pylist()
     return VersionDiff(
         added=tuple(sorted(new_ids.filter(pc.is_null(place)).to_pylist())),
@@ -93,22 +101,24 @@ def compare_manifests(old: Columns, new: Columns) -> VersionDiff:
 
 
 def _combine(column: pa.ChunkedArray) -> pa.Array:
-    """One array: rows of many chunks are slow to pick."""
+    """Return a column as one array, since taking rows from many chunks is slow."""
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else combined.chunk(0)
 
 
 def _pair(old: pa.Array, in_old: pa.Array, new: pa.Array, in_new: pa.Array) -> Iterator[tuple[int, pa.Array, pa.Array]]:
-    """A column of the samples that both versions hold, some rows at a time: first row, values before and after."""
+    """Yield (first row, old values, new values) of the common samples, ROWS at a time."""
     for start in range(0, len(in_old), ROWS):
         yield start, old.take(in_old.slice(start, ROWS)), new.take(in_new.slice(start, ROWS))
 
 
 def _differ(old: pa.Array, new: pa.Array) -> Flags:
-    """Which values differ; two that are no number are alike."""
+    """Return which values differ, bool [rows]. Two NaN values are equal."""
     if old.type != new.type:  # an older schema
         return np.array([a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], np.bool_)
     differ: Flags = np.not_equal(old.is_valid(), new.is_valid())
+
+    # Lists and records differ if any of their parts differs.
     if pa.types.is_list(old.type):
         lengths = [pc.fill_null(pc.list_value_length(each), 0).to_numpy() for each in (old, new)]
         differ |= lengths[0] != lengths[1]
@@ -128,7 +138,7 @@ def _differ(old: pa.Array, new: pa.Array) -> Flags:
 
 
 def _differing_members(old: pa.Array, new: pa.Array) -> list[tuple[int, str]]:
-    """(row, field) of every member that came, went or has another digest."""
+    """Return (row, field) of each member that is new, gone or has another digest."""
     rows = np.flatnonzero(_differ(old, new))
     found = []
     for row, *pair in zip(rows.tolist(), *(each.take(pa.array(rows)).to_pylist() for each in (old, new)), strict=True):
@@ -139,11 +149,12 @@ def _differing_members(old: pa.Array, new: pa.Array) -> list[tuple[int, str]]:
 
 
 def _digests(members: pa.ChunkedArray) -> pa.Array:
-    """MEMBERS without their places in the tar."""
+    """Return MEMBERS without their positions in the tar."""
     return _combine(pa.chunked_array([_leave_places_out(chunk) for chunk in members.chunks], DIGESTS))
 
 
 def _leave_places_out(members: pa.Array) -> pa.Array:
+    """Return one array of MEMBERS without positions."""
     flat = members.flatten()
     kept = pa.StructArray.from_arrays(
         [pc.struct_field(flat, f.name) for f in DIGESTS.value_type], fields=DIGESTS.value_type

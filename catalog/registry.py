@@ -1,4 +1,4 @@
-"""Datasets and versions in a store. A version exists when its dataset.json does; it never changes afterwards."""
+"""Find datasets and versions in a store. A version exists if its dataset.json exists, and it never changes."""
 
 import re
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ FIRST_VERSION = "1.0.0"
 
 
 def is_of_category(dataset: Dataset, instance: Mapping[str, Any]) -> bool:
-    """Whether an instance's number is that of the category which it names."""
+    """Return whether an instance's category_id has the instance's category name in the dataset."""
     number, categories = int(instance["category_id"]), dataset.mask_categories
     return 1 <= number <= len(categories) and categories[number - 1].name == str(instance["category"])
 
 
 def require_there(store: Store, wanted: str = "") -> None:
-    """Errors: NotFoundError for a store in which nothing was ever made, which names what is wanted of it."""
+    """Check that a store exists. `wanted` begins the error's text. Errors: NotFoundError."""
     if not store.exists(""):
         raise NotFoundError(
             f"{wanted}store {store.uri} does not exist; name another by --store, or make it by `tailforge build`"
@@ -33,24 +33,25 @@ def require_there(store: Store, wanted: str = "") -> None:
 
 
 def list_datasets(store: Store) -> list[str]:
-    """Names of the datasets that have a version."""
+    """Return the names of the datasets with a version, sorted."""
     return [name for name in store.names(DATASETS) if NAME.fullmatch(name) and list_versions(store, name)]
 
 
 def list_versions(store: Store, name: str) -> list[str]:
-    """Published versions, oldest number first."""
+    """Return the published versions of a dataset in ascending order."""
     found = [version for version in store.names(f"{DATASETS}/{name}") if VERSION.fullmatch(version)]
     published = [version for version in found if store.exists(f"{DATASETS}/{name}/{version}/{DATASET_FILE}")]
     return sorted(published, key=version_number)
 
 
 def latest_version(store: Store, name: str) -> str | None:
+    """Return the latest version of a dataset, or None without one."""
     versions = list_versions(store, name)
     return versions[-1] if versions else None
 
 
 def version_number(version: str) -> tuple[int, ...]:
-    """(major, minor, patch). Errors: NotFoundError for a text that is no version."""
+    """Return (major, minor, patch) of a version. Errors: NotFoundError for a text that is no version."""
     match = VERSION.fullmatch(version)
     if match is None:
         raise NotFoundError(f"{version!r} is no version; give three numbers such as 1.0.0, or latest")
@@ -58,7 +59,7 @@ def version_number(version: str) -> tuple[int, ...]:
 
 
 def version_folder(store: Store, name: str, version: str = "latest") -> str:
-    """Folder of a version, relative to the store. Errors: NotFoundError that lists what there is."""
+    """Return the folder of a version, relative to the store. Errors: NotFoundError with the known names."""
     versions = list_versions(store, name) if NAME.fullmatch(name) else []
     if not versions:
         require_there(store, f"there is no dataset {show_text(name)}: ")
@@ -71,7 +72,7 @@ def version_folder(store: Store, name: str, version: str = "latest") -> str:
 
 
 def load_dataset(store: Store, name: str, version: str = "latest") -> Dataset:
-    """Errors: NotFoundError; VerificationError for a dataset.json that is damaged, or of another version."""
+    """Return a version's record. Errors: NotFoundError; VerificationError if it is damaged or of another version."""
     folder = version_folder(store, name, version)
     path = f"{folder}/{DATASET_FILE}"
     found = read_record(store, path)
@@ -81,7 +82,7 @@ def load_dataset(store: Store, name: str, version: str = "latest") -> Dataset:
 
 
 def read_record(store: Store, path: str) -> Dataset:
-    """A dataset.json. Errors: VerificationError for one that is damaged."""
+    """Return a dataset.json. Errors: VerificationError if it is damaged."""
     try:
         if store.size(path) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES} bytes")
@@ -91,14 +92,17 @@ def read_record(store: Store, path: str) -> Dataset:
 
 
 def _damaged(store: Store, path: str, problem: str) -> VerificationError:
+    """Return the error for a damaged dataset.json."""
     return VerificationError(
         f"{store.uri}/{path} is damaged: {problem}; remove that version's folder and build the recipe again"
     )
 
 
 def next_version(previous: str | None, difference: VersionDiff) -> str:
-    """Number after `previous`: its major part moves for edited or removed rows, its minor part for additions alone,
-    and its patch part where every row is as it was."""
+    """Return the version after `previous`.
+
+    Changed or removed samples raise the major part, added samples alone the minor part, and neither the patch part.
+    """
     if previous is None:
         return FIRST_VERSION
     major, minor, patch = version_number(previous)

@@ -1,8 +1,8 @@
-"""The store: one folder on any fsspec filesystem, with atomic writes. Everything the project keeps lies in it.
+"""The store: one folder on any fsspec filesystem, with atomic writes. It contains all files of the project.
 
-Paths given to a Store are relative to its root, with forward slashes. On a local disk a file is written under a
-temporary name, synced and renamed; object stores make a put visible only when it is complete. What they need besides is
-in catalog/object_store.py, and nothing outside these two files asks which kind a store is without need.
+Paths are relative to the store's root, with forward slashes. On a local disk a file is written under a temporary name,
+synced and renamed. Object stores show an upload only when it is complete; catalog/object_store.py has their
+peculiarities. Other modules should not depend on the kind of a store.
 """
 
 import errno
@@ -34,43 +34,44 @@ KEPT = "run the same command again; finished work is kept"
 
 
 def is_address(text: str) -> bool:
-    """Whether it is a URI of fsspec; otherwise it is a path of this machine."""
+    """Return whether a text is a URI of fsspec and not a local path."""
     return "://" in text or "::" in text
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
-    """A path of this machine as a user means it: `~` is the home."""
+    """Return a local path with `~` expanded."""
     return Path(os.path.expanduser(path))
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """The same as an absolute path; what is relative starts at the current folder."""
+    """Return a local path as an absolute path with `~` expanded."""
     return Path(os.path.abspath(expand_home(path)))
 
 
 @contextmanager
 def storage_errors(action: str, uri: str) -> Iterator[None]:
-    """Turn the errors of the operating system, and of clients of object stores, into ours.
+    """Translate errors of the operating system and of clients of object stores.
 
-    Errors: StoreFullError, StoreAccessError, or StoreError for all that a retry may mend; FileNotFoundError as it is.
+    Errors: StoreFullError, StoreAccessError, or StoreError for errors that a retry may solve. FileNotFoundError stays.
     """
     try:
         yield
     except (OSError, *object_store.client_errors()) as error:  # type: ignore[misc]
-        what, number = f"cannot {action} {uri}: {describe_failure(error)}", getattr(error, "errno", None)
+        problem, number = f"cannot {action} {uri}: {describe_failure(error)}", getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFullError(f"{what}; the disk is full: free some space, then {KEPT}") from error
+            raise StoreFullError(f"{problem}; the disk is full: free some space, then {KEPT}") from error
         if number in (errno.EISDIR, errno.ENODEV):
-            raise StoreAccessError(f"{what}; put the file back that belongs there, or name another store") from error
+            raise StoreAccessError(f"{problem}; put the file back that belongs there, or name another store") from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreAccessError(
-                f"{what}; let this user read and write the store, or choose another with --store"
+                f"{problem}; let this user read and write the store, or choose another with --store"
             ) from error
+
         if object_store.is_refused(error):
-            raise StoreAccessError(f"{what}; {REFUSED}") from error
+            raise StoreAccessError(f"{problem}; {REFUSED}") from error
         if isinstance(error, FileNotFoundError):
             raise
-        raise StoreError(f"{what}; check the store and {KEPT}") from error
+        raise StoreError(f"{problem}; check the store and {KEPT}") from error
 
 
 REFUSED = (
@@ -79,18 +80,21 @@ REFUSED = (
 )
 
 
-# Filesystems of fsspec that are folders somewhere. Others are views of files (reference, zip), or of one (data).
+# Filesystems of fsspec with folders. Others are views of files (reference, zip) or of one file (data).
 PLACES = ("abfs", "abfss", "adl", "az", "dbfs", "file", "ftp", "gcs", "gs", "hdfs", "http", "https", "local", "memory",
           "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webhdfs")  # fmt: skip
 
 
 def _is_known(protocol: str) -> bool:
-    """Whether it is one of PLACES, or a filesystem of the user's own that this process registered with fsspec."""
+    """Return whether a protocol is one of PLACES, or one that this process registered with fsspec."""
     return protocol in PLACES or (protocol in fsspec.registry and protocol not in known_implementations)
 
 
 def require_place(uri: str) -> None:
-    """Errors: StoreAccessError for an address with credentials or of no folder, and for a path that no folder has."""
+    """Check the address of a store.
+
+    Errors: StoreAccessError for an address with credentials or without a folder, and for an impossible path.
+    """
     advice = "give a folder, or an address such as s3://bucket/folder, by --store or TAILFORGE_STORE"
     if holds_secret(uri):
         raise StoreAccessError(
@@ -105,7 +109,10 @@ def require_place(uri: str) -> None:
 
 
 class Store:
-    """A folder on an fsspec filesystem. Errors: StoreError for a read or write that failed on the way."""
+    """A folder on an fsspec filesystem.
+
+    Errors of all methods: StoreError for a failed read or write; others as `storage_errors`.
+    """
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         self.fs, self.root, self.uri = fs, root.rstrip("/"), uri
@@ -114,10 +121,9 @@ class Store:
 
     @classmethod
     def open(cls, uri: str, *, create: bool = False) -> "Store":
-        """Open a store by path or URI.
+        """Open a store by path or URI. `create`: make it and test that it can be written.
 
-        With `create`, make it and prove that it can be written. Errors: StoreAccessError; StoreError for a connection
-        that was lost.
+        Errors: StoreAccessError; StoreError for a lost connection.
         """
         require_place(uri)
         try:
@@ -125,7 +131,7 @@ class Store:
             if store.is_local and os.path.isfile(store.root):
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             if create:
-                store._prove()
+                store._prove_writable()
         except ImportError as error:
             extra = f"; {how_to_install('s3')}" if object_store.is_object_store(uri) else ""
             raise StoreAccessError(f"store {uri!r} cannot be opened: {error}{extra}") from error
@@ -137,8 +143,8 @@ class Store:
             ) from error
         return store
 
-    def _prove(self) -> None:
-        """Write a probe. An object store must refuse it the second time: versions are claimed so."""
+    def _prove_writable(self) -> None:
+        """Write a probe. An object store must refuse to create it again, since versions are claimed in this way."""
         name = f"{TEMPORARY}probe-{uuid.uuid4().hex}"
         if self.is_local:
             self.fs.makedirs(self.root, exist_ok=True)
@@ -146,30 +152,32 @@ class Store:
             self.fs.pipe_file(self.path(name), b"")
         elif not self.create(name, b"first") or self.create(name, b"second"):
             raise OSError(
-                errno.ENOTSUP, "it puts an object in the place of another although asked not to (If-None-Match: *)"
+                errno.ENOTSUP, "it replaces an existing object although the request forbids it (If-None-Match: *)"
             )
         self.fs.rm_file(self.path(name))
 
     def path(self, relative: str) -> str:
-        """Absolute path on the filesystem. Errors: ValueError if `relative` leaves the store."""
+        """Return the absolute path on the filesystem. Errors: ValueError if `relative` leaves the store."""
         if relative.startswith("/") or ".." in relative.split("/"):
             raise ValueError(f"{relative!r} leaves the store")
         return f"{self.root}/{relative}" if relative else self.root
 
     def exists(self, relative: str) -> bool:
+        """Return whether a file or folder exists."""
         with storage_errors("look up", f"{self.uri}/{relative}"):
             return bool(self.fs.exists(self.path(relative)))
 
     def size(self, relative: str) -> int:
+        """Return the size of a file in bytes. Errors: FileNotFoundError."""
         with storage_errors("look up", f"{self.uri}/{relative}"):
             return int(self.fs.size(self.path(relative)))
 
     def address(self, relative: str) -> str:
-        """Where a person or another program finds it: an absolute path, or a URI."""
+        """Return the absolute path or URI of a file, for people and other programs."""
         return self.path(relative) if self.is_local else str(self.fs.unstrip_protocol(self.path(relative)))
 
     def names(self, relative: str) -> list[str]:
-        """Names of the entries of a folder, sorted; empty where it does not exist."""
+        """Return the names of a folder's entries, sorted; empty if it does not exist."""
         folder = self.path(relative)
         try:
             with storage_errors("list", f"{self.uri}/{relative}"):
@@ -181,16 +189,18 @@ class Store:
     def open_read(
         self, relative: str, *, size: int | None = None, read_ahead: int = object_store.READ_AHEAD
     ) -> IO[bytes]:
-        """A file open for reading; a remote one by ranges of `read_ahead` bytes or as asked for, a small one whole.
+        """Open a file for reading.
 
-        Whoever knows the file's `size` saves a request. On a local disk neither matters.
-        Errors: StoreError and its like, also from the file while it is read.
+        A remote file is read by ranges of `read_ahead` bytes, or by the requested ranges with 0, and a small file at
+        once. A known `size` in bytes saves a request. On a local disk neither matters. Errors: FileNotFoundError;
+        StoreError, also from later reads.
         """
         with storage_errors("read", f"{self.uri}/{relative}"):
             if self.is_local:
                 return open_file(self.path(relative))
 
         def read_range(offset: int, size: int) -> bytes:
+            """Return bytes [offset, offset + size)."""
             return self.read_range(relative, offset, size)
 
         size = self.size(relative) if size is None else size
@@ -200,6 +210,7 @@ class Store:
         return io.BufferedReader(ranges, read_ahead) if read_ahead else ranges  # type: ignore[return-value]
 
     def read(self, relative: str) -> bytes:
+        """Return all bytes of a file. Errors: FileNotFoundError."""
         with storage_errors("read", f"{self.uri}/{relative}"):
             if self.is_local:
                 with open_file(self.path(relative)) as file:
@@ -207,17 +218,17 @@ class Store:
             return object_store.read_again(lambda: self.fs.cat_file(self.path(relative)))  # type: ignore[no-any-return]
 
     def read_range(self, relative: str, offset: int, size: int) -> bytes:
-        """Bytes [offset, offset + size) without reading the rest."""
+        """Return bytes [offset, offset + size) without reading the rest."""
         return self.read_ranges(relative, [(offset, offset + size)])[0]
 
     def read_ranges(self, relative: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Bytes of each [start, stop), fetched at the same time where a store can; shorter at the file's end."""
+        """Return bytes [start, stop) of each range, in parallel if the store can; fewer at the file's end."""
         starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
         paths = [self.path(relative)] * len(ranges)
         with storage_errors("read", f"{self.uri}/{relative}"):
             if self.is_local:
                 with open_file(paths[0]) as file:
-                    size = os.fstat(file.fileno()).st_size  # no room is made for what lies behind it
+                    size = os.fstat(file.fileno()).st_size  # allocate nothing beyond the end
                 starts, stops = ([min(place, size) for place in places] for places in (starts, stops))
             return object_store.read_again(lambda: self.fs.cat_ranges(paths, starts, stops, on_error="raise"))
 
@@ -227,7 +238,7 @@ class Store:
             object_store.read_again(lambda: self.fs.get_file(self.path(relative), str(target)))
 
     def write(self, relative: str, write_to: Callable[[IO[bytes]], None]) -> None:
-        """Write a file that is either not there or complete, also after a kill, a full disk or a lost connection."""
+        """Write a file by the function `write_to`. It is complete or missing, even after a kill or a full disk."""
         target = self.path(relative)
         with storage_errors("write", f"{self.uri}/{relative}"):
             if not self.is_local:
@@ -239,9 +250,10 @@ class Store:
 
     @contextmanager
     def _written(self, target: str, write_to: Callable[[IO[bytes]], None]) -> Iterator[str]:
-        """A synced file beside its target, under a temporary name that is gone afterwards.
+        """Yield a synced temporary file next to its target, and remove it afterwards.
 
-        What killed processes left in the same folder goes too. Errors: OSError; StoreError if another takes the file.
+        Temporary files of killed processes in the same folder are removed, too. Errors: OSError; StoreError if another
+        process removes the file.
         """
         remove_abandoned(os.path.dirname(target))
         with hold_file(target) as out:
@@ -255,9 +267,9 @@ class Store:
 
     @contextmanager
     def hold_folder(self, relative: str) -> Iterator[None]:
-        """A new folder that nobody takes for abandoned, removed at the end unless it got another name.
+        """Make a locked folder and remove it at the end unless it was renamed.
 
-        What killed processes left beside it goes. Object stores have no folders: nothing is done there.
+        Folders of killed processes next to it are removed. In an object store, which has no folders, nothing happens.
         """
         if not self.is_local:
             yield
@@ -270,6 +282,7 @@ class Store:
             yield
 
     def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a file that is complete or missing, as `write`."""
         if self.is_local:
             self.write(relative, lambda out: _write_all(out, data))
             return
@@ -277,7 +290,7 @@ class Store:
             self.fs.pipe_file(self.path(relative), data)
 
     def create(self, relative: str, data: bytes) -> bool:
-        """Write a small file unless it exists; False if it does and holds other bytes. Of many at once one succeeds."""
+        """Write a small file unless it exists; return False if it exists with other bytes. One of several wins."""
         target = self.path(relative)
         with storage_errors("write", f"{self.uri}/{relative}"):
             if not self.is_local:
@@ -291,10 +304,7 @@ class Store:
         return True
 
     def copy(self, source: str, target: str, size: int | None = None) -> None:
-        """The same bytes under a second name: a hard link where the disk can, else a copy that the store makes.
-
-        Whoever knows the file's `size` saves a request.
-        """
+        """Copy a file inside the store, by a hard link if the disk supports it. A known `size` saves a request."""
         with storage_errors("write", f"{self.uri}/{target}"):
             if not self.is_local:
                 object_store.copy(self.fs, self.path(source), self.path(target), size)
@@ -308,7 +318,7 @@ class Store:
                 shutil.copyfile(self.path(source), self.path(target))
 
     def is_same(self, one: str, two: str) -> bool:
-        """Whether both are one file, or copies that the store itself vouches for; False where that is not known."""
+        """Return whether two paths are one file, or have equal size and ETag; False if this is unknown."""
         paths = [self.path(one), self.path(two)]
         with storage_errors("look up", f"{self.uri}/{two}"):
             if self.is_local:
@@ -320,7 +330,7 @@ class Store:
         return known[0] == known[1] and bool(known[0][1])
 
     def replace(self, source: str, target: str) -> None:
-        """Put a file in the place of another; on a local disk it leaves its own."""
+        """Replace the file `target` by `source`, which moves on a local disk and is copied elsewhere."""
         if not self.is_local:
             self.copy(source, target)
             return
@@ -328,7 +338,7 @@ class Store:
             os.replace(self.path(source), self.path(target))
 
     def now(self) -> float:
-        """Seconds since 1970 by the clock that dates the store's files: a server's may go differently from ours."""
+        """Return seconds since 1970 by the clock of the store, which may differ from that of this machine."""
         if self.is_local:
             return time.time()
         name = f"{TEMPORARY}clock-{uuid.uuid4().hex}"
@@ -338,13 +348,14 @@ class Store:
         return moment
 
     def measure(self, relative: str) -> tuple[float, int]:
-        """(newest modification, bytes that removing frees) of a file or folder; a hard link elsewhere keeps its bytes.
+        """Return (newest modification, freed bytes on removal) of a file or folder.
 
-        What vanishes meanwhile has just been written: it got its final name.
+        Files with another hard link free nothing. A file that vanishes meanwhile was renamed, so it counts as new.
         """
         if not self.is_local:
             with storage_errors("look up", f"{self.uri}/{relative}"):
                 return object_store.measure(self.fs, self.path(relative))
+
         newest, size, root = 0.0, 0, Path(self.path(relative))
         for each in (root, *root.rglob("*")):
             try:
@@ -356,18 +367,19 @@ class Store:
         return newest, size
 
     def remove(self, relative: str) -> None:
-        """Remove a file or a folder with all that it holds; no error where it does not exist."""
+        """Remove a file or a folder with its content; do nothing if it does not exist."""
         with storage_errors("remove", f"{self.uri}/{relative}"), suppress(FileNotFoundError):
-            if not self.is_local or self.exists(relative):  # others may be removing it too
+            if not self.is_local or self.exists(relative):  # another process may remove it, too
                 self.fs.rm(self.path(relative), recursive=True)
 
 
 def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting, as a pipe would."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def open_file(path: str, buffering: int = -1) -> IO[bytes]:
-    """A file of the local disk. Errors: OSError, also for a folder, a pipe or a device, which could block for ever."""
+    """Open a local file for reading. Errors: OSError, also for a folder, a pipe or a device, which might never end."""
     file = open(path, "rb", buffering, opener=_open_at_once)  # noqa: SIM115  the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -376,4 +388,5 @@ def open_file(path: str, buffering: int = -1) -> IO[bytes]:
 
 
 def _write_all(out: IO[bytes], data: bytes) -> None:
+    """Write bytes to an open file."""
     out.write(data)

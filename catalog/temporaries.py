@@ -1,7 +1,7 @@
-"""Files and folders that are being written under a temporary name: known while they are written, gone afterwards.
+"""Write files and folders under temporary names, and remove those of killed processes.
 
-Whoever writes one holds a lock on it, which the operating system drops when the process ends, however it ends. So one
-that nobody holds was left behind by a process that was killed, and may be removed at once.
+The writer holds a lock, which the operating system releases when the process ends in any way. So a temporary file
+without a lock belongs to a killed process, and may be removed at once.
 """
 
 import os
@@ -13,17 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-if sys.platform != "win32":  # readers of versions need not have locks
+if sys.platform != "win32":  # readers of versions need no locks
     import fcntl
 
-TEMPORARY = ".tmp-"  # what a name starts with while it is being written
-_held: set[str] = set()  # that this process writes now
-_lock = threading.RLock()  # `drop_held` may be called by a signal's handler, in whatever moment of this thread
+TEMPORARY = ".tmp-"  # prefix of a temporary name
+_held: set[str] = set()  # paths that this process is writing
+_lock = threading.RLock()  # reentrant, since a signal's handler may call `drop_held` at any moment of this thread
 
 
 @contextmanager
 def hold_file(target: str) -> Iterator[IO[bytes]]:
-    """A new file beside `target`, open for writing; removed at the end unless it got another name. Errors: OSError."""
+    """Yield a new open file next to `target`, and remove it at the end unless it was renamed. Errors: OSError."""
     parent, name = os.path.split(target)
     while True:
         path = os.path.join(parent, f"{TEMPORARY}{uuid.uuid4().hex}-{name}")
@@ -40,7 +40,7 @@ def hold_file(target: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def hold_folder(path: str) -> Iterator[None]:
-    """Make a folder; removed at the end unless it got another name. Errors: OSError."""
+    """Make a folder and remove it at the end unless it was renamed. Errors: OSError."""
     with _listed(path):
         descriptor = _make_held(path)
         try:
@@ -52,7 +52,7 @@ def hold_folder(path: str) -> Iterator[None]:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Remove what killed processes were writing in a folder; what is still written, or cannot be locked, stays."""
+    """Remove the temporary files of killed processes from a folder; files that cannot be locked stay."""
     with suppress(OSError):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
@@ -62,7 +62,7 @@ def remove_abandoned(folder: str) -> None:
 
 
 def drop_held() -> None:
-    """Remove what this process is writing, when it ends at once. A folder that gets its name meanwhile stays whole."""
+    """Remove all temporary files of this process before it ends. A folder renamed at the same time stays whole."""
     with _lock:
         held = list(_held)
     for path in held:
@@ -71,12 +71,12 @@ def drop_held() -> None:
                 os.unlink(path)
                 continue
             aside = f"{os.path.dirname(path)}/{TEMPORARY}{uuid.uuid4().hex}"
-            os.rename(path, aside)  # its name is free for nobody now: the writer cannot publish half of it
+            os.rename(path, aside)  # now the writer cannot publish a partly removed folder
             shutil.rmtree(aside, ignore_errors=True)
 
 
 def _make_held(path: str) -> int | None:
-    """Make a folder and lock it; the descriptor that holds the lock, None on systems that have no such thing."""
+    """Make a folder, lock it, and return the lock's descriptor; None on systems without locks."""
     while True:
         os.makedirs(path, exist_ok=True)
         if sys.platform == "win32":
@@ -89,6 +89,7 @@ def _make_held(path: str) -> int | None:
 
 @contextmanager
 def _listed(path: str) -> Iterator[None]:
+    """Record a path as written by this process inside the context."""
     with _lock:
         _held.add(path)
     try:
@@ -99,10 +100,10 @@ def _listed(path: str) -> Iterator[None]:
 
 
 def _take(descriptor: int, path: str) -> bool:
-    """Lock a new file or folder. False if somebody took it for abandoned in the moment before."""
+    """Lock a new file or folder; return False if another process removed it as abandoned just before."""
     if sys.platform == "win32":
         return True
-    with suppress(OSError):  # a filesystem without locks: then nobody else can lock it either
+    with suppress(OSError):  # on a filesystem without locks no other process can lock it either
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -111,7 +112,7 @@ def _take(descriptor: int, path: str) -> bool:
 
 
 def _remove_unheld(path: str) -> None:
-    """Errors: OSError if it is held, or is gone."""
+    """Remove a temporary file or folder that no process holds. Errors: OSError if it is held or gone."""
     if sys.platform == "win32":
         return
     is_folder = os.path.isdir(path) and not os.path.islink(path)

@@ -1,4 +1,4 @@
-"""Paths that a person gives, on the command line or in a recipe: what cannot be one is said before anything is done."""
+"""Check paths from the command line or a recipe before any work begins."""
 
 import errno
 import os
@@ -9,17 +9,17 @@ from tailforge.schemas.documents.shown import show_text, steers
 from tailforge.schemas.errors import UserError
 
 HERE = Path()
-LONGEST, LONGEST_PART = 4095, 255  # bytes that Linux takes
+LONGEST, LONGEST_PART = 4095, 255  # bytes; limits of Linux
 REASONS = {errno.ELOOP: "it is a link that leads back to itself", errno.ENAMETOOLONG: "it is longer than a path can be"}
 
 
 def usable_path(
     path: str | os.PathLike[str], what: str, error: type[UserError] = UserError, folder: Path = HERE
 ) -> Path:
-    """The path with `~` as the home. `what` names the option or the field in errors; `folder`: what it is relative to.
+    """Return the path with `~` expanded. `what`: option or field for errors. `folder`: base of a relative path.
 
-    Errors: `error` for a path that no file can have, a home of nobody, a link to itself, and for what is neither file
-    nor folder, such as a pipe, on which reading would wait for ever.
+    Errors: `error` for a path that no file can have, the home of an unknown user, a circular link, and for a pipe or
+    device, on which reading might never end.
     """
     text = os.fspath(path)
     if reason := _find_reason(text, folder):
@@ -28,6 +28,7 @@ def usable_path(
 
 
 def _find_reason(text: str, folder: Path) -> str | None:
+    """Return why a path cannot be used, or None."""
     if not text:
         return "it is empty"
     if wrong := next((each for each in text if steers(each) or each in "\n\t"), None):
@@ -37,6 +38,7 @@ def _find_reason(text: str, folder: Path) -> str | None:
         return f"there is no user {text[1:].partition('/')[0]!r}; a name that begins with ~ is written ./~"
     if len(os.fsencode(home)) > LONGEST or any(len(os.fsencode(part)) > LONGEST_PART for part in home.split("/")):
         return REASONS[errno.ENAMETOOLONG]
+
     try:
         mode = os.stat(folder / home).st_mode
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Checks a published version against itself: every byte is read again, every image decoded, every count recounted."""
+"""Verify a published version against its own records: read every byte, decode every image and repeat every count."""
 
 import hashlib
 from collections import Counter
@@ -27,12 +27,12 @@ IGNORE = 255
 REJECTED = ["sample_id", "concept", "class_id", "caption", "width", "height"]
 COLUMNS = ["sample_id", "concept", "class_id", "caption", "width", "height", "split", "shard", "members"]
 Row = dict[str, Any]
-Report = Callable[[str, str], None]  # member or "", problem
+Report = Callable[[str, str], None]  # arguments: member or "", problem
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: `path` is a file of the version, `member` what is meant inside it, or empty."""
+    """One problem. `path`: file of the version. `member`: name inside the tar, or empty."""
 
     path: str
     member: str
@@ -45,15 +45,16 @@ class Finding:
 def verify(
     store: Store, name: str, version: str = "latest", on_file: Callable[[str], None] | None = None
 ) -> list[Finding]:
-    """What is wrong with a version; an empty list if nothing is. `on_file` hears of every file that is begun.
+    """Return the problems of a version; empty for an intact one. `on_file`: called with each file before its check.
 
-    Errors: NotFoundError; VerificationError if dataset.json itself cannot be read.
+    Errors: NotFoundError; VerificationError if dataset.json itself cannot be read; StoreError.
     """
     dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
     findings: list[Finding] = []
     present = set(_list_files(store, folder))
     for path in sorted(present - {DATASET_FILE, *dataset.files}):
         findings.append(Finding(path, "", "is not listed in dataset.json"))
+
     for path, entry in sorted(dataset.files.items()):
         if on_file:
             on_file(path)
@@ -66,12 +67,14 @@ def verify(
 
 
 def _list_files(store: Store, folder: str) -> Iterator[str]:
+    """Yield the files of a version, relative to its folder."""
     root = store.path(folder)
     for path in store.fs.find(root):
         yield path.removeprefix(f"{root}/")
 
 
 def _check_digest(store: Store, folder: str, path: str, size: int, sha256: str) -> list[Finding]:
+    """Compare a file's size and digest with its entry in dataset.json."""
     found = store.size(f"{folder}/{path}")
     if found != size:
         return [Finding(path, "", f"has {count_of(found, 'byte')}, dataset.json says {size}")]
@@ -83,7 +86,7 @@ def _check_digest(store: Store, folder: str, path: str, size: int, sha256: str) 
 def _check_tables(
     store: Store, folder: str, dataset: Dataset, present: set[str], on_file: Callable[[str], None]
 ) -> list[Finding]:
-    """Manifest against tars, and the counts of dataset.json against both tables."""
+    """Compare the manifest with the tars, and the counts of dataset.json with both tables."""
     findings: list[Finding] = []
     try:
         by_shard = _read_rows(store, f"{folder}/manifest.parquet", dataset)
@@ -94,6 +97,7 @@ def _check_tables(
         return [Finding("manifest.parquet or rejects.parquet", "", f"cannot be read: {error}")]
     if not known:
         findings.append(Finding("rejects.parquet", "", "has other columns than the schema says"))
+
     for shard in dataset.shards:
         path = f"shards/{shard.name}"
         if path in present:
@@ -103,7 +107,7 @@ def _check_tables(
 
 
 def _require_possible(table: pa.Table | None, dataset: Dataset) -> None:
-    """Errors: VerificationError for a value that no row of the version can have."""
+    """Check the values of a table. Errors: VerificationError for a value that no row of the version can have."""
     if table is not None:
         table.validate(full=True)
         if problem := find_strange(table, dataset):
@@ -111,13 +115,14 @@ def _require_possible(table: pa.Table | None, dataset: Dataset) -> None:
 
 
 def _read_rows(store: Store, path: str, dataset: Dataset) -> dict[str, list[Row]]:
-    """Manifest rows by shard, in their order. Errors: VerificationError for another schema or a repeated sample."""
+    """Return the manifest's rows by shard. Errors: VerificationError for other columns or a repeated sample."""
     with open_parquet(store, path) as manifest:
         if not _is_known(manifest.schema_arrow, MANIFEST):
             raise VerificationError("the manifest has other columns than the schema says")
         table = manifest.read(columns=COLUMNS, use_threads=False)
         _require_possible(table, dataset)
         rows = table.to_pylist()
+
     by_shard: dict[str, list[Row]] = {}
     for row in rows:
         by_shard.setdefault(row["shard"], []).append(row)
@@ -128,12 +133,13 @@ def _read_rows(store: Store, path: str, dataset: Dataset) -> dict[str, list[Row]
 
 
 def _is_known(found: pa.Schema, schema: pa.Schema) -> bool:
-    """Whether these are columns of the schema; an older version lacks those that came later, none that we read."""
+    """Return whether all columns belong to the schema and COLUMNS are present; older versions may lack others."""
     lost = {name for name in COLUMNS if name in schema.names} - set(found.names)
     return not lost and all(field.name in schema.names and field.equals(schema.field(field.name)) for field in found)
 
 
 def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: int) -> list[Finding]:
+    """Compare the counts of dataset.json with the tables."""
     rows = [row for shard in by_shard.values() for row in shard]
     concepts = Counter(row["concept"] for row in rows)
     found = {
@@ -146,6 +152,7 @@ def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: in
             {shard.name: shard.samples for shard in dataset.shards},
         ),
     }
+
     return [
         Finding(DATASET_FILE, "", f"{name} is {stated}, the tables hold {counted}")
         for name, (counted, stated) in found.items()
@@ -154,11 +161,13 @@ def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: in
 
 
 def _check_shard(store: Store, folder: str, path: str, dataset: Dataset, rows: list[Row]) -> list[Finding]:
+    """Compare the members of a tar with the manifest's rows of the shard."""
     findings: list[Finding] = []
     expected = {f"{row['sample_id']}.{member['field']}": (row, member) for row in rows for member in row["members"]}
     seen: list[str] = []
 
     def report(member: str, problem: str) -> None:
+        """Add a problem of a member."""
         findings.append(Finding(path, member, problem))
 
     with store.open_read(f"{folder}/{path}") as file:
@@ -170,6 +179,7 @@ def _check_shard(store: Store, folder: str, path: str, dataset: Dataset, rows: l
                 _check_member(found, *expected[found.name], dataset, report)
             else:
                 report(found.name, "is not in the manifest")
+
     for name in sorted(set(expected) - set(seen)):
         report(name, "is in the manifest and not in the tar")
     _check_order(seen, rows, dataset, report)
@@ -177,7 +187,7 @@ def _check_shard(store: Store, folder: str, path: str, dataset: Dataset, rows: l
 
 
 def _walk(file: IO[bytes], size: int, starts: dict[int, str], report: Report) -> Iterator[Member]:
-    """Members of a tar; behind damage it goes on at the next place where the manifest has a member begin."""
+    """Yield the members of a tar. After damage continue at the next start of a member in the manifest (`starts`)."""
     position = 0
     while position < size:
         file.seek(position)
@@ -185,6 +195,7 @@ def _walk(file: IO[bytes], size: int, starts: dict[int, str], report: Report) ->
         if not block.strip(b"\0") and position not in starts:
             _check_end(file, position, size, report)
             return
+
         try:
             name, length = parse_header(block)
         except ValueError as error:
@@ -194,9 +205,10 @@ def _walk(file: IO[bytes], size: int, starts: dict[int, str], report: Report) ->
                 return
             position = min(following)
             continue
-        data = file.read(min(padded(length), size - position - BLOCK))  # no room is made for what a header claims
+
+        data = file.read(min(padded(length), size - position - BLOCK))  # a false header must not allocate memory
         if part := find_difference(block, name, length):
-            report(name, f"has a header whose {part} is not as shards have it: other programs may see another file")
+            report(name, f"has a header with another {part} than in shards: other programs may see another file")
         if len(data) < padded(length):
             report(name, f"is cut off: {min(len(data), length)} of {length} bytes are there")
             return
@@ -208,6 +220,7 @@ def _walk(file: IO[bytes], size: int, starts: dict[int, str], report: Report) ->
 
 
 def _check_end(file: IO[bytes], position: int, size: int, report: Report) -> None:
+    """Check the zeros at the end of a tar, and its size."""
     file.seek(position)
     if file.read().strip(b"\0"):
         report("", f"holds bytes after its end mark at {position}")
@@ -216,27 +229,30 @@ def _check_end(file: IO[bytes], position: int, size: int, report: Report) -> Non
 
 
 def _check_order(seen: list[str], rows: list[Row], dataset: Dataset, report: Report) -> None:
-    """Members of a sample lie together, fields sorted and complete, samples in the manifest's order."""
+    """Check that members of a sample are neighbours, with sorted and complete fields, and samples in manifest order."""
+    # Neighbouring members of one sample form a run.
     runs: list[tuple[str, list[str]]] = []
     keys: dict[str, None] = {}
     for name in seen:
         key, _, field = name.partition(".")
         if not runs or runs[-1][0] != key:
             if key in keys:
-                report(name, f"does not lie beside the other members of its sample {key}")
+                report(name, f"is apart from the other members of its sample {key}")
             runs.append((key, []))
             keys[key] = None
         runs[-1][1].append(field)
+
     for key, fields in runs:
         if tuple(fields) != dataset.fields:
             report(f"{key}.{fields[0]}", f"sample has the fields {fields} here, expected {list(dataset.fields)}")
     for key, row in zip(keys, rows, strict=False):
         if key != row["sample_id"]:
-            report(f"{key}.{dataset.fields[0]}", f"lies where the manifest has sample {row['sample_id']}")
+            report(f"{key}.{dataset.fields[0]}", f"is in the place of the manifest's sample {row['sample_id']}")
             return
 
 
 def _check_member(found: Member, row: Row, member: Row, dataset: Dataset, report: Report) -> None:
+    """Compare a member's position, bytes and content with the manifest."""
     if found.offset != member["offset"]:
         report(found.name, f"begins at byte {found.offset}, the manifest says {member['offset']}")
     if len(found.data) != member["size"]:
@@ -244,16 +260,17 @@ def _check_member(found: Member, row: Row, member: Row, dataset: Dataset, report
     digest = hashlib.sha256(found.data).digest()
     if digest != member["sha256"]:
         report(found.name, f"has sha256 {digest.hex()}, the manifest says {member['sha256'].hex()}")
+
     try:
         problem = _check_content(found.field, found.data, row, dataset)
-    except Exception as error:  # whatever a decoder makes of damaged bytes
+    except Exception as error:  # decoders raise many kinds of errors for damaged bytes
         problem = f"cannot be decoded: {describe_damage(error)}"
     if problem:
         report(found.name, problem)
 
 
 def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str | None:
-    """What is wrong with a member's meaning. Errors: those of its decoder."""
+    """Return the problem of a member's content, or None. Errors: those of its decoder."""
     if field in PUBLISHED:
         image = open_picture(data, PUBLISHED[field], to_mask if field == "seg.png" else None)
         if image.size != (row["width"], row["height"]):
@@ -261,6 +278,7 @@ def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str |
         values = set(np.unique(np.asarray(image)).tolist()) if field == "seg.png" else set()
         unknown = values - set(range(len(dataset.mask_categories) + 1)) - {IGNORE}
         return f"holds the value {min(unknown)}, which is no category" if unknown else None
+
     if field == "json":
         document = parse_object(data)
         SampleDocument.model_validate(document)
@@ -269,6 +287,7 @@ def _check_content(field: str, data: bytes, row: Row, dataset: Dataset) -> str |
             return f"has an instance of {strange['category']!r} as category {strange['category_id']}, which it is not"
         wrong = [name for name in names if document.get(name) != row[name]]
         return f"says {wrong[0]} {document.get(wrong[0])!r}, the manifest {row[wrong[0]]!r}" if wrong else None
+
     if field in ("attn.npy", "noise.npy"):
         read_array(data)
         return None

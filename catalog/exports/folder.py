@@ -76,6 +76,7 @@ class PieceWriter:
     def write(self, piece: Piece) -> None:
         """Write one piece. Errors: as `writing_errors`."""
         with writing_errors(self._target):
+            # Lines and rows of one file come in pieces, so their files stay open.
             match piece:
                 case WholeFile(path, data):
                     with open(self._place(path), "xb") as out:

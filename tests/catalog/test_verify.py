@@ -115,7 +115,7 @@ def test_a_header_that_names_another_file_to_other_programs_is_found(
     (damaged / SHARD).write_bytes(whole)
     sign(damaged, SHARD)
     assert check(damaged) == [
-        Finding(SHARD, name, f"has a header whose {part} is not as shards have it: other programs may see another file")
+        Finding(SHARD, name, f"has a header with another {part} than in shards: other programs may see another file")
     ]
 
 
@@ -153,7 +153,9 @@ def test_an_extra_file_is_named(damaged: Path) -> None:
 def test_members_of_a_sample_that_lie_apart_are_named(damaged: Path) -> None:
     rewrite_tar(damaged / SHARD, lambda members: [*members[1:], members[0]])
     name = member_rows(damaged)[0][0]
-    assert any(finding.member == name and "does not lie beside" in finding.problem for finding in check(damaged))
+    assert any(
+        finding.member == name and "is apart from the other members" in finding.problem for finding in check(damaged)
+    )
 
 
 def test_members_in_another_order_are_named(damaged: Path) -> None:
@@ -166,7 +168,7 @@ def test_members_in_another_order_are_named(damaged: Path) -> None:
 
 def test_samples_in_another_order_are_named(damaged: Path) -> None:
     rewrite_tar(damaged / SHARD, lambda members: [*members[6:], *members[:6]])
-    assert any("lies where the manifest has sample" in finding.problem for finding in check(damaged))
+    assert any("is in the place of the manifest's sample" in finding.problem for finding in check(damaged))
 
 
 def test_a_foreign_member_and_a_lost_one_are_named(damaged: Path) -> None:
@@ -262,5 +264,5 @@ def test_a_header_that_no_shard_has_is_told(damaged: Path, place: slice, claim: 
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert any("whose name or size is not as shards have it" in finding.problem for finding in findings)
+    assert any("with another name or size than in shards" in finding.problem for finding in findings)
     assert most < 2**30

@@ -86,7 +86,7 @@ def test_the_reader_names_what_masks_hold(store: Store) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (CATEGORIES[:2], r"has an instance of .* which is none of that name in dataset\.json"),
+        (CATEGORIES[:2], r"has an instance of .* which has another name in dataset\.json"),
         ((CATEGORIES[1], CATEGORIES[0], CATEGORIES[2]), "categories are the classes, then others"),
     ],
     ids=["lost", "mixed"],
