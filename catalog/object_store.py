@@ -1,8 +1,8 @@
 """Complete fsspec's filesystems for object stores: settings, whole uploads, copies, conditional create.
 
-botocore repeats failed requests (`RETRIES`) after 500, 503, throttling, a broken connection or a time-out, with
-back-off and jitter. s3fs would multiply these attempts by its own, so it gets a single one. botocore does not repeat a
-request when the body of its answer breaks off; `read_again` does.
+After 500, 503, throttling, a broken connection or a time-out, botocore repeats a request with back-off and jitter
+(RETRIES). s3fs would multiply these attempts by its own, so it gets a single one. If the body of an answer breaks off,
+botocore does not repeat the request, but `read_again` does.
 """
 
 import errno

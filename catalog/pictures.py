@@ -1,7 +1,7 @@
-"""The one place where picture files of users and of versions are decoded.
+"""Decode picture files of users and of versions. No other module calls Pillow's decoders.
 
-Pillow finds a file's format by its bytes and has decoders that start other programs (PostScript starts Ghostscript). So
-each place says which formats it takes, and Pillow's other decoders are never asked.
+Pillow detects a file's format from its bytes, and some of its decoders start other programs (PostScript starts
+Ghostscript). So each caller names its allowed formats, and Pillow's other decoders never run.
 """
 
 import io
@@ -14,15 +14,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tailforge.schemas.errors import PictureError
 
-Formats = Sequence[str]  # as Pillow names them
+Formats = Sequence[str]  # in Pillow's names
 
 PNG: Formats = ("PNG",)
 PUBLISHED: dict[str, Formats] = {"png": PNG, "jpg": ("JPEG",), "seg.png": PNG}  # by the member's field
-PHOTOGRAPHS: Formats = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # what a user may give as a picture
+PHOTOGRAPHS: Formats = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # formats of a user's pictures
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of files in these formats
-MASKS: Formats = ("BMP", "PNG", "TIFF")  # what a user may give as a mask: formats that keep every value
+MASKS: Formats = ("BMP", "PNG", "TIFF")  # formats of a user's masks, all lossless
 PNG_END = b"IEND\xaeB`\x82"  # type and checksum of a chunk without content
-MOST_PIXELS = 178_956_970  # where Pillow itself refuses a picture: half a gigabyte of RGB
+MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 GREY = ("1", "F", "I", "L", "LA", "La")  # modes of Pillow without colour, besides I;16
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened safely; scale it down"
@@ -31,10 +31,10 @@ TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened saf
 def open_picture(
     data: bytes, formats: Formats, convert: Callable[[Image.Image], Image.Image] | None = None
 ) -> Image.Image:
-    """The whole picture in the bytes of a file, decoded, brought to another mode or size by `convert`.
+    """Return the decoded picture in the bytes of a file, after `convert` to another mode or size.
 
-    Errors: PictureError, whatever Pillow or `convert` raises: another format than `formats`, more than MOST_PIXELS
-    pixels, a file that is cut off or damaged.
+    Errors: PictureError for another format than `formats`, more than MOST_PIXELS pixels, a short or damaged file, and
+    any other error of Pillow or `convert`.
     """
     with _open(data, formats) as image:
         image.load()
@@ -43,14 +43,14 @@ def open_picture(
 
 
 def measure_picture(data: bytes, formats: Formats) -> tuple[int, int]:
-    """(width, height) of the picture in the bytes of a file, by its header alone. Errors: PictureError."""
+    """Return (width, height) in pixels of the picture in the bytes of a file, from its header. Errors: PictureError."""
     with _open(data, formats) as image:
         return image.size
 
 
 @contextmanager
 def _open(data: bytes, formats: Formats) -> Iterator[Image.Image]:
-    """The picture, its pixels not read yet. Errors: PictureError, also for what goes wrong in the block."""
+    """Yield the picture with unread pixels. Errors: PictureError, also for any error inside the context."""
     try:
         with Image.open(io.BytesIO(data), formats=tuple(formats)) as image:
             _require_size(image)
@@ -75,7 +75,7 @@ class Shown:
 
 
 def measure_shown(data: bytes, formats: Formats) -> Shown:
-    """Return size and channels of a picture as `show_picture` shows it, by its header. Errors: PictureError."""
+    """Return size and channels of a picture after `show_picture`, from its header. Errors: PictureError."""
     with _open(data, formats) as image:
         turned = image.getexif().get(ORIENTATION) in SIDEWAYS
         width, height = image.size[::-1] if turned else image.size
@@ -83,12 +83,12 @@ def measure_shown(data: bytes, formats: Formats) -> Shown:
 
 
 def show_picture(image: Image.Image) -> Image.Image:
-    """Return the picture as a viewer shows it: upright by EXIF, 8 bits, mode L if it is grey, else RGB.
+    """Return the picture as viewers show it: upright by EXIF, with 8 bits, in mode L if it is grey, else RGB.
 
-    Transparent pixels are laid over grey (128). Of 16 bits the upper 8 are kept, floats 0..1 become 0..255, palettes,
-    CMYK and YCbCr become RGB by Pillow's formulas. EXIF is read here for the first time, so give this to
-    `open_picture`, which maps errors. Errors: PictureError for numbers whose scale is unknown: floats outside 0..1,
-    and whole numbers outside 0..65535.
+    Transparent pixels are blended with grey (128). 16 bits become their upper 8, and floats 0..1 become 0..255.
+    Palettes, CMYK and YCbCr become RGB by Pillow's formulas. The function reads EXIF, so pass it to `open_picture`,
+    which translates Pillow's errors. Errors: PictureError for floats outside 0..1 and whole numbers outside 0..65535,
+    since their scale is unknown.
     """
     grey = _is_grey(image)
     upright = ImageOps.exif_transpose(image)
@@ -103,15 +103,17 @@ def show_picture(image: Image.Image) -> Image.Image:
 
 
 def show_rgb(image: Image.Image) -> Image.Image:
-    """Return the picture as `show_picture`, in mode RGB also if it is grey. Errors: PictureError."""
+    """Return the picture as `show_picture`, but grey pictures in mode RGB, too. Errors: PictureError."""
     return show_picture(image).convert("RGB")
 
 
 def _is_grey(image: Image.Image) -> bool:
+    """Return whether a picture has no colours."""
     return image.mode in GREY or image.mode.startswith("I;16")
 
 
 def _scale_floats(image: Image.Image) -> Image.Image:
+    """Scale floats 0..1 to 8 bits. Errors: PictureError for other floats."""
     values = np.asarray(image)
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise PictureError("its pixels are floats outside 0..1, whose scale is unknown; save it with 8 or 16 bits")
@@ -119,6 +121,7 @@ def _scale_floats(image: Image.Image) -> Image.Image:
 
 
 def _scale_whole(image: Image.Image) -> Image.Image:
+    """Keep the upper 8 of 16 bits. Errors: PictureError for numbers outside 0..65535."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise PictureError("its pixels are numbers outside 0..65535, whose scale is unknown; save it with 8 or 16 bits")
@@ -126,29 +129,30 @@ def _scale_whole(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in mode RGB as its file holds it, not turned upright."""
+    """Return the picture in mode RGB, in the orientation of its file."""
     return image.convert("RGB")
 
 
 def to_mask(image: Image.Image) -> Image.Image:
-    """A mask, whose pixels are values and no colours. Errors: PictureError for another kind of picture."""
+    """Return a mask, whose pixels are values instead of colours. Errors: PictureError for a picture in colours."""
     if image.mode not in ("P", "L"):
         raise PictureError(f"it is a picture of mode {image.mode}; a mask is indexed (P) or grey (L)")
     return image.copy()
 
 
 def _require_size(image: Image.Image) -> None:
-    """Errors: PictureError. Pillow's own bound is a setting of the whole process, which others may have lifted."""
+    """Check the size, since another module may have raised Pillow's own limit. Errors: PictureError."""
     if image.width * image.height > MOST_PIXELS:
         raise PictureError(TOO_LARGE)
 
 
 def _require_end(image: Image.Image, data: bytes) -> None:
-    """Errors: PictureError. Pillow reads a PNG whose last bytes are lost, checksum and end mark, without a word."""
+    """Check the end of a PNG, since Pillow accepts a file without checksum and end mark. Errors: PictureError."""
     if image.format == "PNG" and PNG_END not in data:
         raise PictureError("it is cut off: it has no end mark")
 
 
 def _list_formats(formats: Formats) -> str:
+    """Return the names of formats, joined by commas and "or"."""
     *others, last = formats
     return f"{', '.join(others)} or {last}" if others else last

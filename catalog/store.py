@@ -132,6 +132,8 @@ class Store:
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             if create:
                 store._prove_writable()
+
+        # fsspec raises ImportError for a missing client, and ValueError for an unknown protocol.
         except ImportError as error:
             extra = f"; {how_to_install('s3')}" if object_store.is_object_store(uri) else ""
             raise StoreAccessError(f"store {uri!r} cannot be opened: {error}{extra}") from error

@@ -14,16 +14,16 @@ REASONS = {errno.ELOOP: "it is a link that leads back to itself", errno.ENAMETOO
 
 
 def usable_path(
-    path: str | os.PathLike[str], what: str, error: type[UserError] = UserError, folder: Path = HERE
+    path: str | os.PathLike[str], title: str, error: type[UserError] = UserError, folder: Path = HERE
 ) -> Path:
-    """Return the path with `~` expanded. `what`: option or field for errors. `folder`: base of a relative path.
+    """Return the path with `~` expanded. `title`: option or field for errors. `folder`: base of a relative path.
 
-    Errors: `error` for a path that no file can have, the home of an unknown user, a circular link, and for a pipe or
-    device, on which reading might never end.
+    Errors: `error` for an impossible path, the home of an unknown user and a circular link. Pipes and devices are
+    refused as well, since reading them might never end.
     """
     text = os.fspath(path)
     if reason := _find_reason(text, folder):
-        raise error(f"{what} {show_text(text)} cannot be used: {reason}; give another path")
+        raise error(f"{title} {show_text(text)} cannot be used: {reason}; give another path")
     return Path(os.path.expanduser(text))
 
 

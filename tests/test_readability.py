@@ -41,8 +41,10 @@ COMMENTS = {
 }
 # Folders without numerical code that hold the other limits.
 PROSE = (
+    "catalog",
     "flows/cli",
     "flows/estimate",
+    "schemas",
     "tasks/artifacts",
     "tasks/engines",
     "tasks/models",
