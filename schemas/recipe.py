@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AliasChoices,
     Discriminator,
     Field,
     Tag,
@@ -44,6 +45,7 @@ from tailforge.schemas.settings.output import Augmentation, Sharding
 from tailforge.schemas.settings.prompts import Prompts
 from tailforge.schemas.settings.quality import Quality
 
+CONCEPT_KEYS = {"wanted": "requested"}  # old keys of a concept and their new names
 SLOT = re.compile(r"\{([a-z_]+)\}")
 MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # requested images per concept, and per recipe
 MASK_VALUES = 254  # categories of an indexed mask, without background and ignore
@@ -59,7 +61,13 @@ class Concept(Strict):
         pattern=r"^[^\W_][\w -]*$",
         description="Class name: a letter or digit, then letters, digits, spaces, - and _.",
     )
-    wanted: int = Field(ge=1, le=MOST_WANTED, description="Number of requested images.")
+    # Stored recipes say `wanted`, the key of older recipes.
+    wanted: int = Field(
+        ge=1,
+        le=MOST_WANTED,
+        validation_alias=AliasChoices("requested", "wanted"),
+        description="Number of requested images.",
+    )
     synonyms: tuple[Name, ...] = Field((), description="Further words for the concept in prompts.")
     templates: tuple[Text, ...] | None = Field(None, description="Own templates instead of those of `prompts`.")
     references: Place | None = Field(
@@ -144,7 +152,7 @@ class Recipe(Strict):
         if len(names) > MASK_VALUES:
             raise ValueError(f"{len(names)} concepts; an indexed mask holds {MASK_VALUES} at most")
         if (images := sum(concept.wanted for concept in concepts)) > MOST_IMAGES:
-            raise ValueError(f"{count_of(images, 'image')} wanted in all; a recipe makes {MOST_IMAGES:,} at most")
+            raise ValueError(f"{count_of(images, 'image')} requested in all; a recipe makes {MOST_IMAGES:,} at most")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"concepts named twice: {shorten(', '.join(twice))}")
         refuse_alike([concept.name for concept in concepts], "concepts", info)
@@ -321,3 +329,15 @@ def parse_recipe(data: object, origin: str) -> Recipe:
     if not isinstance(data, dict):
         raise RecipeError(f"{origin}: a recipe is a mapping of keys to values; found {show(data)}, begin with `name:`")
     return read_authored(Recipe, data, origin)
+
+
+def rename_old_keys(data: Any) -> list[str]:
+    """Give the concepts of a recipe's data their new keys, in place; return "old is now called new" per old key."""
+    concepts = data.get("concepts") if isinstance(data, dict) else None
+    found: dict[str, str] = {}
+    for concept in concepts if isinstance(concepts, list) else ():
+        for old, new in CONCEPT_KEYS.items():
+            if isinstance(concept, dict) and old in concept and new not in concept:
+                concept[new] = concept.pop(old)
+                found[old] = new
+    return [f"the key {old} of concepts is now called {new}" for old, new in found.items()]

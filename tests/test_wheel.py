@@ -87,7 +87,7 @@ def test_the_smallest_build_runs_with_whatever_is_newest(wheel: Path, tmp_path: 
     fresh.install(f"{wheel}[build]", pinned_torch())
     fresh.done("python", "-m", "pip", "check")
     assert fresh.names().isdisjoint({"albumentations", "albumentationsx", "tensorboard", "ray", "s3fs", "pytest"})
-    few = ["--set", "concepts=[{name: gear, wanted: 1}, {name: bolt, wanted: 1}]", "--set", "engine.batch_size=2"]
+    few = ["--set", "concepts=[{name: gear, requested: 1}, {name: bolt, requested: 1}]", "--set", "engine.batch_size=2"]
     made = json.loads(fresh.done("tailforge", "build", "workshop", "--store", "store", *few, "--json"))
     assert made["samples"] == 2
     fresh.done("tailforge", "verify", "workshop", "--store", "store")

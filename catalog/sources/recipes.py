@@ -13,7 +13,7 @@ from tailforge.schemas.documents.foreign_json import DEEPEST
 from tailforge.schemas.documents.shown import describe_failure, shorten, show, show_key, show_text
 from tailforge.schemas.documents.yaml_file import LARGEST, parse_yaml
 from tailforge.schemas.errors import NotFoundError, RecipeError
-from tailforge.schemas.recipe import Recipe, parse_recipe
+from tailforge.schemas.recipe import CONCEPT_KEYS, Recipe, parse_recipe, rename_old_keys
 from tailforge.schemas.training.embedded import AnyTrainingRecipe, parse_training_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -28,6 +28,7 @@ class RecipeFile:
 
     recipe: Recipe
     folder: Path
+    notes: tuple[str, ...] = ()  # old keys that the author should rename
 
 
 def recipe_names() -> list[str]:
@@ -119,12 +120,14 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
     """
     path = find_recipe(reference)
     data = _read_kind(path, reference, training=False)
+    renamed = rename_old_keys(data)
     for override in overrides:
         apply_override(data, override)
     recipe = parse_recipe(data, str(path))
     if idle := find_idle_settings(recipe):
         raise list_mistakes(idle, str(path))
-    return RecipeFile(recipe, path.resolve().parent)
+    notes = (f"{path}: {', '.join(renamed)}; both keys mean the same, the old one will go",) if renamed else ()
+    return RecipeFile(recipe, path.resolve().parent, notes)
 
 
 def _read_kind(path: Path, reference: str, *, training: bool) -> Any:
@@ -146,7 +149,7 @@ def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
 
 
 def apply_override(data: Any, override: str) -> None:
-    """Set one value in place: `quality.gates.sharpness.min=40`, `concepts.gear.wanted=10`, `concepts.0.wanted=10`.
+    """Set one value in place: `quality.gates.sharpness.min=40`, `concepts.gear.requested=10` (or `concepts.0`).
 
     A key selects an element of a list by position or by its `name`. Errors: RecipeError for an override without a
     place.
@@ -157,6 +160,8 @@ def apply_override(data: Any, override: str) -> None:
         raise RecipeError(f"--set {show_text(override)}: write it as key.path=value, for example seed=7")
 
     value = parse_yaml(text, f"--set {show_text(override)}")
+    if keys[0] == "concepts" and len(keys) == 3:
+        keys[-1] = CONCEPT_KEYS.get(keys[-1], keys[-1])
     for position, key in enumerate(keys[:-1]):
         data = _enter(data, key, override, keys[: position + 1])
     if isinstance(data, list):

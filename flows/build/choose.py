@@ -23,7 +23,7 @@ from tailforge.catalog.sources.recipes import (
 from tailforge.catalog.store import Store, expand_home
 from tailforge.schemas.documents.shown import show, show_text
 from tailforge.schemas.errors import NotFoundError, RecipeError
-from tailforge.schemas.recipe import Recipe, parse_recipe, read_stored_recipe
+from tailforge.schemas.recipe import Recipe, parse_recipe, read_stored_recipe, rename_old_keys
 
 VERSIONED = re.compile(r"[^@/]+@[^@/]+")  # dataset@version
 
@@ -87,6 +87,7 @@ def open_recipe(reference: str, store: str, overrides: Sequence[str] = ()) -> Re
     if code := list_code(dataset.recipe):
         raise _refuse(origin, code)
     content = copy.deepcopy(dict(dataset.recipe))
+    rename_old_keys(content)
     for override in overrides:
         apply_override(content, override)
     read = parse_recipe if overrides else read_stored_recipe  # what is changed is judged as if it were written now

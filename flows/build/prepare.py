@@ -15,6 +15,7 @@ from tailforge.catalog.store import Store
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.build.choose import open_recipe
 from tailforge.flows.build.resolve_teachers import check_verifier
+from tailforge.flows.terminal.heartbeat import say
 from tailforge.schemas.errors import StoreAccessError
 from tailforge.schemas.jobs import BuildContext, ResolvedModel
 from tailforge.schemas.recipe import Recipe
@@ -54,7 +55,10 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
 
     Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
     """
-    build = resolve_build(open_recipe(recipe, store, overrides), store)
+    file = open_recipe(recipe, store, overrides)
+    for note in file.notes:
+        say(note)
+    build = resolve_build(file, store)
     kept, name = Store.open(build.store), build.recipe.name
     decided = {"repairs": list_repairs(kept, name), "reviews": list_reviews(kept, name)}
     build = build.model_copy(update=decided)

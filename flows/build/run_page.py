@@ -68,11 +68,11 @@ def as_link(address: str) -> str:
 
 
 def count_classes(recipe: Recipe, accepted: Mapping[str, int], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row per class: wanted, accepted, and by the version's summary how many were made and which share passed."""
+    """A row per class: requested, accepted, and by the version's summary how many were made and which share passed."""
     told = {row["name"]: row for row in summary.get("concepts", ())}
     rows = []
     for concept in recipe.concepts:
-        row = {"concept": concept.name, "wanted": concept.wanted, "accepted": accepted.get(concept.name, 0)}
+        row = {"concept": concept.name, "requested": concept.wanted, "accepted": accepted.get(concept.name, 0)}
         if (counts := told.get(concept.name)) is not None:
             passed = counts["accepted"] + counts["surplus"]
             made = passed + counts["rejected"]

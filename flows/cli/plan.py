@@ -28,7 +28,7 @@ def plan(
 ) -> None:
     """Estimate a build's steps, time, accelerator hours, bytes and cost from earlier receipts, with its uncertainty.
 
-    Example: `tailforge plan workshop --set concepts.gear.wanted=80 --machine-price 0.40`
+    Example: `tailforge plan workshop --set concepts.gear.requested=80 --machine-price 0.40`
     """
     from tailforge.flows.estimate.cost import Prices, plan_cost
     from tailforge.flows.estimate.show import PLAN_COLUMNS, describe, list_rows, to_json

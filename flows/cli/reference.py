@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tailforge.flows.cli.commands import app
 from tailforge.flows.cli.reference_library import api_page, tables_page
+from tailforge.schemas.checks.mistakes import keys_of
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.training.generator import GeneratorTraining
 
@@ -80,7 +81,7 @@ def model_page(whole: type[BaseModel], title: str, origin: str) -> str:
     for model in models:
         lines += [f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-        lines += [describe_field(name, field) for name, field in model.model_fields.items()] + [""]
+        lines += [describe_field(key, field) for key, field in keys_of(model).items()] + [""]
     return "\n".join(lines)
 
 

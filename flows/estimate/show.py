@@ -95,7 +95,7 @@ def _describe_unknown(estimate: Estimate) -> list[str]:
         return []
     return [
         f"unknown cost, not in these sums: {', '.join(estimate.unknown)}; a first build of few images shows it "
-        "(--set concepts.NAME.wanted=8)"
+        "(--set concepts.NAME.requested=8)"
     ]
 
 

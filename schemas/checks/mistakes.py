@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import AliasChoices, BaseModel, Tag, ValidationError
+from pydantic.fields import FieldInfo
 
 from tailforge.schemas.documents.shown import LONGEST, shorten, show, show_key, show_text
 from tailforge.schemas.documents.yaml_file import find_unfit
@@ -218,15 +219,26 @@ def _written_path(loc: tuple[str | int, ...], data: Any, kind: str) -> tuple[str
 
 def _meaning(model: _Model, loc: tuple[str | int, ...]) -> str:
     """Return the description of the field at `loc` in brackets, or an empty text."""
-    fields = [each.model_fields[str(loc[-1])] for each in _section(model, loc)[0] if loc[-1] in each.model_fields]
+    keys = [keys_of(each) for each in _section(model, loc)[0]]
+    fields = [each[str(loc[-1])] for each in keys if loc[-1] in each]
     return next((f" ({field.description.rstrip('.')})" for field in fields if field.description), "")
+
+
+def keys_of(model: _Model) -> dict[str, FieldInfo]:
+    """Return the fields of a model by their keys in a recipe, the newest key of each."""
+    return {_key_of(name, field): field for name, field in model.model_fields.items()}
+
+
+def _key_of(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else name
 
 
 def _unknown_key(model: _Model, loc: tuple[str | int, ...]) -> str:
     """Return the line for an unknown key, the last of `loc`, with suggestions."""
     key, (found, others) = str(loc[-1]), _section(model, loc)
-    text = _unknown(key, list(dict.fromkeys(name for each in found for name in each.model_fields)))
-    kinds = [kind for each in others if key in each.model_fields for kind in _kinds(each)]
+    text = _unknown(key, list(dict.fromkeys(name for each in found for name in keys_of(each))))
+    kinds = [kind for each in others if key in keys_of(each) for kind in _kinds(each)]
     return f"{text}. It is a key of kind {', '.join(kinds)}" if kinds else text
 
 
@@ -237,7 +249,7 @@ def _section(model: _Model, loc: tuple[str | int, ...]) -> tuple[list[_Model], l
     members: list[tuple[_Model, set[str | None]]] = []
     for step in loc[:-1]:
         chosen = [each for each, tags in members if step in tags]
-        fields = [each.model_fields[str(step)] for each in found if step in each.model_fields]
+        fields = [keys_of(each)[str(step)] for each in found if step in keys_of(each)]
         if chosen:
             found, others = chosen, [each for each, _ in members if each not in chosen]
         elif fields:  # other steps are places in a list or keys of a mapping of such models

@@ -1,5 +1,6 @@
 """Compare a version with the previous one: samples, recipe fields, models and libraries."""
 
+import copy
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from tailforge.schemas.receipts import Receipt
-from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.recipe import Recipe, rename_old_keys
 from tailforge.tasks.report.data import Previous
 
 PICTURES = 6  # per kind of change
@@ -58,7 +59,7 @@ def compare_builds(
         removed=dict(sorted(Counter(previous.removed.values()).items())),
         changed=len(previous.changed),
         columns=dict(sorted(columns.items(), key=lambda item: (-item[1], item[0]))),
-        recipe=list_changes(flatten(previous.recipe), flatten(recipe.model_dump(mode="json"))),
+        recipe=list_changes(flatten_recipe(previous.recipe), flatten_recipe(recipe.model_dump(mode="json"))),
         models=list_changes(previous.models, models),
         libraries=list_changes(before, name_libraries(receipts, stages)),
         remade=dict(Counter(receipt.stage for receipt in receipts if is_new(receipt, previous.fingerprints))),
@@ -76,6 +77,13 @@ def choose_changed(previous: Previous) -> dict[str, tuple[str, ...]]:
     redrawn = [each for each, columns in previous.changed.items() if any(map(_is_image, columns))]
     kinds = {"added": previous.added, "removed": sorted(previous.removed), "changed": redrawn}
     return {kind: tuple(ids[:PICTURES]) for kind, ids in kinds.items()}
+
+
+def flatten_recipe(stored: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of a stored recipe as text by their keys, as an author writes them today."""
+    data = copy.deepcopy(dict(stored))
+    rename_old_keys(data)
+    return flatten(data)
 
 
 def flatten(value: Any, name: str = "") -> dict[str, str]:

@@ -47,7 +47,7 @@ def measure_overhead(folder: Path, server: str) -> list[dict[str, Any]]:
     Four denoising steps and not sixteen: the less an image costs, the more the orchestration shows.
     """
     each = OVERHEAD_IMAGES // 8
-    wanted = [f"--set=concepts.{i}.wanted={each}" for i in range(8)]
+    wanted = [f"--set=concepts.{i}.requested={each}" for i in range(8)]
     rest = [
         "--set=engine.steps=4",
         "--set=quality.max_rounds=1",
@@ -68,7 +68,7 @@ def measure_memory(folder: Path, server: str) -> list[dict[str, Any]]:
     for images in (SMALL, LARGE):
         recipe = write_recipe(
             folder,
-            concepts=[{"name": "gear", "wanted": images // 2}, {"name": "bench", "wanted": images // 2}],
+            concepts=[{"name": "gear", "requested": images // 2}, {"name": "bench", "requested": images // 2}],
             engine={"kind": "plain", "steps": 1, "guidance": 1.0, "batch_size": 16},
             quality={"oversample": 1.0, "max_rounds": 1, "near_duplicates": None},
             sharding={"max_samples": 250},

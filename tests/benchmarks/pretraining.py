@@ -89,7 +89,7 @@ def open_store(store: Path) -> None:
         return
     from tailforge.flows.build.run import run_build
 
-    run_build(DATASET, str(store), [f"concepts.{part}.wanted={WANTED}" for part in HEAD_PARTS], None)
+    run_build(DATASET, str(store), [f"concepts.{part}.requested={WANTED}" for part in HEAD_PARTS], None)
 
 
 def write_truth(store: Path, folder: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_changed_template_makes_only_its_own_images_again(build: Any, tiny_rec
 @pytest.mark.parametrize("concept", ["gear", "bench"])
 def test_more_images_are_an_addition(build: Any, tiny_recipe: Path, concept: str) -> None:
     first = build(tiny_recipe)
-    made = build(tiny_recipe, "--set", f"concepts.{concept}.wanted=23")
+    made = build(tiny_recipe, "--set", f"concepts.{concept}.requested=23")
     assert (made["version"], made["shortfall"]) == ("1.1.0", {})
     assert made["finished_before"]["samples"] == first["work"]["samples"]
 
@@ -222,7 +222,7 @@ def test_plan_and_status_tell_what_is_finished(build: Any, command: Command, tin
     assert fresh["stages"][0].items() >= counted.items()
     build(tiny_recipe)
     assert json.loads(command("plan", *words)[1])["complete"] is True
-    more = json.loads(command("plan", *words, "--set", "concepts.gear.wanted=40")[1])
+    more = json.loads(command("plan", *words, "--set", "concepts.gear.requested=40")[1])
     samples = next(stage for stage in more["stages"] if stage["stage"] == "samples")
     assert samples["finished"] == 6
     assert samples["missing"] > 0
@@ -267,7 +267,7 @@ def test_listing_showing_verifying_and_damage(build: Any, command: Command, tiny
     assert json.loads(command("show", "tiny", *store, "--json")[1])["counts"]["samples"] == 15
     assert json.loads(command("verify", "tiny@1.0.0", *store, "--json")[1])["samples"] == 15
     assert Path(command("report", "tiny", *store)[1].strip()).is_file()
-    build(tiny_recipe, "--set", "concepts.bench.wanted=8")
+    build(tiny_recipe, "--set", "concepts.bench.requested=8")
     found = json.loads(command("diff", "tiny@1.0.0", "tiny@1.1.0", *store, "--json")[1])
     assert (found["added"], found["removed"], found["changed"]) == (2, 0, 0)
     told = json.loads(command("report", "tiny", *store, "--json")[1])["summary"]

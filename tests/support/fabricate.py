@@ -51,7 +51,7 @@ def make_recipe(**changes: Any) -> Recipe:
         "name": "parts",
         "description": "Random parts.",
         "seed": 7,
-        "concepts": [{"name": name, "wanted": 10} for name in concepts],
+        "concepts": [{"name": name, "requested": 10} for name in concepts],
         "splits": {"train": 0.8, "test": 0.2},
         "generator": {"model": "catalog:none"},
         **changes,

@@ -13,7 +13,7 @@ VALUES = [
     "~nouser/x", "~", "..", "../../x", "/dev/zero", "/dev/null", "pipe", "loop", "a\x00b", "\x1b[2J", "\x9b31m",
     "\u202e",
     "[/b]x", "[old]", "a\udcff", "--", "---", "-x", "--help", "--json", "=", "a=b", "seed=1", "seed=[", "seed=!!bool x",
-    "concepts.0.wanted=10**9", "concepts.²=1", ".=1", "a.b.c.d=1", "name=" + "x" * 5000, "a" + ".a" * 5000 + "=1",
+    "concepts.0.requested=10**9", "concepts.²=1", ".=1", "a.b.c.d=1", "name=" + "x" * 5000, "a" + ".a" * 5000 + "=1",
     "seed=" + "[" * 5000, "seed=" + "9" * 5000, "concepts=&a [*a]", "drawn", "drawn@1.0.0", "drawn@9.9.9", "drawn@",
     "@",
     "drawn@1.0.0@1", "nothing", "nothing@latest", "http://user:secret@host", "simplecache::http://u:secret@h",
@@ -29,7 +29,7 @@ VALUES = [
 LINES: dict[str, Sequence[str]] = {
     "build": ("sound.yaml", "--set", "seed=2", "--store", "store", "--runner", "threads", "--workers", "1"),
     "plan": ("sound.yaml", "--set", "seed=2", "--store", "store", "--machine-price", "0.1"),
-    "status": ("sound.yaml", "--set", "concepts.gear.wanted=2", "--store", "store"),
+    "status": ("sound.yaml", "--set", "concepts.gear.requested=2", "--store", "store"),
     "rerun": ("broken.yaml", "--store", "store", "--stage", "masks", "--partition", "gear r0 template:0 #0"),
     "list": ("--store", "store"),
     "show": ("drawn", "--store", "store"),

@@ -13,7 +13,10 @@ from tests.support.tiny_recipes import TINY
 from tests.support.tiny_training import tiny_recipe
 
 SEARCH = {"batch_size": 4, "encoder": {"model": "clip"}, "steps": 2}
-REFERENCES = [{"name": "gear", "wanted": 2, "references": "photos"}, {"name": "bench", "wanted": 2, "references": "b"}]
+REFERENCES = [
+    {"name": "gear", "requested": 2, "references": "photos"},
+    {"name": "bench", "requested": 2, "references": "b"},
+]
 TEACHER = {"model": "teacher", "module": "tests.support.tiny_teachers:CifarResNet", "mean": [0.5], "std": [0.5]}
 INVERSION = {"generator": TEACHER,
              "prompts": {"templates": ["a {concept}"]}}  # fmt: skip

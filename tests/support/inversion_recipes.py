@@ -41,7 +41,7 @@ def inversion_recipe(folder: Path, engine: dict[str, Any] | None = None, **chang
     values: dict[str, Any] = {
         "generator": {"model": "teacher", "module": MODULE},
         "engine": fast | (engine or {}),
-        "concepts": [{"name": name, "wanted": 3} for name in ("gear", "hook", "plate", "ring")],
+        "concepts": [{"name": name, "requested": 3} for name in ("gear", "hook", "plate", "ring")],
         "prompts": {"templates": ["a photo of a {concept}"]},
         "quality": {"gates": {}, "near_duplicates": None, "oversample": 1.0, "max_rounds": 1},
         "splits": {"train": 1.0},

@@ -23,7 +23,7 @@ def make_recipe() -> Recipe:
         "name": "tiny",
         "description": "Two things.",
         "seed": 1,
-        "concepts": [{"name": "gear", "wanted": 3}, {"name": "hook", "wanted": 2}],
+        "concepts": [{"name": "gear", "requested": 3}, {"name": "hook", "requested": 2}],
         "splits": {"train": 0.8, "test": 0.2},
         "generator": {"model": "catalog:tiny"},
     }

@@ -28,7 +28,7 @@ def make_build(
         "description": "parts",
         "seed": 5,
         "generator": {"model": "somewhere"},
-        "concepts": [{"name": name, "wanted": 3} for name in CONCEPTS],
+        "concepts": [{"name": name, "requested": 3} for name in CONCEPTS],
         **changes,
         "quality": {"gates": "none"} | changes.get("quality", {}),
     }

@@ -12,7 +12,7 @@ TINY: dict[str, Any] = {
     "seed": 1,
     "generator": {"model": "generator"},
     "engine": {"kind": "plain", "steps": 2, "guidance": 1.5, "batch_size": 4},
-    "concepts": [{"name": "gear", "wanted": 9}, {"name": "bench", "wanted": 6}],
+    "concepts": [{"name": "gear", "requested": 9}, {"name": "bench", "requested": 6}],
     "splits": {"train": 0.7, "test": 0.3},
     "prompts": {
         "templates": ["a photo of a {concept} on a {place}", "a {concept} on a {place}"],

@@ -17,7 +17,7 @@ ENDS_S = 400.0
 
 def larger_recipe(recipe: Path) -> None:
     """Give the tiny recipe partitions enough for two workers, in one round."""
-    concepts = [{"name": "gear", "wanted": 20}, {"name": "bench", "wanted": 16}]
+    concepts = [{"name": "gear", "requested": 20}, {"name": "bench", "requested": 16}]
     write_recipe(recipe.parent, concepts=concepts, engine={"kind": "plain", "steps": 8, "batch_size": 4})
 
 

@@ -62,7 +62,7 @@ def make_context(store: Store, concepts: int, wanted: int, partition_size: int) 
             "name": "parts",
             "description": "Samples without pixels.",
             "seed": 7,
-            "concepts": [{"name": f"part {number:04d}", "wanted": wanted} for number in range(concepts)],
+            "concepts": [{"name": f"part {number:04d}", "requested": wanted} for number in range(concepts)],
             "splits": {"train": 0.8, "validation": 0.1, "test": 0.1},
             "generator": {"model": "catalog:workshop"},
             "prompts": {

@@ -32,7 +32,7 @@ FIGURES = ("compute", "wall", "bytes", "images")
 
 def settings(wanted: Mapping[str, int], *others: str) -> list[str]:
     """Overrides of the recipe: so many images of each concept."""
-    concepts = [{"name": name, "wanted": count} for name, count in wanted.items()]
+    concepts = [{"name": name, "requested": count} for name, count in wanted.items()]
     return [*SMALL, f"concepts={json.dumps(concepts)}", *others]
 
 

@@ -18,8 +18,8 @@ name: small
 description: A test.
 seed: 1
 concepts:
-  - {name: gear, wanted: 3}
-  - {name: hex nut, wanted: 2}
+  - {name: gear, requested: 3}
+  - {name: hex nut, requested: 2}
 generator: {model: "catalog:workshop"}
 """
 
@@ -46,9 +46,9 @@ def test_json_and_back_is_the_identity(path: Path) -> None:
     ("override", "expected"),
     [
         ("seed=7", lambda r: r.seed == 7),
-        ("concepts.gear.wanted=9", lambda r: r.concepts[0].wanted == 9),
+        ("concepts.gear.requested=9", lambda r: r.concepts[0].wanted == 9),
         ("concepts.hex nut.wanted=9", lambda r: r.concepts[1].wanted == 9),
-        ("concepts.1.wanted=9", lambda r: r.concepts[1].wanted == 9),
+        ("concepts.1.requested=9", lambda r: r.concepts[1].wanted == 9),
         ("quality.gates.sharpness.min=40", lambda r: r.quality.gates["sharpness"].min == 40),
         ("splits={train: 0.5, test: 0.5}", lambda r: r.splits == {"train": 0.5, "test": 0.5}),
     ],
@@ -58,7 +58,7 @@ def test_overrides(path: Path, override: str, expected) -> None:  # type: ignore
 
 
 @pytest.mark.parametrize(
-    "override", ["seed", "=3", "a..b=1", "concepts.bolt.wanted=1", "seed.x=1", "concepts.7.wanted=2"]
+    "override", ["seed", "=3", "a..b=1", "concepts.bolt.requested=1", "seed.x=1", "concepts.7.requested=2"]
 )
 def test_bad_overrides_are_named(path: Path, override: str) -> None:
     with pytest.raises(RecipeError, match="--set"):

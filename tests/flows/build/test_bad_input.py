@@ -24,7 +24,7 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tiny_recip
     [
         (["build", "no-such-recipe"], "no-such-recipe"),
         (["build", "{recipe}", "--set", "seed"], "--set"),
-        (["build", "{recipe}", "--set", "concepts.bolt.wanted=3"], "bolt"),
+        (["build", "{recipe}", "--set", "concepts.bolt.requested=3"], "bolt"),
         (["rerun", "{recipe}", "--stage", "painting"], "painting"),
         (["show", "nothing"], "nothing"),
         (["show", "../../nothing"], "nothing"),

@@ -102,7 +102,9 @@ CASES: dict[str, tuple[Change, str]] = {
     ),
     "noise of an engine that chooses none": (put("sharding", value={"noise": True}), "sharding.noise"),
     "more concepts than a batch has images": (
-        invert(put("concepts", value=[{"name": name, "wanted": 1} for name in ("gear", "bench", "saw")]), batch_size=2),
+        invert(
+            put("concepts", value=[{"name": name, "requested": 1} for name in ("gear", "bench", "saw")]), batch_size=2
+        ),
         "engine.batch_size 2: .*3 concepts; raise engine.batch_size",
     ),
     "inversion with a scorer": (invert(put("quality", "scorer", value={"model": "clip"})), r"quality\.scorer.*no text"),

@@ -22,13 +22,13 @@ CASES: dict[str, tuple[Change, str]] = {
     "name that climbs": (put("name", value="../up"), "name: "),
     "no concepts": (put("concepts", value=[]), "concepts: must have 1 or more entries; found a list of 0"),
     "concept twice": (
-        put("concepts", value=[{"name": "a b", "wanted": 1}, {"name": "A b", "wanted": 1}]),
+        put("concepts", value=[{"name": "a b", "requested": 1}, {"name": "A b", "requested": 1}]),
         "named twice",
     ),
-    "wanted zero": (put("concepts", 0, "wanted", value=0), r"concepts\.0\.wanted: must be 1 or more; found 0"),
+    "wanted zero": (put("concepts", 0, "requested", value=0), r"concepts\.0\.requested: must be 1 or more; found 0"),
     "wanted text": (
-        put("concepts", 0, "wanted", value="many"),
-        r"concepts\.0\.wanted: must be a whole number; found 'many'",
+        put("concepts", 0, "requested", value="many"),
+        r"concepts\.0\.requested: must be a whole number; found 'many'",
     ),
     "negative seed": (put("seed", value=-1), "seed: must be 0 or more; found -1"),
     "shares above one": (put("splits", value={"train": 0.9, "test": 0.9}), "sum to 1.8"),

@@ -15,7 +15,7 @@ from tests.flows.conftest import Command, build
 from tests.support.fabricate import make_build, make_recipe, publish_build
 
 MODULE = "{model: own, module: 'subprocess:check_call'}"
-FEWER = ("--set", "concepts.gear.wanted=2", "--set", "concepts.bench.wanted=1")
+FEWER = ("--set", "concepts.gear.requested=2", "--set", "concepts.bench.requested=1")
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_each_command_takes_either(
     for reference in (tiny_recipe, "tiny", "tiny@1.0.0", "tiny@latest"):
         found = ask("status", reference)
         assert (found["complete"], found["published"]) == (True, "1.0.0"), reference
-    assert ask("status", tiny_recipe)["overrides"] == ["concepts.gear.wanted=2", "concepts.bench.wanted=1"]
-    assert not ask("status", tiny_recipe, "--set", "concepts.gear.wanted=3")["complete"]
-    assert "as built last: --set concepts.gear.wanted=2 --set" in command("status", tiny_recipe, "--store", store)[1]
+    assert ask("status", tiny_recipe)["overrides"] == ["concepts.gear.requested=2", "concepts.bench.requested=1"]
+    assert not ask("status", tiny_recipe, "--set", "concepts.gear.requested=3")["complete"]
+    assert "as built last: --set concepts.gear.requested=2 --set" in command("status", tiny_recipe, "--store", store)[1]
     assert ask("plan", "tiny")["complete"]
     assert not ask("plan", tiny_recipe)["complete"]
     for reference in (tiny_recipe, "tiny"):
@@ -85,8 +85,8 @@ def test_a_dataset_is_named_by_itself_or_by_its_recipe(tmp_path: Path) -> None:
 def test_the_last_build_is_that_of_the_newest_recipe_and_overrides(store: Store) -> None:
     assert choose_build("workshop", store.uri, last=True) == ("workshop", (), "")
     for wanted in (3, 4):
-        remember_build(store.uri, "workshop", "workshop", [f"concepts.gear.wanted={wanted}"])
-    assert choose_build("workshop", store.uri, last=True).overrides == ("concepts.gear.wanted=4",)
+        remember_build(store.uri, "workshop", "workshop", [f"concepts.gear.requested={wanted}"])
+    assert choose_build("workshop", store.uri, last=True).overrides == ("concepts.gear.requested=4",)
     assert choose_build("workshop", store.uri) == ("workshop", (), "")
     assert choose_build("workshop", store.uri, ["seed=1"], last=True) == ("workshop", ("seed=1",), "")
 
@@ -128,3 +128,10 @@ def test_a_recipe_that_is_gone_is_told(store: Store, recipe: str) -> None:
     with pytest.raises(NotFoundError, match="gone"):
         choose_build("parts", store.uri)
     assert choose_build("parts@latest", store.uri) == ("parts@latest", (), "")
+
+
+def test_the_old_key_of_requested_images_works_with_a_note(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
+    tiny_recipe.write_text(tiny_recipe.read_text().replace("requested:", "wanted:"))
+    code, out, err = command("plan", tiny_recipe, "--store", tmp_path / "store", "--set", "concepts.gear.wanted=4")
+    assert (code, "10 images of 2 concepts requested" in out) == (0, True), out
+    assert err.count(f"{tiny_recipe}: the key wanted of concepts is now called requested") == 1

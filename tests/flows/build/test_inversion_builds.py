@@ -82,12 +82,12 @@ def test_a_finished_build_is_not_done_again_and_more_images_are_an_addition(
     recipe, store = inversion_recipe(folder), tmp_path / "store"
     first = images_of(build(command, recipe, store))
     assert build(command, recipe, store)["work"] == {}
-    more = build(command, recipe, store, "--set", "concepts.hook.wanted=7")
+    more = build(command, recipe, store, "--set", "concepts.hook.requested=7")
     assert more["work"]["inversions"] == 2
     assert more["version"] == "1.1.0"
     later = images_of(more)
     assert all(np.array_equal(later[sample_id], pixels) for sample_id, pixels in first.items())
-    even = build(command, recipe, store, "--set", "concepts.hook.wanted=7", "--set", "concepts.ring.wanted=7")
+    even = build(command, recipe, store, "--set", "concepts.hook.requested=7", "--set", "concepts.ring.requested=7")
     assert "inversions" not in even["work"]  # the ring's further images were made beside the hook's
 
 
@@ -232,7 +232,7 @@ def test_one_image_is_made_again_without_judges_and_references(command: Command,
     (folder / "photos").mkdir()
     Image.new("RGB", (SIDE, SIDE)).save(folder / "photos" / "a.png")
     quality = {"verifier": {"model": "verifier", "module": MODULE}, "oversample": 1.0, "max_rounds": 1}
-    concepts = [{"name": "gear", "wanted": 2, "references": "photos"}, {"name": "hook", "wanted": 2}]
+    concepts = [{"name": "gear", "requested": 2, "references": "photos"}, {"name": "hook", "requested": 2}]
     made = build(command, inversion_recipe(folder, quality=quality, concepts=concepts), tmp_path / "store")
     shutil.rmtree(folder / "verifier")
     shutil.rmtree(folder / "photos")
@@ -276,13 +276,13 @@ def test_report_and_card_show_the_inversion(command: Command, folder: Path, tmp_
 def test_the_plan_names_what_is_to_be_inverted(command: Command, folder: Path, tmp_path: Path) -> None:
     recipe, store = inversion_recipe(folder), tmp_path / "store"
     build(command, recipe, store)
-    code, out, err = command("plan", recipe, "--store", store, "--json", "--set", "concepts.hook.wanted=9")
+    code, out, err = command("plan", recipe, "--store", store, "--json", "--set", "concepts.hook.requested=9")
     assert code == 0, err
     stages = {stage["stage"]: stage for stage in json.loads(out)["stages"]}
     assert (stages["inversions"]["finished"], stages["inversions"]["missing"]) == (2, 3)
     assert stages["inversions"]["missing_rows"] == 3 * 8  # all four classes are asked for, so a batch has no filler
     code, out, err = command(
-        "plan", inversion_recipe(folder, concepts=[{"name": "hook", "wanted": 3}]), "--store", store, "--json"
+        "plan", inversion_recipe(folder, concepts=[{"name": "hook", "requested": 3}]), "--store", store, "--json"
     )
     assert code == 0, err
     (inversions,) = (stage for stage in json.loads(out)["stages"] if stage["stage"] == "inversions")
@@ -293,7 +293,7 @@ def test_classes_without_names_are_asked_for_by_number(command: Command, folder:
     config = json.loads((folder / "teacher" / "config.json").read_text())
     del config["id2label"]
     (folder / "teacher" / "config.json").write_text(json.dumps(config))
-    concepts = [{"name": "2", "wanted": 2}, {"name": "0", "wanted": 2}]
+    concepts = [{"name": "2", "requested": 2}, {"name": "0", "requested": 2}]
     made = build(command, inversion_recipe(folder, concepts=concepts), tmp_path / "store")
     assert {(row["concept"], json.loads(row["provenance"])["label"]) for row in rows_of(made)} == {("2", 2), ("0", 0)}
 
@@ -303,7 +303,7 @@ def test_the_source_of_a_teacher_may_say_how_its_images_are_prepared(
 ) -> None:
     source = TeacherSource(model="teacher", module=MODULE, size=(8, 8), class_names=("a", "b", "c", "d"))
     recipe = inversion_recipe(
-        folder, generator=source.model_dump(mode="json", exclude_none=True), concepts=[{"name": "b", "wanted": 2}]
+        folder, generator=source.model_dump(mode="json", exclude_none=True), concepts=[{"name": "b", "requested": 2}]
     )
     assert [row["width"] for row in rows_of(build(command, recipe, tmp_path / "store"))] == [8, 8]
 

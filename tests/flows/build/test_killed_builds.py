@@ -32,7 +32,7 @@ def let_search(recipe: Path) -> None:
         for number in range(3):
             picture = Image.fromarray(draws.integers(0, 256, (32, 32, 3), np.uint8))
             picture.save(recipe.parent / concept / f"{number}.png")
-    concepts = [{"name": name, "wanted": 6, "references": name} for name in ("gear", "bench")]
+    concepts = [{"name": name, "requested": 6, "references": name} for name in ("gear", "bench")]
     engine = {"kind": "seed_select", "steps": 4, "batch_size": 2, "iterations": 4, "plain_samples": 8, "candidates": 2,
               "encoder": {"model": "clip"}}  # fmt: skip
     write_recipe(recipe.parent, concepts=concepts, engine=engine, partition_size=None)
@@ -41,7 +41,7 @@ def let_search(recipe: Path) -> None:
 def let_invert(recipe: Path) -> None:
     """Put a small classifier in the place of the tiny generator; six runs of one batch."""
     save_teacher(recipe.parent / "teacher")
-    concepts = [{"name": name, "wanted": 6} for name in ("gear", "hook", "plate", "ring")]
+    concepts = [{"name": name, "requested": 6} for name in ("gear", "hook", "plate", "ring")]
     inversion_recipe(recipe.parent, {"batch_size": 4, "steps": 20}, concepts=concepts)
 
 

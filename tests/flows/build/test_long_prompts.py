@@ -17,7 +17,7 @@ ENDLESS = "a photo of a {concept} " + "on a wooden bench " * 5
 def write(folder: Path, *templates: str) -> Path:
     return write_recipe(
         folder,
-        concepts=[{"name": "gear", "wanted": 4}],
+        concepts=[{"name": "gear", "requested": 4}],
         splits=None,
         prompts={"templates": list(templates)},
         quality={"near_duplicates": None, "oversample": 1.0, "max_rounds": 1},

@@ -53,7 +53,7 @@ def test_more_images_are_added_to_those_that_are_there(forge: Path, command: Com
         return {str(path): path.read_bytes() for path in found}
 
     before = drawn()
-    made = build(command, forge / "drawn.yaml", forge / "store", "--set", "concepts.0.wanted=18")
+    made = build(command, forge / "drawn.yaml", forge / "store", "--set", "concepts.0.requested=18")
     assert (made["version"], made["samples"]) == ("1.1.0", 24)
     after = drawn()
     assert {name: after[name] for name in before} == before

@@ -15,7 +15,7 @@ from tests.support.tiny_recipes import write_recipe
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
-CONCEPTS = [{"name": "gear", "wanted": 6}]
+CONCEPTS = [{"name": "gear", "requested": 6}]
 SOFT = ("mask_confidence", "mask_contrast", "mask_separability", "mask_presence", "mask_agreement")
 
 

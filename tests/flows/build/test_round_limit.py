@@ -23,7 +23,7 @@ def test_a_costly_round_waits_for_a_word(command: Command, tiny_recipe: Path, tm
         "max_rounds": 2,
         "round_limit": 1,
     }
-    concepts = [{"name": "gear", "wanted": 3}]
+    concepts = [{"name": "gear", "requested": 3}]
     recipe = write_recipe(
         tiny_recipe.parent, concepts=concepts, quality=quality, splits=None, prompts={"templates": ["a {concept}"]}
     )

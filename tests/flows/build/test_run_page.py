@@ -33,7 +33,7 @@ class Page:
         self.store = folder / "store"
         runs = []
         for wanted in (2, 2, 3):
-            recipe = write_recipe(folder, concepts=[{"name": "gear", "wanted": wanted}])
+            recipe = write_recipe(folder, concepts=[{"name": "gear", "requested": wanted}])
             state = build_dataset(str(recipe), str(self.store), return_state=True)
             runs.append((state.state_details.flow_run_id, state.result()))
         self.made = [made for _, made in runs]
@@ -96,14 +96,14 @@ def test_artifacts_tell_verdict_changes_yield_and_the_report(page: Page) -> None
     assert "There is no version before it" in first
     assert "Nothing since tiny 1.0.0" in unchanged
     assert "Since 1.0.0: 1 added, 0 removed, 0 changed." in grown
-    assert "recipe: concepts.gear.wanted from 2 to 3" in grown
+    assert "recipe: concepts.gear.requested from 2 to 3" in grown
     for text, made, artifacts in zip((first, unchanged, grown), page.made, page.artifacts, strict=True):
         assert f"`{made['report']}`" in text
         assert artifacts["report"].data.endswith(f"]({as_link(made['report'])})")
         assert artifacts["quotas"].description.startswith(f"tiny {made['version']}: ")
         assert artifacts["version"].description in text.replace("\\", "")
     rows = page.artifacts[2]["quotas"].data
-    assert '"wanted": 3, "accepted": 3' in rows
+    assert '"requested": 3, "accepted": 3' in rows
     assert '"yield"' in rows
     assert "| gear | 3 | 3 |" in grown
 
@@ -118,7 +118,7 @@ def test_names_that_others_chose_are_text_and_not_markup() -> None:
         "verdict": {"text": "Fine | all", "findings": [{"text": "<script>\x1b[2J"}]},
         "changes": changes | {"models": [], "libraries": []},
     }
-    text = draw_page(MADE, summary, [{"concept": "x", "wanted": 1, "accepted": 1}])
+    text = draw_page(MADE, summary, [{"concept": "x", "requested": 1, "accepted": 1}])
     assert "**Fine \\| all**" in text
     assert "\\<script\\>" in text
     assert "\x1b" not in text
@@ -137,6 +137,6 @@ def test_many_changes_are_counted() -> None:
 
 
 def test_a_version_of_before_reports_had_a_summary_is_shown_without() -> None:
-    text = draw_page(MADE, {}, [{"concept": "x", "wanted": 1, "accepted": 1}])
+    text = draw_page(MADE, {}, [{"concept": "x", "requested": 1, "accepted": 1}])
     assert "its report tells no verdict" in text
     assert "| x | 1 | 1 |" in text

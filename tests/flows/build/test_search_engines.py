@@ -44,8 +44,8 @@ def searching(tiny_recipe: Path) -> Any:
 
     def write(engine: dict[str, Any], **changes: Any) -> Path:
         concepts = [
-            {"name": "gear", "wanted": 3, "references": "gears"},
-            {"name": "bench", "wanted": 2, "references": "benches"},
+            {"name": "gear", "requested": 3, "references": "gears"},
+            {"name": "bench", "requested": 2, "references": "benches"},
         ]
         quality = {"gates": {}, "near_duplicates": None, "oversample": 1.0, "max_rounds": 1}
         prompts = {"templates": ["a photo of a {concept} on a {place}"], "attributes": {"place": ["bench", "photo"]}}
@@ -127,7 +127,7 @@ def test_many_images_start_from_few_found_seeds(command: Command, searching: Any
     assert timings[:4] == ["prompts", "aims", "seeds", "samples"]
     assert "Noises found" in page
     assert all(f"#{number} {number - 1}.png" in page for number in (1, 2, 3, 4))  # the photographs of both concepts
-    more = build(command, recipe, store, "--set", "concepts.0.wanted=6")
+    more = build(command, recipe, store, "--set", "concepts.0.requested=6")
     assert "seeds" not in more["work"]
     assert more["version"] == "1.1.0"
     assert all(json.loads(row["provenance"])["backward_evaluations"] == 0 for row in rows_of(more))

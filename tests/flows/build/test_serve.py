@@ -92,7 +92,7 @@ def test_what_would_be_served_is_told(command: Command, tiny_recipe: Path, tmp_p
         (("--cron", "0 0 3 * * *"), 2, "--cron '0 0 3 * * *': 6 fields"),
         (("--cron", "0 2 31 2 *"), 2, "--cron '0 2 31 2 *': it never comes"),
         (("--timezone", "Mars/Base"), 2, "--timezone 'Mars/Base': Invalid timezone"),
-        (("--set", "concepts.hook.wanted=3"), 2, "hook"),
+        (("--set", "concepts.hook.requested=3"), 2, "hook"),
         ((), 1, "this command needs a permanent Prefect server"),
     ],
 )

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 ENGINE = {"kind": "plain", "steps": 2, "guidance": 1.5, "batch_size": 4, "height": 32, "width": 32}
 SMALL: dict[str, Any] = {
     "engine": ENGINE,
-    "concepts": [{"name": "gear", "wanted": 5}, {"name": "bench", "wanted": 3}],
+    "concepts": [{"name": "gear", "requested": 5}, {"name": "bench", "requested": 3}],
     "prompts": {"templates": ["a photo of a {concept} on a {place}"], "attributes": {"place": ["wooden floor", "mat"]}},
     "annotation": {"stuff": ["place"]},
     "quality": {"gates": {}, "near_duplicates": None, "max_rounds": 1},

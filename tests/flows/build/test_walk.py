@@ -79,8 +79,8 @@ def searching_context(tiny_recipe: Path, tmp_path: Path) -> BuildContext:
         engine=SEARCH | {"mode": "bootstrapped", "found_seeds": 3},
         partition_size=None,
         concepts=[
-            {"name": "gear", "wanted": 3, "references": "gears"},
-            {"name": "bench", "wanted": 2, "references": "benches"},
+            {"name": "gear", "requested": 3, "references": "gears"},
+            {"name": "bench", "requested": 2, "references": "benches"},
         ],
         quality={"gates": {}, "near_duplicates": None},
         prompts={"templates": ["a photo of a {concept}"]},

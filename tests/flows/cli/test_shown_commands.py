@@ -41,16 +41,16 @@ SMALL = (
     "engine.steps=2",
 )
 FEW = {  # concepts and engines with little to do, by recipe
-    "workshop": ("concepts=[{name: gear, wanted: 3}]", "engine.batch_size=3", "partition_size=3"),
-    "deer.yaml": ("concepts=[{name: deer, wanted: 1}]", "engine.batch_size=1", "partition_size=1"),
+    "workshop": ("concepts=[{name: gear, requested: 3}]", "engine.batch_size=3", "partition_size=3"),
+    "deer.yaml": ("concepts=[{name: deer, requested: 1}]", "engine.batch_size=1", "partition_size=1"),
     "workshop_rare": (
-        "concepts=[{name: hook, wanted: 1, references: references/hook}]",
+        "concepts=[{name: hook, requested: 1, references: references/hook}]",
         "engine={kind: seed_select, steps: 2, batch_size: 1, candidates: 1, finalists: 1, rounds: 1, iterations: 1, "
         "plain_samples: 0, stop: null, target: centroid, encoder: {model: 'catalog:workshop', subfolder: clip}}",
     ),
-    "workshop_inversion": ("concepts=[{name: gear, wanted: 4}]", "engine.batch_size=4"),
+    "workshop_inversion": ("concepts=[{name: gear, requested: 4}]", "engine.batch_size=4"),
 }
-ONE = ("concepts=[{name: gear, wanted: 1}]", "engine.batch_size=1", "partition_size=1")
+ONE = ("concepts=[{name: gear, requested: 1}]", "engine.batch_size=1", "partition_size=1")
 ADAPTED = ("learning={steps: 2, batch: 2, learning_rate: 0.001}", "validation={every: 2}")
 STUDENT = ["--steps", "2", "--batch", "2", "--padding", "0", "--images", "4"]
 

@@ -116,7 +116,9 @@ def test_a_version_each_night_only_when_something_changed(server: Server, nights
         for _ in range(2):
             assert nights.end(nights.begin())["state_type"] == "COMPLETED"
             assert nights.versions() == ["1.0.0"]
-        write_recipe(nights.recipe.parent, concepts=[{"name": "gear", "wanted": 11}, {"name": "bench", "wanted": 6}])
+        write_recipe(
+            nights.recipe.parent, concepts=[{"name": "gear", "requested": 11}, {"name": "bench", "requested": 6}]
+        )
         assert nights.end(nights.begin())["state_type"] == "COMPLETED"
         assert nights.versions() == ["1.0.0", "1.1.0"]
 
@@ -139,7 +141,7 @@ def test_the_run_of_a_dead_machine_is_marked_and_retried(server: Server, nights:
 
     So it is with a run that died before its first heartbeat. A run by hand never sends one, and is left alone.
     """
-    concepts = [{"name": "gear", "wanted": 90}, {"name": "bench", "wanted": 60}]
+    concepts = [{"name": "gear", "requested": 90}, {"name": "bench", "requested": 60}]
     write_recipe(nights.recipe.parent, concepts=concepts)
     with server.worker() as worker:
         run = nights.begin()

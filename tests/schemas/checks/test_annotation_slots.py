@@ -13,7 +13,7 @@ def recipe(annotation: dict[str, Any], **changes: Any) -> Recipe:
         "name": "parts",
         "description": "Parts.",
         "seed": 1,
-        "concepts": [{"name": "gear", "wanted": 1, "synonyms": ["Cog"]}, {"name": "hook", "wanted": 1}],
+        "concepts": [{"name": "gear", "requested": 1, "synonyms": ["Cog"]}, {"name": "hook", "requested": 1}],
         "prompts": {
             "templates": ["a {concept} on a {surface}", "a {concept} and a {other} on a steel table"],
             "attributes": {"surface": {"bench": 2, "floor": 1}, "other": ["cog", "bolt", "Hook"], "idle": ["x"]},
@@ -81,7 +81,7 @@ def test_values_are_kept_with_single_spaces() -> None:
 
 
 def test_templates_that_no_concept_uses_hold_no_slot() -> None:
-    concepts = [{"name": "gear", "wanted": 1, "templates": ["a {concept} and a {other}"]}]
+    concepts = [{"name": "gear", "requested": 1, "templates": ["a {concept} and a {other}"]}]
     assert len(recipe({"things": ["concept", "other"]}, concepts=concepts).categories) == 4
     with pytest.raises(RecipeError, match="slots are: concept, other"):
         recipe({"stuff": ["surface"]}, concepts=concepts)

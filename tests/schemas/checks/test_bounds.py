@@ -36,8 +36,8 @@ def test_every_text_has_a_longest_length() -> None:
 @pytest.mark.parametrize(
     ("concepts", "message"),
     [
-        ([{"name": "gear", "wanted": 10**12}], "concepts.0.wanted: must be 1000000 or less; found 1000000000000"),
-        ([{"name": f"c {n}", "wanted": 10**6} for n in range(11)], "11,000,000 images wanted in all"),
+        ([{"name": "gear", "requested": 10**12}], "concepts.0.requested: must be 1000000 or less; found 1000000000000"),
+        ([{"name": f"c {n}", "requested": 10**6} for n in range(11)], "11,000,000 images requested in all"),
     ],
 )
 def test_nobody_wants_more_images_than_can_be_planned(concepts: list[dict[str, object]], message: str) -> None:

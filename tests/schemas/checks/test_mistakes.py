@@ -15,7 +15,7 @@ GOOD: dict[str, Any] = {
     "name": "small",
     "description": "A test.",
     "seed": 1,
-    "concepts": [{"name": "gear", "wanted": 3}],
+    "concepts": [{"name": "gear", "requested": 3}],
     "generator": {"model": "catalog:workshop"},
 }
 
@@ -47,13 +47,13 @@ def test_unknown_keys_have_a_suggestion_and_the_known_ones() -> None:
 def test_true_and_false_are_no_numbers_wherever_they_stand() -> None:
     assert mistakes(
         seed=True,
-        concepts=[{"name": "gear", "wanted": True}],
+        concepts=[{"name": "gear", "requested": True}],
         engine={"kind": "plain", "guidance": False},
         splits={"train": True},
         quality={"gates": {"brightness": {"max": True}}},
     ) == [
         "seed: must be a number; found true",
-        "concepts.0.wanted: must be a number; found true",
+        "concepts.0.requested: must be a number; found true",
         "engine.guidance: must be a number; found false",
         "splits.train: must be a number; found true",
         "quality.gates.brightness.max: must be a number; found true",
@@ -104,7 +104,7 @@ def test_members_of_a_union_share_a_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"concepts": [{"name": "gear"}]}, "concepts.0.wanted: is missing; add it"),
+        ({"concepts": [{"name": "gear"}]}, "concepts.0.requested: is missing; add it"),
         ({"concepts": 3}, "concepts: must be a list; found 3"),
         ({"engine": 3}, "engine: must be a mapping of keys to values; found 3"),
         ({"sharding": None}, "sharding: must be a mapping of keys to values; found nothing"),
@@ -187,9 +187,9 @@ def test_ten_mistakes_are_shown_and_the_rest_is_counted() -> None:
         {"description": "x" * 100_000},
         {"x" * 100_000: 1},
         {"name": "x" * 100_000},
-        {"concepts": [{"name": "gear" * 25_000, "wanted": 1}]},
-        {"concepts": [{"name": f"gear {number}", "wanted": 1} for number in range(300)]},
-        {"concepts": [{"name": "gear", "wanted": 1, "templates": ["y" * 1000]}]},
+        {"concepts": [{"name": "gear" * 25_000, "requested": 1}]},
+        {"concepts": [{"name": f"gear {number}", "requested": 1} for number in range(300)]},
+        {"concepts": [{"name": "gear", "requested": 1, "templates": ["y" * 1000]}]},
         {"engine": "z" * 100_000},
         {"engine": {"kind": ["x"] * 1000}},
         {"generator": {"model": "m", "module": "x" * 900}},

@@ -24,7 +24,7 @@ ALIKE = [
 
 
 def concepts(*names: str) -> dict[str, Any]:
-    return GOOD | {"concepts": [{"name": name, "wanted": 1} for name in names]}
+    return GOOD | {"concepts": [{"name": name, "requested": 1} for name in names]}
 
 
 @pytest.mark.parametrize("pair", ALIKE)

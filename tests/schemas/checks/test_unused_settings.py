@@ -17,7 +17,7 @@ def recipe(
         "name": "small",
         "description": "A test.",
         "seed": 1,
-        "concepts": [{"name": "gear", "wanted": 3} | ({"references": "photos"} if references else {})],
+        "concepts": [{"name": "gear", "requested": 3} | ({"references": "photos"} if references else {})],
         "generator": {"model": "catalog:workshop"},
         "engine": engine,
         "quality": quality,
@@ -116,15 +116,15 @@ def written(**changes: Any) -> Recipe:
         "name": "small",
         "description": "A test.",
         "seed": 1,
-        "concepts": [{"name": "gear", "wanted": 3}, {"name": "hex nut", "wanted": 3}],
+        "concepts": [{"name": "gear", "requested": 3}, {"name": "hex nut", "requested": 3}],
         "generator": {"model": "catalog:workshop"},
     }
     return parse_recipe(data | changes, "test")
 
 
 CLIP = {"scorer": {"model": "clip"}}
-LONE = [{"name": "gear", "wanted": 3}]
-OWN = [{"name": "gear", "wanted": 3, "templates": ["a {concept}"]}]
+LONE = [{"name": "gear", "requested": 3}]
+OWN = [{"name": "gear", "requested": 3, "templates": ["a {concept}"]}]
 
 
 @pytest.mark.parametrize(

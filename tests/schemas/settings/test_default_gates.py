@@ -16,7 +16,7 @@ from tailforge.tasks.methods.workshop import BALANCED, render, sample_scene
 
 def recipe(**changes: Any) -> Recipe:
     data: dict[str, Any] = {"name": "x", "description": "x", "seed": 1, "generator": {"model": "m"}}
-    return parse_recipe(data | {"concepts": [{"name": "gear", "wanted": 1}]} | changes, "test")
+    return parse_recipe(data | {"concepts": [{"name": "gear", "requested": 1}]} | changes, "test")
 
 
 @pytest.mark.parametrize("changes", [{}, {"quality": {}}, {"quality": {"oversample": 2}}])

@@ -53,7 +53,7 @@ def test_the_recipe_names_the_key(place: str, name: str) -> None:
         "generator": {"model": "m"}, "quality": {"verifier": classifier},
     }  # fmt: skip
     data = {
-        "name": "small", "description": "A test.", "seed": 1, "concepts": [{"name": "gear", "wanted": 3}],
+        "name": "small", "description": "A test.", "seed": 1, "concepts": [{"name": "gear", "requested": 3}],
         "engine": "natural_inversion", **section,
     }  # fmt: skip
     with pytest.raises(RecipeError, match=rf": {place}\.{name}: pixels are in 0..1, so 100 cannot"):

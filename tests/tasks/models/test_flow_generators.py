@@ -272,7 +272,7 @@ def test_what_a_hub_model_cannot_do_is_refused_when_it_is_loaded(tmp_path: Path)
             "name": "tiny",
             "description": "A test.",
             "seed": 1,
-            "concepts": [{"name": "gear", "wanted": 3}],
+            "concepts": [{"name": "gear", "requested": 3}],
             "generator": {"model": "owner/name", "revision": "0" * 40},
             "engine": {"kind": "plain", "scheduler": "ddim"},
         },

@@ -41,7 +41,7 @@ def context(generator: ResolvedModel, guide: ResolvedModel | None) -> BuildConte
         "name": "tiny",
         "description": "A test.",
         "seed": 1,
-        "concepts": [{"name": "gear", "wanted": 1}],
+        "concepts": [{"name": "gear", "requested": 1}],
         "generator": {"model": generator.path},
     }
     return BuildContext(store="", recipe=parse_recipe(recipe, "test"), generator=generator, guide=guide)

@@ -58,7 +58,7 @@ def _build(folder: Path) -> tuple[BuildContext, pa.Table, pa.Table, list[Receipt
             "name": "parts",
             "description": f"Gears and hooks. {HOSTILE}",
             "seed": 1,
-            "concepts": [{"name": name, "wanted": 8 + 4 * k} for k, name in enumerate(CONCEPTS)],
+            "concepts": [{"name": name, "requested": 8 + 4 * k} for k, name in enumerate(CONCEPTS)],
             "generator": {"model": "catalog:workshop"},
             "quality": {"gates": {"sharpness": {"min": 50}, "brightness": {"min_quantile": 0.1}}},
         },

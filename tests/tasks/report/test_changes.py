@@ -54,9 +54,14 @@ def test_no_change_is_empty() -> None:
 
 
 def test_a_recipe_is_flattened_by_the_names_of_its_entries() -> None:
-    recipe = {"concepts": [{"name": "gear", "wanted": 3}], "splits": {"train": 0.8}, "tags": ["a", "b"], "none": None}
+    recipe = {
+        "concepts": [{"name": "gear", "requested": 3}],
+        "splits": {"train": 0.8},
+        "tags": ["a", "b"],
+        "none": None,
+    }
     assert flatten(recipe) == {
-        "concepts.gear.name": "gear", "concepts.gear.wanted": "3", "splits.train": "0.8", "tags": "a, b", "none": "",
+        "concepts.gear.name": "gear", "concepts.gear.requested": "3", "splits.train": "0.8", "tags": "a, b", "none": "",
     }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def test_images_of_mixes_show_where_their_noises_came_from_and_no_empty_column()
     recipe = parse_recipe(
         {
             **make_recipe().model_dump(exclude={"engine"}),
-            "concepts": [{"name": name, "wanted": 1, "references": name} for name in ("gear", "hook")],
+            "concepts": [{"name": name, "requested": 1, "references": name} for name in ("gear", "hook")],
             "engine": {"kind": "seed_select", "mode": "bootstrapped", "encoder": {"model": "catalog:x"}},
         },
         "recipe.yaml",

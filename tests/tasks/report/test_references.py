@@ -13,7 +13,7 @@ OWN = (Reference("a.jpg", b"A"), Reference(None), Reference("c.jpg"))
 
 
 def recipe() -> Recipe:
-    concepts = [{"name": name, "wanted": 1} for name in ("gear", "hook")]
+    concepts = [{"name": name, "requested": 1} for name in ("gear", "hook")]
     return parse_recipe(
         {"name": "d", "description": "d", "seed": 1, "concepts": concepts, "generator": {"model": "catalog:x"}}, "test"
     )

@@ -39,7 +39,7 @@ def make_job(
     folder = tmp_path / "recipe"
     if not folder.exists():
         save_teacher(folder / "teacher")
-    concepts = [{"name": name, "wanted": 3} for name in ("gear", "hook")]
+    concepts = [{"name": name, "requested": 3} for name in ("gear", "hook")]
     source = {"model": "teacher", "module": MODULE, **(preparation or {})}
     recipe = inversion_recipe(folder, changes, concepts=concepts, generator=source)
     build = prepare_build(str(recipe), str(tmp_path / "store"))

@@ -44,7 +44,7 @@ def make_job(store: Path, **annotation: Any) -> PartitionJob:
             "name": "tiny",
             "description": "A test.",
             "seed": 1,
-            "concepts": [{"name": "gear", "wanted": 3, "synonyms": ["cog"]}, {"name": "hook", "wanted": 3}],
+            "concepts": [{"name": "gear", "requested": 3, "synonyms": ["cog"]}, {"name": "hook", "requested": 3}],
             "prompts": PROMPTS,
             "generator": {"model": "tiny"},
             "annotation": annotation,

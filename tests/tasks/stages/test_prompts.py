@@ -21,7 +21,7 @@ def make_build(store: Path, prompts: dict[str, Any] | None = None, **changes: An
         "description": "parts",
         "seed": 5,
         "generator": {"model": "somewhere"},
-        "concepts": [{"name": "gear", "wanted": 3}, {"name": "hook", "wanted": 3}],
+        "concepts": [{"name": "gear", "requested": 3}, {"name": "hook", "requested": 3}],
         "prompts": {
             "templates": ["a photo of {a} {material} {concept}", "{concept}"],
             "attributes": {"material": {"steel": 1, "iron": 2}},
@@ -52,19 +52,19 @@ def test_a_second_run_reads_the_receipt(tmp_path: Path) -> None:
     assert (tmp_path / first.uri).stat().st_mtime_ns == written
 
 
-CONCEPTS = [{"name": "gear", "wanted": 3}, {"name": "hook", "wanted": 3}]
+CONCEPTS = [{"name": "gear", "requested": 3}, {"name": "hook", "requested": 3}]
 
 
 @pytest.mark.parametrize(
     ("changes", "touched"),
     [
         ({}, False),
-        ({"concepts": [{"name": "gear", "wanted": 9, "references": "photos"}, CONCEPTS[1]]}, False),
-        ({"concepts": [CONCEPTS[0], {"name": "hook", "wanted": 3, "synonyms": ["crook"]}]}, False),
+        ({"concepts": [{"name": "gear", "requested": 9, "references": "photos"}, CONCEPTS[1]]}, False),
+        ({"concepts": [CONCEPTS[0], {"name": "hook", "requested": 3, "synonyms": ["crook"]}]}, False),
         ({"prompts": {"lexicon": {"hook": ["crook"]}}}, False),
         ({"quality": {"gates": {"contrast": {"min": 0.1}}}}, False),
-        ({"concepts": [{"name": "gear", "wanted": 3, "synonyms": ["cog"]}, CONCEPTS[1]]}, True),
-        ({"concepts": [{"name": "gear", "wanted": 3, "templates": ["{concept}"]}, CONCEPTS[1]]}, True),
+        ({"concepts": [{"name": "gear", "requested": 3, "synonyms": ["cog"]}, CONCEPTS[1]]}, True),
+        ({"concepts": [{"name": "gear", "requested": 3, "templates": ["{concept}"]}, CONCEPTS[1]]}, True),
         ({"prompts": {"lexicon": {"gear": ["cog"]}}}, True),
         ({"prompts": {"attributes": {"material": {"iron": 2, "steel": 1}}}}, True),
         ({"prompts": {"per_concept": 2}}, True),
@@ -78,7 +78,7 @@ def test_address_follows_only_what_touches_the_concept(tmp_path: Path, changes: 
 
 
 def test_concept_without_prompts_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    build = make_build(tmp_path, concepts=[{"name": "gear", "wanted": 3, "templates": []}])
+    build = make_build(tmp_path, concepts=[{"name": "gear", "requested": 3, "templates": []}])
     with pytest.raises(RecipeError, match="gear"):
         run(STAGE, build.store, build, "gear")
     assert not (tmp_path / "artifacts").exists()

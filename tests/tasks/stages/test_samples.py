@@ -36,7 +36,7 @@ def make_job(generator: ResolvedModel, store: Path, count: int = 5, **engine: ob
             "name": "tiny",
             "description": "A test.",
             "seed": 1,
-            "concepts": [{"name": "gear", "wanted": 3}],
+            "concepts": [{"name": "gear", "requested": 3}],
             "generator": {"model": "tiny"},
             "engine": {"steps": 2, "batch_size": 2, **engine},
         },

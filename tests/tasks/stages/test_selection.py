@@ -77,7 +77,7 @@ def test_cutting_the_plan_differently_changes_no_decision(tmp_path: Path) -> Non
 
 
 def test_copies_of_reference_photographs_are_left_out(tmp_path: Path) -> None:
-    concepts = [{"name": "gear", "wanted": 9, "references": "photos"}, {"name": "hook", "wanted": 9}]
+    concepts = [{"name": "gear", "requested": 9, "references": "photos"}, {"name": "hook", "requested": 9}]
     build = make_build(tmp_path / "store", folder=tmp_path, concepts=concepts)
     copied = Image.fromarray(draw(make_job(build).samples[2], "gear").image).resize((128, 128))
     (tmp_path / "photos").mkdir()
@@ -102,7 +102,7 @@ def test_copies_of_reference_photographs_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> None:
-    concepts = [{"name": "gear", "wanted": 9, "references": "photos"}, {"name": "hook", "wanted": 9}]
+    concepts = [{"name": "gear", "requested": 9, "references": "photos"}, {"name": "hook", "requested": 9}]
     build = make_build(tmp_path / "store", folder=tmp_path, concepts=concepts)
     upright = Image.fromarray(draw(make_job(build).samples[2], "gear").image)
     exif = Image.Exif()
@@ -122,7 +122,7 @@ def test_a_reference_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> 
         ({"quality": {"gates": {"sharpness": {"min_quantile": 0.1}}}}, True),
         ({"quality": {"near_duplicates": None}}, True),
         ({"splits": {"test": 1.0}}, True),
-        ({"concepts": [{"name": "gear", "wanted": 4}, {"name": "hook", "wanted": 3}]}, True),
+        ({"concepts": [{"name": "gear", "requested": 4}, {"name": "hook", "requested": 3}]}, True),
     ],
 )
 def test_address_follows_only_what_decides_the_selection(
@@ -142,7 +142,7 @@ def review(job: PartitionJob, row: int, decision: str, image: str | None = None)
 
 
 def test_decisions_hold_while_the_image_is_the_one_that_was_looked_at(tmp_path: Path) -> None:
-    concepts = [{"name": "gear", "wanted": 9}]
+    concepts = [{"name": "gear", "requested": 9}]
     build = make_build(tmp_path, quality={"gates": {"contrast": {"min": 0.9}}}, concepts=concepts)
     job = make_job(build)
     decided = [review(job, 0, "accept"), review(job, 1, "accept", "0" * 64)]

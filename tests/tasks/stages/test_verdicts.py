@@ -93,8 +93,8 @@ def test_equal_work_is_done_once_and_gives_equal_bytes(tmp_path: Path) -> None:
         ({"quality": {"gates": {"sharpness": {"min": 1}}}}, True),
         ({"quality": {"gates": {"sharpness": {"min_quantile": 0.1}}}}, False),
         ({"quality": {"near_duplicates": None, "oversample": 2}}, False),
-        ({"concepts": [{"name": "gear", "wanted": 77}, {"name": "hook", "wanted": 3}]}, False),
-        ({"concepts": [{"name": "gear", "wanted": 3}]}, False),
+        ({"concepts": [{"name": "gear", "requested": 77}, {"name": "hook", "requested": 3}]}, False),
+        ({"concepts": [{"name": "gear", "requested": 3}]}, False),
         ({"scorer": ResolvedModel(path="x", digest="c"), "quality": {"scorer": {"model": "x"}}}, True),
     ],
 )
@@ -108,7 +108,9 @@ def test_with_a_scorer_the_rival_concepts_count(tmp_path: Path) -> None:
     receipts = commit_samples(make_job(make_build(tmp_path)))
     scorer: dict[str, Any] = {"scorer": ResolvedModel(path="x", digest="c"), "quality": {"scorer": {"model": "x"}}}
     one = make_build(tmp_path, **scorer)
-    other = make_build(tmp_path, **scorer, concepts=[{"name": "gear", "wanted": 3}, {"name": "bolt", "wanted": 3}])
+    other = make_build(
+        tmp_path, **scorer, concepts=[{"name": "gear", "requested": 3}, {"name": "bolt", "requested": 3}]
+    )
     assert locate(make_job(one), *receipts).fingerprint != locate(make_job(other), *receipts).fingerprint
 
 

@@ -28,7 +28,7 @@ def make_recipe(prompts: dict[str, Any] | None = None, *concepts: dict[str, Any]
         "description": "parts",
         "seed": seed,
         "generator": {"model": "somewhere"},
-        "concepts": [{"wanted": 10, **concept} for concept in concepts or ({"name": "gear"},)],
+        "concepts": [{"requested": 10, **concept} for concept in concepts or ({"name": "gear"},)],
         "prompts": {"attributes": {"material": MATERIALS, "surface": SURFACES}, **(prompts or {})},
     }
     return parse_recipe(data, "test")

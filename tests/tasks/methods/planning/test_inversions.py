@@ -22,7 +22,7 @@ def recipe_of(concepts: int, seed: int = 1, **engine: object) -> Recipe:
         "seed": seed,
         "generator": {"model": "teacher"},
         "engine": {"kind": "natural_inversion", "batch_size": 8, **engine},
-        "concepts": [{"name": f"c{number}", "wanted": 3} for number in range(concepts)],
+        "concepts": [{"name": f"c{number}", "requested": 3} for number in range(concepts)],
     }
     return parse_recipe(data, "test")
 

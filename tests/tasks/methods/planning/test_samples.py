@@ -29,7 +29,7 @@ def recipe(partition_size: int, batch_size: int = 1) -> Recipe:
             "name": "d",
             "description": "d",
             "seed": 1,
-            "concepts": [{"name": "gear", "wanted": 3}],
+            "concepts": [{"name": "gear", "requested": 3}],
             "generator": {"model": "catalog:workshop"},
             "engine": {"batch_size": batch_size},
             "partition_size": partition_size,

@@ -57,7 +57,7 @@ def make_recipe(wanted: int = 3, splits: dict[str, float] | None = None, **quali
         "description": "parts",
         "seed": 5,
         "generator": {"model": "somewhere"},
-        "concepts": [{"name": "gear", "wanted": wanted}, {"name": "hook", "wanted": wanted}],
+        "concepts": [{"name": "gear", "requested": wanted}, {"name": "hook", "requested": wanted}],
         "quality": {"gates": "none", "near_duplicates": None, **quality},
         **({"splits": splits} if splits else {}),
     }
