@@ -93,12 +93,19 @@ def _find_truths(data: object, read: object, path: tuple[str, ...] = ()) -> Iter
     if isinstance(data, bool) and isinstance(read, int | float) and not isinstance(read, bool):
         yield f"{'.'.join(map(show_key, path))}: {NUMBER}; found {show(data)}"
     elif isinstance(data, dict):
-        known = dict(read) if isinstance(read, BaseModel | dict) else {}
+        known = _by_key(read)
         for key, value in data.items():
             yield from _find_truths(value, known.get(key), (*path, str(key)))
     elif isinstance(data, list) and isinstance(read, list | tuple) and len(data) == len(read):
         for place, (value, inner) in enumerate(zip(data, read, strict=True)):
             yield from _find_truths(value, inner, (*path, str(place)))
+
+
+def _by_key(read: object) -> dict[Any, object]:
+    """Return the values of a model or a mapping by their keys in a recipe."""
+    if isinstance(read, BaseModel):
+        return {_key_of(name, field): getattr(read, name) for name, field in type(read).model_fields.items()}
+    return read if isinstance(read, dict) else {}
 
 
 def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str) -> RecipeError:
