@@ -22,16 +22,23 @@ from tailforge.tasks.methods.embedded.clip import (
     tune_image_tower,
 )
 from tailforge.tasks.methods.embedded.diffusion import train_diffusion
-from tailforge.tasks.methods.embedded.judges import mean_overlap, train_classifier, train_segmenter
+from tailforge.tasks.methods.embedded.judges import (
+    Classifier,
+    Segmenter,
+    mean_overlap,
+    train_classifier,
+    train_segmenter,
+)
 from tailforge.tasks.methods.embedded.measure import count_confusions, plan_requests, tabulate
 from tailforge.tasks.methods.generator_training.denoising import Embed
 from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.training_loop import Observe, Saved
 from tailforge.tasks.methods.workshop import PARTS
 from tailforge.tasks.models.judges import load_judges, save_judge
 from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
 from tailforge.tasks.models.workshop_generator import export_generator, text_tower
 from tailforge.tasks.training.embedded_card import write_card
-from tailforge.tasks.training.embedded_stages import TrainingJob, finish_once, logger, resume
+from tailforge.tasks.training.embedded_stages import TrainingJob, finish_once, train_stage
 from tailforge.tasks.training.pools import Pool, open_pool, render_pool
 
 # The receipt in the work directory is the one cache; a bad recipe or a diverged run is not helped by trying again.
@@ -63,15 +70,18 @@ def fit_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
 
     def produce(folder: Path) -> dict[str, Any]:
         recipe = spec.recipe
-        saved, observe = resume(spec, "autoencoder", logger())
         images = open_pool(spec.folder("pools") / "long_tailed").images
-        model = train_autoencoder(images, recipe.autoencoder, recipe.seed, saved, observe)
+
+        def train(saved: Saved, observe: Observe) -> AutoencoderKL:
+            return train_autoencoder(images, recipe.autoencoder, recipe.seed, saved, observe)
+
+        model, minutes = train_stage(spec, "autoencoder", recipe.autoencoder.steps, train)
         model.save_pretrained(folder / "model")
         latents = encode_images(model, images) * np.float32(model.config.scaling_factor)
         np.save(folder / "latents.npy", latents)
         psnr = measure_psnr(model, open_pool(spec.folder("pools") / "held_out").images)
         factor = model.config.scaling_factor
-        return {"held_out_psnr_db": round(psnr, 2), "scaling_factor": factor, "minutes": observe.minutes}
+        return {"held_out_psnr_db": round(psnr, 2), "scaling_factor": factor, "minutes": minutes}
 
     return finish_once(spec, "autoencoder", produce)
 
@@ -85,12 +95,15 @@ def fit_clip(job: dict[str, Any]) -> dict[str, Any]:
         settings = spec.recipe.clip
         tokenizer = train_tokenizer(every_word(), settings.vocabulary, settings.tokens)
         tokenizer.save_pretrained(folder / "model")
-        saved, observe = resume(spec, "clip", logger())
         pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
-        model = train_clip(pool.images, pool.labels, tokenizer, settings, spec.recipe.seed, saved, observe)
+
+        def train(saved: Saved, observe: Observe) -> CLIPModel:
+            return train_clip(pool.images, pool.labels, tokenizer, settings, spec.recipe.seed, saved, observe)
+
+        model, minutes = train_stage(spec, "clip", settings.steps, train)
         model.save_pretrained(folder / "model")
         share = _measure_zero_shot(model, tokenizer, held_out)
-        return {"held_out_zero_shot": share, "words": len(tokenizer), "minutes": observe.minutes}
+        return {"held_out_zero_shot": share, "words": len(tokenizer), "minutes": minutes}
 
     return finish_once(spec, "clip", produce)
 
@@ -102,13 +115,16 @@ def fit_image_tower(job: dict[str, Any]) -> dict[str, Any]:
 
     def produce(folder: Path) -> dict[str, Any]:
         settings = spec.recipe.clip
-        saved, observe = resume(spec, "image_tower", logger())
         pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
         model, tokenizer = _open_clip(spec)
         seed = spec.recipe.seed + 1  # else the pictures of the first steps would come again in the same order
-        tune_image_tower(model, pool.images, pool.labels, tokenizer, settings, seed, saved, observe)
+
+        def train(saved: Saved, observe: Observe) -> CLIPModel:
+            return tune_image_tower(model, pool.images, pool.labels, tokenizer, settings, seed, saved, observe)
+
+        _, minutes = train_stage(spec, "image_tower", settings.image_steps, train)
         model.save_pretrained(folder / "model")
-        return {"held_out_zero_shot": _measure_zero_shot(model, tokenizer, held_out), "minutes": observe.minutes}
+        return {"held_out_zero_shot": _measure_zero_shot(model, tokenizer, held_out), "minutes": minutes}
 
     return finish_once(spec, "image_tower", produce)
 
@@ -120,17 +136,20 @@ def fit_diffusion(job: dict[str, Any]) -> dict[str, Any]:
 
     def produce(folder: Path) -> dict[str, Any]:
         recipe = spec.recipe
-        saved, observe = resume(spec, "diffusion", logger())
         latents = np.load(spec.folder("autoencoder") / "latents.npy", mmap_mode="r")
         labels = open_pool(spec.folder("pools") / "long_tailed").labels
-        model = train_diffusion(latents, labels, _embedder(spec), recipe.diffusion, recipe.seed, saved, observe)
-        model.save_pretrained(folder / "model")
+
+        def train(saved: Saved, observe: Observe) -> UNet2DConditionModel:
+            return train_diffusion(latents, labels, _embedder(spec), recipe.diffusion, recipe.seed, saved, observe)
+
         steps = sum(phase.steps for phase in recipe.diffusion.phases)
+        model, minutes = train_stage(spec, "diffusion", steps, train)
+        model.save_pretrained(folder / "model")
         return {
             "steps": steps,
             "samples": steps * recipe.diffusion.batch,
             "parameters": sum(value.numel() for value in model.parameters()),
-            "minutes": observe.minutes,
+            "minutes": minutes,
         }
 
     return finish_once(spec, "diffusion", produce)
@@ -144,20 +163,25 @@ def fit_judges(job: dict[str, Any]) -> dict[str, Any]:
     def produce(folder: Path) -> dict[str, Any]:
         settings, seed = spec.recipe.judges, spec.recipe.seed
         pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
-        saved, watch_classifier = resume(spec, "judges", logger(), "classifier-checkpoint")
-        classifier = train_classifier(pool.images, pool.labels, settings, seed, saved, watch_classifier)
+
+        def fit_classifier(saved: Saved, observe: Observe) -> Classifier:
+            return train_classifier(pool.images, pool.labels, settings, seed, saved, observe)
+
+        def fit_segmenter(saved: Saved, observe: Observe) -> Segmenter:
+            return train_segmenter(pool.images, pool.masks, settings, seed, saved, observe)
+
+        steps = settings.classifier_steps
+        classifier, minutes = train_stage(spec, "judges", steps, fit_classifier, "classifier-checkpoint")
         save_judge(folder / "model", "classifier", classifier, settings.classifier_width)
-        minutes = watch_classifier.minutes
-        saved, watch_segmenter = resume(spec, "judges", logger(), "segmenter-checkpoint")
-        segmenter = train_segmenter(pool.images, pool.masks, settings, seed, saved, watch_segmenter)
-        minutes = round(minutes + watch_segmenter.minutes, 1)
+        steps = settings.segmenter_steps
+        segmenter, more = train_stage(spec, "judges", steps, fit_segmenter, "segmenter-checkpoint")
         save_judge(folder / "model", "segmenter", segmenter, settings.segmenter_width)
         judges = load_judges(folder / "model")
         right = (judges.classify(held_out.images) == held_out.labels).mean(axis=0)
         overlap = mean_overlap(judges.segment(held_out.images), held_out.masks)
         named = dict(zip(("part", "material", "surface"), right, strict=True))
         accuracy = {name: round(float(share), 4) for name, share in named.items()}
-        return {"held_out_accuracy": accuracy, "held_out_miou": round(overlap, 4), "minutes": minutes}
+        return {"held_out_accuracy": accuracy, "held_out_miou": round(overlap, 4), "minutes": round(minutes + more, 1)}
 
     return finish_once(spec, "judges", produce)
 

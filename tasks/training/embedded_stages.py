@@ -8,11 +8,10 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from tailforge.schemas.training.embedded import TrainingRecipe
 from tailforge.schemas.under_way import working
@@ -23,8 +22,7 @@ from tailforge.tasks.methods.embedded import clip as train_clip
 from tailforge.tasks.methods.embedded import diffusion as train_diffusion
 from tailforge.tasks.methods.embedded import judges as train_judges
 from tailforge.tasks.methods.embedded import measure as measure_generator
-from tailforge.tasks.methods.training_loop import Trainable
-from tailforge.tasks.models.checkpoints import Checkpointer, load_checkpoint
+from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
 from tailforge.tasks.training import runs as training_runs
 from tailforge.tasks.training.pools import RENDER_VERSION
 from tailforge.tasks.training.runs import find_receipt
@@ -33,6 +31,7 @@ EXPORT_VERSION = "export.1"
 REPORT_EVERY_S = 30.0
 
 Log = Callable[[str], None]
+Trained = TypeVar("Trained")
 
 
 class TrainingJob(BaseModel):
@@ -99,45 +98,47 @@ def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str
     return content
 
 
-def resume(
-    job: TrainingJob, stage: str, log: Log, name: str = "checkpoint"
-) -> tuple[dict[str, Tensor] | None, "Progress"]:
-    """The saved state of a stage, if any, and the observer that saves it from time to time and reports progress."""
+def train_stage(
+    job: TrainingJob,
+    stage: str,
+    steps: int,
+    train: Callable[[Saved, Observe], Trained],
+    name: str = "checkpoint",
+) -> tuple[Trained, float]:
+    """Return the result of `train(saved, observe)`, from the stage's checkpoint on, and the minutes of all runs.
 
-    def digest_at(step: int) -> str:
-        return checkpoint_digest(job.recipe, stage, step)
+    A line every half minute reports progress. Errors: TrainingError.
+    """
 
-    path = job.folder(stage) / f"{name}.safetensors"
-    saved = load_checkpoint(path, digest_at)
-    if saved:
-        log(f"{stage}: resuming at step {int(saved['step'])}")
-    checkpointer = Checkpointer(path, digest_at, job.recipe.checkpoint_every_s)
-    return saved, Progress(stage, log, checkpointer)
+    def resume(saved: Saved, observe: Observe) -> Trained:
+        if saved:
+            logger()(f"{stage}: resuming at step {int(saved['step'])}")
+        return train(saved, observe)
+
+    path, every_s = job.folder(stage) / f"{name}.safetensors", job.recipe.checkpoint_every_s
+    trained, seconds = training_runs.run_training(
+        path, lambda step: checkpoint_digest(job.recipe, stage, step), every_s, steps, resume, Progress(stage, logger())
+    )
+    return trained, round(seconds / 60, 1)
 
 
 class Progress:
-    """After each step: a line every half minute, a checkpoint when it is time."""
+    """An observer that logs a line every half minute."""
 
-    def __init__(self, stage: str, log: Log, checkpointer: Checkpointer) -> None:
+    def __init__(self, stage: str, log: Log) -> None:
         self.stage = stage
         self.log = log
-        self.checkpointer = checkpointer
         self._since = time.monotonic()
         self._losses: list[float] = []
 
-    @property
-    def minutes(self) -> float:
-        """Wall time of the training, the runs before a resumption included."""
-        return round(self.checkpointer.seconds / 60, 1)
-
     def __call__(self, learner: Trainable, loss: float) -> None:
+        """Note a step's loss, and log the mean since the last line when it is time."""
         self._losses.append(loss)
         seconds = time.monotonic() - self._since
         if seconds >= REPORT_EVERY_S:
             mean = sum(self._losses) / len(self._losses)
             self.log(f"{self.stage}: step {learner.step}, loss {mean:.4f}, {len(self._losses) / seconds:.2f} steps/s")
             self._since, self._losses = time.monotonic(), []
-        self.checkpointer(learner)
 
 
 def logger() -> Log:

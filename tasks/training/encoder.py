@@ -24,7 +24,7 @@ from tailforge.tasks.methods.pretraining.masked import train_masked
 from tailforge.tasks.methods.pretraining.probes import Split, probe_linear, probe_neighbours, read_features
 from tailforge.tasks.methods.training_loop import Observe, Saved
 from tailforge.tasks.models.encoders import load_encoder, save_encoder
-from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_training
+from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
 
 FORMAT = "tailforge-pretraining/1"
 PROBE = "probe.json"
@@ -57,7 +57,7 @@ def pretrain(
     def train(saved: Saved, observe: Observe) -> _Trained:
         return _train(images, settings, saved, observe)
 
-    trained, seconds = run_training(folder, key, settings.steps, train, checkpoint_every_s, watch)
+    trained, seconds = run_in_folder(folder, key, checkpoint_every_s, settings.steps, train, watch)
     save_encoder(folder, trained.model, images.pixels.shape[1], trained.tokenizer)
     report = {
         "format": FORMAT,

@@ -1,12 +1,11 @@
-"""The training of a generator's UNet in its work folder: checkpoints, logs, pictures on the way, and the final weights.
+"""Train a generator's UNet in its work folder: checkpoints, logs, pictures on the way, and the final weights.
 
-Runs alone, or in every process that `accelerate launch -m tailforge.tasks.training.generator JOB` starts; the first
+It runs alone, or in every process that `accelerate launch -m tailforge.tasks.training.generator JOB` starts. The first
 process writes the files.
 """
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,15 @@ from tailforge.tasks.artifacts.contract import digest
 from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples
 from tailforge.tasks.methods.generator_training.denoising import Network, measure_error
 from tailforge.tasks.methods.generator_training.plan import Plan, plan_learning
-from tailforge.tasks.methods.generator_training.structure_encoder import StructureEncoder
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
 from tailforge.tasks.methods.generator_training.train import VERSION, DenoiserLearner, train_denoiser
-from tailforge.tasks.methods.training_loop import Trainable
-from tailforge.tasks.models.checkpoints import Checkpointer, load_checkpoint, write_whole
+from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
+from tailforge.tasks.models.checkpoints import write_whole
 from tailforge.tasks.models.devices import AcceleratedDevices
 from tailforge.tasks.models.pipeline_folders import draw_images
 from tailforge.tasks.models.trainable_generator import TrainableGenerator
 from tailforge.tasks.training.generator_stages import Work, fit_structure_encoder, open_examples
-from tailforge.tasks.training.runs import Watch
+from tailforge.tasks.training.runs import CHECKPOINT, Watch, run_training
 
 LOGGED_EVERY = 10  # steps
 COLUMNS = 8
@@ -41,12 +39,13 @@ FIGURES = "validation.json"
 
 
 def load_curves() -> Any:
-    """The module that writes the curves of a training. Errors: MissingExtraError."""
+    """Return the module that writes the curves of a training. Errors: MissingExtraError."""
     return import_extra("torch.utils.tensorboard", "the curves of a training")
 
 
 def generator_key(work: Work) -> str:
-    """Of everything that decides the weights."""
+    """Return the digest of everything that decides the weights."""
+    # How often it saves changes nothing; what is held out is not learnt.
     recipe = work.recipe.model_dump(mode="json", exclude={"name", "images", "validation"})
     recipe["learning"].pop("checkpoint_every_s")
     held_out = work.recipe.validation.held_out, work.recipe.validation.every
@@ -62,44 +61,66 @@ def generator_key(work: Work) -> str:
 
 
 def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
-    """Train to the end, from the last checkpoint on; the averaged UNet lies in the folder's `unet`. Returns measures.
+    """Train to the end, from the last checkpoint on; return the measures. The folder's `unet` has the averaged weights.
 
     Errors: TrainingError; the last checkpoint stays whatever happens.
     """
-    recipe = work.recipe
-    if recipe.learning.threads:
-        torch.set_num_threads(recipe.learning.threads)
-    devices = AcceleratedDevices(recipe.learning.precision)
+    recipe, learning = work.recipe, work.recipe.learning
+    if learning.threads:
+        torch.set_num_threads(learning.threads)
+
+    # Open the base and the images, and prepare the weights that learn.
+    devices = AcceleratedDevices(learning.precision)
     generator = TrainableGenerator(work.base, devices.device)
     learnt, measured = open_examples(work)
-    game = None
-    if recipe.structure.arm != "none" and recipe.structure.weight != 0:
-        encoder = _fit_encoder_once(work, generator, learnt, devices)
-        see = generator.generator.decode if recipe.structure.encoder == "pixels" else _as_it_is
-        game = StructureGame(encoder, recipe.structure, see, devices)
+    game = _start_game(work, generator, learnt, devices)
     network = generator.prepare(recipe, keeps_source=game is not None and compares_with_source(recipe, len(learnt)))
-    learning = recipe.learning
+
+    # Train by the one loop of all denoisers.
     plan = plan_learning(learning, recipe.structure.play_every)
-    run = Run(work, generator, network, plan, measured, devices, watch)
-    saved = load_checkpoint(run.checkpoint, lambda step: run.key)
     sampler = EpochSampler(learnt, learning.batch, learning.prompt_dropout, learning.seed)
-    learner = train_denoiser(network, sampler, plan, game, devices, saved, run.observe(saved))
+    monitor = Monitor(work, generator, network, plan, measured, devices, watch)
+
+    def train(saved: Saved, observe: Observe) -> DenoiserLearner:
+        monitor.start(int(saved["step"]) if saved else 0)
+        return train_denoiser(network, sampler, plan, game, devices, saved, observe)
+
+    key, first = generator_key(work), devices.rank == 0
+    learner, seconds = run_training(
+        monitor.folder / CHECKPOINT,
+        lambda step: key,
+        learning.checkpoint_every_s,
+        learning.steps,
+        train,
+        monitor.after_step,
+        writes=first,
+    )
+
+    # Fold the averaged weights into a plain UNet.
     learner.load_average()
     generator.finish()
-    if devices.rank == 0:
-        generator.unet.save_pretrained(work.folder / "generator" / "unet")
+    if first:
+        generator.unet.save_pretrained(monitor.folder / "unet")
     devices.wait()
-    return run.measures(learner)
+    return monitor.measures(learner) | {"minutes": round(seconds / 60, 2)}
 
 
-def _fit_encoder_once(
+def _start_game(
     work: Work, generator: TrainableGenerator, learnt: Examples, devices: AcceleratedDevices
-) -> StructureEncoder:
-    """The first process trains it, the others read what it wrote."""
+) -> StructureGame | None:
+    """Return the recipe's structure game with its trained encoder, or None for plain training."""
+    structure = work.recipe.structure
+    if structure.arm == "none" or structure.weight == 0:
+        return None
+
+    # The first process trains the encoder, the others read what it wrote.
     if devices.rank == 0:
         fit_structure_encoder(work, generator, learnt)
     devices.wait()
-    return fit_structure_encoder(work, generator, learnt)
+    encoder = fit_structure_encoder(work, generator, learnt)
+
+    see = generator.generator.decode if structure.encoder == "pixels" else _as_it_is
+    return StructureGame(encoder, structure, see, devices)
 
 
 def _as_it_is(latents: Tensor) -> Tensor:
@@ -107,14 +128,14 @@ def _as_it_is(latents: Tensor) -> Tensor:
 
 
 def compares_with_source(recipe: GeneratorTraining, images: int) -> bool:
-    """Whether relations are the source model's."""
+    """Return whether relations are compared with those that the source model predicts."""
     wanted = recipe.structure.relative_to
     return recipe.start == "base" and (wanted == "source" or (wanted == "auto" and images < FEW))
 
 
 @dataclass
-class Run:
-    """What goes on beside the steps of a training."""
+class Monitor:
+    """Measures, draws and logs beside the steps of a training."""
 
     work: Work
     generator: TrainableGenerator
@@ -127,88 +148,88 @@ class Run:
     def __post_init__(self) -> None:
         self.folder = self.work.folder / "generator"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = self.folder / "checkpoint.safetensors"
-        self.key = generator_key(self.work)
         self.rows: list[dict[str, Any]] = []
+        self._logs: Any = None
 
-    def observe(self, saved: Any) -> Callable[[Trainable, float], None]:
-        """What is done after every step."""
-        start = int(saved["step"]) if saved else 0
-        self.rows = [row for row in self._read_rows() if row["step"] <= start]
-        learning = self.work.recipe.learning
-        self.checkpointer = Checkpointer(self.checkpoint, lambda step: self.key, learning.checkpoint_every_s)
-        curves = load_curves() if self._writes else None
-        logs = curves.SummaryWriter(str(self.work.folder / "logs"), purge_step=start + 1) if curves else None
+    def start(self, step: int) -> None:
+        """Go on with the figures and curves of the steps up to `step`; later ones are of a run that was lost."""
+        self.rows = [row for row in self._read_rows() if row["step"] <= step]
+        if self._writes:
+            self._logs = load_curves().SummaryWriter(str(self.work.folder / "logs"), purge_step=step + 1)
 
-        def after_step(learner: Trainable, loss: float) -> None:
-            assert isinstance(learner, DenoiserLearner)
-            due = learner.step % self.work.recipe.validation.every == 0 or learner.step == learning.steps
-            if due:
-                self._validate(learner, logs)
-            if logs and (learner.step % LOGGED_EVERY == 0 or due):
-                for name, value in {"loss/denoising": loss, **learner.figures}.items():
-                    logs.add_scalar(name, value, learner.step)
-            if self._writes:
-                self.watch(learner.step, loss)
-                self.checkpointer.save(learner) if learner.step == learning.steps else self.checkpointer(learner)
-
-        return after_step
+    def after_step(self, learner: Trainable, loss: float) -> None:
+        """Measure and draw when it is due, log the figures from time to time, and report the step."""
+        assert isinstance(learner, DenoiserLearner)
+        due = learner.step % self.work.recipe.validation.every == 0 or learner.step == self.plan.steps
+        if due:
+            self._validate(learner)
+        if self._logs and (learner.step % LOGGED_EVERY == 0 or due):
+            for name, value in {"loss/denoising": loss, **learner.figures}.items():
+                self._logs.add_scalar(name, value, learner.step)
+        if self._writes:
+            self.watch(learner.step, loss)
 
     def measures(self, learner: DenoiserLearner) -> dict[str, Any]:
-        """For the record of the training."""
+        """Return the measures for the record of the training."""
         ended = learner.game is not None and not bool(learner.game.playing)
         return {
             "validation": [{key: row[key] for key in ("step", "error")} for row in self.rows],
             "figures": {name: round(value, 6) for name, value in learner.figures.items()},
             "game_ended": ended,
-            "minutes": round(self.checkpointer.seconds / 60, 2),
         }
 
     @property
     def _writes(self) -> bool:
         return self.devices.rank == 0
 
-    def _validate(self, learner: DenoiserLearner, logs: Any) -> None:
+    def _validate(self, learner: DenoiserLearner) -> None:
+        """Measure the averaged weights' error, draw pictures, and end a game that has made the error worse."""
+        # All processes measure, since all must agree on the game's end.
         with learner.averaged():
             error = measure_error(self.network, self.measured, self.plan, self.devices)
             pictures = self._draw() if self._writes else None
         ended = learner.check(error)
         if not self._writes:
             return
+
+        # The first process writes figures, curves and pictures.
         self.rows.append({"step": learner.step, "error": round(error, 6), "game_ended": ended})
         write_whole(self.folder / FIGURES, json.dumps(self.rows, indent=1).encode())
-        if logs:
-            logs.add_scalar("validation/error", error, learner.step)
-            logs.flush()
+        self._logs.add_scalar("validation/error", error, learner.step)
+        self._logs.flush()
         if pictures is not None:
             (self.folder / "pictures").mkdir(exist_ok=True)
             Image.fromarray(pictures).save(self.folder / "pictures" / f"step-{learner.step:08d}.png")
-            if logs:
-                logs.add_image("validation/pictures", pictures, learner.step, dataformats="HWC")
+            self._logs.add_image("validation/pictures", pictures, learner.step, dataformats="HWC")
 
     def _draw(self) -> NDArray[np.uint8] | None:
-        """A sheet of pictures, row by row."""
+        """Return a sheet of pictures, row by row, [H, W, 3], or None if the recipe wants none."""
         settings = self.work.recipe.validation
         if not settings.images:
             return None
+
+        # The recipe's prompts, else captions of the images, over and over.
         captions = list(settings.prompts) or list(dict.fromkeys(self.measured.take(slice(0, settings.images))[1]))
         prompts = [captions[number % len(captions)] for number in range(settings.images)]
         seeds = list(range(settings.images))
         pipeline = self.generator.generator.pipeline
         pipeline.set_progress_bar_config(disable=True)
         drawn = draw_images(pipeline, prompts, seeds, settings.steps, settings.guidance)
+
+        # Fill the last row with black.
         columns, (height, width) = min(COLUMNS, len(drawn)), drawn.shape[1:3]
         whole = np.concatenate([drawn, np.zeros((-len(drawn) % columns, height, width, 3), np.uint8)])
         sheet = whole.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
         return sheet.reshape(-1, columns * width, 3)
 
     def _read_rows(self) -> list[dict[str, Any]]:
+        """Return the figures that earlier runs wrote."""
         file = self.folder / FIGURES
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 
 def main() -> None:
-    """One process of several: read the job that the flow wrote, train, write the measures."""
+    """Train in one process of several: read the job that the flow wrote, train, write the measures."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     work = Work(
         Path(job["folder"]),

@@ -14,7 +14,7 @@ from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import TrainingError, UserError
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
-from tailforge.tasks.models.checkpoints import Checkpointer, beside, load_checkpoint, write_whole
+from tailforge.tasks.models.checkpoints import Checkpointer, DigestAt, beside, load_checkpoint, write_whole
 
 REPORT = "report.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -72,30 +72,41 @@ def _read_report(path: Path) -> dict[str, Any]:
 
 
 def run_training(
-    folder: Path,
-    key: str,
+    checkpoint: Path,
+    digest_at: DigestAt,
+    every_s: float,
     steps: int,
     train: Callable[[Saved, Observe], Trained],
-    every_s: float,
-    watch: Watch,
+    after_step: Observe,
+    writes: bool = True,
 ) -> tuple[Trained, float]:
-    """What `train(saved, observe)` returns, called with the folder's checkpoint, if any; and the seconds of all runs.
+    """Return the result of `train(saved, observe)`, which starts from the checkpoint if there is one, and its seconds.
 
-    A checkpoint is written every `every_s` seconds and after the last of the `steps`. Errors: TrainingError.
+    The seconds are those of all runs. `digest_at`: the settings that a checkpoint at a step depends on. `after_step` is
+    called after each step and before its checkpoint, which is written every `every_s` seconds and after the last of the
+    `steps`. Only the process that `writes` saves checkpoints. Errors: TrainingError.
     """
-
-    def digest_at(step: int) -> str:
-        return key
-
-    saved = load_checkpoint(folder / CHECKPOINT, digest_at)
-    checkpointer = Checkpointer(folder / CHECKPOINT, digest_at, every_s)
+    saved = load_checkpoint(checkpoint, digest_at)
+    checkpointer = Checkpointer(checkpoint, digest_at, every_s)
 
     def observe(learner: Trainable, loss: float) -> None:
-        checkpointer.save(learner) if learner.step == steps else checkpointer(learner)
-        watch(learner.step, loss)
+        after_step(learner, loss)
+        if writes:
+            checkpointer.save(learner) if learner.step == steps else checkpointer(learner)
 
     trained = train(saved, observe)
     return trained, checkpointer.seconds
+
+
+def run_in_folder(
+    folder: Path, key: str, every_s: float, steps: int, train: Callable[[Saved, Observe], Trained], watch: Watch
+) -> tuple[Trained, float]:
+    """Run a training as `run_training` does, with the folder's checkpoint, all of whose settings are in `key`."""
+
+    def after_step(learner: Trainable, loss: float) -> None:
+        watch(learner.step, loss)
+
+    return run_training(folder / CHECKPOINT, lambda step: key, every_s, steps, train, after_step)
 
 
 def finish_report(folder: Path, report: Mapping[str, Any]) -> None:

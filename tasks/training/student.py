@@ -28,7 +28,7 @@ from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.models.teacher import Teacher
 from tailforge.tasks.report.distillation import draw_distillation
 from tailforge.tasks.report.template_files import read_template
-from tailforge.tasks.training.runs import Watch, digest_pictures, find_report, finish_report, run_training
+from tailforge.tasks.training.runs import Watch, digest_pictures, find_report, finish_report, run_in_folder
 
 PAGE = "report.html"
 FORMAT = "tailforge-distillation/1"
@@ -72,7 +72,7 @@ def distill(
     def train(saved: Saved, observe: Observe) -> NDArray[np.float32]:
         return train_on_views(student, training, scale, settings, loss_of, saved, observe)
 
-    losses, seconds = run_training(folder, key, settings.steps, train, checkpoint_every_s, watch)
+    losses, seconds = run_in_folder(folder, key, checkpoint_every_s, settings.steps, train, watch)
     found, wanted = (predict(each.logits, test.images, scale) for each in (student, teacher))
     report = {
         "format": FORMAT,

@@ -25,7 +25,7 @@ from tailforge.tasks.models.classifier_files import save_classifier
 from tailforge.tasks.models.preparation import Preparation
 from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.training.pools import open_pool, render_pool
-from tailforge.tasks.training.runs import Watch, digest_pictures, find_report, finish_report, run_training
+from tailforge.tasks.training.runs import Watch, digest_pictures, find_report, finish_report, run_in_folder
 from tailforge.tasks.training.teacher_card import write_teacher_card
 
 DIGITS = 4  # of mean and standard deviation
@@ -88,7 +88,7 @@ def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str
     def train(saved: Saved, observe: Observe) -> NDArray[np.float32]:
         return train_on_views(teacher, pictures.training, scale, recipe.training, label_loss, saved, observe)
 
-    _, seconds = run_training(run, key, recipe.training.steps, train, recipe.checkpoint_every_s, watch)
+    _, seconds = run_in_folder(run, key, recipe.checkpoint_every_s, recipe.training.steps, train, watch)
     found, labels = predict(teacher.logits, pictures.test.images, scale), pictures.test.labels
     report = {
         "key": key,
