@@ -23,7 +23,7 @@ HOME = re.compile(r"(?P<option>--[a-z-]+=)?(?P<home>~)(?=/|$)")
 
 
 def run_words(app: typer.Typer, words: Sequence[str]) -> None:
-    """Run the command that the words name.
+    """Run the command of a command line.
 
     A `~` that the shell did not replace, as in --store=~/store, means the home folder too.
     Errors: UserError for words that name no command or option; SystemExit when the command ends with an exit code.
@@ -47,7 +47,7 @@ def _at_home(word: str) -> str:
 
 
 def _describe(error: Any) -> str:
-    """Return one line that says what is wrong and which command explains the words."""
+    """Return one line with the mistake and the command that explains it."""
     text = _describe_number(error) or error.format_message().replace("Value error, ", "").strip().rstrip(".")
     shown = shorten(show_line(text), MOST_CHARACTERS)
     command = COMMAND if error.ctx is None else error.ctx.command_path
@@ -55,7 +55,7 @@ def _describe(error: Any) -> str:
 
 
 def _describe_number(error: Any) -> str | None:
-    """Return the option, its bound and the word, for a word outside the numbers that the option allows; else None."""
+    """Return the option, its bound and the word, for a number out of bounds; else None."""
     cause, option = error.__cause__, getattr(error, "param", None)
     if option is None or not isinstance(cause, ValidationError):
         return None
@@ -64,7 +64,7 @@ def _describe_number(error: Any) -> str | None:
 
 
 def _describe_missing(error: Any) -> str:
-    """Return what a missing word means and the command's own example; empty for other mistakes."""
+    """Return the meaning of a missing word and the command's own example; empty for other mistakes."""
     if type(error).__name__ != MISSING or error.param is None:
         return ""
     explained, example = error.param.help or "", EXAMPLE.search(error.ctx.command.help or "")

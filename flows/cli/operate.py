@@ -1,4 +1,4 @@
-"""Commands to operate builds: status, rerun, diff and gc. flows/cli/commands.py says what a command may do."""
+"""Commands to operate builds: status, rerun, diff and gc. flows/cli/commands.py states the rules for commands."""
 
 from collections import Counter
 from typing import Annotated, Any
@@ -66,7 +66,7 @@ def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
 
 
 def print_told(found: dict[str, Any]) -> None:
-    """Print which overrides of the last build apply, if the user gave none."""
+    """Print the overrides of the last build that apply because the command names none."""
     if found.get("told"):
         console.print(found["told"], soft_wrap=True)
 

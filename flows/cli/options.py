@@ -1,4 +1,4 @@
-"""What all commands share: the application, common options, tables and JSON."""
+"""The common parts of all commands: the application, options, tables and JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Writes the reference pages in docs from the code, so that they cannot disagree with it: `make docs`."""
+"""Write the reference pages in docs from the code, so that they always agree with it: `make docs`."""
 
 import inspect
 import re
@@ -86,17 +86,17 @@ def model_page(whole: type[BaseModel], title: str, origin: str) -> str:
 
 
 def recipe_page() -> str:
-    """docs/reference/recipe.md."""
+    """Return the page docs/reference/recipe.md."""
     return model_page(Recipe, "The recipe", "schemas/recipe.py")
 
 
 def training_page() -> str:
-    """docs/reference/training_recipe.md."""
+    """Return the page docs/reference/training_recipe.md."""
     return model_page(GeneratorTraining, "The training recipe of a generator", "schemas/training/generator.py")
 
 
 def cli_page() -> str:
-    """docs/reference/cli.md."""
+    """Return the page docs/reference/cli.md."""
     lines = [
         "# The command",
         "",

@@ -1,4 +1,4 @@
-"""The reference pages of what programs use: the tables' columns, and the names that `tailforge` exports."""
+"""Write the reference pages for programs: the tables' columns, and the names that `tailforge` exports."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""The command `tailforge review`. flows/cli/commands.py registers it and says what a command may do."""
+"""The command `tailforge review`. flows/cli/commands.py registers it."""
 
 import getpass
 import sys

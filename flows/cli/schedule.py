@@ -1,4 +1,4 @@
-"""Commands for builds on a schedule. flows/cli/commands.py registers them and says what a command may do."""
+"""Commands for builds on a schedule. flows/cli/commands.py registers them."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Commands that train models. flows/cli/commands.py registers them and says what a command may do."""
+"""Commands that train models. flows/cli/commands.py registers them."""
 
 import json
 from pathlib import Path

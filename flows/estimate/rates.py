@@ -6,9 +6,9 @@ and is kept apart. The other receipts determine a line: seconds (and bytes) per 
 
     interval = value / f .. value * f,   f = factor * exp(t * spread * sqrt(1 / known + 1 / to come))
 
-t is the 95 % quantile of Student's distribution, `spread` the standard deviation of log(measured / fitted), `known` the
-number of receipts and `to come` that of partitions. About nine of ten totals should be inside. With a single receipt
-the spread is unknown and f is doubled.
+t is the 95 % quantile of Student's distribution, and `spread` the standard deviation of log(measured / fitted). `known`
+is the number of receipts, `to come` that of partitions. About nine of ten totals should be inside. With a single
+receipt the spread is unknown and f is doubled.
 """
 
 import math

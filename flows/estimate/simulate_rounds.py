@@ -1,8 +1,8 @@
 """Predict the images of a build and its further rounds by simulation. All choices are ours.
 
-Verdicts of earlier partitions show the share of images that pass. The rounds are simulated many times: a share from its
-Beta distribution, the images that pass from the binomial distribution, the size of the next round by the rule of the
-build. The result is the mean with the 5 % and 95 % quantiles.
+Verdicts of earlier partitions show the share of images that pass. The rounds are simulated many times. The share comes
+from its Beta distribution, and the images that pass from the binomial distribution. The build's own rule decides the
+size of the next round. The result is the mean with the 5 % and 95 % quantiles.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Hold the numerical methods, one package per method or trade. They take arrays or tables and return arrays or tables.
+"""The numerical methods, one package per method. Their functions map arrays or tables to arrays or tables.
 
 Methods import `schemas` and the decoder of pictures. They use neither Prefect nor the store nor the network.
 """

@@ -116,7 +116,7 @@ def descend(
     value = float(loss.detach())
     require_finite(value, step)
 
-    # Gradients of this step alone, clipped, then the update.
+    # Gradients of this step only, clipped, then the update.
     optimizer.param_groups[0]["lr"] = learning_rate
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -174,7 +174,7 @@ def restore(learner: Trainable, saved: Mapping[str, Tensor]) -> None:
 def run_steps(learner: Trainable, steps: int, advance: Callable[[int], float], saved: Saved, observe: Observe) -> None:
     """Train from `saved` on until `learner.step` is `steps`, and call `observe(learner, loss)` after every step.
 
-    `advance` takes the step of that number and returns its loss. Observers show progress or save checkpoints.
+    `advance` makes the step of this number and returns its loss. Observers show progress or save checkpoints.
     Errors: TrainingError for a loss that is not finite, or a saved state of other modules.
     """
     if saved:

@@ -135,7 +135,7 @@ def saved_scheduler(model: ResolvedModel) -> dict[str, Any] | None:
 
 
 def saved_size(model: ResolvedModel) -> tuple[int, int] | None:
-    """Return the (height, width) of images of a pipeline with a UNet, in pixels; None if its files do not give it.
+    """Return the (height, width) of images of a pipeline with a UNet, in pixels; None if its files do not show it.
 
     Errors: ModelError for a damaged file.
     """

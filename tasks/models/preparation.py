@@ -32,7 +32,7 @@ def read_preparation(folder: Path, config: Mapping[str, Any], source: TeacherSou
 
     Errors: ModelError that names the missing field.
     """
-    # Files give mean and deviation for rescaled pixels, so both are converted to pixels in 0..1.
+    # Mean and deviation in files are for rescaled pixels, so both are converted to pixels in 0..1.
     processor = _processor(folder)
     channels = int(config["num_channels"]) if "num_channels" in config else None
     scale = 255 * (float(processor.get("rescale_factor", RESCALE)) if processor.get("do_rescale", True) else 1.0)

@@ -2,7 +2,7 @@
 
 A text encoder reads a limited number of tokens (CLIP 77) and cuts the rest off. A concept is read if one encoder reads
 its whole word and the denoiser attends to this encoder's tokens. That is CLIP for Stable Diffusion 1, 2 and XL, CLIP
-or T5 for Stable Diffusion 3, and T5 for Flux, whose CLIP makes one vector of the whole prompt.
+or T5 for Stable Diffusion 3, and T5 for Flux. The CLIP of Flux makes one vector of the whole prompt.
 """
 
 from collections.abc import Mapping, Sequence

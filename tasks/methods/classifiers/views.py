@@ -1,4 +1,4 @@
-"""Make random views of training images with albumentations: crops of the padded image, and mirror images if asked for.
+"""Make random views of training images with albumentations: crops of the padded image, and optional mirror images.
 
 Source: section 4.2 of arXiv 1512.03385, with reflection in place of zeros at the border.
 """

@@ -211,7 +211,7 @@ class TarPacker:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _flush(self) -> None:
-        """Give the collected bytes to the writing thread, and raise its errors."""
+        """Hand the collected bytes to the writing thread, and raise its errors."""
         block, self._parts, self._flushed = b"".join(self._parts), [], self.size
         # The bound of blocks in flight bounds the memory.
         self._in_flight.append(self._pool.submit(self._write, block))

@@ -39,7 +39,7 @@ def balance_rows(weights: Sequence[Sequence[float]], count: int, seed: int) -> R
 
 def take_turns(weights: Sequence[float], count: int) -> Rows:
     """Return values [count] of which every prefix is in proportion to the weights (Webster's divisor method)."""
-    # The next value is the one with the smallest (times taken + 1/2) / weight.
+    # The next value is the one with the smallest (count + 1/2) / weight.
     divisors = np.asarray(weights, np.float64)
     taken = np.zeros(len(weights))
     values = np.empty(count, np.int64)

@@ -58,7 +58,7 @@ def derive_seed(sample_id: str, purpose: str = "noise") -> int:
 
 
 def fraction_of(sample_id: str, purpose: str) -> float:
-    """Return a number in [0, 1), uniform over samples, which sample and purpose alone decide."""
+    """Return a number in [0, 1), uniform over samples, that depends only on sample and purpose."""
     return derive_seed(sample_id, purpose) / 2**63
 
 
