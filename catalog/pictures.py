@@ -23,7 +23,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of fil
 MASKS: Formats = ("BMP", "PNG", "TIFF")  # formats of a user's masks, all lossless
 PNG_END = b"IEND\xaeB`\x82"  # type and checksum of a chunk without content
 MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
-GREY = ("1", "F", "I", "L", "LA", "La")  # modes of Pillow without colour, besides I;16
+GREY = ("1", "F", "I", "L", "LA", "La")  # modes of Pillow without colour, in addition to I;16
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 TOO_LARGE = f"it has more than {MOST_PIXELS:,} pixels, too many to be opened safely; scale it down"
 

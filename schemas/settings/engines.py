@@ -45,7 +45,7 @@ class SamplingSettings(EngineSettings):
 class PlainEngine(SamplingSettings):
     """Sampling of a text-to-image pipeline, optionally with Domain Guidance (arXiv 2504.01521)."""
 
-    kind: Literal["plain"] = "plain"
+    kind: Literal["plain"] = Field("plain", description="Name of the engine.")
     guide: ModelSource | None = Field(
         None,
         description="Generator for the unconditional half of guidance, for example the base of an adapted generator. "
@@ -172,7 +172,7 @@ class SearchEngine(SamplingSettings):
 class BestOfNEngine(SearchEngine):
     """Search without gradients: screen many noises with few steps and render the best."""
 
-    kind: Literal["best_of_n"] = "best_of_n"
+    kind: Literal["best_of_n"] = Field("best_of_n", description="Name of the engine.")
 
     @classmethod
     def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
@@ -183,7 +183,7 @@ class BestOfNEngine(SearchEngine):
 class ZeroOrderEngine(SearchEngine):
     """Search without gradients: move a screened noise to its best neighbour in each round (arXiv 2501.09732)."""
 
-    kind: Literal["zero_order"] = "zero_order"
+    kind: Literal["zero_order"] = Field("zero_order", description="Name of the engine.")
     candidates: int = Field(4, ge=1, le=4096, description="Noises screened for the start.")
     rounds: int = Field(4, ge=1, le=1000, description="Rounds, each with one move.")
     neighbours: int = Field(4, ge=1, le=4096, description="Neighbours tried per round.")
@@ -235,10 +235,8 @@ class SeedSelectEngine(SearchEngine):
     `preset: published` sets the numbers of the authors' code for all keys that the recipe does not set.
     """
 
-    kind: Literal["seed_select"] = "seed_select"
-    preset: Literal["default", "published"] = Field(
-        "default", description="Source of the defaults: Tailforge, or the authors' code."
-    )
+    kind: Literal["seed_select"] = Field("seed_select", description="Name of the engine.")
+    preset: Literal["default", "published"] = Field("default", description="Defaults of Tailforge or of the authors.")
     mode: Literal["full", "bootstrapped"] = Field(
         "full",
         description="full: a full search for each image. bootstrapped: a full search for each prompt; images start "

@@ -170,7 +170,7 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
     inverts: ClassVar[bool] = True
     annotation_kind: ClassVar[str | None] = "class_activation"
 
-    kind: Literal["natural_inversion"] = "natural_inversion"
+    kind: Literal["natural_inversion"] = Field("natural_inversion", description="Name of the engine.")
     batches_per_run: int | None = Field(
         None,
         ge=1,

@@ -24,7 +24,7 @@ class Augmentation(Strict):
         ge=0,
         le=100,
         description="0: change images in place. n: add n samples per image, with the image's id as parent. A result "
-        "that misses a gate or loses its concept is not published: in place, the image stays as it was drawn; a copy "
+        "that misses a gate or loses its concept is not published: in place, the original image stays; a copy "
         "goes to rejects.parquet.",
     )
 
