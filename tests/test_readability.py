@@ -45,6 +45,7 @@ PROSE = (
     "tasks/models",
     "tasks/publish",
     "tasks/report",
+    "tasks/stages",
 )
 # Rooms with short functions.
 SHORT = ("schemas", "catalog", "tasks")

@@ -32,7 +32,7 @@ from tailforge.tasks.methods.regional_primitives.trace import box_region, mask_r
 from tailforge.tasks.methods.sampling.plain import Rendered
 from tailforge.tasks.stages import explanations
 from tailforge.tasks.stages import repairs as mending
-from tailforge.tasks.stages.explanations import Asked
+from tailforge.tasks.stages.explanations import ExplainRequest
 
 CONCEPT = "concept"  # --mask concept: the sample's own mask
 TOLD = 5  # components shown to a person
@@ -73,9 +73,11 @@ def explain_sample(
     if blamed is not None:
         region = blame_gate(found, grid, made.pixels, blamed, bound)
 
-    asked = Asked(job, made, settings, region, read_background(found, made.pixels, settings), found.label, observe)
-    told = tell_explanation(found.store, asked)
-    return told | (keep_repair(found, asked) if repair else {})
+    request = ExplainRequest(
+        job, made, settings, region, read_background(found, made.pixels, settings), found.label, observe
+    )
+    told = tell_explanation(found.store, request)
+    return told | (keep_repair(found, request) if repair else {})
 
 
 def require_drawn(found: Published, side: int) -> PatchGrid:
@@ -190,21 +192,21 @@ def read_background(found: Published, pixels: NDArray[np.uint8], settings: Expla
     return np.stack(fitting[: settings.background]) if fitting else np.zeros((0, *pixels.shape), np.uint8)
 
 
-def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
+def tell_explanation(store: Store, request: ExplainRequest) -> dict[str, Any]:
     """Return the result of an explanation, for a person and for programs."""
-    receipt = explanations.STAGE.make(store, asked)
+    receipt = explanations.STAGE.make(store, request)
     columns = ["component", "patches", "strength", "containment", "region_share", "region_rank", "shown"]
     rows = [row for row in read_table(store, receipt, columns).to_pylist() if row["shown"] is not None]
 
     traced = sorted((row for row in rows if row["region_rank"]), key=lambda row: row["region_rank"])
-    first = traced if asked.region else sorted(rows, key=lambda row: row["shown"])
+    first = traced if request.region else sorted(rows, key=lambda row: row["shown"])
     details = {name: value for name, value in receipt.details.items() if name != "files"}
 
     return {
-        "sample_id": asked.made.sample_id,
-        "dataset": asked.label,
-        "layer": explanations.choose_layer(asked),
-        "region": asked.region.source if asked.region else None,
+        "sample_id": request.made.sample_id,
+        "dataset": request.label,
+        "layer": explanations.choose_layer(request),
+        "region": request.region.source if request.region else None,
         **details,
         "first": first[:TOLD],
         "ledger": store.address(receipt.uri),
@@ -213,11 +215,11 @@ def tell_explanation(store: Store, asked: Asked) -> dict[str, Any]:
     }
 
 
-def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
+def keep_repair(found: Published, request: ExplainRequest) -> dict[str, Any]:
     """Repair the region; if an attempt passed, record the repair for the next build of the dataset."""
     store = found.store
-    receipt = mending.STAGE.make(store, asked)
-    row = mending.read_mended(store, receipt)
+    receipt = mending.STAGE.make(store, request)
+    row = mending.read_repaired(store, receipt)
     told = receipt.details["repair"]
 
     if row is not None:
@@ -225,9 +227,9 @@ def keep_repair(found: Published, asked: Asked) -> dict[str, Any]:
             store,
             RepairRecord(
                 dataset=found.dataset.name,
-                parent=asked.made.sample_id,
+                parent=request.made.sample_id,
                 sample_id=row["sample_id"],
-                parent_image=mending.parent_image(asked),
+                parent_image=mending.digest_original(request),
                 samples=receipt,
             ),
         )
@@ -256,8 +258,8 @@ def mend_again(found: Published, job: PartitionJob, made: Rendered) -> pa.Table:
     assert made.pixels is not None
     origin = find_published(told.parent, told.version, found.store.uri, rejects=True)
     background = read_background(origin, made.pixels, told.settings)
-    asked = Asked(job, made, told.settings, told.region, background, told.version)
-    mended = mending.find_repair(asked)
+    request = ExplainRequest(job, made, told.settings, told.region, background, told.version)
+    mended = mending.find_repair(request)
     if mended.taken.route == "none":
         raise ExplanationError(f"sample {found.row['sample_id']} cannot be repaired again: no attempt passes now")
-    return mending.replace_image(asked, mended, mending.describe_repair(asked, mended))
+    return mending.replace_image(request, mended, mending.describe_repair(request, mended))

@@ -1,4 +1,4 @@
-"""Stage "aims": what a search for a concept aims at, from its reference photographs and plain samples of it."""
+"""Stage `aims`: features of a concept's reference photographs and of plain samples, with which a search compares."""
 
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ def locate(job: PartitionJob) -> Address:
     """Return the address of the concept's AIMS."""
     engine, encoder = search_engine(job.build), job.build.encoder
     assert encoder is not None
+
     return Address(
         STAGE,
         part=0,
@@ -52,18 +53,22 @@ def locate(job: PartitionJob) -> Address:
 def produce(_: Workplace, job: PartitionJob) -> Made:
     """Make the AIMS of a concept: features of its references and of plain samples.
 
-    Errors: EngineError out of memory; RecipeError, ModelError.
+    Errors: EngineError out of memory or with too few plain samples; RecipeError, ModelError.
     """
     assert job.build.encoder is not None
     clock = Clock()
     with clock.phase("load"):
         model, encoder = load_build_generator(job.build), load_clip(job.build.encoder)
+
+    # One row per photograph, with feature and latent.
     digests = job.build.references[job.concept]
     photographs = read_references(job.build.folder, find_concept(job.build, job.concept), digests)
     rows: list[dict[str, Any]] = [
         {"kind": "reference", "sha256": sha256, "feature": feature(encoder, image), "latent": latent(model, job, image)}
         for sha256, image in zip(digests, photographs, strict=True)
     ]
+
+    # One row per plain sample, drawn in few steps.
     few = search_engine(job.build).model_copy(update={"steps": search_engine(job.build).few_steps})
     for made in render_plain(model, job.samples, few, None, clock):
         if made.error == OUT_OF_MEMORY:
@@ -72,6 +77,7 @@ def produce(_: Workplace, job: PartitionJob) -> Made:
             )
         if made.pixels is not None:
             rows.append({"kind": "plain", "sha256": None, "feature": feature(encoder, made.pixels), "latent": None})
+
     aims = pa.Table.from_pylist(rows, AIMS)
     require_difference(job, read_aim(aims))
     return Made(aims, clock.idle)
@@ -89,9 +95,9 @@ STAGE = Stage(
 
 
 def read_references(folder: str | None, concept: Concept, expected: tuple[str, ...]) -> list[NDArray[np.uint8]]:
-    """The concept's photographs below the recipe's `folder`, upright RGB [height, width, 3], in file-name order.
+    """Return the concept's photographs below `folder`, upright RGB, uint8 [H, W, 3] each, in file-name order.
 
-    Errors: RecipeError if they are not the ones that the build began with, whose sha256 are `expected`.
+    `expected`: their sha256 at the start of the build. Errors: RecipeError if they changed since.
     """
     photographs = list(open_references(Path(folder or "."), concept))
     if tuple(photograph.sha256 for photograph in photographs) != expected:
@@ -103,14 +109,17 @@ def read_references(folder: str | None, concept: Concept, expected: tuple[str, .
 
 @torch.no_grad()
 def feature(encoder: ImageEncoder, pixels: NDArray[np.uint8]) -> list[float]:
-    """The encoder's features of one image."""
+    """Return the encoder's feature of one image, uint8 [H, W, 3], as a list of its length."""
     found: list[float] = encoder.embed_pixels(to_tensor(pixels[None]))[0].cpu().tolist()
     return found
 
 
 @torch.no_grad()
 def latent(model: ImageGenerator, job: PartitionJob, pixels: NDArray[np.uint8]) -> bytes:
-    """.npy of the latent of a photograph, its centre cropped to the shape of the images to come."""
+    """Return the .npy of a photograph's latent, float32 [C, h, w].
+
+    `pixels`: uint8 [H, W, 3], of which the centre is cropped to the shape of the engine's images.
+    """
     engine = search_engine(job.build)
     height, width = engine.height or model.default_size[0], engine.width or model.default_size[1]
     fitted = ImageOps.fit(Image.fromarray(pixels), (width, height), Image.Resampling.BICUBIC)

@@ -1,7 +1,7 @@
 """Stage `augmented`: the accepted samples of a partition after the recipe's augmentation.
 
-What comes out, in place or as copies, is judged as any image: what is published passes the gates itself. Where it does
-not, a copy is dropped, and in place the image stays as it was drawn.
+The gates judge every augmented image, because it is published itself. If it fails, a copy is dropped, and an
+augmentation in place is undone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,15 +35,16 @@ from tailforge.tasks.stages.verdicts import describe_rule, judge_items, make_ite
 
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask", "instances", "mask_area", "mask_confidence"]
-Bounds = Mapping[str, Sequence[float | None]]  # by gate: lowest and highest, which quantiles came to
+Bounds = Mapping[str, Sequence[float | None]]  # by gate: lowest and highest, from the recipe's quantiles
 
 
 def locate(job: PartitionJob, samples: Receipt, masks: Receipt, accepted: Sequence[int], bounds: Bounds) -> Address:
-    """Address of one partition's augmented samples. `accepted`: rows of the partition, rising.
+    """Return the address of one partition's AUGMENTED.
 
-    `bounds`: of the concept, see tasks/stages/selection.py.
+    `accepted`: rows of the partition, rising. `bounds`: those of the concept in the selection's receipt.
     """
     augmentation, rule = job.build.recipe.augmentation, describe_rule(job, is_augmented=True)
+
     return Address(
         STAGE,
         part=job.part,
@@ -70,13 +71,16 @@ def produce(
 
 
 def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bounds: Bounds) -> Made:
-    """AUGMENTED of row-aligned accepted samples: `augment_partition` with scores, and why a row is not published.
+    """Return the AUGMENTED of accepted samples with scores and the reason for a rejection.
 
-    A score that needs the soft map of a mask is not measured again: gates on it have asked the original alone.
+    `samples` and `masks` have equal rows. Scores of a mask's soft map are not measured again: their gates have judged
+    the original. Errors: RecipeError, ModelError, StoreError.
     """
     clock = Clock()
     with clock.phase("compute"):
         augmented = augment_partition(job, samples, masks).to_pylist()
+
+    # Judge each augmented image, by the gates of single images and by the bounds of the quantiles.
     known = zip(samples.to_pylist(), masks.to_pylist(), strict=True)
     parents = {sample["sample_id"]: (sample, mask | {"mask_confidence": None}) for sample, mask in known}
     items = [make_item(*parents[row["parent_id"]], row) for row in augmented]
@@ -88,7 +92,10 @@ def judge_augmented(job: PartitionJob, samples: pa.Table, masks: pa.Table, bound
 
 
 def augment_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> pa.Table:
-    """AUGMENTED of row-aligned accepted samples, not judged: a row each in place, else `copies` rows, in order."""
+    """Return the AUGMENTED of accepted samples without verdicts: one row per sample in place, else one per copy.
+
+    `samples` and `masks` have equal rows. Errors: RecipeError for a transform that fails.
+    """
     augmentation = job.build.recipe.augmentation
     if augmentation is None:
         return AUGMENTED.empty_table()
@@ -106,6 +113,7 @@ def augment_partition(job: PartitionJob, samples: pa.Table, masks: pa.Table) -> 
 def _augment_sample(
     pipeline: Any, sample: dict[str, Any], annotation: dict[str, Any], copies: range
 ) -> Iterator[dict[str, Any]]:
+    """Yield the rows of AUGMENTED of one sample."""
     parent = sample["sample_id"]
     image = decode_png(sample["image"])
     mask = np.zeros(image.shape[:2], np.uint8) if annotation["mask"] is None else decode_mask(annotation["mask"])
@@ -116,6 +124,7 @@ def _augment_sample(
 
 
 def _row(sample_id: str, parent_id: str, made: Augmented, instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a row of AUGMENTED without verdict."""
     found = augment_instances(instances, made.regions)
     return {
         "sample_id": sample_id,

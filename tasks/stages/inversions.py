@@ -1,4 +1,4 @@
-"""Stage "inversions": labelled images from a trained classifier alone, a run of whole batches at a time."""
+"""Stage `inversions`: labelled images from a trained classifier, one run of whole batches per partition."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.memory import is_out_of_memory
 from tailforge.tasks.models.teacher import Teacher, load_teacher
 
-DIGITS = 6  # that equal runs agree on
-_ONE_AT_A_TIME = Lock()  # an inversion hangs hooks on the teacher, which all threads share
+DIGITS = 6  # decimals that equal runs agree on
+_ONE_AT_A_TIME = Lock()  # an inversion sets hooks on the teacher, which all threads share
 
 
 def locate(job: InversionJob) -> Address:
-    """Return the address of the run's INVERSIONS, which captions and requested counts do not change."""
+    """Return the address of the run's INVERSIONS. Captions and requested counts do not change it."""
     recipe = job.build.recipe
     return Address(
         STAGE,
@@ -48,15 +48,17 @@ def locate(job: InversionJob) -> Address:
 
 
 def produce(_: Workplace, job: InversionJob) -> Made:
-    """Make the images of one run: one row per sample, none per filler. Errors: EngineError, ModelError."""
+    """Make the INVERSIONS of one run: one row per sample, none for a filler. Errors: EngineError, ModelError."""
     return invert_run(job)
 
 
 def invert_run(job: InversionJob) -> Made:
-    """Return the INVERSIONS of a run."""
+    """Return the INVERSIONS of a run. Errors: EngineError out of memory, ModelError."""
     clock = Clock()
     with clock.phase("load"):
         teacher = recipe_teacher(job.build)
+
+    # Invert all places, then leave out the fillers, which only complete a batch.
     with _alone(clock), clock.phase("compute"):
         made = _invert(teacher, job)
         kept = [
@@ -65,18 +67,20 @@ def invert_run(job: InversionJob) -> Made:
             if place.sample_id is not None
         ]
         maps = _see_labels(teacher, [image for _, image in kept], inversion_engine(job.build).batch_size)
+
     limit = inversion_engine(job.build).steps
     rows = [_row(sample_id, image, seen, limit) for (sample_id, image), seen in zip(kept, maps, strict=True)]
     return Made(pa.Table.from_pylist(rows, INVERSIONS), clock.seconds)
 
 
 def recipe_teacher(build: BuildContext) -> Teacher:
-    """The classifier that the recipe names as its generator."""
+    """Return the teacher that the recipe names as its generator, loaded. Errors: ModelError."""
     return load_teacher(build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None)
 
 
 @contextmanager
 def _alone(clock: Clock) -> Iterator[None]:
+    """Run one inversion at a time in this process; measure the waiting."""
     with clock.phase("wait"):
         _ONE_AT_A_TIME.acquire()
     try:
@@ -86,6 +90,7 @@ def _alone(clock: Clock) -> Iterator[None]:
 
 
 def _invert(teacher: Teacher, job: InversionJob) -> list[Inverted]:
+    """Return the inverted images of a run, in the order of its places. Errors: EngineError out of memory."""
     engine = inversion_engine(job.build)
     labels, seeds = [place.label for place in job.places], [place.seed for place in job.places]
     try:
@@ -96,12 +101,12 @@ def _invert(teacher: Teacher, job: InversionJob) -> list[Inverted]:
         raise EngineError(
             f"inversion {job.label}: out of memory with {count_of(engine.groups, 'batch')} of "
             f"{count_of(engine.batch_size, 'image')}; lower "
-            "engine.groups or engine.batch_size (the images will be others), or run where there is more memory"
+            "engine.groups or engine.batch_size (the images then change), or use a machine with more memory"
         ) from error
 
 
 def _see_labels(teacher: Teacher, images: Sequence[Inverted], batch_size: int) -> list[Maps | None]:
-    """Where the teacher sees its label, float16 [1, height, width] an image; None for a failed one."""
+    """Return the class activation map per image, float16 [1, H, W]; None for a failed image."""
     sound = [(place, image.pixels, image.label) for place, image in enumerate(images) if image.pixels is not None]
     seen: list[Maps | None] = [None] * len(images)
     for start in range(0, len(sound), batch_size):
@@ -112,6 +117,7 @@ def _see_labels(teacher: Teacher, images: Sequence[Inverted], batch_size: int) -
 
 
 def _row(sample_id: str, image: Inverted, seen: Maps | None, limit: int) -> dict[str, Any]:
+    """Return a row of INVERSIONS."""
     return {
         "sample_id": sample_id,
         "label": image.label,
@@ -124,7 +130,7 @@ def _row(sample_id: str, image: Inverted, seen: Maps | None, limit: int) -> dict
 
 
 def describe_inversion(image: Inverted, limit: int) -> dict[str, Any]:
-    """How an image came to be and what the teacher says of it. `limit`: most steps of its batch."""
+    """Return the settings, losses and teacher's logits of an inverted image. `limit`: most steps of its batch."""
     record: dict[str, Any] = {**image.provenance, "label": image.label}
     if image.logits is None or image.losses is None:
         return record

@@ -1,4 +1,4 @@
-"""Stage "masks": soft attention maps in, masks, boxes and their scores out."""
+"""Stage `masks`: masks, boxes and their scores from soft attention maps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,17 +32,18 @@ from tailforge.tasks.models.text_to_image import load_generator
 
 COLUMNS = ["sample_id", "status", "slots", "image"]
 RECORDED = ["attention", "attention_agreement"]
-DECIDED_SAMPLES = {"window", "affinity"}  # settings that stage "samples" follows from
-ASKING = {"model", "noise", "draws"}  # settings of kind renoised_attention alone
+DECIDED_SAMPLES = {"window", "affinity"}  # settings in the address of stage `samples` already
+RENOISING = {"model", "noise", "draws"}  # settings of kind renoised_attention only
 
 Row = dict[str, Any]
 
 
 def locate(job: PartitionJob, samples: Receipt) -> Address:
     """Return the address of the partition's MASKS."""
-    recipe, asked = job.build.recipe, job.build.annotator
-    hidden = DECIDED_SAMPLES | ({"model"} if asked else ASKING)
+    recipe, annotator = job.build.recipe, job.build.annotator
+    hidden = DECIDED_SAMPLES | ({"model"} if annotator else RENOISING)
     others = {} if recipe.annotation.slots == ("concept",) else {"categories": _list_values(job)}
+
     return Address(
         STAGE,
         part=job.part,
@@ -53,12 +54,12 @@ def locate(job: PartitionJob, samples: Receipt) -> Address:
             **others,
         },
         inputs={"samples": samples.sha256},
-        models={"annotator": asked.digest} if asked else {},
+        models={"annotator": annotator.digest} if annotator else {},
     )
 
 
 def _list_values(job: PartitionJob) -> list[tuple[str, str, int]]:
-    """What every value of a slot that is masked would be in a mask: it follows from synonyms as well as from names."""
+    """Return slot, value and category of every value of the masked slots. Synonyms decide them as well as names."""
     recipe = job.build.recipe
     values = recipe.prompts.attributes
     return [
@@ -69,19 +70,22 @@ def _list_values(job: PartitionJob) -> list[tuple[str, str, int]]:
 
 
 def produce(workplace: Workplace, job: PartitionJob, samples: Receipt) -> Made:
-    """Find the masks of one partition. Errors: ModelError, EngineError, StoreError."""
+    """Make the MASKS of one partition. Errors: ModelError, EngineError, StoreError."""
     return annotate_partition(job, read_table(workplace.store, samples, columns_for(job)))
 
 
 def columns_for(job: PartitionJob) -> list[str]:
-    """Columns of SAMPLES that are read."""
+    """Return the columns of SAMPLES that the stage reads."""
     return [*COLUMNS, *(RECORDED if job.build.annotator is None else ["prompt"])]
 
 
 def annotate_partition(job: PartitionJob, samples: pa.Table) -> Made:
-    """Return the MASKS of a partition from the columns `columns_for` of SAMPLES. Errors: ModelError, EngineError."""
+    """Return the MASKS of a partition. `samples`: the columns `columns_for` of SAMPLES.
+
+    Errors: ModelError, EngineError.
+    """
     settings, rows, clock = job.build.recipe.annotation, samples.to_pylist(), Clock()
-    read = _recorded(rows) if job.build.annotator is None else _ask_annotator(job, rows, clock)
+    read = _recorded(rows) if job.build.annotator is None else _run_annotator(job, rows, clock)
     with clock.phase("compute"):
         both = list(zip(rows, read, strict=True))
         softened = (_soften(job, row, own) for row, own in both if own is not None)
@@ -92,43 +96,49 @@ def annotate_partition(job: PartitionJob, samples: pa.Table) -> Made:
 
 
 def _recorded(rows: list[Row]) -> list[Read | None]:
+    """Return the attention maps that the generator recorded, per row; None without a map."""
     return [
         None if row["attention"] is None else Read(decode_array(row["attention"]), row["attention_agreement"])
         for row in rows
     ]
 
 
-def _ask_annotator(job: PartitionJob, rows: list[Row], clock: Clock) -> list[Read | None]:
-    """What a text-to-image model sees in the finished images, a batch of the engine's size at a time."""
+def _run_annotator(job: PartitionJob, rows: list[Row], clock: Clock) -> list[Read | None]:
+    """Return the attention maps of a text-to-image model on the finished images, in batches of the engine's size."""
     settings, found = job.build.recipe.annotation, job.build.annotator
     assert found is not None
     with clock.phase("load"):
         model = load_generator(found)
 
-    def ask(batch: Sequence[int]) -> list[Read]:
+    def attend(batch: Sequence[int]) -> list[Read]:
+        """Return the maps of some rows."""
         with clock.phase("attention"):
             return read_attention(model, [_caption(rows[place]) for place in batch], settings.noise, settings.draws)
 
     def give_up(place: int) -> Read:
-        raise EngineError(f"sample {rows[place]['sample_id']}: out of memory while annotation.model reads it alone; "
-                          "name a smaller model")  # fmt: skip
+        """Refuse a row that does not fit into memory alone."""
+        sample_id = rows[place]["sample_id"]
+        raise EngineError(
+            f"sample {sample_id}: out of memory in annotation.model with this image alone; name a smaller model"
+        )
 
     read: list[Read | None] = [None] * len(rows)
     sound = [place for place, row in enumerate(rows) if row["status"] == "ok"]
     for batch in cut_batches(sound, job.build.recipe.engine.batch_size):
         with hold(model, clock):
-            for place, own in zip(batch, within_memory(ask, batch, give_up), strict=True):
+            for place, own in zip(batch, within_memory(attend, batch, give_up), strict=True):
                 read[place] = own
     return read
 
 
 def _caption(row: Row) -> Captioned:
+    """Return a row's image with its prompt and the words of its slots."""
     words = tuple((slot["start"], slot["end"]) for slot in row["slots"])
     return Captioned(decode_png(row["image"]), row["prompt"], words, derive_seed(row["sample_id"], "renoise"))
 
 
 def _words(job: PartitionJob, row: Row) -> list[Word]:
-    """What is looked for in a sample, the concept first; a slot that its prompt lacks is passed over."""
+    """Return the words to mask in a sample, the concept first, without slots that its prompt lacks."""
     recipe = job.build.recipe
     return [
         Word(place, recipe.category_id(name, slot["value"], job.concept), name in recipe.annotation.things)
@@ -139,14 +149,17 @@ def _words(job: PartitionJob, row: Row) -> list[Word]:
 
 
 def _soften(job: PartitionJob, row: Row, read: Read) -> list[Softened]:
+    """Return the soft mask of each word of a sample."""
     return soften_words(read.maps, _words(job, row), decode_png(row["image"]), job.build.recipe.annotation)
 
 
 def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int, float]) -> Row:
+    """Return a row of MASKS."""
     if row["status"] != "ok":
         return _failed(row["sample_id"], "no image")
     if read is None or all(slot["name"] != "concept" for slot in row["slots"]):
         return _failed(row["sample_id"], "no attention map of the concept")
+
     found = outline_words(_soften(job, row, read), job.build.recipe.annotation, read.agreement, thresholds)
     concept = found.outlines[0]
     return {
@@ -160,12 +173,14 @@ def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int
 
 
 def _instance(job: PartitionJob, row: Row, found: Outline) -> Row:
+    """Return an entry of `instances`."""
     category, slot = found.word.category, row["slots"][found.word.row]["name"]
     name = job.build.recipe.categories[category - 1].name
     return describe_instance(found.region, category, name, found.confidence, slot)
 
 
 def _failed(sample_id: str, error: str) -> Row:
+    """Return the row of a sample without mask."""
     return {
         "sample_id": sample_id,
         "status": "failed",
@@ -177,6 +192,7 @@ def _failed(sample_id: str, error: str) -> Row:
 
 
 def _score_columns(parts: Parts, confidence: float) -> Row:
+    """Return the columns of a mask's scores."""
     return {
         "mask_area": parts.area,
         "mask_confidence": confidence,

@@ -16,10 +16,11 @@ from tailforge.tasks.models.lexicon import WORDNET, load_wordnet
 
 
 def locate(build: BuildContext, concept: str) -> Address:
-    """Return the address of one concept's prompts, which the other concepts do not change."""
+    """Return the address of one concept's PROMPTS. Other concepts do not change it."""
     recipe, own = build.recipe, find_concept(build, concept)
     prompts = recipe.prompts
     expander = prompts.language_model
+
     return Address(
         stage=STAGE,
         part=0,
@@ -40,7 +41,7 @@ def locate(build: BuildContext, concept: str) -> Address:
 
 
 def produce(_: Workplace, build: BuildContext, concept: str) -> Made:
-    """Write the prompts of one concept. Errors: RecipeError, ModelError."""
+    """Make the PROMPTS of one concept. Errors: RecipeError, ModelError."""
     lexicon = load_wordnet() if build.recipe.prompts.wordnet else None
     prompts = expand_prompts(
         build.recipe, find_concept(build, concept), lexicon=lexicon, complete=_language_model(build)
@@ -64,11 +65,12 @@ def read_prompts(table: pa.Table) -> list[Prompt]:
 
 
 def find_concept(build: BuildContext, name: str) -> Concept:
-    """Return the concept of that name."""
+    """Return the concept with that name."""
     return build.recipe.concepts[build.recipe.class_id(name)]
 
 
 def _language_model(build: BuildContext) -> Complete | None:
+    """Return the function that completes a text; None without a language model. Errors: ModelError."""
     expander = build.recipe.prompts.language_model
     if expander is None or build.language_model is None:
         return None
@@ -77,5 +79,5 @@ def _language_model(build: BuildContext) -> Complete | None:
 
 
 def _ordered(values: Any) -> list[Any]:
-    """Return values in the recipe's order, which decides the design. A JSON object would be sorted."""
+    """Return the values as a list, because their order decides the prompts and canonical JSON sorts objects."""
     return [list(entry) for entry in values.items()] if hasattr(values, "items") else list(values)

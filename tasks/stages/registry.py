@@ -1,4 +1,4 @@
-"""The stages in the order of a build. The one list of them; one more is one line here."""
+"""List the stages in the order of a build. This is the only list of stages: a new one needs one line here."""
 
 from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.stages import (
@@ -18,12 +18,12 @@ from tailforge.tasks.stages import (
 )
 
 _stages: list[Stage] = []
-# Stages on demand, for one sample of a version: their results are artifacts as well, and no part of a build.
+# Stages on demand for one sample of a version. Their results are artifacts, but no part of a build.
 ON_DEMAND: tuple[Stage, ...] = (explanations.STAGE, repairs.STAGE)
 
 
 def register(stage: Stage, before: Stage | None = None) -> None:
-    """Add a stage to the order of a build, at the end or before another stage."""
+    """Add a stage to the order of a build, at the end or before another stage. Errors: ValueError."""
     _stages.insert(len(_stages) if before is None else _stages.index(before), stage)
 
 
@@ -43,7 +43,7 @@ def find_stage(name: str) -> Stage:
 
 
 def list_upstream() -> tuple[Stage, ...]:
-    """Return the stages before the images, whose results versions follow from without naming them."""
+    """Return the stages before the images. Versions depend on their results without listing them."""
     return tuple(_stages[: _stages.index(samples.STAGE)])
 
 

@@ -1,4 +1,4 @@
-"""Stage `repairs`: a region of one drawn sample mended, as a row of SAMPLES that a build can take in its place."""
+"""Stage `repairs`: a sample with one region repaired, as a row of SAMPLES that replaces it in builds."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -25,101 +25,111 @@ from tailforge.tasks.methods.sampling.plain import to_pixels
 from tailforge.tasks.models.unet_generator import UNetGenerator
 from tailforge.tasks.report.explanation import Mended
 from tailforge.tasks.report.provenance import read_origin
-from tailforge.tasks.stages.explanations import Asked, choose_layer, describe, draw_page, keep_files, locate_answer
+from tailforge.tasks.stages.explanations import (
+    ExplainRequest,
+    choose_layer,
+    describe_request,
+    draw_page,
+    locate_result,
+    write_files,
+)
 from tailforge.tasks.stages.samples import tabulate
 
-REDRAWN = 3  # inpainted images that are tried
+REDRAWN = 3  # inpainted images to try
 ARTIFACTS = "artifacts"
 
 
-def locate(asked: Asked) -> Address:
-    """Return the address of the repair of a sample. Errors: ExplanationError without a region."""
-    if asked.region is None:
+def locate(request: ExplainRequest) -> Address:
+    """Return the address of a sample's repair. Errors: ExplanationError without a region."""
+    if request.region is None:
         raise ExplanationError("a repair needs a region; name it by --box, --mask or --gate")
-    return locate_answer(asked, STAGE)
+    return locate_result(request, STAGE)
 
 
-def produce(workplace: Workplace, asked: Asked) -> Made:
-    """Make the repaired row; none if no attempt passed. `details["repair"]` describes the attempts.
+def produce(workplace: Workplace, request: ExplainRequest) -> Made:
+    """Make the repaired row, or no row if no attempt passed. `details["repair"]` describes the attempts.
 
     Errors: ExplanationError, ModelError, StoreError.
     """
-    made = find_repair(asked)
-    told = describe_repair(asked, made)
-    rows, arrays = list_components(asked.explained), collect_arrays(asked.explained)
+    made = find_repair(request)
+    description = describe_repair(request, made)
+    rows, arrays = list_components(request.explained), collect_arrays(request.explained)
     arrays["mended"] = to_pixels(made.taken.image)[0]
 
-    page = draw_page(asked, rows, arrays, Mended(arrays["mended"], told))
-    files = keep_files(workplace, arrays, page)
-    table = replace_image(asked, made, told) if made.taken.route != "none" else SAMPLES.empty_table()
-    return Made(table, details={"repair": told, "files": files})
+    page = draw_page(request, rows, arrays, Mended(arrays["mended"], description))
+    files = write_files(workplace, arrays, page)
+    table = replace_image(request, made, description) if made.taken.route != "none" else SAMPLES.empty_table()
+    return Made(table, details={"repair": description, "files": files})
 
 
-def find_repair(asked: Asked) -> Repair:
-    """The attempt that passed, by components or by inpainting, or none. Errors: ExplanationError."""
-    explained = asked.explained
-    with asked.model.lock:
-        defect, anchor = choose_defect(asked)
-        return mend(explained, defect, RepairSettings(), redraw_region(asked), anchor)
+def find_repair(request: ExplainRequest) -> Repair:
+    """Return the attempts by components and by inpainting, and the best that passed. Errors: ExplanationError."""
+    explained = request.explained
+    with request.model.lock:
+        defect, anchor = choose_defect(request)
+        return mend(explained, defect, RepairSettings(), redraw_region(request), anchor)
 
 
-def choose_defect(asked: Asked) -> tuple[Defect, Tensor | None]:
-    """How far the image misses the gate that was named, if that can be followed by gradients; else artifacts.
+def choose_defect(request: ExplainRequest) -> tuple[Defect, Tensor | None]:
+    """Return the defect to reduce, and an anchor image, [1, 3, H, W]; None without anchor.
 
-    With artifacts the autoencoder's reconstruction of the image is the anchor: on planted faults it was nearer to the
-    truth in every case (docs/benchmarks/primitives.md).
+    The defect is the distance to the region's gate if that has gradients, else the image's artifacts. The anchor for
+    artifacts is the autoencoder's reconstruction of the image. On planted faults it was nearer to the truth in every
+    case (docs/benchmarks/primitives.md).
     """
-    assert asked.region is not None
-    assert asked.mask is not None
-    bound = asked.region.bound
+    assert request.region is not None
+    assert request.mask is not None
+    bound = request.region.bound
     if bound is not None and bound.gate in PIXEL_MEASURES:
         return score_gate(PIXEL_MEASURES[bound.gate], bound.value, bound.side), None
-    model = asked.model
+    model = request.model
 
     def reconstruct(images: Tensor) -> Tensor:
+        """Encode and decode images, [B, 3, H, W]."""
         return model.decode(model.encode(images)).to(images.dtype)
 
     with torch.no_grad():
-        anchor = reconstruct(asked.explained.found.drawn.image)
-    return score_artifacts(reconstruct, asked.mask), anchor
+        anchor = reconstruct(request.explained.found.drawn.image)
+    return score_artifacts(reconstruct, request.mask), anchor
 
 
-def redraw_region(asked: Asked) -> Iterator[Tensor]:
-    """The rivals: the region drawn anew by the generator itself, where its schedule can be walked by DDIM."""
-    model, engine = asked.model, asked.engine
-    if not isinstance(model, UNetGenerator) or asked.made.latents is None or asked.mask is None:
+def redraw_region(request: ExplainRequest) -> Iterator[Tensor]:
+    """Yield images with the region inpainted by the generator, [1, 3, H, W]; none without a UNet or latents."""
+    model, engine = request.model, request.engine
+    if not isinstance(model, UNetGenerator) or request.made.latents is None or request.mask is None:
         return iter(())
-    text, negative = asked.text
+    text, negative = request.text
     settings = InpaintSettings(steps=engine.steps, guidance=engine.guidance)
-    seeds = [derive_seed(asked.made.sample_id, f"inpaint:{number}") for number in range(REDRAWN)]
-    latents = torch.from_numpy(asked.made.latents)[None].to(model.device, model.dtype)
-    return inpaint_region(model, latents, asked.mask, text, negative, settings, seeds)
+    seeds = [derive_seed(request.made.sample_id, f"inpaint:{number}") for number in range(REDRAWN)]
+    latents = torch.from_numpy(request.made.latents)[None].to(model.device, model.dtype)
+    return inpaint_region(model, latents, request.mask, text, negative, settings, seeds)
 
 
-def describe_repair(asked: Asked, made: Repair) -> dict[str, Any]:
-    """Everything that decided the mended image, and how it was judged; goes into its provenance."""
-    bound = asked.region.bound if asked.region else None
+def describe_repair(request: ExplainRequest, made: Repair) -> dict[str, Any]:
+    """Return everything that decided the repaired image, and its scores, for its provenance."""
+    bound = request.region.bound if request.region else None
     followed = bound is not None and bound.gate in PIXEL_MEASURES
+
     return {
-        "parent": asked.made.sample_id,
-        "version": asked.label,
+        "parent": request.made.sample_id,
+        "version": request.label,
         "route": made.taken.route,
         "score": bound.gate if bound is not None and followed else ARTIFACTS,
         "before": made.before,
         "after": made.taken.score,
         "psnr_outside": finite(made.taken.psnr_outside),
-        "layer": choose_layer(asked),
+        "layer": choose_layer(request),
         "components": [
-            {"patches": list(asked.explained.found.fields[row]), "gain": round(gain, 4)}
-            for row, gain in zip(asked.explained.blamed, made.taken.gains, strict=False)
+            {"patches": list(request.explained.found.fields[row]), "gain": round(gain, 4)}
+            for row, gain in zip(request.explained.blamed, made.taken.gains, strict=False)
         ],
-        "attempts": [tell_attempt(each) for each in made.attempts],
-        **describe(asked),
+        "attempts": [describe_attempt(each) for each in made.attempts],
+        **describe_request(request),
     }
 
 
-def tell_attempt(attempt: Attempt) -> dict[str, Any]:
-    """One route, as it is printed."""
+def describe_attempt(attempt: Attempt) -> dict[str, Any]:
+    """Return one attempt as JSON-like values."""
     return {
         "route": attempt.route,
         "score": attempt.score,
@@ -129,27 +139,27 @@ def tell_attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | None:
-    """JSON knows no infinity: None where nothing changed."""
+    """Return a rounded number; None for infinity, which JSON lacks and which means that nothing changed."""
     return round(value, 3) if value < float("inf") else None
 
 
-def replace_image(asked: Asked, made: Repair, told: dict[str, Any]) -> pa.Table:
-    """SAMPLES of the mended image: the parent's row, maps of attention included, with an identity of its own."""
-    (row,) = tabulate(asked.job, asked.made).to_pylist()
+def replace_image(request: ExplainRequest, made: Repair, description: dict[str, Any]) -> pa.Table:
+    """Return the SAMPLES of the repaired image: the parent's row with new id, image and provenance."""
+    (row,) = tabulate(request.job, request.made).to_pylist()
     image = encode_png(to_pixels(made.taken.image)[0])
     row["sample_id"] = derive_repair_id(row["sample_id"], hashlib.sha256(image).hexdigest())
     row["image"] = image
-    row["provenance"] = canonical_json({**read_origin(row["provenance"]), "repair": told})
+    row["provenance"] = canonical_json({**read_origin(row["provenance"]), "repair": description})
     return pa.Table.from_pylist([row], SAMPLES)
 
 
-def parent_image(asked: Asked) -> str:
-    """sha256 (hex) of the PNG that was mended, as SAMPLES hold it."""
-    return hashlib.sha256(encode_png(asked.pixels)).hexdigest()
+def digest_original(request: ExplainRequest) -> str:
+    """Return the sha256 (hex) of the original PNG, as SAMPLES holds it. Errors: ExplanationError without an image."""
+    return hashlib.sha256(encode_png(request.pixels)).hexdigest()
 
 
-def read_mended(store: Store, receipt: Receipt) -> dict[str, Any] | None:
-    """The mended row, None where no attempt passed. Errors: StoreError."""
+def read_repaired(store: Store, receipt: Receipt) -> dict[str, Any] | None:
+    """Return the repaired row; None if no attempt passed. Errors: StoreError."""
     rows: Iterable[dict[str, Any]] = read_table(store, receipt).to_pylist()
     return next(iter(rows), None)
 

@@ -1,4 +1,4 @@
-"""Options that every stage's Prefect task shares."""
+"""Options of the Prefect tasks of all stages."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from tailforge.schemas.errors import StoreError
 
 
 def is_storage_error(_task: object, _run: object, state: Any) -> bool:
-    """Retry what a lost connection can cause; a bad recipe or a bug fails at once."""
+    """Return whether a lost connection can have caused the error, so that a retry may help."""
     return isinstance(state.result(raise_on_failure=False), StoreError | ConnectionError | TimeoutError)
 
 
-# The content key of a stage is its artifact's address (tasks/artifacts/contract.py): the receipt in the store is the
-# one cache, visible to every machine and checked against its file. A second cache in Prefect could only disagree.
+# The receipt in the store (tasks/artifacts/contract.py) is the only cache: every machine sees it, and it is checked
+# against its file. A second cache in Prefect could only disagree.
 STAGE_TASK: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": [1, 5, 30],

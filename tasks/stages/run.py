@@ -1,4 +1,4 @@
-"""The Prefect task that runs a stage."""
+"""Run a stage as a Prefect task."""
 
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from tailforge.tasks.stages.retry_rule import STAGE_TASK
 def run_stage(stage: str, label: str, store: str, given: str) -> dict[str, Any]:
     """Make one result of a stage and return its receipt as JSON.
 
-    `label` names the result in Prefect's pages; `given`: the text of `Stage.write_given`. Errors: those of the stage.
+    `label`: the result's name in Prefect's pages; `given`: the JSON of `Stage.write_given`. Errors: those of the stage.
     """
     found = find_stage(stage)
     return found.make(Store.open(store), *found.read_given(given)).model_dump(mode="json")
@@ -22,5 +22,5 @@ def run_stage(stage: str, label: str, store: str, given: str) -> dict[str, Any]:
 
 @cache
 def task_of(stage: str) -> Task[..., Any]:
-    """Return the task of a stage, under the stage's name."""
+    """Return the task of a stage, with the stage's name."""
     return run_stage.with_options(name=stage)

@@ -1,4 +1,4 @@
-"""Stage "samples": noise and prompts in, images and soft attention maps out."""
+"""Stage `samples`: images and soft attention maps from noise and prompts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,13 +31,14 @@ from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered, cut_
 from tailforge.tasks.models.cache import describe_worker
 from tailforge.tasks.stages.inversions import invert_run
 
-DRAWING = {"generator", "guide", "encoder"}  # roles of models that decide an image
-MODELS = {"encoder", "guide"}  # keys of an engine that name models: what counts of them is the digest
+DRAWING = {"generator", "guide", "encoder"}  # roles of the models that decide an image
+MODELS = {"encoder", "guide"}  # keys of an engine that name models; addresses hold their digests instead
 
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
     """Return the address of the partition's SAMPLES."""
     build, recorded = job.build, job.build.recipe.annotation.recorded
+
     return Address(
         STAGE,
         part=job.part,
@@ -55,16 +56,16 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
 
 
 def produce(workplace: Workplace, job: PartitionJob, inputs: EngineInputs) -> Made:
-    """Make the images of one partition, except for rows that an earlier try kept. Errors: EngineError, ModelError."""
+    """Make the SAMPLES of one partition. Rows that an earlier try kept stay. Errors: EngineError, ModelError."""
     return synthesize_partition(job, inputs, read_kept(workplace.store, workplace.address))
 
 
 def synthesize_partition(
     job: PartitionJob, inputs: EngineInputs, kept: Mapping[str, dict[str, Any]] | None = None
 ) -> Made:
-    """Return the SAMPLES of a partition; keep the rows of `kept`, by sample_id, as they are.
+    """Return the SAMPLES of a partition. `kept`: rows by sample_id that stay as they are.
 
-    Errors: EngineError if not one image fits into memory; ModelError.
+    Errors: EngineError if no image fits into memory; ModelError.
     """
     clock, known = Clock(), dict(kept or {})
     drawn = samples_to_draw(job, known)
@@ -72,18 +73,20 @@ def synthesize_partition(
         if sample.sample_id not in known:
             with clock.phase("png"):
                 known[sample.sample_id] = _row(job, sample, made)
+
     rows = [known[sample.sample_id] for sample in job.samples]
     if all(row["error"] == OUT_OF_MEMORY for row in rows):
         raise EngineError(
-            f"partition {job.label}: out of memory with {count_of(len(rows), 'image')}, each alone as well; ask for "
-            "a smaller engine.height and engine.width, a smaller generator, or run where there is more memory"
+            f"partition {job.label}: out of memory with {count_of(len(rows), 'image')}, each alone as well; set "
+            "a smaller engine.height and engine.width, or use a smaller generator or a machine with more memory"
         )
+
     timings = {**clock.seconds, "compute": sum(clock.seconds.values()) - sum(clock.idle.values())}
     return Made(pa.Table.from_pylist(rows, SAMPLES), timings, {"worker": describe_worker()})
 
 
 def samples_to_draw(job: PartitionJob, kept: Mapping[str, Any]) -> Sequence[SampleSpec]:
-    """The whole batches of samples that are not kept: batch-mates decide the last bits of an image."""
+    """Return all samples of the batches that lack a row. The other images of a batch decide the last bits of one."""
     batches = cut_batches(job.samples, job.build.recipe.engine.batch_size)
     return [sample for batch in batches if any(s.sample_id not in kept for s in batch) for sample in batch]
 
@@ -91,14 +94,17 @@ def samples_to_draw(job: PartitionJob, kept: Mapping[str, Any]) -> Sequence[Samp
 def synthesize_batch(
     job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock | None = None
 ) -> Iterator[Rendered]:
-    """Render some samples of a job by the recipe's engine, cut into batches from the first on."""
+    """Yield the images of some samples of a job from the recipe's engine, which cuts them into batches in order.
+
+    Errors: EngineError, ModelError.
+    """
     return engine_of(job.build.recipe).render(job, samples, inputs, clock or Clock())
 
 
 def remake(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> Rendered:
-    """One sample made again bit-equal on the same class of machine, by making its whole batch again.
+    """Return one sample made again with its whole batch, bit-equal on the same kind of machine.
 
-    Errors: NotFoundError if the job does not hold the sample.
+    Errors: NotFoundError if the job does not hold the sample; EngineError, ModelError.
     """
     sample = _find_sample(job, sample_id)
     batches = cut_batches(job.samples, job.build.recipe.engine.batch_size)
@@ -107,22 +113,29 @@ def remake(job: PartitionJob, sample_id: str, inputs: EngineInputs) -> Rendered:
 
 
 def remake_inverted(job: PartitionJob, sample_id: str, run: InversionJob) -> Rendered:
-    """One sample of an inversion, made again by its whole run. Errors: NotFoundError."""
+    """Return one sample of an inversion, made again with its whole run.
+
+    Errors: NotFoundError if the job does not hold the sample; EngineError, ModelError.
+    """
     (made,) = pick_inverted(invert_run(run).table, [_find_sample(job, sample_id)])
     return made
 
 
 def remake_from_noise(job: PartitionJob, sample_id: str, noise: NDArray[np.float16]) -> Rendered:
-    """One sample from the noise that its search chose, without searching. Errors: NotFoundError."""
+    """Return one sample made from the noise that its search chose, [C, h, w], without a search.
+
+    Errors: NotFoundError if the job does not hold the sample; EngineError, ModelError.
+    """
     return engine_of(job.build.recipe).render_noise(job, _find_sample(job, sample_id), noise, Clock())
 
 
 def tabulate(job: PartitionJob, made: Rendered) -> pa.Table:
-    """SAMPLES of one sample of a job."""
+    """Return the SAMPLES of one sample of a job. Errors: NotFoundError if the job does not hold it."""
     return pa.Table.from_pylist([_row(job, _find_sample(job, made.sample_id), made)], SAMPLES)
 
 
 def _find_sample(job: PartitionJob, sample_id: str) -> SampleSpec:
+    """Return a sample of a job. Errors: NotFoundError if the job does not hold it."""
     sample = next((each for each in job.samples if each.sample_id == sample_id), None)
     if sample is None:
         raise NotFoundError(f"sample {sample_id} is not in partition {job.label}; check its id with `tailforge show`")
@@ -130,7 +143,9 @@ def _find_sample(job: PartitionJob, sample_id: str) -> SampleSpec:
 
 
 def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
+    """Return a row of SAMPLES."""
     height, width = (None, None) if made.pixels is None else made.pixels.shape[:2]
+
     return {
         "sample_id": sample.sample_id,
         "concept": job.concept,
@@ -154,7 +169,7 @@ def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any
 
 
 def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
-    """Everything that decided the image's bytes, and nothing that differs between two equal runs."""
+    """Return everything that decides the image's bytes. Equal runs give equal values."""
     generator, guide, versions = job.build.generator, job.build.guide, library_versions()
     return {
         **job.build.recipe.engine.model_dump(mode="json", exclude=MODELS),

@@ -1,4 +1,4 @@
-"""Stage "seeds": noises found in full by SeedSelect, for the images of a concept that start from a mix with one."""
+"""Stage `seeds`: noises from full searches by SeedSelect, which the images of a concept mix with their own noise."""
 
 from typing import Any
 
@@ -37,19 +37,23 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
 
 
 def produce(_: Workplace, job: PartitionJob, inputs: EngineInputs) -> Made:
-    """Search one batch of SEEDS; leave out a noise whose image is not finite. Errors: EngineError out of memory."""
+    """Make one batch of SEEDS, without noises whose image is not finite.
+
+    Errors: EngineError out of memory, ModelError.
+    """
     engine = seed_engine(job.build)
     clock = Clock()
     with clock.phase("load"):
         model, goal = load_search(job, inputs)
     found = find_noise(model, job.samples, engine, goal, clock)
-    if any(each.error == OUT_OF_MEMORY for each in found):  # it may pass, so it must not count as done
+    if any(each.error == OUT_OF_MEMORY for each in found):  # a later try may succeed, so this must not count as done
         raise EngineError(f"seeds of {job.concept!r}: {OUT_OF_MEMORY}; ask for a smaller image or generator")
     rows = [_row(sample, each) for sample, each in zip(job.samples, found, strict=True) if each.error is None]
     return Made(pa.Table.from_pylist(rows, SEEDS), clock.idle)
 
 
 def _row(sample: Any, found: Found) -> dict[str, Any]:
+    """Return a row of SEEDS."""
     return {
         "sample_id": sample.sample_id,
         "prompt": sample.prompt,

@@ -1,4 +1,4 @@
-"""Stage `selection`: the last word on every sample of a build so far, which needs all verdicts at once."""
+"""Stage `selection`: the decision on every sample of a build so far, over all verdicts at once."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -30,7 +30,7 @@ VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
 
 
 class JudgedPartition(BaseModel):
-    """A partition whose verdicts are in; SELECTION's `partition` is its index in the list of these."""
+    """A partition with verdicts. SELECTION's `partition` is its index in the list of these."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", from_attributes=True)
 
@@ -43,7 +43,7 @@ class JudgedPartition(BaseModel):
 
     @property
     def decides(self) -> list[Any]:
-        """What the selection follows from."""
+        """Return everything of the partition that decides the selection."""
         known = [self.concept, self.attempt, self.verdicts.sha256]
         reviews = [[review.model_dump() for review in self.reviews]] if self.reviews else []
         return [*known, *([] if self.parent is None else [self.parent]), *reviews]
@@ -54,6 +54,7 @@ def locate(build: BuildContext, partitions: Sequence[BuiltPartition]) -> Address
     judged = [JudgedPartition.model_validate(partition) for partition in partitions]
     recipe, quality = build.recipe, build.recipe.quality
     against_references = quality.near_duplicates is not None and quality.near_duplicates.against_references
+
     return Address(
         STAGE,
         part=0,
@@ -74,17 +75,21 @@ def locate(build: BuildContext, partitions: Sequence[BuiltPartition]) -> Address
 
 
 def produce(workplace: Workplace, build: BuildContext, partitions: Sequence[BuiltPartition]) -> Made:
-    """Decide on all samples. Errors: RecipeError for reference photographs that are gone, StoreError."""
+    """Make the SELECTION of all samples. Errors: RecipeError for missing reference photographs; StoreError."""
     judged = [JudgedPartition.model_validate(partition) for partition in partitions]
     return select_rows(workplace.store, build, judged)
 
 
 def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPartition]) -> Made:
-    """Return the SELECTION of the partitions: one row per sample, in the order of the partitions."""
+    """Return the SELECTION of the partitions: one row per sample, in the order of the partitions.
+
+    Errors: RecipeError for missing reference photographs; StoreError.
+    """
     scores = quantile_names(build.recipe)
     tables = [load_candidates(store, partition, scores) for partition in partitions]
     candidates = pa.concat_tables([_empty_candidates(scores), *tables]).combine_chunks()
     choices = select(build.recipe, candidates, hash_references(build))
+
     sizes = [table.num_rows for table in tables]
     decided = pa.table(
         {
@@ -101,7 +106,7 @@ def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPa
 
 
 def describe_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, dict[str, list[float | None]]]:
-    """What the recipe's quantiles came to: by concept and gate, lowest and highest. None: no bound."""
+    """Return the lowest and highest score by concept and gate, from the recipe's quantiles; None for no bound."""
     bounds = quantile_bounds(recipe, candidates)
     return {
         concept.name: {name: [_finite(side, place) for side in sides] for name, sides in bounds.items()}
@@ -110,11 +115,12 @@ def describe_bounds(recipe: Recipe, candidates: pa.Table) -> dict[str, dict[str,
 
 
 def _finite(bounds: NDArray[np.float64] | None, place: int) -> float | None:
+    """Return one of the bounds, [concepts]; None if it is not finite."""
     return None if bounds is None or not np.isfinite(bounds[place]) else float(bounds[place])
 
 
 def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:
-    """Accepted rows of each partition, rising, from a SELECTION table."""
+    """Return the accepted rows of each partition, rising, from a SELECTION table."""
     chosen = selection.select(["partition", "row"]).filter(selection["accepted"])
     chosen = chosen.sort_by([("partition", "ascending"), ("row", "ascending")])
     starts = np.searchsorted(chosen["partition"].to_numpy(), np.arange(1, partitions))
@@ -122,7 +128,10 @@ def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:
 
 
 def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[str]) -> pa.Table:
-    """CANDIDATES of one partition, with some scores; images are read only where a person decided."""
+    """Return the CANDIDATES of one partition, with some scores. It reads images only of reviewed samples.
+
+    Errors: StoreError.
+    """
     verdicts = read_table(store, partition.verdicts, [*VERDICT_COLUMNS, *scores])
     order = read_table(store, partition.samples, ORDER_COLUMNS)
     reviews = valid_reviews(store, partition.samples, partition.reviews)
@@ -139,11 +148,15 @@ def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[s
 
 
 def _empty_candidates(scores: Sequence[str]) -> pa.Table:
+    """Return a table of CANDIDATES with some scores, without rows."""
     return pa.schema([*CANDIDATES, *((name, pa.float64()) for name in scores)]).empty_table()
 
 
 def hash_references(build: BuildContext) -> list[int]:
-    """Hashes of all reference photographs, turned upright, where the recipe compares with them."""
+    """Return the perceptual hashes of all upright reference photographs; none if the recipe does not compare with them.
+
+    Errors: RecipeError for missing photographs.
+    """
     rule = build.recipe.quality.near_duplicates
     if rule is None or not rule.against_references or build.folder is None:
         return []

@@ -1,7 +1,7 @@
-"""Stage `shard_plan`: a place in a shard for every accepted sample and its augmented copies.
+"""Stage `shard_plan`: the shard and position of every accepted sample and its augmented copies.
 
 The plan is an artifact of its own, so that an unchanged build opens no image. Its receipt lists every shard with a
-digest of its rows, so a shard with unchanged rows keeps its address.
+digest of its rows, so that a shard with unchanged rows keeps its address.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ NOT_OF_THE_PLAN = {"jpeg_quality", "references"}
 
 
 def locate(build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPartition]) -> Address:
-    """Return the address of the plan, which follows from the selection, the augmented rows and the recipe's sizes."""
+    """Return the address of the plan. The selection, the augmented rows and the recipe's sharding decide it."""
     sharding = build.recipe.sharding
     return Address(
         STAGE,
@@ -51,7 +51,7 @@ def locate(build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPa
 def produce(
     workplace: Workplace, build: BuildContext, selection: Receipt, partitions: Sequence[BuiltPartition]
 ) -> Made:
-    """Plan all shards of a build. Errors: StoreError."""
+    """Make the SHARD_PLAN of a build. Errors: StoreError."""
     store, sharding = workplace.store, build.recipe.sharding
     rows = read_table(store, selection)
     accepted = split_by_partition(rows.filter(rows["accepted"]))
@@ -78,7 +78,7 @@ def _measure(store: Store, recipe: Recipe, partition: BuiltPartition, chosen: pa
 
 
 def _lengths(payloads: Any, field: str) -> Any:
-    """Return the bytes of every member of a field, with the mark that an image gets."""
+    """Return the bytes of each member of a field, including the mark of an image, int64 [samples]."""
     lengths = np.array([len(payload) for payload in payloads], np.int64)
     return lengths + MARK_BYTES if field in ("png", "jpg") else lengths
 
@@ -86,10 +86,13 @@ def _lengths(payloads: Any, field: str) -> Any:
 def describe_shards(plan: pa.Table, partitions: Sequence[BuiltPartition]) -> list[dict[str, Any]]:
     """Return one entry per shard; `content` covers its rows and their bytes, not the numbers of partitions."""
     numbers, splits = plan["shard"].to_pylist(), plan["split"].to_pylist()
+    # A shard begins where the split or the number changes.
     starts = [i for i in range(len(numbers)) if i == 0 or (splits[i], numbers[i]) != (splits[i - 1], numbers[i - 1])]
     shards = []
     for start, end in pairwise([*starts, len(numbers)]):
         rows = plan.slice(start, end - start)
+
+        # The content numbers the partitions by their first row in the shard, so that others do not change it.
         touched = list(dict.fromkeys(rows["partition"].to_pylist()))
         places = zip(*(rows[name].to_pylist() for name in ("partition", "row", "augmented_row")), strict=True)
         order = {index: position for position, index in enumerate(touched)}

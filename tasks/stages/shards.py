@@ -1,4 +1,4 @@
-"""Stage `shards`: one tar per shard with its rows of the manifest."""
+"""Stage `shards`: one tar per shard, with its rows of the manifest."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
@@ -21,7 +21,7 @@ from tailforge.tasks.methods.packing.shards import TarPacker, shard_name
 
 
 class ShardJob(BaseModel):
-    """One shard. `content`: digest of its rows; `partitions`: those that it reads, by their index."""
+    """One shard. `content`: the digest of its rows; `partitions`: the partitions that it reads, by index."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +35,7 @@ class ShardJob(BaseModel):
 
 
 def locate(build: BuildContext, job: ShardJob) -> Address:
-    """Return the address of a shard's tar and rows."""
+    """Return the address of a shard's tar and MANIFEST rows."""
     sharding = build.recipe.sharding
     settings: dict[str, Any] = {
         "shard": shard_name(job.split, job.number),
@@ -51,7 +51,7 @@ def locate(build: BuildContext, job: ShardJob) -> Address:
 
 
 def list_shard_jobs(plan: Receipt, partitions: Sequence[BuiltPartition]) -> list[ShardJob]:
-    """Return the jobs that a plan's receipt lists, without reading the plan."""
+    """Return the jobs of the shards that a plan's receipt lists. It does not read the plan."""
     return [
         ShardJob(
             plan=plan,
@@ -63,7 +63,7 @@ def list_shard_jobs(plan: Receipt, partitions: Sequence[BuiltPartition]) -> list
 
 
 def produce(workplace: Workplace, build: BuildContext, job: ShardJob) -> Made:
-    """Pack one tar and its rows of the manifest; `details["files"]["tar"]` of the receipt is the tar.
+    """Make one tar and its rows of MANIFEST. `details["files"]["tar"]` of the receipt is the tar.
 
     Errors: StoreError.
     """
@@ -74,7 +74,7 @@ def produce(workplace: Workplace, build: BuildContext, job: ShardJob) -> Made:
 
 
 def _pack(store: Store, recipe: Recipe, job: ShardJob, tar_uri: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Write the tar; return the shard's MANIFEST rows and the tar's entry for `details`."""
+    """Write the tar; return the shard's MANIFEST rows and the tar's entry for `details`. Errors: StoreError."""
     plan = read_table(store, job.plan)
     plan = plan.filter(pc.and_(pc.equal(plan["split"], job.split), pc.equal(plan["shard"], job.number)))
     fields = shard_fields(recipe.sharding)
@@ -82,6 +82,7 @@ def _pack(store: Store, recipe: Recipe, job: ShardJob, tar_uri: str) -> tuple[pa
     packers: list[TarPacker] = []
 
     def write_tar(out: IO[bytes]) -> None:
+        """Write all samples of the shard in the plan's order."""
         pieces.clear()
         with TarPacker(out, fields) as packer:
             for sample_id, payloads in _stream_rows(store, recipe, job, plan, pieces.append):
@@ -89,6 +90,8 @@ def _pack(store: Store, recipe: Recipe, job: ShardJob, tar_uri: str) -> tuple[pa
         packers.append(packer)
 
     store.write(tar_uri, write_tar)
+
+    # The rows in the plan's order.
     packer = packers[-1]
     loaded = pc.index_in(plan["sample_id"], value_set=pa.concat_tables(pieces)["sample_id"].combine_chunks())
     columns = pa.concat_tables(pieces).take(loaded)
@@ -101,10 +104,14 @@ def _pack(store: Store, recipe: Recipe, job: ShardJob, tar_uri: str) -> tuple[pa
 def _stream_rows(
     store: Store, recipe: Recipe, job: ShardJob, plan: pa.Table, keep: Callable[[pa.Table], None]
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield samples in the plan's order; load a partition at its first sample and drop it after its last."""
+    """Yield the id and members of each sample in the plan's order.
+
+    A partition is loaded at its first sample and dropped after its last. `keep` receives its published columns.
+    """
     order = plan["partition"].to_pylist()
     last = {index: position for position, index in enumerate(order)}
     opened: dict[int, Iterator[tuple[str, list[bytes]]]] = {}
+
     for position, index in enumerate(order):
         if index not in opened:
             rows = plan.filter(pc.equal(plan["partition"], index))
@@ -120,6 +127,7 @@ def _stream_rows(
 def _finish_images(
     sharding: Sharding, sample_ids: Sequence[str], payloads: dict[str, list[bytes]]
 ) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the id and members of each sample, its image in the published format."""
     fields = shard_fields(sharding)
     image = fields.index(sharding.image_format)
     for sample_id, *members in zip(sample_ids, *(payloads[field] for field in fields), strict=True):

@@ -1,4 +1,4 @@
-"""Stage `verdicts`: scores of every image, and whether the absolute gates accept it."""
+"""Stage `verdicts`: scores of every image, and whether the gates with absolute bounds accept it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ from tailforge.tasks.stages.prompts import find_concept
 
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
 MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
-SOURCE = set(ModelSource.model_fields)  # where a model is; its digest says which it is
+SOURCE = set(ModelSource.model_fields)  # keys that locate a model; addresses hold its digest instead
 VERIFIER = "quality.verifier"
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What verdicts follow from beside the images: parts of an address."""
+    """The parts of an address that decide verdicts, without the images."""
 
     settings: dict[str, Any]
     inputs: dict[str, str]
@@ -45,20 +45,21 @@ class Rule:
 
 
 def locate(job: PartitionJob, samples: Receipt, masks: Receipt) -> Address:
-    """Return the address of one partition's verdicts. Quantiles, quotas and near duplicates do not change it."""
+    """Return the address of one partition's VERDICTS. Quantiles, quotas and near duplicates do not change it."""
     rule = describe_rule(job, is_augmented=False)
     inputs = {"samples": samples.sha256, "masks": masks.sha256, **rule.inputs}
     return Address(STAGE, part=job.part, label=job.label, settings=rule.settings, inputs=inputs, models=rule.models)
 
 
 def describe_rule(job: PartitionJob, *, is_augmented: bool) -> Rule:
-    """The gates and models by which a partition's images, or what augmentation made of them, are judged."""
+    """Return the gates and models that judge a partition's images, or its augmented images."""
     recipe, scorer, verifier = job.build.recipe, job.build.scorer, job.build.verifier
     references = job.build.references.get(job.concept, ())
-    teacher = job.build.generator if asks_teacher(recipe, is_augmented=is_augmented) else None
+    teacher = job.build.generator if needs_teacher(recipe, is_augmented=is_augmented) else None
     source, models = recipe.quality.verifier, {"scorer": scorer, "verifier": verifier, "teacher": teacher}
     bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in recipe.quality.gates.items()}
     sharding = recipe.sharding
+
     return Rule(
         settings={
             "gates": {name: bound for name, bound in bounds.items() if set(bound.values()) != {None}},
@@ -72,13 +73,13 @@ def describe_rule(job: PartitionJob, *, is_augmented: bool) -> Rule:
     )
 
 
-def asks_teacher(recipe: Recipe, *, is_augmented: bool) -> bool:
-    """Whether the teacher is asked anew: what it said while it made an image holds for those pixels alone."""
+def needs_teacher(recipe: Recipe, *, is_augmented: bool) -> bool:
+    """Return whether the teacher judges the image again. Its recorded agreement holds for unchanged pixels only."""
     return recipe.engine.inverts and (is_augmented or recipe.sharding.image_format == "jpg")
 
 
 def produce(workplace: Workplace, job: PartitionJob, samples: Receipt, masks: Receipt) -> Made:
-    """Judge the images of one partition. Errors: ModelError, StoreError."""
+    """Make the VERDICTS of one partition. Errors: RecipeError for changed references; ModelError, StoreError."""
     store, clock = workplace.store, Clock()
     rows = read_table(store, samples, SAMPLE_COLUMNS).to_pylist()
     annotated = read_table(store, masks, MASK_COLUMNS).to_pylist()
@@ -90,19 +91,25 @@ def produce(workplace: Workplace, job: PartitionJob, samples: Receipt, masks: Re
 
 
 def describe_gates(build: BuildContext) -> str:
-    """12 hex digits over the absolute gates and who scores: verdicts of one such rule tell which share passes it."""
+    """Return 12 hex digits of the sha256 of the absolute gates and the scoring models.
+
+    Estimates count accepted images over verdicts with equal digits.
+    """
     quality, models = build.recipe.quality, {"scorer": build.scorer, "verifier": build.verifier}
     bounds = {name: gate.model_dump(include={"min", "max"}) for name, gate in quality.gates.items()}
     return digest([bounds, {role: model.digest for role, model in models.items() if model}])[:12]
 
 
 def judge_items(job: PartitionJob, items: Sequence[Item], clock: Clock, *, is_augmented: bool) -> list[dict[str, Any]]:
-    """Rows of VERDICTS of some images of the partition's concept, as they are published."""
+    """Return the rows of VERDICTS of some images of the partition's concept, in their published form.
+
+    Errors: RecipeError for changed references; ModelError.
+    """
     recipe = job.build.recipe
     with clock.phase("load"):
         scorer = load_clip(job.build.scorer) if job.build.scorer else None
         verify = _load_verify(job)
-        agree = _load_teacher(job) if asks_teacher(recipe, is_augmented=is_augmented) else None
+        agree = _load_teacher(job) if needs_teacher(recipe, is_augmented=is_augmented) else None
     with clock.phase("compute"):
         concepts = [concept.name for concept in recipe.concepts]
         references = _embed_own_references(job)
@@ -112,7 +119,10 @@ def judge_items(job: PartitionJob, items: Sequence[Item], clock: Clock, *, is_au
 
 
 def make_item(sample: Row, mask: Row, augmented: Row | None = None) -> Item:
-    """What is known of a sample, or of what augmentation made of it; see the lists of columns above."""
+    """Return the image and known scores of a sample, or of an augmented image of it.
+
+    `sample` holds SAMPLE_COLUMNS, `mask` MASK_COLUMNS, `augmented` the columns of AUGMENTED without verdict.
+    """
     shown = augmented or {**sample, "mask_area": mask["mask_area"], "instances": mask["instances"]}
     concept = find_concept_instance(shown["instances"])
     return Item(
@@ -129,6 +139,7 @@ def make_item(sample: Row, mask: Row, augmented: Row | None = None) -> Item:
 
 
 def _load_teacher(job: PartitionJob) -> Verify:
+    """Return the function that gives the teacher's probability of the concept. Errors: ModelError."""
     build = job.build
     assert build.teacher is not None
     teacher = load_verifier(
@@ -138,6 +149,10 @@ def _load_teacher(job: PartitionJob) -> Verify:
 
 
 def _load_verify(job: PartitionJob) -> Verify | None:
+    """Return the function that gives the verifier's probability of the concept; None without a verifier.
+
+    Errors: ModelError.
+    """
     build, source = job.build, job.build.recipe.quality.verifier
     if source is None or build.verifier is None:
         return None
@@ -146,6 +161,7 @@ def _load_verify(job: PartitionJob) -> Verify | None:
 
 
 def _embed_own_references(job: PartitionJob) -> Vectors | None:
+    """Return the unit vectors of the concept's photographs; None without a scorer or photographs."""
     scorer, digests = job.build.scorer, job.build.references.get(job.concept)
     if scorer is None or not digests:
         return None
@@ -154,7 +170,10 @@ def _embed_own_references(job: PartitionJob) -> Vectors | None:
 
 @lru_cache(maxsize=16)
 def embed_references(scorer: ResolvedModel, folder: str | None, concept: Concept, digests: tuple[str, ...]) -> Vectors:
-    """Unit vectors of a concept's photographs, which are read and embedded once a process and not once a partition."""
+    """Return the unit vectors of a concept's photographs, [photographs, D], computed once per process.
+
+    Errors: RecipeError for changed photographs; ModelError.
+    """
     return load_clip(scorer).embed_images(read_references(folder, concept, digests))
 
 
