@@ -1,4 +1,4 @@
-"""The flow that turns a recipe into a published version."""
+"""Build a recipe and publish it as a version, in one Prefect flow."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from tailforge.catalog.registry import DATASETS, load_dataset
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import remember_build
 from tailforge.flows.build.drive import Drive, Step, Tally
-from tailforge.flows.build.prepare import take_prepared
+from tailforge.flows.build.prepare import get_prepared
 from tailforge.flows.build.rounds import Selected, shortfall
 from tailforge.flows.build.run_page import console_shows_logs, name_run, show_run
 from tailforge.flows.build.walk import walk
@@ -38,22 +38,26 @@ T = TypeVar("T")
 def build_dataset(
     recipe: str, store: str, overrides: Sequence[str] = (), window: int = 8, any_cost: bool = False
 ) -> dict[str, Any]:
-    """Build and publish the dataset of a recipe; finished partitions of earlier runs are taken as they are.
+    """Build and publish the dataset of a recipe. Finished partitions of earlier runs stay.
 
-    Parameters: a recipe's name or path, a store's folder, `key.path=value` overrides, partitions under way at a time
-    (more than the task runner's workers, so that none waits), whether rounds may cost more than the recipe's
-    `quality.round_limit`. Returns the publication (name,
-    version, uri, counts) with the work done by stage. Errors: UserError before any work; StoreError, EngineError,
-    QuotaError, RoundLimitError, with everything made so far kept.
+    `recipe`: a recipe's name or path; `store`: a folder or URI; `overrides`: `key.path=value` each; `window`: the
+    partitions in progress at a time, more than the task runner's workers so that none waits; `any_cost`: rounds may
+    cost more than `quality.round_limit`. Returns the publication (name, version, uri, counts) with the work by stage.
+    Errors: UserError before any work; StoreError, EngineError, QuotaError and RoundLimitError, after which all finished
+    work stays.
     """
-    context = take_prepared(recipe, store, overrides)
+    context = get_prepared(recipe, store, overrides)
     remember_build(context.store, context.recipe.name, recipe, overrides)
     started, log = time.perf_counter(), get_run_logger()
+
+    # Make all artifacts.
     log.info(f"building {context.recipe.name} in {context.store}: {count_of(len(context.recipe.concepts), 'concept')}")
     with open_progress(log.info, shown_elsewhere=console_shows_logs()) as progress:
         drive = Drive(Store.open(context.store), partial(submit, context.store), window, progress)
-        built = finished(walk(drive, context, any_cost=any_cost))
+        built = require_finished(walk(drive, context, any_cost=any_cost))
         selected = built.selected
+
+    # Publish them.
     published = publish_version(
         context.model_dump(mode="json"),
         selected.selection.model_dump(mode="json"),
@@ -63,25 +67,26 @@ def build_dataset(
         [receipt.model_dump(mode="json") for receipt in drive.tally.receipts],
         selected.unread,
     )
+
     made = describe_build(context, selected, published, drive.tally) | {
         "wall_seconds": round(time.perf_counter() - started, 2),
     }
     try:
         show_run(context.recipe, context.store, selected.accepted, made, log)
-    except Exception:  # the version is published: a page that cannot be written must not turn that into a failure
+    except Exception:  # the version is published: an error of the page must not fail the run
         log.exception("the run's name, table and page could not be written")
     return made
 
 
 def submit(store: str, step: Step) -> Any:
-    """Hand a step to the flow's task runner; return its future."""
+    """Submit a step to the flow's task runner and return its future."""
     stage = step.stage
     with mark_device(step):
         return task_of(stage.name).submit(stage.name, step.address.label, store, stage.write_given(step.given))
 
 
-def finished(value: T | None) -> T:
-    """A walk that runs its steps ends with a value."""
+def require_finished(value: T | None) -> T:
+    """Return a value that is None in dry runs only."""
     assert value is not None
     return value
 
@@ -89,11 +94,12 @@ def finished(value: T | None) -> T:
 def describe_build(
     context: BuildContext, selected: Selected, published: dict[str, Any], tally: Tally
 ) -> dict[str, Any]:
-    """What a build did, as it is printed and returned."""
+    """Return the outcome of a build, for output: version, counts, work and seconds by stage. Errors: StoreError."""
     location = f"{DATASETS}/{published['name']}/{published['version']}"
     store = Store.open(context.store)
     inversion = load_dataset(store, published["name"], published["version"]).lineage.get("inversion", {})
     agreement = {"teacher_agrees": inversion["agreed"]} if inversion else {}
+
     return {
         "name": published["name"],
         "version": published["version"],
@@ -113,7 +119,7 @@ def describe_build(
 
 
 def sum_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
-    """Of computing, of these what needs the drawing model, and of loading models."""
+    """Return the seconds of computing, of those with the generator, and of loading models."""
     alone = {stage.name for stage in list_stages() if stage.uses_generator}
     drawing = [receipt for receipt in receipts if receipt.stage in alone]
     cold = [receipt for receipt in receipts if receipt.effort and receipt.effort.cold]
@@ -125,7 +131,7 @@ def sum_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
 
 
 def find_stale_repairs(context: BuildContext, selected: Selected) -> dict[str, list[str]]:
-    """Samples whose repair was passed over, since they are drawn otherwise now or no longer at all."""
+    """Return the samples whose repair was not used, because their image changed or is missing."""
     taken = {partition.parent for partition in selected.partitions}
     stale = [repair.parent for repair in context.repairs if repair.parent not in taken]
     return {"stale_repairs": stale} if stale else {}

@@ -31,6 +31,7 @@ NUMERICAL = ("tasks/methods", *METHODS)
 # Folders without numerical code that hold the other limits.
 PROSE = (
     "catalog",
+    "flows/build",
     "flows/cli",
     "flows/estimate",
     "flows/runners",

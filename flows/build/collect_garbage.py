@@ -1,8 +1,8 @@
-"""What of a store nothing needs any more: artifacts, explanations and abandoned temporary files; never a version.
+"""Remove unused artifacts, explanations and abandoned temporary files from a store, but never a version.
 
-Kept is what a published version was made of (its lineage), what a repair record names, whatever was written in the last
-days, since a build that runs or can be continued may need it, and what a build of a named recipe would find finished.
-Removing costs time and never a result: the next build makes what it lacks again.
+These artifacts stay: those in the lineage of a version, those that a repair record names, those of the last days, which
+a running build may need, and those that a build of a named recipe uses. A removal can cost time, but never a result:
+the next build makes missing artifacts again.
 """
 
 from collections import Counter
@@ -28,8 +28,8 @@ DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
-class Found:
-    """A folder or file of the store; `why` it is kept, None where it may go. `bytes` are those that it would free."""
+class Candidate:
+    """A folder or file that may be removed. `why`: the reason to keep it, or None. `bytes`: its size."""
 
     path: str
     stage: str
@@ -38,16 +38,18 @@ class Found:
 
 
 def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bool) -> dict[str, Any]:
-    """Find what nothing needs and, with `delete`, remove it.
+    """Find unused artifacts and files and, with `delete`, remove them. Return what goes and what stays.
 
-    Errors: VerificationError for a version whose dataset.json is damaged, since what it needs is not known then.
+    `days`: artifacts that were written within them stay. `recipes`: names or paths of recipes whose artifacts stay.
+    Errors: NotFoundError for a missing store; VerificationError for a damaged dataset.json, whose needs are unknown;
+    StoreError.
     """
     store = Store.open(uri)
     require_there(store)
     since = store.now() - days * DAY_SECONDS
-    found = list(_judge_all(store, since, recipes))
+    found = list(_list_candidates(store, since, recipes))
     gone = [each for each in found if each.why is None]
-    if delete:  # asked again just before: a build may have made it anew meanwhile
+    if delete:  # a build may have written some of them meanwhile, which stay
         gone = [each for each in gone if _remove_old(store, each.path, since)]
     return {
         "deleted": delete,
@@ -58,7 +60,7 @@ def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bo
 
 
 def _remove_old(store: Store, path: str, since: float) -> bool:
-    """Receipts first: without them what is left of an artifact is nothing to a build. False if it is young by now."""
+    """Remove an artifact, its receipts first: no build uses the rest. Return False if it was written since."""
     if store.measure(path)[0] >= since:
         return False
     for name in store.names(path):
@@ -68,12 +70,13 @@ def _remove_old(store: Store, path: str, since: float) -> bool:
     return True
 
 
-def _judge_all(store: Store, since: float, recipes: Sequence[str]) -> Iterator[Found]:
-    needed = _needed(store, recipes)
+def _list_candidates(store: Store, since: float, recipes: Sequence[str]) -> Iterator[Candidate]:
+    """Yield every artifact and temporary file, each with the reason to keep it."""
+    needed = _list_needed(store, recipes)
     published = any(list_versions(store, name) for name in list_datasets(store))
-    # A version's lineage does not name the stages before its images: their results stay while there is a version.
+    # A version's lineage does not name the stages before its images, so their results stay while a version exists.
     upstream = {stage.name for stage in list_upstream()} if published else set()
-    for stage in (each.name for each in (*list_stages(), *ON_DEMAND)):  # other folders are not ours to judge
+    for stage in (each.name for each in (*list_stages(), *ON_DEMAND)):  # other folders stay
         for fingerprint in store.names(f"{ARTIFACTS}/{stage}"):
             path = f"{ARTIFACTS}/{stage}/{fingerprint}"
             why = needed.get((stage, fingerprint))
@@ -81,40 +84,46 @@ def _judge_all(store: Store, since: float, recipes: Sequence[str]) -> Iterator[F
                 why = "versions follow from it"
             yield _judge(store, path, stage, why, since)
             if why is not None:
-                yield from _abandoned(store, path, stage, since)
+                yield from _list_temporaries(store, path, stage, since)
+
     for name in store.names(DATASETS):
-        yield from _abandoned(store, f"{DATASETS}/{name}", "staging", since, _promised(store, name))
+        yield from _list_temporaries(store, f"{DATASETS}/{name}", "staging", since, _list_claimed(store, name))
 
 
-def _promised(store: Store, name: str) -> dict[str, str]:
-    """Folders that a publisher in an object store has promised to readers and not published yet, and why they stay."""
+def _list_claimed(store: Store, name: str) -> dict[str, str]:
+    """Return the folders that claims of unpublished versions name, with the reason to keep them."""
     return {claim.folder: "a version is being made of it" for claim in list_promised(store, name)}
 
 
-def _abandoned(
+def _list_temporaries(
     store: Store, folder: str, stage: str, since: float, kept: Mapping[str, str] | None = None
-) -> Iterator[Found]:
-    """What killed processes were writing in a folder."""
+) -> Iterator[Candidate]:
+    """Yield the unfinished files of a folder, which killed processes left. `kept`: reasons by path."""
     for name in store.names(folder):
         if name.startswith(TEMPORARY):
             path = f"{folder}/{name}"
             yield _judge(store, path, stage, (kept or {}).get(path), since)
 
 
-def _judge(store: Store, path: str, stage: str, why: str | None, since: float) -> Found:
+def _judge(store: Store, path: str, stage: str, why: str | None, since: float) -> Candidate:
+    """Return a candidate, which stays if there is a reason or if it was written since."""
     newest, size = store.measure(path)
     young = "written in the last days" if newest >= since else None
-    return Found(path, stage, size, why or young)
+    return Candidate(path, stage, size, why or young)
 
 
-def _needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Why an artifact stays, by stage and fingerprint."""
+def _list_needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return the reason to keep an artifact, by stage and fingerprint."""
     needed: dict[tuple[str, str], str] = {}
+
+    # Builds of the named recipes, with and without the overrides of their last build.
     kept = {choose_build(recipe, store.uri, last=last) for recipe in recipes for last in (False, True)}
     for reference, overrides, _ in kept:
         drive = Drive(store, submit=None)
         walk(drive, prepare_build(reference, store.uri, overrides))
         needed |= {(r.stage, r.fingerprint): "a named recipe's build needs it" for r in drive.tally.receipts}
+
+    # Repairs, and versions with their claims.
     for dataset in store.names(REPAIRS):
         for repair in list_repairs(store, dataset):
             needed[REPAIRED.name, repair.samples.fingerprint] = "a repair record names it"

@@ -1,9 +1,8 @@
-"""The order of the stages, written once and used twice: to build, and to see without working what a build would do.
+"""Run the steps of many partitions at once, or look which of them are missing.
 
-A chain is a generator that yields the steps of one partition and receives their receipts. `drive` runs many chains
-side by side: a step that is finished in the store is answered at once, any other is submitted, and while partition 3
-is annotated partition 4 is synthesised. At most `window` chains are open, so that the number of task runs in flight
-does not grow with the dataset.
+A chain is a generator that yields the steps of one partition and receives their receipts. `Drive` runs many chains at
+once: it passes on the receipt of a finished step and submits a missing one. At most `window` chains are open, so that
+the number of task runs in flight does not grow with the dataset. A dry run stops each chain at its first missing step.
 """
 
 import queue
@@ -22,7 +21,7 @@ from tailforge.tasks.artifacts.stage import Stage
 
 @dataclass(frozen=True)
 class Step:
-    """One result to make: its stage, what the stage is `given`, and the number of its rows where that is known."""
+    """One result to make: its stage, the stage's arguments, and the number of rows, 0 if unknown."""
 
     stage: Stage
     given: tuple[Any, ...]
@@ -30,7 +29,7 @@ class Step:
 
     @cached_property
     def address(self) -> Address:
-        """Return the address of the result."""
+        """Return the address of the result. Errors: those of the stage's `locate`."""
         return self.stage.locate(*self.given)
 
 
@@ -38,33 +37,39 @@ Chain = Generator[Step, Receipt, Any]
 
 
 class Future(Protocol):
-    """What a submitted step gives: a Prefect future."""
+    """The future of a submitted step, as Prefect defines it."""
 
-    def result(self) -> Any: ...
+    def result(self) -> Any:
+        """Wait for the step and return its receipt. Errors: those of the step."""
 
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None: ...
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Call `fn` with this future when the step has ended."""
+
+
+Queue = queue.SimpleQueue[tuple[int, Chain, Step, Future]]  # steps that have ended, each with its chain
 
 
 class Progress(Protocol):
-    """Told of each part of the work how many steps every stage of it has, and of each step that is begun or done.
+    """A display of a build's progress; see flows/terminal/build_progress.py."""
 
-    `part` is what a person calls it, "" where the stages' names say enough; see flows/terminal/build_progress.py.
-    """
+    def begin(self, part: str, stages: Sequence[str], steps: int) -> None:
+        """Show a part of the build in which each stage has `steps` steps. `part`: its name for a person, or ""."""
 
-    def begin(self, part: str, stages: Sequence[str], steps: int) -> None: ...
+    def start(self, step: Step) -> None:
+        """Show that a step was submitted."""
 
-    def start(self, step: Step) -> None: ...
+    def tell(self, note: str) -> None:
+        """Show a note."""
 
-    def tell(self, note: str) -> None: ...
-
-    def advance(self, step: Step, receipt: Receipt, cached: bool) -> None: ...
+    def advance(self, step: Step, receipt: Receipt, cached: bool) -> None:
+        """Show that a step is finished. `cached`: it was finished before."""
 
 
 @dataclass
 class Tally:
-    """What a walk through the chain met, by stage: steps that were to come, that were finished, that were run.
+    """Steps expected, cached and missing by stage, and receipts. `ran`: receipts of steps that this drive ran.
 
-    `open`: where the missing steps of a dry run will lie.
+    `open`: addresses of the missing steps of a dry run.
     """
 
     expected: Counter[str] = field(default_factory=Counter)
@@ -77,7 +82,7 @@ class Tally:
 
 
 class Drive:
-    """Runs chains against a store. With `submit` None nothing is run: a chain stops at its first missing step."""
+    """The runner of chains against a store. Without `submit` it runs dry: a chain stops at its first missing step."""
 
     def __init__(
         self,
@@ -90,10 +95,10 @@ class Drive:
         self.tally = Tally()
 
     def run(self, chains: Sequence[Chain], stages: Sequence[Stage], part: str = "") -> list[Any]:
-        """Values that the chains return, in order; None for a chain that is not finished (only without `submit`).
+        """Return the values of the chains, in order; None for an unfinished chain in a dry run.
 
-        `stages` names the steps of each chain, `part` all of them for a person. Errors: the first error of a step,
-        after the steps in flight have ended; what they made stays.
+        `stages`: the stages of each chain; `part`: a name of all chains for a person. Errors: the first error of a
+        step, after the steps in flight have ended. Finished steps stay finished.
         """
         names = [stage.name for stage in stages]
         self.tally.expected.update(dict.fromkeys(names, len(chains)))
@@ -101,8 +106,10 @@ class Drive:
             self.progress.begin(part, names, len(chains))
         results: list[Any] = [None] * len(chains)
         waiting: Iterator[tuple[int, Chain]] = iter(enumerate(chains))
-        done: queue.SimpleQueue[tuple[int, Chain, Step, Future]] = queue.SimpleQueue()
+        done: Queue = queue.SimpleQueue()
         in_flight, failure = 0, None
+
+        # After a failure no chain is opened or continued, but all steps in flight are awaited.
         while True:
             try:
                 while failure is None and in_flight < self.window and (opened := next(waiting, None)) is not None:
@@ -117,19 +124,16 @@ class Drive:
                     in_flight += self._advance(index, chain, receipt, results, done)
             except Exception as error:
                 failure = failure or error
+
         if failure is not None:
             raise failure
         return results
 
-    def _advance(
-        self,
-        index: int,
-        chain: Chain,
-        receipt: Receipt | None,
-        results: list[Any],
-        done: "queue.SimpleQueue[tuple[int, Chain, Step, Future]]",
-    ) -> int:
-        """Answer finished steps; submit the first missing one. Returns 1 if a step is now in flight, else 0."""
+    def _advance(self, index: int, chain: Chain, receipt: Receipt | None, results: list[Any], done: Queue) -> int:
+        """Pass receipts of finished steps to a chain and submit its first missing step.
+
+        Return 1 if a step is now in flight, else 0.
+        """
         while True:
             try:
                 step = next(chain) if receipt is None else chain.send(receipt)
@@ -137,40 +141,45 @@ class Drive:
                 results[index] = stop.value
                 return 0
             receipt = find_receipt(self.store, step.address)
-            if receipt is not None:
-                self._record(step, receipt, cached=True)
-                continue
-            self.tally.missing[step.stage.name] += 1
-            self.tally.missing_rows[step.stage.name] += step.rows
-            if self.submit is None:
-                chain.close()
-                self.tally.open.append(step.address)
-                return 0
-            if self.progress is not None:
-                self.progress.start(step)
-            future = self.submit(step)
-            future.add_done_callback(lambda ended, step=step: done.put((index, chain, step, ended)))  # type: ignore[misc]
-            return 1
+            if receipt is None:
+                return self._submit(index, chain, step, done)
+            self._record(step, receipt, cached=True)
+
+    def _submit(self, index: int, chain: Chain, step: Step, done: Queue) -> int:
+        """Submit a missing step and return 1. In a dry run close its chain and return 0."""
+        self.tally.missing[step.stage.name] += 1
+        self.tally.missing_rows[step.stage.name] += step.rows
+        if self.submit is None:
+            chain.close()
+            self.tally.open.append(step.address)
+            return 0
+
+        if self.progress is not None:
+            self.progress.start(step)
+        self.submit(step).add_done_callback(lambda ended: done.put((index, chain, step, ended)))
+        return 1
 
     def _await(self, step: Step, future: Future) -> Any:
+        """Return the result of a step; write down its error for `tailforge status`."""
         try:
             return future.result()
         except Exception as error:
             note_failure(self.store, step.address, error)
             raise
 
-    def tell(self, notes: Sequence[str]) -> None:
-        """Show a person what they should know; a dry run has its own place for that."""
+    def show_notes(self, notes: Sequence[str]) -> None:
+        """Show notes with the progress. A dry run shows none."""
         if self.progress is not None:
             for note in notes:
                 self.progress.tell(note)
 
-    def take(self, receipt: Receipt) -> None:
-        """Count what was made outside of the chain and takes part in it, as finished before."""
+    def add_cached(self, receipt: Receipt) -> None:
+        """Count a result from outside of the chains as a cached step."""
         self.tally.receipts.append(receipt)
         self.tally.cached[receipt.stage] += 1
 
     def _record(self, step: Step, receipt: Receipt, *, cached: bool) -> None:
+        """Count a finished step and show it."""
         self.tally.receipts.append(receipt)
         if cached:
             self.tally.cached[step.stage.name] += 1

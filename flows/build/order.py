@@ -45,9 +45,10 @@ class Drawn:
 
 
 def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] | None:
-    """Return the prompts of every concept; None if some are missing in a dry run."""
+    """Return the prompts of every concept; None if some are missing in a dry run. Errors: those of the stage."""
 
     def chain(concept: str) -> Chain:
+        """Expand the prompts of one concept."""
         return (yield Step(PROMPTS, (context, concept)))
 
     names = [concept.name for concept in context.recipe.concepts]
@@ -69,6 +70,8 @@ def prepare_all(
         made = drive.run(chains, [find_stage(preparation.stage)])
         if None in made:
             return None
+
+        # Hand the results on to their concepts.
         found: dict[str, list[Receipt]] = {name: [] for name in prompts}
         for job, receipt in zip(jobs, made, strict=True):
             found[job.concept].append(receipt)
@@ -77,6 +80,7 @@ def prepare_all(
 
 
 def _prepare(preparation: Preparation, job: PartitionJob, inputs: EngineInputs) -> Chain:
+    """Make one result of a preparation."""
     given = (job, *preparation.read(inputs))
     return (yield Step(find_stage(preparation.stage), given, preparation.count_rows(job)))
 
@@ -99,7 +103,7 @@ def draw_partitions(
 
     chains = [partition_chain(job, own) for job, own in zip(planned, read, strict=True)]
     made = drive.run(chains, PARTITION, part)
-    if None in made or (repaired := mend_all(drive, context, planned, made)) is None:
+    if None in made or (repaired := judge_repairs(drive, context, planned, made)) is None:
         return None
     return Drawn([*planned, *repaired.jobs], [*made, *repaired.partitions])
 
@@ -117,6 +121,7 @@ def prepare_round(
     stage = find_stage(before.stage)
 
     def draw(source: str, part: int) -> Chain:
+        """Make the images of one run."""
         job = before.make_job(context, prompts, attempt, source, part)
         rows = sum(place.sample_id is not None for place in job.places)  # fillers become no rows
         return (yield Step(stage, (job,), rows))
@@ -152,7 +157,7 @@ def judge_chain(job: PartitionJob, samples: Receipt, parent: str | None = None) 
     )
 
 
-def mend_all(
+def judge_repairs(
     drive: Drive, context: BuildContext, jobs: list[PlannedPartition], partitions: list[BuiltPartition]
 ) -> Drawn | None:
     """Annotate and judge the repairs of samples in these partitions; None if a step is missing in a dry run.
@@ -164,14 +169,15 @@ def mend_all(
         job = planned.job
         for repair in find_repairs(drive.store, context, job, partition.samples):
             found.append((repaired_job(job, repair, len(found)), repair))
-            drive.take(repair.samples)
+            drive.add_cached(repair.samples)
     chains = [judge_chain(job, repair.samples, repair.parent) for job, repair in found]
     made = drive.run(chains, [MASKS, VERDICTS], "repairs") if chains else []
-    mended = [PlannedPartition(job.concept, job.source, job.part, 1, partial(_same, job)) for job, _ in found]
-    return None if None in made else Drawn(mended, made)
+    repaired = [PlannedPartition(job.concept, job.source, job.part, 1, partial(_same, job)) for job, _ in found]
+    return None if None in made else Drawn(repaired, made)
 
 
 def _same(job: PartitionJob) -> PartitionJob:
+    """Return the job, as `PlannedPartition.write` must."""
     return job
 
 
@@ -179,6 +185,7 @@ def select_all(drive: Drive, context: BuildContext, partitions: list[BuiltPartit
     """Return the selection over all partitions so far; None if it is missing in a dry run."""
 
     def chain() -> Chain:
+        """Select over all partitions."""
         return (yield Step(SELECTION, (context, partitions)))
 
     return drive.run([chain()], [SELECTION])[0]  # type: ignore[no-any-return]
@@ -198,6 +205,7 @@ def augment_all(
     rows = accepted_rows(read_table(drive.store, selection), len(partitions))
 
     def chain(planned: PlannedPartition, partition: BuiltPartition, accepted: list[int]) -> Chain:
+        """Augment the accepted rows of one partition."""
         job = planned.job
         given = (job, partition.samples, partition.masks, accepted, bounds[job.concept])
         receipt = yield Step(AUGMENTED, given, len(accepted))
@@ -214,9 +222,11 @@ def write_all(
     """Return the shards of all splits, in order; None if a step is missing in a dry run."""
 
     def plan() -> Chain:
+        """Plan the shards."""
         return (yield Step(SHARD_PLAN, (context, selection, partitions)))
 
     def chain(job: ShardJob) -> Chain:
+        """Write one shard."""
         return (yield Step(SHARDS, (context, job), job.rows))
 
     planned = drive.run([plan()], [SHARD_PLAN])[0]

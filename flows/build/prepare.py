@@ -1,9 +1,10 @@
-"""Everything that can be refused is refused here, before any work starts: recipe, models, references, store."""
+"""Prepare a build: check recipe, models, references and store before any work starts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from tailforge.catalog.metadata.generator_history import read_training
 from tailforge.catalog.metadata.repairs import list_repairs
@@ -33,8 +34,8 @@ _prepared: ContextVar[tuple[Request, BuildContext] | None] = ContextVar("prepare
 
 
 @contextmanager
-def hand_on(recipe: str, store: str, overrides: Sequence[str], context: BuildContext) -> Iterator[None]:
-    """Let the flow inside take this context, so that a build reads its recipe and digests its models once."""
+def share_prepared(recipe: str, store: str, overrides: Sequence[str], context: BuildContext) -> Iterator[None]:
+    """Let the flow within the `with` block use this context, so that models are digested once per build."""
     mark = _prepared.set(((recipe, store, tuple(overrides)), context))
     try:
         yield
@@ -42,25 +43,28 @@ def hand_on(recipe: str, store: str, overrides: Sequence[str], context: BuildCon
         _prepared.reset(mark)
 
 
-def take_prepared(recipe: str, store: str, overrides: Sequence[str]) -> BuildContext:
-    """Return the context handed on for this request; without one, as in a run of a deployment, prepare it."""
-    handed = _prepared.get()
-    if handed is not None and handed[0] == (recipe, store, tuple(overrides)):
-        return handed[1]
+def get_prepared(recipe: str, store: str, overrides: Sequence[str]) -> BuildContext:
+    """Return the shared context of this request; without one, as in a run of a deployment, prepare it.
+
+    Errors: those of `prepare_build`.
+    """
+    shared = _prepared.get()
+    if shared is not None and shared[0] == (recipe, store, tuple(overrides)):
+        return shared[1]
     return prepare_build(recipe, store, overrides)
 
 
 def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> BuildContext:
-    """Read a recipe, or that of a version (dataset@version), and find everything it names.
+    """Return the context of a build: the recipe, which may be that of a version, with all models and references.
 
-    Errors: UserError of the fitting kind (schemas/errors.py); nothing was written but an empty store folder.
+    It writes nothing except an empty store folder. Errors: a kind of UserError (schemas/errors.py).
     """
     file = open_recipe(recipe, store, overrides)
     for note in file.notes:
         say(note)
     build = resolve_build(file, store)
-    kept, name = Store.open(build.store), build.recipe.name
-    decided = {"repairs": list_repairs(kept, name), "reviews": list_reviews(kept, name)}
+    opened, name = Store.open(build.store), build.recipe.name
+    decided = {"repairs": list_repairs(opened, name), "reviews": list_reviews(opened, name)}
     build = build.model_copy(update=decided)
     engine_of(build.recipe).check_references(build.references)
     return build
@@ -69,58 +73,67 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
 def resolve_build(
     file: RecipeFile, store: str, *, with_references: bool = True, with_judges: bool = True
 ) -> BuildContext:
-    """Find the models and references of a validated recipe and prove that the store can be written.
+    """Return the context of a validated recipe. Find its models and references, and open the store for writing.
 
-    Without references (and the encoder that compares with them) an engine that searches can make images again only from
-    noise that was kept. Without judges, quality.verifier and quality.scorer, images can be made but not judged.
+    Without references and their encoder, an engine that searches can only make images again from recorded noise.
+    Without judges (quality.verifier and quality.scorer) images can be made, but not judged. Errors: UserError.
     """
     recipe, folder = file.recipe, file.folder
-    engine = engine_of(recipe)
     references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
-    generator = resolve_model(recipe.generator, folder, "generator")
-    teacher = engine.check_generator(recipe, generator, folder)
-    guide = _find_guide(recipe, generator, folder)
-    annotator = _find_annotator(recipe, folder)
-    verifier = _resolve(recipe.quality.verifier if with_judges else None, folder, VERIFIER)
-    check_verifier(recipe, verifier, generator, folder)
-    scorer = _find_clip(recipe.quality.scorer if with_judges else None, folder, "quality.scorer")
+    models = _find_models(recipe, folder, with_references=with_references)
+    judges = _find_judges(recipe, models["generator"], folder) if with_judges else {}
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
-    encoder = engine.find_encoder(recipe, generator, folder) if with_references else None
-    expander = recipe.prompts.language_model
+    address = _open_store(store)
+    return BuildContext(store=address, recipe=recipe, folder=str(folder), references=references, **models, **judges)
+
+
+def _find_models(recipe: Recipe, folder: Path, *, with_references: bool) -> dict[str, Any]:
+    """Return the models that make images, prompts and masks, as fields of the context."""
+    engine, expander = engine_of(recipe), recipe.prompts.language_model
+    generator = resolve_model(recipe.generator, folder, "generator")
+    teacher = engine.check_generator(recipe, generator, folder)
+    return {
+        "generator": generator,
+        "teacher": teacher,
+        "generator_training": read_training(generator) if teacher is None else None,
+        "guide": _find_guide(recipe, generator, folder),
+        "annotator": _find_annotator(recipe, folder),
+        "encoder": engine.find_encoder(recipe, generator, folder) if with_references else None,
+        "language_model": _resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
+    }
+
+
+def _find_judges(recipe: Recipe, generator: ResolvedModel, folder: Path) -> dict[str, ResolvedModel | None]:
+    """Return the models that judge images, as fields of the context."""
+    verifier = _resolve(recipe.quality.verifier, folder, VERIFIER)
+    check_verifier(recipe, verifier, generator, folder)
+    return {"verifier": verifier, "scorer": _find_clip(recipe.quality.scorer, folder, "quality.scorer")}
+
+
+def _open_store(store: str) -> str:
+    """Create the store if it is missing and return its absolute address. Errors: StoreAccessError."""
     address = store if "://" in store else str(usable_path(store, "store", StoreAccessError).resolve())
     if not Store.open(address, create=True).is_lasting:
         raise StoreAccessError(
-            f"store {store!r} lies in memory and ends with the process; give a folder or s3://bucket/folder by --store"
+            f"store {store!r} is in memory and ends with the process; give a folder or s3://bucket/folder by --store"
         )
-    return BuildContext(
-        store=address,
-        recipe=recipe,
-        folder=str(folder),
-        generator=generator,
-        generator_training=read_training(generator) if teacher is None else None,
-        guide=guide,
-        scorer=scorer,
-        encoder=encoder,
-        verifier=verifier,
-        annotator=annotator,
-        language_model=_resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
-        references=references,
-        teacher=teacher,
-    )
+    return address
 
 
 def _find_references(recipe: Recipe, folder: Path) -> dict[str, tuple[str, ...]]:
-    """sha256 of the photographs of each concept that names some; an engine that searches opens them too."""
+    """Return the sha256 of each concept's photographs. For an engine that searches, open them to check them."""
     find = require_references if recipe.engine.reads_references else digest_references
     return {concept.name: find(folder, concept) for concept in recipe.concepts if concept.references is not None}
 
 
 def _resolve(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
+    """Return the model that a field of the recipe names; None without one."""
     return None if source is None else resolve_model(source, folder, field)
 
 
 def _find_guide(recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
+    """Return the guide after a check that it fits the generator; None without one."""
     found = _resolve(recipe.guide, folder, GUIDE)
     if found is not None:
         with naming(GUIDE):
@@ -131,6 +144,7 @@ def _find_guide(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Resol
 
 
 def _find_annotator(recipe: Recipe, folder: Path) -> ResolvedModel | None:
+    """Return the model of renoised attention; None for other kinds of annotation."""
     field = "annotation.model" if recipe.annotation.model else "generator"
     found = _resolve(recipe.annotator, folder, field)
     if found is not None:
@@ -141,6 +155,7 @@ def _find_annotator(recipe: Recipe, folder: Path) -> ResolvedModel | None:
 
 
 def _find_clip(source: ModelSource | None, folder: Path, field: str) -> ResolvedModel | None:
+    """Return the CLIP model that a field of the recipe names; None without one."""
     found = _resolve(source, folder, field)
     if found is not None:
         with naming(field):

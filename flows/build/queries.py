@@ -1,4 +1,4 @@
-"""What the command prints of a store: plain dictionaries, for tables and for --json alike."""
+"""Query a store for the command line: plain dictionaries, for tables and for --json."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,17 +24,18 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import VerificationError
 
 SHOWN_FINDINGS = 10
-COMPARED = ("sample_id", "slots", "instances", "members")  # columns in which a comparison looks for parts
+COMPARED = ("sample_id", "slots", "instances", "members")  # columns that hold several parts to compare
 
 
 def list_view(uri: str) -> list[dict[str, Any]]:
-    """Every version of every dataset, oldest first. Errors: NotFoundError for a store that does not exist."""
+    """Return a row per version of every dataset, oldest first. Errors: NotFoundError for a missing store."""
     store = Store.open(uri)
     require_there(store)
     return [_list_row(store, name, v) for name in list_datasets(store) for v in list_versions(store, name)]
 
 
 def _list_row(store: Store, name: str, version: str) -> dict[str, Any]:
+    """Return the row of one version, which may be damaged."""
     try:
         found = load_dataset(store, name, version)
     except VerificationError:
@@ -43,7 +44,7 @@ def _list_row(store: Store, name: str, version: str) -> dict[str, Any]:
 
 
 def show_view(uri: str, reference: str) -> dict[str, Any]:
-    """One version: counts, changes, lineage, where its files are."""
+    """Return counts, changes, lineage and address of a version. Errors: NotFoundError, VerificationError."""
     store = Store.open(uri)
     name, version = split_reference(reference)
     dataset = load_dataset(store, name, version)
@@ -55,11 +56,12 @@ SHOWN = ("name", "version", "created", "changes", "counts", "classes", "fields",
 
 
 def verify_view(uri: str, reference: str) -> dict[str, Any]:
-    """Counts of an intact version. Errors: VerificationError with what was found."""
+    """Return the counts of an intact version. Errors: NotFoundError; VerificationError with all findings."""
     store = Store.open(uri)
     name, version = split_reference(reference)
     findings = verify(store, name, version)
     dataset = load_dataset(store, name, version)
+
     if findings:
         more = [f"... and {len(findings) - SHOWN_FINDINGS} more"] if len(findings) > SHOWN_FINDINGS else []
         lines = [
@@ -68,21 +70,22 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
         ]
         raise VerificationError(
             "\n  ".join([*lines, *more])
-            + "\nmend it with `tailforge rerun RECIPE --stage shards`, which writes the data files again"
+            + "\nrepair it with `tailforge rerun RECIPE --stage shards`, which writes the data files again"
         )
+
     return {"name": name, "version": dataset.version, "files": len(dataset.files), "samples": dataset.counts.samples}
 
 
 def report_view(uri: str, reference: str) -> str:
-    """Path or URI of a version's report page."""
+    """Return the path or URI of a version's report page. Errors: NotFoundError."""
     store = Store.open(uri)
     return store.address(f"{version_folder(store, *split_reference(reference))}/report/index.html")
 
 
 def summary_view(uri: str, reference: str) -> Any:
-    """The facts that a version's report tells; None for a version of before reports had a summary.
+    """Return the facts in a version's report; None for an old version without a summary.
 
-    Errors: VerificationError for a summary that is no JSON.
+    Errors: NotFoundError; VerificationError for a summary that is no JSON.
     """
     store = Store.open(uri)
     path = f"{version_folder(store, *split_reference(reference))}/report/summary.json"
@@ -92,17 +95,20 @@ def summary_view(uri: str, reference: str) -> Any:
         return None
     except ValueError as error:
         raise VerificationError(
-            f"{store.uri}/{path} is damaged: {describe_damage(error)}; `tailforge verify {reference}` tells what "
-            "else is"
+            f"{store.uri}/{path} is damaged: {describe_damage(error)}; `tailforge verify {reference}` lists all damage"
         ) from error
 
 
 def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
-    """Rows added, removed and changed between two versions, which columns changed how often, and every such sample."""
+    """Return the changes between two versions: counts of rows, counts by changed column, and every changed sample.
+
+    Errors: NotFoundError, VerificationError.
+    """
     store = Store.open(uri)
     old, new = (open_version(store, *split_reference(reference), ("manifest",)) for reference in (before, after))
     for each in (old, new):
         each.read_table("manifest", COMPARED)
+
     found = compare_versions(store, old.folder, new.folder)
     fields = Counter(name for names in found.changed.values() for name in names)
     rows = [{"sample_id": sample_id, "change": "added", "fields": []} for sample_id in found.added]
@@ -118,10 +124,13 @@ def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
 
 
 def export_view(uri: str, reference: str, format_name: str, out: Path, splits: Sequence[str]) -> dict[str, Any]:
-    """What was written into `out`: a version, or some of its splits, in another tool's format."""
+    """Write a version, or some of its splits, into `out` in another tool's format; return what was written.
+
+    Errors: UserError.
+    """
     return export_version(Store.open(uri), *split_reference(reference), format_name, out, splits)
 
 
 def published_version(uri: str, name: str) -> str | None:
-    """Latest version of a dataset in a store, or None."""
+    """Return the latest version of a dataset in a store; None without one."""
     return latest_version(Store.open(uri), name)

@@ -1,4 +1,4 @@
-"""Which prompts are drawn, or captions learnt: what the generator's text encoder reads of them, told before it is."""
+"""Find the prompts and captions that the generator's text encoder reads, before a build or training starts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from tailforge.schemas.jobs import BuildContext, Prompt, ResolvedModel
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
 
-NAMED, SHOWN = 3, 80  # prompts that are named, and characters of each
+NAMED, SHOWN = 3, 80  # prompts in a message, and characters of each
 
 
 @dataclass(frozen=True)
-class Heard:
-    """`prompts`: what is drawn, by concept. `unread`: prompts that are left out, for their concept is cut off.
+class ReadablePrompts:
+    """The prompts of a build, sorted by how much the generator's text encoder reads of them.
 
-    `cut`: prompts that are drawn, of which something behind the concept is cut off. `notes`: all that for a person.
+    `prompts`: prompts to draw, by concept. `unread`: prompts to leave out, because their concept is cut off. `cut`:
+    prompts to draw whose end is cut off behind the concept. `notes`: the same for a person.
     """
 
     prompts: dict[str, list[Prompt]]
@@ -26,28 +27,36 @@ class Heard:
 
     @property
     def unread_counts(self) -> dict[str, int]:
-        """How many prompts of each concept are left out; concepts without any are not named."""
+        """Return the number of unread prompts by concept, without concepts that have none."""
         return {concept: len(texts) for concept, texts in self.unread.items() if texts}
 
 
-def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]]) -> Heard:
-    """Sort the prompts of a build by what its generator reads. An inverted classifier reads none, so all are kept.
+def filter_readable(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]]) -> ReadablePrompts:
+    """Return the prompts of a build whose concept the generator reads. An inverted classifier reads none: all stay.
 
-    Errors: RecipeError where no prompt of a concept is left.
+    Errors: RecipeError for a concept without such a prompt; ModelError for a tokenizer that cannot be loaded.
     """
     readers = engine_of(context.recipe).load_readers(context)
-    heard = {name: [each for each in own if reads_concept(readers, each)] for name, own in prompts.items()}
-    kept = {name: {each.prompt_index for each in own} for name, own in heard.items()}
+    readable = {name: [each for each in own if reads_concept(readers, each)] for name, own in prompts.items()}
+    kept = {name: {each.prompt_index for each in own} for name, own in readable.items()}
     unread = {name: [each.text for each in own if each.prompt_index not in kept[name]] for name, own in prompts.items()}
-    for name, own in heard.items():
+
+    for name, own in readable.items():
         if not own:
             raise RecipeError(
                 f"concept {name!r}: {_limit(readers)}, and the word for it is cut off in all of its prompts "
                 f"({len(unread[name]):,}), such as {_shorten(unread[name][0])}; put {{concept}} nearer to the start of "
                 "the templates, or shorten them"
             )
-    cut = [each.text for own in heard.values() for each in own if not reads_all(readers, each.text)]
+
+    cut = [each.text for own in readable.values() for each in own if not reads_all(readers, each.text)]
     lost = [text for texts in unread.values() for text in texts]
+    notes = [*_note_long(readers, lost, cut), *_note_negative(context, readers)]
+    return ReadablePrompts(readable, unread, cut, notes)
+
+
+def _note_long(readers: Sequence[TextReader], lost: Sequence[str], cut: Sequence[str]) -> list[str]:
+    """Return the notes on prompts that lose their concept, and on prompts that lose only their end."""
     notes = []
     if lost:
         notes.append(
@@ -56,12 +65,11 @@ def hear_prompts(context: BuildContext, prompts: Mapping[str, Sequence[Prompt]])
         )
     if cut:
         notes.append(f"{count_of(len(cut), 'prompt')} too long: {_limit(readers)}; the end is not drawn: {_name(cut)}")
-    notes += _note_negative(context, readers)
-    return Heard(heard, unread, cut, notes)
+    return notes
 
 
 def note_cut_captions(model: ResolvedModel, captions: Sequence[str]) -> str:
-    """How many captions of a training its generator's text encoder does not read to the end; empty where it is none.
+    """Return a note on the captions that a generator's text encoder does not read to the end; empty without any.
 
     Errors: ModelError for a tokenizer that cannot be loaded.
     """
@@ -75,7 +83,7 @@ def note_cut_captions(model: ResolvedModel, captions: Sequence[str]) -> str:
 
 
 def _note_negative(context: BuildContext, readers: Sequence[TextReader]) -> list[str]:
-    """The guide reads the negative prompt where there is one."""
+    """Return a note if the negative prompt is too long for the guide, or for the generator without a guide."""
     reading = load_readers(context.guide) if context.guide else readers
     if reads_all(reading, context.recipe.engine.negative_text):
         return []
@@ -84,13 +92,16 @@ def _note_negative(context: BuildContext, readers: Sequence[TextReader]) -> list
 
 
 def _limit(readers: Sequence[TextReader]) -> str:
+    """Return the words for the number of tokens that the generator reads."""
     return f"the generator's text encoder reads {max(reader.length for reader in readers)} tokens"
 
 
 def _name(texts: Sequence[str]) -> str:
+    """Return the first texts, for a message."""
     more = f" and {len(texts) - NAMED:,} more" if len(texts) > NAMED else ""
     return ", ".join(map(_shorten, texts[:NAMED])) + more
 
 
 def _shorten(text: str) -> str:
+    """Return a quoted text of at most SHOWN characters."""
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")

@@ -1,4 +1,4 @@
-"""Makes a part of a build again: a stage, some partitions, or the samples that failed; all else stays as it is."""
+"""Make a part of a build again: a stage, some partitions or the failed samples. The rest stays unchanged."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -31,29 +31,29 @@ def rerun_build(
     settings: WorkerSettings | None = None,
     any_cost: bool = False,
 ) -> dict[str, Any]:
-    """Forget what is named, build again; what the build says with `again`, the partitions that were forgotten.
+    """Remove a stage's results, some partitions or the failed samples, and build again.
 
-    `recipe` may be a dataset. Without overrides it is the build that was made last, and `told` says which that had.
-    With `failed` only rows that failed are made again, and without any nothing is built: `nothing` says so.
-    Errors: NotFoundError for an unknown stage or partition, UserError if nothing is named; as run_prepared.
+    Return the result of the build with `again`, the number of removed partitions. `recipe` may be a dataset. Without
+    overrides those of the last build apply, and `told` names them. If no sample failed, `failed` builds nothing, and
+    `nothing` says so. Errors: NotFoundError for an unknown stage or partition; UserError for missing or conflicting
+    options; those of `run_prepared`.
     """
-    if stage is None and not labels and not failed:
-        raise UserError("say what to do again: --stage, --partition or --failed-samples; `tailforge status` lists them")
-    if failed and stage is not None:
-        raise UserError("--failed-samples makes images again and takes no --stage; leave one of them out")
-    if stage is not None and stage not in stage_names():
-        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(stage_names())}")
+    require_part(stage, labels, failed=failed)
     chosen = choose_build(recipe, store, overrides, last=True)
     context = prepare_build(chosen.reference, store, chosen.overrides)
     drive = Drive(Store.open(context.store), submit=None)
     complete = walk(drive, context) is not None
+
+    # Find the results to make again.
     require_known(drive.tally, labels)
     named = [receipt for receipt in drive.tally.receipts if not labels or receipt.label in labels]
-    again = failed_receipts(named) if failed else choose(named, stage, follow=bool(labels))
+    again = failed_receipts(named) if failed else select_stages(named, stage, follow=bool(labels))
     told = {"told": chosen.told} if chosen.told else {}
     if failed and not again:
         rest = "" if complete else "; the build is not finished, `tailforge build` goes on with it"
         return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}, **told}
+
+    # Remove them, or only their failed rows, and build.
     kept = {stage.name for stage in list_stages() if stage.keeps_rows}
     for receipt in again:
         (retry_failed_rows if failed and receipt.stage in kept else forget)(drive.store, receipt)
@@ -61,22 +61,35 @@ def rerun_build(
     return {**made, "again": len(again), **told}
 
 
+def require_part(stage: str | None, labels: Sequence[str], *, failed: bool) -> None:
+    """Refuse options that name no part of a build. Errors: UserError; NotFoundError for an unknown stage."""
+    if stage is None and not labels and not failed:
+        raise UserError(
+            "name what to make again by --stage, --partition or --failed-samples; `tailforge status` lists them"
+        )
+    if failed and stage is not None:
+        raise UserError("--failed-samples makes images again and takes no --stage; leave one of them out")
+    if stage is not None and stage not in stage_names():
+        raise NotFoundError(f"stage {stage!r} does not exist; the stages are: {', '.join(stage_names())}")
+
+
 def require_known(tally: Tally, labels: Sequence[str]) -> None:
-    """Errors: NotFoundError for a label that no partition of the build has, with labels like it."""
+    """Refuse labels that no partition of the build has. Errors: NotFoundError with similar labels."""
     known = {receipt.label for receipt in tally.receipts} | {address.label for address in tally.open}
     for label in labels:
         if label not in known:
             near = get_close_matches(label, sorted(known), NEAR_LABELS, cutoff=0.3) or sorted(known)[:NEAR_LABELS]
             listed = ", ".join(f'"{each}"' for each in near)
-            raise NotFoundError(f"no partition is called {label!r}; near it: {listed or 'none, nothing was made yet'}")
+            raise NotFoundError(f"no partition is called {label!r}; similar: {listed or 'none, nothing was made yet'}")
 
 
-def choose(receipts: Sequence[Receipt], stage: str | None, *, follow: bool) -> list[Receipt]:
-    """Of one stage, or with `follow` of that stage and later ones; of every stage without one."""
+def select_stages(receipts: Sequence[Receipt], stage: str | None, *, follow: bool) -> list[Receipt]:
+    """Return the receipts of one stage, with `follow` also those of later stages; of all stages without a stage."""
     names = stage_names()
     known = [receipt for receipt in receipts if receipt.stage in names]
     if stage is None:
         return known
+
     first = names.index(stage)
     last = len(names) if follow else first + 1
     return [receipt for receipt in known if first <= names.index(receipt.stage) < last]

@@ -1,4 +1,4 @@
-"""What the recipe's concepts are to the classifiers that it names; proves that those can be used."""
+"""Check that the recipe's verifier is usable and has a label for every concept."""
 
 from pathlib import Path
 
@@ -12,10 +12,13 @@ from tailforge.tasks.stages.verdicts import VERIFIER
 
 
 def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: ResolvedModel, folder: Path) -> None:
-    """Errors: ModelError for a verifier that cannot be loaded; RecipeError for the generator itself, and for a concept
-    that it does not know."""
+    """Refuse an unusable verifier.
+
+    Errors: ModelError if it cannot be loaded; RecipeError if it is the generator or has no label for a concept.
+    """
     if verifier is None or recipe.quality.verifier is None:
         return
+
     if verifier.digest == generator.digest:
         raise RecipeError(
             f"{VERIFIER}: {recipe.quality.verifier.model} is the generator itself, which made the images; name a "
@@ -26,4 +29,4 @@ def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: Re
             require_kind(verifier, VERIFIER, CLASSIFIER)
         classifier = load_verifier(verifier, recipe.quality.verifier, folder, VERIFIER)
     for concept in recipe.concepts:
-        find_label(classifier, concept.name, VERIFIER, by_place=False)  # its places need not be the generator's
+        find_label(classifier, concept.name, VERIFIER, by_place=False)  # its labels may have another order

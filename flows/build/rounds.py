@@ -15,7 +15,7 @@ from tailforge.flows.build.order import (
     select_all,
 )
 from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, plan_partitions
-from tailforge.flows.build.read_prompts import hear_prompts
+from tailforge.flows.build.read_prompts import filter_readable
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import QuotaError, RoundLimitError
 from tailforge.schemas.jobs import BuildContext, Prompt
@@ -73,9 +73,9 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
     # Prompts, and what the engine reads of each concept.
     if (expanded := expand_all(drive, context)) is None:
         return None
-    heard = hear_prompts(context, expanded)
-    drive.tell(heard.notes)
-    if (inputs := prepare_all(drive, context, heard.prompts)) is None:
+    readable = filter_readable(context, expanded)
+    drive.show_notes(readable.notes)
+    if (inputs := prepare_all(drive, context, readable.prompts)) is None:
         return None
 
     recipe, limited = context.recipe, drive.submit is not None and not any_cost
@@ -86,22 +86,22 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
     selected: Selected | None = None
     for attempt in range(recipe.quality.max_rounds):
         # Plan a round; refuse it if it is too large.
-        planned = list(plan_partitions(context, heard.prompts, attempt, sizes))
+        planned = list(plan_partitions(context, readable.prompts, attempt, sizes))
         first = first if selected else measure_round(recipe, planned)
         if selected and limited and exceeds(recipe, first, measure_round(recipe, planned)):
-            missing = find_missing(drive, context, heard.prompts, attempt, planned, inputs)
+            missing = find_missing(drive, context, readable.prompts, attempt, planned, inputs)
             require_round(recipe, selected, first, missing, drive.tally.receipts)
 
         # Draw it, and select over all rounds so far.
         part = describe_round(recipe, attempt, planned)
-        drawn = draw_partitions(drive, context, heard.prompts, attempt, planned, inputs, part)
+        drawn = draw_partitions(drive, context, readable.prompts, attempt, planned, inputs, part)
         if drawn is None:
             return None
         jobs, partitions, rounds = [*jobs, *drawn.jobs], [*partitions, *drawn.partitions], [*rounds, sizes]
         if (selection := select_all(drive, context, partitions)) is None:
             return None
         accepted = count_accepted(read_table(drive.store, selection, ["concept", "accepted"]))
-        selected = Selected(jobs, partitions, selection, rounds, accepted, heard.unread_counts)
+        selected = Selected(jobs, partitions, selection, rounds, accepted, readable.unread_counts)
         if not (sizes := next_sizes(recipe, selected)):
             break
     return selected

@@ -1,4 +1,4 @@
-"""What Prefect's page shows of a build: the run's name, a log line per step, and artifacts with what came of it."""
+"""Describe a finished build on Prefect's page: the run's name, its last log lines, and artifacts with the outcome."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ LONGEST = 500  # characters of a line
 
 
 def name_run() -> str:
-    """The name of a run until its version is known: the dataset's, or the file's where the recipe cannot be read."""
+    """Return the name of a run before its version is known: the dataset's, or the file's for an unreadable recipe."""
     given = flow_run.get_parameters()
     try:
         return open_recipe(given["recipe"], given["store"], given.get("overrides") or ()).recipe.name
@@ -33,29 +33,31 @@ def name_run() -> str:
 
 
 def show_run(recipe: Recipe, store: str, accepted: Mapping[str, int], made: Mapping[str, Any], log: Any) -> None:
-    """Name the run by its version, tell its log how it went, and leave artifacts; `made` is what the build did.
+    """Name the run by its version, log the outcome and create artifacts. `made`: the outcome of `describe_build`.
 
-    Errors: whatever the server or a version's summary can raise.
+    `accepted`: images by concept. Errors: those of the Prefect client and of `summary_view`.
     """
     version = f"{made['name']} {made['version']}"
     name = version if made["new"] else f"{version} (unchanged)"
     with get_client(sync_client=True) as client:
         client.update_flow_run(UUID(flow_run.get_id()), name=name)
+
     summary = summary_view(store, f"{made['name']}@{made['version']}") or {}
-    rows = count_classes(recipe, accepted, summary)
-    for line in tell_end(made, summary):
+    rows = count_concepts(recipe, accepted, summary)
+    for line in describe_outcome(made, summary):
         log.info(line)
+
     key = made["name"].replace("_", "-")
     create_table_artifact(rows, key=f"{key}-quotas", description=f"{version}: {_verdict(summary)}")
-    create_markdown_artifact(draw_page(made, summary, rows), key=f"{key}-version", description=_verdict(summary))
+    create_markdown_artifact(write_markdown(made, summary, rows), key=f"{key}-version", description=_verdict(summary))
     create_link_artifact(as_link(made["report"]), f"Report of {version}", key=f"{key}-report")
 
 
-def tell_end(made: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """The last lines of a run's log: what came out, the verdict with what it found, the report."""
-    what = "published" if made["new"] else "unchanged"
+def describe_outcome(made: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Return the last lines of a run's log: the version, the verdict with its findings, and the report."""
+    state = "published" if made["new"] else "unchanged"
     return [
-        f"{what}: {made['name']} {made['version']}, {count_of(made['samples'], 'image')}",
+        f"{state}: {made['name']} {made['version']}, {count_of(made['samples'], 'image')}",
         f"verdict: {_verdict(summary)}",
         *(f"to look at: {finding}" for finding in _findings(summary)),
         f"report: {made['report']}",
@@ -63,17 +65,17 @@ def tell_end(made: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
 
 
 def as_link(address: str) -> str:
-    """A report's address as a link: a path of this machine becomes a file:// URI."""
+    """Return a report's address as a link. A path of this machine becomes a file:// URI."""
     return address if "://" in address else Path(address).as_uri()
 
 
-def count_classes(recipe: Recipe, accepted: Mapping[str, int], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row per class: requested, accepted, and by the version's summary how many were made and which share passed."""
-    told = {row["name"]: row for row in summary.get("concepts", ())}
+def count_concepts(recipe: Recipe, accepted: Mapping[str, int], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per concept: images requested and accepted and, with a summary, images made and their yield."""
+    known = {row["name"]: row for row in summary.get("concepts", ())}
     rows = []
     for concept in recipe.concepts:
         row = {"concept": concept.name, "requested": concept.wanted, "accepted": accepted.get(concept.name, 0)}
-        if (counts := told.get(concept.name)) is not None:
+        if (counts := known.get(concept.name)) is not None:
             passed = counts["accepted"] + counts["surplus"]
             made = passed + counts["rejected"]
             row |= {"made": made, "yield": show_percent(passed / made) if made else "none made"}
@@ -81,16 +83,17 @@ def count_classes(recipe: Recipe, accepted: Mapping[str, int], summary: Mapping[
     return rows
 
 
-def draw_page(made: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The run in Markdown: verdict, what changed since the version before, yield by class, work, the report."""
+def write_markdown(made: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the run in Markdown: verdict, changes since the previous version, yield by concept, work, report."""
     findings = [f"- {_escape(text)}" for text in _findings(summary)]
     columns = list(rows[0])
     table = [columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in rows)]
     work = [f"- {stage}: {count_of(count, 'step')} run" for stage, count in made["work"].items() if count]
+
     sections = {
         f"{made['name']} {made['version']}": [f"**{_escape(_verdict(summary))}**", "", *findings],
         "What changed": describe_changes(made, summary),
-        "Yield by class": [f"| {' | '.join(_escape(cell) for cell in cells)} |" for cells in table],
+        "Yield by concept": [f"| {' | '.join(_escape(cell) for cell in cells)} |" for cells in table],
         "Work": work or ["Nothing: all was finished."],
         "Report": [f"`{made['report']}`", "", f"{count_of(made['samples'], 'image')} in `{made['uri']}`"],
     }
@@ -100,12 +103,14 @@ def draw_page(made: Mapping[str, Any], summary: Mapping[str, Any], rows: Sequenc
 
 
 def describe_changes(made: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """Lines that say what a version changed of the one before it."""
+    """Return the lines (Markdown) on a version's changes since the previous one."""
     if not made["new"]:
         return [f"Nothing since {made['name']} {made['version']}, so no version was published."]
     changes = summary.get("changes")
     if changes is None:
-        return ["There is no version before it that could be compared."]
+        return ["There is no previous version to compare with."]
+
+    # The counts of samples, then the changed settings, models and libraries.
     counts = {
         "added": sum(changes["added"].values()),
         "removed": sum(changes["removed"].values()),
@@ -123,21 +128,22 @@ def describe_changes(made: Mapping[str, Any], summary: Mapping[str, Any]) -> lis
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:
-    return str(summary.get("verdict", {}).get("text", "its report tells no verdict"))
+    """Return the report's verdict."""
+    return str(summary.get("verdict", {}).get("text", "its report has no verdict"))
 
 
 def _findings(summary: Mapping[str, Any]) -> list[str]:
-    """What the verdict found, a line each."""
+    """Return the verdict's findings, one line each."""
     return [shorten(visible(str(each["text"])), LONGEST) for each in summary.get("verdict", {}).get("findings", ())]
 
 
 def _escape(text: Any) -> str:
-    """Text as Markdown shows it unchanged, on one line."""
+    """Return a text on one line, escaped for Markdown."""
     return MARKUP.sub(r"\\\1", shorten(visible(" ".join(str(text).split())), LONGEST))
 
 
 def console_shows_logs() -> bool:
-    """Whether Prefect itself prints the lines of a run's log, as it does in its workers, but not in our commands."""
+    """Return whether Prefect prints the run's log itself. Its workers do so, this package's commands do not."""
     from prefect.logging.handlers import PrefectConsoleHandler
 
     shown = [each for each in logging.getLogger().handlers if isinstance(each, PrefectConsoleHandler)]

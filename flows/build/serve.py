@@ -1,11 +1,12 @@
-"""Builds a recipe on a schedule: one process that waits for a Prefect server to say when."""
+"""Build a recipe on a schedule of a Prefect server, in one process."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
@@ -20,18 +21,19 @@ from tailforge.flows.server.read_schedule import next_dates, read_cron
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.stopping import leave_signals
 
-SHOWN = 3
+SHOWN = 3  # next moments of the schedule
 
 
 def describe_schedule(
     recipe: str, store: str, cron: str, timezone: str, overrides: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What `serve_build` would serve: name, schedule with its next moments, parameters with absolute paths.
+    """Return the argument of `serve_build`: name, schedule with its next moments, parameters with absolute paths.
 
-    Errors: RecipeError for a schedule that cannot be or never comes; UserError for a recipe that cannot be built.
+    Errors: RecipeError for an invalid schedule or one without a next moment; UserError for an invalid recipe.
     """
     schedule = read_cron(cron, timezone)
     build = prepare_build(recipe, store, overrides)
+
     return {
         "name": f"nightly-{build.recipe.name}",
         "cron": schedule.cron,
@@ -46,10 +48,10 @@ def describe_schedule(
 
 
 def serve_build(schedule: dict[str, Any]) -> None:
-    """Serve until it is stopped; one build at a time. The schedule stays active, so a process started again goes on.
+    """Serve a schedule until the process is stopped, one build at a time. The schedule then stays active.
 
-    A run that finds nothing changed publishes nothing. Errors: OrchestrationError without a server, or if the server
-    makes no run of the schedule within an interval of its scheduler.
+    A run without changes publishes nothing. Errors: OrchestrationError without a server, or if the server makes no run
+    of the schedule within an interval of its scheduler.
     """
     address = require_server()
     runner = Runner(name=schedule["name"], limit=1, pause_on_shutdown=False)
@@ -63,12 +65,17 @@ def serve_build(schedule: dict[str, Any]) -> None:
             parameters=schedule["parameters"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
-        deployment = client.read_deployment(str(applied))
-        if deployment.paused:
-            say(f"{schedule['name']} is paused on the server: `prefect deployment resume` there, or nothing is built")
-        else:
-            due = await_next(client, scheduler, deployment)
-            say(f"{schedule['name']}: the server scheduled it; next at {due.isoformat(timespec='minutes')}")
-    show_logs()  # each night tells how it ended, also one that was killed
+        announce_next(client, scheduler, client.read_deployment(str(applied)))
+
+    show_logs()  # the log of each run, also of a killed one
     with leave_signals(), suppress(KeyboardInterrupt):  # the runner ends its builds before it ends
         asyncio.run(runner.start())
+
+
+def announce_next(client: SyncPrefectClient, scheduler: Scheduler, deployment: DeploymentResponse) -> None:
+    """Print when the server starts the next run, or that the deployment is paused. Errors: OrchestrationError."""
+    if deployment.paused:
+        say(f"{deployment.name} is paused on the server: `prefect deployment resume` there, or nothing is built")
+        return
+    due = await_next(client, scheduler, deployment)
+    say(f"{deployment.name}: the server scheduled it; next at {due.isoformat(timespec='minutes')}")

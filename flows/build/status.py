@@ -1,4 +1,4 @@
-"""How far a build is and what of it failed, read from receipts and from what failed steps left."""
+"""Describe the progress and the failures of a build, from receipts and recorded errors."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address
 from tailforge.tasks.artifacts.failures import LABEL, read_failure
-from tailforge.tasks.report.losses import choose_mend, name_cause
+from tailforge.tasks.report.losses import choose_advice, name_cause
 from tailforge.tasks.stages.registry import list_stages
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
 from tailforge.tasks.stages.selection import STAGE as SELECTION
 
 FAILED = "status:failed"
 ERROR = "error:"
-MEND_BUG = "mend the code, then build again: everything upstream is kept"
-MEND_OWN = "do what the message says, then build again: everything upstream is kept"
+FIX_CODE = "fix the code, then build again: everything upstream is kept"
+FOLLOW_MESSAGE = "do what the message says, then build again: everything upstream is kept"
 
 
 def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """`build_status` of what a user names: a recipe or a dataset; without overrides as it was built last.
+    """Return `build_status` of a recipe or dataset. Without overrides those of the last build apply.
 
-    `told` says which overrides those are, empty where there are none. Errors: as choose_build and prepare_build.
+    `told` names them; it is empty without any. Errors: those of `choose_build` and `prepare_build`.
     """
     chosen = choose_build(reference, store, overrides, last=True)
     found = build_status(prepare_build(chosen.reference, store, chosen.overrides))
@@ -35,16 +35,21 @@ def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> di
 
 
 def build_status(context: BuildContext) -> dict[str, Any]:
-    """Stages, outcomes, unfinished partitions, failures by cause with how to mend, the published version."""
+    """Return stages, outcomes, unfinished partitions, failures by cause with advice, and the published version.
+
+    Errors: StoreError.
+    """
     plan = plan_build(context)
     receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != SELECTION.name]
-    receipts += [r for r in plan.tally.receipts if r.stage == SELECTION.name][-1:]  # the last one says all
+    receipts += [r for r in plan.tally.receipts if r.stage == SELECTION.name][-1:]  # the last one covers all rounds
+
     outcomes: Counter[str] = Counter()
     rows = Counter[str]()
     for receipt in receipts:
         rows[receipt.stage] += receipt.rows
         if receipt.stage in (SAMPLES.name, SELECTION.name):
             outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
+
     partitions = _list_partitions(Store.open(context.store), plan.tally.open, receipts)
     return {
         "recipe": context.recipe.name,
@@ -66,18 +71,18 @@ def failed_receipts(receipts: list[Receipt]) -> list[Receipt]:
 
 
 def _image_makers() -> set[str]:
-    """Return the names of the stages of which a failed row is a failed image."""
+    """Return the names of the stages in which a failed row is a failed image."""
     return {stage.name for stage in list_stages() if stage.makes_images}
 
 
 def _list_partitions(store: Store, missing: list[Address], receipts: list[Receipt]) -> list[dict[str, Any]]:
-    """Every partition that is missing, with the first stage that it lacks, or that holds failed samples."""
+    """Return a row per partition that is missing or holds failed samples, with its first missing or failed stage."""
     found = []
     for address in missing:
         failure = read_failure(store, address)
         causes = {f"{failure.error} ({failure.where})": 1} if failure else {}
-        mend = (MEND_OWN if failure.own else MEND_BUG) if failure else None
-        found.append(_describe(address.label, address.stage.name, "failed" if failure else "missing", causes, mend))
+        advice = (FOLLOW_MESSAGE if failure.own else FIX_CODE) if failure else None
+        found.append(_describe(address.label, address.stage.name, "failed" if failure else "missing", causes, advice))
     for receipt in failed_receipts(receipts):
         counts = receipt.counts.items()
         causes = {name.removeprefix(ERROR): count for name, count in counts if name.startswith(ERROR)}
@@ -85,22 +90,23 @@ def _list_partitions(store: Store, missing: list[Address], receipts: list[Receip
     return found
 
 
-def _describe(label: str, stage: str, state: str, causes: dict[str, int], mend: str | None) -> dict[str, Any]:
+def _describe(label: str, stage: str, state: str, causes: dict[str, int], advice: str | None) -> dict[str, Any]:
+    """Return the row of one partition, with the parts of its label."""
     named = LABEL.match(label)
     parts: dict[str, Any] = named.groupdict() if named else dict.fromkeys(("concept", "round", "source", "part"))
     numbers = {name: None if parts[name] is None else int(parts[name]) for name in ("round", "part")}
-    return {"partition": label, "stage": stage, "state": state, **parts, **numbers, "causes": causes, "mend": mend}
+    return {"partition": label, "stage": stage, "state": state, **parts, **numbers, "causes": causes, "mend": advice}
 
 
 def _group_causes(partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Failures with one text, the most frequent first; what names one partition or sample in a text is left out."""
+    """Return the failures by cause, the most frequent first. A cause is an error's text without any names."""
     makers = _image_makers()
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for partition in partitions:
         for text, count in partition["causes"].items():
             cause = name_cause(text, partition["partition"])
-            mend = partition["mend"] or choose_mend(partition["stage"], cause, draws=partition["stage"] in makers)
-            fresh = {"stage": partition["stage"], "cause": cause, "count": 0, "partitions": 0, "mend": mend}
+            advice = partition["mend"] or choose_advice(partition["stage"], cause, draws=partition["stage"] in makers)
+            fresh = {"stage": partition["stage"], "cause": cause, "count": 0, "partitions": 0, "mend": advice}
             group = groups.setdefault((partition["stage"], cause), fresh)
             group["count"] += count
             group["partitions"] += 1

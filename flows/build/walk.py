@@ -1,7 +1,7 @@
-"""What a build would do, without doing it: finished and missing work by stage. What it costs: flows/estimate/cost.py.
+"""Walk through all steps of a build, to make them or to plan them. flows/estimate/cost.py estimates their cost.
 
-The walk through the chain ends at the first missing steps. What the first round holds beyond them follows from the
-recipe and its prompts, which templates give without any work that is worth keeping; so it is counted all the same.
+A dry walk ends at the first missing steps. The recipe and its prompts decide the rest of the first round, so a plan
+counts it as well.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ DRAWN = tuple(stage.name for stage in PARTITION)
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage of a plan: partitions, and rows of those that are missing."""
+    """One stage of a plan: its finished and missing partitions, and the rows of the missing ones."""
 
     stage: str
     finished: int
@@ -34,10 +34,11 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """`complete`: every step is finished. `wanted`: accepted images; `images`: those that the first round makes.
+    """A dry run of a build: its stages and images. `complete`: every step is finished.
 
-    `finished_images` may count those of further rounds. `notes`: what a person should know of the prompts;
-    `unread_prompts`: how many of each concept are not drawn, since the generator does not read the concept in them.
+    `wanted`: images requested; `images`: images of the first round; `finished_images`: finished ones of all rounds.
+    `notes`: notes on the prompts; `unread_prompts`: prompts by concept that are not drawn, because the generator does
+    not read the concept in them.
     """
 
     stages: list[StagePlan]
@@ -52,16 +53,16 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Built:
-    """All results of a build: its rounds, its partitions with augmented rows, its shards."""
+class BuildResult:
+    """All results of a build: its rounds, its partitions with augmented rows, and its shards."""
 
     selected: Selected
     partitions: list[BuiltPartition]
     shards: list[Receipt]
 
 
-def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Built | None:
-    """Walk through all steps of a build, the one way to build, to plan and to look; return None if a step is missing.
+def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> BuildResult | None:
+    """Walk through all steps of a build and return its results; None if a step is missing.
 
     A drive that runs steps makes the missing ones. A dry one stops at the first missing step of each chain.
     Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`; QuotaError; the
@@ -76,18 +77,21 @@ def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Buil
     if partitions is None:
         return None
     shards = write_all(drive, context, partitions, selected.selection)
-    return None if shards is None else Built(selected, partitions, shards)
+    return None if shards is None else BuildResult(selected, partitions, shards)
 
 
 def plan_build(context: BuildContext) -> Plan:
-    """Dry run of a build against the receipts in its store."""
+    """Return the plan of a build, from the receipts in its store. Errors: RecipeError, StoreError."""
     store = Store.open(context.store)
     drive = Drive(store, submit=None)
     complete = walk(drive, context) is not None
     if SAMPLES.name not in drive.tally.expected and engine_of(context.recipe).draws_at_once:
         _look_ahead(drive, context)
+
+    # Count the stages that the walk did not reach by the forecast.
     tally, ahead = drive.tally, forecast_build(store, context)
     stages = [_plan_stage(stage, tally, ahead) for stage in stage_names()]
+
     return Plan(
         stages=[stage for stage in stages if stage.finished or stage.missing],
         complete=complete,
@@ -96,13 +100,13 @@ def plan_build(context: BuildContext) -> Plan:
         wanted=sum(concept.wanted for concept in context.recipe.concepts),
         images=ahead.images,
         finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == SAMPLES.name),
-        notes=ahead.heard.notes if ahead.heard else [],
-        unread_prompts=ahead.heard.unread_counts if ahead.heard else {},
+        notes=ahead.readable.notes if ahead.readable else [],
+        unread_prompts=ahead.readable.unread_counts if ahead.readable else {},
     )
 
 
 def _look_ahead(drive: Drive, context: BuildContext) -> None:
-    """Meet the first round though prompts are missing: an added concept leaves the others' partitions finished."""
+    """Count the first round's partitions although prompts are missing: those of other concepts may be finished."""
     prompts = find_prompts(drive.store, context) if drive.store.names(f"artifacts/{SAMPLES.name}") else None
     if prompts is not None:
         planned = plan_partitions(context, prompts, 0, first_sizes(context.recipe))
@@ -110,11 +114,12 @@ def _look_ahead(drive: Drive, context: BuildContext) -> None:
 
 
 def _plan_stage(stage: str, tally: Tally, ahead: Forecast) -> StagePlan:
-    """As the walk met it; as the forecast has it where the walk did not come so far."""
+    """Return the plan of a stage from the walk, or from the forecast if the walk did not reach it."""
     finished = tally.cached[stage]
     if stage not in tally.expected:
         return StagePlan(stage, finished, ahead.steps.get(stage, 0), ahead.rows.get(stage, 0))
-    # What is missing early is missing in every later stage of its partition.
+
+    # A partition that misses an early stage misses every later one.
     before = DRAWN[: DRAWN.index(stage)] if stage in DRAWN else ()
     rows = sum(tally.missing_rows[each] for each in (*before, stage))
     return StagePlan(stage, finished, tally.expected[stage] - finished, rows)

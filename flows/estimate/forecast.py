@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tailforge.catalog.store import Store
 from tailforge.flows.build.order import PARTITION
 from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, plan_partitions
-from tailforge.flows.build.read_prompts import Heard, hear_prompts
+from tailforge.flows.build.read_prompts import ReadablePrompts, filter_readable
 from tailforge.flows.build.rounds import first_sizes
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.tasks.artifacts.contract import find_receipt, read_table
@@ -23,7 +23,7 @@ Work = dict[str, tuple[int, int]]  # (steps, rows) by stage
 
 @dataclass(frozen=True)
 class Forecast:
-    """Images of the first round, and steps and rows of each stage, finished or not. `heard`: all prompts.
+    """Images of the first round, and steps and rows of each stage, finished or not. `readable`: the prompts.
 
     Before a language model has written its prompts, only the images are known; whole batches may add some.
     """
@@ -31,17 +31,17 @@ class Forecast:
     images: int
     steps: Mapping[str, int]
     rows: Mapping[str, int]
-    heard: Heard | None = None
+    readable: ReadablePrompts | None = None
 
 
 def forecast_build(store: Store, context: BuildContext) -> Forecast:
     """Count the images, steps and rows of a build's first round. Errors: RecipeError if a concept has no prompt."""
-    heard = hear_known(store, context)
-    if heard is None:
+    readable = filter_known(store, context)
+    if readable is None:
         return Forecast(sum(first_sizes(context.recipe).values()), {}, {})
 
     # Work before the samples, then that of each partition, then that of the whole build.
-    prompts = heard.prompts
+    prompts = readable.prompts
     jobs = list(plan_partitions(context, prompts, 0, first_sizes(context.recipe)))
     images = sum(job.rows for job in jobs)
     work = _count_before(context, prompts, jobs) | dict.fromkeys(
@@ -50,16 +50,16 @@ def forecast_build(store: Store, context: BuildContext) -> Forecast:
     work[SELECTION.name] = (1, images)
     if context.recipe.augmentation is not None:
         work[AUGMENTED.name] = (len(jobs), sum(concept.wanted for concept in context.recipe.concepts))
-    return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()}, heard)
+    return Forecast(images, {s: n for s, (n, _) in work.items()}, {s: rows for s, (_, rows) in work.items()}, readable)
 
 
 def find_prompts(store: Store, context: BuildContext) -> dict[str, list[Prompt]] | None:
     """Return the prompts of every concept that the generator reads; None if a language model has yet to write some."""
-    heard = hear_known(store, context)
-    return None if heard is None else heard.prompts
+    readable = filter_known(store, context)
+    return None if readable is None else readable.prompts
 
 
-def hear_known(store: Store, context: BuildContext) -> Heard | None:
+def filter_known(store: Store, context: BuildContext) -> ReadablePrompts | None:
     """Return the prompts, from receipts or expanded here, as the generator reads them.
 
     Return None if a language model has yet to write some. Errors: RecipeError if the generator reads no prompt of a
@@ -75,7 +75,7 @@ def hear_known(store: Store, context: BuildContext) -> Heard | None:
         else:
             lexicon = load_wordnet() if context.recipe.prompts.wordnet else None
             found[concept.name] = expand_prompts(context.recipe, concept, lexicon=lexicon)
-    return hear_prompts(context, found)
+    return filter_readable(context, found)
 
 
 def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:

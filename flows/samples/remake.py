@@ -21,8 +21,8 @@ from tailforge.flows.build.drive import Drive, Step
 from tailforge.flows.build.order import expand_all, prepare_all
 from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.prepare import resolve_build
-from tailforge.flows.build.read_prompts import hear_prompts
-from tailforge.flows.build_dataset import finished
+from tailforge.flows.build.read_prompts import filter_readable
+from tailforge.flows.build_dataset import require_finished
 from tailforge.flows.samples.published_recipe import parse_published
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
@@ -132,9 +132,9 @@ def remake_sample(
         raise type(error)(f"{error}{where}") from error
 
     drive = open_local(Store.open(context.store))
-    expanded = finished(expand_all(drive, context))
+    expanded = require_finished(expand_all(drive, context))
     # Older versions were drawn from all prompts, also from those that the generator reads only in part.
-    prompts = hear_prompts(context, expanded).prompts if UNREAD in found.dataset.lineage else expanded
+    prompts = filter_readable(context, expanded).prompts if UNREAD in found.dataset.lineage else expanded
 
     job, sample_id = _find_job(context, found, prompts), found.original_id
     if noise is not None:
@@ -144,7 +144,7 @@ def remake_sample(
         run = engine.round.make_job(context, prompts, job.attempt, job.source, job.part)
         return job, remake_inverted(job, sample_id, run)
     needed = {name: list(own) for name, own in engine.prompts_for(job.concept, prompts).items()}
-    return job, remake(job, sample_id, finished(prepare_all(drive, context, needed))[job.concept])
+    return job, remake(job, sample_id, require_finished(prepare_all(drive, context, needed))[job.concept])
 
 
 def _rebuild_context(found: Published, file: RecipeFile, *, with_references: bool) -> BuildContext:

@@ -95,7 +95,7 @@ def name_cause(text: str, label: str) -> str:
     return re.sub(r"\b[0-9a-f]{16,64}\b", "...", text.replace(label, "..."))
 
 
-def choose_mend(stage: str, cause: str, *, draws: bool) -> str:
+def choose_advice(stage: str, cause: str, *, draws: bool) -> str:
     """Return what to do against failures of a stage, which `draws` images or not. It names the recipe RECIPE."""
     if OUT_OF_MEMORY in cause:
         return MEND_MEMORY
@@ -109,6 +109,6 @@ def _count_errors(receipt: Receipt) -> Counter[str]:
 
 def _describe(name: str, stage: str, cause: str, labels: Counter[str], draws: bool) -> FailureRow:
     shown = tuple(label for label, _ in sorted(labels.items(), key=lambda item: (-item[1], item[0])))
-    mend = choose_mend(stage, cause, draws=draws).replace("RECIPE", name)
+    mend = choose_advice(stage, cause, draws=draws).replace("RECIPE", name)
     named, more = shown[:NAMED_PARTITIONS], len(shown[NAMED_PARTITIONS:])
     return FailureRow(stage, cause, labels.total(), named, more, mend)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tailforge.flows.build.run_page import as_link, describe_changes, draw_page, tell_end
+from tailforge.flows.build.run_page import as_link, describe_changes, describe_outcome, write_markdown
 from tests.support.tiny_recipes import write_recipe
 
 ROWS = re.compile(r" \d+ rows?, ")
@@ -81,19 +81,19 @@ def test_the_log_ends_with_what_a_person_should_look_at() -> None:
         "text": "Complete, but worth a look",
         "findings": [{"text": "2 scores drifted: Mask area,\x1b[31m Sharpness"}],
     }
-    assert tell_end(made, {"verdict": verdict}) == [
+    assert describe_outcome(made, {"verdict": verdict}) == [
         "published: tiny 1.2.0, 9 images",
         "verdict: Complete, but worth a look",
         "to look at: 2 scores drifted: Mask area,\\x1b[31m Sharpness",
         "report: /store/report/index.html",
     ]
-    assert not any(line.startswith("to look at") for line in tell_end(made, {}))
+    assert not any(line.startswith("to look at") for line in describe_outcome(made, {}))
 
 
 @pytest.mark.flow
 def test_artifacts_tell_verdict_changes_yield_and_the_report(page: Page) -> None:
     first, unchanged, grown = (artifacts["version"].data for artifacts in page.artifacts)
-    assert "There is no version before it" in first
+    assert "There is no previous version" in first
     assert "Nothing since tiny 1.0.0" in unchanged
     assert "Since 1.0.0: 1 added, 0 removed, 0 changed." in grown
     assert "recipe: concepts.gear.requested from 2 to 3" in grown
@@ -118,7 +118,7 @@ def test_names_that_others_chose_are_text_and_not_markup() -> None:
         "verdict": {"text": "Fine | all", "findings": [{"text": "<script>\x1b[2J"}]},
         "changes": changes | {"models": [], "libraries": []},
     }
-    text = draw_page(MADE, summary, [{"concept": "x", "requested": 1, "accepted": 1}])
+    text = write_markdown(MADE, summary, [{"concept": "x", "requested": 1, "accepted": 1}])
     assert "**Fine \\| all**" in text
     assert "\\<script\\>" in text
     assert "\x1b" not in text
@@ -137,6 +137,6 @@ def test_many_changes_are_counted() -> None:
 
 
 def test_a_version_of_before_reports_had_a_summary_is_shown_without() -> None:
-    text = draw_page(MADE, {}, [{"concept": "x", "requested": 1, "accepted": 1}])
-    assert "its report tells no verdict" in text
+    text = write_markdown(MADE, {}, [{"concept": "x", "requested": 1, "accepted": 1}])
+    assert "its report has no verdict" in text
     assert "| x | 1 | 1 |" in text

@@ -13,7 +13,7 @@ from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.rerun import rerun_build
 from tailforge.flows.build.status import build_status
 from tailforge.flows.build.walk import plan_build, walk
-from tailforge.flows.build_dataset import finished
+from tailforge.flows.build_dataset import require_finished
 from tailforge.flows.estimate.place_stages import place_stages
 from tailforge.flows.samples.remake import open_local
 from tailforge.schemas.errors import NotFoundError, RecipeError
@@ -46,7 +46,7 @@ def toy(**settings: Any) -> dict[str, Any]:
 def build(context: BuildContext) -> Path:
     """Build and publish in this process, without Prefect; returns the version's folder."""
     drive = open_local(Store.open(context.store))
-    built = finished(walk(drive, context))
+    built = require_finished(walk(drive, context))
     receipts = [receipt.model_dump(mode="json") for receipt in drive.tally.receipts]
     published = publish_version.fn(
         context.model_dump(mode="json"),
