@@ -43,7 +43,16 @@ MAY_IMPORT = {
     "flows.build": {*BASE, "flows", "flows.estimate", "flows.runners", "flows.server"},
     "flows.samples": {*BASE, "flows", "flows.build"},
     "flows.training": {*BASE, "flows.build", "flows.samples", "flows.server"},
-    "flows.cli": {*BASE, "flows.build", "flows.estimate", "flows.samples", "flows.server", "flows.training"},
+    "flows.photographs": BASE,
+    "flows.cli": {
+        *BASE,
+        "flows.build",
+        "flows.estimate",
+        "flows.photographs",
+        "flows.samples",
+        "flows.server",
+        "flows.training",
+    },
 }
 NO_PREFECT = (
     "schemas",

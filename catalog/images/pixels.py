@@ -26,12 +26,20 @@ class Pixels(Protocol):
     def stream(self, rows: Iterable[int]) -> Iterator[bytes]:
         """Yield the bytes of several files; rising numbers cost one pass. Errors: ImagesError."""
 
+    def file_of(self, row: int) -> str | None:
+        """Return the path of one file; None for bytes in a table, a tar or a version."""
+
 
 class EachAlone:
-    """Streams by single reads."""
+    """Streams by single reads. `files`: the paths, if the images are files of their own."""
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], bytes], files: Sequence[str] | None = None) -> None:
         self.read = read
+        self._files = files
+
+    def file_of(self, row: int) -> str | None:
+        """Return the path of one file; None for other bytes."""
+        return None if self._files is None else self._files[row]
 
     def stream(self, rows: Iterable[int]) -> Iterator[bytes]:
         """Yield the bytes of several files. Errors: ImagesError."""
@@ -40,7 +48,7 @@ class EachAlone:
 
 def file_pixels(files: Sequence[str]) -> EachAlone:
     """Return the bytes of image files by their paths."""
-    return EachAlone(lambda row: read_image_file(files[row]))
+    return EachAlone(lambda row: read_image_file(files[row]), files)
 
 
 def column_pixels(column: pa.ChunkedArray) -> EachAlone:
@@ -73,6 +81,9 @@ class ParquetPixels:
             return (self.read(int(row)) for row in wanted)
         return _stream_parquet(self._file, self._column, wanted)
 
+    def file_of(self, row: int) -> None:
+        """Return None: the bytes are in the Parquet file."""
+
     def _from(self, row: int) -> Iterator[bytes]:
         with _reading(self._file), pq.ParquetFile(self._file) as parquet:
             count = parquet.metadata.num_rows
@@ -88,8 +99,13 @@ class Chain:
 
     def read(self, row: int) -> bytes:
         """Return the bytes of one file. Errors: ImagesError."""
-        part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._parts[part].read(row - int(self._starts[part]))
+        part, own = self._locate(row)
+        return part.read(own)
+
+    def file_of(self, row: int) -> str | None:
+        """Return the path of one file; None for other bytes."""
+        part, own = self._locate(row)
+        return part.file_of(own)
 
     def stream(self, rows: Iterable[int]) -> Iterator[bytes]:
         """Yield the bytes of several files. Errors: ImagesError."""
@@ -100,6 +116,11 @@ class Chain:
             if start < stop:
                 part = int(owners[start])
                 yield from self._parts[part].stream(wanted[start:stop] - self._starts[part])
+
+    def _locate(self, row: int) -> tuple[Pixels, int]:
+        """Return the source of a row, and its number in it."""
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[part], row - int(self._starts[part])
 
 
 def take_image_bytes(value: Any) -> bytes:

@@ -187,6 +187,10 @@ class Images(Sequence[Record]):
         """Return the bytes of one image file. Errors: ImagesError."""
         return self.found.pixels.read(int(self.rows[place]))
 
+    def file_of(self, place: int) -> str | None:
+        """Return the path of one image file; None for bytes in a table, a tar or a version."""
+        return self.found.pixels.file_of(int(self.rows[place]))
+
     def stream(self, places: Sequence[int] | NDArray[np.int64] | None = None) -> Iterator[bytes]:
         """Yield the bytes of some image files, by default of all; rising places cost one pass. Errors: ImagesError."""
         return self.found.pixels.stream(self.rows if places is None else self.rows[np.asarray(places, np.int64)])

@@ -47,6 +47,11 @@ class ImageSource(Strict):
         "name with suffix .txt, or in metadata.jsonl with file_name and text. Or a Parquet file with columns image and "
         "caption.",
     )
+    root: Place | None = Field(
+        None,
+        description="Folder that paths in a table or COCO file are relative to, and that none of them may leave; by "
+        "default the file's own folder.",
+    )
     caption: Text | None = Field(None, description="Caption of images without their own.")
     class_caption: Text | None = Field(
         None,

@@ -107,8 +107,7 @@ def _open_path(source: ImageSource, folder: Path) -> tuple[Images, Captions, str
     """Return the images at a path with their captions and their name in reports. Errors: NotFoundError, ImagesError."""
     assert source.folder is not None
     path = _find_path(source.folder, folder)
-    inside = path.is_dir() and path.is_relative_to(folder.resolve())
-    opened = open_images(path, root=folder.resolve() if inside else None, check_classes=False)
+    opened = open_images(path, root=_find_root(source, path, folder), check_classes=False)
     opened.left_out.without(EMPTY).refuse()
     images = opened.of_split(source.split)
     divided = opened.found.splits is not None
@@ -126,6 +125,16 @@ def _open_path(source: ImageSource, folder: Path) -> tuple[Images, Captions, str
     part = f"split: {source.split}, " if divided else ""
     count = len({*images.labels_as_found})
     return images, captions, f"{path.name} (classes: {count}, {part}captions: {template})"
+
+
+def _find_root(source: ImageSource, path: Path, folder: Path) -> Path | None:
+    """Return the folder that no path may leave; None: the source's own. Errors: NotFoundError for a missing one."""
+    if source.root is not None:
+        root = (folder / usable_path(source.root, "images.root", ImagesError, folder)).resolve()
+        if not root.is_dir():
+            raise NotFoundError(f"images.root: {root} is no folder; name the folder that the paths start from")
+        return root
+    return folder.resolve() if path.is_dir() and path.is_relative_to(folder.resolve()) else None
 
 
 def _find_path(named: str, folder: Path) -> Path:

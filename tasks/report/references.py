@@ -30,10 +30,10 @@ class ReferenceRow:
     shown: tuple[tuple[int, str, str], ...]
 
 
-def shrink_photograph(image: Image.Image) -> bytes:
-    """Return a WebP of at most SHOWN_PX of an upright RGB image, without metadata."""
+def shrink_photograph(image: Image.Image, side: int = SHOWN_PX) -> bytes:
+    """Return a WebP of at most `side` pixels of an upright RGB image, without metadata."""
     small = Image.frombytes("RGB", image.size, image.tobytes())
-    small.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "WEBP", quality=82, method=4)
     return out.getvalue()

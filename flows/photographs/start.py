@@ -1,0 +1,175 @@
+"""`tailforge init`: turn photographs into a recipe, a training recipe, a table, references and a page."""
+
+import os
+import shlex
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tailforge.catalog.images.reader import open_images
+from tailforge.catalog.inspection.names import name_folders
+from tailforge.catalog.inspection.table import find_root, write_table
+from tailforge.catalog.pictures import PHOTOGRAPHS, find_suffix
+from tailforge.catalog.sources.models import COMMIT, HUB_ID, MODELS, model_names
+from tailforge.catalog.sources.recipes import load_recipe, load_training_recipe
+from tailforge.catalog.store import storage_errors
+from tailforge.catalog.temporaries import TEMPORARY, hold_folder
+from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.photographs.inspect import Inspection, Question, describe_findings, home_of, inspect_photographs
+from tailforge.flows.photographs.page import gather_page
+from tailforge.flows.photographs.recipe_text import WORKSHOP, Names, name_files, write_recipe
+from tailforge.flows.photographs.training_text import write_training
+from tailforge.schemas.errors import ImagesError, ModelError, UserError
+from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.tasks.models.generator_files import INDEX, saved_size
+from tailforge.tasks.report.photographs import draw_photographs
+
+RECIPE, TRAINING, PAGE, REFERENCES = "recipe.yaml", "train.yaml", "photographs.html", "references"
+HUB_SIZE = (512, 512)  # height and width that a hub model is taken to draw, since its files are not here
+
+
+def start_from_photographs(question: Question, out: Path | None, generator: str | None) -> dict[str, Any]:
+    """Inspect photographs and write a folder with a recipe that fills their tail; return what was found and written.
+
+    `out`: the folder, new or empty; by default NAME-recipe. `generator`: the model that draws; by default train.yaml
+    adapts the embedded one. Nothing is written unless all files are right.
+    Errors: UserError of every kind.
+    """
+    given = None if generator is None else parse_generator(generator)
+    source = usable_path(question.source, "images", ImagesError)
+    folder = find_folder(source, out)
+    inspection = inspect_photographs(replace(question, size=find_size(given or WORKSHOP)))
+
+    temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    with storage_errors("write", str(folder)), hold_folder(str(temporary)):
+        names = write_folder(temporary, folder, inspection, source, given)
+        os.replace(temporary, folder)
+    return _report(inspection, folder, names, given)
+
+
+def parse_generator(generator: str) -> ModelSource:
+    """Return the source for catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError."""
+    path = usable_path(generator, "--generator", ModelError)
+    if path.is_dir():
+        if not (path / INDEX).is_file():
+            raise ModelError(f"--generator {generator!r}: {path} has no {INDEX}; name the folder of a whole pipeline")
+        return ModelSource(model=str(path.resolve()))
+    if generator.startswith("catalog:"):
+        name = generator.removeprefix("catalog:")
+        if name not in model_names() or not (MODELS / name / INDEX).is_file():
+            known = ", ".join(each for each in model_names() if (MODELS / each / INDEX).is_file())
+            raise ModelError(f"--generator: the catalog has no generator {name!r}; it has: {known}")
+        return ModelSource(model=generator)
+    name, _, revision = generator.partition("@")
+    if not HUB_ID.match(name) or not COMMIT.match(revision):
+        raise ModelError(
+            f"--generator {generator!r}: give a folder that exists, catalog:NAME, or a hub model with its commit, "
+            "owner/name@COMMIT (40 hex digits)"
+        )
+    return ModelSource(model=name, revision=revision)
+
+
+def find_size(source: ModelSource) -> tuple[int, int]:
+    """Return (height, width) that a generator draws, by its files; of a hub model 512 x 512."""
+    name = source.model.removeprefix("catalog:")
+    path = str(MODELS / name) if name != source.model else source.model
+    return saved_size(ResolvedModel(path=path, revision=source.revision, digest="")) or HUB_SIZE
+
+
+def find_folder(source: Path, out: Path | None) -> Path:
+    """Return the folder to write. Errors: UserError for one that holds something, or is inside the photographs."""
+    name = f"{home_of(str(source)).stem or 'photographs'}-recipe"
+    folder = Path(name).absolute() if out is None else usable_path(out, "--out").absolute()
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"{folder} exists and is no folder; name another by --out")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty, and nothing in it is overwritten; name a new folder by --out")
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{folder} is inside the photographs {source}; name a folder elsewhere by --out")
+    if not folder.parent.is_dir():
+        raise UserError(f"{folder.parent} does not exist; make it, or name another folder by --out")
+    return folder
+
+
+def write_folder(folder: Path, target: Path, inspection: Inspection, source: Path, given: ModelSource | None) -> Names:
+    """Write all files into `folder`, which becomes `target`, and check that each can be read. Errors: UserError."""
+    root = find_root(inspection.images, source)
+    table = write_table(folder, inspection.images, root, inspection.labels, inspection.splits, inspection.groups)
+    _check_table(table, root, len(inspection.images))
+    names = name_files(inspection, table.name, copy_references(folder, inspection))
+
+    (folder / RECIPE).write_text(write_recipe(inspection, names, given), encoding="utf-8")
+    (folder / TRAINING).write_text(write_training(inspection, names, root, given), encoding="utf-8")
+    load_recipe(str(folder / RECIPE))
+    load_training_recipe(folder / TRAINING)
+    page = gather_page(inspection, names.dataset, list_commands(target, names, given))
+    (folder / PAGE).write_text(draw_photographs(page), encoding="utf-8")
+    return names
+
+
+def _check_table(table: Path, root: Path | None, count: int) -> None:
+    """Check that the reader finds all photographs again. Errors: ImagesError."""
+    again = open_images(table, root=root)
+    if len(again) != count:
+        raise ImagesError(
+            f"{count - len(again)} photographs cannot be named in a table: {again.left_out.first_error()}; rename them"
+        )
+
+
+def copy_references(folder: Path, inspection: Inspection) -> dict[str, str]:
+    """Copy the chosen photographs into a folder per concept; return these folders, relative to the recipe."""
+    names = name_folders(inspection.references)
+    owners = {place: (name, n) for name, places in inspection.references.items() for n, place in enumerate(places, 1)}
+    for name in names.values():
+        (folder / REFERENCES / name).mkdir(parents=True)
+    for place in sorted(owners):
+        concept, number = owners[place]
+        data = inspection.images.read(place)
+        target = folder / REFERENCES / names[concept] / f"{number:03}{find_suffix(data, PHOTOGRAPHS)}"
+        target.write_bytes(data)
+    return {concept: f"{REFERENCES}/{name}" for concept, name in names.items()}
+
+
+def list_commands(folder: Path, names: Names, given: ModelSource | None) -> list[str]:
+    """Return the commands that come next, in their order."""
+    recipe, training = (shlex.quote(_show(folder / name)) for name in (RECIPE, TRAINING))
+    where = [shlex.quote(_show(folder / part)) for part in (names.model.partition("/")[0], "work")]
+    train = f"tailforge train {training} --models {where[0]} --work {where[1]}"
+    last = "" if given is None else f" --set generator.model={names.model}"
+    last += " --set generator.revision=null" if given is not None and given.revision else ""
+    return [train, f"tailforge plan {recipe}{last}", f"tailforge build {recipe}{last}"]
+
+
+def _show(path: Path) -> str:
+    """Return a path as a person types it here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _report(inspection: Inspection, folder: Path, names: Names, given: ModelSource | None) -> dict[str, Any]:
+    """Return what was found and written, in plain values."""
+    tail = inspection.tail
+    return {
+        "folder": str(folder),
+        "recipe": str(folder / RECIPE),
+        "page": str(folder / PAGE),
+        "photographs": len(inspection.images),
+        "measured": len(inspection.measures.places),
+        "target": tail.target,
+        "classes": [
+            {"name": each.name, "splits": dict(each.splits), "requested": each.requested,
+             "references": len(inspection.references.get(each.name, ()))}
+            for each in tail.classes
+        ],
+        "renamed": inspection.renamed,
+        "leaks": [_name_pair(inspection, each.one, each.other) for each in inspection.leaks],
+        "twins": len(inspection.pairs),
+        "findings": describe_findings(inspection),
+        "commands": list_commands(folder, names, given),
+    }  # fmt: skip
+
+
+def _name_pair(inspection: Inspection, one: int, other: int) -> Sequence[str]:
+    return [inspection.images.ids[one], inspection.images.ids[other]]

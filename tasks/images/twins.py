@@ -1,0 +1,75 @@
+"""Find twins among photographs: near copies, also recompressed, resized or mirrored."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailforge.tasks.images.measures import Measures
+from tailforge.tasks.methods.quality.near_duplicates import find_near
+from tailforge.tasks.methods.quality.pixel_scores import LUMA_WEIGHTS
+
+MAX_DISTANCE = 6  # bits that recompressing and resizing change at most; our choice
+LEAST_CORRELATION = 0.98  # of the small pictures; alone, a hash takes photographs of one kind for twins
+FLAT = 1.0  # grey levels; a picture of a smaller standard deviation shows nothing to compare
+MOST_PARTNERS = 3  # earlier twins listed per photograph, the most similar ones
+MOST_COMPARED = 64  # earlier photographs with a near hash that are compared with one
+BLOCK = 256  # photographs compared at once: bounds memory
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A pair of places in their source, `one` before `other`; `mirrored`: one is like the other's mirror image."""
+
+    one: int
+    other: int
+    mirrored: bool
+
+
+def find_twins(measures: Measures) -> list[Twin]:
+    """Return the pairs of near copies: hashes of at most 6 different bits, and small pictures that correlate by 0.98.
+
+    A photograph is paired with at most 3 earlier ones, so that a large set of copies has few pairs.
+    """
+    patterns = _standardise(measures.small)
+    places = measures.places.tolist()
+    found: dict[tuple[int, int], Twin] = {}
+    for mirrored, known in ((False, measures.hashes), (True, measures.mirrored)):
+        others = patterns[:, :, ::-1] if mirrored else patterns
+        for row, partners in _find_partners(measures.hashes, known, least=0 if mirrored else 1):
+            own = np.einsum("yx,nyx->n", patterns[row], others[partners])
+            best = np.argsort(-own, kind="stable")[:MOST_PARTNERS]
+            for partner in partners[best[own[best] >= LEAST_CORRELATION]].tolist():
+                found.setdefault((partner, row), Twin(places[partner], places[row], mirrored))
+    return [found[pair] for pair in sorted(found)]
+
+
+def _find_partners(
+    hashes: NDArray[np.uint64], known: NDArray[np.uint64], least: int
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield rows of `hashes` with the earlier rows of `known` that are near, int [partners].
+
+    `least`: smallest distance that tells of a partner, unless two photographs have one hash: 1 if `known` is `hashes`.
+    """
+    # Most photographs have no twin, which is found fast.
+    values, place, count = np.unique(hashes, return_inverse=True, return_counts=True)
+    alike = find_near(values, known, MAX_DISTANCE, least=least) | (count > 1)
+    rows = np.flatnonzero(alike[place])
+
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        earlier = np.arange(block[-1])
+        near = np.bitwise_count(hashes[block, None] ^ known[None, earlier]) <= MAX_DISTANCE
+        near &= earlier[None] < block[:, None]
+        for row in np.flatnonzero(near.any(axis=1)):
+            yield int(block[row]), np.flatnonzero(near[row])[:MOST_COMPARED]
+
+
+def _standardise(small: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the luma of small pictures [n, y, x] with mean 0 and length 1, and 0 for flat ones."""
+    luma: NDArray[np.float32] = small.astype(np.float32) @ (LUMA_WEIGHTS / LUMA_WEIGHTS.sum())
+    luma -= luma.mean(axis=(1, 2), keepdims=True)
+    length = np.sqrt((luma**2).sum(axis=(1, 2), keepdims=True))
+    flat = length < FLAT * small.shape[1]
+    return np.where(flat, 0, luma / np.maximum(length, 1e-6)).astype(np.float32)

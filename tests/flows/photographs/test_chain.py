@@ -1,0 +1,89 @@
+"""From photographs to a published version: the commands that `tailforge init` prints, in their order."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tailforge.catalog.sources.models import digest_model
+from tailforge.catalog.store import Store
+from tailforge.catalog.verify import verify
+from tests.flows.conftest import Command, rows_of
+from tests.support.photographs import write_photographs
+
+pytestmark = [
+    pytest.mark.flow,
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
+]
+FEW_STEPS = ("learning={steps: 2, batch: 2, learning_rate: 0.0001}", "validation={every: 2, images: 0}")
+QUICK = ("engine.steps=2", "engine.batch_size=2", "quality.max_rounds=1", "partition_size=2")
+
+
+def put(*overrides: str) -> list[str]:
+    return [word for each in overrides for word in ("--set", each)]
+
+
+def run(command: Command, line: str, *words: str | Path) -> str:
+    """Run a printed command with further words; return what it prints."""
+    program, *own = shlex.split(line)
+    assert program == "tailforge"
+    code, out, err = command(*own, *words)
+    assert code == 0, err
+    return out
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "generator"),
+    [((64, 64), "RGB", None), ((24, 40), "L", None), ((48, 48), "RGB", "tiny")],
+    ids=["colour", "grey and not square", "a named generator"],
+)
+def test_the_printed_commands_publish_a_version(
+    size: tuple[int, int],
+    mode: str,
+    generator: str | None,
+    command: Command,
+    tiny_generator: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_photographs(tmp_path / "photos", {"gear_wheel": 8, "bench": 4}, size=size, mode=mode)
+    named = [] if generator is None else ["--generator", str(tiny_generator)]
+    code, out, err = command("init", "photos", "--out", "start", "--json", *named)
+    assert code == 0, err
+    train, plan, build = json.loads(out)["commands"]
+
+    run(command, train, *put(*FEW_STEPS))
+    shorter = put("concepts.bench.requested=2", *QUICK)
+    assert "2 images of 1 concept requested" in run(command, plan, "--store", "store", *shorter)
+    made = json.loads(run(command, build, "--store", "store", "--json", *shorter))
+    rows = rows_of(made)
+    assert {row["caption"] for row in rows} == {"a photo of a bench"}
+    digest = digest_model(Path("start/models/photos"))
+    assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows} == {digest}
+    assert verify(Store.open("store"), "photos") == []
+
+
+def test_a_person_is_told_what_was_found_and_what_comes_next(command: Command, tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", {"gear": 8, "[red]hook": 2})
+    (source / "gear" / "broken.png").write_bytes(b"x")
+    code, out, err = command("init", source, "--out", tmp_path / "start")
+    assert code == 0, err
+    for words in (
+        "10 photographs, 2 classes",
+        "class '[red]hook' is concept 'red hook'",
+        "cannot be decoded: 1",
+        "next:",
+    ):
+        assert words in out
+    assert f"tailforge plan {tmp_path / 'start' / 'recipe.yaml'}" in out
+
+
+def test_a_mistake_is_one_line(command: Command, tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", {"gear": 2, "hook": 2})
+    code, out, err = command("init", source, "--out", tmp_path / "start")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "no tail to fill" in err
