@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from tailforge.schemas.errors import ImagesError
 
 METADATA = "metadata.jsonl"
 METADATA_FILES = (METADATA, "metadata.csv")
-ALIASES = {"caption": ("text", "caption"), "label": ("label",), "split": ("split",), "group": ("group",)}
+ALIASES = {
+    "caption": ("text", "caption"),
+    "label": ("label",),
+    "split": ("split",),
+    "group": ("group",),
+    "mask": ("mask_file_name", "mask"),
+}
 NEEDED = "file_name and text"
 
 
@@ -26,6 +32,10 @@ class Told:
     rows: Mapping[str, Mapping[str, str]]
     names: Sequence[str]
     files: frozenset[str]
+
+    def without(self, names: Collection[str]) -> "Told":
+        """Return the same for the other images."""
+        return replace(self, names=[name for name in self.names if name not in names])
 
     def column(self, name: str, default: Sequence[str | None] | None) -> list[str | None] | None:
         """Return a column in the order of the images, with `default` for missing values; None without any value."""
@@ -99,6 +109,8 @@ def _read_metadata(listing: Listing, inner: str, name: str, images: set[str], ro
             )
         if "caption" in values and not values["caption"].strip():
             raise ImagesError(f"{place}: {image} has an empty caption; write what the image shows, or remove the image")
+        if "mask" in values:
+            values["mask"] = inner + values["mask"]
         rows.setdefault(inner + image, {}).update(values)
 
 

@@ -1,10 +1,15 @@
 """Read a folder of images: one subfolder per class, below folders of splits or not, or images without classes."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tailforge.catalog.images.captions import METADATA_FILES, Told, read_captions
-from tailforge.catalog.images.files import Listing
+from tailforge.catalog.images.files import Listing, Places
 from tailforge.catalog.images.left_out import BESIDE, EMPTY, OTHER, Counter
+from tailforge.catalog.images.masks import read_mask_file
 from tailforge.catalog.images.pixels import file_pixels
 from tailforge.catalog.images.records import Found
 from tailforge.catalog.images.splits import find_split
@@ -49,10 +54,14 @@ def read_folder(listing: Listing, left_out: Counter) -> Found:
         )
 
     told = read_captions(listing, names, tuple(divided))
+    masks = told.column("mask", None)
+    if masks is not None:  # their files are no images of their own
+        told = told.without({mask for mask in masks if mask})
+        names, masks = list(told.names), told.column("mask", None)
     _report_others(listing, told, left_out)
     classes = [_class_of(name, bool(divided)) for name in names]
     labels = told.column("label", classes)
-    _report_empty(listing, set(names), bool(divided), left_out)
+    _report_empty(listing, bool(divided), left_out)
     splits = [divided[name.partition("/")[0]] for name in names] if divided else told.column("split", None)
     return Found(
         kind="folder",
@@ -66,8 +75,21 @@ def read_folder(listing: Listing, left_out: Counter) -> Found:
         captions=told.column("caption", None),
         absent={"label": _explain_classes(folder)},
         unlabelled=LOOSE,
+        mask=_find_masks(folder, masks),
         split_origins={split: str(folder / name) for name, split in divided.items()},
     )
+
+
+def _find_masks(folder: Path, masks: Sequence[str | None] | None) -> Callable[[int], NDArray[np.uint8] | None]:
+    """Return how the mask of an image is read, whose file metadata name."""
+    places = Places(folder)
+
+    def read(row: int) -> NDArray[np.uint8] | None:
+        """Return the mask of an image; None without one."""
+        name = masks[row] if masks is not None else None
+        return None if name is None else read_mask_file(places.require(name))
+
+    return read
 
 
 def _class_of(name: str, divided: bool) -> str | None:
@@ -98,9 +120,9 @@ def _report_others(listing: Listing, told: Told, left_out: Counter) -> None:
             left_out.add(OTHER, str(listing.folder / name))
 
 
-def _report_empty(listing: Listing, names: set[str], divided: bool, left_out: Counter) -> None:
+def _report_empty(listing: Listing, divided: bool, left_out: Counter) -> None:
     """Report class folders without an image, where others have some."""
-    full = {"/".join(name.split("/")[: divided + 1]) for name in names}
+    full = {"/".join(name.split("/")[: divided + 1]) for name in listing.images}
     for name in listing.folders:
         if name.count("/") == divided and name not in full:
             top = name.partition("/")[0]

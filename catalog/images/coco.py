@@ -108,7 +108,6 @@ def read_coco(file: Path, root: Path | None, left_out: Counter) -> tuple[Found, 
         categories=tuple(Category(name=each.name, thing=bool(each.isthing)) for each in categories),
         instances=instances,
         mask=partial(_draw_mask, instances) if has_masks else (lambda row: None),
-        has_masks=has_masks,
     ), rows
 
 

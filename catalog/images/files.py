@@ -118,6 +118,13 @@ class Places:
         self._root = os.path.realpath(folder)
         self._real = lru_cache(10_000)(os.path.realpath)
 
+    def require(self, name: str) -> str:
+        """Return the path of a named file. Errors: ImagesError for one that cannot be used."""
+        path, reason = self.locate(name)
+        if reason is not None:
+            raise ImagesError(f"{path} {(reason.mistake or '').format(detail=self.folder)}")
+        return path
+
     def locate(self, name: str) -> tuple[str, Reason | None]:
         """Return the path of a named file, and why it cannot be used."""
         path = os.path.normpath(os.path.join(self.folder, name.replace("\\", "/")))

@@ -16,7 +16,12 @@ from tailforge.catalog.images.tables import Columns, read_arrow, read_parquet, t
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
 from tailforge.schemas.errors import ImagesError
 
-SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
+SAVED, INFO, SAVED_SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether `save_to_disk` wrote a folder."""
+    return (folder / SAVED_SPLITS).is_file() or ((folder / SAVED).is_file() and (folder / INFO).is_file())
 
 
 def read_saved(folder: Path, columns: Columns, left_out: Counter) -> tuple[Found, NDArray[np.int64]]:

@@ -56,7 +56,6 @@ def join_parts(origin: str, parts: Sequence[Part]) -> tuple[Found, NDArray[np.in
         categories=first.categories,
         instances=_dispatch(starts, [part.found.instances for part in parts]),
         mask=_dispatch(starts, [part.found.mask for part in parts]),
-        has_masks=any(part.found.has_masks for part in parts),
     )
     return found, np.concatenate([part.rows + start for part, start in zip(parts, starts, strict=False)])
 

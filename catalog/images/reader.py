@@ -12,9 +12,8 @@ from tailforge.catalog.images.class_folders import read_folder
 from tailforge.catalog.images.coco import find_coco, read_coco, split_of_coco
 from tailforge.catalog.images.files import Listing, list_folder
 from tailforge.catalog.images.hub import (
-    SAVED,
-    SAVED_SPLITS,
     find_parquet,
+    is_saved,
     read_parquet_files,
     read_saved,
     split_of_path,
@@ -108,7 +107,7 @@ def _read_file(opening: Opening) -> Read:
 def _read_folder(opening: Opening) -> Read:
     """Read a folder by what is in it."""
     path, columns, left_out = opening.path, opening.columns, opening.left_out
-    if (path / SAVED).is_file() or (path / SAVED_SPLITS).is_file():
+    if is_saved(path):
         return read_saved(path, columns, left_out)
 
     listing = list_folder(path, opening.root or path, left_out)

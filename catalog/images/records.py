@@ -64,7 +64,6 @@ class Found:
     categories: tuple[Category, ...] = ()
     instances: Callable[[int], tuple[Instance, ...]] = lambda row: ()
     mask: Callable[[int], NDArray[np.uint8] | None] = lambda row: None
-    has_masks: bool = False
 
 
 @dataclass(frozen=True)

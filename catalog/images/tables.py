@@ -101,8 +101,10 @@ def read_arrow(table: pa.Table, place: Path, columns: Columns, left_out: Counter
 
 
 def choose_columns(file: Path, schema: pa.Schema, columns: Columns) -> dict[str, str]:
-    """Return the table's columns by meaning. Errors: ImagesError for a missing column that was named, or no image."""
+    """Return the table's columns by meaning. Errors: ImagesError for a missing or a repeated one."""
     has = ", ".join(schema.names)
+    if len(set(schema.names)) < len(schema.names):
+        raise ImagesError(f"{file} gives two columns one name; it has: {has}; rename one of them")
     chosen: dict[str, str] = {}
     for what in (field.name for field in fields(Columns)):
         named = getattr(columns, what)
@@ -147,7 +149,6 @@ def read_table(table: Table, root: Path, left_out: Counter) -> tuple[Found, NDAr
             "its path) and label (class name), and may have split"
         },
         mask=mask or (lambda row: None),
-        has_masks=mask is not None,
     )
     return found, rows
 
@@ -214,10 +215,7 @@ def _find_masks(table: Table, root: Path, places: Sequence[str]) -> Callable[[in
         named = files[row].as_py()
         if not named:
             return None
-        path, reason = folder.locate(named)
-        if reason is not None:
-            raise ImagesError(f"{places[row]}: {path} {(reason.mistake or '').format(detail=root)}")
-        return read_mask_file(path)
+        return read_mask_file(folder.require(named))
 
     return read
 

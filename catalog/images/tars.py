@@ -67,7 +67,6 @@ def read_tar(file: Path, left_out: Counter) -> tuple[Found, NDArray[np.int64]]:
         captions=_or_none(columns["caption"]),
         absent={"label": f"{file} holds no labels; add a member such as 000.cls to each sample"},
         mask=read_mask,
-        has_masks=any(masks),
     ), np.arange(len(keys))
 
 

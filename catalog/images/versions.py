@@ -43,7 +43,6 @@ def open_published(version: Version) -> Images:
         categories=tuple(dataset.mask_categories),
         instances=files.read_instances,
         mask=files.read_mask,
-        has_masks=True,
     )
     return Images(found, np.arange(len(ids)), found.origin)
 

@@ -8,7 +8,6 @@ import typer
 
 from tailforge.flows.cli.options import (
     DEFAULT_STORE,
-    DatasetName,
     Json,
     RecipeFolder,
     Store,
@@ -38,9 +37,9 @@ def train(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Training images, in place of the recipe's. For a classifier: a Parquet file with column split, or "
-            "folders train and test with one subfolder per class. For a generator: a folder or a Parquet file of "
-            "images with captions or classes (docs/how-to/training.md)."
+            help="Training images, in place of the recipe's: a folder, a table, a COCO file or tars "
+            "(docs/how-to/images.md). A classifier needs labels and the splits train and test, a generator captions or "
+            "labels."
         ),
     ] = None,
     set_: Annotated[
@@ -70,8 +69,8 @@ def distill_(
     test: Annotated[
         str,
         typer.Option(
-            help="Labelled test images: a Parquet file (image, label, split), a folder with one subfolder per class, "
-            "or dataset@version."
+            help="Labelled test images: a folder with one subfolder per class, a table, a COCO file, tars "
+            "(docs/how-to/images.md), or dataset@version."
         ),
     ],
     dataset: Annotated[
@@ -124,13 +123,19 @@ def distill_(
 
 
 def pretrain(
-    dataset: DatasetName,
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="Images: dataset or dataset@version of the store; or a path with a / or a dot in it "
+            "(docs/how-to/images.md)."
+        ),
+    ],
     use: Annotated[str, typer.Option(help="Training method: contrastive, masked or caption.")],
     masks: Annotated[
         str,
         typer.Option(
-            help="Masks: attention (the version's own), none, box (random boxes of equal area, for comparison), or a "
-            "folder of <sample_id>.png with the values of the version's masks."
+            help="Masks: attention (the images' own), none, box (random boxes of equal area, for comparison), or a "
+            "folder of <id>.png with the same values."
         ),
     ] = "attention",
     store: Store = DEFAULT_STORE,
@@ -147,8 +152,8 @@ def pretrain(
     probe: Annotated[
         str | None,
         typer.Option(
-            help="Labelled images to test the features on: a Parquet file (image, label, split), folders train and "
-            "test with one subfolder per class, or dataset@version."
+            help="Labelled images with splits train and test, to measure the features: a folder, a table, a COCO file, "
+            "tars (docs/how-to/images.md), or dataset@version."
         ),
     ] = None,
     fit: FitOption = "exact",

@@ -7,12 +7,20 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from tailforge.catalog.images.left_out import HIDDEN, SYSTEM, LeftOut
 from tailforge.flows.terminal.console import TextConsole, text_column
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.schemas.under_way import working
 from tailforge.tasks.training.runs import Watch
 
 LINE_EVERY_S = 10.0
+
+
+def say_left_out(origin: str, left_out: LeftOut) -> None:
+    """Write to standard error what was left out of images, except hidden files and files of operating systems."""
+    worth_saying = left_out.without(HIDDEN, SYSTEM)
+    if len(worth_saying):
+        say(f"{origin}: {worth_saying.describe()}")
 
 
 @contextmanager

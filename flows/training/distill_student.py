@@ -22,7 +22,7 @@ from tailforge.catalog.store import Store
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.build.choose import split_reference
 from tailforge.flows.samples.published_recipe import refuse_code
-from tailforge.flows.terminal.training_progress import show_training
+from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.foreign_json import describe_damage
@@ -95,6 +95,8 @@ def distill_student(
         else take_split(open_version_images(store, *split_reference(source)), "train")
     )
     measured = open_labelled(test, "test", store, training.origin)
+    for each in (training, measured):
+        say_left_out(each.origin, each.left_out)
     wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)
     if training.origin == measured.origin:
         raise ImagesError(

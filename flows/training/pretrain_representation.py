@@ -18,13 +18,13 @@ from tailforge.catalog.registry import NAME
 from tailforge.catalog.sources.recipes import apply_override
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.build.choose import split_reference
-from tailforge.flows.terminal.training_progress import show_training
+from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.training.pretraining import USES, AnyPretrainSettings
 from tailforge.tasks.images.labelled import decode_images, open_labelled, refuse_shared
-from tailforge.tasks.images.masked import open_masked, require_fit
+from tailforge.tasks.images.masked import open_masked, require_captions, require_fit
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.training.encoder import pretrain, probe_encoder
@@ -62,7 +62,10 @@ def pretrain_representation(
             usable_path(named, option)
 
     opened = open_masked(_open_source(dataset, store), split, masks, images, chosen.seed)
+    say_left_out(opened.origin, opened.left_out)
     require_fit(opened, chosen.batch, chosen.patch_px)
+    if chosen.use == "caption":
+        require_captions(opened)
     pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit)
 
     with show_training(f"pretrain {use}", chosen.steps) as watch:

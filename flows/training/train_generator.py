@@ -15,7 +15,7 @@ from tailforge.catalog.sources.models import MODELS, resolve_model
 from tailforge.catalog.store import storage_errors
 from tailforge.flows.build.read_prompts import note_cut_captions
 from tailforge.flows.terminal.heartbeat import say
-from tailforge.flows.terminal.training_progress import show_training
+from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.errors import TrainingError
 from tailforge.schemas.training.generator import GeneratorTraining
 from tailforge.schemas.under_way import working
@@ -49,6 +49,7 @@ def train_generator(
     base = resolve_model(recipe.base, home, "base")
     require_kind(base, "base", PIPELINE)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
+    say_left_out(images.origin, images.left_out)
     if note := note_cut_captions(base, images.captions):
         say(note)
 

@@ -7,7 +7,7 @@ from typing import Any
 from tailforge.catalog.sources.models import MODELS
 from tailforge.catalog.sources.recipes import find_training_recipe, load_training_recipe
 from tailforge.catalog.user_paths import usable_path
-from tailforge.flows.terminal.training_progress import show_training
+from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.training.classifiers import TeacherRecipe
 from tailforge.schemas.training.generator import GeneratorTraining
@@ -45,6 +45,7 @@ def train_model(
 
         load_transforms("the training of a classifier")
         pictures = open_pictures(recipe, path.parent, work, images)
+        say_left_out(pictures.origin, pictures.left_out)
         with show_training(f"train {recipe.name}", recipe.training.steps) as watch:
             return train_teacher(recipe, pictures, work, models or MODELS, watch)
     where = str(models) if models else None

@@ -54,8 +54,8 @@ class LabelledPictures(Strict):
     kind: Literal["images"]
     path: Place | None = Field(
         None,
-        description="Parquet file with columns split, label and image, or a folder with subfolders train and test, "
-        "each with one folder per class; relative to the recipe. --images replaces it.",
+        description="Labelled images with splits train and test, relative to the recipe: a folder, a table, a COCO "
+        "file or tars (docs/how-to/images.md). --images replaces it.",
     )
     fit: Fit = Field("exact", description=FIT)
 

@@ -31,21 +31,23 @@ FEW = 200  # fewest images whose own relations the structure loss compares with;
 
 
 class ImageSource(Strict):
-    """Captioned images: a published version, a folder, or a Parquet file."""
+    """Captioned images: a published version, or any source that docs/how-to/images.md lists."""
 
     dataset: Text | None = Field(None, description="Published version: name, or name@version. Needs `store`.")
     store: Place | None = Field(
         None, description="Store of the version: a folder, or an address such as s3://bucket/folder."
     )
-    split: Literal["train", "validation", "test"] = Field("train", description="Split of the version.")
+    split: Literal["train", "validation", "test"] = Field(
+        "train", description="Split that is learnt, of images that have splits."
+    )
     where: tuple[tuple[Text, Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"], Any], ...] = Field(
         (), description="Conditions on rows of the version's manifest: [column, operator, value]. All must hold."
     )
     folder: Place | None = Field(
         None,
-        description="Folder of images with captions, relative to the recipe. Captions are in a file of the image's "
-        "name with suffix .txt, or in metadata.jsonl with file_name and text. Or a Parquet file with columns image and "
-        "caption.",
+        description="Images with captions, relative to the recipe: a folder, a table, a COCO file or tars "
+        "(docs/how-to/images.md). In a folder, captions are in a file of the image's name with suffix .txt, or in "
+        "metadata.jsonl with file_name and text.",
     )
     root: Place | None = Field(
         None,
@@ -56,8 +58,7 @@ class ImageSource(Strict):
     class_caption: Text | None = Field(
         None,
         description=f"Caption of images with a class and no caption; {CLASS} stands for the class's name. Such images "
-        f"come from a folder with one folder per class, or a Parquet file with a column label. Default: 'a photo of a "
-        f"{CLASS}'.",
+        f"come from class folders, or have a label. Default: 'a photo of a {CLASS}'.",
     )
     fit: Fit = Field(
         "exact",

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from tailforge.catalog.images.left_out import EMPTY
+from tailforge.catalog.images.left_out import EMPTY, LeftOut
 from tailforge.catalog.images.reader import open_images
 from tailforge.catalog.images.records import Images, decode_picture
 from tailforge.catalog.images.resizing import resize_image
@@ -43,6 +43,11 @@ class CaptionedImages:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What the source holds besides."""
+        return self._images.left_out
 
     def read(self, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
         """Yield pixels [height, width, 3], one image at a time.

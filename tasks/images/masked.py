@@ -1,14 +1,16 @@
 """Images with regions: the masks of their source, none, random boxes or the user's masks."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tailforge.catalog.images.files import require_inside
+from tailforge.catalog.images.left_out import LeftOut
 from tailforge.catalog.images.records import Images, Record, decode_picture
-from tailforge.catalog.pictures import show_rgb
+from tailforge.catalog.pictures import SUFFIXES, show_rgb
 from tailforge.catalog.reading.tables import LOOK
 from tailforge.schemas.documents.shown import count_of, describe_failure
 from tailforge.schemas.errors import ImagesError, NotFoundError, PictureError, VerificationError
@@ -36,6 +38,7 @@ class MaskedImages:
     regions: Regions | None
     origin: str
     masks: str
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -63,6 +66,7 @@ def open_masked(opened: Images, split: str, masks: str, images: int | None = Non
         regions=regions,
         origin=chosen.origin,
         masks=masks if masks in ARMS else Path(masks).resolve().name,
+        left_out=chosen.left_out,
     )
 
 
@@ -76,6 +80,15 @@ def require_fit(images: MaskedImages, batch: int, patch_px: int) -> None:
         )
     if batch > len(images):
         raise ImagesError(f"{images.origin} has {count_of(len(images), 'image')}, a batch has {batch}; lower --batch")
+
+
+def require_captions(images: MaskedImages) -> None:
+    """Check that every image has a caption. Errors: ImagesError counting those without."""
+    if missing := sum(not caption.strip() for caption in images.captions):
+        raise ImagesError(
+            f"{count_of(missing, 'image')} of {images.origin} without caption and label; the use caption learns from "
+            "captions: add them, or choose another --use"
+        )
 
 
 def _choose(images: Images, count: int | None, seed: int) -> Images:
@@ -112,10 +125,10 @@ def _find_regions(images: Images, masks: str, side: int) -> tuple[Regions | None
     if masks == NONE:
         return None, categories
     own = masks not in ARMS
-    read = [_read_own(Path(masks) / f"{each.id}.png", side) if own else _read_mask(each, side) for each in images]
+    read = [_read_own(_own_file(masks, each), side) if own else _read_mask(each, side) for each in images]
     categories = categories or _name_values(read)
     for record, mask in zip(images, read, strict=True):
-        _require_known(mask, record, categories, Path(masks) / f"{record.id}.png" if own else None)
+        _require_known(mask, record, categories, _own_file(masks, record) if own else None)
 
     things = {value for value, category in enumerate(categories, 1) if category.thing}
     regions = split_masks(read, things, [{} if own else _scores(record) for record in images])
@@ -124,6 +137,12 @@ def _find_regions(images: Images, masks: str, side: int) -> tuple[Regions | None
             f"no mask of {masks if own else images.origin} shows a thing; give images with masks, or --masks none"
         )
     return (box_regions(regions, list(images.ids)) if masks == BOX else regions), categories
+
+
+def _own_file(masks: str, record: Record) -> Path:
+    """Return the file of a user's mask: the image's id without the suffix of an image, with .png."""
+    stem, suffix = os.path.splitext(record.id)
+    return Path(masks) / f"{stem if suffix.lower() in SUFFIXES else record.id}.png"
 
 
 def _name_values(masks: Sequence[Mask]) -> tuple[Category, ...]:

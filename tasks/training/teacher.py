@@ -1,7 +1,7 @@
 """A teacher from labelled images: opened or rendered, trained, measured, written with its model card."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tailforge.catalog.images.left_out import LeftOut
 from tailforge.catalog.store import expand_home
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.training.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
@@ -33,12 +34,16 @@ DIGITS = 4  # of mean and standard deviation
 
 @dataclass(frozen=True)
 class TeacherPictures:
-    """What a teacher learns from and is measured on; `origin` is what the model card calls it."""
+    """What a teacher learns from and is measured on; `origin` is what the model card calls it.
+
+    `left_out`: what the source of the images holds besides.
+    """
 
     training: Pictures
     test: Pictures
     names: tuple[str, ...]
     origin: str
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def open_pictures(recipe: TeacherRecipe, folder: Path, work: Path, images: Path | None) -> TeacherPictures:
@@ -182,7 +187,7 @@ def _read_pictures(
         decode_images(each, label_of, size, recipe.channels, np.arange(len(each)), settings.fit)
         for each in (training, test)
     )
-    return TeacherPictures(learnt, measured, names, path.name)
+    return TeacherPictures(learnt, measured, names, path.name, training.left_out)
 
 
 def sort_names(names: set[str]) -> tuple[str, ...]:

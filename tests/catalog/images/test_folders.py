@@ -88,6 +88,7 @@ SHAPES: dict[str, tuple[tuple[str, ...], Callable[[Path], object], list[str], st
     "nested": (("gear/2020/01/a.png", "gear/2021/a.png"), _nothing, ["gear", "gear"], None),
     "loose beside classes": (("gear/a.png", "z.png"), _nothing, ["gear", "-"], None),
     "unicode": (("größe/ä.png", "日本/画像.png", "é/x y.png"), _nothing, ["größe", "é", "日本"], None),
+    "a name that is no UTF-8": (("gear/\udcff.png",), _nothing, ["gear"], None),
     "upper case suffix": (("gear/A.PNG",), _nothing, ["gear"], None),
     "equal images": (("gear/a.png",), lambda root: put(root / "hook/a.png", 0), ["gear", "hook"], None),
     "hidden file": (("gear/a.png",), lambda root: write(root / "gear/.a.png"), ["gear"], "hidden file or folder: 1"),
@@ -232,6 +233,24 @@ def test_metadata_of_an_imagefolder_are_read(tmp_path: Path, name: str) -> None:
     assert images.labels == (None, "gear", "3")
     assert images.captions == (None, "a gear, big", None)
     assert images.groups == (None, "line 1", None)
+
+
+def test_masks_that_metadata_name_are_no_images(tmp_path: Path) -> None:
+    arrange(tmp_path, "train/a.png", "train/b.png", "train/masks/a.png")
+    put(tmp_path / "train/masks/a.png", 0, mode="L")
+    table = "file_name,label,mask_file_name\na.png,gear,masks/a.png\nb.png,hook,\n"
+    (tmp_path / "train/metadata.csv").write_text(table)
+    images = open_images(tmp_path)
+    assert images.ids == ("train/a.png", "train/b.png")
+    assert images.labels == ("gear", "hook")
+    mask = images[0].read_mask()
+    assert mask is not None
+    assert mask.shape == (4, 6)
+    assert images[1].read_mask() is None
+    assert images.left_out.describe() == "nothing was left out"
+    (tmp_path / "train/masks/a.png").unlink()
+    with pytest.raises(ImagesError, match=r"masks/a\.png is no file"):
+        open_images(tmp_path)[0].read_mask()
 
 
 def test_texts_beside_images_are_captions(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         ("a.csv", b"", r"a\.csv cannot be read as CSV: "),
         ("a.csv", b"label\ngear\n", r"a\.csv has no column 'image'; it has: label"),
         ("a.csv", b"image,label\n", r"a\.csv has no rows"),
+        ("a.csv", b"image,label,label\na.png,x,y\n", r"a\.csv gives two columns one name; it has: image, label, label"),
         ("a.csv", b"image,label\na.png\n", r"a\.csv cannot be read as CSV: .*Expected 2 columns, got 1"),
         ("a.csv", b"image,label\na.png,\xff\xfe\n", r"a\.csv cannot be read as CSV: .*UTF"),
         ("a.csv", b"image,label\na.png,gear\n", r"no file that column image names can be used; .*a\.png is no file"),

@@ -4,6 +4,7 @@ A command that is only spoken of, without all of its words, is parsed: its optio
 """
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -17,9 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+import webdataset
 import yaml
 from PIL import Image
 
+from tailforge.catalog.images.reader import open_images
 from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.sources.models import MODELS
 from tailforge.catalog.sources.recipes import RECIPES, TRAINING, load_training_recipe, recipe_names
@@ -119,6 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(6 if part == "gear" else 4):  # a tail
                 draw(draws, 32).save(inside / f"{number}.png")
                 (inside / f"{number}.txt").write_text(f"a photo of a {part}")
+    write_shapes(folder, draws)
     write_parquet(folder / "photographs.parquet", draws, ("gear", "hook"), 32)
     write_parquet(folder / "mnist.parquet", draws, ("0", "1"), 28)
     store = Store.open(str(folder / "drawn"), create=True)
@@ -128,6 +132,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for sample in open_dataset(store.uri, name="workshop", decode=False):
         (folder / "my-masks" / f"{sample['key']}.png").write_bytes(sample["mask"])
     return folder
+
+
+def write_shapes(folder: Path, draws: np.random.Generator) -> None:
+    """The photographs of train as a table and as COCO, and others as a tar."""
+    images = open_images(folder / "photographs").of_split("train")
+    names = [f"photographs/{each.id}" for each in images]
+    lines = [f"{name},{each.caption}" for name, each in zip(names, images, strict=True)]
+    (folder / "captions.csv").write_text("\n".join(["image,caption", *lines]))
+    told = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [{"image_id": number, "category_id": int("hook" in name)} for number, name in enumerate(names)],
+        "categories": [{"id": 0, "name": "gear"}, {"id": 1, "name": "hook"}],
+    }
+    (folder / "annotations").mkdir()
+    (folder / "annotations/instances_train.json").write_text(json.dumps(told))
+    (folder / "tars").mkdir()
+    with webdataset.TarWriter(str(folder / "tars/test-000000.tar"), encoder=False) as writer:
+        for number in range(4):
+            out = io.BytesIO()
+            draw(draws, 32).save(out, "PNG")
+            writer.write({"__key__": str(number), "png": out.getvalue(), "cls": b"gear"})
 
 
 def draw(draws: np.random.Generator, side: int) -> Image.Image:

@@ -222,9 +222,13 @@ def test_a_teacher_is_measured_on_the_classes_that_have_test_images(command: Com
     # of one class there is no test image
     shutil.rmtree(tmp_path / "toys" / "test" / NAMES[2])
     path.write_text(yaml.safe_dump({**TEACHER, "training": {"steps": 2, "batch": 8}}))
+    (tmp_path / "toys/README.md").write_text("not an image")
+    (tmp_path / "toys/.DS_Store").write_text("not worth a word")
     options = ("--work", tmp_path / "work", "--models", tmp_path / "models", "--images", tmp_path / "toys", "--json")
-    code, printed, _ = command("train", path, *options)
+    code, printed, error = command("train", path, *options)
     assert code == 0
+    assert "toys: left out: 1 item" in error
+    assert "README.md" in error
     assert json.loads(printed)["accuracy"]["images"] == 6
     assert "a teacher of 3 classes" in (tmp_path / "models" / "toy" / "README.md").read_text()
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from transformers import AutoModel
@@ -13,7 +15,7 @@ from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.store import Store
 from tests.flows.conftest import Command
 from tests.support.fabricate import make_build, make_recipe, publish_build
-from tests.support.tiny_pictures import NAMES, toy_pictures, write_folder, write_parquet
+from tests.support.tiny_pictures import NAMES, encode, toy_pictures, write_folder, write_parquet
 
 FAST = (
     "--steps",
@@ -97,6 +99,20 @@ def test_settings_and_images_are_those_asked_for(command: Command, store: Store,
     found = report["settings"]
     assert (found["seed"], found["learning_rate"], found["beta"], found["steps"]) == (5, 0.01, 0.5, 2)
     assert report["training"]["images"] == 6
+
+
+def test_images_of_a_users_own_are_learnt_with_their_masks(command: Command, tmp_path: Path) -> None:
+    mask = np.zeros((16, 16), np.uint8)
+    mask[2:9, 3:12] = 1
+    images = [encode(image) for image in toy_pictures(8, seed=1).images]
+    pq.write_table(pa.table({"image": images, "mask": [encode(mask[..., None])] * 8}), tmp_path / "own.parquet")
+    call = ["pretrain", tmp_path / "own.parquet", "--out", tmp_path / "out", *FAST]
+    code, printed, _ = command(*call, "--use", "masked", "--json")
+    assert code == 0
+    report = json.loads(printed)
+    assert report["training"] == {"origin": str(tmp_path / "own.parquet"), "images": 8, "regions": 8}
+    code, _, error = command(*call, "--use", "caption")
+    assert (code, "8 images of" in error, "without caption and label" in error) == (2, True, True), error
 
 
 def test_what_cannot_be_trained_is_explained(command: Command, store: Store, tmp_path: Path) -> None:
