@@ -26,7 +26,7 @@ RECIPE = {
     "description": "Drawn <parts> & tools.",
     "license": "CC0-1.0",
     "creator": "Tests",
-    "concepts": [{"name": name, "requested": 1} for name in CLASSES],
+    "concepts": [{"name": name, "wanted": 1} for name in CLASSES],
     "engine": {"kind": "plain"},
     "generator": {"model": "catalog:none"},
 }
