@@ -272,3 +272,42 @@ REJECTS = pa.schema(
         ("reason", pa.string()),  # reason of the rejection, or "surplus"
     ]
 )
+
+# The measurements of one trained classifier on validation images, one row per step and strength of adjustment.
+TRIALS = pa.schema(
+    [
+        ("step", pa.int32()),  # optimiser steps so far
+        ("strength", pa.float64()),  # factor of the log frequencies that logits lose
+        ("macro_recall", pa.float64()),  # 0..1: mean recall over classes
+        ("recall", pa.list_(pa.float64())),  # 0..1 per class
+        ("chosen", pa.bool_()),  # whether validation prefers this row; its weights are kept beside the table
+    ]
+)
+
+# What one trained classifier finds in the test images, one row per image.
+EVALUATIONS = pa.schema(
+    [
+        ("image", pa.string()),  # the image's name in its source
+        ("label", pa.int32()),  # class of the image, from 0
+        ("found", pa.int32()),  # likeliest class
+        ("confidence", pa.float64()),  # 0..1: its probability
+    ]
+)
+
+# The runs of one evaluation of a version, one row per arm, setting and seed. Test figures of other settings are null.
+EVALUATION_RUNS = pa.schema(
+    [
+        ("arm", pa.string()),  # name of the arm
+        ("setting", pa.string()),  # share or augmentation; empty for an arm with one setting
+        ("seed", pa.int64()),  # seed of weights, draws and changes
+        ("step", pa.int32()),  # step that validation chose
+        ("strength", pa.float64()),  # strength of the adjustment that validation chose
+        ("validation_macro", pa.float64()),  # 0..1: mean recall over classes on validation
+        ("validation_tail", pa.float64()),  # 0..1: mean recall over rare classes on validation
+        ("chosen", pa.bool_()),  # whether validation chose the setting for its arm
+        ("macro", pa.float64()),  # 0..1: mean recall over classes on test
+        ("tail", pa.float64()),  # 0..1: mean recall over rare classes on test
+        ("calibration_error", pa.float64()),  # 0..1: expected calibration error on test
+        ("recall", pa.list_(pa.float64())),  # 0..1 per class on test
+    ]
+)

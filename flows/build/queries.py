@@ -7,6 +7,7 @@ from typing import Any
 
 from tailforge.catalog.diff import compare_versions
 from tailforge.catalog.exports.export import export_version
+from tailforge.catalog.metadata.evaluations import read_last_evaluation
 from tailforge.catalog.reading.version import open_version
 from tailforge.catalog.registry import (
     latest_version,
@@ -23,6 +24,7 @@ from tailforge.schemas.documents.foreign_json import describe_damage, parse_json
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import VerificationError
 
+NOT_EVALUATED = "not evaluated"
 SHOWN_FINDINGS = 10
 COMPARED = ("sample_id", "slots", "instances", "members")  # columns that hold several parts to compare
 
@@ -49,7 +51,12 @@ def show_view(uri: str, reference: str) -> dict[str, Any]:
     name, version = split_reference(reference)
     dataset = load_dataset(store, name, version)
     found = dataset.model_dump(mode="json", include=set(SHOWN))
-    return {"uri": f"{store.uri}/{version_folder(store, name, version)}", **{key: found[key] for key in SHOWN}}
+    told = read_last_evaluation(store, name, dataset.version)
+    return {
+        "uri": f"{store.uri}/{version_folder(store, name, version)}",
+        **{key: found[key] for key in SHOWN},
+        "evaluated": NOT_EVALUATED if told is None else told["verdict"],
+    }
 
 
 SHOWN = ("name", "version", "created", "changes", "counts", "classes", "fields", "lineage")

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from tailforge.flows.cli.command_line import run_words
+from tailforge.flows.cli.evaluate import evaluate
 from tailforge.flows.cli.explain import explain
 from tailforge.flows.cli.init import init
 from tailforge.flows.cli.main import main
@@ -202,6 +203,7 @@ app.command()(setup)
 app.command()(train)
 app.command("distill")(distill_)
 app.command()(pretrain)
+app.command()(evaluate)
 
 
 def run_command() -> None:

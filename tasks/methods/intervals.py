@@ -1,6 +1,8 @@
 """Compute confidence intervals of measured shares."""
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
 
 NORMAL_95 = 1.959964  # standard errors in half a 95 % interval
 
@@ -16,3 +18,16 @@ def wilson_interval(hits: int, count: int, z: float = NORMAL_95) -> tuple[float,
 
     # Rounding must not put the share itself outside.
     return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
+
+
+def student_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval of the mean of at least two values, 95 % by default. Source: Student 1908.
+
+    Errors: statistics.StatisticsError for fewer values.
+    """
+    from scipy.special import stdtrit  # an extra installs scipy
+
+    # The mean plus and minus the quantile times the standard error.
+    middle, count = fmean(values), len(values)
+    half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * stdev(values) / math.sqrt(count)
+    return middle - half, middle + half

@@ -4,6 +4,7 @@ from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.stages import (
     aims,
     augmented,
+    evaluations,
     explanations,
     inversions,
     masks,
@@ -14,12 +15,13 @@ from tailforge.tasks.stages import (
     selection,
     shard_plan,
     shards,
+    trials,
     verdicts,
 )
 
 _stages: list[Stage] = []
-# Stages on demand for one sample of a version. Their results are artifacts, but no part of a build.
-ON_DEMAND: tuple[Stage, ...] = (explanations.STAGE, repairs.STAGE)
+# Stages on demand for a sample or a version. Their results are artifacts, but no part of a build.
+ON_DEMAND: tuple[Stage, ...] = (explanations.STAGE, repairs.STAGE, trials.STAGE, evaluations.STAGE)
 
 
 def register(stage: Stage, before: Stage | None = None) -> None:

@@ -1,18 +1,14 @@
 """A training in a folder of its own: resumed from its checkpoint, finished when its report is there; and its stages."""
 
 import fcntl
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import TrainingError, UserError
-from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
 from tailforge.tasks.models.checkpoints import Checkpointer, DigestAt, beside, load_checkpoint, write_whole
 
@@ -136,11 +132,3 @@ def find_receipt(folder: Path, key: str) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
     return found if found["key"] == key else None
-
-
-def digest_pictures(pictures: Pictures) -> str:
-    """sha256 (hex) over pixels and labels."""
-    whole = hashlib.sha256(f"{pictures.images.shape}".encode())
-    whole.update(np.ascontiguousarray(pictures.images).data)
-    whole.update(np.ascontiguousarray(pictures.labels).data)
-    return whole.hexdigest()

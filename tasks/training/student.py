@@ -28,7 +28,7 @@ from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.models.teacher import Teacher
 from tailforge.tasks.report.distillation import draw_distillation
 from tailforge.tasks.report.template_files import read_template
-from tailforge.tasks.training.runs import Watch, digest_pictures, find_report, finish_report, run_in_folder
+from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
 
 PAGE = "report.html"
 FORMAT = "tailforge-distillation/1"
@@ -60,7 +60,7 @@ def distill(
     one is not done again. Errors: UserError for a folder that holds something else, TrainingError.
     """
     key = _key(teacher, training, settings)
-    test_key = digest([key, digest_pictures(test)])
+    test_key = digest([key, test.digest])
     if finished := find_report(folder, test_key):
         return finished
     device = pick_device()
@@ -98,7 +98,7 @@ def _key(teacher: Teacher, training: Pictures, settings: DistillSettings) -> str
             "settings": settings.model_dump(mode="json"),
             "teacher": [teacher.digest, list(teacher.mean), list(teacher.std), list(teacher.size)],
             "names": list(teacher.class_names),
-            "training": digest_pictures(training),
+            "training": training.digest,
         }
     )
 

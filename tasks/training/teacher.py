@@ -26,7 +26,7 @@ from tailforge.tasks.models.classifier_files import save_classifier
 from tailforge.tasks.models.preparation import Preparation
 from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.training.pools import open_pool, render_pool
-from tailforge.tasks.training.runs import Watch, digest_pictures, find_report, finish_report, run_in_folder
+from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
 from tailforge.tasks.training.teacher_card import write_teacher_card
 
 DIGITS = 4  # of mean and standard deviation
@@ -131,7 +131,7 @@ def measure_preparation(pictures: Pictures, size_px: int) -> Preparation:
 def _key(recipe: TeacherRecipe, pictures: TeacherPictures) -> str:
     """Everything that decides the model's files."""
     decides = recipe.model_dump(mode="json", exclude={"checkpoint_every_s", "pictures", "notes"})
-    digests = [digest_pictures(pictures.training), digest_pictures(pictures.test)]
+    digests = [pictures.training.digest, pictures.test.digest]
     return digest([train_classifier.VERSION, decides, digests, list(pictures.names), pictures.origin])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from tailforge.tasks.stages.shards import STAGE as SHARDS
 from tailforge.tasks.stages.shards import list_shard_jobs
 from tests.support.stages import run
 
+Paint = Callable[[str, int], np.ndarray[Any, Any]]
 REJECT_EVERY = 5  # rows 4, 9, ... of a partition are not accepted
 REASONS = ("failed", "sharpness", "surplus")  # of the first such row, the second and all others
 
@@ -60,9 +62,19 @@ def make_recipe(**changes: Any) -> Recipe:
 
 
 def make_build(
-    store: Store, recipe: Recipe, counts: dict[str, int], *, rows: int = 8, pixels: int = 16, changed: str | None = None
+    store: Store,
+    recipe: Recipe,
+    counts: dict[str, int],
+    *,
+    rows: int = 8,
+    pixels: int = 16,
+    changed: str | None = None,
+    paint: Paint | None = None,
 ) -> Build:
-    """`counts` samples of every concept in partitions of `rows`; the sample `changed` gets another image."""
+    """`counts` samples of every concept in partitions of `rows`; the sample `changed` gets another image.
+
+    `paint` returns the pixels of a concept's image from its number, in place of random ones.
+    """
     context = BuildContext(store=store.uri, recipe=recipe, generator=ResolvedModel(path="none", digest="0" * 64))
     build = Build(store, context, _dummy_receipt())
     chosen: list[dict[str, Any]] = []
@@ -72,7 +84,7 @@ def make_build(
                 identify_sample(recipe.name, recipe.seed, concept, i, 0, 1)
                 for i in range(start, min(start + rows, count))
             ]
-            partition = _make_partition(store, recipe, concept, ids, start, pixels, changed)
+            partition = _make_partition(store, recipe, concept, ids, start, pixels, changed, paint)
             index = len(build.partitions)
             build.partitions.append(partition)
             chosen += [_select(recipe, concept, index, row, sample_id) for row, sample_id in enumerate(ids)]
@@ -107,7 +119,14 @@ def encode_png(pixels: np.ndarray[Any, Any], palette: bool = False) -> bytes:
 
 
 def _make_partition(
-    store: Store, recipe: Recipe, concept: str, ids: list[str], start: int, pixels: int, changed: str | None
+    store: Store,
+    recipe: Recipe,
+    concept: str,
+    ids: list[str],
+    start: int,
+    pixels: int,
+    changed: str | None,
+    paint: Paint | None,
 ) -> BuiltPartition:
     indexed, instance = _annotate(recipe, concept, pixels)
     tables: dict[str, list[dict[str, Any]]] = {"samples": [], "masks": [], "verdicts": [], "augmented": []}
@@ -119,7 +138,10 @@ def _make_partition(
             "status": "failed" if failed else "ok",
             "error": "blank image" if failed else None,
         }
-        tables["samples"].append(known | _synthesize(concept, start + row, sample_id, pixels, rng))
+        drawn = known | _synthesize(concept, start + row, sample_id, pixels, rng)
+        if paint is not None:
+            drawn["image"] = encode_png(paint(concept, start + row))
+        tables["samples"].append(drawn)
         tables["masks"].append(known | _mask(indexed, instance))
         tables["verdicts"].append(known | _judge(pixels, rng))
         if recipe.augmentation is not None and row % REJECT_EVERY != REJECT_EVERY - 1:

@@ -6,9 +6,11 @@ holds weights, BatchNorm buffers, momentum and losses, and every draw of a step 
 Letters of shapes: N images, C channels, H and W rows and columns.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,6 +42,14 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the sha256 (hex) over pixels and labels."""
+        whole = hashlib.sha256(f"{self.images.shape}".encode())
+        whole.update(np.ascontiguousarray(self.images).data)
+        whole.update(np.ascontiguousarray(self.labels).data)
+        return whole.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
-from tailforge.tasks.methods.intervals import wilson_interval
+from tailforge.tasks.methods.intervals import student_interval, wilson_interval
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.methods.workshop import MATERIALS, PARTS, SURFACES, TAIL_PARTS
 from tailforge.tasks.models.judges import Judges
@@ -89,11 +88,10 @@ def load(work: Path) -> dict[str, Cells]:
 
 def over_seeds(arm: str, metric: str, values: Sequence[float], unit: str) -> dict[str, Any]:
     """A row: mean over seeds with Student's 95 % interval."""
-    mean, count = float(np.mean(values)), len(values)
-    if count < 2:
+    mean = float(np.mean(values))
+    if len(values) < 2:
         return row(arm, metric, mean, unit)
-    half = float(student_t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / count**0.5
-    low, high = mean - half, mean + half
+    low, high = student_interval(values)
     return row(arm, metric, mean, unit, *((max(low, 0.0), min(high, 1.0)) if unit == "share" else (low, high)))
 
 

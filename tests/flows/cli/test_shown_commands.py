@@ -69,6 +69,10 @@ ADDED: dict[tuple[str, ...], list[str]] = {
     ("serve",): ["--check"],
     ("explain",): ["--order", "1", "--grid", "4"],
     ("distill",): STUDENT,
+    ("evaluate",): [
+        *("--store", "drawn", "--size", "16x16", "--fit", "stretch", "--few", "4", "--seeds", "2", "--shares", "1"),
+        *("--steps", "2", "--batch", "4", "--checks", "1", "--augmentations", "1"),
+    ],
     ("pretrain",): [
         *("--steps", "2", "--batch", "4", "--store", "drawn", "--fit", "crop"),
         *put("patch_px=4", "width=16", "heads=2", "layers=1"),
@@ -123,11 +127,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 draw(draws, 32).save(inside / f"{number}.png")
                 (inside / f"{number}.txt").write_text(f"a photo of a {part}")
     write_shapes(folder, draws)
+    for split in ("train", "validation", "test"):
+        for part in ("gear", "hook", "ring"):
+            inside = folder / "inspection" / split / part
+            inside.mkdir(parents=True)
+            for number in range(3):
+                draw(draws, 32).save(inside / f"{number}.png")
     write_parquet(folder / "photographs.parquet", draws, ("gear", "hook"), 32)
     write_parquet(folder / "mnist.parquet", draws, ("0", "1"), 28)
     store = Store.open(str(folder / "drawn"), create=True)
-    recipe = make_recipe(name="workshop", splits={"train": 0.8, "test": 0.2})
-    publish_build(make_build(store, recipe, {"gear": 8, "hook": 8, "ring": 8}), {"report/index.html": b"<html>"})
+    for name in ("workshop", "workshop_rare"):
+        recipe = make_recipe(name=name, splits={"train": 0.8, "test": 0.2})
+        publish_build(make_build(store, recipe, {"gear": 8, "hook": 8, "ring": 8}), {"report/index.html": b"<html>"})
     (folder / "my-masks").mkdir()
     for sample in open_dataset(store.uri, name="workshop", decode=False):
         (folder / "my-masks" / f"{sample['key']}.png").write_bytes(sample["mask"])

@@ -1,0 +1,63 @@
+"""Keep the records of evaluations beside their version: `evaluations/<dataset>/<version>/<digest>.json` in the store.
+
+`last.json` names the newest record. A record holds no time, so that equal evaluations have equal bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tailforge.catalog.store import Store
+from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
+from tailforge.schemas.errors import VerificationError
+
+FOLDER = "evaluations"
+FORMAT = "tailforge-evaluation/1"
+LAST = "last.json"
+
+
+@dataclass(frozen=True)
+class KeptEvaluation:
+    """The files of one evaluation, relative to the store."""
+
+    record: str
+    runs: str
+    costs: str
+    page: str
+
+
+def name_files(dataset: str, version: str, digest: str) -> KeptEvaluation:
+    """Return the places of an evaluation's files."""
+    stem = f"{FOLDER}/{dataset}/{version}/{digest}"
+    return KeptEvaluation(f"{stem}.json", f"{stem}.parquet", f"{stem}.costs.json", f"{stem}.html")
+
+
+def keep_record(store: Store, files: KeptEvaluation, record: Mapping[str, Any]) -> None:
+    """Write the record, and name it as the newest of its version. Errors: StoreError."""
+    store.write_bytes(files.record, write_json(record))
+    folder, _, name = files.record.rpartition("/")
+    store.write_bytes(f"{folder}/{LAST}", write_json({"record": name}))
+
+
+def write_json(value: Mapping[str, Any]) -> bytes:
+    """Return JSON that a person can read; equal values give equal bytes."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_last_evaluation(store: Store, dataset: str, version: str) -> dict[str, Any] | None:
+    """Return the newest record of a version; None without one. Errors: VerificationError for a damaged record."""
+    folder = f"{FOLDER}/{dataset}/{version}"
+    if not store.exists(f"{folder}/{LAST}"):
+        return None
+    try:
+        name = str(parse_object(store.read(f"{folder}/{LAST}"))["record"])
+        found = parse_object(store.read(f"{folder}/{name}"))
+        if found.get("format") != FORMAT or not isinstance(found.get("verdict"), str):
+            raise ValueError(f"its format is {found.get('format')!r:.80}, here it is {FORMAT!r}")
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise VerificationError(
+            f"{store.uri}/{folder}/{LAST} or its record is damaged: {describe_damage(error)}; remove the folder and "
+            "run `tailforge evaluate` again"
+        ) from error
+    return found

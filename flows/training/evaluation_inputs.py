@@ -1,0 +1,222 @@
+"""Read and check everything that an evaluation compares, before any training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tailforge.catalog.images.records import Images
+from tailforge.catalog.images.versions import open_published
+from tailforge.catalog.reading.version import Version, open_version
+from tailforge.catalog.sources.recipes import recipe_home
+from tailforge.catalog.sources.references import open_references
+from tailforge.catalog.store import Store
+from tailforge.flows.build.choose import split_reference
+from tailforge.schemas.checks.mistakes import describe_mistakes
+from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.errors import ImagesError, RecipeError
+from tailforge.schemas.evaluation import EvaluationSettings
+from tailforge.schemas.recipe import Concept
+from tailforge.schemas.settings.fields import Fit
+from tailforge.tasks.images.evaluated import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Format,
+    NamedPictures,
+    choose_format,
+    list_classes,
+    match_classes,
+    open_real,
+    read_named,
+    read_photographs,
+)
+from tailforge.tasks.methods.evaluation.leakage import Fingerprints, Leak, find_leaks
+from tailforge.tasks.methods.evaluation.metrics import name_groups
+from tailforge.tasks.methods.evaluation.networks import PRESETS
+from tailforge.tasks.methods.evaluation.summary import Classes
+
+TASKS = ("classification",)
+SHOWN_LEAKS = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks. `reference` and `against`: dataset or dataset@version; `real`: as `open_images` takes it.
+
+    `renamed`: real class by a version's class. `size`: (height, width). `folder`: where the reference photographs of
+    the version's recipe start.
+    """
+
+    reference: str
+    store: str
+    real: str
+    settings: EvaluationSettings
+    against: Sequence[str] = ()
+    renamed: Mapping[str, str] | None = None
+    size: tuple[int, int] | None = None
+    fit: Fit = "exact"
+    folder: Path | None = None
+    task: str = "classification"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation compares. `versions`: the version, then its rivals; `synthetic`: their images by label.
+
+    `counts`: real training images per class. `unseen`: concepts whose reference photographs were not found, so that
+    test images are compared with their digests only.
+    """
+
+    store: Store
+    versions: tuple[Version, ...]
+    origin: str
+    classes: Classes
+    format: Format
+    real: Mapping[str, NamedPictures]
+    synthetic: Mapping[str, NamedPictures]
+    leaks: tuple[Leak, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """Return the real training images per class."""
+        return self.real[TRAIN].count_classes(len(self.classes.names))
+
+
+def parse_settings(given: Mapping[str, Any]) -> EvaluationSettings:
+    """Return the settings of an evaluation. Errors: RecipeError naming the options."""
+    chosen = {key: value for key, value in given.items() if value is not None}
+    try:
+        return EvaluationSettings.model_validate(chosen)
+    except ValidationError as error:
+        mistakes = describe_mistakes(error, EvaluationSettings, chosen)
+        options = [line.partition(": ") for line in mistakes]
+        told = (f"--{key.replace('_', '-')}: {text}" if text else key for key, _, text in options)
+        raise RecipeError("; ".join(told)) from error
+
+
+def read_inputs(asked: Request) -> Inputs:
+    """Return what an evaluation compares, with leaked test images dropped.
+
+    Errors: NotFoundError, VerificationError; ImagesError for a task that is not evaluated yet, images that do not fit,
+    an unknown class, a version without an image of a rare class, and leaked test images if they are refused.
+    """
+    if asked.task not in TASKS:
+        raise ImagesError(
+            f"--task {asked.task}: an evaluation trains classifiers only, so far; segmentation is not evaluated yet: "
+            f"give --task {TASKS[0]}"
+        )
+    store = Store.open(asked.store)
+    versions = _open_versions(store, (asked.reference, *asked.against))
+
+    # The real images decide classes and format.
+    images = open_real(asked.real, asked.store)
+    names = list_classes(images)
+    preset = PRESETS[asked.settings.model]
+    wanted = choose_format(images, asked.size, asked.fit, (preset.smallest, preset.largest), asked.settings.model)
+
+    numbers = {name: number for number, name in enumerate(names)}
+    kinds = {TRAIN: "training image", VALIDATION: "validation image", TEST: "test image"}
+    real = {split: read_named(kinds[split], each, numbers, wanted) for split, each in images.items()}
+    classes = _group_classes(names, real[TRAIN], asked.settings)
+    synthetic = {each.label: _read_version(each, classes, asked, wanted) for each in versions}
+
+    photographs, unseen = _read_references(versions, asked.folder, wanted)
+    known = [real[TRAIN].fingerprints, real[VALIDATION].fingerprints, *photographs]
+    known += [each.fingerprints for each in synthetic.values()]
+    leaks = find_leaks(real[TEST].fingerprints, known)
+    real[TEST] = _drop_leaks(real[TEST], leaks, classes, asked.settings)
+    return Inputs(store, versions, asked.real, classes, wanted, real, synthetic, tuple(leaks), unseen)
+
+
+def _open_versions(store: Store, references: Sequence[str]) -> tuple[Version, ...]:
+    """Return the version and its rivals. Errors: NotFoundError; ImagesError for a version that is named twice."""
+    found = [open_version(store, *split_reference(each), ("manifest",)) for each in references]
+    labels = [each.label for each in found]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ImagesError(f"--against {twice[0]}: this version is named twice; name another")
+    return tuple(found)
+
+
+def _group_classes(names: Sequence[str], train: NamedPictures, settings: EvaluationSettings) -> Classes:
+    """Return the classes with their groups. Errors: ImagesError without a rare class."""
+    counts = train.count_classes(len(names))
+    groups = name_groups(counts, settings.many, settings.few)
+    rare = tuple(number for number, group in enumerate(groups) if group == "few")
+    if not rare:
+        raise ImagesError(
+            f"no class of the real images is rare: each has more than {settings.few} training images, the fewest "
+            f"{min(counts)}; raise --few, the most training images of a rare class"
+        )
+    return Classes(tuple(names), tuple(groups), rare)
+
+
+def _read_version(version: Version, classes: Classes, asked: Request, wanted: Format) -> NamedPictures:
+    """Return the training images of a version. Errors: ImagesError, also without an image of a rare class."""
+    images: Images = open_published(version).of_split(TRAIN)
+    numbers = match_classes(images.require_labels(), classes.names, asked.renamed or {}, images.origin)
+    found = read_named(f"synthetic image of {version.label},", images, numbers, wanted)
+    if not set(found.pictures.labels.tolist()) & set(classes.rare):
+        rare = ", ".join(classes.names[number] for number in classes.rare)
+        raise ImagesError(
+            f"{images.origin} holds no image of a rare class, the rare classes are: {rare}; give another version, or "
+            "raise --few, the most training images of a rare class"
+        )
+    return found
+
+
+def _read_references(
+    versions: Sequence[Version], folder: Path | None, wanted: Format
+) -> tuple[list[Fingerprints], tuple[str, ...]]:
+    """Return the reference photographs of the versions, and the concepts whose photographs are not there.
+
+    Photographs that are not there are known by the digests that the version records.
+    """
+    found, unseen = [], []
+    for version in versions:
+        home = (folder or recipe_home(version.dataset.name)).resolve()
+        digests = version.dataset.lineage.get("references", {})
+
+        # Concepts without photographs have nothing to compare.
+        for entry in version.dataset.recipe["concepts"]:
+            if not entry.get("references"):
+                continue
+            name = entry["name"]
+            concept = Concept(name=name, wanted=1, references=entry["references"])
+            try:
+                found.append(read_photographs(name, list(open_references(home, concept)), wanted))
+            except RecipeError:
+                known = digests.get(name, ())
+                places = [f"{name} {digest[:12]}" for digest in known]
+                found.append(Fingerprints("reference photograph", places, known))
+                unseen.append(f"{version.label}: {name}")
+    return found, tuple(unseen)
+
+
+def _drop_leaks(
+    test: NamedPictures, leaks: Sequence[Leak], classes: Classes, settings: EvaluationSettings
+) -> NamedPictures:
+    """Return the test images without the leaked ones.
+
+    Errors: ImagesError if they are refused, or if a class has no other test image.
+    """
+    told = "; ".join(leak.describe() for leak in leaks[:SHOWN_LEAKS])
+    more = f"; and {len(leaks) - SHOWN_LEAKS} more" if len(leaks) > SHOWN_LEAKS else ""
+    if leaks and settings.leaked == "refuse":
+        raise ImagesError(
+            f"{count_of(len(leaks), 'test image')} cannot measure a model that has seen them: {told}{more}; remove "
+            "them, or leave --leaked refuse out to drop them"
+        )
+
+    # Every class needs a test image still.
+    kept = test.without([leak.image for leak in leaks])
+    counts = kept.count_classes(len(classes.names))
+    if empty := [name for name, count in zip(classes.names, counts, strict=True) if not count]:
+        raise ImagesError(
+            f"the class {empty[0]} has no test image left: {count_of(len(leaks), 'test image')} leaked ({told}{more}); "
+            "give other test images of it"
+        )
+    return kept

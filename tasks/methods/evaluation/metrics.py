@@ -1,0 +1,73 @@
+"""Compute the figures of a classifier on labelled images: recall per class and group, confusions, calibration.
+
+Letters of shapes: N images, K classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15  # of the calibration error, as in its source
+GROUPS = ("many", "medium", "few")
+
+Classes = NDArray[np.int64]
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def confusion_matrix(found: Classes, labels: Classes, classes: int) -> Counts:
+    """Return counts [K, K]: row the label, column the class found. `found` and `labels` are [N]."""
+    # Count each pair of label and class found.
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (labels, found), 1)
+    return table
+
+
+def recall_per_class(confusion: Counts) -> Floats:
+    """Return the share of right images per class [K] of a confusion matrix [K, K]; NaN for a class without images."""
+    # The diagonal holds the right ones.
+    totals = confusion.sum(1)
+    return np.where(totals > 0, np.diag(confusion) / np.maximum(totals, 1), np.nan)
+
+
+def mean_recall(recall: Sequence[float], classes: Sequence[int] | None = None) -> float:
+    """Return the mean recall of some classes, by default of all; classes without images (NaN) are left out.
+
+    NaN if no class is left.
+    """
+    # NaN is the only value that differs from itself.
+    chosen = [recall[each] for each in (range(len(recall)) if classes is None else classes)]
+    kept = [value for value in chosen if value == value]
+    return float(np.mean(kept)) if kept else float("nan")
+
+
+def name_groups(counts: Sequence[int], many: int, few: int) -> list[str]:
+    """Return the group per class by its training images: many above `many`, few up to `few`, else medium.
+
+    Source: "Large-Scale Long-Tailed Recognition in an Open World" (arXiv 1904.05160), section 4: bounds 100 and 20.
+    """
+    # The bounds themselves are few and medium.
+    return ["few" if count <= few else "many" if count > many else "medium" for count in counts]
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return probabilities [N, K] of logits [N, K]."""
+    # The largest logit becomes 0, so that no exponential overflows.
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    shares: Floats = powers / powers.sum(1, keepdims=True)
+    return shares
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
+    """Return the expected calibration error of confidences [N] in 0..1, a scalar in 0..1; 0 without images.
+
+    Source: "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equation 3, with BINS equal bins.
+    """
+    if not len(confidence):
+        return 0.0
+
+    # Bins are half open from above: (0, 1/15], (1/15, 2/15], ... as in the source.
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gaps = [abs(float((right[bins == each] - confidence[bins == each]).sum())) for each in range(BINS)]
+    return sum(gaps) / len(confidence)

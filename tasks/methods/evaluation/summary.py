@@ -1,0 +1,218 @@
+"""Choose the setting of each arm on validation, and summarise all runs for the record of an evaluation.
+
+Letters of shapes: K classes.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailforge.tasks.methods.evaluation.arms import REAL_ARMS
+from tailforge.tasks.methods.evaluation.gains import (
+    DIGITS,
+    judge_gain,
+    paired_gain,
+    summarise_shares,
+)
+from tailforge.tasks.methods.evaluation.metrics import (
+    GROUPS,
+    calibration_error,
+    confusion_matrix,
+    mean_recall,
+    recall_per_class,
+)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A run on the test images: counts int64 [K, K] by label and class found, and the calibration error."""
+
+    confusion: NDArray[np.int64]
+    calibration_error: float
+
+    @property
+    def recall(self) -> list[float]:
+        """Return the recall per class [K]."""
+        return [float(value) for value in recall_per_class(self.confusion)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained classifier. `validation`: recall per class; `tested` is None unless its setting was chosen."""
+
+    arm: str
+    setting: str
+    seed: int
+    step: int
+    strength: float
+    validation: tuple[float, ...]
+    tested: Tested | None = None
+
+    @property
+    def macro(self) -> float:
+        """Return the mean recall over classes on validation."""
+        return mean_recall(self.validation)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names, groups and numbers of the classes; `rare`: the numbers of the rare ones."""
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    rare: tuple[int, ...]
+
+
+def tabulate_test(
+    labels: NDArray[np.int32], found: NDArray[np.int32], confidence: NDArray[np.float64], classes: int
+) -> Tested:
+    """Return the figures of a test from labels, classes found and confidences, each [N]; `classes`: their number."""
+    # Tables hold 32-bit classes.
+    counts = confusion_matrix(found.astype(np.int64), labels.astype(np.int64), classes)
+    return Tested(counts, calibration_error(confidence, found == labels))
+
+
+def choose_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the setting per arm with the highest mean macro recall on validation; among equals the first.
+
+    Only seeds that every setting of the arm has are compared.
+    """
+    # Macro recall by arm, setting and seed.
+    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        found[run.arm][run.setting][run.seed] = run.macro
+
+    # A setting with further seeds has no advantage: its mean is over the shared seeds.
+    chosen = {}
+    for arm, settings in found.items():
+        shared = set.intersection(*(set(seeds) for seeds in settings.values()))
+        means = {
+            setting: float(np.mean([seeds[each] for each in sorted(shared)])) for setting, seeds in settings.items()
+        }
+        chosen[arm] = max(means, key=lambda setting: round(means[setting], DIGITS))
+    return chosen
+
+
+def find_baseline(runs: Sequence[Run]) -> str:
+    """Return the arm of real images alone with the highest mean macro recall on validation, over the tested runs."""
+    # Among equal arms the simpler one, which stands first, is the baseline.
+    means = {arm: float(np.mean([run.macro for run in _tested(runs, arm)])) for arm in REAL_ARMS}
+    return max(means, key=lambda arm: round(means[arm], DIGITS))
+
+
+def summarise_runs(runs: Sequence[Run], classes: Classes) -> dict[str, Any]:
+    """Return arms, doses, baseline and gains of an evaluation, for its record."""
+    # Arms in the order of their first runs.
+    arms = list(dict.fromkeys(run.arm for run in runs))
+    baseline = find_baseline(runs)
+    return {
+        "arms": [_summarise_arm(arm, _tested(runs, arm), classes) for arm in arms],
+        "doses": _summarise_doses(runs, classes),
+        "baseline": baseline,
+        "gains": [_compare(runs, arm, baseline, classes) for arm in arms if arm not in REAL_ARMS],
+    }
+
+
+def _tested(runs: Sequence[Run], arm: str) -> list[Run]:
+    return sorted((run for run in runs if run.arm == arm and run.tested is not None), key=lambda run: run.seed)
+
+
+def _results(runs: Sequence[Run]) -> list[Tested]:
+    return [run.tested for run in runs if run.tested is not None]
+
+
+def _means(runs: Sequence[Run], classes: Sequence[int] | None = None) -> list[float]:
+    """Return the mean recall over some classes on test, per run."""
+    return [mean_recall(each.recall, classes) for each in _results(runs)]
+
+
+def _summarise_arm(arm: str, runs: Sequence[Run], classes: Classes) -> dict[str, Any]:
+    """Return the figures of an arm at its chosen setting, over its seeds."""
+    # Groups without a class have no figure.
+    results = _results(runs)
+    groups = {
+        group: asdict(summarise_shares(_means(runs, own)))
+        for group in GROUPS
+        if (own := [place for place, each in enumerate(classes.groups) if each == group])
+    }
+
+    # Every figure is a mean over seeds; confusions are summed over them.
+    return {
+        "arm": arm,
+        "setting": runs[0].setting,
+        "chosen": [{"seed": run.seed, "step": run.step, "strength": run.strength} for run in runs],
+        "validation_macro": asdict(summarise_shares([run.macro for run in runs])),
+        "macro": asdict(summarise_shares(_means(runs))),
+        "tail": asdict(summarise_shares(_means(runs, classes.rare))),
+        "groups": groups,
+        "calibration_error": asdict(summarise_shares([each.calibration_error for each in results])),
+        "recall": [
+            {"class": name, **asdict(summarise_shares([each.recall[place] for each in results]))}
+            for place, name in enumerate(classes.names)
+        ],
+        "confusion": sum(each.confusion for each in results).tolist(),  # type: ignore[union-attr]
+    }
+
+
+def _summarise_doses(runs: Sequence[Run], classes: Classes) -> list[dict[str, Any]]:
+    """Return the figures on validation of every setting of the arms that have several seeds and settings."""
+    # The doses are read on validation, since the test images are read at the chosen share only.
+    found = []
+    for arm, setting in dict.fromkeys((run.arm, run.setting) for run in runs if run.setting.startswith("share")):
+        own = [run for run in runs if (run.arm, run.setting) == (arm, setting)]
+
+        # Shares of all classes and of the rare ones.
+        found.append(
+            {
+                "arm": arm,
+                "share": float(setting.removeprefix("share ")),
+                "macro": asdict(summarise_shares([run.macro for run in own])),
+                "tail": asdict(summarise_shares([mean_recall(run.validation, classes.rare) for run in own])),
+            }
+        )
+    return found
+
+
+def _compare(runs: Sequence[Run], arm: str, baseline: str, classes: Classes) -> dict[str, Any]:
+    """Return the gains of an arm over the baseline, seed by seed."""
+    # Both lists are in the order of the seeds, so the differences are paired.
+    own, other = _tested(runs, arm), _tested(runs, baseline)
+    found: dict[str, Any] = {"arm": arm}
+    for name, chosen in (("gain_tail", classes.rare), ("gain_macro", None)):
+        gain = paired_gain(_means(own, chosen), _means(other, chosen))
+        found[name] = {**asdict(gain), "verdict": judge_gain(gain)}
+    return found
+
+
+def list_run_rows(runs: Sequence[Run], classes: Classes) -> list[dict[str, Any]]:
+    """Return the rows of EVALUATION_RUNS."""
+    return [_row(run, classes) for run in runs]
+
+
+def _row(run: Run, classes: Classes) -> dict[str, Any]:
+    # What validation says of every run.
+    row = {
+        "arm": run.arm,
+        "setting": run.setting,
+        "seed": run.seed,
+        "step": run.step,
+        "strength": run.strength,
+        "validation_macro": round(run.macro, DIGITS),
+        "validation_tail": round(mean_recall(run.validation, classes.rare), DIGITS),
+        "chosen": run.tested is not None,
+    }
+    if run.tested is None:
+        return row
+
+    # What the test images say of the chosen ones.
+    recall = run.tested.recall
+    return row | {
+        "macro": round(mean_recall(recall), DIGITS),
+        "tail": round(mean_recall(recall, classes.rare), DIGITS),
+        "calibration_error": round(run.tested.calibration_error, DIGITS),
+        "recall": [round(value, DIGITS) for value in recall],
+    }

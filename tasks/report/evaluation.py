@@ -1,0 +1,124 @@
+"""Draw the page of an evaluation: one self-contained HTML file with inline SVG, from its record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from tailforge.schemas.documents.shown import count_of
+from tailforge.tasks.report.distillation import show_percent
+from tailforge.tasks.report.units import show_seconds
+
+MIXED = "mixed"  # the arm that the verdict is about
+WIDTH, BAR = 640.0, 18.0  # of the plots of recall: units of SVG
+CURVE = 160.0  # height of the dose curve
+CELL = 28.0  # side of a cell of a confusion matrix
+VERDICTS = {
+    "gain": "the version helps",
+    "loss": "the version harms",
+    "no difference": "no difference is shown",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One class in the plot of recall: places in SVG units. `low` and `high` bound the interval."""
+
+    name: str
+    top: float
+    without: float
+    with_: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The recall of one arm by share: its points, and the points as a line."""
+
+    arm: str
+    points: tuple[tuple[float, float, str], ...]
+
+    @property
+    def line(self) -> str:
+        """Return the points as SVG writes them."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in self.points)
+
+
+def tell_verdict(record: Mapping[str, Any]) -> str:
+    """Return the verdict of an evaluation in one line: the gains of the version over the best arm of real images."""
+    gain = next(each for each in record["gains"] if each["arm"] == MIXED)
+    arm = next(each for each in record["arms"] if each["arm"] == MIXED)
+    tail, macro = gain["gain_tail"], gain["gain_macro"]
+    return (
+        f"{VERDICTS[tail['verdict']]}: recall of rare classes {show_gain(tail)} points, of all classes "
+        f"{show_gain(macro)} points, {MIXED} at {arm['setting']} compared with {record['baseline']}"
+    )
+
+
+def show_gain(gain: Mapping[str, Any]) -> str:
+    """Return a gain in points of per cent with its interval."""
+    if gain["value"] is None:
+        return "–"
+    if gain["low"] is None:
+        return f"{100 * gain['value']:+.1f}"
+    return f"{100 * gain['value']:+.1f} (95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+
+
+def show_figure(figure: Mapping[str, Any]) -> str:
+    """Return a share in per cent with its interval; a dash without a figure."""
+    if figure["value"] is None or figure["low"] is None:
+        return show_percent(figure["value"])
+    return f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}) %"
+
+
+def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], template: str) -> str:
+    """Return the HTML of an evaluation's record and costs, from the text of its template."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    arms = {each["arm"]: each for each in record["arms"]}
+    before, after = arms[record["baseline"]], arms[MIXED]
+    return environment.from_string(template).render(
+        **record,
+        costs=costs,
+        before=before,
+        after=after,
+        bars=_draw_bars(before, after),
+        curves=_draw_curves(record["doses"]),
+        matrices=[(each["arm"], _shade(each["confusion"])) for each in (before, after)],
+        width=WIDTH,
+        bar=BAR,
+        curve=CURVE,
+        cell=CELL,
+        count=count_of,
+        figure=show_figure,
+        gain=show_gain,
+        percent=show_percent,
+        seconds=show_seconds,
+    )
+
+
+def _draw_bars(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Bar]:
+    """Return one bar per class. A class without an interval has one of no length."""
+    bars = []
+    for place, (old, new) in enumerate(zip(before["recall"], after["recall"], strict=True)):
+        value = new["value"] or 0.0
+        low, high = (value if new[key] is None else new[key] for key in ("low", "high"))
+        sides = [WIDTH * each for each in (old["value"] or 0.0, value, low, high)]
+        bars.append(Bar(new["class"], place * 2.5 * BAR, *sides))
+    return bars
+
+
+def _draw_curves(doses: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """Return the curve per arm: recall of rare classes on validation by share."""
+    found: dict[str, list[tuple[float, float, str]]] = {}
+    for dose in doses:
+        tail = dose["tail"]["value"] or 0.0
+        told = f"share {dose['share']:g}: {show_percent(tail)}"
+        found.setdefault(dose["arm"], []).append((WIDTH * dose["share"], CURVE * (1 - tail), told))
+    return [Curve(arm, tuple(points)) for arm, points in found.items()]
+
+
+def _shade(confusion: Sequence[Sequence[int]]) -> list[list[tuple[int, float]]]:
+    """Return count and share of its row per cell."""
+    return [[(count, count / max(sum(row), 1)) for count in row] for row in confusion]

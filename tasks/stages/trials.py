@@ -1,0 +1,127 @@
+"""Stage `trials`: one classifier trained on the images of an arm, and what validation says of it.
+
+Not part of a build: `tailforge evaluate` makes trials. The weights of the chosen step are kept beside the table.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from safetensors.torch import save
+
+from tailforge.schemas.evaluation import Arm, FitSettings
+from tailforge.schemas.tables import TRIALS
+from tailforge.tasks.artifacts.contract import Address, Made
+from tailforge.tasks.artifacts.stage import Stage, Workplace
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.evaluation.adjust import STRENGTHS, Check
+from tailforge.tasks.methods.evaluation.draws import plan_draws
+from tailforge.tasks.methods.evaluation.fit import Fitted, fit_classifier
+
+DIGITS = 6  # of figures in the table
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True, eq=False)
+class RealData:
+    """The real images that models learn from and are chosen by. `rare`: numbers of the rare classes."""
+
+    classes: tuple[str, ...]
+    train: Pictures
+    validation: Pictures
+    rare: tuple[int, ...]
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Return the training images per class."""
+        return tuple(np.bincount(self.train.labels, minlength=len(self.classes)).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One training: an arm at one setting, with one seed. `synthetic`: images by the name of their version."""
+
+    arm: Arm
+    seed: int
+    settings: FitSettings
+    real: RealData = field(repr=False)
+    synthetic: Mapping[str, Pictures] = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """Return the name of the trial for people."""
+        return ", ".join(part for part in (self.arm.name, self.arm.setting, f"seed {self.seed}") if part)
+
+    @property
+    def added(self) -> Pictures:
+        """Return the synthetic images of the arm; none without a version."""
+        none = Pictures(self.real.train.images[:0], self.real.train.labels[:0])
+        return self.synthetic[self.arm.source] if self.arm.source else none
+
+    @property
+    def strengths(self) -> Sequence[float]:
+        """Return the strengths of adjustment that validation chooses from."""
+        return STRENGTHS if self.arm.adjusted else (0.0,)
+
+    @property
+    def pool(self) -> Pictures:
+        """Return the images that the arm may draw: the real ones first, then the synthetic ones."""
+        own, added = self.real.train, self.added
+        if not self.arm.real:
+            return added
+        return Pictures(np.concatenate([own.images, added.images]), np.concatenate([own.labels, added.labels]))
+
+
+def locate(trial: Trial) -> Address:
+    """Return the address of a trial. Arms of other names that draw the same images share it."""
+    real = trial.real
+    settings = {
+        "arm": trial.arm.model_dump(mode="json", exclude={"name", "source"}),
+        "seed": trial.seed,
+        "training": trial.settings.model_dump(mode="json"),
+        "classes": list(real.classes),
+        "rare": list(real.rare),
+        "strengths": list(trial.strengths),
+    }
+    inputs = {"train": real.train.digest, "validation": real.validation.digest, "added": trial.added.digest}
+    return Address(STAGE, part=0, label=trial.label, settings=settings, inputs=inputs)
+
+
+def produce(workplace: Workplace, trial: Trial) -> Made:
+    """Train the classifier; return its measurements and keep the chosen weights.
+
+    Errors: TrainingError for a loss that is not finite; StoreError.
+    """
+    fitted = fit_trial(trial)
+    table = pa.Table.from_pylist([_row(each, fitted.chosen) for each in fitted.checks], TRIALS)
+    data = save({key: value.contiguous() for key, value in fitted.weights.items()})
+    uri = workplace.address.attachment_uri("safetensors")
+    workplace.store.write_bytes(uri, data)
+    entry = {"uri": uri, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return Made(table, details={"files": {WEIGHTS: entry}})
+
+
+def fit_trial(trial: Trial) -> Fitted:
+    """Return the trained classifier of a trial. Errors: TrainingError."""
+    real, settings = trial.real, trial.settings
+    drawn = plan_draws(trial.arm, real.train.labels, trial.added.labels, real.rare, settings.batch, trial.seed)
+    return fit_classifier(
+        trial.pool, drawn, real.validation, real.counts, trial.strengths, trial.arm.augmentation, settings, trial.seed
+    )
+
+
+def _row(check: Check, chosen: Check) -> dict[str, Any]:
+    return {
+        "step": check.step,
+        "strength": check.strength,
+        "macro_recall": round(check.macro, DIGITS),
+        "recall": [round(value, DIGITS) for value in check.recall],
+        "chosen": check == chosen,
+    }
+
+
+STAGE = Stage(name="trials", version="1", schema=TRIALS, locate=locate, produce=produce)

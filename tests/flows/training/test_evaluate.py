@@ -1,0 +1,251 @@
+"""`tailforge evaluate`, as a user calls it: gains, leaks, kills, equal bytes and bad input."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tailforge.catalog.store import Store
+from tailforge.flows.training.evaluate_version import evaluate_version
+from tailforge.flows.training.evaluation_inputs import Request, parse_settings, read_inputs
+from tailforge.schemas.tables import EVALUATION_RUNS
+from tests.flows.conftest import Command
+from tests.support.fabricate import make_build, make_recipe, publish_build
+from tests.support.stopped_commands import start_command
+from tests.support.tiny_shapes import FEW_STEPS, SIDE, draw_noise, draw_shape, publish_shapes, write_real
+
+WORDS = [
+    word
+    for key, value in FEW_STEPS.items()
+    for word in (
+        f"--{key.replace('_', '-')}",
+        ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `store`, which holds versions shapes and noise, and the images `real`."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    store = Store.open(str(folder / "store"), create=True)
+    publish_shapes(store)
+    publish_shapes(store, "noise", draw_noise)
+    write_real(folder / "real")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> dict[str, Any]:
+    """The evaluation of the version that holds the missing class."""
+    return evaluate_version(ask(place, "shapes"), 2)
+
+
+def ask(place: Path, reference: str, real: Path | None = None, **changes: Any) -> Request:
+    settings = parse_settings(FEW_STEPS | changes.pop("settings", {}))
+    return Request(reference, str(place / "store"), str(real or place / "real"), settings, **changes)
+
+
+def test_a_version_with_the_missing_class_gains(place: Path, made: dict[str, Any]) -> None:
+    assert made["baseline"] in ("real", "balanced", "augmented", "copies")
+    (gain,) = [each for each in made["gains"] if each["arm"] == "mixed"]
+    assert gain["gain_tail"]["verdict"] == "gain"
+    assert gain["gain_tail"]["low"] > 0.5
+    arms = {each["arm"]: each for each in made["arms"]}
+    assert arms["real"]["recall"][1] == {"class": "dot", "value": 0.0, "low": 0.0, "high": 0.0}
+    assert arms["mixed"]["tail"]["value"] > 0.8
+    assert [len(each["chosen"]) for each in made["arms"]] == [2] * 6
+    assert sum(map(sum, arms["mixed"]["confusion"])) == 2 * 30
+    assert made["verdict"].startswith("the version helps: recall of rare classes +")
+
+
+def test_the_record_its_runs_and_its_page_are_beside_the_version(place: Path, made: dict[str, Any]) -> None:
+    record = json.loads(Path(made["files"]["record"]).read_text())
+    assert record["verdict"] == made["verdict"]
+    assert "test images were read once" in record["choices"]
+    table = pq.read_table(made["files"]["runs"])
+    assert table.schema.equals(EVALUATION_RUNS)
+    assert len(table) == 2 * (4 + 2 + 1)
+    rows = table.to_pylist()
+    assert {row["chosen"] for row in rows if row["arm"] == "mixed"} == {True, False}
+    assert all((row["macro"] is not None) == row["chosen"] for row in rows)
+    page = Path(made["files"]["page"]).read_text()
+    assert made["verdict"] in page.replace("&#39;", "'")
+    assert page.count("<svg") == 4
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_each_test_image_is_read_once_per_arm_and_seed(place: Path, made: dict[str, Any]) -> None:
+    tests = list((place / "store" / "artifacts" / "evaluations").glob("*/part-00000.parquet"))
+    assert sum("shapes" in made["version"] for _ in tests) == len(tests)
+    arms = len(made["arms"])
+    assert len(tests) <= 2 * arms * 2  # two versions at most, two seeds
+
+
+def test_a_version_of_noise_gains_nothing(place: Path, made: dict[str, Any], command: Command) -> None:
+    code, out, err = command("evaluate", "noise", "--store", place / "store", "--real", place / "real", *WORDS)
+    assert code == 0, err
+    assert "verdict: no difference is shown" in out.replace("\n", " ")
+    _, out, _ = command("show", "noise", "--store", place / "store", "--json")
+    assert json.loads(out)["evaluated"].startswith("no difference is shown")
+    _, out, _ = command("show", "shapes", "--store", place / "store", "--json")
+    assert json.loads(out)["evaluated"] == made["verdict"]
+
+
+def test_a_killed_evaluation_goes_on_and_ends_in_equal_bytes(place: Path, made: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(place / "store" / "datasets", tmp_path / "store" / "datasets")
+    trials = tmp_path / "store" / "artifacts" / "trials"
+
+    def receipts() -> list[Path]:
+        return sorted(trials.glob("*/*.json"))
+
+    words = ["evaluate", "shapes", "--store", tmp_path / "store", "--real", place / "real", "--workers", "1", *WORDS]
+    started = start_command(*words)
+    started.wait_for(lambda: len(receipts()) > 2)
+    started.process.kill()
+    started.end()
+    kept = {path: path.stat().st_mtime_ns for path in receipts()}
+
+    again = evaluate_version(ask(tmp_path, "shapes", place / "real"), 1)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for name in ("record", "runs"):
+        assert Path(again["files"][name]).read_bytes() == Path(made["files"][name]).read_bytes()
+
+
+def save(pixels: Any, path: Path, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
+
+
+def recompress(pixels: Any) -> Any:
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "JPEG", quality=85)
+    return np.asarray(Image.open(out))
+
+
+TRAINED = draw_shape("bar", 3)[..., 0]  # train/bar/003.png
+PLANTED: dict[str, tuple[Callable[[], Any], str, str, str]] = {
+    "copy": (lambda: TRAINED, "bar", "copy", "training image"),
+    "mirrored": (lambda: TRAINED[:, ::-1], "bar", "mirrored twin", "training image"),
+    "recompressed": (lambda: recompress(TRAINED), "bar", "near twin", "training image"),
+    "synthetic": (lambda: recompress(draw_shape("dot", 50_000)[..., 0]), "dot", "near twin", "synthetic image"),
+    "reference": (lambda: recompress(draw_shape("dot", 70_001)[..., 0]), "dot", "near twin", "reference photograph"),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_leaked_test_image_is_dropped_by_name_or_refused(place: Path, tmp_path: Path, planted: str) -> None:
+    draw, shape, how, kind = PLANTED[planted]
+    real = shutil.copytree(place / "real", tmp_path / "real")
+    save(draw(), real / "test" / shape / "planted.png")
+    for number in range(3):
+        save(draw_shape("dot", 70_000 + number), tmp_path / "photographs" / f"{number}.png")
+    publish_references(tmp_path)
+
+    request = ask(tmp_path, "referenced", real, folder=tmp_path)
+    found = read_inputs(request)
+    (leak,) = found.leaks
+    assert leak.name.endswith("planted.png")
+    assert (leak.how, leak.kind.partition(" of ")[0]) == (how, kind)
+    assert not any(name.endswith("planted.png") for name in found.real["test"].names)
+    with pytest.raises(Exception, match=r"1 test image cannot measure .*planted\.png: "):
+        read_inputs(ask(tmp_path, "referenced", real, folder=tmp_path, settings={"leaked": "refuse"}))
+
+
+def publish_references(folder: Path) -> None:
+    """Publish version `referenced`, whose recipe names the folder `photographs`."""
+    store = Store.open(str(folder / "store"), create=True)
+    recipe = make_recipe(name="referenced", concepts=("dot",), splits={"train": 1.0})
+    (concept,) = recipe.concepts
+    recipe = recipe.model_copy(update={"concepts": (concept.model_copy(update={"references": "photographs"}),)})
+    build = make_build(store, recipe, {"dot": 10}, pixels=SIDE, paint=lambda shape, n: draw_shape(shape, 50_000 + n))
+    publish_build(build, {"report/index.html": b"<html>"})
+
+
+def test_a_test_image_of_a_training_group_is_dropped(place: Path, tmp_path: Path) -> None:
+    real = shutil.copytree(place / "real", tmp_path / "real")
+    for split, name in (("train", "bar/000.png"), ("test", "bar/001.png")):
+        (real / split / "metadata.jsonl").write_text(json.dumps({"file_name": name, "group": "module 7"}) + "\n")
+    (leak,) = read_inputs(ask(place, "shapes", real)).leaks
+    assert (Path(leak.name).name, leak.how) == ("001.png", "same group")
+
+
+def test_references_that_are_not_there_are_told(place: Path, tmp_path: Path) -> None:
+    publish_references(tmp_path)
+    assert read_inputs(ask(tmp_path, "referenced", place / "real", folder=tmp_path)).unseen == (
+        "referenced@1.0.0: dot",
+    )
+
+
+def test_classes_of_other_names_are_matched_by_a_pair(place: Path, tmp_path: Path) -> None:
+    real = shutil.copytree(place / "real", tmp_path / "real")
+    for split in ("validation", "test"):
+        (real / split / "dot").rename(real / split / "Spot 2")
+    with pytest.raises(
+        Exception, match=r"shows 'dot', which is no class of the real images: Spot 2, bar, stripe; name"
+    ):
+        read_inputs(ask(place, "shapes", real))
+    found = read_inputs(ask(place, "shapes", real, renamed={"dot": "spot 2"}))
+    assert found.classes.names[found.classes.rare[0]] == "Spot 2"
+    assert set(found.synthetic["shapes@1.0.0"].pictures.labels.tolist()) == set(found.classes.rare)
+
+
+def flat(real: Path) -> None:
+    for shape in ("bar", "stripe"):
+        shutil.move(real / "train" / shape, real / shape)
+    for split in ("train", "validation", "test"):
+        shutil.rmtree(real / split, ignore_errors=True)
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
+    "no splits": (flat, [], "has no splits, an evaluation needs train, validation and test; put the images into"),
+    "no validation": (
+        lambda real: shutil.rmtree(real / "validation"),
+        [],
+        "has no split validation, it has: test, train",
+    ),
+    "no test image of a class": (
+        lambda real: shutil.rmtree(real / "test" / "dot"),
+        [],
+        "has no image of the class dot",
+    ),
+    "segmentation": (lambda real: None, ["--task", "segmentation"], "segmentation is not evaluated yet"),
+    "no rare class": (lambda real: None, ["--few", "0", "--class", "dot=bar"], "holds no image of a rare class"),
+    "large": (lambda real: None, ["--size", "400x400"], "does not read images of 400 x 400 pixels"),
+    "another size": (lambda real: None, ["--size", "32x32"], "say fit crop, pad or stretch"),
+    "a size of words": (lambda real: None, ["--size", "small"], "--size 'small': give height and width"),
+    "one seed": (lambda real: None, ["--seeds", "1"], "--seeds: "),
+    "shares of words": (lambda real: None, ["--shares", "half"], "--shares 'half'"),
+    "falling shares": (lambda real: None, ["--shares", "0.5,0.25"], "shares are rising and different"),
+    "a share above 1": (lambda real: None, ["--shares", "1.5"], "--shares"),
+    "a pair without a sign": (lambda real: None, ["--class", "dot"], "--class 'dot': give the version's class"),
+    "itself as rival": (lambda real: None, ["--against", "shapes@1.0.0"], "this version is named twice"),
+    "an unknown rival": (lambda real: None, ["--against", "squares"], "has no dataset 'squares'"),
+    "checks beyond the steps": (lambda real: None, ["--checks", "90"], "checks 90 exceed the steps"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_error_before_any_training(
+    place: Path, command: Command, tmp_path: Path, mistake: str
+) -> None:
+    spoil, words, told = MISTAKES[mistake]
+    real = shutil.copytree(place / "real", tmp_path / "real")
+    spoil(real)
+    code, _, err = command("evaluate", "shapes", "--store", place / "store", "--real", real, *WORDS, *words)
+    assert code == 2
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_version_that_was_never_evaluated_says_so(place: Path, tmp_path: Path, command: Command) -> None:
+    publish_shapes(Store.open(str(tmp_path / "store"), create=True))
+    _, out, _ = command("show", "shapes", "--store", tmp_path / "store")
+    assert "not evaluated" in out
