@@ -66,6 +66,7 @@ def read_parquet(file: Path, columns: Columns, root: Path | None, left_out: Coun
         names = choose_columns(file, schema, columns)
         small = [name for what, name in names.items() if not _is_bytes(file, schema, what, name)]
         told = parquet.read(small, use_threads=False)
+        told.validate(full=True)
         if not small:  # without columns Arrow counts no rows
             told = pa.table({"": pa.nulls(parquet.metadata.num_rows)})
     table = Table(file, told, schema, names, lambda name: ParquetPixels(file, name))
