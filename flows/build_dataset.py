@@ -68,9 +68,8 @@ def build_dataset(
         selected.unread,
     )
 
-    made = describe_build(context, selected, published, drive.tally) | {
-        "wall_seconds": round(time.perf_counter() - started, 2),
-    }
+    made = describe_build(context, selected, published, drive.tally)
+    made["wall_seconds"] = round(time.perf_counter() - started, 2)
     try:
         show_run(context.recipe, context.store, selected.accepted, made, log)
     except Exception:  # the version is published: an error of the page must not fail the run
@@ -97,8 +96,6 @@ def describe_build(
     """Return the outcome of a build, for output: version, counts, work and seconds by stage. Errors: StoreError."""
     location = f"{DATASETS}/{published['name']}/{published['version']}"
     store = Store.open(context.store)
-    inversion = load_dataset(store, published["name"], published["version"]).lineage.get("inversion", {})
-    agreement = {"teacher_agrees": inversion["agreed"]} if inversion else {}
 
     return {
         "name": published["name"],
@@ -107,7 +104,7 @@ def describe_build(
         "samples": published["counts"]["samples"],
         "uri": store.address(location),
         "report": store.address(f"{location}/report/index.html"),
-        **agreement,
+        **read_agreement(store, published["name"], published["version"]),
         **find_stale_repairs(context, selected),
         "rounds": len(selected.rounds),
         "shortfall": shortfall(context.recipe, selected.accepted),
@@ -116,6 +113,15 @@ def describe_build(
         "finished_before": dict(tally.cached),
         **sum_seconds(tally.ran),
     }
+
+
+def read_agreement(store: Store, name: str, version: str) -> dict[str, int]:
+    """Return the number of a version's inverted images that the teacher agrees with; nothing for other engines.
+
+    Errors: StoreError, VerificationError.
+    """
+    inversion = load_dataset(store, name, version).lineage.get("inversion", {})
+    return {"teacher_agrees": inversion["agreed"]} if inversion else {}
 
 
 def sum_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:

@@ -49,7 +49,7 @@ PROSE = (
     "tasks/stages",
 )
 # Rooms with short functions.
-SHORT = ("schemas", "catalog", "tasks")
+SHORT = ("schemas", "catalog", "tasks", "flows")
 SHAPE = re.compile(r"\[[^\]]*\]|\bshape|\bscalar\b")
 
 

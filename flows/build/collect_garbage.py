@@ -1,8 +1,8 @@
 """Remove unused artifacts, explanations and abandoned temporary files from a store, but never a version.
 
-These artifacts stay: those in the lineage of a version, those that a repair record names, those of the last days, which
-a running build may need, and those that a build of a named recipe uses. A removal can cost time, but never a result:
-the next build makes missing artifacts again.
+Artifacts stay if a version's lineage, a repair record or a build of a named recipe needs them. Those of the last days
+stay as well, because a running build may need them. A removal can cost time, but never a result: the next build makes
+missing artifacts again.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ class Candidate:
 
 
 def collect_garbage(uri: str, days: float, recipes: Sequence[str], *, delete: bool) -> dict[str, Any]:
-    """Find unused artifacts and files and, with `delete`, remove them. Return what goes and what stays.
+    """Find unused artifacts and files and, with `delete`, remove them. Return the removed and the kept ones.
 
     `days`: artifacts that were written within them stay. `recipes`: names or paths of recipes whose artifacts stay.
     Errors: NotFoundError for a missing store; VerificationError for a damaged dataset.json, whose needs are unknown;
@@ -116,17 +116,22 @@ def _list_needed(store: Store, recipes: Sequence[str]) -> dict[tuple[str, str], 
     """Return the reason to keep an artifact, by stage and fingerprint."""
     needed: dict[tuple[str, str], str] = {}
 
-    # Builds of the named recipes, with and without the overrides of their last build.
+    # Builds of the named recipes, with and without the overrides of their last build, and repairs.
     kept = {choose_build(recipe, store.uri, last=last) for recipe in recipes for last in (False, True)}
     for reference, overrides, _ in kept:
         drive = Drive(store, submit=None)
         walk(drive, prepare_build(reference, store.uri, overrides))
         needed |= {(r.stage, r.fingerprint): "a named recipe's build needs it" for r in drive.tally.receipts}
 
-    # Repairs, and versions with their claims.
     for dataset in store.names(REPAIRS):
         for repair in list_repairs(store, dataset):
             needed[REPAIRED.name, repair.samples.fingerprint] = "a repair record names it"
+    return needed | _list_published(store)
+
+
+def _list_published(store: Store) -> dict[tuple[str, str], str]:
+    """Return the reason to keep the artifacts of versions and of claims, by stage and fingerprint."""
+    needed: dict[tuple[str, str], str] = {}
     for name in store.names(DATASETS):
         for claim in list_promised(store, name):
             addresses = [uri.split("/") for uri in claim.shards.values()]

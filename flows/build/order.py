@@ -19,6 +19,7 @@ from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.engines.contract import Preparation, Round
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
+from tailforge.tasks.stages.augmented import Bounds
 from tailforge.tasks.stages.masks import STAGE as MASKS
 from tailforge.tasks.stages.prompts import STAGE as PROMPTS
 from tailforge.tasks.stages.prompts import read_prompts
@@ -198,22 +199,24 @@ def augment_all(
     partitions: list[BuiltPartition],
     selection: Receipt,
 ) -> list[BuiltPartition] | None:
-    """Return the partitions, with augmented rows if the recipe asks for them; None if a step is missing."""
+    """Return the partitions, with augmented rows if the recipe augments; None if a step is missing."""
     if context.recipe.augmentation is None:
         return partitions
     bounds = selection.details["bounds"]
     rows = accepted_rows(read_table(drive.store, selection), len(partitions))
-
-    def chain(planned: PlannedPartition, partition: BuiltPartition, accepted: list[int]) -> Chain:
-        """Augment the accepted rows of one partition."""
-        job = planned.job
-        given = (job, partition.samples, partition.masks, accepted, bounds[job.concept])
-        receipt = yield Step(AUGMENTED, given, len(accepted))
-        return partition.model_copy(update={"augmented": receipt})
-
     work = zip(jobs, partitions, rows, strict=True)
-    made = drive.run([chain(*entry) for entry in work], [AUGMENTED])
+    made = drive.run([augment_chain(*entry, bounds) for entry in work], [AUGMENTED])
     return None if None in made else made
+
+
+def augment_chain(
+    planned: PlannedPartition, partition: BuiltPartition, accepted: list[int], bounds: Mapping[str, Bounds]
+) -> Chain:
+    """Augment the accepted rows of one partition; return the BuiltPartition. `bounds`: by concept."""
+    job = planned.job
+    given = (job, partition.samples, partition.masks, accepted, bounds[job.concept])
+    receipt = yield Step(AUGMENTED, given, len(accepted))
+    return partition.model_copy(update={"augmented": receipt})
 
 
 def write_all(

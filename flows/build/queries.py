@@ -131,7 +131,7 @@ def diff_view(uri: str, before: str, after: str) -> dict[str, Any]:
 
 
 def export_view(uri: str, reference: str, format_name: str, out: Path, splits: Sequence[str]) -> dict[str, Any]:
-    """Write a version, or some of its splits, into `out` in another tool's format; return what was written.
+    """Write a version, or some of its splits, into `out` in another tool's format; return the outcome.
 
     Errors: UserError.
     """

@@ -172,13 +172,6 @@ def require_round(
     if not exceeds(recipe, first, missing):
         return
 
-    # Concepts that are short, the worst yield first.
-    tried, accepted = count_tried(selected), selected.accepted
-    shares = {name: (accepted.get(name, 0), tried[name]) for name in next_sizes(recipe, selected)}
-    worst = sorted(shares.items(), key=lambda item: item[1][0] / max(item[1][1], 1))
-    short = ", ".join(f"{name} {yielded:,} of {drawn:,}" for name, (yielded, drawn) in worst[:NAMED])
-    more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
-
     attempt = len(selected.rounds)
     runs = f" in {count_of(missing.runs, 'run')} of the inversion" if missing.runs else ""
     times = f"{missing.work / first.work:.3g} times the first round"
@@ -186,9 +179,19 @@ def require_round(
     time = f", about {show_seconds(seconds)} of computing" if seconds else ""
     raise RoundLimitError(
         f"round {attempt + 1} would draw {count_of(missing.images, 'image')}{runs}, {times}{time}, for few images are "
-        f"accepted: {short}{more}. Finished work is kept. Loosen quality.gates; or publish what there is by "
-        f"quality.max_rounds={attempt}; or go on by --yes or a quality.round_limit above {recipe.quality.round_limit:g}"
+        f"accepted: {_name_short(recipe, selected)}. Finished work is kept. Loosen quality.gates; or publish what "
+        f"there is by quality.max_rounds={attempt}; or go on by --yes or a quality.round_limit above "
+        f"{recipe.quality.round_limit:g}"
     )
+
+
+def _name_short(recipe: Recipe, selected: Selected) -> str:
+    """Return the concepts that are short, with accepted and drawn images, the worst yield first."""
+    tried, accepted = count_tried(selected), selected.accepted
+    shares = {name: (accepted.get(name, 0), tried[name]) for name in next_sizes(recipe, selected)}
+    worst = sorted(shares.items(), key=lambda item: item[1][0] / max(item[1][1], 1))
+    short = ", ".join(f"{name} {yielded:,} of {drawn:,}" for name, (yielded, drawn) in worst[:NAMED])
+    return short + (f" and {len(worst) - NAMED} more" if len(worst) > NAMED else "")
 
 
 def _predict_seconds(recipe: Recipe, missing: RoundSize, receipts: list[Receipt]) -> float:

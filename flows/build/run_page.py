@@ -110,21 +110,26 @@ def describe_changes(made: Mapping[str, Any], summary: Mapping[str, Any]) -> lis
     if changes is None:
         return ["There is no previous version to compare with."]
 
-    # The counts of samples, then the changed settings, models and libraries.
     counts = {
         "added": sum(changes["added"].values()),
         "removed": sum(changes["removed"].values()),
         "changed": changes["changed"],
     }
     counted = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    lines = [f"Since {_escape(changes['previous'])}: {counted}."]
+    causes = _list_causes(changes)
+    return [f"Since {_escape(changes['previous'])}: {counted}.", *([""] if causes else []), *causes]
+
+
+def _list_causes(changes: Mapping[str, Any]) -> list[str]:
+    """Return one line per changed setting, model and library, at most SHOWN_CHANGES."""
+    lines = []
     named = [(kind, each) for kind in ("recipe", "models", "libraries") for each in changes[kind]]
     for kind, each in named[:SHOWN_CHANGES]:
         before, after = (_escape(each[side]) or "nothing" for side in ("before", "after"))
         lines.append(f"- {kind}: {_escape(each['name'])} from {before} to {after}")
     if len(named) > SHOWN_CHANGES:
         lines.append(f"- and {len(named) - SHOWN_CHANGES} more, in the report")
-    return lines if len(lines) == 1 else [lines[0], "", *lines[1:]]
+    return lines
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:

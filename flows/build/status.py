@@ -42,13 +42,9 @@ def build_status(context: BuildContext) -> dict[str, Any]:
     plan = plan_build(context)
     receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != SELECTION.name]
     receipts += [r for r in plan.tally.receipts if r.stage == SELECTION.name][-1:]  # the last one covers all rounds
-
-    outcomes: Counter[str] = Counter()
     rows = Counter[str]()
     for receipt in receipts:
         rows[receipt.stage] += receipt.rows
-        if receipt.stage in (SAMPLES.name, SELECTION.name):
-            outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
 
     partitions = _list_partitions(Store.open(context.store), plan.tally.open, receipts)
     return {
@@ -57,11 +53,20 @@ def build_status(context: BuildContext) -> dict[str, Any]:
         "stages": [
             {"stage": s.stage, "finished": s.finished, "to_do": s.missing, "rows": rows[s.stage]} for s in plan.stages
         ],
-        "outcomes": dict(sorted(outcomes.items())),
+        "outcomes": _count_outcomes(receipts),
         "partitions": partitions,
         "failures": _group_causes(partitions),
         "published": published_version(context.store, context.recipe.name),
     }
+
+
+def _count_outcomes(receipts: list[Receipt]) -> dict[str, int]:
+    """Return the counts of samples and of the selection by outcome, sorted by name."""
+    outcomes: Counter[str] = Counter()
+    for receipt in receipts:
+        if receipt.stage in (SAMPLES.name, SELECTION.name):
+            outcomes.update({f"{receipt.stage} {name}": count for name, count in receipt.counts.items()})
+    return dict(sorted(outcomes.items()))
 
 
 def failed_receipts(receipts: list[Receipt]) -> list[Receipt]:

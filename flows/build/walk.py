@@ -91,6 +91,7 @@ def plan_build(context: BuildContext) -> Plan:
     # Count the stages that the walk did not reach by the forecast.
     tally, ahead = drive.tally, forecast_build(store, context)
     stages = [_plan_stage(stage, tally, ahead) for stage in stage_names()]
+    readable = ahead.readable
 
     return Plan(
         stages=[stage for stage in stages if stage.finished or stage.missing],
@@ -100,8 +101,8 @@ def plan_build(context: BuildContext) -> Plan:
         wanted=sum(concept.wanted for concept in context.recipe.concepts),
         images=ahead.images,
         finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == SAMPLES.name),
-        notes=ahead.readable.notes if ahead.readable else [],
-        unread_prompts=ahead.readable.unread_counts if ahead.readable else {},
+        notes=readable.notes if readable else [],
+        unread_prompts=readable.unread_counts if readable else {},
     )
 
 

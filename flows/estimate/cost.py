@@ -301,7 +301,13 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
         runs = further.partitions.scale(1 / len(context.recipe.concepts))
         work[before.stage] = _add(work.get(before.stage), runs, further.images)
 
-    # Stages after the rounds count once they are not in the plan yet.
+    work |= _expect_publication(context, plan, further)
+    return {stage: both for stage, both in work.items() if both[0].high > 0}
+
+
+def _expect_publication(context: BuildContext, plan: Plan, further: Further) -> dict[str, tuple[Interval, Interval]]:
+    """Return the (partitions, rows) of the stages after the rounds that the plan lacks."""
+    work: dict[str, tuple[Interval, Interval]] = {}
     reached = set(plan.tally.expected)
     images = exactly(plan.images) + further.images
     if not {AUGMENTED.name, SHARD_PLAN.name} & reached:
@@ -319,7 +325,7 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
         work[SHARD_PLAN.name] = (exactly(1), packed)
     if SHARDS.name not in reached:
         work[SHARDS.name] = (_count_shards(context, packed), packed)
-    return {stage: both for stage, both in work.items() if both[0].high > 0}
+    return work
 
 
 def _add(known: tuple[Interval, Interval] | None, steps: Interval, rows: Interval) -> tuple[Interval, Interval]:

@@ -223,16 +223,14 @@ def keep_repair(found: Published, request: ExplainRequest) -> dict[str, Any]:
     told = receipt.details["repair"]
 
     if row is not None:
-        record_repair(
-            store,
-            RepairRecord(
-                dataset=found.dataset.name,
-                parent=request.made.sample_id,
-                sample_id=row["sample_id"],
-                parent_image=mending.digest_original(request),
-                samples=receipt,
-            ),
+        record = RepairRecord(
+            dataset=found.dataset.name,
+            parent=request.made.sample_id,
+            sample_id=row["sample_id"],
+            parent_image=mending.digest_original(request),
+            samples=receipt,
         )
+        record_repair(store, record)
 
     return {
         "repair": {key: told[key] for key in ("route", "score", "before", "after", "psnr_outside", "attempts")},

@@ -36,12 +36,7 @@ def regenerate_sample(
     than the
     version's; EngineError if the sample fails now.
     """
-    out = usable_path(out, "--out")
-    if not out.parent.is_dir():
-        raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
-    if out.is_dir():
-        raise NotFoundError(f"--out {out}: this is a folder; give the name of a file in it")
-
+    out = _usable_file(out)
     found = find_published(sample_id, reference, uri)
     job, made = remake_sample(found, folder, teacher_module)
     if made.error:
@@ -51,6 +46,16 @@ def regenerate_sample(
     image = _encode_image(found, job, samples)
     out.write_bytes(image)
     return {"file": str(out), "equal": found.is_published(job.build.recipe.sharding.image_format, image)}
+
+
+def _usable_file(out: Path) -> Path:
+    """Return the path of a file that can be written. Errors: NotFoundError for a folder or a missing parent."""
+    out = usable_path(out, "--out")
+    if not out.parent.is_dir():
+        raise NotFoundError(f"--out {out}: the folder {out.parent} does not exist; make it first")
+    if out.is_dir():
+        raise NotFoundError(f"--out {out}: this is a folder; give the name of a file in it")
+    return out
 
 
 def _encode_image(found: Published, job: PartitionJob, samples: pa.Table) -> bytes:

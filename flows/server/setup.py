@@ -106,12 +106,7 @@ def _describe_deployment(
     active = [] if deployment.paused else [each.schedule for each in deployment.schedules if each.active]
     for schedule in active:
         if isinstance(schedule, CronSchedule):
-            try:
-                read_cron(schedule.cron, schedule.timezone or "UTC")
-            except RecipeError as error:
-                raise RecipeError(
-                    f"deployment {name}: {str(error).removeprefix('--')}; correct prefect.yaml and deploy again"
-                ) from error
+            _require_cron(name, schedule)
 
     due = await_next(client, scheduler, deployment) if active else None
     return {
@@ -120,6 +115,16 @@ def _describe_deployment(
         "next": due.isoformat() if due else None,
         "paused": deployment.paused,
     }
+
+
+def _require_cron(name: str, schedule: CronSchedule) -> None:
+    """Check the schedule of a deployment. Errors: RecipeError for a schedule without five cron fields."""
+    try:
+        read_cron(schedule.cron, schedule.timezone or "UTC")
+    except RecipeError as error:
+        raise RecipeError(
+            f"deployment {name}: {str(error).removeprefix('--')}; correct prefect.yaml and deploy again"
+        ) from error
 
 
 def watch_runs(within_s: float) -> AutomationCore:

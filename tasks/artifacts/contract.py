@@ -159,7 +159,7 @@ def name_accelerator() -> str:
 
 
 def describe_effort(address: Address) -> Effort:
-    """Return what decides the cost of an address's work on this machine. Models run on the accelerator, if any."""
+    """Return the facts that decide the cost of an address's work here. Models run on the accelerator, if any."""
     stage, passes = address.stage, count_passes(address.settings)
     decides = [stage.name, stage.version, costing_settings(stage.costing, address.settings), dict(address.models)]
     return Effort(
