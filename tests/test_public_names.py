@@ -13,6 +13,7 @@ from tests.support.foreign_project import write_project
 from tests.support.repository import ROOT
 
 PUBLIC = [
+    "MapDataset",
     "ShardedDataset",
     "TailforgeError",
     "__version__",
@@ -21,6 +22,7 @@ PUBLIC = [
     "list_datasets",
     "list_versions",
     "open_dataset",
+    "open_dataset_map",
     "open_shards",
 ]
 

@@ -24,7 +24,7 @@ from tailforge.catalog.images.records import Found, Images
 from tailforge.catalog.images.tables import SEPARATORS, Columns, read_csv, read_parquet
 from tailforge.catalog.images.tars import read_tar
 from tailforge.catalog.images.versions import open_version_images
-from tailforge.catalog.reading.open_dataset import find_dataset
+from tailforge.catalog.reading.opening import find_dataset
 from tailforge.catalog.registry import DATASET_FILE, DATASETS, NAME
 from tailforge.catalog.store import is_address
 from tailforge.catalog.user_paths import usable_path

@@ -1,5 +1,6 @@
 """Collate samples into batches for a torch DataLoader, whose own function cannot collate pictures."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +10,28 @@ from PIL import Image
 from tailforge.schemas.errors import ReadingError
 
 
+class SampleDict(dict[str, Any]):
+    """One sample of a reader. The default collate function of a torch DataLoader calls `collate` for it."""
+
+
+def register_collate() -> None:
+    """Let torch's default collate function take samples, if torch is imported. Other types are not affected."""
+    if torch_collate := sys.modules.get("torch.utils.data._utils.collate"):
+        torch_collate.default_collate_fn_map[SampleDict] = _collate_by_default
+
+
+def _collate_by_default(samples: Sequence[dict[str, Any]], *, collate_fn_map: Any = None) -> dict[str, Any]:
+    """Return a batch, for torch's table of collate functions by type."""
+    return collate(samples)
+
+
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch of samples of a `ShardedDataset`: `DataLoader(..., collate_fn=collate)`.
+    """Return a batch of samples of any reader. A DataLoader without `collate_fn` calls it for samples as they are read.
 
     `image`: uint8 [N, 3, H, W]. `mask`: uint8 [N, H, W]. `attention` and `noise`: float16 [N, ...]. If sizes differ,
-    each of these is a list of N tensors instead. `cls`: int64 [N]. Every other field is a list of N values. The first
-    call imports torch. Errors: ReadingError if torch is not installed, or `samples` is empty.
+    each of these is a list of N tensors instead. `cls`: int64 [N]. Every other field is a list of N values. A sample
+    without a field has None in a list. The first call imports torch. Errors: ReadingError if torch is not installed,
+    or `samples` is empty.
     """
     try:
         import torch
@@ -23,25 +40,26 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not samples:
         raise ReadingError("collate was given no sample; give one or more")
 
-    def stack(values: list[Any]) -> Any:
-        """Return one tensor, or a list of tensors if their shapes differ."""
+    def gather(values: list[Any]) -> Any:
+        """Return one tensor if all values are numbers, or arrays of one shape; else a list."""
+        if all(isinstance(value, int) for value in values):
+            return torch.tensor(values)
         arrays = [_to_array(value) for value in values]
-        if len({array.shape for array in arrays}) == 1:
+        if all(isinstance(array, np.ndarray) for array in arrays) and len({array.shape for array in arrays}) == 1:
             return torch.from_numpy(np.stack(arrays))
-        return [torch.from_numpy(array) for array in arrays]
+        return [torch.from_numpy(array) if isinstance(array, np.ndarray) else array for array in arrays]
 
-    batch: dict[str, Any] = {}
-    for field in samples[0]:
-        values = [sample[field] for sample in samples]
-        if isinstance(values[0], int):
-            batch[field] = torch.tensor(values)
-        else:
-            batch[field] = stack(values) if isinstance(values[0], Image.Image | np.ndarray) else values
-    return batch
+    fields = dict.fromkeys(field for sample in samples for field in sample)
+    return {field: gather([sample.get(field) for sample in samples]) for field in fields}
 
 
 def _to_array(value: Any) -> Any:
-    """Return a picture as uint8 [3, H, W] for colours or [H, W] for palette indices, or an array unchanged."""
-    array = np.array(value)  # a copy, since users may write to tensors
+    """Return a picture as uint8 [3, H, W] for colours or [H, W] for palette indices; other values unchanged.
+
+    Users may write to tensors, so arrays are copied.
+    """
+    if not isinstance(value, Image.Image | np.ndarray):
+        return value
+    array = np.array(value)
     in_colours = isinstance(value, Image.Image) and array.ndim == 3
     return np.ascontiguousarray(array.transpose(2, 0, 1)) if in_colours else array

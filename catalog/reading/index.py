@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,21 @@ class SplitIndex:
         kept = [len(rows) for rows in self.rows] if self.rows is not None else [shard.samples for shard in self.shards]
         return np.array(kept, np.int64)
 
+    @property
+    def samples(self) -> int:
+        """Return the number of selected samples."""
+        return int(self.counts.sum())
+
+    def identify(self) -> dict[str, Any]:
+        """Return the facts, as plain values, that decide which samples are selected."""
+        return {
+            "dataset": self.name,
+            "version": self.version,
+            "manifest": self.manifest,
+            "split": self.split,
+            "where": self.selection,
+        }
+
     @cached_property
     def selection(self) -> str:
         """Return a digest of the selected rows; empty without a filter."""
@@ -119,19 +134,25 @@ def index_split(store: Store, dataset: Dataset, folder: str, split: str, where: 
     groups = tuple(number for number, shard in enumerate(dataset.shards) if shard.split == split)
     shards = tuple(dataset.shards[group] for group in groups)
 
-    rows = None
-    if where is not None:
-        if not isinstance(where, pc.Expression):
-            raise ReadingError(f"where={where!r} is no expression; give one such as pc.field('sharpness') > 100")
-        with open_manifest(store, folder) as manifest:
-            rows = tuple(_filter_group(manifest, group, where) for group in groups)
-
     if MANIFEST_FILE not in dataset.files:
         raise VerificationError(f"{store.uri}/{folder}/{DATASET_FILE} lists no {MANIFEST_FILE}; build the recipe again")
     digest = dataset.files[MANIFEST_FILE].sha256
-    return SplitIndex(
-        store.uri, folder, dataset.name, dataset.version, split, digest, dataset.fields, shards, groups, rows
-    )
+    index = SplitIndex(store.uri, folder, dataset.name, dataset.version, split, digest, dataset.fields, shards, groups)
+    return index if where is None else filter_index(store, index, where)
+
+
+def filter_index(store: Store, index: SplitIndex, where: pc.Expression) -> SplitIndex:
+    """Return the index with those of its samples for which `where` holds.
+
+    Errors: NotFoundError for an unknown column; ReadingError for a filter that cannot be computed; VerificationError.
+    """
+    if not isinstance(where, pc.Expression):
+        raise ReadingError(f"where={where!r} is no expression; give one such as pc.field('sharpness') > 100")
+    with open_manifest(store, index.folder) as manifest:
+        rows = [_filter_group(manifest, group, where) for group in index.groups]
+    if index.rows is not None:
+        rows = [np.intersect1d(old, new, assume_unique=True) for old, new in zip(index.rows, rows, strict=True)]
+    return replace(index, rows=tuple(rows))
 
 
 @contextmanager
@@ -193,6 +214,26 @@ def read_shard_rows(
     if (np.diff(offsets, axis=1) < sizes[:, :-1]).any() or (offsets[1:, 0] < offsets[:-1, -1] + sizes[:-1, -1]).any():
         raise differs
     return ShardRows(keys.take(pa.array(rows)).to_pylist(), offsets, sizes, column("sha256") if digests else None)
+
+
+def read_labels(store: Store, index: SplitIndex, classes: int) -> NDArray[np.int64]:
+    """Return the class of each selected sample by the manifest, int64 [N]; there are `classes` classes.
+
+    Errors: VerificationError for a manifest without the column, or with a class that does not exist.
+    """
+    found = [np.empty(0, np.int64)]
+    with open_manifest(store, index.folder) as manifest:
+        for shard, group in enumerate(index.groups):
+            labels = manifest.read_row_group(group, columns=["class_id"], use_threads=False)
+            values = labels["class_id"].to_numpy() if labels.column_names else np.full(index.shards[shard].samples, -1)
+            found.append(values if index.rows is None else values[index.rows[shard]])
+
+    joined = np.concatenate(found)
+    if not ((joined >= 0) & (joined < classes)).all():
+        raise VerificationError(
+            f"{index.store}/{index.folder}/{MANIFEST_FILE}: a row has no class_id from 0 to {classes - 1}; {LOOK}"
+        )
+    return joined.astype(np.int64)
 
 
 def _filter_group(manifest: pq.ParquetFile, group: int, where: pc.Expression) -> NDArray[np.int32]:

@@ -42,6 +42,17 @@ def read_samples(
                     yield position, origin, key, sample
 
 
+def read_rows(
+    store: Store, index: SplitIndex, shard: int, rows: ShardRows, cache: ShardCache | None
+) -> list[tuple[str, Sample]]:
+    """Return (key, members) of some samples of a shard, after checks if `rows` has digests.
+
+    Errors: VerificationError, as `read_samples`.
+    """
+    with _open_shard(store, index, shard, cache) as read:
+        return list(_cut_samples(read, rows, index.fields, f"{index.store}/{index.path(shard)}"))
+
+
 @contextmanager
 def _open_shard(store: Store, index: SplitIndex, shard: int, cache: ShardCache | None) -> Iterator[Read]:
     """Open a shard from the cache, the local disk or the remote store. Errors: VerificationError, StoreError."""

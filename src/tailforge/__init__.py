@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tailforge.catalog.reading.batches import collate
     from tailforge.catalog.reading.datasets import list_datasets, list_versions
-    from tailforge.catalog.reading.open_dataset import ShardedDataset, decode_sample, open_dataset, open_shards
+    from tailforge.catalog.reading.decoding import decode_sample
+    from tailforge.catalog.reading.open_dataset import ShardedDataset, open_dataset, open_shards
+    from tailforge.catalog.reading.open_dataset_map import MapDataset, open_dataset_map
     from tailforge.schemas.errors import TailforgeError
 
 __all__ = [
+    "MapDataset",
     "ShardedDataset",
     "TailforgeError",
     "__version__",
@@ -22,17 +25,20 @@ __all__ = [
     "list_datasets",
     "list_versions",
     "open_dataset",
+    "open_dataset_map",
     "open_shards",
 ]
 
 _HOMES = {
+    "MapDataset": "tailforge.catalog.reading.open_dataset_map",
     "ShardedDataset": "tailforge.catalog.reading.open_dataset",
     "TailforgeError": "tailforge.schemas.errors",
     "collate": "tailforge.catalog.reading.batches",
-    "decode_sample": "tailforge.catalog.reading.open_dataset",
+    "decode_sample": "tailforge.catalog.reading.decoding",
     "list_datasets": "tailforge.catalog.reading.datasets",
     "list_versions": "tailforge.catalog.reading.datasets",
     "open_dataset": "tailforge.catalog.reading.open_dataset",
+    "open_dataset_map": "tailforge.catalog.reading.open_dataset_map",
     "open_shards": "tailforge.catalog.reading.open_dataset",
 }
 

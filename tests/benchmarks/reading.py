@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import webdataset as wds
 
-from tailforge.catalog.reading.open_dataset import decode_sample, open_dataset
+from tailforge.catalog.reading.decoding import decode_sample
+from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.catalog.reading.order import draw_shards
 from tailforge.catalog.reading.samples import read_samples
 from tailforge.catalog.registry import DATASETS

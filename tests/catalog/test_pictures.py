@@ -25,7 +25,7 @@ from tailforge.catalog.pictures import (
     show_rgb,
     to_mask,
 )
-from tailforge.catalog.reading.open_dataset import decode_sample
+from tailforge.catalog.reading.decoding import decode_sample
 from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import PictureError, RecipeError, VerificationError

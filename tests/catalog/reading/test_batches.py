@@ -72,3 +72,37 @@ def test_without_torch_it_says_so() -> None:
     program = "import sys; sys.modules['torch'] = None\nfrom tailforge import collate\ncollate([{}])"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert "ReadingError: collate makes tensors, and torch is not installed" in result.stderr
+
+
+def test_a_field_that_samples_lack_is_none_there() -> None:
+    real = make_sample(4, 3, 2) | {"mask": None, "caption": None}
+    del real["attention"]
+    batch = collate([make_sample(4, 3, 1), real])
+    assert batch["image"].shape == (2, 3, 3, 4)
+    assert (batch["mask"][0].shape, batch["mask"][1]) == ((3, 4), None)
+    assert (batch["attention"][0].shape, batch["attention"][1]) == ((2, 4), None)
+    assert batch["caption"] == ["a gear", None]
+
+
+@pytest.mark.parametrize("start", [None, "fork", "spawn"])
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_loader_without_a_collate_function_makes_the_same_batches(
+    published: Store, start: str | None, decode: bool
+) -> None:
+    train = open_dataset(f"{published.uri}/datasets/parts", decode=decode)
+    workers = 0 if start is None else 1
+    batches = list(DataLoader(train, batch_size=8, num_workers=workers, multiprocessing_context=start))
+    told = list(DataLoader(train, batch_size=8, num_workers=workers, collate_fn=collate))
+    assert len(batches) == len(told) == 6
+    for one, other in zip(batches, told, strict=True):
+        assert list(one) == list(other)
+        assert all(torch.equal(one[name], other[name]) for name in ("image", "mask") if decode)
+        assert (one["key"], one["json"]) == (other["key"], other["json"])
+
+
+def test_other_dicts_are_collated_as_before(published: Store) -> None:
+    """A user's own samples are not ours, also after a reader was used."""
+    next(iter(open_dataset(f"{published.uri}/datasets/parts")))
+    assert next(iter(DataLoader([{"a": 1}, {"a": 2}], batch_size=2)))["a"].tolist() == [1, 2]  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="default_collate"):
+        next(iter(DataLoader([{"a": None}], batch_size=1)))  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ import pytest
 import webdataset as wds
 from torch.utils.data import DataLoader
 
-from tailforge.catalog.reading.open_dataset import ShardedDataset, decode_sample, open_dataset
+from tailforge.catalog.reading.decoding import decode_sample
+from tailforge.catalog.reading.open_dataset import ShardedDataset, open_dataset
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import NotFoundError, ReadingError, VerificationError
 from tests.support.fabricate import make_build, make_recipe, publish_build
