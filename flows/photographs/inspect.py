@@ -15,7 +15,7 @@ from tailforge.catalog.inspection.groups import join_blocks, match_groups, read_
 from tailforge.catalog.inspection.names import name_concepts
 from tailforge.catalog.inspection.sizes import Sizes, summarise_sizes
 from tailforge.catalog.inspection.splits import assign_splits, read_splits
-from tailforge.catalog.sources.references import SMALLEST_SIDE
+from tailforge.catalog.sources.references import FEWEST, SMALLEST_SIDE
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.settings.fields import Fit
@@ -26,6 +26,7 @@ from tailforge.tasks.images.references import Candidates, pick_references
 from tailforge.tasks.images.twins import Twin, find_twins
 
 USUAL_COLUMNS = Columns()
+EXAMPLES = 3  # in a finding
 SIZED = 500  # photographs whose headers decide how all are brought to the generator's size
 
 
@@ -198,10 +199,10 @@ def describe_findings(inspection: Inspection) -> list[str]:
             f"contradictions: {count_of(len(conflicts), 'pair')} of one picture with two classes: "
             f"{_examples(inspection, conflicts)}"
         )
-    lines += [f"renamed: class {one!r} is concept {other!r}" for one, other in inspection.renamed.items()]
-    few = [each.name for each in inspection.tail.rare if len(inspection.references.get(each.name, ())) < 3]
-    if few:
-        lines.append(f"fewer than 3 references: {', '.join(few[:5])}{', ...' if few[5:] else ''}")
+    if renamed := [f"class {one!r} is concept {other!r}" for one, other in inspection.renamed.items()]:
+        lines.append(f"renamed: {_shorten(renamed)}")
+    if few := [each.name for each in inspection.tail.rare if len(inspection.references.get(each.name, ())) < FEWEST]:
+        lines.append(f"fewer than {FEWEST} references, too few for a search: {_shorten(few)}")
     if inspection.tail.left_out:
         lines.append(
             f"{count_of(len(inspection.tail.left_out), 'rare class')} beyond the rarest 254 request nothing, since a "
@@ -211,8 +212,13 @@ def describe_findings(inspection: Inspection) -> list[str]:
 
 
 def _examples(inspection: Inspection, pairs: Sequence[Twin]) -> str:
-    shown = [f"{name_of(inspection, each.one)} and {name_of(inspection, each.other)}" for each in pairs[:3]]
-    return "; ".join(shown) + ("; ..." if len(pairs) > 3 else "")
+    return _shorten([f"{name_of(inspection, each.one)} and {name_of(inspection, each.other)}" for each in pairs])
+
+
+def _shorten(texts: Sequence[str]) -> str:
+    """Return the first texts, and the number of the others."""
+    more = f"; and {len(texts) - EXAMPLES:,} more" if len(texts) > EXAMPLES else ""
+    return "; ".join(texts[:EXAMPLES]) + more
 
 
 def home_of(source: str) -> Path:

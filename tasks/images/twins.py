@@ -10,11 +10,11 @@ from tailforge.tasks.images.measures import Measures
 from tailforge.tasks.methods.quality.near_duplicates import find_near
 from tailforge.tasks.methods.quality.pixel_scores import LUMA_WEIGHTS
 
-MAX_DISTANCE = 6  # bits that recompressing and resizing change at most; our choice
+MAX_DISTANCE = 10  # bits that recompressing and resizing change at most; our choice, since correlation decides
 LEAST_CORRELATION = 0.98  # of the small pictures; alone, a hash takes photographs of one kind for twins
 FLAT = 1.0  # grey levels; a picture of a smaller standard deviation shows nothing to compare
 MOST_PARTNERS = 3  # earlier twins listed per photograph, the most similar ones
-MOST_COMPARED = 64  # earlier photographs with a near hash that are compared with one
+MOST_COMPARED = 64  # earlier photographs with the nearest hashes that are compared with one
 BLOCK = 256  # photographs compared at once: bounds memory
 
 
@@ -28,7 +28,7 @@ class Twin:
 
 
 def find_twins(measures: Measures) -> list[Twin]:
-    """Return the pairs of near copies: hashes of at most 6 different bits, and small pictures that correlate by 0.98.
+    """Return the pairs of near copies: hashes of at most 10 different bits, and small pictures that correlate by 0.98.
 
     A photograph is paired with at most 3 earlier ones, so that a large set of copies has few pairs.
     """
@@ -60,10 +60,11 @@ def _find_partners(
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         earlier = np.arange(block[-1])
-        near = np.bitwise_count(hashes[block, None] ^ known[None, earlier]) <= MAX_DISTANCE
-        near &= earlier[None] < block[:, None]
+        distance = np.bitwise_count(hashes[block, None] ^ known[None, earlier])
+        near = (distance <= MAX_DISTANCE) & (earlier[None] < block[:, None])
         for row in np.flatnonzero(near.any(axis=1)):
-            yield int(block[row]), np.flatnonzero(near[row])[:MOST_COMPARED]
+            partners = np.flatnonzero(near[row])
+            yield int(block[row]), partners[np.argsort(distance[row, partners], kind="stable")[:MOST_COMPARED]]
 
 
 def _standardise(small: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -111,6 +111,7 @@ def draw_photographs(page: PhotographsPage) -> str:
         width=WIDTH,
         height=HEIGHT,
         named=len(page.bars) <= LABELLED,
+        tallest=max(1, *(count + requested for _, count, requested in page.bars)),
         most=max(count for _, count in page.sizes),
     )
 
