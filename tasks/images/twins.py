@@ -12,6 +12,7 @@ from tailforge.tasks.methods.quality.pixel_scores import LUMA_WEIGHTS
 
 MAX_DISTANCE = 10  # bits that recompressing and resizing change at most; our choice, since correlation decides
 LEAST_CORRELATION = 0.98  # of the small pictures; alone, a hash takes photographs of one kind for twins
+MOST_APART = 8.0  # grey levels between two small pictures, root mean square
 FLAT = 1.0  # grey levels; a picture of a smaller standard deviation shows nothing to compare
 MOST_PARTNERS = 3  # earlier twins listed per photograph, the most similar ones
 MOST_COMPARED = 64  # earlier photographs with the nearest hashes that are compared with one
@@ -28,17 +29,21 @@ class Twin:
 
 
 def find_twins(measures: Measures) -> list[Twin]:
-    """Return the pairs of near copies: hashes of at most 10 different bits, and small pictures that correlate by 0.98.
+    """Return the pairs of near copies: hashes of at most 10 different bits, and small pictures that agree.
 
-    A photograph is paired with at most 3 earlier ones, so that a large set of copies has few pairs.
+    They agree if they correlate by 0.98 and differ by 8 grey levels at most (root mean square). A photograph is paired
+    with at most 3 earlier ones, so that a large set of copies has few pairs.
     """
-    patterns = _standardise(measures.small)
+    luma: NDArray[np.float32] = measures.small.astype(np.float32) @ (LUMA_WEIGHTS / LUMA_WEIGHTS.sum())
+    patterns = _standardise(luma)
     places = measures.places.tolist()
     found: dict[tuple[int, int], Twin] = {}
     for mirrored, known in ((False, measures.hashes), (True, measures.mirrored)):
-        others = patterns[:, :, ::-1] if mirrored else patterns
+        step = -1 if mirrored else 1
         for row, partners in _find_partners(measures.hashes, known, least=0 if mirrored else 1):
-            own = np.einsum("yx,nyx->n", patterns[row], others[partners])
+            own = np.einsum("yx,nyx->n", patterns[row], patterns[partners, :, ::step])
+            apart = np.sqrt(((luma[row] - luma[partners, :, ::step]) ** 2).mean(axis=(1, 2)))
+            own[apart > MOST_APART] = -1
             best = np.argsort(-own, kind="stable")[:MOST_PARTNERS]
             for partner in partners[best[own[best] >= LEAST_CORRELATION]].tolist():
                 found.setdefault((partner, row), Twin(places[partner], places[row], mirrored))
@@ -67,10 +72,9 @@ def _find_partners(
             yield int(block[row]), partners[np.argsort(distance[row, partners], kind="stable")[:MOST_COMPARED]]
 
 
-def _standardise(small: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _standardise(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the luma of small pictures [n, y, x] with mean 0 and length 1, and 0 for flat ones."""
-    luma: NDArray[np.float32] = small.astype(np.float32) @ (LUMA_WEIGHTS / LUMA_WEIGHTS.sum())
-    luma -= luma.mean(axis=(1, 2), keepdims=True)
-    length = np.sqrt((luma**2).sum(axis=(1, 2), keepdims=True))
-    flat = length < FLAT * small.shape[1]
-    return np.where(flat, 0, luma / np.maximum(length, 1e-6)).astype(np.float32)
+    centred = luma - luma.mean(axis=(1, 2), keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=(1, 2), keepdims=True))
+    flat = length < FLAT * luma.shape[1]
+    return np.where(flat, 0, centred / np.maximum(length, 1e-6)).astype(np.float32)
