@@ -37,6 +37,7 @@ PROSE = (
     "flows/runners",
     "flows/samples",
     "flows/server",
+    "flows/photographs",
     "flows/terminal",
     "flows/training",
     "schemas",

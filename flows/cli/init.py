@@ -75,6 +75,7 @@ def print_start(made: dict[str, Any]) -> None:
     ]
     title = f"{count_of(made['photographs'], 'photograph')}, {count_of(len(made['classes']), 'class')}, the rarest:"
     table(title, ["class", "in train", "requested", "references"], rows)
+
     for line in made["findings"]:
         console.print(visible(line), soft_wrap=True, markup=False)
     if made["measured"] < made["photographs"]:

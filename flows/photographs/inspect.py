@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from tailforge.catalog.images.left_out import UNREADABLE, Counter
@@ -79,14 +80,14 @@ class Inspection:
         """Return the concepts of classes that a recipe cannot hold by their own name."""
         return {each: name for each, name in self.concepts.items() if each != name}
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[Twin, ...]:
         """Return all pairs of copies and twins: copies first, each with the first of its set."""
         same = [Twin(places[0], other, False) for places in self.copies for other in places[1:]]
         known = {(each.one, each.other) for each in same}
         return (*same, *(each for each in self.twins if (each.one, each.other) not in known))
 
-    @property
+    @cached_property
     def leaks(self) -> tuple[Twin, ...]:
         """Return the pairs across splits, one of them in train."""
         return tuple(
@@ -95,7 +96,7 @@ class Inspection:
             if "train" in (own := (self.splits[each.one], self.splits[each.other])) and own[0] != own[1]
         )
 
-    @property
+    @cached_property
     def conflicts(self) -> tuple[Twin, ...]:
         """Return the pairs of one picture with two classes."""
         return tuple(each for each in self.pairs if self.labels[each.one] != self.labels[each.other])
@@ -107,6 +108,7 @@ def inspect_photographs(question: Question) -> Inspection:
     At most `question.measured` photographs are decoded: rare classes entirely, the others in equal numbers.
     Errors: ImagesError, NotFoundError, VerificationError.
     """
+    # Mistakes of the options before any photograph is read.
     pattern = None if question.group_pattern is None else read_pattern(question.group_pattern)
     check_fill(question.fill)
     with phase("listing"):
@@ -119,6 +121,8 @@ def inspect_photographs(question: Question) -> Inspection:
     with phase("comparing"):
         copies = tuple(find_copies(images))
         twins = tuple(find_twins(measures))
+
+    # Splits follow groups and twins; names are those of the recipe.
     labels_as_found = [str(label) for label in images.labels]
     concepts = name_concepts(sorted(set(labels_as_found)))
     labels = tuple(concepts[label] for label in labels_as_found)
@@ -126,6 +130,7 @@ def inspect_photographs(question: Question) -> Inspection:
     blocks = join_blocks(len(images), groups, together)
     splits = given or assign_splits(labels, blocks, question.seed)
 
+    # What the recipe requests, and what it takes from the training photographs.
     tail = measure_tail(labels, splits, question.fill)
     wanted = [each.name for each in tail.rare]
     candidates = Candidates(measures, labels, splits, join_blocks(len(images), (), together), SMALLEST_SIDE)
@@ -188,6 +193,7 @@ def name_of(inspection: Inspection, place: int) -> str:
 
 def describe_findings(inspection: Inspection) -> list[str]:
     """Return one sentence per thing that a person should look at; empty without any."""
+    # Twins with a fault.
     leaks, conflicts = inspection.leaks, inspection.conflicts
     lines = []
     if leaks:
@@ -199,6 +205,8 @@ def describe_findings(inspection: Inspection) -> list[str]:
             f"contradictions: {count_of(len(conflicts), 'pair')} of one picture with two classes: "
             f"{_examples(inspection, conflicts)}"
         )
+
+    # What differs from the source, and what is missing.
     if renamed := [f"class {one!r} is concept {other!r}" for one, other in inspection.renamed.items()]:
         lines.append(f"renamed: {_shorten(renamed)}")
     if few := [each.name for each in inspection.tail.rare if len(inspection.references.get(each.name, ())) < FEWEST]:

@@ -31,6 +31,7 @@ def gather_page(inspection: Inspection, title: str, commands: Sequence[str]) -> 
     places = {each.name: _choose_places(inspection, each.name) for each in shown}
     own = {name: each for each, name in inspection.concepts.items()}
     pictures = _draw(inspection, {*_flat(places.values()), *_flat((each.one, each.other) for each in pairs)})
+
     return PhotographsPage(
         title=title,
         origin=inspection.origin,
@@ -120,6 +121,7 @@ def _list_facts(inspection: Inspection) -> list[tuple[str, str]]:
     (width, height), count = sizes.aspects[0]
     channels = ", ".join(f"{CHANNELS[each]} {number:,}" for each, number in sizes.channels)
     size = inspection.question.size
+
     whole = measured == len(inspection.images)
     return [
         (

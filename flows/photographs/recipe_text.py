@@ -58,6 +58,7 @@ def _write_head(out: Commented, inspection: Inspection, names: Names) -> None:
         out.remark(f"Class {each!r} of the photographs is concept {name!r}, since a recipe cannot hold the name.")
     if tail.left_out:
         out.remark(f"No room for {count_of(len(tail.left_out), 'class')}: a mask tells 254 concepts apart at most.")
+
     out.put("name", names.dataset, "the dataset's name; versions are NAME@1.0.0 and so on")
     text = f"Images for the rare classes of {names.dataset}, drawn by a generator that saw photographs of them."
     out.put("description", text, "for the card; write what a reader should know")
@@ -110,6 +111,7 @@ def _write_quality(out: Commented, inspection: Inspection) -> None:
     for name, gate in inspection.gates.items():
         bounds = gate.model_dump(exclude_none=True)
         out.put(f"    {name}", bounds, _explain_gate(name, inspection.measures))
+
     out.add("  near_duplicates:", "one of two images that look alike is enough")
     out.put("    max_distance", 3, "bits of 64 in which the hashes of two images may differ")
     if inspection.references:

@@ -57,12 +57,14 @@ def parse_generator(generator: str) -> ModelSource:
         if not (path / INDEX).is_file():
             raise ModelError(f"--generator {generator!r}: {path} has no {INDEX}; name the folder of a whole pipeline")
         return ModelSource(model=str(path.resolve()))
+
     if generator.startswith("catalog:"):
         name = generator.removeprefix("catalog:")
         if name not in model_names() or not (MODELS / name / INDEX).is_file():
             known = ", ".join(each for each in model_names() if (MODELS / each / INDEX).is_file())
             raise ModelError(f"--generator: the catalog has no generator {name!r}; it has: {known}")
         return ModelSource(model=generator)
+
     name, _, revision = generator.partition("@")
     if not HUB_ID.match(name) or not COMMIT.match(revision):
         raise ModelError(
@@ -151,6 +153,7 @@ def _show(path: Path) -> str:
 def _report(inspection: Inspection, folder: Path, names: Names, given: ModelSource | None) -> dict[str, Any]:
     """Return what was found and written, in plain values."""
     tail = inspection.tail
+
     return {
         "folder": str(folder),
         "recipe": str(folder / RECIPE),

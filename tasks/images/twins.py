@@ -38,6 +38,8 @@ def find_twins(measures: Measures) -> list[Twin]:
     patterns = _standardise(luma)
     places = measures.places.tolist()
     found: dict[tuple[int, int], Twin] = {}
+
+    # Once as they are, once against mirror images. Of all partners the most similar ones count.
     for mirrored, known in ((False, measures.hashes), (True, measures.mirrored)):
         step = -1 if mirrored else 1
         for row, partners in _find_partners(measures.hashes, known, least=0 if mirrored else 1):

@@ -102,6 +102,8 @@ def draw_photographs(page: PhotographsPage) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=show_number, percent=show_percent)
+
+    # Splits in their usual order, as columns of the table.
     splits = sorted({split for row in page.rows for split in row.splits}, key=("train", "validation", "test").index)
     return environment.get_template(PAGE).render(
         page=page,
@@ -120,6 +122,8 @@ def draw_tail(bars: Sequence[tuple[str, int, int]]) -> list[TailBar]:
     """Return the bars of (name, training photographs, requested images), in their order."""
     tallest = max(1, max(count + requested for _, count, requested in bars))
     step = WIDTH / len(bars)
+
+    # Requested images stand on the photographs.
     drawn = []
     for place, (name, count, requested) in enumerate(bars):
         own, fill = HEIGHT * count / tallest, HEIGHT * requested / tallest
