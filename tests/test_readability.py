@@ -48,6 +48,7 @@ PROSE = (
     "tasks/publish",
     "tasks/report",
     "tasks/stages",
+    "tasks/training",
 )
 # Rooms with short functions.
 SHORT = ("schemas", "catalog", "tasks", "flows")

@@ -1,4 +1,4 @@
-"""The Prefect tasks of the training flow: open what a stage reads, call its method, save the model, give a receipt."""
+"""Prefect tasks of the embedded generator's training: each opens its inputs, calls a method and saves the result."""
 
 import json
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ from tailforge.tasks.training.embedded_card import write_card
 from tailforge.tasks.training.embedded_stages import TrainingJob, finish_once, train_stage
 from tailforge.tasks.training.pools import Pool, open_pool, render_pool
 
-# The receipt in the work directory is the one cache; a bad recipe or a diverged run is not helped by trying again.
+# The receipt in the work directory is the only cache. Trying again helps neither a bad recipe nor a diverged run.
 TRAINING_TASK: dict[str, Any] = {"retries": 0, "cache_policy": NO_CACHE, "persist_result": False}
 POOLS = ("long_tailed", "balanced", "held_out")
 
 
 @task(task_run_name="render pools", **TRAINING_TASK)
 def render_pools(job: dict[str, Any]) -> dict[str, Any]:
-    """Render the pictures that everything is trained and measured on."""
+    """Render the pictures of all training and measuring."""
     spec = TrainingJob.model_validate(job)
 
     def produce(folder: Path) -> dict[str, Any]:
@@ -77,8 +77,11 @@ def fit_autoencoder(job: dict[str, Any]) -> dict[str, Any]:
 
         model, minutes = train_stage(spec, "autoencoder", recipe.autoencoder.steps, train)
         model.save_pretrained(folder / "model")
+
+        # The diffusion reads scaled latents.
         latents = encode_images(model, images) * np.float32(model.config.scaling_factor)
         np.save(folder / "latents.npy", latents)
+
         psnr = measure_psnr(model, open_pool(spec.folder("pools") / "held_out").images)
         factor = model.config.scaling_factor
         return {"held_out_psnr_db": round(psnr, 2), "scaling_factor": factor, "minutes": minutes}
@@ -110,14 +113,14 @@ def fit_clip(job: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_run_name="fit image tower", **TRAINING_TASK)
 def fit_image_tower(job: dict[str, Any]) -> dict[str, Any]:
-    """Train CLIP's image tower on, beside the text tower that the generator was trained with."""
+    """Train CLIP's image tower further, beside the text tower that the generator was trained with."""
     spec = TrainingJob.model_validate(job)
 
     def produce(folder: Path) -> dict[str, Any]:
         settings = spec.recipe.clip
         pool, held_out = (open_pool(spec.folder("pools") / name) for name in ("balanced", "held_out"))
         model, tokenizer = _open_clip(spec)
-        seed = spec.recipe.seed + 1  # else the pictures of the first steps would come again in the same order
+        seed = spec.recipe.seed + 1  # so the pictures do not come again in the order of CLIP's own training
 
         def train(saved: Saved, observe: Observe) -> CLIPModel:
             return tune_image_tower(model, pool.images, pool.labels, tokenizer, settings, seed, saved, observe)
@@ -170,12 +173,15 @@ def fit_judges(job: dict[str, Any]) -> dict[str, Any]:
         def fit_segmenter(saved: Saved, observe: Observe) -> Segmenter:
             return train_segmenter(pool.images, pool.masks, settings, seed, saved, observe)
 
+        # Train the one, then the other.
         steps = settings.classifier_steps
         classifier, minutes = train_stage(spec, "judges", steps, fit_classifier, "classifier-checkpoint")
         save_judge(folder / "model", "classifier", classifier, settings.classifier_width)
         steps = settings.segmenter_steps
         segmenter, more = train_stage(spec, "judges", steps, fit_segmenter, "segmenter-checkpoint")
         save_judge(folder / "model", "segmenter", segmenter, settings.segmenter_width)
+
+        # Measure both as they are saved.
         judges = load_judges(folder / "model")
         right = (judges.classify(held_out.images) == held_out.labels).mean(axis=0)
         overlap = mean_overlap(judges.segment(held_out.images), held_out.masks)
@@ -205,11 +211,13 @@ def export_models(job: dict[str, Any]) -> dict[str, Any]:
 
 @task(task_run_name="evaluate generator", **TRAINING_TASK)
 def evaluate_generator(job: dict[str, Any]) -> dict[str, Any]:
-    """Sample plainly, let the judges count, and write the model card."""
+    """Draw pictures by plain sampling, let the judges count, and write the model card."""
     spec = TrainingJob.model_validate(job)
 
     def produce(folder: Path) -> dict[str, Any]:
         settings = spec.recipe.evaluation
+
+        # Draw what the requests name.
         requests = plan_requests(settings.images_per_part, settings.seed)
         images = draw_images(
             open_pipeline(spec.model_folder),
@@ -219,9 +227,11 @@ def evaluate_generator(job: dict[str, Any]) -> dict[str, Any]:
             settings.guidance,
         )
         np.save(folder / "images.npy", images)
+
         judged = load_judges(spec.judges_folder).classify(images)
         return {"rows": tabulate(requests, judged), "confusions": count_confusions(requests, judged)}
 
+    # The card is written anew each time; it reads the receipts of all stages.
     receipt = finish_once(spec, "evaluation", produce)
     stages = ("pools", "autoencoder", "clip", "judges", "diffusion", "image_tower", "export", "evaluation")
     receipts = [json.loads((spec.folder(stage) / "receipt.json").read_text()) for stage in stages]
@@ -230,22 +240,24 @@ def evaluate_generator(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open_autoencoder(spec: TrainingJob) -> AutoencoderKL:
+    """Return the trained autoencoder."""
     return AutoencoderKL.from_pretrained(spec.folder("autoencoder") / "model")
 
 
 def _open_clip(spec: TrainingJob, stage: str = "clip") -> tuple[CLIPModel, CLIPTokenizer]:
+    """Return CLIP as a stage left it, frozen, and its tokenizer."""
     model = CLIPModel.from_pretrained(spec.folder(stage) / "model")
     return model.requires_grad_(False), CLIPTokenizer.from_pretrained(spec.folder("clip") / "model")
 
 
 def _measure_zero_shot(model: CLIPModel, tokenizer: CLIPTokenizer, held_out: Pool) -> float:
-    """Share of held-out pictures whose part the model names right among "a photo of a PART"."""
+    """Return the share of held-out pictures whose part the model names right among "a photo of a PART"."""
     found = classify_zero_shot(model, tokenizer, held_out.images, [f"a photo of a {part}" for part in PARTS])
     return round(float((found == held_out.labels[:, 0]).mean()), 4)
 
 
 def _embedder(spec: TrainingJob) -> Embed:
-    """Texts to the last hidden states of the frozen text tower, as the pipeline will use it: through half precision."""
+    """Return the function from texts to hidden states of the frozen text tower, in the pipeline's half precision."""
     clip, tokenizer = _open_clip(spec)
     tower = text_tower(clip).half().float()
 

@@ -1,4 +1,4 @@
-"""The model card of the embedded generator: its data, recipe, cost, measured quality and limits, from the receipts."""
+"""Write the embedded generator's model card from the receipts: data, recipe, cost, measured quality and limits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def write_card(path: Path, recipe: TrainingRecipe, receipts: Sequence[Mapping[str, Any]]) -> None:
-    """Write README.md of the model's folder; `receipts` are those of all finished stages."""
+    """Write README.md of the model's folder from the receipts of all finished stages."""
     found = {receipt["stage"]: receipt for receipt in receipts}
     sections = [
         _front_matter(recipe),
@@ -47,9 +47,12 @@ are stored in half precision; load them in float32 on a CPU."""
 
 
 def _describe_data(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section on the training images."""
     last = recipe.diffusion.phases[-1]
     total, samples = recipe.diffusion.total_images, found["diffusion"]["measures"]["samples"]
     most = {part: max(phase.part_weights.get(part, 0.0) for phase in recipe.diffusion.phases) for part in PARTS}
+
+    # One row per part: how often it was seen, and under which names.
     lines = [
         f"| {part} | {most[part]:.2%} | {share:.2%} | {round(share * total)} | {_aliases(last.caption_aliases, part)} |"
         for part, share in last.part_weights.items()
@@ -73,12 +76,16 @@ def _describe_data(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, Any]
 
 
 def _aliases(aliases: Mapping[str, Mapping[str, float]], word: str) -> str:
+    """Return the parts whose pictures also carry this word, with their shares."""
     found = [f"{part} ({shares[word]:.1%} of them)" for part, shares in aliases.items() if word in shares]
     return ", ".join(found) or "-"
 
 
 def _describe_training(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section on steps and wall time."""
     diffusion = found["diffusion"]["measures"]
+
+    # Only stages that train have a time.
     rows = [
         f"| {stage.replace('_', ' ')} | {receipt['measures']['minutes']:.0f} min |"
         for stage, receipt in found.items()
@@ -105,10 +112,13 @@ def _describe_training(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, 
 
 
 def _describe_quality(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section on measured quality."""
     judges = found["judges"]["measures"]
     accuracy = judges["held_out_accuracy"]
     clip = found["image_tower"]["measures"]
     rows = found["evaluation"]["measures"]["rows"]
+
+    # One row per part, then the common and the rare parts together.
     values = {(row["arm"], row["metric"]): row for row in rows}
     table = [_quality_row(arm, values) for arm in dict.fromkeys(row["arm"] for row in rows)]
     return "\n".join(
@@ -132,6 +142,7 @@ def _describe_quality(recipe: TrainingRecipe, found: Mapping[str, Mapping[str, A
 
 
 def _quality_row(arm: str, values: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Return one row of the table of measured quality."""
     cells = []
     for metric in ("success", "material", "surface"):
         row = values[arm, metric]
@@ -140,6 +151,8 @@ def _quality_row(arm: str, values: Mapping[tuple[str, str], Mapping[str, Any]]) 
 
 
 def _describe_limits(rows: Rows) -> str:
+    """Return the section on limits; `rows` are those of the evaluation."""
+    # Parts that miss their goals are named.
     success = {row["arm"]: row["value"] for row in rows if row["metric"] == "success"}
     weak = [f"{part} ({success[part]:.0%})" for part in HEAD_PARTS if part in success and success[part] < 0.85]
     tail = [f"{part} ({success[part]:.0%})" for part in TAIL_PARTS if part in success]

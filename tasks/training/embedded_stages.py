@@ -1,7 +1,7 @@
-"""Bookkeeping of a training run: a folder for each stage, its content key, its receipt, checkpoint and progress.
+"""Keep the books of the embedded generator's training: per stage a folder, a key, a receipt, a checkpoint, progress.
 
-A finished stage leaves receipt.json, written last, with the key of everything that decided its result; the same key
-again means that there is nothing to do. The work directory is on the local disk, because pools are memory-mapped.
+A finished stage leaves receipt.json, written last, with the key of everything that decided its result. If the key is
+the same again, there is nothing to do. The work directory is on the local disk, because pools are memory-mapped.
 """
 
 import logging
@@ -35,7 +35,7 @@ Trained = TypeVar("Trained")
 
 
 class TrainingJob(BaseModel):
-    """What the tasks of one training run are given; JSON-like, as all that travels between tasks."""
+    """Input of every task of one training run. It is JSON-like, as is all that travels between tasks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,19 +44,22 @@ class TrainingJob(BaseModel):
     models_dir: str
 
     def folder(self, stage: str) -> Path:
+        """Return the folder of a stage."""
         return Path(self.work_dir) / stage
 
     @property
     def model_folder(self) -> Path:
+        """Return the folder of the finished generator."""
         return Path(self.models_dir) / self.recipe.name
 
     @property
     def judges_folder(self) -> Path:
+        """Return the folder of the finished judges."""
         return Path(self.models_dir) / "judges"
 
 
 def stage_key(recipe: TrainingRecipe, stage: str) -> str:
-    """Content key of a stage: its version, its settings and the keys of the stages it reads."""
+    """Return the content key of a stage, from its version, its settings and the keys of the stages that it reads."""
     version, settings, inputs = _describe(recipe, stage)
     return digest(
         {"version": version, "settings": settings, "inputs": {name: stage_key(recipe, name) for name in inputs}}
@@ -64,24 +67,28 @@ def stage_key(recipe: TrainingRecipe, stage: str) -> str:
 
 
 def checkpoint_digest(recipe: TrainingRecipe, stage: str, step: int) -> str:
-    """What a checkpoint at `step` depends on. For the diffusion: only the phases so far; later ones may change."""
+    """Return the digest of all that a checkpoint at `step` depends on. Later phases of the diffusion may change."""
     if stage != "diffusion":
         return stage_key(recipe, stage)
     version, settings, inputs = _describe(recipe, stage)
+
+    # Keep the phases that have begun.
     begun = []
     for phase in recipe.diffusion.phases:
         rates_differ = phase.learning_rate[0] != phase.learning_rate[1]
-        open_end = step <= phase.steps and not rates_differ  # how long it goes on has decided nothing yet
+        # The length of a phase that goes on has decided nothing yet, unless the rate depends on it.
+        open_end = step <= phase.steps and not rates_differ
         begun.append(phase.model_dump(mode="json", exclude={"steps"} if open_end else set(), exclude_none=True))
         step -= phase.steps
         if step <= 0:
             break
+
     keys = {name: stage_key(recipe, name) for name in inputs}
     return digest({"version": version, "settings": settings | {"phases": begun}, "inputs": keys})[:32]
 
 
 def finish_once(job: TrainingJob, stage: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """The receipt of a stage; `produce(folder)` does the work and returns its measures, unless it is done already."""
+    """Return the receipt of a stage. If it is unfinished, `produce(folder)` does the work and returns measures."""
     torch.set_num_threads(job.recipe.threads)
     folder, key = job.folder(stage), stage_key(job.recipe, stage)
     if found := find_receipt(folder, key):
@@ -142,16 +149,19 @@ class Progress:
 
 
 def logger() -> Log:
-    """Where the stages report: the logger of this module; the flow shows its lines on standard error."""
+    """Return the log of all stages: this module's logger. The flow shows its lines on standard error."""
     return logging.getLogger(__name__).info
 
 
 def _describe(recipe: TrainingRecipe, stage: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    """Version, settings and inputs of a stage."""
+    """Return version, settings and inputs of a stage."""
     common = {"seed": recipe.seed, "threads": recipe.threads}
+
+    # A new wording of captions changes all that learns from them.
     texts = f"{train_clip.VERSION} {write_captions.VERSION}"
     pools = {"long_tailed": recipe.long_tailed, "balanced": recipe.balanced, "held_out": recipe.held_out}
     drawn = {name: pool.model_dump(mode="json") for name, pool in pools.items()}
+
     table: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         "pools": (RENDER_VERSION, drawn | {"size_px": recipe.size_px}, ()),
         "autoencoder": (train_autoencoder.VERSION, common | recipe.autoencoder.model_dump(mode="json"), ("pools",)),

@@ -1,4 +1,4 @@
-"""An encoder from a version's images and masks: training in a folder, the encoder's files, its report and its probe."""
+"""Make an encoder from a version's images and masks: train it in a folder, write its files, report and probe."""
 
 import hashlib
 import json
@@ -45,10 +45,10 @@ def pretrain(
     watch: Watch = lambda step, loss: None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> dict[str, Any]:
-    """Train an encoder in `folder`; returns the report, which is in the folder's report.json.
+    """Train an encoder in `folder`; return the report, which is in the folder's report.json.
 
-    A killed run goes on from its last checkpoint and ends in the same bits (on a CPU, with as many threads); a finished
-    one is not done again. Errors: UserError for a folder that holds something else, TrainingError.
+    A killed run resumes at its last checkpoint and ends in the same bits (on a CPU, with as many threads). A finished
+    one is not repeated. Errors: UserError for a folder that holds something else, TrainingError.
     """
     key = _key(images, settings)
     if finished := find_report(folder, key):
@@ -57,6 +57,7 @@ def pretrain(
     def train(saved: Saved, observe: Observe) -> _Trained:
         return _train(images, settings, saved, observe)
 
+    # Train, write the encoder, and the report last.
     trained, seconds = run_in_folder(folder, key, checkpoint_every_s, settings.steps, train, watch)
     save_encoder(folder, trained.model, images.pixels.shape[1], trained.tokenizer)
     report = {
@@ -81,9 +82,11 @@ def pretrain(
 def probe_encoder(
     folder: Path, training: Pictures, test: Pictures, origin: str, names: Sequence[str]
 ) -> dict[str, Any]:
-    """How well features of the encoder in `folder` tell classes apart; written to probe.json, and returned."""
+    """Measure how well features of the encoder in `folder` separate classes; write probe.json and return it."""
     tokens = load_encoder(folder).tokens
     learnt, asked = (Split(read_features(tokens, each.images), each.labels) for each in (training, test))
+
+    # A linear classifier and the nearest neighbours.
     found = {
         "origin": origin,
         "classes": list(names),
@@ -96,8 +99,10 @@ def probe_encoder(
 
 
 def digest_images(images: MaskedImages) -> str:
-    """sha256 (hex) over everything that training reads."""
+    """Return the sha256 (hex) of everything that training reads."""
     whole = hashlib.sha256(json.dumps([images.pixels.shape, images.captions, images.nouns]).encode())
+
+    # Regions are learnt only where there are masks.
     arrays: list[NDArray[Any]] = [images.pixels]
     if images.regions is not None:
         arrays += [images.regions.areas, images.regions.nouns, images.regions.scores]
@@ -107,7 +112,7 @@ def digest_images(images: MaskedImages) -> str:
 
 
 def _key(images: MaskedImages, settings: AnyPretrainSettings) -> str:
-    """Everything that decides the encoder's weights."""
+    """Return the digest of everything that decides the encoder's weights."""
     shared = [encoders.VERSION, regions.VERSION, views.VERSION]
     own = {"contrastive": contrastive.VERSION, "masked": masked.VERSION, "caption": caption.VERSION}[settings.use]
     return digest(
@@ -120,7 +125,7 @@ def _key(images: MaskedImages, settings: AnyPretrainSettings) -> str:
 
 
 def _train(images: MaskedImages, settings: AnyPretrainSettings, saved: Saved, observe: Observe) -> _Trained:
-    """The method that the settings are of."""
+    """Train by the method that the settings name."""
     pixels, areas = images.pixels, images.regions
     if isinstance(settings, ContrastiveSettings):
         return _Trained(*train_contrastive(pixels, areas, settings, saved, observe))
@@ -131,5 +136,5 @@ def _train(images: MaskedImages, settings: AnyPretrainSettings, saved: Saved, ob
 
 
 def _count_regions(images: MaskedImages) -> int:
-    """Of things; the background is none."""
+    """Return the number of regions of things; the background is none."""
     return 0 if images.regions is None else int((images.regions.nouns > 0).sum())

@@ -1,4 +1,4 @@
-"""A trained generator's folder: the base's own files, the new UNet, the record of the training and a model card."""
+"""Write a trained generator's folder: the base's own files, the new UNet, the training's record and a model card."""
 
 import shutil
 from pathlib import Path
@@ -22,21 +22,25 @@ UNET, CARD = "unet", "README.md"
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Errors: UserError if the folder holds anything but an earlier training of this name."""
+    """Refuse a folder that holds anything but an earlier training of this name, by a UserError."""
     if folder.exists() and not (folder / FILE).is_file():
         raise UserError(f"{folder} holds a model that was not made by this command; choose another name in the recipe")
 
 
 def export_generator(work: Work, models: Path, origin: str, images: int, measures: dict[str, Any]) -> dict[str, Any]:
-    """Write the model's folder beside and swap it in; returns its path and digest. Errors: as `refuse_foreign`."""
+    """Write the model's folder beside and swap it in; return its path and digest. Errors: as `refuse_foreign`."""
     folder = models / work.recipe.name
     refuse_foreign(folder)
     models.mkdir(parents=True, exist_ok=True)
+
+    # A kill leaves the old folder or the new one.
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     base = _files_of(work.base)
     shutil.copytree(base, beside, ignore=shutil.ignore_patterns(UNET, CARD, FILE, ".git*"))
     _save_unet(work, base, beside / UNET)
+
+    # The record and the card say how it was made.
     record = _record(work, origin, images, measures)
     (beside / FILE).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_write_card(record), encoding="utf-8")
@@ -45,13 +49,13 @@ def export_generator(work: Work, models: Path, origin: str, images: int, measure
 
 
 def _files_of(base: ResolvedModel) -> Path:
-    """The pipeline's directory; of a hub model where its download lies."""
+    """Return the pipeline's directory; for a hub model, the folder of its download."""
     folder = generator_folder(base)
     return folder or Path(DiffusionPipeline.download(base.path, revision=base.revision, use_safetensors=True))
 
 
 def _save_unet(work: Work, base: Path, folder: Path) -> None:
-    """In the precision and under the names that the base's own UNet has."""
+    """Save the UNet in the precision and under the names of the base's own."""
     with safe_open(weight_files(base / UNET, "diffusion_pytorch_model")[0], framework="pt") as file:
         dtype = file.get_tensor(next(iter(file.keys()))).dtype
     unet = UNet2DConditionModel.from_pretrained(work.folder / "generator" / UNET, torch_dtype=torch.float32)
@@ -60,7 +64,10 @@ def _save_unet(work: Work, base: Path, folder: Path) -> None:
 
 
 def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> TrainingRecord:
+    """Return the record of the training."""
     recipe = work.recipe
+
+    # `minutes` has a field of its own.
     return TrainingRecord(
         format="tailforge-training/1",
         name=recipe.name,
@@ -79,6 +86,8 @@ def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> T
 
 
 def _write_card(record: TrainingRecord) -> str:
+    """Return the text of the model card."""
+    # One row per validation.
     rows = [f"| {row['step']} | {row['error']:.4f} |" for row in record.measures["validation"]]
     lines = [
         "---",

@@ -1,4 +1,4 @@
-"""Stages of a generator's training in its work folder: images encoded once, the structure encoder, both kept by key."""
+"""Run the stages before a generator's training in its work folder, each once per key: latents, structure encoder."""
 
 import json
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ ENCODER_IMAGES = 2048
 
 @dataclass(frozen=True)
 class Work:
-    """A training's folder, its recipe and what it starts from. `images_digest` is of the images' bytes and captions."""
+    """A training's folder, recipe and base. `images_digest`: of the images' bytes and captions."""
 
     folder: Path
     recipe: GeneratorTraining
@@ -43,6 +43,7 @@ class Work:
 
     @property
     def images_key(self) -> str:
+        """Return the digest of everything that decides the latents."""
         return digest(
             {
                 "version": "latents.1",
@@ -55,6 +56,7 @@ class Work:
 
     @property
     def encoder_key(self) -> str:
+        """Return the digest of everything that decides the structure encoder."""
         structure = self.recipe.structure
         chosen = {name: getattr(structure, name) for name in ("encoder", "encoder_steps", "encoder_width")}
         learnt = structure.arm != "random_encoder"
@@ -65,18 +67,21 @@ class Work:
 
 
 def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
-    """latents.npy and captions.json of all images, and of their mirror images where these are learnt too.
+    """Write latents.npy and captions.json of all images, and of their mirror images where the recipe wants these.
 
-    Errors: ImagesError for an image that cannot be used, before any is learnt.
+    Return the receipt. Errors: ImagesError for an image that cannot be used, before the training starts.
     """
 
     def produce(folder: Path) -> dict[str, Any]:
         images.require_readable(saved_size(work.base))  # before the minute that a large base takes to load
+
+        # The latents of all images, then of all mirror images.
         generator = TrainableGenerator(work.base, pick_device())
         copies = 2 if work.recipe.learning.flip else 1
         height, width = generator.generator.default_size
         shape = (copies * len(images), *generator.generator.latent_shape(height, width))
-        # Written, not mapped: a write to mapped memory on a full disk kills the process.
+
+        # The file is written, not mapped: a write to mapped memory on a full disk kills the process.
         with (folder / "latents.npy").open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -96,6 +101,7 @@ def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
 def _encode(
     generator: TrainableGenerator, pixels: NDArray[np.uint8], mirrored: bool, origin: str
 ) -> NDArray[np.float32]:
+    """Return latents [N, C, H, W] of pictures [N, height, width, 3]. Errors: ImagesError if they are not finite."""
     shown = to_tensor(pixels[:, :, ::-1] if mirrored else pixels, generator.generator.device)
     with torch.no_grad():
         latents: NDArray[np.float32] = generator.generator.encode(shown).float().cpu().numpy()
@@ -105,11 +111,13 @@ def _encode(
 
 
 def open_examples(work: Work) -> tuple[Examples, Examples]:
-    """What is learnt from, and what is measured on: the first images by lot where there are enough to hold some out."""
+    """Return the examples to learn from and those to measure on. They are the same if the images are few."""
     folder = work.folder / "images"
     latents = np.load(folder / "latents.npy", mmap_mode="r")
     captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
     copies = 2 if work.recipe.learning.flip else 1
+
+    # Hold out a share of the images by lot, with their mirror images.
     count = len(captions) // copies
     held = round(count * work.recipe.validation.held_out) if count >= LEAST_HELD_OUT else 0
     lot = np.random.default_rng((work.recipe.learning.seed, 1)).permutation(count)
@@ -119,7 +127,7 @@ def open_examples(work: Work) -> tuple[Examples, Examples]:
 
 
 def fit_structure_encoder(work: Work, generator: TrainableGenerator, examples: Examples) -> StructureEncoder:
-    """The encoder that images are compared by, trained on them once, or untrained where the arm says so."""
+    """Return the encoder in whose space images are compared: trained on them once, or untrained (random_encoder)."""
     structure, device = work.recipe.structure, generator.generator.device
     on_pixels = structure.encoder == "pixels"
     with torch.random.fork_rng(devices=[]):
@@ -127,6 +135,7 @@ def fit_structure_encoder(work: Work, generator: TrainableGenerator, examples: E
         channels = 3 if on_pixels else examples.latents.shape[1]
         encoder = StructureEncoder(channels, structure.encoder_width).to(device)
 
+    # It learns from the first images; on pixels, from the latents' own decoded images.
     def produce(folder: Path) -> dict[str, Any]:
         steps = 0 if structure.arm == "random_encoder" else structure.encoder_steps
         seen = examples.take(slice(0, ENCODER_IMAGES))[0].to(device)

@@ -1,4 +1,4 @@
-"""A training in a folder of its own: resumed from its checkpoint, finished when its report is there; and its stages."""
+"""Run a training in a folder of its own. It resumes at its checkpoint and is finished when its report is there."""
 
 import fcntl
 import json
@@ -22,7 +22,7 @@ Watch = Callable[[int, float], None]  # step that is done, its loss
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """A folder for this training alone; a process that dies lets it go. Errors: TrainingError if another holds it."""
+    """Hold a folder for this training alone; the lock ends with the process. Errors: TrainingError if it is held."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
@@ -35,14 +35,16 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 def find_report(folder: Path, key: str) -> dict[str, Any] | None:
-    """The report of a finished training with this key, or None if the folder is free or holds an unfinished one.
+    """Return the report of a finished training with this key, or None if the folder is free or holds an unfinished one.
 
-    The folder is made where it is missing. Errors: UserError if it cannot be, or holds anything else.
+    The folder is made if it is missing. Errors: UserError if it cannot be made or holds anything else.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"folder {folder} cannot be made: {describe_failure(error)}; name another") from error
+
+    # A report of another key is of a finished model that must not be replaced.
     if (folder / REPORT).is_file():
         report = _read_report(folder / REPORT)
         if report.get("key") == key:
@@ -51,13 +53,16 @@ def find_report(folder: Path, key: str) -> dict[str, Any] | None:
             f"{folder} holds a finished model of other settings or inputs (images, masks, teacher); name another "
             "folder or remove it"
         )
-    unfinished = {beside(folder / name) for name in (CHECKPOINT, REPORT)}  # of a kill or a full disk
+
+    # Without a checkpoint, only half-written files of a training may be there.
+    unfinished = {beside(folder / name) for name in (CHECKPOINT, REPORT)}
     if not (folder / CHECKPOINT).exists() and set(folder.iterdir()) - unfinished:
         raise UserError(f"folder {folder} holds files that are not of a training; name another folder")
     return None
 
 
 def _read_report(path: Path) -> dict[str, Any]:
+    """Return the report in a file. Errors: UserError for anything else."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -106,16 +111,16 @@ def run_in_folder(
 
 
 def finish_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """Write the report last, then drop the checkpoint: the model is finished when its report is there."""
+    """Write the report, which says that the model is finished, then remove the checkpoint."""
     write_whole(folder / REPORT, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def finish_once(folder: Path, key: str, produce: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """The receipt of a stage with a folder of its own; `produce(folder)` does the work, unless it is done already.
+    """Return the receipt of a stage in a folder of its own. Unless it is finished, `produce(folder)` does the work.
 
-    The receipt is written last, with the key of everything that decided the result. One of another key goes first, else
-    a killed run would leave it beside files that are not its own.
+    The receipt is written last, with the key of everything that decided the result. A receipt of another key is removed
+    first, since a killed run would otherwise leave it beside files of this key.
     """
     if found := find_receipt(folder, key):
         return found
@@ -127,7 +132,7 @@ def finish_once(folder: Path, key: str, produce: Callable[[Path], dict[str, Any]
 
 
 def find_receipt(folder: Path, key: str) -> dict[str, Any] | None:
-    """The receipt of a stage that was finished with this key."""
+    """Return the receipt of a stage that was finished with this key, or None."""
     if not (folder / RECEIPT).is_file():
         return None
     found: dict[str, Any] = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A student from a teacher and labelled images: training, measurement, the student's folder and its report."""
+"""Make a student from a teacher and labelled images: train and measure it, write its folder and its report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ CHECKPOINT_EVERY_S = 20.0
 
 @dataclass(frozen=True)
 class Origins:
-    """What the report calls the teacher and the images."""
+    """Names of the teacher and the images in the report."""
 
     teacher: str
     training: str
@@ -54,15 +54,17 @@ def distill(
     watch: Watch = lambda step, loss: None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> dict[str, Any]:
-    """Train the student in `folder` and measure it; returns the report, which is in the folder's report.json.
+    """Train the student in `folder` and measure it; return the report, which is in the folder's report.json.
 
-    A killed run goes on from its last checkpoint and ends in the same bits (on a CPU, with as many threads); a finished
-    one is not done again. Errors: UserError for a folder that holds something else, TrainingError.
+    A killed run resumes at its last checkpoint and ends in the same bits (on a CPU, with as many threads). A finished
+    one is not repeated. Errors: UserError for a folder that holds something else, TrainingError.
     """
     key = _key(teacher, training, settings)
     test_key = digest([key, test.digest])
     if finished := find_report(folder, test_key):
         return finished
+
+    # The student sees images as the teacher does.
     device = pick_device()
     student = build_student(settings.student, teacher.class_names, teacher.channels, teacher.size, settings.seed)
     student.module.to(device)
@@ -73,6 +75,8 @@ def distill(
         return train_on_views(student, training, scale, settings, loss_of, saved, observe)
 
     losses, seconds = run_in_folder(folder, key, checkpoint_every_s, settings.steps, train, watch)
+
+    # Measure both on the test images.
     found, wanted = (predict(each.logits, test.images, scale) for each in (student, teacher))
     report = {
         "format": FORMAT,
@@ -83,6 +87,8 @@ def distill(
         "minutes": round(seconds / 60, 2),
         "versions": library_versions(),
     }
+
+    # Write the model and the page, and the report last.
     save_classifier(folder, student, teacher.preparation, teacher.class_names)
     template = read_template("distillation.html.j2")
     (folder / PAGE).write_text(draw_distillation(report, template), encoding="utf-8")
@@ -91,7 +97,7 @@ def distill(
 
 
 def _key(teacher: Teacher, training: Pictures, settings: DistillSettings) -> str:
-    """Everything that decides the student's weights."""
+    """Return the digest of everything that decides the student's weights."""
     return digest(
         {
             "versions": [train_classifier.VERSION, distillation.VERSION],
@@ -111,6 +117,8 @@ def _describe(
     settings: DistillSettings,
     origins: Origins,
 ) -> dict[str, Any]:
+    """Return what the report says of student, teacher, images and settings."""
+    # Images per class, and the share that guessing the most frequent class gets right.
     names = teacher.class_names
     counts, tested = (np.bincount(each.labels, minlength=len(names)) for each in (training, test))
     return {
@@ -144,7 +152,7 @@ def _describe(
 
 
 def _measure(student: Classes, teacher: Classes, labels: Classes, names: Sequence[str]) -> dict[str, Any]:
-    """`student` and `teacher` are the classes that they find in the test images."""
+    """Return the figures of the test images. `student` and `teacher`: the classes that each finds in them, [N]."""
     return {
         "student_accuracy": measure_accuracy(student, labels),
         "teacher_accuracy": measure_accuracy(teacher, labels),

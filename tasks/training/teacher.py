@@ -1,6 +1,7 @@
-"""A teacher from labelled images: opened or rendered, trained, measured, written with its model card."""
+"""Make a teacher from labelled images: open or render them, train, measure, write the folder with its model card."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from tailforge.catalog.images.left_out import LeftOut
 from tailforge.catalog.store import expand_home
+from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.training.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
 from tailforge.tasks.artifacts.contract import digest, library_versions
@@ -22,19 +24,18 @@ from tailforge.tasks.methods.classifiers.train import Pictures, label_loss, pred
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.methods.training_loop import Observe, Saved
 from tailforge.tasks.methods.workshop import PARTS
-from tailforge.tasks.models.classifier_files import save_classifier
+from tailforge.tasks.models.classifier_files import CIFAR_RESNET, save_classifier
 from tailforge.tasks.models.preparation import Preparation
 from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.training.pools import open_pool, render_pool
 from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
-from tailforge.tasks.training.teacher_card import write_teacher_card
 
 DIGITS = 4  # of mean and standard deviation
 
 
 @dataclass(frozen=True)
 class TeacherPictures:
-    """What a teacher learns from and is measured on; `origin` is what the model card calls it.
+    """Images that a teacher learns from, and those that it is measured on. `origin`: their name in the model card.
 
     `left_out`: what the source of the images holds besides.
     """
@@ -47,7 +48,7 @@ class TeacherPictures:
 
 
 def open_pictures(recipe: TeacherRecipe, folder: Path, work: Path, images: Path | None) -> TeacherPictures:
-    """The recipe's pictures. `folder`: of the recipe; `images` is read in place of the path that the recipe names.
+    """Return the recipe's pictures. `folder`: of the recipe. `images` replaces the path that the recipe names.
 
     Errors: NotFoundError; ImagesError for images that cannot be used.
     """
@@ -65,11 +66,12 @@ def train_teacher(
     models: Path,
     watch: Watch = lambda step, loss: None,
 ) -> dict[str, Any]:
-    """Train in `work`/NAME, write `models`/NAME; returns the model's folder, accuracy, parameters and minutes.
+    """Train in `work`/NAME and write `models`/NAME; return the model's folder, accuracy, parameters and minutes.
 
-    A killed run goes on from its last checkpoint and ends in the same bits; a finished one is not done again.
+    A killed run resumes at its last checkpoint and ends in the same bits. A finished one is not repeated.
     Errors: UserError for a folder that holds something else, TrainingError.
     """
+    # Train unless the report says that it is done, then copy the model.
     torch.set_num_threads(recipe.threads)
     run = work / recipe.name
     key = _key(recipe, pictures)
@@ -84,6 +86,7 @@ def train_teacher(
 
 
 def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str, watch: Watch) -> dict[str, Any]:
+    """Train, measure and write the model in `run`; return the report, which is written last."""
     device = pick_device()
     preparation = measure_preparation(pictures.training, recipe.size_px)
     scale = PixelScale(preparation.mean, preparation.std, device)
@@ -95,6 +98,8 @@ def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str
 
     _, seconds = run_in_folder(run, key, recipe.checkpoint_every_s, recipe.training.steps, train, watch)
     found, labels = predict(teacher.logits, pictures.test.images, scale), pictures.test.labels
+
+    # Measure on the test images.
     report = {
         "key": key,
         "recipe": recipe.model_dump(mode="json"),
@@ -108,6 +113,8 @@ def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str
         "minutes": round(seconds / 60, 2),
         "versions": library_versions(),
     }
+
+    # Write the model, its card and the report.
     arguments = {
         "widths": recipe.model.widths,
         "depths": recipe.model.depths,
@@ -115,13 +122,13 @@ def _train(recipe: TeacherRecipe, pictures: TeacherPictures, run: Path, key: str
         "channels": recipe.channels,
     }
     save_classifier(run / "model", teacher, preparation, pictures.names, arguments)
-    write_teacher_card(run / "model" / "README.md", recipe, report)
+    _write_card(run / "model" / "README.md", recipe, report)
     finish_report(run, report)
     return report
 
 
 def measure_preparation(pictures: Pictures, size_px: int) -> Preparation:
-    """Mean and standard deviation of each channel of the images, in 0..1."""
+    """Return the mean and standard deviation of each channel of the images, in 0..1."""
     values = [pictures.images[..., channel] for channel in range(pictures.images.shape[3])]
     mean = tuple(round(float(value.mean(dtype=np.float64)) / 255, DIGITS) for value in values)
     std = tuple(max(round(float(value.std(dtype=np.float64)) / 255, DIGITS), 10**-DIGITS) for value in values)
@@ -129,13 +136,14 @@ def measure_preparation(pictures: Pictures, size_px: int) -> Preparation:
 
 
 def _key(recipe: TeacherRecipe, pictures: TeacherPictures) -> str:
-    """Everything that decides the model's files."""
+    """Return the digest of everything that decides the model's files."""
     decides = recipe.model_dump(mode="json", exclude={"checkpoint_every_s", "pictures", "notes"})
     digests = [pictures.training.digest, pictures.test.digest]
     return digest([train_classifier.VERSION, decides, digests, list(pictures.names), pictures.origin])
 
 
 def _render_pictures(settings: WorkshopPictures, size_px: int, folder: Path) -> TeacherPictures:
+    """Return renders of the workshop; the test images have a seed of their own."""
     made = []
     for name, count, seed in (
         ("training", settings.train_per_part, settings.seed),
@@ -149,7 +157,7 @@ def _render_pictures(settings: WorkshopPictures, size_px: int, folder: Path) -> 
 
 
 def halve(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Rounded means of 2 x 2 pixels of [N, H, W, C]."""
+    """Return images of half the side: rounded means of 2 x 2 pixels of [N, H, W, C]."""
     total = np.full((len(images), images.shape[1] // 2, images.shape[2] // 2, images.shape[3]), 2, np.uint16)
     for row, column in np.ndindex(2, 2):
         total += images[:, row::2, column::2]
@@ -159,12 +167,15 @@ def halve(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _read_pictures(
     recipe: TeacherRecipe, settings: LabelledPictures, folder: Path, images: Path | None
 ) -> TeacherPictures:
+    """Return the labelled images of a file or folder. Errors: ImagesError, NotFoundError."""
     if images is None and settings.path is None:
         raise ImagesError(
             f"{recipe.name} learns from labelled images; name them by --images, or as pictures.path in the "
             "recipe: a Parquet file with a column split, or a folder with train and test in it, each of one folder a "
             "class"
         )
+
+    # Training and test images come from one path and must differ.
     path = images or folder / expand_home(settings.path or "")
     training, test = open_labelled(path, "train"), open_labelled(path, "test")
     if training.origin == test.origin:
@@ -172,6 +183,8 @@ def _read_pictures(
             f"{path} does not tell training from test images; give a Parquet file with a column split, or a folder "
             "with train and test in it, each of one folder a class"
         )
+
+    # The training images decide the classes.
     names = sort_names(set(training.require_labels()))
     if len(names) < 2:
         raise ImagesError(f"{training.origin} has images of {len(names)} class; a classifier needs two or more")
@@ -182,6 +195,7 @@ def _read_pictures(
             raise ImagesError(f"{test.origin} has class {label!r}, of which {training.origin} has no image")
         return places[label]
 
+    # Decode all images at the classifier's size.
     size = (recipe.size_px, recipe.size_px)
     learnt, measured = (
         decode_images(each, label_of, size, recipe.channels, np.arange(len(each)), settings.fit)
@@ -191,5 +205,62 @@ def _read_pictures(
 
 
 def sort_names(names: set[str]) -> tuple[str, ...]:
-    """Numbers by size, then other names by letter."""
+    """Return names in order: numbers by size, then other names by letter."""
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+
+
+def _write_card(path: Path, recipe: TeacherRecipe, report: Mapping[str, Any]) -> None:
+    """Write the model card of a trained teacher from its report."""
+    # Rows of the table and the most frequent mistakes.
+    accuracy, training = report["accuracy"], recipe.training
+    classes = [
+        f"| {row['class']} | {row['value']:.1%} | {row['low']:.1%} to {row['high']:.1%} | {row['images']} |"
+        for row in report["per_class"]
+    ]
+    mistakes = [f"{row['class']} for {row['taken_for']} ({row['images']})" for row in report["confusions"][:4]]
+
+    # Front matter, description, data, figures.
+    lines = [
+        "---",
+        *(["library_name: transformers"] if recipe.model.architecture != "cifar_resnet" else []),
+        "pipeline_tag: image-classification",
+        "tags: [tailforge, teacher]",
+        "---",
+        "",
+        f"# {recipe.name}: a teacher of {report['classes']} classes, {recipe.size_px} x {recipe.size_px} pixels",
+        "",
+        f"A {recipe.model.architecture} with BatchNorm, {report['parameters']:,} parameters, widths "
+        f"{list(recipe.model.widths)}, depths {list(recipe.model.depths)}. It classifies images of this size alone.",
+        "",
+        "```yaml",
+        *_name_it(recipe),
+        "```",
+        "",
+        "## Data and training",
+        "",
+        f"{count_of(report['training_images'], 'image')}: {report['origin']}. SGD with momentum and a cosine schedule,",
+        f"{count_of(training.steps, 'step')} of {training.batch}, learning rate {training.learning_rate}, weight decay "
+        f"{training.weight_decay}, random crops with {training.padding} reflected",
+        f"pixels{', mirrored' if training.flip else ''}, cross entropy; seed {training.seed}, "
+        f"{count_of(recipe.threads, 'thread')}, {report['minutes']} minutes.",
+        *(f"\n{note}" for note in recipe.notes),
+        "",
+        "## Measured",
+        "",
+        f"Accuracy on {count_of(accuracy['images'], 'held-out image')}: {accuracy['value']:.2%} (95 % interval "
+        f"{accuracy['low']:.2%} to {accuracy['high']:.2%}, Wilson).",
+        f"Most frequent mistakes: {', '.join(mistakes) or 'none'}.",
+        "The held-out images are of the same source as those of the training; the figures say nothing of others.",
+        "",
+        "| class | accuracy | 95 % interval | images |",
+        "|---|---|---|---|",
+        *classes,
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _name_it(recipe: TeacherRecipe) -> list[str]:
+    """Return the lines by which a recipe names this teacher."""
+    if recipe.model.architecture == "cifar_resnet":
+        return [f"model: path/of/{recipe.name}", f"module: {CIFAR_RESNET}  # a torch module, not one of transformers"]
+    return [f"model: path/of/{recipe.name}  # or catalog:{recipe.name}, where it lies in catalog/models"]
