@@ -3,10 +3,12 @@
 The temporary one makes no runs of schedules.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tailforge.flows.build.choose import remember_build
+from tests.conftest import SCRATCH
 from tests.support.prefect_servers import Server, run_server
 from tests.support.tiny_recipes import write_recipe
 
@@ -21,10 +25,35 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 def build(command: Command, recipe: Path, store: Path | str, *words: str) -> dict[str, Any]:
-    """What `tailforge build --json` prints of a build that succeeds."""
+    """Return what `tailforge build --json` prints of a build that succeeds."""
     code, out, err = command("build", recipe, "--store", store, "--json", *words)
     assert code == 0, err
     return json.loads(out)  # type: ignore[no-any-return]
+
+
+_built: dict[str, tuple[Path, dict[str, Any]]] = {}  # stores with one build, and what their builds printed
+
+
+def start_from_build(command: Command, recipe: Path, store: Path) -> dict[str, Any]:
+    """Give a test a new store with one build of the recipe; return what that build printed.
+
+    The build itself is made once per process and copied: use it where the test is about what comes after.
+    """
+    key = _digest_folder(recipe.parent)
+    if key not in _built:
+        kept = Path(tempfile.mkdtemp(prefix="built-", dir=SCRATCH)) / "store"
+        _built[key] = kept, build(command, recipe, kept)
+    kept, made = _built[key]
+    shutil.copytree(kept, store)
+    remember_build(str(store), made["name"], str(recipe), ())
+    return made | {name: made[name].replace(str(kept), str(store)) for name in ("uri", "report")}
+
+
+def _digest_folder(folder: Path) -> str:
+    """Return a digest of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    parts = [(str(path.relative_to(folder)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def rows_of(made: dict[str, Any], table: str = "manifest") -> list[dict[str, Any]]:

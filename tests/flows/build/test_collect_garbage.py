@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Command, build
+from tests.flows.conftest import Command, build, start_from_build
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
@@ -60,7 +60,7 @@ def test_old_work_of_no_version_goes(command: Command, tiny_recipe: Path, tmp_pa
 
 def test_a_rebuild_makes_again_what_went_with_its_version(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    first = build(command, tiny_recipe, store)
+    first = start_from_build(command, tiny_recipe, store)
     manifest = (Path(first["uri"]) / "manifest.parquet").read_bytes()
     shutil.rmtree(store / "datasets/tiny")
     age(store, 8)
@@ -73,7 +73,7 @@ def test_a_rebuild_makes_again_what_went_with_its_version(command: Command, tiny
 
 def test_diff_lists_rows_and_reports_are_named_in_json(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     store = ["--store", tmp_path / "store"]
-    build(command, tiny_recipe, tmp_path / "store")
+    start_from_build(command, tiny_recipe, tmp_path / "store")
     build(command, tiny_recipe, tmp_path / "store", "--set", "annotation.threshold=0.4")
     found = json.loads(command("diff", "tiny@1.0.0", "tiny", *store, "--json")[1])
     assert len(found["rows"]) == found["changed"] + found["added"] + found["removed"] > 0

@@ -13,7 +13,7 @@ from PIL import Image
 from tailforge.catalog.store import Store
 from tailforge.catalog.verify import verify
 from tailforge.schemas.tables import EXPLANATION
-from tests.flows.conftest import Command, build, rows_of
+from tests.flows.conftest import Command, build, rows_of, start_from_build
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
@@ -24,7 +24,7 @@ FAST = ("--order", "1", "--grid", "4")
 @pytest.fixture
 def made(command: Command, tiny_recipe: Path, tmp_path: Path) -> dict[str, Any]:
     """A version of the tiny recipe."""
-    return build(command, tiny_recipe, tmp_path / "store")
+    return start_from_build(command, tiny_recipe, tmp_path / "store")
 
 
 @pytest.fixture

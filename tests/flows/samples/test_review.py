@@ -17,7 +17,7 @@ from tailforge.catalog.verify import verify
 from tailforge.flows.samples.review import ReviewedSamples, open_version
 from tailforge.flows.samples.review_build import open_build
 from tailforge.schemas.errors import NotFoundError
-from tests.flows.conftest import Command, build, rows_of
+from tests.flows.conftest import Command, build, rows_of, start_from_build
 from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
@@ -44,7 +44,7 @@ def difference(command: Command, store: Path, before: dict[str, Any], after: dic
 
 def test_a_rejected_sample_is_gone_and_comes_back(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    first = build(command, tiny_recipe, store)
+    first = start_from_build(command, tiny_recipe, store)
     unwanted = min(sample_ids(first))
     open_tiny(first, store).decide(unwanted, "reject", "deformed")
     status = json.loads(command("status", tiny_recipe, "--store", store, "--json")[1])
@@ -68,7 +68,7 @@ def test_a_rejected_sample_is_gone_and_comes_back(command: Command, tiny_recipe:
 
 def test_an_accepted_sample_passes_its_gate(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    loose = build(command, tiny_recipe, store)
+    loose = start_from_build(command, tiny_recipe, store)
     high = sorted(row["sharpness"] for row in rows_of(loose))[-4]  # so that the quota is far
     strict = ("--set", f"quality.gates.sharpness.min={high}", "--set", "quality.max_rounds=1")
     first = build(command, tiny_recipe, store, *strict)
@@ -81,7 +81,7 @@ def test_an_accepted_sample_passes_its_gate(command: Command, tiny_recipe: Path,
 
 def test_decisions_on_what_is_rejected_anyway_come_and_go(command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    first = build(command, tiny_recipe, store)
+    first = start_from_build(command, tiny_recipe, store)
     spare = min(name for name, reason in reasons(first).items() if reason == "surplus")
     open_tiny(first, store).decide(spare, "reject")
     second = build(command, tiny_recipe, store)
@@ -100,7 +100,7 @@ def test_the_command_serves_until_it_is_interrupted(
     named: list[str], expected: str, command: Command, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    made = build(command, tiny_recipe, store)
+    made = start_from_build(command, tiny_recipe, store)
     words = ["-m", "tailforge", "review", "tiny", "--store", str(store), "--no-open", *named]
     nameless = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER")}
     with subprocess.Popen(
@@ -136,7 +136,7 @@ def test_a_decision_on_an_image_that_is_drawn_otherwise_now_is_passed_over(
     command: Command, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    first = build(command, tiny_recipe, store)
+    first = start_from_build(command, tiny_recipe, store)
     unwanted = min(sample_ids(first))
     open_tiny(first, store).decide(unwanted, "reject")
     assert unwanted in sample_ids(build(command, tiny_recipe, store, "--set", "engine.steps=3"))
