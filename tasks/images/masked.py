@@ -64,10 +64,17 @@ def open_masked(opened: Images, split: str, masks: str, images: int | None = Non
         captions=tuple(caption or "" for caption in captions),
         nouns=tuple(category.name for category in categories),
         regions=regions,
-        origin=chosen.origin,
+        origin=_without_folders(opened, chosen),
         masks=masks if masks in ARMS else Path(masks).resolve().name,
         left_out=chosen.left_out,
     )
+
+
+def _without_folders(opened: Images, chosen: Images) -> str:
+    """Return the name of the images in the report: that of a file or folder without its parents."""
+    if opened.found.kind == "version":
+        return chosen.origin
+    return chosen.origin.replace(opened.origin, Path(opened.origin).resolve().name, 1)
 
 
 def require_fit(images: MaskedImages, batch: int, patch_px: int) -> None:

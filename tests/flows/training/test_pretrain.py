@@ -110,7 +110,7 @@ def test_images_of_a_users_own_are_learnt_with_their_masks(command: Command, tmp
     code, printed, _ = command(*call, "--use", "masked", "--json")
     assert code == 0
     report = json.loads(printed)
-    assert report["training"] == {"origin": str(tmp_path / "own.parquet"), "images": 8, "regions": 8}
+    assert report["training"] == {"origin": "own.parquet", "images": 8, "regions": 8}
     code, _, error = command(*call, "--use", "caption")
     assert (code, "8 images of" in error, "without caption and label" in error) == (2, True, True), error
 
