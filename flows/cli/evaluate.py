@@ -1,6 +1,7 @@
 """Command `tailforge evaluate`. flows/cli/commands.py registers it and says what a command may do."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,9 @@ def evaluate(
             "file, tars, or dataset@version."
         ),
     ],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that paths in a table of real images start from; by default its own.")
+    ] = None,
     store: Store = DEFAULT_STORE,
     against: Annotated[
         list[str], typer.Option(help="Rival version, dataset or dataset@version; may be repeated.")
@@ -85,7 +89,7 @@ def evaluate(
         }
     )  # fmt: skip
     asked = Request(
-        dataset, store, real, settings, tuple(against), parse_pairs(class_), parse_size(size), fit, folder, task
+        dataset, store, real, settings, tuple(against), parse_pairs(class_), parse_size(size), fit, folder, task, root
     )
     made = run_stoppable(evaluate_version, asked, workers)
     print_json(made) if as_json else print_evaluation(made)

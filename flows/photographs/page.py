@@ -18,7 +18,8 @@ RULES = {"median": "the count of the class in the middle", "largest": "the count
 CHANNELS = {1: "grey", 3: "colour"}
 OWN_SPLITS = (
     "The photographs had no splits. They were divided by the seed: 80 % train, 10 % validation, 10 % test of each "
-    "class, where it has enough. Photographs of one group, copies and twins share a split."
+    "class, and one photograph at least of a class of five or more. Photographs of one group, copies and twins share "
+    "a split."
 )
 GIVEN_SPLITS = "The photographs' own splits were kept."
 

@@ -47,7 +47,7 @@ class Request:
     """What a person asks. `reference` and `against`: dataset or dataset@version; `real`: as `open_images` takes it.
 
     `renamed`: real class by a version's class. `size`: (height, width). `folder`: where the reference photographs of
-    the version's recipe start.
+    the version's recipe start; `root`: where paths in a table of real images start.
     """
 
     reference: str
@@ -60,6 +60,7 @@ class Request:
     fit: Fit = "exact"
     folder: Path | None = None
     task: str = "classification"
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def read_inputs(asked: Request) -> Inputs:
     versions = _open_versions(store, (asked.reference, *asked.against))
 
     # The real images decide classes and format.
-    images = open_real(asked.real, asked.store)
+    images = open_real(asked.real, asked.store, asked.root)
     names = list_classes(images)
     preset = PRESETS[asked.settings.model]
     wanted = choose_format(images, asked.size, asked.fit, (preset.smallest, preset.largest), asked.settings.model)

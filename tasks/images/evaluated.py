@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +64,13 @@ class NamedPictures:
         return Fingerprints(self.kind, self.names, self.digests, self.pictures.images, self.groups)
 
 
-def open_real(source: str, store: str) -> dict[str, Images]:
-    """Return the labelled real images by split: train, validation and test.
+def open_real(source: str, store: str, root: Path | None = None) -> dict[str, Images]:
+    """Return the labelled real images by split: train, validation and test. `root`: as `open_images`.
 
     Errors: NotFoundError; ImagesError for missing splits, an image without a label, a split without an image of a
     class, and files that are left out but could be images.
     """
-    images = open_images(source, store=store)
+    images = open_images(source, store=store, root=root)
     if images.found.splits is None:
         raise ImagesError(
             f"{images.origin} has no splits, an evaluation needs train, validation and test; {MAKE_SPLITS}"

@@ -50,6 +50,13 @@ def test_no_block_is_divided_and_the_seed_decides(rows: list[tuple[str, int]], s
     assert splits == assign_splits(labels, blocks, seed)
 
 
+@pytest.mark.parametrize("count", range(1, 12))
+def test_a_class_of_five_has_a_photograph_in_each_split(count: int) -> None:
+    splits = Counter(assign_splits(["a"] * 40 + ["b"] * count, np.arange(40 + count), 1)[40:])
+    assert splits["train"] >= max(1, count // 2)
+    assert (set(splits) == {"train", "validation", "test"}) == (count >= 5)
+
+
 def test_another_seed_divides_otherwise() -> None:
     labels = ["a"] * 50
     assert assign_splits(labels, np.arange(50), 1) != assign_splits(labels, np.arange(50), 2)

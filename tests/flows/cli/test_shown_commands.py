@@ -93,6 +93,12 @@ ONLY_PARSED = {
     ("train", "start/train.yaml"): CHAIN,
     ("plan", "start/recipe.yaml"): CHAIN,
     ("build", "start/recipe.yaml"): CHAIN,
+    (
+        "evaluate",
+        "workshop",
+        "--real",
+        "start/photographs.csv",
+    ): "test_shapes.py reads such a table",
     ("review",): "serves a page until it is stopped: tests/flows/samples/test_review.py",
     ("setup",): "changes a Prefect server: tests/flows/server/test_setup.py",
     (

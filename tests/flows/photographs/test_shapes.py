@@ -20,6 +20,7 @@ from tailforge.flows.photographs.start import start_from_photographs
 from tailforge.schemas.errors import UserError
 from tailforge.schemas.training.generator import GeneratorTraining
 from tailforge.tasks.images.captioned import open_captioned
+from tailforge.tasks.images.evaluated import open_real
 from tests.support.image_files import encode
 from tests.support.photographs import scene, write_photographs
 
@@ -238,11 +239,19 @@ def test_the_table_is_read_by_the_one_reader(tmp_path: Path) -> None:
     assert not images.left_out.entries
 
 
+def test_own_splits_are_those_of_an_evaluation(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", {"gear": 12, "hook": 5})
+    start(source, tmp_path / "out")
+    real = open_real(str(tmp_path / "out" / "photographs.csv"), "", source)
+    assert sorted(real) == ["test", "train", "validation"]
+    assert all(set(images.require_labels()) == {"gear", "hook"} for images in real.values())
+
+
 def test_only_a_named_number_of_photographs_is_decoded(tmp_path: Path) -> None:
     made = start(write_photographs(tmp_path / "photos", {"gear": 40, "hook": 5}), tmp_path / "out", measured=12)
     assert (made["photographs"], made["measured"]) == (45, 12)
     assert "12 of 45, rare classes first" in (tmp_path / "out" / "photographs.html").read_text()
-    assert len(check(tmp_path / "out")["train"]) == 36
+    assert len(check(tmp_path / "out")["train"]) == 35
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
