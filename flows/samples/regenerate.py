@@ -62,6 +62,6 @@ def _encode_image(found: Published, job: PartitionJob, samples: pa.Table) -> byt
     """Return the bytes of the sample's image member, augmented if the sample was."""
     sharding, image = job.build.recipe.sharding, samples["image"][0].as_py()
     if found.row["augmentation"] is not None:
-        augmented = augment_partition(job, samples, annotate_partition(job, samples)).to_pylist()
+        augmented = augment_partition(job, samples, annotate_partition(job, samples).table).to_pylist()
         image = next(copy["image"] for copy in augmented if copy["sample_id"] == found.row["sample_id"])
     return mark_png(image) if sharding.image_format == "png" else encode_jpeg(image, sharding.jpeg_quality)
