@@ -19,6 +19,7 @@ from tailforge.catalog.pictures import (
     PNG,
     PUBLISHED,
     SUFFIXES,
+    find_suffix,
     measure_shown,
     open_picture,
     show_picture,
@@ -233,3 +234,19 @@ def test_a_turned_picture_is_measured_as_it_is_shown() -> None:
     shown = open_picture(data, PHOTOGRAPHS, show_picture)
     measured = measure_shown(data, PHOTOGRAPHS)
     assert (measured.width, measured.height) == shown.size == (24, 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp"), ("TIFF", ".tif"), ("BMP", ".bmp")]
+)
+def test_bytes_tell_a_files_suffix(kind: str, suffix: str) -> None:
+    assert find_suffix(encode(kind), PHOTOGRAPHS) == suffix
+    assert suffix in SUFFIXES
+
+
+def test_a_jpeg_is_decoded_small_where_that_suffices() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (800, 400), "teal").save(out, "JPEG")
+    assert open_picture(out.getvalue(), PHOTOGRAPHS, show_rgb, least_side=100).size == (200, 100)
+    assert open_picture(out.getvalue(), PHOTOGRAPHS, show_rgb, least_side=300).size == (800, 400)
+    assert open_picture(encode("PNG"), PHOTOGRAPHS, show_rgb, least_side=2).size == (20, 24)

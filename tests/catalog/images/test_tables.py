@@ -154,3 +154,11 @@ def test_a_published_set_of_grey_photographs() -> None:
     assert {train[place].channels for place in range(0, 1000, 100)} == {1}
     picture = train[9000].open_image()
     assert (picture.mode, picture.size) == ("L", (24, 40))
+
+
+def test_only_images_that_are_files_have_a_path(tmp_path: Path) -> None:
+    put(tmp_path / "gear" / "a.png")
+    (tmp_path / "table.csv").write_text("path\ngear/a.png\n")
+    table = write_table(tmp_path / "bytes.parquet", image=[encode(shade(1))])
+    assert open_images(tmp_path / "table.csv").file_of(0) == str(tmp_path / "gear" / "a.png")
+    assert open_images(table).file_of(0) is None

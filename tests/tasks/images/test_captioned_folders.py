@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tailforge.catalog.images.captions import METADATA
-from tailforge.schemas.errors import ImagesError
+from tailforge.schemas.errors import ImagesError, UserError
 from tailforge.schemas.training.generator import ImageSource
 from tailforge.tasks.images.captioned import open_captioned
 from tests.support.captioned_files import PIXELS, open_folder, picture, save, tell, write_rows
@@ -114,3 +114,14 @@ def test_a_link_within_the_recipes_folder_is_read(tmp_path: Path) -> None:
     save(tmp_path / "images/a.png", 1)
     (tmp_path / "images/b.png").symlink_to(tmp_path / "shared/b.png")
     assert len(list(open_folder(tmp_path, caption="a part").read(PIXELS, PIXELS))) == 2
+
+
+def test_paths_of_a_table_start_from_the_root(tmp_path: Path) -> None:
+    save(tmp_path / "photographs/gear/a.png", 10)
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe/table.csv").write_text("path,label\ngear/a.png,gear\n")
+    source = ImageSource(folder="table.csv", root=str(tmp_path / "photographs"))
+    assert open_captioned(source, tmp_path / "recipe", 0).captions == ("a photo of a gear",)
+    for root, words in ((None, "can be used"), (str(tmp_path / "nowhere"), "is no folder; name the folder")):
+        with pytest.raises(UserError, match=words):
+            open_captioned(ImageSource(folder="table.csv", root=root), tmp_path / "recipe", 0)
