@@ -144,7 +144,8 @@ def inspect_photographs(question: Question) -> Inspection:
 
 def _open_labelled(question: Question) -> Images:
     """Return the photographs with a label. Errors: ImagesError without any."""
-    images = open_images(question.source, store=question.store, columns=question.columns)
+    store = question.store if "@" in question.source else None  # else a missing folder would be a missing dataset
+    images = open_images(question.source, store=store, columns=question.columns)
     if images.found.labels is None:
         raise ImagesError(images.found.absent.get("label", f"{images.origin} has no labels"))
     labelled = images.with_labels()

@@ -87,3 +87,6 @@ def test_a_mistake_is_one_line(command: Command, tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "no tail to fill" in err
+    code, out, err = command("init", "nowhere", "--out", tmp_path / "start")
+    assert (code, out) == (2, "")
+    assert "nowhere does not exist; give a folder of images" in err
