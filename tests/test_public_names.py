@@ -13,7 +13,9 @@ from tests.support.foreign_project import write_project
 from tests.support.repository import ROOT
 
 PUBLIC = [
+    "ImageMapDataset",
     "MapDataset",
+    "MixedDataset",
     "ShardedDataset",
     "TailforgeError",
     "__version__",
@@ -21,8 +23,10 @@ PUBLIC = [
     "decode_sample",
     "list_datasets",
     "list_versions",
+    "mix_datasets",
     "open_dataset",
     "open_dataset_map",
+    "open_images_map",
     "open_shards",
 ]
 

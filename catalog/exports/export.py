@@ -8,6 +8,7 @@ from typing import Any
 from tailforge.catalog.exports.coco import convert_coco
 from tailforge.catalog.exports.folder import PieceWriter, new_folder
 from tailforge.catalog.exports.huggingface import convert_huggingface
+from tailforge.catalog.exports.imagefolder import convert_imagefolder
 from tailforge.catalog.exports.panoptic import convert_panoptic
 from tailforge.catalog.exports.pieces import Convert, Piece, Splits
 from tailforge.catalog.exports.samples import list_splits, open_split
@@ -25,6 +26,7 @@ FORMATS: dict[str, Convert] = {
     "panoptic": convert_panoptic,
     "yolo": convert_yolo,
     "voc": convert_voc,
+    "imagefolder": convert_imagefolder,
 }
 # Formats that also copy files of the version.
 COPYING_FORMATS: dict[str, Callable[[Store, Dataset, Splits], Iterator[Piece]]] = {"huggingface": convert_huggingface}

@@ -24,12 +24,14 @@ from tailforge.schemas.errors import PictureError, VerificationError
 class ExportedSample:
     """A sample for export.
 
-    `number`: counted from 1 over all splits of the version, so that it does not depend on the exported splits. `image`
-    and `mask`: bytes of their files. `suffix`: png or jpg. `width` and `height`: pixels. `instances`: INSTANCES.
+    `number`: counted from 1 over all splits of the version, so that it does not depend on the exported splits.
+    `class_id`: from 0. `image` and `mask`: bytes of their files. `suffix`: png or jpg. `width` and `height`: pixels.
+    `instances`: INSTANCES.
     """
 
     number: int
     key: str
+    class_id: int
     suffix: str
     image: bytes
     mask: bytes
@@ -115,6 +117,7 @@ def _convert(sample: Mapping[str, Any], dataset: Dataset, number: int, suffix: s
     return ExportedSample(
         number=number,
         key=sample["key"],
+        class_id=sample["cls"],
         suffix=suffix,
         image=sample["image"],
         mask=sample["mask"],

@@ -149,7 +149,9 @@ def report(
 @app.command()
 def export(
     dataset: DatasetName,
-    format_: Annotated[str, typer.Option("--format", help="Format: coco, panoptic, yolo, voc or huggingface.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="Format: coco, panoptic, yolo, voc, imagefolder or huggingface.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to create; it must not exist yet.")],
     split: Annotated[list[str], typer.Option(help="Split to export, by default all; may be repeated.")] = [],  # noqa: B006
     store: Store = DEFAULT_STORE,

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tailforge.catalog.mixing.image_map import ImageMapDataset, open_images_map
+    from tailforge.catalog.mixing.mix_datasets import MixedDataset, mix_datasets
     from tailforge.catalog.reading.batches import collate
     from tailforge.catalog.reading.datasets import list_datasets, list_versions
     from tailforge.catalog.reading.decoding import decode_sample
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from tailforge.schemas.errors import TailforgeError
 
 __all__ = [
+    "ImageMapDataset",
     "MapDataset",
+    "MixedDataset",
     "ShardedDataset",
     "TailforgeError",
     "__version__",
@@ -24,21 +28,27 @@ __all__ = [
     "decode_sample",
     "list_datasets",
     "list_versions",
+    "mix_datasets",
     "open_dataset",
     "open_dataset_map",
+    "open_images_map",
     "open_shards",
 ]
 
 _HOMES = {
+    "ImageMapDataset": "tailforge.catalog.mixing.image_map",
     "MapDataset": "tailforge.catalog.reading.open_dataset_map",
+    "MixedDataset": "tailforge.catalog.mixing.mix_datasets",
     "ShardedDataset": "tailforge.catalog.reading.open_dataset",
     "TailforgeError": "tailforge.schemas.errors",
     "collate": "tailforge.catalog.reading.batches",
     "decode_sample": "tailforge.catalog.reading.decoding",
     "list_datasets": "tailforge.catalog.reading.datasets",
     "list_versions": "tailforge.catalog.reading.datasets",
+    "mix_datasets": "tailforge.catalog.mixing.mix_datasets",
     "open_dataset": "tailforge.catalog.reading.open_dataset",
     "open_dataset_map": "tailforge.catalog.reading.open_dataset_map",
+    "open_images_map": "tailforge.catalog.mixing.image_map",
     "open_shards": "tailforge.catalog.reading.open_dataset",
 }
 

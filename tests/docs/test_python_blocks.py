@@ -25,6 +25,7 @@ from transformers import (
 from tailforge.catalog.exports.export import export_version
 from tailforge.catalog.store import Store
 from tests.support.fabricate import make_build, make_recipe, publish_build
+from tests.support.image_files import put
 from tests.support.repository import ROOT
 
 PAGES = [
@@ -51,6 +52,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_version(store, "workshop", "1.0.0", "coco", folder / "workshop-coco")
     export_version(store, "workshop", "1.0.0", "huggingface", folder / "workshop-hub")
     save_encoders(folder)
+    for number, name in enumerate(("gear", "hook", "ring") * 3):
+        put(folder / "photos" / name / f"{number}.png", number, size=(80, 64))
     return folder
 
 

@@ -210,8 +210,8 @@ def test_voc_masks_are_the_published_files_where_they_have_its_colours(store: St
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_images_are_the_bytes_that_the_shards_hold(store: Store, tmp_path: Path, format_name: str) -> None:
     made = export(store, format_name, tmp_path / "out")
-    folders = [tmp_path / "out/images", tmp_path / "out/JPEGImages"]
-    found = {path.stem: path for folder in folders for path in folder.rglob("*.*")}
+    folders = [tmp_path / "out" / name for name in ("images", "JPEGImages", *MASKS)]
+    found = {path.stem: path for folder in folders for path in folder.rglob("*.[jp][pn]g")}
     samples = [sample for split in MASKS for sample in published(store, split)]
     assert {key: path.read_bytes() for key, path in found.items()} == {s["key"]: s["image"] for s in samples}
     assert {path.suffix[1:] for path in found.values()} <= set(load_dataset(store, NAME).fields)
@@ -243,7 +243,9 @@ def test_a_format_holds_one_sample_at_a_time(store: Store, format_name: str) -> 
 
     splits = {split: watch(open_split(store, dataset, split)) for split in list_splits(dataset)}
     for piece in FORMATS[format_name](dataset, splits):
-        written += isinstance(piece, WholeFile) and piece.path.startswith(("images/", "JPEGImages/"))
+        written += isinstance(piece, WholeFile) and piece.path.startswith(
+            ("images/", "JPEGImages/", *(f"{split}/" for split in MASKS))
+        )
     assert taken == written == 7
 
 

@@ -143,6 +143,7 @@ def test_a_damaged_version_is_not_exported(damaged: Store, tmp_path: Path) -> No
         ("panoptic", "json", b'"rle":"'),
         ("yolo", "png", b".png\0"),
         ("voc", "seg.png", b".seg.png\0"),
+        ("imagefolder", "png", b".png\0"),
         ("huggingface", "png", b".png\0"),
     ],
 )
