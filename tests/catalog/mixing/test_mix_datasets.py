@@ -221,3 +221,29 @@ def test_it_can_be_sent_to_another_process(real: ImageMapDataset, synthetic: Map
     sent: MixedDataset = pickle.loads(pickle.dumps(mixed))
     assert keys_of(sent) == keys_of(mixed)
     assert repr(sent) == "<MixedDataset of 2 datasets, 60 samples>"
+
+
+def test_masks_of_real_images_get_the_numbers_of_the_mix(tmp_path: Path, synthetic: MapDataset) -> None:
+    """COCO numbers its own categories; here ring is 1, and 3 in the masks of the version."""
+    put(tmp_path / "1.png", size=(6, 4))
+    document = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 6, "height": 4}],
+        "categories": [{"id": 5, "name": "ring"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 3, 4], "area": 12, "iscrowd": 0,
+             "segmentation": [[0, 0, 3, 0, 3, 4, 0, 4]]}
+        ],
+    }  # fmt: skip
+    (tmp_path / "instances_train.json").write_text(json.dumps(document))
+    real = open_images_map(tmp_path)
+    assert np.unique(np.asarray(real[0]["mask"])).tolist() == [0, 1]
+    found = next(sample for sample in mix_datasets([synthetic, real]) if sample["source"] == "real")
+    assert (found["cls"], np.unique(np.asarray(found["mask"])).tolist()) == (2, [0, 3])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_either_kind_read_the_same_mix(real: ImageMapDataset, synthetic: MapDataset, start: str) -> None:
+    mixed = mix_datasets([real, synthetic], batch_size=10)
+    loader = DataLoader(mixed, batch_size=10, num_workers=2, multiprocessing_context=start)
+    found = [pair for batch in loader for pair in zip(batch["source"], batch["key"], strict=True)]
+    assert sorted(found) == sorted(keys_of(mixed))
