@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailforge.tasks.images.measures import Measures
+from tailforge.tasks.methods.quality.likeness import LEAST_CORRELATION, read_luma, standardise
 from tailforge.tasks.methods.quality.near_duplicates import find_near
-from tailforge.tasks.methods.quality.pixel_scores import LUMA_WEIGHTS
 
 MAX_DISTANCE = 10  # bits that recompressing and resizing change at most; our choice, since correlation decides
-LEAST_CORRELATION = 0.98  # of the small pictures; alone, a hash takes photographs of one kind for twins
 MOST_APART = 8.0  # grey levels between two small pictures, root mean square
-FLAT = 1.0  # grey levels; a picture of a smaller standard deviation shows nothing to compare
 MOST_PARTNERS = 3  # earlier twins listed per photograph, the most similar ones
 MOST_COMPARED = 64  # earlier photographs with the nearest hashes that are compared with one
 BLOCK = 256  # photographs compared at once: bounds memory
@@ -34,8 +32,8 @@ def find_twins(measures: Measures) -> list[Twin]:
     They agree if they correlate by 0.98 and differ by 8 grey levels at most (root mean square). A photograph is paired
     with at most 3 earlier ones, so that a large set of copies has few pairs.
     """
-    luma: NDArray[np.float32] = measures.small.astype(np.float32) @ (LUMA_WEIGHTS / LUMA_WEIGHTS.sum())
-    patterns = _standardise(luma)
+    luma = read_luma(measures.small)
+    patterns = standardise(luma)
     places = measures.places.tolist()
     found: dict[tuple[int, int], Twin] = {}
 
@@ -72,11 +70,3 @@ def _find_partners(
         for row in np.flatnonzero(near.any(axis=1)):
             partners = np.flatnonzero(near[row])
             yield int(block[row]), partners[np.argsort(distance[row, partners], kind="stable")[:MOST_COMPARED]]
-
-
-def _standardise(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the luma of small pictures [n, y, x] with mean 0 and length 1, and 0 for flat ones."""
-    centred = luma - luma.mean(axis=(1, 2), keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=(1, 2), keepdims=True))
-    flat = length < FLAT * luma.shape[1]
-    return np.where(flat, 0, centred / np.maximum(length, 1e-6)).astype(np.float32)

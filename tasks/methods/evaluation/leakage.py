@@ -1,7 +1,6 @@
 """Find test images that a model has seen: copies, mirrored or recompressed twins, and images of one group.
 
-A perceptual hash proposes pairs, and the correlation of the pixels decides. Both bounds are our choices: at a
-correlation of 0.98 two photographs of one class differ, and a photograph and its recompressed copy do not.
+A perceptual hash proposes pairs, and the correlation of the pixels decides (tasks/methods/quality/likeness.py).
 
 Letters of shapes: N images, H and W rows and columns, C channels.
 """
@@ -13,11 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tailforge.tasks.methods.quality.likeness import LEAST_CORRELATION, read_luma, standardise
 from tailforge.tasks.methods.quality.near_duplicates import find_near
-from tailforge.tasks.methods.quality.pixel_scores import LUMA_WEIGHTS, perceptual_hash
+from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
 
-MOST_BITS = 16  # in which the hashes of a proposed pair differ
-LEAST_CORRELATION = 0.98
+MOST_BITS = 16  # in which the hashes of a proposed pair differ; our choice: a leak costs more than a lost test image
 BLOCK = 256  # images compared at once with all others: bounds memory
 
 Pixels = NDArray[np.uint8]
@@ -46,7 +45,7 @@ class Fingerprints:
     @cached_property
     def profiles(self) -> Floats:
         """Return the standardised luma per image [N, H * W], whose products are correlations."""
-        return standardise(self.pixels)
+        return profile(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,13 @@ def hash_images(pixels: Pixels | None) -> NDArray[np.uint64]:
     return np.array([perceptual_hash(_show_rgb(image)) for image in images], np.uint64)
 
 
-def standardise(pixels: Pixels | None) -> Floats:
-    """Return the luma of images [N, H, W, C] with mean 0 and norm 1, [N, H * W]; zeros for a blank image."""
+def profile(pixels: Pixels | None) -> Floats:
+    """Return the standardised luma of images [N, H, W, C], [N, H * W]; zeros for a flat image."""
     if pixels is None or not len(pixels):
         return np.zeros((0, 1), np.float32)
-    # Weighted sums of the channels, centred; a norm below 1 is rounding.
-    luma = np.stack([_show_rgb(image).astype(np.float32) @ LUMA_WEIGHTS for image in pixels]).reshape(len(pixels), -1)
-    luma -= luma.mean(1, keepdims=True)
-    norms = np.linalg.norm(luma, axis=1, keepdims=True)
-    profiles: Floats = np.where(norms > 1, luma / np.maximum(norms, 1), 0).astype(np.float32)
-    return profiles
+    # One image at a time, since float colours of all would need much memory.
+    luma = np.concatenate([read_luma(_show_rgb(image)[None]) for image in pixels])
+    return standardise(luma).reshape(len(luma), -1)
 
 
 def _show_rgb(image: Pixels) -> Pixels:
@@ -127,7 +123,7 @@ def _find_twins(test: Fingerprints, known: Fingerprints) -> Iterator[tuple[int, 
         # The likeliest known image of each proposed one.
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
-            likeness = standardise(turned[block]) @ known.profiles.T
+            likeness = profile(turned[block]) @ known.profiles.T
             for row, place, value in zip(block, likeness.argmax(1), likeness.max(1), strict=True):
                 if value >= LEAST_CORRELATION:
                     yield int(row), how, int(place)
