@@ -174,6 +174,7 @@ def test_a_consumer_is_told_what_a_command_needs(words: list[str], place: Path) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "extra"),
     [

@@ -158,7 +158,7 @@ def test_a_creator_knows_its_own_after_a_lost_answer(store: Store, s3: S3Server)
 def test_a_server_without_conditional_create_is_refused(bucket: str, s3: S3Server) -> None:
     s3.ignored_headers = ("if-none-match",)
     try:
-        with pytest.raises(StoreAccessError, match="in the place of another although asked not to"):
+        with pytest.raises(StoreAccessError, match="replaces an existing object although the request forbids it"):
             Store.open(f"s3://{bucket}/store", create=True)
     finally:
         s3.ignored_headers = ()

@@ -135,6 +135,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_ranks_are_those_of_torch_distributed(published: Store, keys: list[str], tmp_path: Path) -> None:
     """Also in a worker that is spawned, which knows nothing of the process group."""
     program = tmp_path / "rank.py"

@@ -112,6 +112,7 @@ def test_a_build_goes_on_at_the_run_that_is_missing(command: Command, folder: Pa
     assert receipts[0].read_bytes() == before[receipts[0]]
 
 
+@pytest.mark.slow
 def test_one_seed_gives_equal_bytes_and_another_seed_other_images(
     command: Command, folder: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_other_settings_build_too(engine: dict[str, Any], command: Command, fold
     assert {json.loads(row["provenance"])["form"] for row in rows_of(made)} == {engine.get("form", "pyramid")}
 
 
+@pytest.mark.slow
 def test_a_gate_on_the_teachers_agreement_leads_to_further_rounds(
     command: Command, folder: Path, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def local(command: Command, tiny_recipe: Path, tmp_path: Path) -> dict[str, Any]
     return content(load_dataset(Store.open(str(tmp_path / "local")), "tiny"))
 
 
+@pytest.mark.slow
 def test_a_build_equals_one_on_a_disk(
     command: Command, tiny_recipe: Path, store: str, local: dict[str, Any], s3: S3Server
 ) -> None:
@@ -76,6 +77,7 @@ def require_equal(store: str, local: dict[str, Any]) -> None:
     assert verify(opened, "tiny") == []
 
 
+@pytest.mark.slow
 def test_spoiled_requests_change_nothing(
     command: Command, tiny_recipe: Path, store: str, local: dict[str, Any], s3: S3Server
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_store_that_only_fails_is_one_error_soon_and_the_build_goes_on_later(
     require_equal(store, local)
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_at_once_is_one_error(command: Command, tiny_recipe: Path, store: str, s3: S3Server) -> None:
     s3.faults = lambda request: Fault.SLOW_DOWN
     code, out, err = command("build", tiny_recipe, "--store", store)

@@ -102,6 +102,7 @@ def test_a_gate_on_the_references_rejects_copies_of_them(command: Command, searc
     assert all(-1 <= row["reference_similarity"] <= 1 for row in [*rejects, *rows_of(made)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["best_of_n", "zero_order"])
 def test_rivals_without_gradients_build_too(kind: str, command: Command, searching: Any, tmp_path: Path) -> None:
     engine = {key: value for key, value in SEARCH.items() if key not in ("rounds", "iterations")} | {"kind": kind}
@@ -117,6 +118,7 @@ def test_the_published_preset_builds(command: Command, searching: Any, tmp_path:
     assert (origin["optimizer"], origin["guidance"], origin["iterations"]) == ("adamw", 7.5, 2)
 
 
+@pytest.mark.slow
 def test_many_images_start_from_few_found_seeds(command: Command, searching: Any, tmp_path: Path) -> None:
     engine = SEARCH | {"mode": "bootstrapped", "found_seeds": 3}
     recipe, store = searching(engine), tmp_path / "store"
@@ -133,6 +135,7 @@ def test_many_images_start_from_few_found_seeds(command: Command, searching: Any
     assert all(json.loads(row["provenance"])["backward_evaluations"] == 0 for row in rows_of(more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ships_noise", [False, True])
 def test_one_image_is_made_again_bit_equal(
     ships_noise: bool, command: Command, searching: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

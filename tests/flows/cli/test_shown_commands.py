@@ -263,6 +263,7 @@ def complete(words: tuple[str, ...]) -> list[str]:
 RUN = [each for each in TYPED if each.words[0] == "tailforge" and first_match(each.words[1:], ONLY_PARSED) is None]
 
 
+@pytest.mark.slow
 @pytest.mark.flow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("shown", RUN, ids=lambda each: each.line)

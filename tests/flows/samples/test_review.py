@@ -91,6 +91,7 @@ def test_decisions_on_what_is_rejected_anyway_come_and_go(command: Command, tiny
     assert reasons(build(command, tiny_recipe, store))[spare] == "surplus"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("named", "expected"),
     [(["--reviewer", "Ada"], "Ada"), ([], pwd.getpwuid(os.getuid()).pw_name)],

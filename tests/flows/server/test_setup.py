@@ -51,6 +51,7 @@ def done(command: Command, *words: str) -> dict[str, Any]:
     return made | {"work_pools": {pool["name"]: pool for pool in made["work_pools"]}}
 
 
+@pytest.mark.slow
 def test_a_second_setup_finds_everything(command: Command, bare_server: str) -> None:
     first, second = done(command), done(command)
     for made, what in ((first, "made"), (second, "unchanged")):
@@ -65,6 +66,7 @@ def test_a_second_setup_finds_everything(command: Command, bare_server: str) -> 
     assert "unchanged" in out
 
 
+@pytest.mark.slow
 def test_only_what_is_told_changes(command: Command, bare_server: str) -> None:
     from prefect.client.orchestration import get_client
 
@@ -82,11 +84,13 @@ def test_only_what_is_told_changes(command: Command, bare_server: str) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_the_server_keeps_is_told(command: Command, bare_server: str) -> None:
     """The tests' server has the defaults: events go, runs stay."""
     assert done(command)["retention"] == {"flow_runs_days": None, "events_days": 7.0}
 
 
+@pytest.mark.slow
 def test_a_pool_of_another_kind_is_named(command: Command, bare_server: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -127,6 +131,7 @@ def stand_in(answers: dict[str, Any]) -> Iterator[str]:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
@@ -152,6 +157,7 @@ def test_a_server_that_will_not_do_is_one_clear_error(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_deployment_is_what_prefect_yaml_says(command: Command, bare_server: str, tmp_path: Path) -> None:
     from prefect.client.orchestration import get_client
 
@@ -188,6 +194,7 @@ def deploy(cron: str, **more: Any) -> None:
         client.create_deployment(flow, "planted", schedules=[schedule], **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cron", "message"),
     [("0 0 3 * * *", "6 fields"), ("0 2 31 2 *", "it never comes")],
@@ -202,6 +209,7 @@ def test_a_deployment_whose_schedule_cannot_be_is_named(
     assert "deploy again" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cron", "paused"), [("0 3 29 2 *", False), ("0 3 * * *", True)], ids=["in years", "paused"])
 def test_a_deployment_without_a_run_to_come_is_no_fault(
     cron: str, paused: bool, command: Command, bare_server: str
@@ -216,6 +224,7 @@ def test_a_deployment_without_a_run_to_come_is_no_fault(
         assert datetime.fromisoformat(told["next"]) - datetime.now(UTC) > timedelta(days=100)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_the_trial(command: Command, bare_server: str) -> None:
     from prefect.client.orchestration import get_client
 
@@ -261,6 +270,7 @@ def test_the_image_of_compose_holds_all_that_the_package_is_made_of() -> None:
     assert copied >= set(SHIPPED)
 
 
+@pytest.mark.slow
 def test_commands_of_compose_are_what_the_programs_know() -> None:
     """Every line that compose.yaml runs, or tells a person to run in it, is known down to its options."""
     text = (ROOT / "compose.yaml").read_text()

@@ -95,6 +95,7 @@ def test_a_users_server_on_loopback_goes_past_a_proxy(tiny_recipe: Path, tmp_pat
     assert command.end() == 0, command.lines
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_named_at_once(tiny_recipe: Path, tmp_path: Path) -> None:
     address = {"PREFECT_API_URL": f"{NOWHERE}/api"}
     command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env=ONE_THREAD | address)
@@ -104,6 +105,7 @@ def test_a_server_that_does_not_answer_is_named_at_once(tiny_recipe: Path, tmp_p
     assert [line for line in command.lines if not line.startswith("at work on ")] == command.lines[-1:]
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_named(tiny_recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = {"PREFECT_HOME": str(tmp_path / "file" / "home")}

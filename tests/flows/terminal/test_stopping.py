@@ -32,6 +32,7 @@ def test_a_command_is_stopped_while_it_begins(tiny_recipe: Path, tmp_path: Path,
     require_stopped(command, number)
 
 
+@pytest.mark.slow
 def test_a_build_is_stopped_while_its_server_starts(tiny_recipe: Path, tmp_path: Path) -> None:
     command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env={"PREFECT_API_URL": ""})
     command.wait_for(command.children)
@@ -119,6 +120,7 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path, words: l
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "closed", "code"),
     [
@@ -135,6 +137,7 @@ def test_a_closed_stream_is_passed_over(tmp_path: Path, words: list[str], closed
     assert ("gear" in ended.stdout) == (closed == "2>&-" and code == 0)
 
 
+@pytest.mark.slow
 def test_a_build_whose_lines_nobody_reads_ends_quietly(tiny_recipe: Path, tmp_path: Path, prefect_server: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)

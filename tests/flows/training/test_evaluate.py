@@ -92,6 +92,7 @@ def test_a_version_of_noise_gains_nothing(place: Path, made: dict[str, Any], com
     assert json.loads(out)["evaluated"] == made["verdict"]
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_ends_in_equal_bytes(place: Path, made: dict[str, Any], tmp_path: Path) -> None:
     shutil.copytree(place / "store" / "datasets", tmp_path / "store" / "datasets")
     trials = tmp_path / "store" / "artifacts" / "trials"

@@ -136,6 +136,7 @@ def test_a_training_ends_by_saying_how_a_recipe_names_the_generator(capsys: pyte
     assert yaml.safe_load(line.removeprefix("in a recipe: ")) == {"generator": {"model": "/my models/new"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -176,6 +177,7 @@ def test_the_same_command_again_does_nothing_new(recipe: Callable[..., dict[str,
     assert checkpoint.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_weight_zero_is_plain_training_bit_for_bit(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     game = {"arm": "sadm", "weight": 0, "group": 4, "warm_up": 0.0}
     digests = [
@@ -194,6 +196,7 @@ def test_from_scratch_forgets_the_bases_weights(recipe: Callable[..., dict[str, 
     assert not np.array_equal(scratch, base)
 
 
+@pytest.mark.slow
 def test_two_devices_end_where_one_does(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     game = {"structure": {"arm": "sadm", "encoder_steps": 3, "warm_up": 0.0, "group": 4}, "learning": {"batch": 8}}
     alone = train(recipe(**game, name="alone"), tmp_path)

@@ -88,6 +88,7 @@ def test_lost_and_damaged_files_are_mended(store: Store) -> None:
     require_whole(store, "1.0.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "finished_by_the_next"),
     [

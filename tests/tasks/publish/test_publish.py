@@ -186,6 +186,7 @@ def test_an_error_on_the_way_leaves_nothing(store: Store) -> None:
     assert list_datasets(store) == []
 
 
+@pytest.mark.slow
 def test_a_killed_publisher_leaves_nothing_visible_and_the_next_one_publishes(store: Store) -> None:
     program = (
         "import os, signal, sys\n"

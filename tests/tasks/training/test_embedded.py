@@ -82,6 +82,7 @@ def test_finished_stages_are_not_done_again(trained: tuple[TrainingJob, list[dic
     assert {path: path.stat().st_mtime_ns for path in Path(job.work_dir).rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(
     trained: tuple[TrainingJob, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_report_says_what_was_done(trained: tuple[str, Path, Any]) -> None:
     assert any("token" in path.name for path in folder.iterdir()) == (use == "caption")
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_bits(trained: tuple[str, Path, Any], tmp_path: Path) -> None:
     use, whole, expected = trained
     folder = tmp_path / "encoder"

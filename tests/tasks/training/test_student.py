@@ -102,6 +102,7 @@ def test_the_teacher_is_left_as_it_was(teacher: Path, tmp_path: Path) -> None:
     assert state_digest(used.module) == before
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_bits(
     teacher: Path, student: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
