@@ -1,4 +1,7 @@
-"""List the stages in the order of a build. This is the only list of stages: a new one needs one line here."""
+"""List the stages in the order of a build. A stage that an engine names is one file and one line here.
+
+A stage of every recipe also needs its step in flows/build/order.py.
+"""
 
 from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.stages import (

@@ -247,7 +247,6 @@ def test_a_full_disk_stops_the_build_and_keeps_what_was_made(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        patch.setattr("tailforge.tasks.stages.retry_rule.STAGE_TASK", {})
         code, _, err = command("build", tiny_recipe, "--store", tmp_path / "store")
     assert code == 1
     assert "the disk is full" in err
