@@ -23,7 +23,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.publish.publish import publish_version
-from tailforge.tasks.stages.registry import list_stages
+from tailforge.tasks.stages.registry import generator_stages
 from tailforge.tasks.stages.run import task_of
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def read_agreement(store: Store, name: str, version: str) -> dict[str, int]:
 
 def sum_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
     """Return the seconds of computing, of those with the generator, and of loading models."""
-    alone = {stage.name for stage in list_stages() if stage.uses_generator}
+    alone = generator_stages()
     drawing = [receipt for receipt in receipts if receipt.stage in alone]
     cold = [receipt for receipt in receipts if receipt.effort and receipt.effort.cold]
     return {

@@ -36,7 +36,7 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address, describe_effort, describe_machine
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
-from tailforge.tasks.stages.registry import list_stages, stage_names
+from tailforge.tasks.stages.registry import generator_stages, stage_names
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
 from tailforge.tasks.stages.selection import STAGE as SELECTION
 from tailforge.tasks.stages.shard_plan import STAGE as SHARD_PLAN
@@ -212,7 +212,7 @@ def expect_wall(stages: Sequence[StageCost], workers: int, paces: Sequence[Pace]
     # The least and the most.
     known = [stage for stage in stages if stage.seconds is not None]
     everything = sum((stage.seconds for stage in known if stage.seconds), NOTHING)
-    serial = {stage.name for stage in list_stages() if stage.uses_generator}
+    serial = generator_stages()
     alone = sum((stage.seconds for stage in known if stage.seconds and stage.stage in serial), NOTHING)
     load, steps = sum(stage.load for stage in known), sum((stage.steps for stage in known), NOTHING)
     least = [

@@ -47,6 +47,11 @@ def find_stage(name: str) -> Stage:
     return {stage.name: stage for stage in _stages}[name]
 
 
+def generator_stages() -> set[str]:
+    """Return the names of the stages that run the generator, which handles one batch at a time per process."""
+    return {stage.name for stage in _stages if stage.uses_generator}
+
+
 def list_upstream() -> tuple[Stage, ...]:
     """Return the stages before the images. Versions depend on their results without listing them."""
     return tuple(_stages[: _stages.index(samples.STAGE)])
