@@ -98,7 +98,7 @@ def test_a_killed_evaluation_goes_on_and_ends_in_equal_bytes(place: Path, made: 
     trials = tmp_path / "store" / "artifacts" / "trials"
 
     def receipts() -> list[Path]:
-        return sorted(trials.glob("*/*.json"))
+        return sorted(trials.glob("*/[!.]*.json"))
 
     words = ["evaluate", "shapes", "--store", tmp_path / "store", "--real", place / "real", "--workers", "1", *WORDS]
     started = start_command(*words)
@@ -113,7 +113,7 @@ def test_a_killed_evaluation_goes_on_and_ends_in_equal_bytes(place: Path, made: 
         assert Path(again["files"][name]).read_bytes() == Path(made["files"][name]).read_bytes()
 
     # The test images were read by the chosen settings only.
-    tested = (tmp_path / "store" / "artifacts" / "evaluations").glob("*/*.json")
+    tested = (tmp_path / "store" / "artifacts" / "evaluations").glob("*/[!.]*.json")
     labels = {json.loads(path.read_text())["label"] for path in tested}
     chosen = {", ".join(filter(None, (each["arm"], each["setting"]))) for each in again["arms"]}
     assert {label.rpartition(", seed ")[0] for label in labels} <= chosen
