@@ -19,6 +19,11 @@ class Augmentation(Strict):
     noise: float = Field(0.0, ge=0, le=0.5, description="Largest standard deviation of noise, as a share of white.")
     erase: float = Field(0.0, ge=0, le=0.9, description="Sides of one erased box, as a share of the image's sides.")
 
+    @property
+    def told(self) -> str:
+        """Return the changes in one line."""
+        return ", ".join(f"{key} {value}" for key, value in self.model_dump().items() if value) or "no change"
+
 
 class Arm(Strict):
     """One way to choose training images, at one setting.
@@ -37,11 +42,10 @@ class Arm(Strict):
 
     @property
     def setting(self) -> str:
-        """Return what tells this setting from the other settings of the arm."""
-        if self.name == "augmented":
-            told = self.augmentation.model_dump()
-            return ", ".join(f"{key} {value}" for key, value in told.items() if value) or "no change"
-        return f"share {self.share:g}" if self.source and self.real else ""
+        """Return what tells this setting from the other settings of the arm: share and augmentation."""
+        share = [f"share {self.share:g}"] if self.source and self.real else []
+        changed = self.name == "augmented" or self.augmentation != Augmentation()
+        return ", ".join(share + ([self.augmentation.told] if changed else []))
 
 
 class FitSettings(Strict):
@@ -73,7 +77,10 @@ class EvaluationSettings(FitSettings):
         description="Shares of synthetic images within the draws of rare classes; validation chooses one.",
     )
     augmentations: int = Field(
-        4, ge=1, le=100, description="Augmentations that the random search tries, each on the first seed."
+        4,
+        ge=1,
+        le=100,
+        description="Random augmentations that the search compares with the default one, each on the first seed.",
     )
     few: int = Field(20, ge=0, le=1_000_000, description="Most real training images of a rare class.")
     many: int = Field(100, ge=1, le=10_000_000, description="A class with more real training images is frequent.")

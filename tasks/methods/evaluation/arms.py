@@ -10,23 +10,34 @@ REAL_ARMS = (REAL, BALANCED, AUGMENTED, COPIES)
 MIXED, ALONE, AGAINST = "mixed", "alone", "against "
 
 
-def list_arms(settings: EvaluationSettings, version: str, rivals: Sequence[str]) -> list[Arm]:
-    """Return every arm at every setting. `version` and `rivals` are names of versions."""
-    # Real images alone, with the usual remedies for rare classes.
-    arms = [
+def list_plain_arms() -> list[Arm]:
+    """Return the arms of real images alone with the default augmentation."""
+    return [
         Arm(name=REAL, sampling="natural", adjusted=False),
         Arm(name=BALANCED),
-        *(Arm(name=AUGMENTED, augmentation=each) for each in search_augmentations(settings)),
         Arm(name=COPIES, sampling="copies", adjusted=False),
     ]
 
-    # The version beside the real images at several shares, and without them. Rivals compete with the first.
-    arms += [Arm(name=MIXED, source=version, share=share) for share in settings.shares]
-    arms.append(Arm(name=ALONE, source=version, real=False))
-    arms += [Arm(name=AGAINST + rival, source=rival, share=share) for rival in rivals for share in settings.shares]
-    return arms
+
+def list_augmented_arms(settings: EvaluationSettings) -> list[Arm]:
+    """Return the arm `augmented` at every augmentation of the search: the default one, and random ones."""
+    drawn = draw_augmentations(settings.augmentations, settings.first_seed)
+    return [Arm(name=AUGMENTED, augmentation=each) for each in (Augmentation(), *drawn)]
 
 
-def search_augmentations(settings: EvaluationSettings) -> list[Augmentation]:
-    """Return the augmentations that the random search tries."""
-    return draw_augmentations(settings.augmentations, settings.first_seed)
+def list_version_arms(
+    settings: EvaluationSettings, version: str, rivals: Sequence[str], augmentation: Augmentation
+) -> list[Arm]:
+    """Return the arms with a version's images at every share, all with one augmentation.
+
+    `version` and `rivals` are names of versions. `augmentation`: the best one for real images alone, so that no arm
+    has an advantage by it.
+    """
+
+    def list_shares(name: str, source: str) -> list[Arm]:
+        return [Arm(name=name, source=source, share=share, augmentation=augmentation) for share in settings.shares]
+
+    # The version beside the real images and without them, then its rivals beside the real images.
+    arms = list_shares(MIXED, version)
+    arms.append(Arm(name=ALONE, source=version, real=False, augmentation=augmentation))
+    return arms + [arm for rival in rivals for arm in list_shares(AGAINST + rival, rival)]

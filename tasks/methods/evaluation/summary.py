@@ -42,7 +42,11 @@ class Tested:
 
 @dataclass(frozen=True)
 class Run:
-    """One trained classifier. `validation`: recall per class; `tested` is None unless its setting was chosen."""
+    """One trained classifier. `validation`: recall per class; `tested` is None unless its setting was chosen.
+
+    `share`: of synthetic images, None without a version or without real images. `dose`: whether the run belongs to the
+    search for the best share.
+    """
 
     arm: str
     setting: str
@@ -51,6 +55,8 @@ class Run:
     strength: float
     validation: tuple[float, ...]
     tested: Tested | None = None
+    share: float | None = None
+    dose: bool = False
 
     @property
     def macro(self) -> float:
@@ -144,6 +150,7 @@ def _summarise_arm(arm: str, runs: Sequence[Run], classes: Classes) -> dict[str,
     return {
         "arm": arm,
         "setting": runs[0].setting,
+        "share": runs[0].share,
         "chosen": [{"seed": run.seed, "step": run.step, "strength": run.strength} for run in runs],
         "validation_macro": asdict(summarise_shares([run.macro for run in runs])),
         "macro": asdict(summarise_shares(_means(runs))),
@@ -159,17 +166,17 @@ def _summarise_arm(arm: str, runs: Sequence[Run], classes: Classes) -> dict[str,
 
 
 def _summarise_doses(runs: Sequence[Run], classes: Classes) -> list[dict[str, Any]]:
-    """Return the figures on validation of every setting of the arms that have several seeds and settings."""
+    """Return the figures on validation of every share of the arms with a version."""
     # The doses are read on validation, since the test images are read at the chosen share only.
     found = []
-    for arm, setting in dict.fromkeys((run.arm, run.setting) for run in runs if run.setting.startswith("share")):
-        own = [run for run in runs if (run.arm, run.setting) == (arm, setting)]
+    for arm, share in dict.fromkeys((run.arm, run.share) for run in runs if run.dose):
+        own = [run for run in runs if run.dose and (run.arm, run.share) == (arm, share)]
 
         # Shares of all classes and of the rare ones.
         found.append(
             {
                 "arm": arm,
-                "share": float(setting.removeprefix("share ")),
+                "share": share,
                 "macro": asdict(summarise_shares([run.macro for run in own])),
                 "tail": asdict(summarise_shares([mean_recall(run.validation, classes.rare) for run in own])),
             }

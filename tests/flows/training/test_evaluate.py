@@ -72,7 +72,6 @@ def test_the_record_its_runs_and_its_page_are_beside_the_version(place: Path, ma
     assert "test images were read once" in record["choices"]
     table = pq.read_table(made["files"]["runs"])
     assert table.schema.equals(EVALUATION_RUNS)
-    assert len(table) == 2 * (4 + 2 + 1)
     rows = table.to_pylist()
     assert {row["chosen"] for row in rows if row["arm"] == "mixed"} == {True, False}
     assert all((row["macro"] is not None) == row["chosen"] for row in rows)
@@ -80,6 +79,29 @@ def test_the_record_its_runs_and_its_page_are_beside_the_version(place: Path, ma
     assert made["verdict"] in page.replace("&#39;", "'")
     assert page.count("<svg") == 4
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_arms_with_a_version_take_the_augmentation_that_real_images_prefer(made: dict[str, Any]) -> None:
+    rows = pq.read_table(made["files"]["runs"]).to_pylist()
+    settings: dict[str, list[str]] = {}
+    for row in rows:
+        settings.setdefault(row["arm"], []).append(row["setting"])
+
+    # Both augmentations on the first seed, the better one on the second seed too.
+    first = [row for row in rows if row["arm"] == "augmented" and row["seed"] == 0]
+    assert len(first) == 2
+    best = max(first, key=lambda row: row["validation_macro"])["setting"]
+    (other,) = {row["setting"] for row in first} - {best}
+    assert sorted(settings["augmented"]) == sorted([best, best, other])
+
+    # The version's arms have it too. At the best share the default one is tried as well, unless it is the best.
+    default = best == "padding 2"
+    told = "" if default else f", {best}"
+    assert settings["alone"] == 2 * [best if told else ""]
+    assert settings["mixed"][:4] == [f"share {share}{told}" for share in ("0.5", "0.5", "1", "1")]
+    assert len(settings["mixed"]) == (4 if default else 6)
+    assert all(each.partition(",")[2] == "" for each in settings["mixed"][4:])
+    assert [dose["share"] for dose in made["doses"]] == [0.5, 1.0]
 
 
 def test_a_version_of_noise_gains_nothing(place: Path, made: dict[str, Any], command: Command) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailforge.schemas.evaluation import Arm, Augmentation, EvaluationSettings
-from tailforge.tasks.methods.evaluation.arms import AUGMENTED, list_arms
+from tailforge.tasks.methods.evaluation.arms import list_augmented_arms, list_plain_arms, list_version_arms
 from tailforge.tasks.methods.evaluation.augmentations import AugmentedViews, draw_augmentations
 from tailforge.tasks.methods.evaluation.draws import plan_draws, repeat_rare
 
@@ -91,12 +91,20 @@ def test_views_keep_shape_and_repeat_themselves(channels: int) -> None:
 
 def test_every_share_and_rival_is_an_arm_of_its_own() -> None:
     settings = EvaluationSettings(shares=(0.25, 0.5), augmentations=3)
-    arms = list_arms(settings, "v@1.0.0", ["w@1.0.0"])
-    assert [arm.name for arm in arms].count(AUGMENTED) == 3
-    assert [(arm.name, arm.setting) for arm in arms if arm.source] == [
-        ("mixed", "share 0.25"),
-        ("mixed", "share 0.5"),
-        ("alone", ""),
-        ("against w@1.0.0", "share 0.25"),
-        ("against w@1.0.0", "share 0.5"),
+    arms = list_version_arms(settings, "v@1.0.0", ["w@1.0.0"], Augmentation(padding=1, flip=True))
+    assert [(arm.name, arm.setting) for arm in arms] == [
+        ("mixed", "share 0.25, padding 1, flip True"),
+        ("mixed", "share 0.5, padding 1, flip True"),
+        ("alone", "padding 1, flip True"),
+        ("against w@1.0.0", "share 0.25, padding 1, flip True"),
+        ("against w@1.0.0", "share 0.5, padding 1, flip True"),
     ]
+    assert list_version_arms(settings, "v@1.0.0", [], Augmentation())[0].setting == "share 0.25"
+
+
+def test_the_search_compares_random_augmentations_with_the_default_one() -> None:
+    arms = list_augmented_arms(EvaluationSettings(augmentations=3))
+    assert [arm.name for arm in arms] == ["augmented"] * 4
+    assert len({arm.setting for arm in arms}) == 4
+    assert arms[0].augmentation == Augmentation()
+    assert [arm.name for arm in list_plain_arms()] == ["real", "balanced", "copies"]
