@@ -1,4 +1,4 @@
-"""Settings of `tailforge evaluate`: how classifiers are trained, what their arms draw from, and what is compared."""
+"""Settings of `tailforge evaluate`: how models are trained, what their arms draw from, and what is compared."""
 
 from typing import Annotated, Literal, Self
 
@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from tailforge.schemas.settings.fields import Seed, Share, Strict
 
+TaskName = Literal["classification", "segmentation"]
+Optimizer = Literal["sgd", "adamw"]
 Sampling = Literal["natural", "balanced", "copies"]
 
 
@@ -49,25 +51,33 @@ class Arm(Strict):
 
 
 class FitSettings(Strict):
-    """Training of one classifier: SGD with momentum and a cosine schedule, equal for all arms."""
+    """Training of one model, equal for all arms. `model` and `digest`: a preset, or a model of transformers."""
 
-    model: Literal["residual-small"] = Field("residual-small", description="Network.")
+    task: TaskName = Field("classification", description="Task of the model.")
+    model: str = Field("residual-small", description="Name of the model.")
+    digest: str = Field("", description="sha256 of the model's files; empty for a preset.")
+    from_scratch: bool = Field(True, description="Whether the first weights are random.")
+    optimizer: Optimizer = Field("sgd", description="Optimiser, with a cosine schedule.")
     steps: int = Field(400, ge=2, le=1_000_000, description="Optimiser steps of every arm.")
     batch: int = Field(128, ge=2, le=4096, description="Images per step.")
     learning_rate: float = Field(0.1, gt=0, le=10, description="Highest learning rate of the cosine schedule.")
-    weight_decay: float = Field(5e-4, ge=0, le=1, description="Weight decay of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="Weight decay of the optimiser.")
     checks: int = Field(5, ge=1, le=100, description="Steps at which the model is measured on validation.")
 
-    @model_validator(mode="after")
-    def _checks_are_steps(self) -> Self:
-        if self.checks > self.steps:
-            raise ValueError(f"checks {self.checks} exceed the steps {self.steps}; set fewer checks")
-        return self
 
+class EvaluationSettings(Strict):
+    """Everything that a person may choose about an evaluation, beside images and versions.
 
-class EvaluationSettings(FitSettings):
-    """Everything that a person may choose about an evaluation, beside images and versions."""
+    `batch` and `learning_rate` are the model's own unless they are given.
+    """
 
+    task: TaskName = Field("classification", description="Task of the model.")
+    model: str = Field("", max_length=1000, description="Preset, folder or pinned hub id; by default the task's own.")
+    from_scratch: bool = Field(False, description="Whether a model of transformers begins with random weights.")
+    steps: int = Field(400, ge=2, le=1_000_000, description="Optimiser steps of every arm.")
+    batch: int | None = Field(None, ge=2, le=4096, description="Images per step.")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="Highest learning rate of the cosine schedule.")
+    checks: int = Field(5, ge=1, le=100, description="Steps at which the model is measured on validation.")
     seeds: int = Field(5, ge=2, le=100, description="Paired seeds: runs per setting of an arm.")
     first_seed: Seed = Field(0, description="The first seed; the others follow it.")
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
@@ -90,6 +100,8 @@ class EvaluationSettings(FitSettings):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
+        if self.checks > self.steps:
+            raise ValueError(f"checks {self.checks} exceed the steps {self.steps}; set fewer checks")
         if self.few > self.many:
             raise ValueError(f"few {self.few} exceeds many {self.many}; set few lower")
         if list(self.shares) != sorted(set(self.shares)):
@@ -100,8 +112,3 @@ class EvaluationSettings(FitSettings):
     def seed_numbers(self) -> tuple[int, ...]:
         """Return the seeds."""
         return tuple(range(self.first_seed, self.first_seed + self.seeds))
-
-    @property
-    def fit(self) -> FitSettings:
-        """Return the part that decides one training."""
-        return FitSettings.model_validate(self.model_dump(include=set(FitSettings.model_fields)))

@@ -273,24 +273,25 @@ REJECTS = pa.schema(
     ]
 )
 
-# The measurements of one trained classifier on validation images, one row per step and strength of adjustment.
+# The measurements of one trained model on validation images, one row per step and strength of adjustment.
 TRIALS = pa.schema(
     [
         ("step", pa.int32()),  # optimiser steps so far
         ("strength", pa.float64()),  # factor of the log frequencies that logits lose
-        ("macro_recall", pa.float64()),  # 0..1: mean recall over classes
-        ("recall", pa.list_(pa.float64())),  # 0..1 per class
+        ("macro", pa.float64()),  # 0..1: mean score over classes
+        ("scores", pa.list_(pa.float64())),  # 0..1 per class: recall, or intersection over union of masks
         ("chosen", pa.bool_()),  # whether validation prefers this row; its weights are kept beside the table
     ]
 )
 
-# What one trained classifier finds in the test images, one row per image.
+# What one trained model finds in the test images, one row per image. A unit is the image, or a pixel of its mask.
 EVALUATIONS = pa.schema(
     [
         ("image", pa.string()),  # the image's name in its source
-        ("label", pa.int32()),  # class of the image, from 0
-        ("found", pa.int32()),  # likeliest class
-        ("confidence", pa.float64()),  # 0..1: its probability
+        ("label", pa.list_(pa.int32())),  # classes of units, from 0: one entry per pair of label and class found
+        ("found", pa.list_(pa.int32())),  # likeliest class of these units
+        ("units", pa.list_(pa.int64())),  # number of these units
+        ("gaps", pa.list_(pa.float64())),  # right units less confidences, summed per bin of confidence
     ]
 )
 
@@ -302,12 +303,12 @@ EVALUATION_RUNS = pa.schema(
         ("seed", pa.int64()),  # seed of weights, draws and changes
         ("step", pa.int32()),  # step that validation chose
         ("strength", pa.float64()),  # strength of the adjustment that validation chose
-        ("validation_macro", pa.float64()),  # 0..1: mean recall over classes on validation
-        ("validation_tail", pa.float64()),  # 0..1: mean recall over rare classes on validation
+        ("validation_macro", pa.float64()),  # 0..1: mean score over classes on validation
+        ("validation_tail", pa.float64()),  # 0..1: mean score over rare classes on validation
         ("chosen", pa.bool_()),  # whether validation chose the setting for its arm
-        ("macro", pa.float64()),  # 0..1: mean recall over classes on test
-        ("tail", pa.float64()),  # 0..1: mean recall over rare classes on test
+        ("macro", pa.float64()),  # 0..1: mean score over classes on test
+        ("tail", pa.float64()),  # 0..1: mean score over rare classes on test
         ("calibration_error", pa.float64()),  # 0..1: expected calibration error on test
-        ("recall", pa.list_(pa.float64())),  # 0..1 per class on test
+        ("scores", pa.list_(pa.float64())),  # 0..1 per class on test: recall, or intersection over union of masks
     ]
 )

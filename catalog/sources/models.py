@@ -25,6 +25,21 @@ def model_names() -> list[str]:
     return sorted(path.name for path in MODELS.iterdir() if path.is_dir()) if MODELS.is_dir() else []
 
 
+def name_model(text: str, option: str) -> tuple[str, str | None]:
+    """Return `model` and `revision` of a source for catalog:NAME, a folder, or a pinned hub model owner/name@commit.
+
+    Errors: ModelError naming the command's `option`, also for a hub model without its commit.
+    """
+    usable_path(text, option, ModelError)
+    name, _, revision = (text, "", "") if Path(text).is_dir() else text.partition("@")
+    if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
+        raise ModelError(
+            f"{option} {text!r}: name a model of the hub with its commit (40 hex digits): {option} {name}@COMMIT; or, "
+            f"if a folder was meant, {Path(name).resolve()} does not exist"
+        )
+    return str(Path(name).resolve()) if Path(name).is_dir() else name, revision or None
+
+
 def resolve_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
     """Return a model's location and digest. The digest includes the user's own code, if a teacher has `module`.
 

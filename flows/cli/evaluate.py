@@ -47,15 +47,24 @@ def evaluate(
     ] = [],  # noqa: B006
     task: Annotated[str, typer.Option(help="Task of the model: classification.")] = "classification",
     model: Annotated[
-        str, typer.Option(help="Network: residual-small, for 16 to 64 pixels per side.")
-    ] = "residual-small",
+        str,
+        typer.Option(
+            help="Preset residual-small (16 to 64 pixels per side), or a model of transformers: a folder, or "
+            "owner/name@commit."
+        ),
+    ] = "",
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Begin with random weights, and not with those of --model.")
+    ] = False,
     size: Annotated[
         str | None, typer.Option(help="Size of all images, HEIGHTxWIDTH; by default that of the training images.")
     ] = None,
     fit: FitOption = "exact",
     steps: Annotated[int, typer.Option(help="Training steps of every arm.")] = 400,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the cosine schedule.")] = 0.1,
+    batch: Annotated[int | None, typer.Option(help="Images per step; by default the model's own.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate of the cosine schedule; by default the model's own.")
+    ] = None,
     checks: Annotated[int, typer.Option(help="Steps at which validation measures a model.")] = 5,
     seeds: Annotated[int, typer.Option(help="Paired seeds per arm.")] = 5,
     first_seed: Annotated[int, typer.Option(help="The first seed; the others follow it.")] = 0,
@@ -74,7 +83,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what a version is worth to a classifier of real images: train with and without it, and compare recall.
+    """Measure what a version is worth to a model of real images: train with and without it, and compare recall.
 
     Example: `tailforge evaluate workshop --real inspection/`
     """
@@ -83,13 +92,13 @@ def evaluate(
 
     settings = parse_settings(
         {
-            "model": model, "steps": steps, "batch": batch, "learning_rate": learning_rate, "checks": checks,
-            "seeds": seeds, "first_seed": first_seed, "shares": parse_shares(shares), "augmentations": augmentations,
-            "few": few, "many": many, "leaked": leaked,
+            "task": task, "model": model, "from_scratch": from_scratch, "steps": steps, "batch": batch,
+            "learning_rate": learning_rate, "checks": checks, "seeds": seeds, "first_seed": first_seed,
+            "shares": parse_shares(shares), "augmentations": augmentations, "few": few, "many": many, "leaked": leaked,
         }
     )  # fmt: skip
     asked = Request(
-        dataset, store, real, settings, tuple(against), parse_pairs(class_), parse_size(size), fit, folder, task, root
+        dataset, store, real, settings, tuple(against), parse_pairs(class_), parse_size(size), fit, folder, root
     )
     made = run_stoppable(evaluate_version, asked, workers)
     print_json(made) if as_json else print_evaluation(made)
@@ -137,7 +146,11 @@ def print_evaluation(made: dict[str, Any]) -> None:
         [each["arm"], each["setting"], show(each["tail"]), show(each["macro"]), show(each["calibration_error"])]
         for each in made["arms"]
     ]
-    table("recall on test, mean over seeds", ["arm", "setting", "rare classes", "all classes", "calibration"], rows)
+    table(
+        f"{made['score']} on test, mean over seeds",
+        ["arm", "setting", "rare classes", "all classes", "calibration"],
+        rows,
+    )
     console.print(f"verdict: {visible(made['verdict'])}", soft_wrap=True)
     console.print(f"record: {made['files']['record']}", soft_wrap=True)
     console.print(f"page: {made['files']['page']}", soft_wrap=True)

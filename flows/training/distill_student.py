@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tailforge.catalog.images.records import Images
 from tailforge.catalog.images.versions import open_version_images
 from tailforge.catalog.registry import load_dataset
-from tailforge.catalog.sources.models import COMMIT, HUB_ID, resolve_model
+from tailforge.catalog.sources.models import name_model, resolve_model
 from tailforge.catalog.sources.recipes import recipe_home
 from tailforge.catalog.store import Store
 from tailforge.catalog.user_paths import usable_path
@@ -48,6 +48,8 @@ from tailforge.tasks.models.teacher import Teacher, describe_classifier, load_ve
 from tailforge.tasks.training.student import Origins, distill
 
 INVERSION = "natural_inversion"
+
+OPTION = "--teacher"
 
 
 def distill_student(
@@ -141,16 +143,8 @@ def parse_teacher(model: str, module: str | None) -> TeacherSource:
 
     Errors: ModelError, RecipeError.
     """
-    usable_path(model, "--teacher", ModelError)
-    name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
-    if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
-        raise ModelError(
-            f"--teacher {model!r}: name a model of the hub with its commit (40 hex digits): --teacher "
-            f"{name}@COMMIT; or, if a folder was meant, {Path(name).resolve()} does not exist"
-        )
-
-    place = str(Path(name).resolve()) if Path(name).is_dir() else name
-    given = {"model": place, "revision": revision or None, "module": module}
+    place, revision = name_model(model, OPTION)
+    given = {"model": place, "revision": revision, "module": module}
     try:
         return TeacherSource.model_validate(given)
     except ValidationError as error:
@@ -187,9 +181,6 @@ class FoundTeacher:
         """Return the teacher with its weights. Errors: ModelError."""
         with teacher_errors(self.role):
             return load_verifier(self.model, self.source, self.home, self.role)
-
-
-OPTION = "--teacher"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`tailforge evaluate`: what a version of synthetic images is worth to a classifier of real images.
+"""`tailforge evaluate`: what a version of synthetic images is worth to a model of real images.
 
 Every training is one artifact with a receipt, and so is every test. A killed evaluation goes on where it stopped.
 """
@@ -86,8 +86,8 @@ def _keep(asked: Request, inputs: Inputs, runs: Sequence[Run], costs: Mapping[st
 def _describe_inputs(asked: Request, inputs: Inputs) -> dict[str, Any]:
     """Return everything that decides the figures, for the record."""
     names = inputs.classes.names
-    counts = {split: each.count_classes(len(names)) for split, each in inputs.real.items()}
-    made = {label: each.count_classes(len(names)) for label, each in inputs.synthetic.items()}
+    counts = {split: each.examples.counts for split, each in inputs.real.items()}
+    made = {label: each.examples.counts for label, each in inputs.synthetic.items()}
 
     # No time and no folder of this machine: equal evaluations have equal records.
     return {
@@ -95,7 +95,9 @@ def _describe_inputs(asked: Request, inputs: Inputs) -> dict[str, Any]:
         "against": [each.label for each in inputs.versions[1:]],
         "real": asked.real.rstrip("/").rpartition("/")[2],
         "choices": CHOICES,
-        "settings": asked.settings.model_dump(mode="json"),
+        "task": inputs.task.name,
+        "score": inputs.task.words.score,
+        "settings": asked.settings.model_dump(mode="json") | inputs.fit.model_dump(mode="json"),
         "images": {"height": inputs.format.size[0], "width": inputs.format.size[1], "channels": inputs.format.channels,
                    "fit": inputs.format.fit},
         "classes": [
@@ -112,8 +114,8 @@ def _describe_inputs(asked: Request, inputs: Inputs) -> dict[str, Any]:
         ],
         "references_by_digest_only": list(inputs.unseen),
         "digests": {
-            **{split: _digest(each.pictures.digest, each.digests) for split, each in inputs.real.items()},
-            **{label: _digest(each.pictures.digest, each.digests) for label, each in inputs.synthetic.items()},
+            **{split: _digest(each.examples.digest, each.digests) for split, each in inputs.real.items()},
+            **{label: _digest(each.examples.digest, each.digests) for label, each in inputs.synthetic.items()},
         },
     }  # fmt: skip
 

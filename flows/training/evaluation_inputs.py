@@ -14,10 +14,11 @@ from tailforge.catalog.sources.recipes import recipe_home
 from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
+from tailforge.flows.training.evaluation_models import complete_settings, find_candidate
 from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, RecipeError
-from tailforge.schemas.evaluation import EvaluationSettings
+from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
 from tailforge.schemas.recipe import Concept
 from tailforge.schemas.settings.fields import Fit
 from tailforge.tasks.images.evaluated import (
@@ -26,7 +27,6 @@ from tailforge.tasks.images.evaluated import (
     VALIDATION,
     Format,
     NamedPictures,
-    choose_format,
     list_classes,
     match_classes,
     open_real,
@@ -35,10 +35,11 @@ from tailforge.tasks.images.evaluated import (
 )
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints, Leak, find_leaks
 from tailforge.tasks.methods.evaluation.metrics import name_groups
-from tailforge.tasks.methods.evaluation.networks import PRESETS
+from tailforge.tasks.methods.evaluation.models import Model
 from tailforge.tasks.methods.evaluation.summary import Classes
+from tailforge.tasks.methods.evaluation.task import Task
+from tailforge.tasks.methods.evaluation.tasks import TASKS
 
-TASKS = ("classification",)
 SHOWN_LEAKS = 3
 
 
@@ -59,7 +60,6 @@ class Request:
     size: tuple[int, int] | None = None
     fit: Fit = "exact"
     folder: Path | None = None
-    task: str = "classification"
     root: Path | None = None
 
 
@@ -67,13 +67,16 @@ class Request:
 class Inputs:
     """What an evaluation compares. `versions`: the version, then its rivals; `synthetic`: their images by label.
 
-    `counts`: real training images per class. `unseen`: concepts whose reference photographs were not found, so that
-    test images are compared with their digests only.
+    `fit`: how `model` is trained. `counts`: real training images per class. `unseen`: concepts whose reference
+    photographs were not found, so that test images are compared with their digests only.
     """
 
     store: Store
     versions: tuple[Version, ...]
     origin: str
+    task: Task
+    model: Model
+    fit: FitSettings
     classes: Classes
     format: Format
     real: Mapping[str, NamedPictures]
@@ -82,9 +85,9 @@ class Inputs:
     unseen: tuple[str, ...]
 
     @property
-    def counts(self) -> list[int]:
+    def counts(self) -> tuple[int, ...]:
         """Return the real training images per class."""
-        return self.real[TRAIN].count_classes(len(self.classes.names))
+        return self.real[TRAIN].examples.counts
 
 
 def parse_settings(given: Mapping[str, Any]) -> EvaluationSettings:
@@ -102,26 +105,29 @@ def parse_settings(given: Mapping[str, Any]) -> EvaluationSettings:
 def read_inputs(asked: Request) -> Inputs:
     """Return what an evaluation compares, with leaked test images dropped.
 
-    Errors: NotFoundError, VerificationError; ImagesError for a task that is not evaluated yet, images that do not fit,
-    an unknown class, a version without an image of a rare class, and leaked test images if they are refused.
+    Errors: NotFoundError, VerificationError; ModelError for a model that cannot be trained; ImagesError for a task that
+    is not evaluated yet, images that do not fit, an unknown class, a version without an image of a rare class, and
+    leaked test images if they are refused.
     """
-    if asked.task not in TASKS:
+    task = TASKS.get(asked.settings.task)
+    if task is None:
         raise ImagesError(
-            f"--task {asked.task}: an evaluation trains classifiers only, so far; segmentation is not evaluated yet: "
-            f"give --task {TASKS[0]}"
+            f"--task {asked.settings.task}: an evaluation trains classifiers only, so far; segmentation is not "
+            f"evaluated yet: give --task {next(iter(TASKS))}"
         )
     store = Store.open(asked.store)
     versions = _open_versions(store, (asked.reference, *asked.against))
+    candidate = find_candidate(task, asked.settings)
 
     # The real images decide classes and format.
     images = open_real(asked.real, asked.store, asked.root)
     names = list_classes(images)
-    preset = PRESETS[asked.settings.model]
-    wanted = choose_format(images, asked.size, asked.fit, (preset.smallest, preset.largest), asked.settings.model)
+    wanted = candidate.choose_format(images, asked.size, asked.fit)
+    model = candidate.open_model(wanted)
 
     numbers = {name: number for number, name in enumerate(names)}
     kinds = {TRAIN: "training image", VALIDATION: "validation image", TEST: "test image"}
-    real = {split: read_named(kinds[split], each, numbers, wanted) for split, each in images.items()}
+    real = {split: read_named(kinds[split], each, numbers, len(names), wanted) for split, each in images.items()}
     classes = _group_classes(names, real[TRAIN], asked.settings)
     synthetic = {each.label: _read_version(each, classes, asked, wanted) for each in versions}
 
@@ -130,7 +136,20 @@ def read_inputs(asked: Request) -> Inputs:
     known += [each.fingerprints for each in synthetic.values()]
     leaks = find_leaks(real[TEST].fingerprints, known)
     real[TEST] = _drop_leaks(real[TEST], leaks, classes, asked.settings)
-    return Inputs(store, versions, asked.real, classes, wanted, real, synthetic, tuple(leaks), unseen)
+    return Inputs(
+        store=store,
+        versions=versions,
+        origin=asked.real,
+        task=task,
+        model=model,
+        fit=complete_settings(task, model, asked.settings),
+        classes=classes,
+        format=wanted,
+        real=real,
+        synthetic=synthetic,
+        leaks=tuple(leaks),
+        unseen=unseen,
+    )
 
 
 def _open_versions(store: Store, references: Sequence[str]) -> tuple[Version, ...]:
@@ -144,7 +163,7 @@ def _open_versions(store: Store, references: Sequence[str]) -> tuple[Version, ..
 
 def _group_classes(names: Sequence[str], train: NamedPictures, settings: EvaluationSettings) -> Classes:
     """Return the classes with their groups. Errors: ImagesError without a rare class."""
-    counts = train.count_classes(len(names))
+    counts = train.examples.counts
     groups = name_groups(counts, settings.many, settings.few)
     rare = tuple(number for number, group in enumerate(groups) if group == "few")
     if not rare:
@@ -159,8 +178,8 @@ def _read_version(version: Version, classes: Classes, asked: Request, wanted: Fo
     """Return the training images of a version. Errors: ImagesError, also without an image of a rare class."""
     images: Images = open_published(version).of_split(TRAIN)
     numbers = match_classes(images.require_labels(), classes.names, asked.renamed or {}, images.origin)
-    found = read_named(f"synthetic image of {version.label},", images, numbers, wanted)
-    if not set(found.pictures.labels.tolist()) & set(classes.rare):
+    found = read_named(f"synthetic image of {version.label},", images, numbers, len(classes.names), wanted)
+    if not any(found.examples.counts[each] for each in classes.rare):
         rare = ", ".join(classes.names[number] for number in classes.rare)
         raise ImagesError(
             f"{images.origin} holds no image of a rare class, the rare classes are: {rare}; give another version, or "
@@ -214,7 +233,7 @@ def _drop_leaks(
 
     # Every class needs a test image still.
     kept = test.without([leak.image for leak in leaks])
-    counts = kept.count_classes(len(classes.names))
+    counts = kept.examples.counts
     if empty := [name for name, count in zip(classes.names, counts, strict=True) if not count]:
         raise ImagesError(
             f"the class {empty[0]} has no test image left: {count_of(len(leaks), 'test image')} leaked ({told}{more}); "

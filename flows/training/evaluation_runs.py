@@ -58,7 +58,7 @@ def train_arms(drive: Drive, inputs: Inputs, settings: EvaluationSettings) -> li
     The augmentation that validation prefers for real images alone serves the arms with a version too. At their best
     share, the mixed arms are also trained with the default augmentation, as the real arm `balanced` is.
     """
-    seeds, make = settings.seed_numbers, _plan_trials(inputs, settings)
+    seeds, make = settings.seed_numbers, _plan_trials(inputs)
 
     # Augmentations are compared on the first seed. `balanced` has made the training with the default one.
     made = _train(drive, make(list_plain_arms(), seeds), "real images alone")
@@ -81,7 +81,7 @@ def examine_chosen(drive: Drive, inputs: Inputs, made: Sequence[Trained]) -> lis
     test = inputs.real[TEST]
     chosen = {each.trial: each for each in _list_chosen(made)}
     steps = [
-        Step(evaluations.STAGE, (Examination(each.trial, each.receipt, test.pictures, test.names),))
+        Step(evaluations.STAGE, (Examination(each.trial, each.receipt, test.examples, test.names),))
         for each in chosen.values()
     ]
 
@@ -96,12 +96,13 @@ def _list_chosen(made: Sequence[Trained]) -> list[Trained]:
     return [each for each in made if each.run.setting == chosen[each.run.arm]]
 
 
-def _plan_trials(inputs: Inputs, settings: EvaluationSettings) -> Callable[[Sequence[Arm], Sequence[int]], list[Trial]]:
+def _plan_trials(inputs: Inputs) -> Callable[[Sequence[Arm], Sequence[int]], list[Trial]]:
     """Return the function that lists the trials of arms and seeds."""
     real = inputs.real
-    data = RealData(inputs.classes.names, real[TRAIN].pictures, real[VALIDATION].pictures, inputs.classes.rare)
-    added = {label: each.pictures for label, each in inputs.synthetic.items()}
-    return lambda arms, seeds: [Trial(arm, seed, settings.fit, data, added) for arm in arms for seed in seeds]
+    data = RealData(inputs.classes.names, real[TRAIN].examples, real[VALIDATION].examples, inputs.classes.rare)
+    added = {label: each.examples for label, each in inputs.synthetic.items()}
+    fit, model = inputs.fit, inputs.model
+    return lambda arms, seeds: [Trial(arm, seed, fit, model, data, added) for arm in arms for seed in seeds]
 
 
 def _train(drive: Drive, plan: Sequence[Trial], part: str) -> list[Trained]:
@@ -141,7 +142,7 @@ def _mark_dose(made: Trained) -> Trained:
 
 def _describe_trial(drive: Drive, trial: Trial, receipt: Receipt) -> Run:
     chosen: Any = read_chosen(drive.store, receipt)
-    told = int(chosen["step"]), float(chosen["strength"]), tuple(chosen["recall"])
+    told = int(chosen["step"]), float(chosen["strength"]), tuple(chosen["scores"])
     share = trial.arm.share if _is_mixed(trial.arm) else None
     return Run(trial.arm.name, trial.arm.setting, trial.seed, *told, share=share)
 
@@ -150,7 +151,5 @@ def _add_test(inputs: Inputs, made: Trained, receipt: Receipt | None) -> Trained
     """Return a training with the figures of its test, if it has one."""
     if receipt is None:
         return made
-    table = read_table(inputs.store, receipt)
-    labels, found, confidence = (table[name].to_numpy() for name in ("label", "found", "confidence"))
-    tested = tabulate_test(labels, found, confidence, len(inputs.classes.names))
+    tested = tabulate_test(read_table(inputs.store, receipt), len(inputs.classes.names), inputs.task.scores)
     return replace(made, run=replace(made.run, tested=tested), test=receipt)

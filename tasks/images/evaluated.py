@@ -17,7 +17,7 @@ from tailforge.catalog.sources.references import Photograph
 from tailforge.schemas.errors import ImagesError, PictureError
 from tailforge.schemas.settings.fields import Fit, look
 from tailforge.tasks.images.labelled import MODES, decode_pixels, take_split
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -30,7 +30,7 @@ MAKE_SPLITS = (
 
 @dataclass(frozen=True)
 class Format:
-    """The images that a classifier reads: height and width in pixels, channels, and how others are brought to it."""
+    """The images that a model reads: height and width in pixels, channels, and how others are brought to it."""
 
     size: tuple[int, int]
     channels: int
@@ -42,26 +42,22 @@ class NamedPictures:
     """Decoded images with their places, the digests of their files and their groups."""
 
     kind: str
-    pictures: Pictures
+    examples: Examples
     names: tuple[str, ...]
     digests: tuple[str, ...]
     groups: tuple[str | None, ...] = ()
 
-    def count_classes(self, classes: int) -> list[int]:
-        """Return the number of images per class."""
-        return [int(count) for count in np.bincount(self.pictures.labels, minlength=classes)]
-
     def without(self, rows: Sequence[int]) -> "NamedPictures":
         """Return the images without some rows."""
         kept = np.setdiff1d(np.arange(len(self.names)), np.array(rows, np.int64))
-        pictures = Pictures(self.pictures.images[kept], self.pictures.labels[kept])
         names, digests = (tuple(column[row] for row in kept) for column in (self.names, self.digests))
-        return NamedPictures(self.kind, pictures, names, digests, tuple(self.groups[row] for row in kept))
+        groups = tuple(self.groups[row] for row in kept)
+        return NamedPictures(self.kind, self.examples.select(kept), names, digests, groups)
 
     @property
     def fingerprints(self) -> Fingerprints:
         """Return what the images are recognised by."""
-        return Fingerprints(self.kind, self.names, self.digests, self.pictures.images, self.groups)
+        return Fingerprints(self.kind, self.names, self.digests, self.examples.images, self.groups)
 
 
 def open_real(source: str, store: str, root: Path | None = None) -> dict[str, Images]:
@@ -101,7 +97,7 @@ def list_classes(real: Mapping[str, Images]) -> list[str]:
 def choose_format(
     real: Mapping[str, Images], size: tuple[int, int] | None, fit: Fit, bounds: tuple[int, int], model: str
 ) -> Format:
-    """Return the format of a classifier: `size` (height, width), or the one size of all training images.
+    """Return the format of a preset: `size` (height, width), or the one size of all training images.
 
     It is grey if every real image is. `bounds`: least and largest side in pixels that the network `model` is meant for.
     Errors: ImagesError for images of several sizes, or of a size outside the bounds.
@@ -131,15 +127,15 @@ def _measure(data: bytes, source: str) -> tuple[int, int, int]:
     return shown.height, shown.width, shown.channels
 
 
-def read_named(kind: str, images: Images, numbers: Mapping[str, int], wanted: Format) -> NamedPictures:
-    """Return the decoded images; `numbers`: class number by label. `kind` is what people call one of them.
+def read_named(kind: str, images: Images, numbers: Mapping[str, int], classes: int, wanted: Format) -> NamedPictures:
+    """Return the decoded images; `numbers`: class number, of `classes`, by label. `kind`: what people call one of them.
 
     Errors: ImagesError for an image that is broken or, with fit exact, has another size.
     """
     pixels = decode_pixels(images, wanted.size, wanted.channels, np.arange(len(images)), wanted.fit)
     labels = np.array([numbers[label] for label in images.require_labels()], np.int64)
     digests = tuple(hashlib.sha256(data).hexdigest() for data in images.stream())
-    return NamedPictures(kind, Pictures(pixels, labels), images.sources, digests, images.groups)
+    return NamedPictures(kind, Examples(pixels, labels, classes), images.sources, digests, images.groups)
 
 
 def match_classes(

@@ -6,8 +6,7 @@ tokenizer. Letters of shapes: B images, P patches, D features, H and W rows and 
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from tailforge.tasks.methods.pretraining.encoders import MEAN, STD, Tokens
 from tailforge.tasks.models.classifier_files import describe_images
 from tailforge.tasks.models.generator_files import read_json
 from tailforge.tasks.models.preparation import Preparation
+from tailforge.tasks.models.pretrained import quiet_loading
 
 VIT, MAE, CLIP = "vit", "vit_mae", "clip"
 # The pooling layer is untrained. A masked encoder hides patches unless the ratio is 0.
@@ -58,7 +57,7 @@ def save_encoder(
 def load_encoder(folder: Path) -> Encoder:
     """Load an encoder of `save_encoder` in evaluation mode. Errors: ModelError for a missing or damaged config.json."""
     kind = read_json(folder / "config.json")["model_type"]
-    with _quiet():
+    with quiet_loading():
         model: Any = AutoModel.from_pretrained(folder, local_files_only=True, **CHANGES.get(kind, {})).eval()
 
     # A masked encoder needs the order of its patches. Of CLIP the vision tower is used.
@@ -66,18 +65,6 @@ def load_encoder(folder: Path) -> Encoder:
         return Encoder(model, partial(_read_unmasked, model, model.config.patch_size))
     module: nn.Module = model.vision_model if kind == CLIP else model
     return Encoder(module, partial(_read, module))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the list of unused weights, such as a decoder's, inside the block."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
 
 
 def _read(module: nn.Module, pixels: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Find, download, check and load models of transformers. Weights load from safetensors only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,35 @@ def model_folder(model: ResolvedModel, role: str) -> Path:
     return folder
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence the list of unused or new weights, such as a head's, inside the block."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
 def load_weights(kind: Any, folder: Path, role: str) -> nn.Module:
     """Load a model of the transformers class `kind` in float32, frozen, in evaluation mode, on the best device.
 
     Errors: ModelError that names the missing or damaged file, or the missing weights.
+    """
+    # transformers would fill missing weights with random numbers.
+    model, lacking = read_weights(kind, folder, role)
+    refuse_lacking(kind, folder, role, lacking)
+    ready: nn.Module = model.eval().requires_grad_(False).to(pick_device())
+    return ready
+
+
+def read_weights(kind: Any, folder: Path, role: str, **changes: Any) -> tuple[nn.Module, list[str]]:
+    """Return a model of the transformers class `kind` in float32, and the weights that its files lack.
+
+    These weights are missing or of another shape, and drawn at random. `changes`: of `from_pretrained`. Errors:
+    ModelError that names the missing or damaged file.
     """
     # Check the files first: errors of the library do not name them.
     read_json(folder / "config.json")
@@ -127,15 +152,17 @@ def load_weights(kind: Any, folder: Path, role: str) -> nn.Module:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **changes,
         )
     except Exception as error:  # transformers and safetensors raise many classes for files that do not fit
         raise ModelError(f"{role}: {folder} cannot be loaded as {kind.__name__}: {error}") from error
+    return model, sorted([*found["missing_keys"], *(str(entry[0]) for entry in found["mismatched_keys"])])
 
-    # transformers would fill missing weights with random numbers.
-    if missing := sorted([*found["missing_keys"], *(str(entry[0]) for entry in found["mismatched_keys"])]):
+
+def refuse_lacking(kind: Any, folder: Path, role: str, lacking: Sequence[str]) -> None:
+    """Refuse a model whose files lack weights, by a ModelError."""
+    if lacking:
         raise ModelError(
-            f"{role}: {folder} is not a {kind.__name__}: {len(missing)} weights are missing or of another shape, "
-            f"the first is {missing[0]}; name the right model or download it again"
+            f"{role}: {folder} is not a {kind.__name__}: {len(lacking)} weights are missing or of another shape, "
+            f"the first is {lacking[0]}; name the right model or download it again"
         )
-    ready: nn.Module = model.eval().requires_grad_(False).to(pick_device())
-    return ready

@@ -11,7 +11,7 @@ from tailforge.tasks.report.distillation import show_percent
 from tailforge.tasks.report.units import show_seconds
 
 MIXED = "mixed"  # the arm that the verdict is about
-WIDTH, BAR = 640.0, 18.0  # of the plots of recall: units of SVG
+WIDTH, BAR = 640.0, 18.0  # of the plots of scores: units of SVG
 CURVE = 160.0  # height of the dose curve
 CELL = 28.0  # side of a cell of a confusion matrix
 VERDICTS = {
@@ -23,7 +23,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Bar:
-    """One class in the plot of recall: places in SVG units. `low` and `high` bound the interval."""
+    """One class in the plot of scores: places in SVG units. `low` and `high` bound the interval."""
 
     name: str
     top: float
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Curve:
-    """The recall of one arm by share: its points, and the points as a line."""
+    """The score of one arm by share: its points, and the points as a line."""
 
     arm: str
     points: tuple[tuple[float, float, str], ...]
@@ -52,7 +52,7 @@ def tell_verdict(record: Mapping[str, Any]) -> str:
     arm = next(each for each in record["arms"] if each["arm"] == MIXED)
     tail, macro = gain["gain_tail"], gain["gain_macro"]
     return (
-        f"{VERDICTS[tail['verdict']]}: recall of rare classes {show_gain(tail)} points, of all classes "
+        f"{VERDICTS[tail['verdict']]}: {record['score']} of rare classes {show_gain(tail)} points, of all classes "
         f"{show_gain(macro)} points, {MIXED} at {arm['setting']} compared with {record['baseline']}"
     )
 
@@ -81,6 +81,7 @@ def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], templat
     return environment.from_string(template).render(
         **record,
         costs=costs,
+        title=record["score"][:1].upper() + record["score"][1:],
         before=before,
         after=after,
         bars=_draw_bars(before, after),
@@ -101,7 +102,7 @@ def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], templat
 def _draw_bars(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Bar]:
     """Return one bar per class. A class without an interval has one of no length."""
     bars = []
-    for place, (old, new) in enumerate(zip(before["recall"], after["recall"], strict=True)):
+    for place, (old, new) in enumerate(zip(before["scores"], after["scores"], strict=True)):
         value = new["value"] or 0.0
         low, high = (value if new[key] is None else new[key] for key in ("low", "high"))
         sides = [WIDTH * each for each in (old["value"] or 0.0, value, low, high)]
@@ -110,7 +111,7 @@ def _draw_bars(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Bar]
 
 
 def _draw_curves(doses: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """Return the curve per arm: recall of rare classes on validation by share."""
+    """Return the curve per arm: score of rare classes on validation by share."""
     found: dict[str, list[tuple[float, float, str]]] = {}
     for dose in doses:
         tail = dose["tail"]["value"] or 0.0

@@ -1,13 +1,15 @@
-"""Stage `evaluations`: a trained classifier measured on the test images, once and after every choice.
+"""Stage `evaluations`: a trained model measured on the test images, once and after every choice.
 
 Not part of a build: `tailforge evaluate` makes evaluations of the trials that validation chose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from safetensors.torch import load
 
 from tailforge.catalog.store import Store
@@ -15,11 +17,11 @@ from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import EVALUATIONS
 from tailforge.tasks.artifacts.contract import Address, Made, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace
-from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.evaluation.adjust import adjust_logits
-from tailforge.tasks.methods.evaluation.fit import predict_logits
-from tailforge.tasks.methods.evaluation.metrics import softmax
-from tailforge.tasks.methods.evaluation.networks import build_network
+from tailforge.tasks.methods.evaluation.examples import Examples
+from tailforge.tasks.methods.evaluation.metrics import calibration_gaps, softmax
+from tailforge.tasks.methods.evaluation.models import predict_parts
+from tailforge.tasks.methods.evaluation.tasks import TASKS
 from tailforge.tasks.stages.trials import DIGITS, WEIGHTS, Trial
 
 
@@ -29,34 +31,48 @@ class Examination:
 
     trial: Trial
     receipt: Receipt
-    test: Pictures = field(repr=False)
+    test: Examples = field(repr=False)
     names: Sequence[str] = field(repr=False)
 
 
 def locate(given: Examination) -> Address:
     """Return the address of the test of a trial."""
     weights = given.receipt.details["files"][WEIGHTS]["sha256"]
-    settings = {"model": given.trial.settings.model, "counts": list(given.trial.real.counts)}
+    settings = {"model": given.trial.settings.model, "frequencies": list(given.trial.real.train.units)}
     inputs = {"trial": given.receipt.sha256, "weights": weights, "test": given.test.digest}
     return Address(STAGE, part=0, label=given.trial.label, settings=settings, inputs=inputs)
 
 
 def produce(workplace: Workplace, given: Examination) -> Made:
-    """Return what the trained classifier finds in each test image. Errors: StoreError."""
+    """Return what the trained model finds in each test image. Errors: StoreError."""
     trial, test = given.trial, given.test
     chosen = read_chosen(workplace.store, given.receipt)
-    network = build_network(trial.settings.model, len(trial.real.classes), test.images.shape[-1], trial.seed)
+    network = trial.model.build(test.classes, trial.seed)
     network.load_state_dict(load(workplace.store.read(given.receipt.details["files"][WEIGHTS]["uri"])))
 
-    logits = adjust_logits(predict_logits(network, test.images), trial.real.counts, chosen["strength"])
-    shares, found = softmax(logits), logits.argmax(1)
-    rows = {
-        "image": list(given.names),
-        "label": test.labels.astype(np.int32),
-        "found": found.astype(np.int32),
-        "confidence": np.round(shares[np.arange(len(found)), found], DIGITS),
-    }
-    return Made(pa.table(rows, schema=EVALUATIONS))
+    # Only the decision and its confidence are kept of the logits.
+    rows: list[dict[str, Any]] = []
+    for part, logits in predict_parts(network, trial.model, test, TASKS[trial.settings.task].part):
+        shares = softmax(adjust_logits(logits, trial.real.train.units, float(chosen["strength"])))
+        rows += _count(test.label(part), shares.argmax(1), shares.max(1), test.classes)
+    named = [{"image": name, **row} for name, row in zip(given.names, rows, strict=True)]
+    return Made(pa.Table.from_pylist(named, EVALUATIONS))
+
+
+def _count(
+    labels: NDArray[np.int64], found: NDArray[np.int64], confidence: NDArray[np.float64], classes: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the row of each image: its pairs of label and class found, and the gaps of their confidences."""
+    for own, likeliest, sure in zip(labels, found, confidence, strict=True):
+        known = own >= 0
+        pairs, units = np.unique(own[known] * classes + likeliest[known], return_counts=True)
+        gaps = calibration_gaps(np.atleast_1d(sure[known]), np.atleast_1d((own == likeliest)[known]))
+        yield {
+            "label": (pairs // classes).tolist(),
+            "found": (pairs % classes).tolist(),
+            "units": units.tolist(),
+            "gaps": np.round(gaps, DIGITS).tolist(),
+        }
 
 
 def read_chosen(store: Store, receipt: Receipt) -> dict[str, float]:
@@ -65,4 +81,4 @@ def read_chosen(store: Store, receipt: Receipt) -> dict[str, float]:
     return next(row for row in rows if row["chosen"])
 
 
-STAGE = Stage(name="evaluations", version="1", schema=EVALUATIONS, locate=locate, produce=produce)
+STAGE = Stage(name="evaluations", version="2", schema=EVALUATIONS, locate=locate, produce=produce)

@@ -1,4 +1,4 @@
-"""Stage `trials`: one classifier trained on the images of an arm, and what validation says of it.
+"""Stage `trials`: one model trained on the images of an arm, and what validation says of it.
 
 Not part of a build: `tailforge evaluate` makes trials. The weights of the chosen step are kept beside the table.
 """
@@ -6,10 +6,8 @@ Not part of a build: `tailforge evaluate` makes trials. The weights of the chose
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from safetensors.torch import save
 
@@ -17,10 +15,12 @@ from tailforge.schemas.evaluation import Arm, FitSettings
 from tailforge.schemas.tables import TRIALS
 from tailforge.tasks.artifacts.contract import Address, Made
 from tailforge.tasks.artifacts.stage import Stage, Workplace
-from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.evaluation.adjust import STRENGTHS, Check
 from tailforge.tasks.methods.evaluation.draws import plan_draws
-from tailforge.tasks.methods.evaluation.fit import Fitted, fit_classifier
+from tailforge.tasks.methods.evaluation.examples import Examples
+from tailforge.tasks.methods.evaluation.fit import Fitted, Validation, fit_model
+from tailforge.tasks.methods.evaluation.models import Model
+from tailforge.tasks.methods.evaluation.tasks import TASKS
 
 DIGITS = 6  # of figures in the table
 WEIGHTS = "weights"
@@ -31,14 +31,9 @@ class RealData:
     """The real images that models learn from and are chosen by. `rare`: numbers of the rare classes."""
 
     classes: tuple[str, ...]
-    train: Pictures
-    validation: Pictures
+    train: Examples
+    validation: Examples
     rare: tuple[int, ...]
-
-    @cached_property
-    def counts(self) -> tuple[int, ...]:
-        """Return the training images per class."""
-        return tuple(np.bincount(self.train.labels, minlength=len(self.classes)).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +43,9 @@ class Trial:
     arm: Arm
     seed: int
     settings: FitSettings
+    model: Model = field(repr=False)
     real: RealData = field(repr=False)
-    synthetic: Mapping[str, Pictures] = field(repr=False)
+    synthetic: Mapping[str, Examples] = field(repr=False)
 
     @property
     def label(self) -> str:
@@ -57,10 +53,9 @@ class Trial:
         return ", ".join(part for part in (self.arm.name, self.arm.setting, f"seed {self.seed}") if part)
 
     @property
-    def added(self) -> Pictures:
+    def added(self) -> Examples:
         """Return the synthetic images of the arm; none without a version."""
-        none = Pictures(self.real.train.images[:0], self.real.train.labels[:0])
-        return self.synthetic[self.arm.source] if self.arm.source else none
+        return self.synthetic[self.arm.source] if self.arm.source else self.real.train.select(slice(0))
 
     @property
     def strengths(self) -> Sequence[float]:
@@ -68,12 +63,9 @@ class Trial:
         return STRENGTHS if self.arm.adjusted else (0.0,)
 
     @property
-    def pool(self) -> Pictures:
+    def pool(self) -> Examples:
         """Return the images that the arm may draw: the real ones first, then the synthetic ones."""
-        own, added = self.real.train, self.added
-        if not self.arm.real:
-            return added
-        return Pictures(np.concatenate([own.images, added.images]), np.concatenate([own.labels, added.labels]))
+        return self.real.train.joined(self.added) if self.arm.real else self.added
 
 
 def locate(trial: Trial) -> Address:
@@ -92,7 +84,7 @@ def locate(trial: Trial) -> Address:
 
 
 def produce(workplace: Workplace, trial: Trial) -> Made:
-    """Train the classifier; return its measurements and keep the chosen weights.
+    """Train the model; return its measurements and keep the chosen weights.
 
     Errors: TrainingError for a loss that is not finite; StoreError.
     """
@@ -106,22 +98,22 @@ def produce(workplace: Workplace, trial: Trial) -> Made:
 
 
 def fit_trial(trial: Trial) -> Fitted:
-    """Return the trained classifier of a trial. Errors: TrainingError."""
+    """Return the trained model of a trial. Errors: TrainingError."""
     real, settings = trial.real, trial.settings
-    drawn = plan_draws(trial.arm, real.train.labels, trial.added.labels, real.rare, settings.batch, trial.seed)
-    return fit_classifier(
-        trial.pool, drawn, real.validation, real.counts, trial.strengths, trial.arm.augmentation, settings, trial.seed
-    )
+    drawn = plan_draws(trial.arm, real.train.shown, trial.added.shown, real.rare, settings.batch, trial.seed)
+    validation = Validation(real.validation, real.train.units, trial.strengths)
+    task, changes = TASKS[settings.task], trial.arm.augmentation
+    return fit_model(trial.model, task, trial.pool, drawn, validation, changes, settings, trial.seed)
 
 
 def _row(check: Check, chosen: Check) -> dict[str, Any]:
     return {
         "step": check.step,
         "strength": check.strength,
-        "macro_recall": round(check.macro, DIGITS),
-        "recall": [round(value, DIGITS) for value in check.recall],
+        "macro": round(check.macro, DIGITS),
+        "scores": [round(value, DIGITS) for value in check.scores],
         "chosen": check == chosen,
     }
 
 
-STAGE = Stage(name="trials", version="1", schema=TRIALS, locate=locate, produce=produce)
+STAGE = Stage(name="trials", version="2", schema=TRIALS, locate=locate, produce=produce)

@@ -1,1 +1,1 @@
-"""Measure what synthetic images are worth to a classifier of real images: arms, training, choices and figures."""
+"""Measure what synthetic images are worth to a model of real images: arms, training, choices and figures."""

@@ -16,13 +16,15 @@ from tailforge.tasks.methods.classifiers.train import draw_rows
 BALANCED_STREAM = 7  # separates these random numbers from those of `draw_rows`
 
 Rows = NDArray[np.int64]
+Shown = NDArray[np.bool_]
 RowsAt = Callable[[int], Rows]
 
 
-def plan_draws(arm: Arm, real: Rows, synthetic: Rows, rare: Sequence[int], batch: int, seed: int) -> RowsAt:
+def plan_draws(arm: Arm, real: Shown, synthetic: Shown, rare: Sequence[int], batch: int, seed: int) -> RowsAt:
     """Return the function that maps a step to the rows [batch] of its images in the pool.
 
-    `real` and `synthetic`: classes of the images, int64 [images]. `rare`: classes that may be synthetic beside real.
+    `real` and `synthetic`: whether an image shows a class, bool [images, classes]. `rare`: classes that may be
+    synthetic beside real.
     """
     # Natural frequencies: every epoch holds each image once, or a rare class's images several times.
     if arm.sampling != "balanced":
@@ -30,24 +32,24 @@ def plan_draws(arm: Arm, real: Rows, synthetic: Rows, rare: Sequence[int], batch
         return lambda step: order[draw_rows(len(order), batch, seed, step)]
 
     # Balanced classes: an arm without real images may draw every class of the version.
-    labels = real if arm.real else real[:0]
-    allowed = np.isin(synthetic, np.array(rare, np.int64)) | (not arm.real)
-    pools = _list_pools(labels, np.where(allowed, synthetic, -1), len(labels) if arm.real else 0)
+    shown = real if arm.real else real[:0]
+    allowed = np.isin(np.arange(real.shape[1]), np.array(rare, np.int64)) | (not arm.real)
+    pools = _list_pools(shown, synthetic & allowed)
     return lambda step: draw_balanced(pools, arm.share if arm.real else 1.0, batch, seed, step)
 
 
-def repeat_rare(labels: Rows, rare: Sequence[int]) -> Rows:
-    """Return rows of the images with classes `labels` [images]; those of rare classes come several times.
+def repeat_rare(shown: Shown, rare: Sequence[int]) -> Rows:
+    """Return rows of the images that show classes, bool [images, classes]; those of rare classes come several times.
 
     A rare class is repeated until it is as frequent as the median of the other classes, which is our choice.
     """
     # The last repetition may hold a part of the class only.
-    counts = np.bincount(labels)
+    counts = shown.sum(0)
     others = [count for each, count in enumerate(counts) if count and each not in rare] or [int(counts.max())]
     target = int(np.median(others))
-    parts = [np.arange(len(labels))]
+    parts = [np.arange(len(shown))]
     for each in rare:
-        own = np.flatnonzero(labels == each)
+        own = np.flatnonzero(shown[:, each])
         if len(own):
             parts.append(np.resize(own, max(target - len(own), 0)))
     return np.concatenate(parts)
@@ -56,8 +58,8 @@ def repeat_rare(labels: Rows, rare: Sequence[int]) -> Rows:
 def draw_balanced(pools: Sequence[tuple[Rows, Rows]], share: float, batch: int, seed: int, step: int) -> Rows:
     """Return the rows [batch] of a step: a class at random, then one of its images.
 
-    `pools`: rows of real and of synthetic images per class, int64 [images]. A class with both draws a synthetic image
-    with the probability `share`.
+    `pools`: rows of real and of synthetic images that show a class, int64 [images], per class. A class with both draws
+    a synthetic image with the probability `share`.
     """
     # Four numbers per image: its class, its real row, real or synthetic, its synthetic row.
     chances = np.random.default_rng((seed, BALANCED_STREAM, step)).random((4, batch))
@@ -69,8 +71,9 @@ def draw_balanced(pools: Sequence[tuple[Rows, Rows]], share: float, batch: int, 
     return rows
 
 
-def _list_pools(real: Rows, synthetic: Rows, first: int) -> list[tuple[Rows, Rows]]:
-    """Return the rows of real and of synthetic images per class that has any; `first`: the first synthetic row."""
-    # -1 marks synthetic images that the arm may not draw.
-    classes = sorted({*real.tolist(), *synthetic.tolist()} - {-1})
-    return [(np.flatnonzero(real == each), first + np.flatnonzero(synthetic == each)) for each in classes]
+def _list_pools(real: Shown, synthetic: Shown) -> list[tuple[Rows, Rows]]:
+    """Return the rows of real and of synthetic images per class that has any; the synthetic ones come second."""
+    pools = [
+        (np.flatnonzero(own), len(real) + np.flatnonzero(made)) for own, made in zip(real.T, synthetic.T, strict=True)
+    ]
+    return [pool for pool in pools if len(pool[0]) or len(pool[1])]

@@ -1,6 +1,6 @@
-"""Compute the figures of a classifier on labelled images: recall per class and group, confusions, calibration.
+"""Compute the figures of a model on labelled images: scores per class and group, confusions, calibration.
 
-Letters of shapes: N images, K classes.
+Letters of shapes: N units (images, or pixels of masks), K classes.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,14 @@ Floats = NDArray[np.float64]
 
 
 def confusion_matrix(found: Classes, labels: Classes, classes: int) -> Counts:
-    """Return counts [K, K]: row the label, column the class found. `found` and `labels` are [N]."""
+    """Return counts [K, K]: row the label, column the class found. `found` and `labels` have one shape.
+
+    Units with a negative label are not counted.
+    """
     # Count each pair of label and class found.
-    table = np.zeros((classes, classes), np.int64)
-    np.add.at(table, (labels, found), 1)
-    return table
+    known = labels >= 0
+    pairs = labels[known] * classes + found[known]
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def recall_per_class(confusion: Counts) -> Floats:
@@ -31,13 +34,13 @@ def recall_per_class(confusion: Counts) -> Floats:
     return np.where(totals > 0, np.diag(confusion) / np.maximum(totals, 1), np.nan)
 
 
-def mean_recall(recall: Sequence[float], classes: Sequence[int] | None = None) -> float:
-    """Return the mean recall of some classes, by default of all; classes without images (NaN) are left out.
+def mean_score(scores: Sequence[float], classes: Sequence[int] | None = None) -> float:
+    """Return the mean score of some classes, by default of all; classes without images (NaN) are left out.
 
     NaN if no class is left.
     """
     # NaN is the only value that differs from itself.
-    chosen = [recall[each] for each in (range(len(recall)) if classes is None else classes)]
+    chosen = [scores[each] for each in (range(len(scores)) if classes is None else classes)]
     kept = [value for value in chosen if value == value]
     return float(np.mean(kept)) if kept else float("nan")
 
@@ -52,22 +55,27 @@ def name_groups(counts: Sequence[int], many: int, few: int) -> list[str]:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Return probabilities [N, K] of logits [N, K]."""
+    """Return probabilities [N, K, ...] of logits of the same shape."""
     # The largest logit becomes 0, so that no exponential overflows.
     powers = np.exp(logits - logits.max(1, keepdims=True))
     shares: Floats = powers / powers.sum(1, keepdims=True)
     return shares
 
 
-def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error of confidences [N] in 0..1, a scalar in 0..1; 0 without images.
+def calibration_gaps(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
+    """Return right units less confidences, summed per bin [BINS], of confidences [N] in 0..1.
+
+    Gaps of several sets of units add up to those of all units.
+    """
+    # Bins are half open from above: (0, 1/15], (1/15, 2/15], ... as in the source of `calibration_error`.
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return np.bincount(bins, weights=right - confidence, minlength=BINS)
+
+
+def calibration_error(gaps: Floats, units: int) -> float:
+    """Return the expected calibration error, a scalar in 0..1, of the gaps [BINS] of all units; 0 without units.
 
     Source: "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equation 3, with BINS equal bins.
     """
-    if not len(confidence):
-        return 0.0
-
-    # Bins are half open from above: (0, 1/15], (1/15, 2/15], ... as in the source.
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    gaps = [abs(float((right[bins == each] - confidence[bins == each]).sum())) for each in range(BINS)]
-    return sum(gaps) / len(confidence)
+    # A bin counts by its share of the units.
+    return float(np.abs(gaps).sum()) / units if units else 0.0

@@ -4,11 +4,12 @@ Letters of shapes: K classes.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tailforge.tasks.methods.evaluation.arms import REAL_ARMS
@@ -19,30 +20,25 @@ from tailforge.tasks.methods.evaluation.gains import (
     summarise_shares,
 )
 from tailforge.tasks.methods.evaluation.metrics import (
+    BINS,
     GROUPS,
     calibration_error,
-    confusion_matrix,
-    mean_recall,
-    recall_per_class,
+    mean_score,
 )
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A run on the test images: counts int64 [K, K] by label and class found, and the calibration error."""
+    """A run on the test images: counts int64 [K, K] by label and class found, scores [K], and the calibration error."""
 
     confusion: NDArray[np.int64]
+    scores: tuple[float, ...]
     calibration_error: float
-
-    @property
-    def recall(self) -> list[float]:
-        """Return the recall per class [K]."""
-        return [float(value) for value in recall_per_class(self.confusion)]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained classifier. `validation`: recall per class; `tested` is None unless its setting was chosen.
+    """One trained model. `validation`: score per class; `tested` is None unless its setting was chosen.
 
     `share`: of synthetic images, None without a version or without real images. `dose`: whether the run belongs to the
     search for the best share.
@@ -60,8 +56,8 @@ class Run:
 
     @property
     def macro(self) -> float:
-        """Return the mean recall over classes on validation."""
-        return mean_recall(self.validation)
+        """Return the mean score over classes on validation."""
+        return mean_score(self.validation)
 
 
 @dataclass(frozen=True)
@@ -73,21 +69,25 @@ class Classes:
     rare: tuple[int, ...]
 
 
-def tabulate_test(
-    labels: NDArray[np.int32], found: NDArray[np.int32], confidence: NDArray[np.float64], classes: int
-) -> Tested:
-    """Return the figures of a test from labels, classes found and confidences, each [N]; `classes`: their number."""
-    # Tables hold 32-bit classes.
-    counts = confusion_matrix(found.astype(np.int64), labels.astype(np.int64), classes)
-    return Tested(counts, calibration_error(confidence, found == labels))
+def tabulate_test(table: pa.Table, classes: int, scores: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Tested:
+    """Return the figures of a test from its table EVALUATIONS. `classes`: their number; `scores`: as of `Task`."""
+    # Sum the pairs of label and class found over all images.
+    label, found, units = (table[name].combine_chunks().flatten().to_numpy() for name in ("label", "found", "units"))
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (label, found), units)
+
+    # Sum the gaps per bin of confidence.
+    gaps = table["gaps"].combine_chunks().flatten().to_numpy().reshape(-1, BINS).sum(0)
+    error = calibration_error(gaps, int(units.sum()))
+    return Tested(confusion, tuple(scores(confusion).tolist()), error)
 
 
 def choose_settings(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the setting per arm with the highest mean macro recall on validation; among equals the first.
+    """Return the setting per arm with the highest mean macro score on validation; among equals the first.
 
     Only seeds that every setting of the arm has are compared.
     """
-    # Macro recall by arm, setting and seed.
+    # Macro score by arm, setting and seed.
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
         found[run.arm][run.setting][run.seed] = run.macro
@@ -104,7 +104,7 @@ def choose_settings(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def find_baseline(runs: Sequence[Run]) -> str:
-    """Return the arm of real images alone with the highest mean macro recall on validation, over the tested runs."""
+    """Return the arm of real images alone with the highest mean macro score on validation, over the tested runs."""
     # Among equal arms the simpler one, which stands first, is the baseline.
     means = {arm: float(np.mean([run.macro for run in _tested(runs, arm)])) for arm in REAL_ARMS}
     return max(means, key=lambda arm: round(means[arm], DIGITS))
@@ -132,8 +132,8 @@ def _results(runs: Sequence[Run]) -> list[Tested]:
 
 
 def _means(runs: Sequence[Run], classes: Sequence[int] | None = None) -> list[float]:
-    """Return the mean recall over some classes on test, per run."""
-    return [mean_recall(each.recall, classes) for each in _results(runs)]
+    """Return the mean score over some classes on test, per run."""
+    return [mean_score(each.scores, classes) for each in _results(runs)]
 
 
 def _summarise_arm(arm: str, runs: Sequence[Run], classes: Classes) -> dict[str, Any]:
@@ -157,8 +157,8 @@ def _summarise_arm(arm: str, runs: Sequence[Run], classes: Classes) -> dict[str,
         "tail": asdict(summarise_shares(_means(runs, classes.rare))),
         "groups": groups,
         "calibration_error": asdict(summarise_shares([each.calibration_error for each in results])),
-        "recall": [
-            {"class": name, **asdict(summarise_shares([each.recall[place] for each in results]))}
+        "scores": [
+            {"class": name, **asdict(summarise_shares([each.scores[place] for each in results]))}
             for place, name in enumerate(classes.names)
         ],
         "confusion": sum(each.confusion for each in results).tolist(),  # type: ignore[union-attr]
@@ -178,7 +178,7 @@ def _summarise_doses(runs: Sequence[Run], classes: Classes) -> list[dict[str, An
                 "arm": arm,
                 "share": share,
                 "macro": asdict(summarise_shares([run.macro for run in own])),
-                "tail": asdict(summarise_shares([mean_recall(run.validation, classes.rare) for run in own])),
+                "tail": asdict(summarise_shares([mean_score(run.validation, classes.rare) for run in own])),
             }
         )
     return found
@@ -209,17 +209,17 @@ def _row(run: Run, classes: Classes) -> dict[str, Any]:
         "step": run.step,
         "strength": run.strength,
         "validation_macro": round(run.macro, DIGITS),
-        "validation_tail": round(mean_recall(run.validation, classes.rare), DIGITS),
+        "validation_tail": round(mean_score(run.validation, classes.rare), DIGITS),
         "chosen": run.tested is not None,
     }
     if run.tested is None:
         return row
 
     # What the test images say of the chosen ones.
-    recall = run.tested.recall
+    scores = run.tested.scores
     return row | {
-        "macro": round(mean_recall(recall), DIGITS),
-        "tail": round(mean_recall(recall, classes.rare), DIGITS),
+        "macro": round(mean_score(scores), DIGITS),
+        "tail": round(mean_score(scores, classes.rare), DIGITS),
         "calibration_error": round(run.tested.calibration_error, DIGITS),
-        "recall": [round(value, DIGITS) for value in recall],
+        "scores": [round(value, DIGITS) for value in scores],
     }

@@ -1,4 +1,4 @@
-"""Build the small residual networks whose recall an evaluation measures.
+"""Classify images: a small residual network, cross-entropy, and recall per class.
 
 The blocks are those of "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), section 4.2. The stem halves
 the image, so that a training takes a minute on a processor. This is our choice.
@@ -6,30 +6,17 @@ the image, so that a training takes a minute on a processor. This is our choice.
 Letters of shapes: N images, C channels, H and W rows and columns.
 """
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailforge.tasks.methods.cifar_resnet import BasicBlock
+from tailforge.tasks.methods.evaluation.examples import UNKNOWN
+from tailforge.tasks.methods.evaluation.metrics import recall_per_class
+from tailforge.tasks.methods.evaluation.task import Habits, Preset, Task, Words
 
-
-@dataclass(frozen=True)
-class Preset:
-    """Channels and blocks per stage, and the sides in pixels that the network is meant for."""
-
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    smallest: int
-    largest: int
-
-
-PRESETS = {"residual-small": Preset((32, 64, 128), (1, 1, 1), smallest=16, largest=64)}
-
-_generator = threading.Lock()  # held while weights are drawn
+WIDTHS, DEPTHS = (32, 64, 128), (1, 1, 1)
 
 
 class SmallResNet(nn.Module):
@@ -57,9 +44,21 @@ class SmallResNet(nn.Module):
         return logits
 
 
-def build_network(preset: str, classes: int, channels: int, seed: int) -> SmallResNet:
-    """Return an untrained network of a preset. Equal seeds, classes and channels give equal weights."""
-    # Layers draw from the process's generator: one network at a time, and the generator is put back.
-    with _generator, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SmallResNet(PRESETS[preset].widths, PRESETS[preset].depths, classes, channels)
+def _build(classes: int, channels: int) -> nn.Module:
+    return SmallResNet(WIDTHS, DEPTHS, classes, channels)
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, ignore_index=UNKNOWN)
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    presets={"residual-small": Preset(_build, 16, 64, Habits("sgd", 0.1, 5e-4, 128))},
+    loss=_loss,
+    scores=recall_per_class,
+    words=Words(score="recall", unit="image", model="classifier"),
+    library_class="AutoModelForImageClassification",
+    habits={False: Habits("adamw", 1e-4, 0.01, 32), True: Habits("adamw", 1e-3, 0.05, 32)},
+    part=256,
+)
