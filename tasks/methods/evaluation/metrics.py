@@ -69,7 +69,7 @@ def calibration_gaps(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
     """
     # Bins are half open from above: (0, 1/15], (1/15, 2/15], ... as in the source of `calibration_error`.
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    return np.bincount(bins, weights=right - confidence, minlength=BINS)
+    return np.bincount(bins, weights=right - confidence, minlength=BINS).astype(np.float64)
 
 
 def calibration_error(gaps: Floats, units: int) -> float:

@@ -70,7 +70,7 @@ class Classes:
 
 
 def tabulate_test(table: pa.Table, classes: int, scores: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Tested:
-    """Return the figures of a test from its table EVALUATIONS. `classes`: their number; `scores`: as of `Task`."""
+    """Return the figures of a test from its table EVALUATIONS, for `classes` classes. `scores` [K]: as of `Task`."""
     # Sum the pairs of label and class found over all images.
     label, found, units = (table[name].combine_chunks().flatten().to_numpy() for name in ("label", "found", "units"))
     confusion = np.zeros((classes, classes), np.int64)

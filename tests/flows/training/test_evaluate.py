@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tailforge.catalog.sources.models import digest_model
 from tailforge.catalog.store import Store
 from tailforge.flows.training.evaluate_version import evaluate_version
 from tailforge.flows.training.evaluation_inputs import Request, parse_settings, read_inputs
@@ -19,6 +20,7 @@ from tailforge.schemas.tables import EVALUATION_RUNS
 from tests.flows.conftest import Command
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.stopped_commands import start_command
+from tests.support.tiny_library import save_resnet
 from tests.support.tiny_shapes import FEW_STEPS, SIDE, draw_noise, draw_shape, publish_shapes, write_real
 
 WORDS = [
@@ -59,7 +61,7 @@ def test_a_version_with_the_missing_class_gains(place: Path, made: dict[str, Any
     assert gain["gain_tail"]["verdict"] == "gain"
     assert gain["gain_tail"]["low"] > 0.5
     arms = {each["arm"]: each for each in made["arms"]}
-    assert arms["real"]["recall"][1] == {"class": "dot", "value": 0.0, "low": 0.0, "high": 0.0}
+    assert arms["real"]["scores"][1] == {"class": "dot", "value": 0.0, "low": 0.0, "high": 0.0}
     assert arms["mixed"]["tail"]["value"] > 0.8
     assert [len(each["chosen"]) for each in made["arms"]] == [2] * 6
     assert sum(map(sum, arms["mixed"]["confusion"])) == 2 * 30
@@ -217,7 +219,7 @@ def test_classes_of_other_names_are_matched_by_a_pair(place: Path, tmp_path: Pat
         read_inputs(ask(place, "shapes", real))
     found = read_inputs(ask(place, "shapes", real, renamed={"dot": "spot 2"}))
     assert found.classes.names[found.classes.rare[0]] == "Spot 2"
-    assert set(found.synthetic["shapes@1.0.0"].pictures.labels.tolist()) == set(found.classes.rare)
+    assert set(found.synthetic["shapes@1.0.0"].examples.targets.tolist()) == set(found.classes.rare)
 
 
 def flat(real: Path) -> None:
@@ -244,6 +246,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "large": (lambda real: None, ["--size", "400x400"], "does not read images of 400 x 400 pixels"),
     "another size": (lambda real: None, ["--size", "32x32"], "say fit crop, pad or stretch"),
     "a size of words": (lambda real: None, ["--size", "small"], "--size 'small': give height and width"),
+    "an unknown model": (
+        lambda real: None,
+        ["--model", "resnet-huge"],
+        "'resnet-huge' is not a directory",
+    ),
+    "a model without its commit": (lambda real: None, ["--model", "owner/name"], "--model owner/name@COMMIT"),
     "one seed": (lambda real: None, ["--seeds", "1"], "--seeds: "),
     "shares of words": (lambda real: None, ["--shares", "half"], "--shares 'half'"),
     "falling shares": (lambda real: None, ["--shares", "0.5,0.25"], "shares are rising and different"),
@@ -266,6 +274,20 @@ def test_a_mistake_is_one_clear_error_before_any_training(
     assert code == 2
     assert told in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_model_of_transformers_is_trained_and_named_without_its_folder(place: Path, tmp_path: Path) -> None:
+    folder = save_resnet(tmp_path / "tiny-resnet")
+    settings = {"model": str(folder), "steps": 16, "learning_rate": None, "batch": None, "shares": (0.5,)}
+    tuned = evaluate_version(ask(place, "shapes", settings=settings), 2)
+    chosen = tuned["settings"]
+    assert (chosen["model"], chosen["digest"]) == ("tiny-resnet", digest_model(folder))
+    assert (chosen["optimizer"], chosen["batch"], chosen["from_scratch"]) == ("adamw", 32, False)
+    assert tuned["images"] == {"height": 16, "width": 16, "channels": 3, "fit": "exact"}
+    assert str(tmp_path) not in Path(tuned["files"]["record"]).read_text()
+    scratch = read_inputs(ask(place, "shapes", settings=settings | {"from_scratch": True}))
+    assert scratch.fit.from_scratch
+    assert scratch.fit.learning_rate > chosen["learning_rate"]
 
 
 def test_a_version_that_was_never_evaluated_says_so(place: Path, tmp_path: Path, command: Command) -> None:

@@ -7,14 +7,19 @@ from tailforge.schemas.evaluation import Arm, Augmentation, EvaluationSettings
 from tailforge.tasks.methods.evaluation.arms import list_augmented_arms, list_plain_arms, list_version_arms
 from tailforge.tasks.methods.evaluation.augmentations import AugmentedViews, draw_augmentations
 from tailforge.tasks.methods.evaluation.draws import plan_draws, repeat_rare
+from tailforge.tasks.methods.evaluation.examples import show_classes
 
 REAL = np.array([0] * 60 + [1] * 30 + [2] * 2)
 SYNTHETIC = np.array([2] * 10 + [1] * 5)
 RARE, BATCH, STEPS = (2,), 64, 60
 
 
+def shown(labels: np.ndarray) -> np.ndarray:
+    return show_classes(labels, 3)
+
+
 def rows_of(arm: Arm, seed: int = 0, rare: tuple[int, ...] = RARE) -> np.ndarray:
-    rows_at = plan_draws(arm, REAL, SYNTHETIC if arm.source else SYNTHETIC[:0], rare, BATCH, seed)
+    rows_at = plan_draws(arm, shown(REAL), shown(SYNTHETIC if arm.source else SYNTHETIC[:0]), rare, BATCH, seed)
     return np.stack([rows_at(step) for step in range(STEPS)])
 
 
@@ -46,7 +51,7 @@ def test_arms_with_one_seed_see_the_same_real_images_where_none_is_replaced() ->
 
 def test_a_class_without_real_images_is_drawn_from_the_version_alone() -> None:
     labels = REAL[:90]
-    rows_at = plan_draws(mixed(0.25), labels, SYNTHETIC, RARE, BATCH, 0)
+    rows_at = plan_draws(mixed(0.25), shown(labels), shown(SYNTHETIC), RARE, BATCH, 0)
     rows = np.stack([rows_at(step) for step in range(STEPS)])
     assert (rows >= len(labels)).mean() == pytest.approx(1 / 3, abs=0.03)
 
@@ -63,9 +68,9 @@ def test_natural_sampling_takes_every_image_once_per_epoch() -> None:
 
 
 def test_copies_repeat_rare_classes_up_to_the_median_of_the_others() -> None:
-    counts = np.bincount(REAL[repeat_rare(REAL, RARE)])
+    counts = np.bincount(REAL[repeat_rare(shown(REAL), RARE)])
     assert counts.tolist() == [60, 30, 45]
-    assert np.bincount(repeat_rare(REAL, RARE)).min() == 1  # every image stays
+    assert np.bincount(repeat_rare(shown(REAL), RARE)).min() == 1  # every image stays
 
 
 def test_the_search_draws_different_augmentations_again_and_again() -> None:

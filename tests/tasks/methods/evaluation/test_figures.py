@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailforge.tasks.methods.evaluation.adjust import Check, adjust_logits, choose_check, list_checks
+from tailforge.tasks.methods.evaluation.adjust import Check, adjust_logits, choose_check
 from tailforge.tasks.methods.evaluation.gains import judge_gain, paired_gain, summarise_seeds, summarise_shares
 from tailforge.tasks.methods.evaluation.metrics import (
     calibration_error,
+    calibration_gaps,
     confusion_matrix,
-    mean_recall,
+    mean_score,
     name_groups,
     recall_per_class,
     softmax,
@@ -27,9 +28,9 @@ def test_recall_of_a_case_by_hand() -> None:
     recall = recall_per_class(confusion).tolist()
     assert recall[:2] == [0.5, 0.5]
     assert math.isnan(recall[2])
-    assert mean_recall(recall) == 0.5
-    assert math.isnan(mean_recall(recall, [2]))
-    assert mean_recall([1.0, 0.0, 0.5], [0, 2]) == 0.75
+    assert mean_score(recall) == 0.5
+    assert math.isnan(mean_score(recall, [2]))
+    assert mean_score([1.0, 0.0, 0.5], [0, 2]) == 0.75
 
 
 def test_groups_have_the_bounds_of_their_source() -> None:
@@ -38,15 +39,22 @@ def test_groups_have_the_bounds_of_their_source() -> None:
 
 def test_calibration_error_of_a_case_by_hand() -> None:
     # Two bins: 0.5 to 0.6 with one of two right, and 0.9 to 1 with both right.
-    error = calibration_error(np.array([0.55, 0.55, 0.95, 0.95]), np.array([True, False, True, True]))
-    assert error == pytest.approx((abs(1 - 1.1) + abs(2 - 1.9)) / 4)
-    assert calibration_error(np.array([]), np.array([], bool)) == 0.0
+    right = np.array([True, False, True, True])
+    gaps = calibration_gaps(np.array([0.55, 0.55, 0.95, 0.95]), right)
+    assert calibration_error(gaps, 4) == pytest.approx((abs(1 - 1.1) + abs(2 - 1.9)) / 4)
+    assert calibration_error(calibration_gaps(np.array([]), np.array([], bool)), 0) == 0.0
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
-def test_calibration_error_is_a_share(pairs: list[tuple[float, bool]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50), st.integers(0, 50))
+def test_calibration_error_is_a_share_and_parts_add_up(pairs: list[tuple[float, bool]], cut: int) -> None:
     confidence, right = (np.array(column) for column in zip(*pairs, strict=True))
-    assert 0 <= calibration_error(confidence.astype(float), right.astype(bool)) <= 1
+    gaps = calibration_gaps(confidence.astype(float), right.astype(bool))
+    assert 0 <= calibration_error(gaps, len(pairs)) <= 1 + 1e-9
+    parts = [
+        calibration_gaps(confidence[each].astype(float), right[each].astype(bool))
+        for each in (slice(cut), slice(cut, None))
+    ]
+    assert sum(parts) == pytest.approx(gaps)
 
 
 def test_adjustment_prefers_what_is_rare() -> None:
@@ -62,10 +70,13 @@ def test_probabilities_sum_to_one_for_large_logits() -> None:
 
 
 def test_validation_chooses_the_best_check_and_the_weakest_adjustment_among_equals() -> None:
-    labels = np.array([0, 1])
-    logits = {1: np.array([[2.0, 0.0], [1.0, 0.0]]), 2: np.array([[2.0, 0.0], [0.0, 2.0]])}
-    checks = list_checks(logits, labels, [3, 3], [0.5, 0.0])
-    assert [each.macro for each in checks] == [0.5, 0.5, 1.0, 1.0]
+    checks = [
+        Check(1, 0.0, (1.0, 0.0)),
+        Check(2, 0.5, (1.0, 1.0)),
+        Check(2, 0.0, (1.0, 1.0)),
+        Check(3, 0.0, (1.0, 1.0)),
+    ]
+    assert [each.macro for each in checks] == [0.5, 1.0, 1.0, 1.0]
     assert choose_check(checks) == Check(2, 0.0, (1.0, 1.0))
 
 
