@@ -94,6 +94,9 @@ class EvaluationSettings(Strict):
     )
     few: int = Field(20, ge=0, le=1_000_000, description="Most real training images of a rare class.")
     many: int = Field(100, ge=1, le=10_000_000, description="A class with more real training images is frequent.")
+    learning_curve: bool = Field(
+        False, description="Train real images alone with other numbers of images of rare classes too."
+    )
     leaked: Literal["drop", "refuse"] = Field(
         "drop", description="What to do with test images that have a near twin among the training images."
     )

@@ -298,8 +298,8 @@ EVALUATIONS = pa.schema(
 # The runs of one evaluation of a version, one row per arm, setting and seed. Test figures of other settings are null.
 EVALUATION_RUNS = pa.schema(
     [
-        ("arm", pa.string()),  # name of the arm
-        ("setting", pa.string()),  # share or augmentation; empty for an arm with one setting
+        ("arm", pa.string()),  # name of the arm, or "curve"
+        ("setting", pa.string()),  # share and augmentation, or images of a learning curve; empty with one setting
         ("seed", pa.int64()),  # seed of weights, draws and changes
         ("step", pa.int32()),  # step that validation chose
         ("strength", pa.float64()),  # strength of the adjustment that validation chose

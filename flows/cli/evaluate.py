@@ -1,86 +1,44 @@
 """Command `tailforge evaluate`. flows/cli/commands.py registers it and says what a command may do."""
 
-import re
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from tailforge.flows.cli.options import (
-    DEFAULT_STORE,
-    Json,
-    RecipeFolder,
-    Store,
-    console,
-    print_json,
-    table,
-)
+from tailforge.flows.cli import evaluation_options as options
+from tailforge.flows.cli.options import DEFAULT_STORE, Json, RecipeFolder, Store, console, print_json, table
 from tailforge.flows.cli.publication import warn
 from tailforge.flows.cli.train import FitOption
 from tailforge.flows.terminal.stopping import run_stoppable
 from tailforge.schemas.documents.shown import count_of, visible
-from tailforge.schemas.errors import RecipeError
 
 SHOWN_LEAKS = 5
-SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Argument(help="Version to evaluate: dataset or dataset@version.")],
-    real: Annotated[
-        str,
-        typer.Option(
-            help="Labelled real images with splits train, validation and test: a folder, a CSV or Parquet file, a COCO "
-            "file, tars, or dataset@version."
-        ),
-    ],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that paths in a table of real images start from; by default its own.")
-    ] = None,
+    dataset: options.Dataset,
+    real: options.Real,
+    root: options.Root = None,
     store: Store = DEFAULT_STORE,
-    against: Annotated[
-        list[str], typer.Option(help="Rival version, dataset or dataset@version; may be repeated.")
-    ] = [],  # noqa: B006
-    class_: Annotated[
-        list[str],
-        typer.Option("--class", help="Class of the version and its name in the real images, A=B; may be repeated."),
-    ] = [],  # noqa: B006
-    task: Annotated[str, typer.Option(help="Task of the model: classification.")] = "classification",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Preset residual-small (16 to 64 pixels per side), or a model of transformers: a folder, or "
-            "owner/name@commit."
-        ),
-    ] = "",
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Begin with random weights, and not with those of --model.")
-    ] = False,
-    size: Annotated[
-        str | None, typer.Option(help="Size of all images, HEIGHTxWIDTH; by default that of the training images.")
-    ] = None,
+    against: options.Against = [],  # noqa: B006
+    class_: options.Pairs = [],  # noqa: B006
+    task: options.Task = "classification",
+    model: options.Model = "",
+    from_scratch: options.FromScratch = False,
+    size: options.Size = None,
     fit: FitOption = "exact",
-    steps: Annotated[int, typer.Option(help="Training steps of every arm.")] = 400,
-    batch: Annotated[int | None, typer.Option(help="Images per step; by default the model's own.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate of the cosine schedule; by default the model's own.")
-    ] = None,
-    checks: Annotated[int, typer.Option(help="Steps at which validation measures a model.")] = 5,
-    seeds: Annotated[int, typer.Option(help="Paired seeds per arm.")] = 5,
-    first_seed: Annotated[int, typer.Option(help="The first seed; the others follow it.")] = 0,
-    shares: Annotated[
-        str, typer.Option(help="Shares of synthetic images within the draws of rare classes; validation chooses one.")
-    ] = "0.25,0.5,0.75",
-    augmentations: Annotated[int, typer.Option(help="Augmentations that a random search tries.")] = 4,
-    few: Annotated[int, typer.Option(help="Most real training images of a rare class.")] = 20,
-    many: Annotated[int, typer.Option(help="A class with more real training images is frequent.")] = 100,
-    leaked: Annotated[
-        str, typer.Option(help="What to do with test images that a model has seen: drop or refuse.")
-    ] = "drop",
+    steps: options.Steps = 400,
+    batch: options.Batch = None,
+    learning_rate: options.LearningRate = None,
+    checks: options.Checks = 5,
+    seeds: options.Seeds = 5,
+    first_seed: options.FirstSeed = 0,
+    shares: options.Shares = "0.25,0.5,0.75",
+    augmentations: options.Augmentations = 4,
+    few: options.Few = 20,
+    many: options.Many = 100,
+    learning_curve: options.LearningCurve = False,
+    held_back: options.HeldBack = None,
+    leaked: options.Leaked = "drop",
     folder: RecipeFolder = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Trainings at a time; one per core by default.")
-    ] = None,
+    workers: options.Workers = None,
     as_json: Json = False,
 ) -> None:
     """Measure what a version is worth to a model of real images: train with and without it, and compare recall.
@@ -94,43 +52,16 @@ def evaluate(
         {
             "task": task, "model": model, "from_scratch": from_scratch, "steps": steps, "batch": batch,
             "learning_rate": learning_rate, "checks": checks, "seeds": seeds, "first_seed": first_seed,
-            "shares": parse_shares(shares), "augmentations": augmentations, "few": few, "many": many, "leaked": leaked,
+            "shares": options.parse_shares(shares), "augmentations": augmentations, "few": few, "many": many,
+            "learning_curve": learning_curve, "leaked": leaked,
         }
     )  # fmt: skip
     asked = Request(
-        dataset, store, real, settings, tuple(against), parse_pairs(class_), parse_size(size), fit, folder, root
-    )
+        dataset, store, real, settings, tuple(against), options.parse_pairs(class_), options.parse_size(size), fit,
+        folder, root, held_back,
+    )  # fmt: skip
     made = run_stoppable(evaluate_version, asked, workers)
     print_json(made) if as_json else print_evaluation(made)
-
-
-def parse_shares(text: str) -> list[float]:
-    """Return the numbers of a list such as 0.25,0.5. Errors: RecipeError."""
-    try:
-        return [float(each) for each in text.split(",")]
-    except ValueError as error:
-        raise RecipeError(f"--shares {text!r:.80}: {error}; give numbers such as 0.25,0.5,0.75") from error
-
-
-def parse_pairs(pairs: list[str]) -> dict[str, str]:
-    """Return the real class by the version's class. Errors: RecipeError."""
-    found = {}
-    for pair in pairs:
-        own, equals, real = pair.partition("=")
-        if not (own and equals and real):
-            raise RecipeError(f"--class {pair!r:.80}: give the version's class and the real one as A=B")
-        found[own] = real
-    return found
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Return height and width of a text such as 24x40. Errors: RecipeError."""
-    if text is None:
-        return None
-    found = SIZE.fullmatch(text)
-    if found is None:
-        raise RecipeError(f"--size {text!r:.80}: give height and width in pixels, such as 40x24")
-    return int(found[1]), int(found[2])
 
 
 def print_evaluation(made: dict[str, Any]) -> None:

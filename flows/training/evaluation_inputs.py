@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
 from tailforge.schemas.recipe import Concept
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.settings.fields import Fit, look
 from tailforge.tasks.images.evaluated import (
     TEST,
     TRAIN,
@@ -33,6 +34,8 @@ from tailforge.tasks.images.evaluated import (
     read_named,
     read_photographs,
 )
+from tailforge.tasks.images.labelled import open_labelled
+from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints, Leak, find_leaks
 from tailforge.tasks.methods.evaluation.metrics import name_groups
 from tailforge.tasks.methods.evaluation.models import Model
@@ -48,7 +51,8 @@ class Request:
     """What a person asks. `reference` and `against`: dataset or dataset@version; `real`: as `open_images` takes it.
 
     `renamed`: real class by a version's class. `size`: (height, width). `folder`: where the reference photographs of
-    the version's recipe start; `root`: where paths in a table of real images start.
+    the version's recipe start; `root`: where paths in a table of real images start. `held_back`: further real images
+    of rare classes, for the learning curve.
     """
 
     reference: str
@@ -61,14 +65,15 @@ class Request:
     fit: Fit = "exact"
     folder: Path | None = None
     root: Path | None = None
+    held_back: str | None = None
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What an evaluation compares. `versions`: the version, then its rivals; `synthetic`: their images by label.
 
-    `fit`: how `model` is trained. `counts`: real training images per class. `unseen`: concepts whose reference
-    photographs were not found, so that test images are compared with their digests only.
+    `fit`: how `model` is trained. `unseen`: concepts whose reference photographs were not found, so that test images
+    are compared with their digests only. `held_back`: further real images of rare classes, None without.
     """
 
     store: Store
@@ -83,6 +88,13 @@ class Inputs:
     synthetic: Mapping[str, NamedPictures]
     leaks: tuple[Leak, ...]
     unseen: tuple[str, ...]
+    held_back: NamedPictures | None = None
+
+    @cached_property
+    def all_real(self) -> Examples:
+        """Return the real training images, then the held-back ones."""
+        own = self.real[TRAIN].examples
+        return own.joined(self.held_back.examples) if self.held_back else own
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -106,8 +118,8 @@ def read_inputs(asked: Request) -> Inputs:
     """Return what an evaluation compares, with leaked test images dropped.
 
     Errors: NotFoundError, VerificationError; ModelError for a model that cannot be trained; ImagesError for a task that
-    is not evaluated yet, images that do not fit, an unknown class, a version without an image of a rare class, and
-    leaked test images if they are refused.
+    is not evaluated yet, images that do not fit, an unknown class, a version without an image of a rare class,
+    held-back images that a learning curve cannot use, and leaked test images if they are refused.
     """
     task = TASKS.get(asked.settings.task)
     if task is None:
@@ -130,10 +142,12 @@ def read_inputs(asked: Request) -> Inputs:
     real = {split: read_named(kinds[split], each, numbers, len(names), wanted) for split, each in images.items()}
     classes = _group_classes(names, real[TRAIN], asked.settings)
     synthetic = {each.label: _read_version(each, classes, asked, wanted) for each in versions}
+    held_back = _read_held_back(asked, classes, wanted, real)
 
     photographs, unseen = _read_references(versions, asked.folder, wanted)
     known = [real[TRAIN].fingerprints, real[VALIDATION].fingerprints, *photographs]
     known += [each.fingerprints for each in synthetic.values()]
+    known += [held_back.fingerprints] if held_back else []
     leaks = find_leaks(real[TEST].fingerprints, known)
     real[TEST] = _drop_leaks(real[TEST], leaks, classes, asked.settings)
     return Inputs(
@@ -149,6 +163,7 @@ def read_inputs(asked: Request) -> Inputs:
         synthetic=synthetic,
         leaks=tuple(leaks),
         unseen=unseen,
+        held_back=held_back,
     )
 
 
@@ -184,6 +199,40 @@ def _read_version(version: Version, classes: Classes, asked: Request, wanted: Fo
         raise ImagesError(
             f"{images.origin} holds no image of a rare class, the rare classes are: {rare}; give another version, or "
             "raise --few, the most training images of a rare class"
+        )
+    return found
+
+
+def _read_held_back(
+    asked: Request, classes: Classes, wanted: Format, real: Mapping[str, NamedPictures]
+) -> NamedPictures | None:
+    """Return further real images of rare classes; None if there are none to read.
+
+    Errors: ImagesError, also if none is left beside equal files, and if a curve has no other point.
+    """
+    source = asked.held_back
+    if source is None:
+        if asked.settings.learning_curve and max(real[TRAIN].examples.counts[each] for each in classes.rare) < 2:
+            raise ImagesError(
+                "--learning-curve: no rare class has two training images, so there are none to leave out; give further "
+                "real images of rare classes by --held-back"
+            )
+        return None
+    if not asked.settings.learning_curve:
+        raise ImagesError("--held-back has no effect without --learning-curve; give both or none")
+
+    # Other classes and files that are among the real images have no part in the curve.
+    numbers = {look(classes.names[each]): each for each in classes.rare}
+    images = open_labelled(source, TRAIN, asked.store, root=asked.root)
+    rare = images.select([place for place, label in enumerate(images.require_labels()) if look(label) in numbers])
+    own = {label: numbers[look(label)] for label in rare.require_labels()}
+    found = read_named("held-back image", rare, own, len(classes.names), wanted)
+    known = {digest for each in real.values() for digest in each.digests}
+    found = found.without([row for row, digest in enumerate(found.digests) if digest in known])
+    if not found.names:
+        raise ImagesError(
+            f"--held-back {images.origin} holds no image of a rare class that is not among the real images, the rare "
+            f"classes are: {', '.join(classes.names[each] for each in classes.rare)}; give other images"
         )
     return found
 

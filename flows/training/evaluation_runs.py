@@ -61,33 +61,35 @@ def train_arms(drive: Drive, inputs: Inputs, settings: EvaluationSettings) -> li
     seeds, make = settings.seed_numbers, _plan_trials(inputs)
 
     # Augmentations are compared on the first seed. `balanced` has made the training with the default one.
-    made = _train(drive, make(list_plain_arms(), seeds), "real images alone")
-    made += _train(drive, make(list_augmented_arms(settings), seeds[:1]), "augmentations")
+    made = train_trials(drive, make(list_plain_arms(), seeds), "real images alone")
+    made += train_trials(drive, make(list_augmented_arms(settings), seeds[:1]), "augmentations")
     (best,) = _chosen_arms(made, lambda arm: arm.name == AUGMENTED)
-    made += _train(drive, make([best], seeds[1:]), "chosen augmentation")
+    made += train_trials(drive, make([best], seeds[1:]), "chosen augmentation")
 
     # Shares are compared with the chosen augmentation.
     version, *rivals = (each.label for each in inputs.versions)
     arms = list_version_arms(settings, version, rivals, best.augmentation)
-    made += [_mark_dose(each) for each in _train(drive, make(arms, seeds), "arms with a version")]
+    made += [_mark_dose(each) for each in train_trials(drive, make(arms, seeds), "arms with a version")]
     if best.augmentation != Augmentation():
         plain = [_without_augmentation(arm) for arm in _chosen_arms(made, _is_mixed)]
-        made += _train(drive, make(plain, seeds), "default augmentation")
+        made += train_trials(drive, make(plain, seeds), "default augmentation")
     return made
 
 
 def examine_chosen(drive: Drive, inputs: Inputs, made: Sequence[Trained]) -> list[Trained]:
     """Return all trainings; those at the setting that validation prefers are measured on the test images."""
-    test = inputs.real[TEST]
-    chosen = {each.trial: each for each in _list_chosen(made)}
-    steps = [
-        Step(evaluations.STAGE, (Examination(each.trial, each.receipt, test.examples, test.names),))
-        for each in chosen.values()
-    ]
+    tested = {each.trial: each for each in examine(drive, inputs, _list_chosen(made))}
+    return [tested.get(each.trial, each) for each in made]
 
-    # The other trainings have no figure on test.
-    receipts = dict(zip(chosen, _run(drive, steps, "test images"), strict=True))
-    return [_add_test(inputs, each, receipts.get(each.trial)) for each in made]
+
+def examine(drive: Drive, inputs: Inputs, made: Sequence[Trained]) -> list[Trained]:
+    """Return trainings with their figures on the test images."""
+    test = inputs.real[TEST]
+    steps = [
+        Step(evaluations.STAGE, (Examination(each.trial, each.receipt, test.examples, test.names),)) for each in made
+    ]
+    receipts = _run(drive, steps, "test images")
+    return [_add_test(inputs, each, receipt) for each, receipt in zip(made, receipts, strict=True)]
 
 
 def _list_chosen(made: Sequence[Trained]) -> list[Trained]:
@@ -105,7 +107,8 @@ def _plan_trials(inputs: Inputs) -> Callable[[Sequence[Arm], Sequence[int]], lis
     return lambda arms, seeds: [Trial(arm, seed, fit, model, data, added) for arm in arms for seed in seeds]
 
 
-def _train(drive: Drive, plan: Sequence[Trial], part: str) -> list[Trained]:
+def train_trials(drive: Drive, plan: Sequence[Trial], part: str) -> list[Trained]:
+    """Return the finished trainings; `part` names them for people. Errors: TrainingError, StoreError."""
     receipts = _run(drive, [Step(trials.STAGE, (trial,)) for trial in plan], part)
     return [
         Trained(trial, receipt, _describe_trial(drive, trial, receipt))
@@ -147,9 +150,7 @@ def _describe_trial(drive: Drive, trial: Trial, receipt: Receipt) -> Run:
     return Run(trial.arm.name, trial.arm.setting, trial.seed, *told, share=share)
 
 
-def _add_test(inputs: Inputs, made: Trained, receipt: Receipt | None) -> Trained:
-    """Return a training with the figures of its test, if it has one."""
-    if receipt is None:
-        return made
+def _add_test(inputs: Inputs, made: Trained, receipt: Receipt) -> Trained:
+    """Return a training with the figures of its test."""
     tested = tabulate_test(read_table(inputs.store, receipt), len(inputs.classes.names), inputs.task.scores)
     return replace(made, run=replace(made.run, tested=tested), test=receipt)

@@ -1,5 +1,6 @@
 """Draw the page of an evaluation: one self-contained HTML file with inline SVG, from its record."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from tailforge.tasks.report.units import show_seconds
 MIXED = "mixed"  # the arm that the verdict is about
 WIDTH, BAR = 640.0, 18.0  # of the plots of scores: units of SVG
 CURVE = 160.0  # height of the dose curve
+EXCHANGE = 220.0  # height of the learning curve
 CELL = 28.0  # side of a cell of a confusion matrix
 VERDICTS = {
     "gain": "the version helps",
@@ -46,15 +48,55 @@ class Curve:
         return " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in self.points)
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """The plot of an exchange rate, places in SVG units.
+
+    `points`: place, text and interval (top and bottom) of each point. `level`: the recall of the version's arm. `mark`:
+    where the curve reaches it, None if it does not. `end`: the last point of the curve.
+    """
+
+    points: tuple[tuple[float, float, float, float, str], ...]
+    level: float
+    start: float
+    mark: float | None
+    end: tuple[float, float]
+    top: str
+    bottom: str
+
+    @property
+    def line(self) -> str:
+        """Return the points as SVG writes them."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y, *_ in self.points)
+
+
 def tell_verdict(record: Mapping[str, Any]) -> str:
-    """Return the verdict of an evaluation in one line: the gains of the version over the best arm of real images."""
+    """Return the verdict of an evaluation in one line.
+
+    It holds the gains of the version over the best arm of real images, and the exchange rate with a learning curve.
+    """
     gain = next(each for each in record["gains"] if each["arm"] == MIXED)
     arm = next(each for each in record["arms"] if each["arm"] == MIXED)
     tail, macro = gain["gain_tail"], gain["gain_macro"]
     return (
         f"{VERDICTS[tail['verdict']]}: {record['score']} of rare classes {show_gain(tail)} points, of all classes "
         f"{show_gain(macro)} points, {MIXED} at {arm['setting']} compared with {record['baseline']}"
+        + (f"; {tell_exchange(record['exchange'])}" if record.get("exchange") else "")
     )
+
+
+def tell_exchange(exchange: Mapping[str, Any]) -> str:
+    """Return in one line how many real images of rare classes 100 synthetic ones are worth."""
+    rate, how = exchange["per_hundred"], ""
+    if exchange["worth"]["extrapolated"]:
+        how = ", from a curve of fewer images that was continued"
+
+    # Numbers beyond the curve are not known.
+    beyond = f"more than {rate['last']:g}"
+    value, low, high = (beyond if rate[key] is None else f"{rate[key]:g}" for key in ("value", "low", "high"))
+    if rate["value"] is None:
+        how = f": this curve does not reach their gain{how}"
+    return f"100 synthetic images are worth {value} real images of rare classes (95 % interval {low} to {high}){how}"
 
 
 def show_gain(gain: Mapping[str, Any]) -> str:
@@ -86,10 +128,13 @@ def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], templat
         after=after,
         bars=_draw_bars(before, after),
         curves=_draw_curves(record["doses"]),
+        worth=_draw_exchange(record["exchange"]) if record["exchange"] else None,
         matrices=[(each["arm"], _shade(each["confusion"])) for each in (before, after)],
         width=WIDTH,
         bar=BAR,
         curve=CURVE,
+        height=EXCHANGE,
+        rate=tell_exchange,
         cell=CELL,
         count=count_of,
         figure=show_figure,
@@ -118,6 +163,32 @@ def _draw_curves(doses: Sequence[Mapping[str, Any]]) -> list[Curve]:
         told = f"share {dose['share']:g}: {show_percent(tail)}"
         found.setdefault(dose["arm"], []).append((WIDTH * dose["share"], CURVE * (1 - tail), told))
     return [Curve(arm, tuple(points)) for arm, points in found.items()]
+
+
+def _draw_exchange(exchange: Mapping[str, Any]) -> Exchange:
+    """Return the plot of recall of rare classes by the number of real images, on a logarithmic scale."""
+    points, worth, tail = exchange["points"], exchange["worth"], exchange["tail"]["value"]
+    first, last = points[0]["images"], max(points[-1]["images"], exchange["images"] + worth["last"])
+    bounds = [each["tail"][key] for each in points for key in ("low", "high")]
+    bottom = math.floor(10 * min(*bounds, tail)) / 10
+    top = max(math.ceil(10 * max(*bounds, tail)) / 10, bottom + 0.1)
+
+    def across(images: int) -> float:
+        return WIDTH * math.log2((1 + images) / (1 + first)) / math.log2((1 + last) / (1 + first))
+
+    def down(recall: float) -> float:
+        place: float = EXCHANGE * (top - recall) / (top - bottom)
+        return place
+
+    # The end of the line is where a continued curve begins.
+    shown = []
+    for each in points:
+        value, high, low = (down(each["tail"][key]) for key in ("value", "high", "low"))
+        told = f"{count_of(each['images'], 'image')}: {show_figure(each['tail'])}"
+        shown.append((across(each["images"]), value, high, low, told))
+    start, sides = across(exchange["images"]), (show_percent(top), show_percent(bottom))
+    mark = None if worth["value"] is None else across(exchange["images"] + worth["value"])
+    return Exchange(tuple(shown), down(tail), start, mark, shown[-1][:2], *sides)
 
 
 def _shade(confusion: Sequence[Sequence[int]]) -> list[list[tuple[int, float]]]:

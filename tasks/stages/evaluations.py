@@ -38,7 +38,7 @@ class Examination:
 def locate(given: Examination) -> Address:
     """Return the address of the test of a trial."""
     weights = given.receipt.details["files"][WEIGHTS]["sha256"]
-    settings = {"model": given.trial.settings.model, "frequencies": list(given.trial.real.train.units)}
+    settings = {"model": given.trial.settings.model, "frequencies": list(given.trial.real.units)}
     inputs = {"trial": given.receipt.sha256, "weights": weights, "test": given.test.digest}
     return Address(STAGE, part=0, label=given.trial.label, settings=settings, inputs=inputs)
 
@@ -53,7 +53,7 @@ def produce(workplace: Workplace, given: Examination) -> Made:
     # Only the decision and its confidence are kept of the logits.
     rows: list[dict[str, Any]] = []
     for part, logits in predict_parts(network, trial.model, test, TASKS[trial.settings.task].part):
-        shares = softmax(adjust_logits(logits, trial.real.train.units, float(chosen["strength"])))
+        shares = softmax(adjust_logits(logits, trial.real.units, float(chosen["strength"])))
         rows += _count(test.label(part), shares.argmax(1), shares.max(1), test.classes)
     named = [{"image": name, **row} for name, row in zip(given.names, rows, strict=True)]
     return Made(pa.Table.from_pylist(named, EVALUATIONS))

@@ -6,9 +6,12 @@ Not part of a build: `tailforge evaluate` makes trials. The weights of the chose
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from safetensors.torch import save
 
 from tailforge.schemas.evaluation import Arm, FitSettings
@@ -28,12 +31,41 @@ WEIGHTS = "weights"
 
 @dataclass(frozen=True, eq=False)
 class RealData:
-    """The real images that models learn from and are chosen by. `rare`: numbers of the rare classes."""
+    """The real images that models learn from and are chosen by. `rare`: numbers of the rare classes.
+
+    `rows`: the rows of `train` that models learn from; None for all.
+    """
 
     classes: tuple[str, ...]
     train: Examples
     validation: Examples
     rare: tuple[int, ...]
+    rows: NDArray[np.int64] | None = None
+
+    @property
+    def learnt(self) -> Examples:
+        """Return the images that models learn from; a copy if they are a part, so that it is not kept in memory."""
+        return self.train if self.rows is None else self.train.select(self.rows)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the sha256 (hex) of the images that models learn from."""
+        return self.learnt.digest
+
+    @cached_property
+    def shown(self) -> NDArray[np.bool_]:
+        """Return whether an image that models learn from shows a class, as `Examples.shown`."""
+        return self.train.shown if self.rows is None else self.train.shown[self.rows]
+
+    @cached_property
+    def units(self) -> tuple[int, ...]:
+        """Return the units per class that models learn from, as `Examples.units`."""
+        return self.learnt.units
+
+    @property
+    def rare_images(self) -> int:
+        """Return the number of images that show a rare class."""
+        return int(self.shown[:, list(self.rare)].any(1).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +82,8 @@ class Trial:
     @property
     def label(self) -> str:
         """Return the name of the trial for people."""
-        return ", ".join(part for part in (self.arm.name, self.arm.setting, f"seed {self.seed}") if part)
+        part = "" if self.real.rows is None else f"{self.real.rare_images} images of rare classes"
+        return ", ".join(each for each in (self.arm.name, self.arm.setting, part, f"seed {self.seed}") if each)
 
     @property
     def added(self) -> Examples:
@@ -65,7 +98,7 @@ class Trial:
     @property
     def pool(self) -> Examples:
         """Return the images that the arm may draw: the real ones first, then the synthetic ones."""
-        return self.real.train.joined(self.added) if self.arm.real else self.added
+        return self.real.learnt.joined(self.added) if self.arm.real else self.added
 
 
 def locate(trial: Trial) -> Address:
@@ -79,7 +112,7 @@ def locate(trial: Trial) -> Address:
         "rare": list(real.rare),
         "strengths": list(trial.strengths),
     }
-    inputs = {"train": real.train.digest, "validation": real.validation.digest, "added": trial.added.digest}
+    inputs = {"train": real.digest, "validation": real.validation.digest, "added": trial.added.digest}
     return Address(STAGE, part=0, label=trial.label, settings=settings, inputs=inputs)
 
 
@@ -100,8 +133,8 @@ def produce(workplace: Workplace, trial: Trial) -> Made:
 def fit_trial(trial: Trial) -> Fitted:
     """Return the trained model of a trial. Errors: TrainingError."""
     real, settings = trial.real, trial.settings
-    drawn = plan_draws(trial.arm, real.train.shown, trial.added.shown, real.rare, settings.batch, trial.seed)
-    validation = Validation(real.validation, real.train.units, trial.strengths)
+    drawn = plan_draws(trial.arm, real.shown, trial.added.shown, real.rare, settings.batch, trial.seed)
+    validation = Validation(real.validation, real.units, trial.strengths)
     task, changes = TASKS[settings.task], trial.arm.augmentation
     return fit_model(trial.model, task, trial.pool, drawn, validation, changes, settings, trial.seed)
 

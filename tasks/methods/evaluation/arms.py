@@ -8,6 +8,7 @@ from tailforge.tasks.methods.evaluation.augmentations import draw_augmentations
 REAL, BALANCED, AUGMENTED, COPIES = "real", "balanced", "augmented", "copies"
 REAL_ARMS = (REAL, BALANCED, AUGMENTED, COPIES)
 MIXED, ALONE, AGAINST = "mixed", "alone", "against "
+CURVE = "curve"  # the best real arm with other numbers of images of rare classes
 
 
 def list_plain_arms() -> list[Arm]:

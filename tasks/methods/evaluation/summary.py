@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tailforge.tasks.methods.evaluation.arms import REAL_ARMS
+from tailforge.tasks.methods.evaluation.arms import MIXED, REAL_ARMS
+from tailforge.tasks.methods.evaluation.exchange import measure_worth
 from tailforge.tasks.methods.evaluation.gains import (
     DIGITS,
     judge_gain,
@@ -69,6 +70,14 @@ class Classes:
     rare: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """Tested runs of real images alone, in the order of their seeds. `images`: training images of all rare classes."""
+
+    images: int
+    runs: tuple[Run, ...]
+
+
 def tabulate_test(table: pa.Table, classes: int, scores: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Tested:
     """Return the figures of a test from its table EVALUATIONS, for `classes` classes. `scores` [K]: as of `Task`."""
     # Sum the pairs of label and class found over all images.
@@ -120,6 +129,34 @@ def summarise_runs(runs: Sequence[Run], classes: Classes) -> dict[str, Any]:
         "doses": _summarise_doses(runs, classes),
         "baseline": baseline,
         "gains": [_compare(runs, arm, baseline, classes) for arm in arms if arm not in REAL_ARMS],
+    }
+
+
+def summarise_exchange(
+    runs: Sequence[Run], points: Sequence[CurvePoint], classes: Classes, start: int, synthetic: int
+) -> dict[str, Any]:
+    """Return what arm `mixed` is worth in real images of rare classes, and the learning curve, for the record.
+
+    `start`: real training images of rare classes; `synthetic`: those of the version. Errors: ValueError for one point.
+    """
+    # Runs of all points and of the arm are in the order of their seeds.
+    own = _means(_tested(runs, MIXED), classes.rare)
+    curve = np.array([_means(point.runs, classes.rare) for point in points]).T
+    worth = measure_worth([point.images for point in points], curve, start, own)
+    return {
+        "images": start,
+        "synthetic": synthetic,
+        "points": [
+            {
+                "images": point.images,
+                "tail": asdict(summarise_shares(_means(point.runs, classes.rare))),
+                "macro": asdict(summarise_shares(_means(point.runs))),
+            }
+            for point in points
+        ],
+        "tail": asdict(summarise_shares(own)),
+        "worth": asdict(worth),
+        "per_hundred": worth.per_hundred(synthetic),
     }
 
 

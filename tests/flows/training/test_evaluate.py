@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,16 @@ from PIL import Image
 from tailforge.catalog.sources.models import digest_model
 from tailforge.catalog.store import Store
 from tailforge.flows.training.evaluate_version import evaluate_version
+from tailforge.flows.training.evaluation_curve import list_points
 from tailforge.flows.training.evaluation_inputs import Request, parse_settings, read_inputs
 from tailforge.schemas.tables import EVALUATION_RUNS
+from tailforge.tasks.methods.evaluation.arms import list_plain_arms
+from tailforge.tasks.stages.trials import RealData, Trial
 from tests.flows.conftest import Command
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.stopped_commands import start_command
 from tests.support.tiny_library import save_resnet
-from tests.support.tiny_shapes import FEW_STEPS, SIDE, draw_noise, draw_shape, publish_shapes, write_real
+from tests.support.tiny_shapes import FEW_STEPS, SHAPES, SIDE, draw_noise, draw_shape, publish_shapes, write_real
 
 WORDS = [
     word
@@ -222,6 +226,65 @@ def test_classes_of_other_names_are_matched_by_a_pair(place: Path, tmp_path: Pat
     assert set(found.synthetic["shapes@1.0.0"].examples.targets.tolist()) == set(found.classes.rare)
 
 
+QUICK = {"steps": 8, "shares": (0.5,)}
+COUNTS_OF_CURVE = {
+    "train": {"bar": 24, "stripe": 24, "dot": 4},
+    "validation": dict.fromkeys(SHAPES, 8),
+    "test": dict.fromkeys(SHAPES, 10),
+}
+
+
+def test_a_learning_curve_tells_how_many_real_images_the_version_is_worth(
+    place: Path, tmp_path: Path, command: Command
+) -> None:
+    real = write_real(tmp_path / "real", COUNTS_OF_CURVE)
+
+    # Held back: 40 further dots, one that is a training image, and a class that is not rare.
+    for number in range(40):
+        save(draw_shape("dot", 80_000 + number)[..., 0], tmp_path / "more" / "dot" / f"{number}.png")
+    shutil.copy(real / "train" / "dot" / "000.png", tmp_path / "more" / "dot" / "known.png")
+    save(draw_shape("bar", 80_000)[..., 0], tmp_path / "more" / "bar" / "0.png")
+    asked = ask(place, "shapes", real, held_back=str(tmp_path / "more"), settings=QUICK | {"learning_curve": True})
+    made = evaluate_version(asked, 2)
+    exchange = made["exchange"]
+    assert [point["images"] for point in exchange["points"]] == [4, 9, 14, 24, 44]
+    assert (exchange["images"], exchange["synthetic"]) == (4, 30)  # the version's training images
+    assert (exchange["worth"]["last"], exchange["worth"]["extrapolated"]) == (40, False)
+    assert exchange["points"][0]["tail"]["value"] == next(
+        each["tail"]["value"] for each in made["arms"] if each["arm"] == made["baseline"]
+    )
+
+    # The line that people read: in the verdict, on the page, in `show`.
+    told = re.search(
+        r"100 synthetic images are worth (more than )?[0-9.]+ real images of rare classes", made["verdict"]
+    )
+    assert told is not None
+    assert Path(made["files"]["page"]).read_text().count(told[0]) >= 1
+    _, out, _ = command("show", "shapes", "--store", place / "store", "--json")
+    assert json.loads(out)["evaluated"] == made["verdict"]
+    rows = [row for row in pq.read_table(made["files"]["runs"]).to_pylist() if row["arm"] == "curve"]
+    assert len(rows) == 4 * 2
+    assert made["costs"]["training"]["curve"]["runs"] == 4 * 2
+
+
+def test_without_held_back_images_the_curve_has_fewer(place: Path, tmp_path: Path) -> None:
+    real = write_real(tmp_path / "real", COUNTS_OF_CURVE)
+    inputs = read_inputs(ask(place, "shapes", real, settings={"learning_curve": True}))
+    data = RealData(inputs.classes.names, *(inputs.real[split].examples for split in ("train", "validation")), (1,))
+    points = list_points(inputs, Trial(list_plain_arms()[0], 3, inputs.fit, inputs.model, data, {}))
+    assert [point.learnt.counts for point in points] == [(24, 1, 24), (24, 2, 24)]
+    assert points[0].digest != points[1].digest != data.digest
+    assert (points[1].learnt.shown == points[1].shown).all()
+
+
+def test_a_held_back_image_that_is_in_the_test_split_is_named(place: Path, tmp_path: Path) -> None:
+    real = write_real(tmp_path / "real", COUNTS_OF_CURVE)
+    save(draw_shape("dot", 2000)[..., 0], tmp_path / "more" / "dot" / "0.png", compress_level=1)  # test/dot/000.png
+    found = read_inputs(ask(place, "shapes", real, held_back=str(tmp_path / "more"), settings={"learning_curve": True}))
+    (leak,) = found.leaks
+    assert (Path(leak.name).name, leak.how, leak.kind) == ("000.png", "near twin", "held-back image")
+
+
 def flat(real: Path) -> None:
     for shape in ("bar", "stripe"):
         shutil.move(real / "train" / shape, real / shape)
@@ -259,6 +322,17 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "a pair without a sign": (lambda real: None, ["--class", "dot"], "--class 'dot': give the version's class"),
     "itself as rival": (lambda real: None, ["--against", "shapes@1.0.0"], "this version is named twice"),
     "an unknown rival": (lambda real: None, ["--against", "squares"], "has no dataset 'squares'"),
+    "held-back images without a curve": (
+        lambda real: None,
+        ["--held-back", "more"],
+        "--held-back has no effect without --learning-curve",
+    ),
+    "nothing to leave out": (lambda real: None, ["--learning-curve"], "so there are none to leave out; give further"),
+    "held-back images of other classes": (
+        lambda real: shutil.copytree(real / "train", real.parent / "more"),
+        ["--learning-curve", "--held-back", "{real.parent}/more"],
+        "holds no image of a rare class that is not among the real images, the rare classes are: dot",
+    ),
     "checks beyond the steps": (lambda real: None, ["--checks", "90"], "checks 90 exceed the steps"),
 }
 
@@ -270,6 +344,7 @@ def test_a_mistake_is_one_clear_error_before_any_training(
     spoil, words, told = MISTAKES[mistake]
     real = shutil.copytree(place / "real", tmp_path / "real")
     spoil(real)
+    words = [word.format(real=real) for word in words]
     code, _, err = command("evaluate", "shapes", "--store", place / "store", "--real", real, *WORDS, *words)
     assert code == 2
     assert told in err
