@@ -49,8 +49,9 @@ def read_training(model: ResolvedModel) -> TrainingRecord | None:
 def describe_training(record: TrainingRecord) -> list[str]:
     """Return a sentence per training, from this one back to the first, and one on the model before it."""
     trained = list(_chain(record))
-    first = trained[-1].base
-    return [*map(_describe, trained), f"There is no record of the training of {first.model}."]
+    first = trained[-1]
+    unknown = [] if first.start == "new" else [f"There is no record of the training of {first.base.model}."]
+    return [*map(_describe, trained), *unknown]
 
 
 def _chain(record: TrainingRecord) -> Iterator[TrainingRecord]:
@@ -68,6 +69,7 @@ def _describe(record: TrainingRecord) -> str:
     learnt = {
         "base": f"was adapted from {origin}: {WEIGHTS[record.weights]} were trained",
         "scratch": f"has a denoiser trained from scratch; its other parts are those of {origin}",
+        "new": f"began as {origin}, whose autoencoder only normalises pixels and whose text encoder is random",
     }[record.start]
 
     loss = ARMS.get(record.structure.arm, f"the denoising loss and the structure arm {record.structure.arm}")

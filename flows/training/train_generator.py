@@ -17,6 +17,7 @@ from tailforge.flows.build.read_prompts import note_cut_captions
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.errors import TrainingError
+from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import GeneratorTraining
 from tailforge.schemas.under_way import working
 from tailforge.tasks.images.captioned import open_captioned
@@ -25,6 +26,7 @@ from tailforge.tasks.models.pretrained import PIPELINE, pick_device, require_kin
 from tailforge.tasks.training.export_generator import export_generator, refuse_foreign
 from tailforge.tasks.training.generator import fit_generator, load_curves
 from tailforge.tasks.training.generator_stages import Work, encode_images
+from tailforge.tasks.training.new_generator import make_generator
 from tailforge.tasks.training.runs import Watch, hold_folder
 
 
@@ -46,15 +48,18 @@ def train_generator(
     models = Path(models_dir).resolve() if models_dir else MODELS
     refuse_foreign(models / recipe.name)
 
-    base = resolve_model(recipe.base, home, "base")
-    require_kind(base, "base", PIPELINE)
+    base = _find_base(recipe, home)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     say_left_out(images.origin, images.left_out)
-    if note := note_cut_captions(base, images.captions):
+    if base is not None and (note := note_cut_captions(base, images.captions)):
         say(note)
 
-    work = Work(Path(work_dir).resolve() / recipe.name, recipe, base, images.digest())
-    with storage_errors("write", str(work.folder)), hold_folder(work.folder):
+    place, read = Path(work_dir).resolve() / recipe.name, images.digest()
+    with storage_errors("write", str(place)), hold_folder(place):
+        if recipe.network is not None:
+            base = make_generator(place, recipe.network, images, read, recipe.learning.seed)
+        assert base is not None  # the recipe has either
+        work = Work(place, recipe, base, read)
         with working(f"the images of {recipe.name}"):
             encode_images(work, images)
         with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
@@ -62,6 +67,15 @@ def train_generator(
         with working(f"the folder of {recipe.name}"):
             made = export_generator(work, models, images.origin, len(images), measures)
     return {**made, "work": str(work.folder), **measures}
+
+
+def _find_base(recipe: GeneratorTraining, home: Path) -> ResolvedModel | None:
+    """Return the model to start from, or None for a new one. Errors: ModelError."""
+    if recipe.base is None:
+        return None
+    base = resolve_model(recipe.base, home, "base")
+    require_kind(base, "base", PIPELINE)
+    return base
 
 
 def _launch(work: Work, devices: int, watch: Watch) -> dict[str, Any]:

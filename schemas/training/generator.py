@@ -4,7 +4,7 @@ Tailforge chose all defaults without a source in their description; docs/how-to/
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from tailforge.schemas.settings.fields import (
 )
 
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
+Mirror = Literal["none", "columns", "rows", "both"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]
 CLASS = "{class}"  # in a caption's template
 FEW = 200  # fewest images whose own relations the structure loss compares with; see `relative_to`
@@ -100,6 +101,35 @@ class ImageSource(Strict):
             raise ValueError("store is missing: the folder or address that the dataset was published to")
         if self.where and self.dataset is None:
             raise ValueError("where reads a published version's manifest; a folder has none")
+        return self
+
+
+class PixelNetwork(Strict):
+    """A new generator for small photographs. Its latents are their pixels, so that no autoencoder loses detail."""
+
+    height: int = Field(ge=16, le=128, multiple_of=8, description="Rows of the photographs, in pixels.")
+    width: int = Field(ge=16, le=128, multiple_of=8, description="Columns of the photographs, in pixels.")
+    grey: bool = Field(False, description="Whether the photographs are grey: one channel instead of three.")
+    channels: tuple[Annotated[int, Field(ge=16, le=1024, multiple_of=16)], ...] = Field(
+        (32, 64, 64),
+        min_length=1,
+        max_length=6,
+        description="Channels per level of the UNet. Each further level has half the rows and columns.",
+    )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height, self.width
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> "PixelNetwork":
+        halved = 2 ** (len(self.channels) - 1)
+        if self.height % halved or self.width % halved:
+            raise ValueError(
+                f"channels has {len(self.channels)} levels, which divide both sides by {halved}; "
+                f"{self.height} x {self.width} cannot be divided, give fewer levels or another size"
+            )
         return self
 
 
@@ -211,7 +241,8 @@ class LearningSettings(Strict):
         "min(SNR + 1, snr_limit), which also counts pure noise.",
     )
     snr_limit: Positive = Field(5.0, description="Largest weight of a noise level.")
-    flip: bool = Field(False, description="Also train on mirror images.")
+    flip: bool = Field(False, description="Also train on images mirrored left and right.")
+    flip_vertical: bool = Field(False, description="Also train on images mirrored top and bottom.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of forward passes; weights stay float32."
     )
@@ -221,13 +252,25 @@ class LearningSettings(Strict):
     )
     checkpoint_every_s: Seconds = Field(60.0, description="Seconds between checkpoints.")
 
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """How the images are mirrored that are learnt: each image comes once per entry."""
+        columns: tuple[Mirror, ...] = ("none", "columns") if self.flip else ("none",)
+        rows: tuple[Mirror, ...] = ("rows", "both") if self.flip else ("rows",)
+        return columns + rows if self.flip_vertical else columns
+
 
 class GeneratorTraining(Strict):
     """Training of a generator's UNet on captioned images, from scratch or as an adaptation."""
 
     kind: Literal["generator"] = Field(description="Marks this kind of training recipe.")
     name: FolderName = Field(description="Folder of the model.")
-    base: ModelSource = Field(description="Pipeline to start from. Its text encoder and autoencoder stay unchanged.")
+    base: ModelSource | None = Field(
+        None, description="Pipeline to start from. Its text encoder and autoencoder stay unchanged."
+    )
+    network: PixelNetwork | None = Field(
+        None, description="A new generator for small photographs, in place of `base`, trained from scratch."
+    )
     start: Literal["base", "scratch"] = Field(
         "base",
         description="base: the UNet starts from the base's weights. scratch: it has the same shape and random weights.",
@@ -248,6 +291,14 @@ class GeneratorTraining(Strict):
     @classmethod
     def _base_by_name(cls, base: object) -> object:
         return {"model": base} if isinstance(base, str) else base
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "GeneratorTraining":
+        if (self.base is None) == (self.network is None):
+            raise ValueError("give either base, a generator to start from, or network, a new one for small photographs")
+        if self.network is not None and (self.weights != "all" or self.structure.relative_to == "source"):
+            raise ValueError("network has no trained weights: leave out weights and structure.relative_to: source")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "GeneratorTraining":

@@ -50,7 +50,7 @@ class TrainingRecord(Strict):
     format: Literal["tailforge-training/1"]
     name: str = Field(min_length=1)
     base: TrainedBase
-    start: Literal["base", "scratch"]
+    start: Literal["base", "scratch", "new"]
     weights: Literal["all", "lora", "bias_scale"]
     images: TrainedImages
     structure: TrainedStructure

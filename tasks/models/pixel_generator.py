@@ -10,20 +10,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tailforge.tasks.methods.embedded.clip import train_tokenizer
 from tailforge.tasks.methods.embedded.diffusion import build_scheduler
 from tailforge.tasks.models.pipeline_folders import forget_origin
 
+VERSION = "pixels.1"
 VOCABULARY, TOKENS = 2048, 32
 TEXT_WIDTH = 64
 ANCHOR = 1000.0  # constant channels, so large that normalisation hardly depends on the picture
-LIFT = 30.0  # keeps activations positive, where SiLU is the identity
+POSITIVE = 20.0  # from here on SiLU is the identity
 SILENT = -30.0  # logarithm of the posterior's variance
 
 
@@ -34,6 +36,11 @@ class PixelNorm:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def lift(self) -> float:
+        """What all normalised pixels need so that they are above POSITIVE."""
+        return POSITIVE + max((1 + abs(mean)) / std for mean, std in zip(self.mean, self.std, strict=True))
+
 
 def build_autoencoder(norm: PixelNorm, size: tuple[int, int]) -> AutoencoderKL:
     """Return an autoencoder whose latents [B, L, H, W] are the normalised pixels of images [B, 3, H, W].
@@ -42,7 +49,7 @@ def build_autoencoder(norm: PixelNorm, size: tuple[int, int]) -> AutoencoderKL:
     colours) or 3.
     """
     count = len(norm.mean)
-    model = AutoencoderKL(
+    model: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",),
         up_block_types=("UpDecoderBlock2D",),
         block_out_channels=(2 * count + 2,),
@@ -61,45 +68,46 @@ def build_autoencoder(norm: PixelNorm, size: tuple[int, int]) -> AutoencoderKL:
     colours = torch.eye(3) if count == 3 else torch.full((1, 3), 1 / 3)
     with torch.no_grad():
         _pass_on(model.encoder, colours / std[:, None], -mean / std)
-        _read_out(model.encoder, torch.eye(count), torch.zeros(count))
+        _read_out(model.encoder, torch.eye(count), torch.zeros(count), norm.lift)
         model.encoder.conv_out.bias[count:] = SILENT
 
         # Latents to pixels: one channel becomes three equal ones.
         _pass_on(model.decoder, torch.eye(count), torch.zeros(count))
         back = torch.diag(std) if count == 3 else std.expand(3, 1)
-        _read_out(model.decoder, back, mean.expand(3))
-    return model.eval().requires_grad_(False)
+        _read_out(model.decoder, back, mean.expand(3), norm.lift)
+    made: AutoencoderKL = model.eval().requires_grad_(False)
+    return made
 
 
-def _pass_on(coder: nn.Module, weight_LC: Tensor, bias_L: Tensor) -> None:
+def _pass_on(coder: Any, weight_LC: Tensor, bias_L: Tensor) -> None:
     """Let a coder begin with an affine map of each pixel, and change nothing until its last normalisation."""
     # Channels: the values, their negatives, and two constants. So the mean of all is 0, and the variance is known.
     count = len(bias_L)
-    first: nn.Conv2d = coder.conv_in
+    first = coder.conv_in
     first.weight.zero_()
     first.weight[: 2 * count, :, 1, 1] = torch.cat([weight_LC, -weight_LC])
     first.bias.copy_(torch.cat([bias_L, -bias_L, torch.tensor([ANCHOR, -ANCHOR])]))
 
-    # A residual block whose last convolution is zero is the identity.
+    # A residual block whose convolutions are zero is the identity.
     for name, block in coder.named_modules():
-        if name.endswith("conv2"):
+        if name.endswith(("conv1", "conv2")):
             block.weight.zero_()
             block.bias.zero_()
 
 
-def _read_out(coder: nn.Module, weight_CL: Tensor, bias_C: Tensor) -> None:
+def _read_out(coder: Any, weight_CL: Tensor, bias_C: Tensor, lift: float) -> None:
     """Let a coder end with an affine map of the values that `_pass_on` handed on."""
     # Undo the normalisation, whose standard deviation is that of the two constants.
     count, channels = weight_CL.shape[1], coder.conv_in.out_channels
     coder.conv_norm_out.weight.fill_(ANCHOR * math.sqrt(2 / channels))
-    coder.conv_norm_out.bias.fill_(LIFT)
+    coder.conv_norm_out.bias.fill_(lift)
 
     # SiLU passes lifted values on. Take the lift away again.
-    last: nn.Conv2d = coder.conv_out
+    last = coder.conv_out
     last.weight.zero_()
     last.bias.zero_()
     last.weight[: len(bias_C), :count, 1, 1] = weight_CL
-    last.bias[: len(bias_C)] = bias_C - LIFT * weight_CL.sum(1)
+    last.bias[: len(bias_C)] = bias_C - lift * weight_CL.sum(1)
 
 
 def build_text_encoder(captions: Sequence[str], seed: int) -> tuple[CLIPTokenizer, CLIPTextModel]:

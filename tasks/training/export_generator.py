@@ -63,6 +63,15 @@ def _save_unet(work: Work, base: Path, folder: Path) -> None:
     forget_origin(folder / "config.json")
 
 
+def _describe_base(work: Work) -> TrainedBase:
+    recipe = work.recipe
+    if recipe.base is None:
+        assert recipe.network is not None
+        name = f"a new pixel network of {recipe.network.height} x {recipe.network.width}"
+        return TrainedBase(model=name, digest=work.base.digest)
+    return TrainedBase(model=recipe.base.model, digest=work.base.digest, training=read_training(work.base))
+
+
 def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> TrainingRecord:
     """Return the record of the training."""
     recipe = work.recipe
@@ -71,8 +80,8 @@ def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> T
     return TrainingRecord(
         format="tailforge-training/1",
         name=recipe.name,
-        base=TrainedBase(model=recipe.base.model, digest=work.base.digest, training=read_training(work.base)),
-        start=recipe.start,
+        base=_describe_base(work),
+        start=recipe.start if recipe.network is None else "new",
         weights=recipe.weights,
         images=TrainedImages(origin=origin, images=images, digest=work.images_digest),
         structure=TrainedStructure.model_validate(recipe.structure.model_dump(mode="json")),

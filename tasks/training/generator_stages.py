@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.jobs import ResolvedModel
-from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.schemas.training.generator import GeneratorTraining, Mirror
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.artifacts.contract import digest
 from tailforge.tasks.images.captioned import CaptionedImages
@@ -30,6 +30,13 @@ from tailforge.tasks.training.runs import finish_once
 ENCODED_AT_ONCE = 32
 LEAST_HELD_OUT = 50  # images; of fewer none is held out
 ENCODER_IMAGES = 2048
+BACKWARDS = slice(None, None, -1)
+MIRRORED: dict[Mirror, tuple[slice, ...]] = {  # rows and columns of pictures [N, height, width, 3]
+    "none": (),
+    "columns": (slice(None), slice(None), BACKWARDS),
+    "rows": (slice(None), BACKWARDS),
+    "both": (slice(None), BACKWARDS, BACKWARDS),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Work:
                 "images": self.images_digest,
                 "base": self.base.digest,
                 "fit": self.recipe.images.fit,
-                "flip": self.recipe.learning.flip,
+                "mirrors": self.recipe.learning.mirrors,
             }
         )
 
@@ -77,32 +84,30 @@ def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
 
         # The latents of all images, then of all mirror images.
         generator = TrainableGenerator(work.base, pick_device())
-        copies = 2 if work.recipe.learning.flip else 1
+        mirrors = work.recipe.learning.mirrors
         height, width = generator.generator.default_size
-        shape = (copies * len(images), *generator.generator.latent_shape(height, width))
+        shape = (len(mirrors) * len(images), *generator.generator.latent_shape(height, width))
 
         # The file is written, not mapped: a write to mapped memory on a full disk kills the process.
         with (folder / "latents.npy").open("wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for mirrored in (False, True)[:copies]:
+            for mirror in mirrors:
                 pictures = images.read(height, width)
                 done = 0
                 while chunk := list(islice(pictures, ENCODED_AT_ONCE)):
                     tell("image", done, len(images))
                     done += len(chunk)
-                    file.write(_encode(generator, np.stack(chunk), mirrored, images.origin).tobytes())
-        write_whole(folder / "captions.json", json.dumps(list(images.captions) * copies).encode())
+                    file.write(_encode(generator, np.stack(chunk)[MIRRORED[mirror]], images.origin).tobytes())
+        write_whole(folder / "captions.json", json.dumps(list(images.captions) * len(mirrors)).encode())
         return {"images": len(images)}
 
     return finish_once(work.folder / "images", work.images_key, produce)
 
 
-def _encode(
-    generator: TrainableGenerator, pixels: NDArray[np.uint8], mirrored: bool, origin: str
-) -> NDArray[np.float32]:
+def _encode(generator: TrainableGenerator, pixels: NDArray[np.uint8], origin: str) -> NDArray[np.float32]:
     """Return latents [N, C, H, W] of pictures [N, height, width, 3]. Errors: ImagesError if they are not finite."""
-    shown = to_tensor(pixels[:, :, ::-1] if mirrored else pixels, generator.generator.device)
+    shown = to_tensor(pixels, generator.generator.device)
     with torch.no_grad():
         latents: NDArray[np.float32] = generator.generator.encode(shown).float().cpu().numpy()
     if not np.isfinite(latents).all():
@@ -115,7 +120,7 @@ def open_examples(work: Work) -> tuple[Examples, Examples]:
     folder = work.folder / "images"
     latents = np.load(folder / "latents.npy", mmap_mode="r")
     captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
-    copies = 2 if work.recipe.learning.flip else 1
+    copies = len(work.recipe.learning.mirrors)
 
     # Hold out a share of the images by lot, with their mirror images.
     count = len(captions) // copies
