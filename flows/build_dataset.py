@@ -13,8 +13,9 @@ from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import remember_build
 from tailforge.flows.build.drive import Drive, Step, Tally
 from tailforge.flows.build.prepare import get_prepared
-from tailforge.flows.build.rounds import Selected, shortfall
+from tailforge.flows.build.rounds import shortfall
 from tailforge.flows.build.run_page import console_shows_logs, name_run, show_run
+from tailforge.flows.build.selected import Selected
 from tailforge.flows.build.walk import walk
 from tailforge.flows.runners.open import local_threads, mark_device
 from tailforge.flows.server.access import BUILD_FLOW
@@ -57,7 +58,8 @@ def build_dataset(
         built = require_finished(walk(drive, context, any_cost=any_cost))
         selected = built.selected
 
-    # Publish them.
+    # Publish them. The recipe of a steered build now requests what was spent.
+    context = selected.context
     published = publish_version(
         context.model_dump(mode="json"),
         selected.selection.model_dump(mode="json"),

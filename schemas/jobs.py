@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tailforge.schemas.explanation import RepairRecord
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.review import Review
+from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.training.record import TrainingRecord
 
 
@@ -28,12 +29,32 @@ class TeacherLabels(BaseModel):
     labels: dict[str, int]
 
 
+class ResolvedImages(BaseModel):
+    """Located real images with splits train and validation. `digest`: over labels and bytes of both splits.
+
+    `classes`: their names, in order. `numbers`: class per concept of the recipe, in the recipe's order. `height`,
+    `width` and `channels`: of the images that classifiers read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    root: str | None = None
+    digest: str
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
+    height: int
+    width: int
+    channels: int
+    fit: Fit
+
+
 class BuildContext(BaseModel):
     """The common part of all jobs of one build: the recipe, and everything that it names, located and digested.
 
     `folder`: the recipe's folder, for reading reference photographs again. `references`: sha256 of each concept's
-    photographs in the order of their file names. `repairs` and `reviews`: decisions on samples of this dataset; tasks
-    do not receive them, since each partition contains its own.
+    photographs in the order of their file names. `real`: the images that steer the allocation. `repairs` and
+    `reviews`: decisions on samples of this dataset; tasks do not receive them, since each partition contains its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +72,7 @@ class BuildContext(BaseModel):
     language_model: ResolvedModel | None = None
     teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
+    real: ResolvedImages | None = None
     repairs: tuple[RepairRecord, ...] = Field((), exclude=True)
     reviews: tuple[Review, ...] = Field((), exclude=True)
 

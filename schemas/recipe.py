@@ -25,6 +25,7 @@ from tailforge.schemas.checks.masked_slots import explain_slot, refuse_value
 from tailforge.schemas.checks.mistakes import read_authored, refuse_recipe
 from tailforge.schemas.documents.shown import count_of, shorten, show
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.allocation import Allocation, UniformAllocation
 from tailforge.schemas.settings.annotation import Annotation, Category
 from tailforge.schemas.settings.engines import OWN, Engine, PlainEngine, find_settings
 from tailforge.schemas.settings.fields import (
@@ -66,7 +67,7 @@ class Concept(Strict):
         ge=1,
         le=MOST_WANTED,
         validation_alias=AliasChoices("requested", "wanted"),
-        description="Number of requested images.",
+        description="Number of requested images; with allocation by gain the number at which a concept gets no more.",
     )
     synonyms: tuple[Name, ...] = Field((), description="Further words for the concept in prompts.")
     templates: tuple[Text, ...] | None = Field(None, description="Own templates instead of those of `prompts`.")
@@ -111,6 +112,9 @@ class Recipe(Strict):
     engine: Engine = Field(PlainEngine(), description="Way of making images. A name alone stands for its defaults.")
     annotation: Annotation = Field(Annotation(), description="Masks, boxes and their scores.")
     quality: Quality = Field(Quality(), description="Gates, near duplicates and rounds.")
+    allocation: Allocation = Field(
+        UniformAllocation(), description="Concepts that images go to: as requested, or where they raise recall."
+    )
     augmentation: Augmentation | None = Field(None, description="Changes of accepted images; null: none.")
     sharding: Sharding = Field(Sharding(), description="Files of a published version.")
     partition_size: int | None = Field(
@@ -174,6 +178,7 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _engine_fits(self) -> "Recipe":
         self.engine.check(self)
+        self.allocation.check(self)
         return self
 
     @property

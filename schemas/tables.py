@@ -284,6 +284,39 @@ TRIALS = pa.schema(
     ]
 )
 
+# The accepted images of one round of a steered build, one row per image, and which of them are kept.
+PREFERENCES = pa.schema(
+    [
+        ("sample_id", pa.string()),  # id of the sample
+        ("concept", pa.string()),  # name of the concept
+        ("partition", pa.int32()),  # number of its partition within the round
+        ("row", pa.int32()),  # row in the partition
+        ("entropy", pa.float64()),  # nats: how unsure the classifier of the round before is of its class
+        ("probability", pa.float64()),  # 0..1: of the concept, by the verifier, a classifier of real images alone
+        ("reason", pa.string()),  # why it is not kept; null for a kept image
+    ]
+)
+
+# The decision on one round of a steered build, one row per concept.
+ALLOCATION = pa.schema(
+    [
+        ("round", pa.int32()),  # number of the round, from 0
+        ("concept", pa.string()),  # name of the concept
+        ("images", pa.int32()),  # images to draw in this round
+        ("drawn", pa.int32()),  # images drawn before it
+        ("kept", pa.int32()),  # images kept before it
+        ("recall", pa.float64()),  # 0..1: on validation images, before the round
+        ("validation", pa.int32()),  # validation images of the class
+        ("gain", pa.float64()),  # expected gain of recall per kept image
+        ("deviation", pa.float64()),  # its standard deviation
+        ("chance", pa.float64()),  # 0..1: of being the concept of the largest gain per cost
+        ("macro_recall", pa.float64()),  # 0..1: mean recall over all real classes, before the round
+        ("expected", pa.float64()),  # recall of a concept that 100 drawn images of the round are expected to add
+        ("spread", pa.float64()),  # its standard deviation
+        ("stop", pa.string()),  # why steering ends before the round: full, budget, rounds, gain; null if it does not
+    ]
+)
+
 # What one trained model finds in the test images, one row per image. A unit is the image, or a pixel of its mask.
 EVALUATIONS = pa.schema(
     [

@@ -6,7 +6,7 @@ from functools import partial
 
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.methods.planning.samples import plan_round, plan_slice
+from tailforge.tasks.methods.planning.samples import plan_round, plan_slice, turn_prompts
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ def plan_partitions(
     run = samples_per_run(context)
     for concept, size in sizes.items():
         counts: dict[str, int] = {}
-        for source, numbers in plan_round(context.recipe, prompts[concept], size, run):
+        turned = turn_prompts(context.recipe, concept, prompts[concept], attempt)
+        for source, numbers in plan_round(context.recipe, turned, size, run):
             part = counts[source] = counts.get(source, -1) + 1
-            write = partial(write_job, context, concept, prompts[concept], attempt, source, part, numbers)
+            write = partial(write_job, context, concept, turned, attempt, source, part, numbers)
             yield PlannedPartition(concept, source, part, len(numbers), write)
 
 

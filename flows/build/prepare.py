@@ -18,11 +18,14 @@ from tailforge.flows.build.choose import open_recipe
 from tailforge.flows.build.resolve_teachers import check_verifier
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.schemas.errors import StoreAccessError
-from tailforge.schemas.jobs import BuildContext, ResolvedModel
+from tailforge.schemas.jobs import BuildContext, ResolvedImages, ResolvedModel
 from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.allocation import GainAllocation
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.images.judged import resolve_real
 from tailforge.tasks.methods.packing.augment import build_pipeline
+from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.models.clip import check_scorer
 from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.guides import GUIDE, check_guide
@@ -82,10 +85,12 @@ def resolve_build(
     references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
     models = _find_models(recipe, folder, with_references=with_references)
     judges = _find_judges(recipe, models["generator"], folder) if with_judges else {}
+    real = _find_real(recipe, folder) if with_judges else None
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
     address = _open_store(store)
-    return BuildContext(store=address, recipe=recipe, folder=str(folder), references=references, **models, **judges)
+    own = {"references": references, "real": real}
+    return BuildContext(store=address, recipe=recipe, folder=str(folder), **own, **models, **judges)
 
 
 def _find_models(recipe: Recipe, folder: Path, *, with_references: bool) -> dict[str, Any]:
@@ -109,6 +114,15 @@ def _find_judges(recipe: Recipe, generator: ResolvedModel, folder: Path) -> dict
     verifier = _resolve(recipe.quality.verifier, folder, VERIFIER)
     check_verifier(recipe, verifier, generator, folder)
     return {"verifier": verifier, "scorer": _find_clip(recipe.quality.scorer, folder, "quality.scorer")}
+
+
+def _find_real(recipe: Recipe, folder: Path) -> ResolvedImages | None:
+    """Return the real images that steer the allocation; None for a uniform one."""
+    allocation = recipe.allocation
+    if not isinstance(allocation, GainAllocation):
+        return None
+    load_transforms("allocation by gain")  # the training of its classifiers needs them
+    return resolve_real(allocation.real, recipe.concepts, folder, allocation.judge.model)
 
 
 def _open_store(store: str) -> str:

@@ -16,10 +16,12 @@ from tailforge.flows.build.order import (
 )
 from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, plan_partitions
 from tailforge.flows.build.read_prompts import filter_readable
+from tailforge.flows.build.selected import Inputs, Prompts, Ready, Selected
+from tailforge.flows.build.steer import steer_rounds
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import QuotaError, RoundLimitError
-from tailforge.schemas.jobs import BuildContext, Prompt
-from tailforge.schemas.receipts import EngineInputs, Receipt
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.artifacts.decisions import REPAIR_SOURCE
@@ -31,25 +33,6 @@ from tailforge.tasks.report.units import show_seconds
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
 
 NAMED = 3  # concepts in an error
-
-Prompts = Mapping[str, list[Prompt]]
-Inputs = Mapping[str, EngineInputs]
-
-
-@dataclass(frozen=True)
-class Selected:
-    """All rounds so far: planned and finished partitions, their selection, the size of each round by concept.
-
-    `accepted`: images by concept; `unread`: prompts by concept that are not drawn, since the generator does not read
-    the concept in them.
-    """
-
-    jobs: list[PlannedPartition]
-    partitions: list[BuiltPartition]
-    selection: Receipt
-    rounds: list[dict[str, int]]
-    accepted: dict[str, int]
-    unread: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -66,7 +49,7 @@ class RoundSize:
 
 
 def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Selected | None:
-    """Draw rounds until all quotas are met or `max_rounds` is over; return None if a step is missing in a dry run.
+    """Draw all rounds of a build; return None if a step is missing in a dry run.
 
     Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`. A dry run goes on.
     """
@@ -78,6 +61,17 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
     if (inputs := prepare_all(drive, context, readable.prompts)) is None:
         return None
 
+    ready = Ready(readable.prompts, inputs, readable.unread_counts)
+    if context.recipe.allocation.steers:
+        return steer_rounds(drive, context, ready)
+    return fill_quotas(drive, context, ready, any_cost=any_cost)
+
+
+def fill_quotas(drive: Drive, context: BuildContext, ready: Ready, *, any_cost: bool) -> Selected | None:
+    """Draw rounds until all quotas are met or `max_rounds` is over; return None if a step is missing in a dry run.
+
+    Errors: as `run_rounds`.
+    """
     recipe, limited = context.recipe, drive.submit is not None and not any_cost
     sizes, first = first_sizes(recipe), RoundSize(0, 0)
     jobs: list[PlannedPartition] = []
@@ -86,29 +80,31 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
     selected: Selected | None = None
     for attempt in range(recipe.quality.max_rounds):
         # Plan a round; refuse it if it is too large.
-        planned = list(plan_partitions(context, readable.prompts, attempt, sizes))
+        planned = list(plan_partitions(context, ready.prompts, attempt, sizes))
         first = first if selected else measure_round(recipe, planned)
         if selected and limited and exceeds(recipe, first, measure_round(recipe, planned)):
-            missing = find_missing(drive, context, readable.prompts, attempt, planned, inputs)
+            missing = find_missing(drive, context, ready.prompts, attempt, planned, ready.inputs)
             require_round(recipe, selected, first, missing, drive.tally.receipts)
 
         # Draw it, and select over all rounds so far.
         part = describe_round(recipe, attempt, planned)
-        drawn = draw_partitions(drive, context, readable.prompts, attempt, planned, inputs, part)
+        drawn = draw_partitions(drive, context, ready.prompts, attempt, planned, ready.inputs, part)
         if drawn is None:
             return None
         jobs, partitions, rounds = [*jobs, *drawn.jobs], [*partitions, *drawn.partitions], [*rounds, sizes]
         if (selection := select_all(drive, context, partitions)) is None:
             return None
         accepted = count_accepted(read_table(drive.store, selection, ["concept", "accepted"]))
-        selected = Selected(jobs, partitions, selection, rounds, accepted, readable.unread_counts)
+        selected = Selected(context, jobs, partitions, selection, rounds, accepted, ready.unread)
         if not (sizes := next_sizes(recipe, selected)):
             break
     return selected
 
 
 def first_sizes(recipe: Recipe) -> dict[str, int]:
-    """Return the samples of the first round by concept."""
+    """Return the samples of the first round by concept: in a steered build one batch each."""
+    if recipe.allocation.steers:
+        return {concept.name: recipe.engine.batch_size for concept in recipe.concepts}
     return {concept.name: first_round_size(concept.wanted, recipe.quality) for concept in recipe.concepts}
 
 
@@ -210,8 +206,9 @@ def shortfall(recipe: Recipe, accepted: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in lacking.items() if count > 0}
 
 
-def require_quotas(recipe: Recipe, selected: Selected) -> None:
+def require_quotas(selected: Selected) -> None:
     """Refuse a build with short concepts, if the recipe says so. Errors: QuotaError with every short concept."""
+    recipe = selected.context.recipe
     short = shortfall(recipe, selected.accepted)
     if short and recipe.quality.on_shortfall == "fail":
         names = ", ".join(f"{name} lacks {count}" for name, count in short.items())

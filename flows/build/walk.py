@@ -10,7 +10,8 @@ from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive, Tally
 from tailforge.flows.build.order import PARTITION, augment_all, partition_chain, write_all
 from tailforge.flows.build.plan_partitions import plan_partitions
-from tailforge.flows.build.rounds import Selected, first_sizes, require_quotas, run_rounds
+from tailforge.flows.build.rounds import first_sizes, require_quotas, run_rounds
+from tailforge.flows.build.selected import Selected
 from tailforge.flows.estimate.forecast import Forecast, find_prompts, forecast_build
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import EngineInputs, Receipt
@@ -72,7 +73,8 @@ def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Buil
     if selected is None:
         return None
     if drive.submit is not None:
-        require_quotas(context.recipe, selected)
+        require_quotas(selected)
+    context = selected.context
     partitions = augment_all(drive, context, selected.jobs, selected.partitions, selected.selection)
     if partitions is None:
         return None

@@ -17,6 +17,7 @@ from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.rounds import first_sizes
 from tailforge.flows.build.walk import DRAWN, Plan, plan_build
 from tailforge.flows.estimate.build_history import Pace, busy_seconds, read_paces
+from tailforge.flows.estimate.expect_steered import count_steering, expect_steered
 from tailforge.flows.estimate.forecast import find_prompts
 from tailforge.flows.estimate.place_stages import place_stages
 from tailforge.flows.estimate.rates import NOTHING, Interval, Rate, exactly, fit_rate
@@ -35,6 +36,7 @@ from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address, describe_effort, describe_machine
 from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.methods.planning.samples import turn_prompts
 from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
 from tailforge.tasks.stages.registry import generator_stages, stage_names
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
@@ -272,7 +274,8 @@ def _expect(
         return Further(NOTHING, NOTHING, wanted, exactly(1)), []
 
     # Shares that pass, from verdicts and selections.
-    first = {name: shape_round(context, prompts[name], size)[0] for name, size in first_sizes(context.recipe).items()}
+    turned = {name: turn_prompts(context.recipe, name, prompts[name], 0) for name in prompts}
+    first = {name: shape_round(context, turned[name], size)[0] for name, size in first_sizes(context.recipe).items()}
     verdicts = read_known(store, VERDICTS.name, tally.receipts, version)
     selection = describe_effort(addresses[SELECTION.name]).like
     selections = [
@@ -286,7 +289,8 @@ def _expect(
     open_rows = sum(tally.missing_rows[stage] for stage in DRAWN) / max(len(tally.open), 1)
     standing = find_standing(tally.receipts, [each.label for each in tally.open], open_rows, first)
     kept = whole_build_share(context, selections)
-    return expect_further(context, prompts, standing, yields, kept), list(yields.values())
+    expect = expect_steered if context.recipe.allocation.steers else expect_further
+    return expect(context, prompts, standing, yields, kept), list(yields.values())
 
 
 def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[str, tuple[Interval, Interval]]:
@@ -300,6 +304,9 @@ def _expect_work(context: BuildContext, plan: Plan, further: Further) -> dict[st
     if before := engine_of(context.recipe).round:
         runs = further.partitions.scale(1 / len(context.recipe.concepts))
         work[before.stage] = _add(work.get(before.stage), runs, further.images)
+
+    for stage, steps in count_steering(context, further.images).items():
+        work[stage] = _add(work.get(stage), steps, NOTHING)
 
     work |= _expect_publication(context, plan, further)
     return {stage: both for stage, both in work.items() if both[0].high > 0}

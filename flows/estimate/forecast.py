@@ -9,11 +9,15 @@ from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, p
 from tailforge.flows.build.read_prompts import ReadablePrompts, filter_readable
 from tailforge.flows.build.rounds import first_sizes
 from tailforge.schemas.jobs import BuildContext, Prompt
+from tailforge.schemas.settings.allocation import GainAllocation
 from tailforge.tasks.artifacts.contract import find_receipt, read_table
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.planning.expand_prompts import expand_prompts
 from tailforge.tasks.models.lexicon import load_wordnet
+from tailforge.tasks.stages.allocation import STAGE as ALLOCATION
 from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
+from tailforge.tasks.stages.judges import STAGE as JUDGES
+from tailforge.tasks.stages.preferences import STAGE as PREFERENCES
 from tailforge.tasks.stages.prompts import STAGE as PROMPTS
 from tailforge.tasks.stages.prompts import read_prompts
 from tailforge.tasks.stages.selection import STAGE as SELECTION
@@ -79,12 +83,15 @@ def filter_known(store: Store, context: BuildContext) -> ReadablePrompts | None:
 
 
 def _count_before(context: BuildContext, prompts: dict[str, list[Prompt]], jobs: list[PlannedPartition]) -> Work:
-    """Return the work before the samples: prompts, preparations and rounds of the engine."""
+    """Return the work beside the samples: prompts, preparations and rounds of the engine, and steering."""
     engine = engine_of(context.recipe)
     work: Work = {PROMPTS.name: (len(prompts), 0)}
     for each in engine.preparations:
         own = each.list_jobs(context, prompts)
         work[each.stage] = (len(own), sum(map(each.count_rows, own)))
+    allocation = context.recipe.allocation
+    if isinstance(allocation, GainAllocation):  # the verifier, and the classifiers before and after the first round
+        work |= {JUDGES.name: (1 + 2 * allocation.seeds, 0), ALLOCATION.name: (2, 0), PREFERENCES.name: (1, 0)}
     if engine.round is not None:
         work[engine.round.stage] = (len(list_runs(jobs)), sum(job.rows for job in jobs))
     return work

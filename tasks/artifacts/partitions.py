@@ -37,7 +37,7 @@ class BuiltPartition(BaseModel):
     """The receipts of one finished partition. SELECTION's `partition` is an index into the build's list of these.
 
     `parent`: for the partition of a repair, the sample that the repair replaces. `reviews`: decisions on its samples,
-    which the selection follows.
+    which the selection follows. `preferences`: in a steered build, the PREFERENCES of its round, which it follows too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +50,7 @@ class BuiltPartition(BaseModel):
     augmented: Receipt | None = None
     parent: str | None = None
     reviews: tuple[Review, ...] = ()
+    preferences: Receipt | None = None
 
     @property
     def digests(self) -> list[str | None]:

@@ -111,8 +111,8 @@ def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedIma
 def _open_path(source: ImageSource, folder: Path) -> tuple[Images, Captions, str]:
     """Return the images at a path with their captions and their name in reports. Errors: NotFoundError, ImagesError."""
     assert source.folder is not None
-    path = _find_path(source.folder, folder)
-    opened = open_images(path, root=_find_root(source, path, folder), check_classes=False)
+    path = find_path(source.folder, folder, "images")
+    opened = open_images(path, root=find_root(source.root, path, folder, "images"), check_classes=False)
     opened.left_out.without(EMPTY).refuse()
     images = opened.of_split(source.split)
     divided = opened.found.splits is not None
@@ -132,28 +132,34 @@ def _open_path(source: ImageSource, folder: Path) -> tuple[Images, Captions, str
     return images, captions, f"{path.name} (classes: {count}, {part}captions: {template})"
 
 
-def _find_root(source: ImageSource, path: Path, folder: Path) -> Path | None:
-    """Return the folder that no path may leave; None: the source's own. Errors: NotFoundError for a missing one."""
-    if source.root is not None:
-        root = (folder / usable_path(source.root, "images.root", ImagesError, folder)).resolve()
-        if not root.is_dir():
-            raise NotFoundError(f"images.root: {root} is no folder; name the folder that the paths start from")
-        return root
+def find_root(root: str | None, path: Path, folder: Path, field: str) -> Path | None:
+    """Return the folder that no path in the images at `path` may leave; None: their own. `field`: its key's section.
+
+    Errors: NotFoundError for a missing one.
+    """
+    if root is not None:
+        found = (folder / usable_path(root, f"{field}.root", ImagesError, folder)).resolve()
+        if not found.is_dir():
+            raise NotFoundError(f"{field}.root: {found} is no folder; name the folder that the paths start from")
+        return found
     return folder.resolve() if path.is_dir() and path.is_relative_to(folder.resolve()) else None
 
 
-def _find_path(named: str, folder: Path) -> Path:
-    """Return the path that a recipe names. Errors: NotFoundError, ImagesError for one that leaves the folder."""
-    usable = usable_path(named, "images.folder", ImagesError, folder)
+def find_path(named: str, folder: Path, field: str) -> Path:
+    """Return the path that a recipe in `folder` names. `field`: its key's section.
+
+    Errors: NotFoundError, ImagesError for one that leaves the folder.
+    """
+    usable = usable_path(named, f"{field}.folder", ImagesError, folder)
     path = (folder / usable).resolve()
     if not path.is_relative_to(folder.resolve()) and not usable.is_absolute():
         raise ImagesError(
-            f"images.folder: {named!r} leaves the recipe's folder {folder}; give an absolute path instead"
+            f"{field}.folder: {named!r} leaves the recipe's folder {folder}; give an absolute path instead"
         )
     if not path.exists():
         raise NotFoundError(
-            f"images.folder: {path} does not exist; give a folder of images, a table, a COCO file or tars, relative to "
-            "the recipe"
+            f"{field}.folder: {path} does not exist; give a folder of images, a table, a COCO file or tars, relative "
+            "to the recipe"
         )
     return path
 

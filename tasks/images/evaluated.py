@@ -26,6 +26,7 @@ MAKE_SPLITS = (
     "put the images into folders train, validation and test with one subfolder per class, or add a column split with "
     "these words to the table; keep images of one object or place in one split"
 )
+BY_OPTIONS = "name a size by --size HEIGHTxWIDTH, and say --fit crop, pad or stretch"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class NamedPictures:
         return Fingerprints(self.kind, self.names, self.digests, self.examples.images, self.groups)
 
 
-def open_real(source: str, store: str, root: Path | None = None) -> dict[str, Images]:
-    """Return the labelled real images by split: train, validation and test. `root`: as `open_images`.
+def open_real(
+    source: str, store: str | None, root: Path | None = None, needed: Sequence[str] = SPLITS
+) -> dict[str, Images]:
+    """Return the labelled real images by split, by default train, validation and test. `root`: as `open_images`.
 
     Errors: NotFoundError; ImagesError for missing splits, an image without a label, a split without an image of a
     class, and files that are left out but could be images.
@@ -69,22 +72,22 @@ def open_real(source: str, store: str, root: Path | None = None) -> dict[str, Im
     images = open_images(source, store=store, root=root)
     if images.found.splits is None:
         raise ImagesError(
-            f"{images.origin} has no splits, an evaluation needs train, validation and test; {MAKE_SPLITS}"
+            f"{images.origin} has no splits, {', '.join(needed[:-1])} and {needed[-1]} are needed; {MAKE_SPLITS}"
         )
     known = sorted({each for each in images.splits if each is not None})
-    for split in SPLITS:
+    for split in needed:
         if match_split(split, known) is None:
             raise ImagesError(f"{images.origin} has no split {split}, it has: {', '.join(known)}; {MAKE_SPLITS}")
 
-    found = {split: take_split(images, split) for split in SPLITS}
+    found = {split: take_split(images, split) for split in needed}
     classes = list_classes(found)
     if len(classes) < 2:
         raise ImagesError(f"{images.origin} has the class {classes[0]} alone; give images of two classes or more")
-    for split in (VALIDATION, TEST):
+    for split in needed[1:]:
         if missing := [name for name in classes if name not in found[split].require_labels()]:
             raise ImagesError(
-                f"{found[split].origin} has no image of the class {missing[0]}; every class is measured on validation "
-                "and on test: put images of it there, or remove the class"
+                f"{found[split].origin} has no image of the class {missing[0]}; every class is measured on "
+                f"{' and on '.join(needed[1:])}: put images of it there, or remove the class"
             )
     return found
 
@@ -95,11 +98,17 @@ def list_classes(real: Mapping[str, Images]) -> list[str]:
 
 
 def choose_format(
-    real: Mapping[str, Images], size: tuple[int, int] | None, fit: Fit, bounds: tuple[int, int], model: str
+    real: Mapping[str, Images],
+    size: tuple[int, int] | None,
+    fit: Fit,
+    bounds: tuple[int, int],
+    model: str,
+    advice: str = BY_OPTIONS,
 ) -> Format:
     """Return the format of a preset: `size` (height, width), or the one size of all training images.
 
     It is grey if every real image is. `bounds`: least and largest side in pixels that the network `model` is meant for.
+    `advice`: how a person names a size.
     Errors: ImagesError for images of several sizes, or of a size outside the bounds.
     """
     shown = [
@@ -108,14 +117,16 @@ def choose_format(
     channels = max(each[2] for each in shown)
     sizes = sorted({each[:2] for each in shown[: len(real[TRAIN])]})
     low, high = bounds
-    advice = (
-        f"name a size of {low} to {high} pixels per side by --size HEIGHTxWIDTH, and say --fit crop, pad or stretch"
-    )
+    limits = f"it reads {low} to {high} per side"
     if size is None and len(sizes) > 1:
-        raise ImagesError(f"{real[TRAIN].origin} holds images of {len(sizes)} sizes; {advice}")
+        raise ImagesError(
+            f"{real[TRAIN].origin} holds images of {len(sizes)} sizes, {model} one size, {limits}; {advice}"
+        )
     height, width = size or sizes[0]
     if not low <= min(height, width) <= max(height, width) <= high:
-        raise ImagesError(f"{model} does not read images of {height} x {width} pixels (height x width); {advice}")
+        raise ImagesError(
+            f"{model} does not read images of {height} x {width} pixels (height x width), {limits}; {advice}"
+        )
     return Format((height, width), channels, fit)
 
 

@@ -207,7 +207,7 @@ def _trace_lineage(
     build: BuildContext, partitions: Sequence[BuiltPartition], shards: Sequence[Receipt]
 ) -> dict[str, Any]:
     """Return the lineage of the dataset: artifacts by stage, models and library versions."""
-    tables = [(part.samples, part.masks, part.verdicts, part.augmented) for part in partitions]
+    tables = [(part.samples, part.masks, part.verdicts, part.preferences, part.augmented) for part in partitions]
     receipts = [receipt for row in tables for receipt in row if receipt] + list(shards)
     fingerprints: dict[str, set[str]] = {}
     versions: dict[str, set[str]] = {}

@@ -12,7 +12,9 @@ REASONS = {
     "review_rejected": ("Rejected by a person", "A person rejected it in a review"),
     "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),
     "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
-    SURPLUS: ("Surplus", "Passed every gate, but enough images were accepted"),
+    "doubted": ("Doubted", "The verifier of the steered build sees another class"),
+    "near_validation": ("Near validation", "Nearly the same as a real validation image"),
+    SURPLUS: ("Surplus", "Passed every gate, but enough images were accepted or others were preferred"),
 }
 
 

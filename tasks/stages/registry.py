@@ -6,11 +6,14 @@ A stage of every recipe also needs its step in flows/build/order.py.
 from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.stages import (
     aims,
+    allocation,
     augmented,
     evaluations,
     explanations,
     inversions,
+    judges,
     masks,
+    preferences,
     prompts,
     repairs,
     samples,
@@ -25,6 +28,9 @@ from tailforge.tasks.stages import (
 _stages: list[Stage] = []
 # Stages on demand for a sample or a version. Their results are artifacts, but no part of a build.
 ON_DEMAND: tuple[Stage, ...] = (explanations.STAGE, repairs.STAGE, trials.STAGE, evaluations.STAGE)
+
+# Stages of builds that are steered.
+STEERING: tuple[Stage, ...] = (judges.STAGE, allocation.STAGE, preferences.STAGE)
 
 
 def register(stage: Stage, before: Stage | None = None) -> None:
@@ -61,9 +67,12 @@ register(prompts.STAGE)
 register(aims.STAGE)
 register(seeds.STAGE)
 register(inversions.STAGE)
+register(judges.STAGE)
+register(allocation.STAGE)
 register(samples.STAGE)
 register(masks.STAGE)
 register(verdicts.STAGE)
+register(preferences.STAGE)
 register(selection.STAGE)
 register(augmented.STAGE)
 register(shard_plan.STAGE)

@@ -22,6 +22,7 @@ from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
 from tailforge.tasks.artifacts.decisions import valid_reviews
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.artifacts.stage import Stage, Workplace
+from tailforge.tasks.methods.allocation.preference import EASY
 from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
 from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
 
@@ -40,13 +41,15 @@ class JudgedPartition(BaseModel):
     verdicts: Receipt
     parent: str | None = None
     reviews: tuple[Review, ...] = ()
+    preferences: Receipt | None = None
 
     @property
     def decides(self) -> list[Any]:
         """Return everything of the partition that decides the selection."""
         known = [self.concept, self.attempt, self.verdicts.sha256]
         reviews = [[review.model_dump() for review in self.reviews]] if self.reviews else []
-        return [*known, *([] if self.parent is None else [self.parent]), *reviews]
+        preferred = [] if self.preferences is None else [["preferences", self.preferences.sha256]]
+        return [*known, *([] if self.parent is None else [self.parent]), *reviews, *preferred]
 
 
 def locate(build: BuildContext, partitions: Sequence[BuiltPartition]) -> Address:
@@ -135,16 +138,26 @@ def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[s
     verdicts = read_table(store, partition.verdicts, [*VERDICT_COLUMNS, *scores])
     order = read_table(store, partition.samples, ORDER_COLUMNS)
     reviews = valid_reviews(store, partition.samples, partition.reviews)
-    rows = verdicts.num_rows
+    ids, rows = verdicts["sample_id"].to_pylist(), verdicts.num_rows
+    marks = _read_marks(store, partition)
     known = {
         "concept": pa.repeat(partition.concept, rows),
         "attempt": pa.repeat(partition.attempt, rows),
         "parent": pa.repeat(pa.scalar(partition.parent, pa.string()), rows),
-        "review": pa.array([reviews.get(each) for each in verdicts["sample_id"].to_pylist()], pa.string()),
+        "review": pa.array([reviews.get(each) for each in ids], pa.string()),
+        "passed_over": pa.array([None if marks is None else marks.get(each, EASY) for each in ids], pa.string()),
     }
     columns = known | {name: table[name] for table in (verdicts, order) for name in table.column_names}
     schema = _empty_candidates(scores).schema
     return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _read_marks(store: Store, partition: JudgedPartition) -> dict[str, str | None] | None:
+    """Return why a steered build keeps an image (None) or not, by sample; None for another build."""
+    if partition.preferences is None:
+        return None
+    table = read_table(store, partition.preferences, ["sample_id", "reason"])
+    return dict(zip(table["sample_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
 def _empty_candidates(scores: Sequence[str]) -> pa.Table:

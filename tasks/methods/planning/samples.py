@@ -103,6 +103,22 @@ def plan_round(
     return planned
 
 
+def turn_prompts(recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int) -> list[Prompt]:
+    """Return the prompts of one round in their order: all of them, or in a steered build those of one source.
+
+    Rounds of a steered build are small, and each source fills whole batches. So its rounds take the sources in turn,
+    and the prompts of the source in an order of their own.
+    """
+    # Order and turn follow from the round alone, so that any sample can be planned again.
+    if not recipe.allocation.steers:
+        return list(prompts)
+    sources = list(dict.fromkeys(prompt.source for prompt in prompts))
+    first = derive_seed(_hash_identity(recipe.name, recipe.seed, concept, "sources")) % len(sources)
+    source = sources[(first + attempt) % len(sources)]
+    own = [prompt for prompt in prompts if prompt.source == source]
+    return sorted(own, key=lambda each: _hash_identity(recipe.seed, concept, attempt, each.prompt_index))
+
+
 def plan_slice(
     recipe: Recipe, concept: str, prompts: Sequence[Prompt], attempt: int, source: str, numbers: range
 ) -> tuple[SampleSpec, ...]:

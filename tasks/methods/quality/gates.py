@@ -1,7 +1,7 @@
 """Decide which images pass: absolute gates per image, then the decisions that need the whole build. Our choices.
 
-The order in the whole build: quantile gates, decisions of persons, repairs, near duplicates, quota. All steps walk the
-samples in the order of the plan (round, replica, prompt). So the outcome does not depend on the partitions of the plan.
+The order in the whole build: quantile gates, decisions of persons, repairs, near duplicates, preferences, quota. All
+steps walk the samples in the order of the plan (round, replica, prompt), so the plan's partitions decide nothing.
 Decisions read columns and not rows, since a build may have a million samples.
 """
 
@@ -40,6 +40,7 @@ CANDIDATES = pa.schema(
         ("reason", pa.string()),  # of its verdict, null if it passed so far
         ("parent", pa.string()),  # the sample that a repaired one replaces; it takes that one's place in the plan
         ("review", pa.string()),  # a person's decision: accept or reject
+        ("passed_over", pa.string()),  # why a steered build does not keep it
     ]
 )
 # The final decision on a sample: its split, or the one reason why it is left out.
@@ -81,6 +82,7 @@ def select(recipe: Recipe, candidates: pa.Table, reference_hashes: Sequence[int]
     # Near duplicates and quota prefer samples that come first in the plan.
     order = np.lexsort((concept, *(candidates[name].to_numpy() for name in ("prompt_index", "replica", "attempt"))))
     _reject_near_duplicates(recipe, candidates, reference_hashes, order, reasons)
+    _pass_over(candidates, reasons)
     _reject_surplus(recipe, concept, order, reasons)
     return pa.table({"reason": pa.array(reasons, pa.string()), "split": _assign_splits(recipe, candidates, reasons)})
 
@@ -173,6 +175,15 @@ def _reject_near_duplicates(
     near_reference, repeats = find_near_duplicates(hashes, rule.max_distance, known)
     reasons[places[near_reference]] = "near_reference"
     reasons[places[repeats]] = "near_duplicate"
+
+
+def _pass_over(candidates: pa.Table, reasons: Reasons) -> None:
+    """Reject the images that a steered build does not keep, unless a person accepted them."""
+    # Null for kept images, and everywhere in other builds.
+    marks = np.array(candidates["passed_over"].to_pylist(), np.object_)
+    accepted = np.array(candidates["review"].to_pylist(), np.object_) == "accept"
+    chosen = _is_open(reasons) & ~_is_open(marks) & ~accepted
+    reasons[chosen] = marks[chosen]
 
 
 def _reject_surplus(recipe: Recipe, concept: Numbers, order: Numbers, reasons: Reasons) -> None:

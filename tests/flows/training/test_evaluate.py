@@ -293,7 +293,7 @@ def flat(real: Path) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
-    "no splits": (flat, [], "has no splits, an evaluation needs train, validation and test; put the images into"),
+    "no splits": (flat, [], "has no splits, train, validation and test are needed; put the images into"),
     "no validation": (
         lambda real: shutil.rmtree(real / "validation"),
         [],

@@ -1,0 +1,172 @@
+"""Stage `judges`: one classifier of a steered build, trained on real images and on the images kept so far.
+
+What validation says of it decides the next round. The weights of the chosen step are kept beside the table.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load
+
+from tailforge.catalog.images.resizing import resize_image
+from tailforge.catalog.store import Store
+from tailforge.schemas.allocation import JudgeJob
+from tailforge.schemas.evaluation import Arm
+from tailforge.schemas.jobs import BuildContext, ResolvedImages
+from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.settings.allocation import GainAllocation
+from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.tables import TRIALS
+from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
+from tailforge.tasks.artifacts.stage import Stage, Workplace
+from tailforge.tasks.images.judged import JudgedImages, read_real
+from tailforge.tasks.images.labelled import MODES
+from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.evaluation.adjust import adjust_logits
+from tailforge.tasks.methods.evaluation.fit import predict_logits, use_one_thread
+from tailforge.tasks.methods.evaluation.metrics import softmax
+from tailforge.tasks.methods.evaluation.networks import build_network
+from tailforge.tasks.methods.packing.members import decode_published
+from tailforge.tasks.stages import trials
+from tailforge.tasks.stages.evaluations import read_chosen
+from tailforge.tasks.stages.trials import WEIGHTS, RealData, Trial
+
+STEERED = "steered"  # name of the arm, and of the source of its synthetic images
+NUMBERS = "validation"  # key of a receipt: validation images per class
+Pixels = NDArray[np.uint8]
+
+
+def settings_of(build: BuildContext) -> GainAllocation:
+    """Return the settings of a steered build."""
+    allocation = build.recipe.allocation
+    assert isinstance(allocation, GainAllocation)
+    return allocation
+
+
+def real_of(build: BuildContext) -> ResolvedImages:
+    """Return the real images of a steered build."""
+    assert build.real is not None
+    return build.real
+
+
+def locate(job: JudgeJob) -> Address:
+    """Return the address of a classifier."""
+    build, allocation = job.build, settings_of(job.build)
+    rounds = [[[each.sha256 for each in own.samples], own.preferences.sha256] for own in job.rounds]
+    settings = {
+        "seed": job.seed,
+        "training": allocation.judge.model_dump(mode="json"),
+        "share": allocation.share,
+        "numbers": list(real_of(build).numbers),
+        "format": real_of(build).model_dump(mode="json", include={"height", "width", "channels", "fit"}),
+    }
+    references = digest({name: list(each) for name, each in build.references.items()})
+    inputs = {"real": real_of(build).digest, "references": references, "rounds": digest(rounds)}
+    return Address(STAGE, part=0, label=job.label, settings=settings, inputs=inputs)
+
+
+def produce(workplace: Workplace, job: JudgeJob) -> Made:
+    """Train the classifier; return its measurements, and keep the chosen weights.
+
+    Errors: RecipeError if the real images changed; ImagesError, TrainingError, StoreError.
+    """
+    real = load_real(job.build)
+    added = _read_added(workplace.store, job)
+    with one_thread():
+        made = trials.produce(workplace, make_trial(job, real, added))
+    counts = real.validation.count_classes(len(real_of(job.build).classes))
+    return Made(made.table, made.timings, {**made.details, NUMBERS: counts, "dropped": list(real.dropped)})
+
+
+def make_trial(job: JudgeJob, real: JudgedImages, added: Pictures) -> Trial:
+    """Return the training of a job: balanced classes, and a share of `added` images in the draws of the concepts.
+
+    The share grows with their number, so that a few images do not fill half of the draws.
+    """
+    resolved, allocation = real_of(job.build), settings_of(job.build)
+    data = RealData(resolved.classes, real.train.pictures, real.validation.pictures, tuple(sorted(resolved.numbers)))
+    beside = sum(data.counts[number] for number in {*added.labels.tolist()})
+    share = min(allocation.share, len(added) / max(beside + len(added), 1))
+    arm = Arm(name=STEERED, source=STEERED if len(added) else "", share=share)
+    return Trial(arm, job.seed, allocation.judge, data, {STEERED: added})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Make torch compute on one thread within the block, as equal bits need."""
+    before = torch.get_num_threads()
+    use_one_thread()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def load_real(build: BuildContext) -> JudgedImages:
+    """Return the real images of a build, read once per process. Errors: those of `read_real`."""
+    return _load_real(build.model_dump_json(include={"store", "recipe", "folder", "generator", "references", "real"}))
+
+
+@lru_cache(maxsize=1)
+def _load_real(build: str) -> JudgedImages:
+    return read_real(BuildContext.model_validate_json(build))
+
+
+def _read_added(store: Store, job: JudgeJob) -> Pictures:
+    """Return the images that the rounds of a job kept, with their classes."""
+    images, labels = [read_rows(store, job.build, (), ())], [number_concepts(job.build, ())]
+    for finished in job.rounds:
+        kept = read_table(store, finished.preferences, ["concept", "partition", "row", "reason"])
+        rows = [row for row in kept.to_pylist() if row["reason"] is None]
+        images.append(read_rows(store, job.build, finished.samples, [(row["partition"], row["row"]) for row in rows]))
+        labels.append(number_concepts(job.build, [row["concept"] for row in rows]))
+    return Pictures(np.concatenate(images), np.concatenate(labels))
+
+
+def number_concepts(build: BuildContext, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the class in the real images of each concept in `names`."""
+    concepts = [concept.name for concept in build.recipe.concepts]
+    numbers = dict(zip(concepts, real_of(build).numbers, strict=True))
+    return np.array([numbers[name] for name in names], np.int64).reshape(-1)
+
+
+def read_rows(
+    store: Store, build: BuildContext, samples: Sequence[Receipt], places: Sequence[tuple[int, int]]
+) -> Pixels:
+    """Return images of some rows of a round's partitions, [N, H, W, C], as published and in the classifiers' format.
+
+    `places`: (partition, row) per image. Images of another size are resized, with `exact` stretched. Errors:
+    StoreError, PictureError.
+    """
+    real, sharding = real_of(build), build.recipe.sharding
+    fit: Fit = "stretch" if real.fit == "exact" else real.fit
+    tables = {number: read_table(store, samples[number], ["image"])["image"] for number in {each for each, _ in places}}
+    found = np.empty((len(places), real.height, real.width, real.channels), np.uint8)
+    for place, (number, row) in enumerate(places):
+        shown = Image.fromarray(decode_published(tables[number][row].as_py(), sharding)).convert(MODES[real.channels])
+        pixels = np.asarray(resize_image(shown, (real.height, real.width), fit), np.uint8)
+        found[place] = pixels.reshape(found.shape[1:])
+    return found
+
+
+def predict_shares(store: Store, build: BuildContext, judge: Receipt, images: Pixels) -> NDArray[np.float64]:
+    """Return the class probabilities [N, K] of images [N, H, W, C] by a trained classifier. Errors: StoreError."""
+    real, chosen = real_of(build), read_chosen(store, judge)
+    network = build_network(settings_of(build).judge.model, len(real.classes), real.channels, 0)
+    network.load_state_dict(load(store.read(judge.details["files"][WEIGHTS]["uri"])))
+    if not len(images):
+        return np.zeros((0, len(real.classes)))
+
+    # Adjusted as validation chose.
+    counts = load_real(build).train.count_classes(len(real.classes))
+    with one_thread():
+        logits = predict_logits(network, images)
+    return softmax(adjust_logits(logits, counts, chosen["strength"]))
+
+
+STAGE = Stage(name="judges", version="1", schema=TRIALS, locate=locate, produce=produce)
