@@ -122,7 +122,7 @@ def _find_real(recipe: Recipe, folder: Path) -> ResolvedImages | None:
     if not isinstance(allocation, GainAllocation):
         return None
     load_transforms("allocation by gain")  # the training of its classifiers needs them
-    return resolve_real(allocation.real, recipe.concepts, folder, allocation.judge.model)
+    return resolve_real(allocation.real, recipe.concepts, folder)
 
 
 def _open_store(store: str) -> str:

@@ -100,8 +100,8 @@ def train(drive: Drive, jobs: Sequence[JudgeJob], part: str) -> list[Receipt] | 
 def measure(drive: Drive, context: BuildContext, judges: Sequence[Receipt]) -> tuple[tuple[float, ...], float]:
     """Return the recall per concept and over all real classes, each the mean over the classifiers."""
     chosen: list[Mapping[str, Any]] = [read_chosen(drive.store, each) for each in judges]
-    recall = tuple(fmean(each["recall"][number] for each in chosen) for number in real_of(context).numbers)
-    return recall, fmean(each["macro_recall"] for each in chosen)
+    recall = tuple(fmean(each["scores"][number] for each in chosen) for number in real_of(context).numbers)
+    return recall, fmean(each["macro"] for each in chosen)
 
 
 def decide(drive: Drive, context: BuildContext, state: Steering) -> dict[str, int] | None:

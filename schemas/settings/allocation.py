@@ -70,6 +70,26 @@ class Budget(Strict):
         return self
 
 
+class Judge(Strict):
+    """Training of the classifiers that judge a round: the small residual network of `tailforge evaluate`."""
+
+    steps: int = Field(400, ge=2, le=1_000_000, description="Optimiser steps.")
+    batch: int = Field(128, ge=2, le=4096, description="Images per step.")
+    learning_rate: float = Field(0.1, gt=0, le=10, description="Highest learning rate of the cosine schedule.")
+    checks: int = Field(5, ge=1, le=100, description="Steps at which a classifier is measured on validation.")
+
+    @model_validator(mode="after")
+    def _checks_are_steps(self) -> "Judge":
+        if self.checks > self.steps:
+            raise ValueError(f"checks {self.checks} exceed the steps {self.steps}; set fewer checks")
+        return self
+
+    @property
+    def fit(self) -> FitSettings:
+        """Return the settings of one training."""
+        return FitSettings(steps=self.steps, batch=self.batch, learning_rate=self.learning_rate, checks=self.checks)
+
+
 class GainAllocation(Strict):
     """Images go, round by round, to the concepts whose recall on real validation images they raise most.
 
@@ -88,7 +108,7 @@ class GainAllocation(Strict):
         description="Images of a round, in batches of the engine; the first gives each concept one.",
     )
     rounds: int = Field(20, ge=1, le=1000, description="Most rounds.")
-    judge: FitSettings = Field(FitSettings(), description="Training of the classifiers that judge a round.")
+    judge: Judge = Field(Judge(), description="Training of the classifiers that judge a round.")
     seeds: int = Field(2, ge=1, le=100, description="Classifiers per round; their recalls are averaged.")
     share: float = Field(0.5, gt=0, le=1, description="Most synthetic images within a classifier's draws of a concept.")
     keep: float = Field(

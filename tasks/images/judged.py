@@ -25,8 +25,8 @@ from tailforge.tasks.images.evaluated import (
     read_named,
     read_photographs,
 )
+from tailforge.tasks.methods.evaluation.classification import CLASSIFICATION
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints, find_leaks
-from tailforge.tasks.methods.evaluation.networks import PRESETS
 
 FIELD = "allocation.real"
 SPLITS = (TRAIN, VALIDATION)  # a split test is never opened
@@ -42,8 +42,8 @@ class JudgedImages:
     dropped: tuple[str, ...]
 
 
-def resolve_real(source: RealImages, concepts: Sequence[Concept], folder: Path, model: str) -> ResolvedImages:
-    """Return the real images that a recipe in `folder` names. `model`: the network that reads them.
+def resolve_real(source: RealImages, concepts: Sequence[Concept], folder: Path) -> ResolvedImages:
+    """Return the real images that a recipe in `folder` names.
 
     Errors: NotFoundError, ImagesError for images that do not fit; RecipeError for a concept that is none of their
     classes.
@@ -54,8 +54,8 @@ def resolve_real(source: RealImages, concepts: Sequence[Concept], folder: Path, 
     classes = list_classes(images)
     numbers = _match_concepts(source, concepts, classes)
 
-    preset = PRESETS[model]
-    wanted = choose_format(images, source.size, source.fit, (preset.smallest, preset.largest), model, SIZE_ADVICE)
+    name, preset = next(iter(CLASSIFICATION.presets.items()))
+    wanted = choose_format(images, source.size, source.fit, (preset.smallest, preset.largest), name, SIZE_ADVICE)
     return ResolvedImages(
         path=str(path),
         root=None if root is None else str(root),
@@ -103,13 +103,13 @@ def read_real(build: BuildContext) -> JudgedImages:
         raise RecipeError(f"{FIELD}: the images of {real.path} changed while the dataset was built; build again")
     wanted = Format((real.height, real.width), real.channels, real.fit)
     numbers = {name: number for number, name in enumerate(real.classes)}
-    train, validation = (read_named(KINDS[split], images[split], numbers, wanted) for split in SPLITS)
+    train, validation = (read_named(KINDS[split], images[split], numbers, len(numbers), wanted) for split in SPLITS)
 
     # A validation image that was learnt, here or by the search of the generator, measures nothing.
     leaks = find_leaks(validation.fingerprints, [train.fingerprints, *_read_references(build, wanted)])
     kept = validation.without([leak.image for leak in leaks])
     told = tuple(leak.describe() for leak in leaks)
-    if empty := [name for name, n in zip(real.classes, kept.count_classes(len(real.classes)), strict=True) if not n]:
+    if empty := [name for name, n in zip(real.classes, kept.examples.counts, strict=True) if not n]:
         raise ImagesError(
             f"{FIELD}: the class {empty[0]} has no validation image left: {count_of(len(leaks), 'image')} of it "
             f"were learnt ({'; '.join(told[:3])}); give other validation images of it"

@@ -26,11 +26,12 @@ from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.images.judged import JudgedImages, read_real
 from tailforge.tasks.images.labelled import MODES
-from tailforge.tasks.methods.classifiers.train import Pictures
 from tailforge.tasks.methods.evaluation.adjust import adjust_logits
-from tailforge.tasks.methods.evaluation.fit import predict_logits, use_one_thread
+from tailforge.tasks.methods.evaluation.classification import CLASSIFICATION
+from tailforge.tasks.methods.evaluation.examples import Examples
+from tailforge.tasks.methods.evaluation.fit import use_one_thread
 from tailforge.tasks.methods.evaluation.metrics import softmax
-from tailforge.tasks.methods.evaluation.networks import build_network
+from tailforge.tasks.methods.evaluation.models import Model, predict_parts, preset_model
 from tailforge.tasks.methods.packing.members import decode_published
 from tailforge.tasks.stages import trials
 from tailforge.tasks.stages.evaluations import read_chosen
@@ -60,7 +61,7 @@ def locate(job: JudgeJob) -> Address:
     rounds = [[[each.sha256 for each in own.samples], own.preferences.sha256] for own in job.rounds]
     settings = {
         "seed": job.seed,
-        "training": allocation.judge.model_dump(mode="json"),
+        "training": allocation.judge.fit.model_dump(mode="json"),
         "share": allocation.share,
         "numbers": list(real_of(build).numbers),
         "format": real_of(build).model_dump(mode="json", include={"height", "width", "channels", "fit"}),
@@ -79,21 +80,28 @@ def produce(workplace: Workplace, job: JudgeJob) -> Made:
     added = _read_added(workplace.store, job)
     with one_thread():
         made = trials.produce(workplace, make_trial(job, real, added))
-    counts = real.validation.count_classes(len(real_of(job.build).classes))
-    return Made(made.table, made.timings, {**made.details, NUMBERS: counts, "dropped": list(real.dropped)})
+    told = {NUMBERS: list(real.validation.examples.counts), "dropped": list(real.dropped)}
+    return Made(made.table, made.timings, {**made.details, **told})
 
 
-def make_trial(job: JudgeJob, real: JudgedImages, added: Pictures) -> Trial:
+def make_trial(job: JudgeJob, real: JudgedImages, added: Examples) -> Trial:
     """Return the training of a job: balanced classes, and a share of `added` images in the draws of the concepts.
 
     The share grows with their number, so that a few images do not fill half of the draws.
     """
     resolved, allocation = real_of(job.build), settings_of(job.build)
-    data = RealData(resolved.classes, real.train.pictures, real.validation.pictures, tuple(sorted(resolved.numbers)))
-    beside = sum(data.counts[number] for number in {*added.labels.tolist()})
+    own, rare = real.train.examples, tuple(sorted(resolved.numbers))
+    beside = sum(own.counts[number] for number, images in enumerate(added.counts) if images)
     share = min(allocation.share, len(added) / max(beside + len(added), 1))
     arm = Arm(name=STEERED, source=STEERED if len(added) else "", share=share)
-    return Trial(arm, job.seed, allocation.judge, data, {STEERED: added})
+    data = RealData(resolved.classes, own, real.validation.examples, rare)
+    return Trial(arm, job.seed, allocation.judge.fit, model_of(job.build), data, {STEERED: added})
+
+
+def model_of(build: BuildContext) -> Model:
+    """Return the network of all classifiers."""
+    name, preset = next(iter(CLASSIFICATION.presets.items()))
+    return preset_model(name, preset, real_of(build).channels)
 
 
 @contextmanager
@@ -117,7 +125,7 @@ def _load_real(build: str) -> JudgedImages:
     return read_real(BuildContext.model_validate_json(build))
 
 
-def _read_added(store: Store, job: JudgeJob) -> Pictures:
+def _read_added(store: Store, job: JudgeJob) -> Examples:
     """Return the images that the rounds of a job kept, with their classes."""
     images, labels = [read_rows(store, job.build, (), ())], [number_concepts(job.build, ())]
     for finished in job.rounds:
@@ -125,7 +133,7 @@ def _read_added(store: Store, job: JudgeJob) -> Pictures:
         rows = [row for row in kept.to_pylist() if row["reason"] is None]
         images.append(read_rows(store, job.build, finished.samples, [(row["partition"], row["row"]) for row in rows]))
         labels.append(number_concepts(job.build, [row["concept"] for row in rows]))
-    return Pictures(np.concatenate(images), np.concatenate(labels))
+    return Examples(np.concatenate(images), np.concatenate(labels), len(real_of(job.build).classes))
 
 
 def number_concepts(build: BuildContext, names: Sequence[str]) -> NDArray[np.int64]:
@@ -156,17 +164,17 @@ def read_rows(
 
 def predict_shares(store: Store, build: BuildContext, judge: Receipt, images: Pixels) -> NDArray[np.float64]:
     """Return the class probabilities [N, K] of images [N, H, W, C] by a trained classifier. Errors: StoreError."""
-    real, chosen = real_of(build), read_chosen(store, judge)
-    network = build_network(settings_of(build).judge.model, len(real.classes), real.channels, 0)
+    classes, model, chosen = len(real_of(build).classes), model_of(build), read_chosen(store, judge)
+    network = model.build(classes, 0)
     network.load_state_dict(load(store.read(judge.details["files"][WEIGHTS]["uri"])))
-    if not len(images):
-        return np.zeros((0, len(real.classes)))
 
     # Adjusted as validation chose.
-    counts = load_real(build).train.count_classes(len(real.classes))
+    frequencies = load_real(build).train.examples.units
+    unlabelled = Examples(images, np.zeros(len(images), np.int64), classes)
     with one_thread():
-        logits = predict_logits(network, images)
-    return softmax(adjust_logits(logits, counts, chosen["strength"]))
+        parts = [logits for _, logits in predict_parts(network, model, unlabelled, CLASSIFICATION.part)]
+    logits = np.concatenate([np.zeros((0, classes)), *parts])
+    return softmax(adjust_logits(logits, frequencies, float(chosen["strength"])))
 
 
 STAGE = Stage(name="judges", version="1", schema=TRIALS, locate=locate, produce=produce)
