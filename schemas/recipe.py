@@ -13,11 +13,13 @@ from pydantic import (
     AliasChoices,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -180,6 +182,12 @@ class Recipe(Strict):
         self.engine.check(self)
         self.allocation.check(self)
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_uniform(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write no uniform allocation, so that a version of an older release has the same recipe still."""
+        data: dict[str, Any] = handler(self)
+        return data if self.allocation.steers else {key: own for key, own in data.items() if key != "allocation"}
 
     @property
     def names_classifier(self) -> bool:
