@@ -1,8 +1,9 @@
 """Find test images that a model has seen: copies, mirrored or recompressed twins, and images of one group.
 
-A perceptual hash proposes pairs, and the correlation of the pixels decides (tasks/methods/quality/likeness.py).
+A perceptual hash proposes pairs, and the correlation of the pixels decides (tasks/methods/quality/likeness.py). The
+least correlation depends on the nearest other images, so that smooth photographs of one kind are no twins.
 
-Letters of shapes: N images, H and W rows and columns, C channels.
+Letters of shapes: N images, M known images, H and W rows and columns, C channels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,10 @@ from tailforge.tasks.methods.quality.near_duplicates import find_near
 from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
 
 MOST_BITS = 16  # in which the hashes of a proposed pair differ; our choice: a leak costs more than a lost test image
+CERTAIN_CORRELATION = 0.995  # a pair of this correlation is a twin, however near other images are
+# Our choices, from photographs whose twins are known: docs/how-to/evaluate.md has the figures.
+NEIGHBOUR = 5  # the known image that a twin's distance is compared with: a series of four copies hides no twin
+NEARER = 1 / 3  # largest distance of a twin, as a share of the distance of that image
 BLOCK = 256  # images compared at once with all others: bounds memory
 
 Pixels = NDArray[np.uint8]
@@ -124,6 +129,23 @@ def _find_twins(test: Fingerprints, known: Fingerprints) -> Iterator[tuple[int, 
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
             likeness = profile(turned[block]) @ known.profiles.T
-            for row, place, value in zip(block, likeness.argmax(1), likeness.max(1), strict=True):
-                if value >= LEAST_CORRELATION:
+            best, bounds = likeness.argmax(1), bound_likeness(likeness)
+            for row, place, value, bound in zip(block, best, likeness.max(1), bounds, strict=True):
+                if value >= bound:
                     yield int(row), how, int(place)
+
+
+def bound_likeness(likeness: Floats) -> Floats:
+    """Return the least correlation of a twin [N], from the correlations [N, M] of N images with M known ones.
+
+    Smooth photographs of one kind correlate without being twins. A twin is much nearer than the other known images:
+    its distance, 1 minus the correlation, is at most a third of that of the fifth nearest known image.
+    """
+    # Few known images say nothing about distances.
+    if likeness.shape[1] < NEIGHBOUR:
+        return np.full(len(likeness), LEAST_CORRELATION, np.float32)
+    other = np.partition(likeness, -NEIGHBOUR, axis=1)[:, -NEIGHBOUR]
+
+    # Between both bounds the image decides; beyond them nothing else does.
+    bounds: Floats = np.clip(1 - NEARER * (1 - other), LEAST_CORRELATION, CERTAIN_CORRELATION)
+    return bounds

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from tailforge.tasks.methods.evaluation.leakage import Fingerprints, find_leaks
+from tailforge.tasks.methods.evaluation.leakage import CERTAIN_CORRELATION, Fingerprints, bound_likeness, find_leaks
+from tailforge.tasks.methods.quality.likeness import LEAST_CORRELATION
 
 SIZE = (24, 32)
 
@@ -57,6 +58,44 @@ def test_a_planted_twin_is_found(change: object, how: str) -> None:
 def test_different_scenes_are_no_twins() -> None:
     images = [draw_scene(number) for number in range(200, 260)]
     assert find_leaks(fingerprints("test", images), [fingerprints("training image", KNOWN)]) == []
+
+
+def draw_panel(number: int) -> NDArray[np.uint8]:
+    """Return a bright panel below a dark edge, as a thermal photograph [24, 32, 1]: smooth, and like all others."""
+    edge = np.tanh((np.arange(24) - 5 - number % 7 / 10) / 2)[:, None]
+    return (120 + 90 * edge + (draw_scene(number)[..., 0] - 128.0) * 0.25).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def test_smooth_photographs_of_one_kind_are_no_twins_and_a_twin_among_them_is_found() -> None:
+    panels = [draw_panel(number) for number in range(200)]
+    known = fingerprints("training image", panels)
+    others = fingerprints("test", [draw_panel(number) for number in range(500, 560)])
+    assert ((others.profiles @ known.profiles.T).max(1) >= LEAST_CORRELATION).mean() > 0.9
+    assert find_leaks(others, [known]) == []
+
+    # Every kind of twin is found among them.
+    for change in (
+        lambda image: image,
+        recompress,
+        lambda image: image[:, ::-1],
+        lambda image: recompress(image[::-1]),
+    ):
+        twins = fingerprints("test", [change(panel) for panel in panels[:20]])
+        assert [leak.other for leak in find_leaks(twins, [known])] == [f"training image {row}" for row in range(20)]
+
+
+def test_a_pair_of_certain_likeness_is_a_twin_in_a_long_series_of_copies() -> None:
+    series = [(KNOWN[3] * (1 - number / 200)).astype(np.uint8) for number in range(12)]
+    (leak,) = find_leaks(fingerprints("test", [KNOWN[3]]), [fingerprints("training image", series)])
+    assert leak.how == "near twin"
+
+
+def test_the_bound_is_a_third_of_the_distance_of_the_fifth_nearest() -> None:
+    row = [0.99, 0.98, 0.97, 0.96, 0.955, 0.1]
+    assert bound_likeness(np.array([row], np.float32))[0] == pytest.approx(1 - 0.045 / 3)
+    assert bound_likeness(np.array([[0.99, 0.98, 0.97, 0.96, 0.5]], np.float32))[0] == pytest.approx(LEAST_CORRELATION)
+    assert bound_likeness(np.array([[0.999] * 9], np.float32))[0] == pytest.approx(CERTAIN_CORRELATION)
+    assert bound_likeness(np.array([[0.999] * 4], np.float32))[0] == pytest.approx(LEAST_CORRELATION)
 
 
 def test_an_equal_file_is_a_copy_even_without_pixels() -> None:
