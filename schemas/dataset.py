@@ -121,6 +121,10 @@ class _PublishedEngine(_Read):
     kind: str
 
 
+class _PublishedQuality(_Read):
+    gates: Mapping[str, Any] | None = None
+
+
 class _PublishedRecipe(_Read):
     """The keys of a stored recipe that readers use. Older recipes lack newer keys, so only builds parse the whole."""
 
@@ -129,6 +133,7 @@ class _PublishedRecipe(_Read):
     creator: str
     concepts: tuple[_PublishedConcept, ...] = Field(min_length=1)
     engine: _PublishedEngine
+    quality: _PublishedQuality = _PublishedQuality()
     generator: Mapping[str, Any]
 
 

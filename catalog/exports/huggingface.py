@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 from tailforge.catalog.exports.pieces import Piece, Splits, StreamedFile, WholeFile
 from tailforge.catalog.exports.samples import ExportedSample
 from tailforge.catalog.metadata.card import compose_card, describe_front_matter, identify_content
+from tailforge.catalog.metadata.evaluations import read_worth
 from tailforge.catalog.reading.tables import LOOK, open_parquet
 from tailforge.catalog.registry import DATASETS
 from tailforge.catalog.store import Store
 from tailforge.schemas.dataset import Dataset, ShardEntry
 from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.documents.worth import Worth
 from tailforge.schemas.errors import UserError, VerificationError
 from tailforge.schemas.tables import MANIFEST
 
@@ -40,7 +42,8 @@ def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Itera
 
     Errors: UserError for a split with more shards than the Hub allows per folder; VerificationError for damage.
     """
-    yield WholeFile("README.md", write_hub_card(dataset, list(splits)).encode())
+    worth = read_worth(store, dataset.name, dataset.version)
+    yield WholeFile("README.md", write_hub_card(dataset, list(splits), worth).encode())
     groups = index_shards(store, dataset)
     for split, samples in splits.items():
         shards = [shard for shard in dataset.shards if shard.split == split]
@@ -60,8 +63,11 @@ def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Itera
             yield StreamedFile(f"shards/{split}/{shard.name}", partial(copy_shard, store, dataset, shard))
 
 
-def write_hub_card(dataset: Dataset, splits: Sequence[str]) -> str:
-    """Return the version's card, with both configurations and code that loads them."""
+def write_hub_card(dataset: Dataset, splits: Sequence[str], worth: Worth | None = None) -> str:
+    """Return the version's card, with both configurations and code that loads them.
+
+    `worth`: what its newest evaluation says; None before one.
+    """
     places = {"default": "data/{}/*.parquet", "metadata": "metadata/{}.parquet"}
     configs = [
         {
@@ -75,7 +81,8 @@ def write_hub_card(dataset: Dataset, splits: Sequence[str]) -> str:
 
     front_matter = describe_front_matter(dataset) | {"configs": configs}
     split = "train" if "train" in splits else splits[0]
-    return compose_card(dataset, front_matter, [FILES.format(splits=", ".join(splits)), LOADING.format(split=split)])
+    files = [FILES.format(splits=", ".join(splits)), LOADING.format(split=split)]
+    return compose_card(dataset, front_matter, files, worth)
 
 
 FILES = """## Files

@@ -6,8 +6,10 @@ from typing import Any
 import yaml
 
 from tailforge.catalog.metadata.generator_history import describe_training
+from tailforge.catalog.metadata.worth import describe_worth
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.documents.worth import Worth
 from tailforge.schemas.settings.licences import describe_licence
 
 # Size classes of the Hub: upper bound (exclusive) and name.
@@ -30,16 +32,20 @@ MEANINGS = {
 }
 
 
-def write_card(dataset: Dataset) -> str:
-    """Return the card of a published version, in Markdown."""
-    return compose_card(dataset, describe_front_matter(dataset), [_explain_files(dataset), _show_loading(dataset)])
+def write_card(dataset: Dataset, worth: Worth | None = None) -> str:
+    """Return the card of a version, in Markdown. `worth`: what its newest evaluation says; None before one."""
+    files = [_explain_files(dataset), _show_loading(dataset)]
+    return compose_card(dataset, describe_front_matter(dataset), files, worth)
 
 
-def compose_card(dataset: Dataset, front_matter: Mapping[str, Any], files: Sequence[str]) -> str:
+def compose_card(
+    dataset: Dataset, front_matter: Mapping[str, Any], files: Sequence[str], worth: Worth | None = None
+) -> str:
     """Return a card with the given front matter. `files`: sections on the files and on loading them."""
     header = yaml.safe_dump(dict(front_matter), sort_keys=False, allow_unicode=True)
     sections = [
         _introduce(dataset),
+        describe_worth(dataset, worth),
         _list_counts(dataset),
         *files,
         _describe_origin(dataset),

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from tailforge.catalog.metadata.worth import observe_worth
 from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.worth import Worth
 from tailforge.schemas.settings.licences import describe_licence
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -67,8 +69,11 @@ COLUMNS = (
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 
 
-def describe_croissant(dataset: Dataset) -> dict[str, Any]:
-    """Return the JSON-LD document of a version, with file addresses relative to the version's folder."""
+def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str, Any]:
+    """Return the JSON-LD document of a version, with file addresses relative to the version's folder.
+
+    `worth`: what its newest evaluation says; None before one.
+    """
     recipe, licence = dataset.recipe, describe_licence(dataset.recipe["license"])
 
     return {
@@ -85,6 +90,7 @@ def describe_croissant(dataset: Dataset) -> dict[str, Any]:
         "keywords": ["synthetic", "image", *dataset.classes],
         "citeAs": f"{recipe['creator']}: {dataset.name} {dataset.version}, synthetic images",
         "prov:wasGeneratedBy": _describe_lineage(dataset),
+        "subjectOf": observe_worth(dataset, worth),
         "distribution": _list_files(dataset),
         "recordSet": [_describe_classes(dataset), _describe_samples(), *map(_describe_pictures, ("images", "masks"))],
     }

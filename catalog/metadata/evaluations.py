@@ -1,6 +1,9 @@
 """Keep the records of evaluations beside their version: `evaluations/<dataset>/<version>/<digest>.json` in the store.
 
 `last.json` names the newest record. A record holds no time, so that equal evaluations have equal bytes.
+
+A version never changes, so its card, Croissant file and report say "not evaluated" for ever. What an evaluation adds
+is in copies of them, in the folder of the version's evaluations.
 """
 
 import json
@@ -10,6 +13,7 @@ from typing import Any
 
 from tailforge.catalog.store import Store
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
+from tailforge.schemas.documents.worth import Worth
 from tailforge.schemas.errors import VerificationError
 
 FOLDER = "evaluations"
@@ -29,7 +33,7 @@ class KeptEvaluation:
 
 def name_files(dataset: str, version: str, digest: str) -> KeptEvaluation:
     """Return the places of an evaluation's files."""
-    stem = f"{FOLDER}/{dataset}/{version}/{digest}"
+    stem = f"{evaluation_folder(dataset, version)}/{digest}"
     return KeptEvaluation(f"{stem}.json", f"{stem}.parquet", f"{stem}.costs.json", f"{stem}.html")
 
 
@@ -45,19 +49,27 @@ def write_json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_last_evaluation(store: Store, dataset: str, version: str) -> dict[str, Any] | None:
-    """Return the newest record of a version; None without one. Errors: VerificationError for a damaged record."""
-    folder = f"{FOLDER}/{dataset}/{version}"
+def evaluation_folder(dataset: str, version: str) -> str:
+    """Return the folder of a version's evaluations, relative to the store."""
+    return f"{FOLDER}/{dataset}/{version}"
+
+
+def read_worth(store: Store, dataset: str, version: str) -> Worth | None:
+    """Return what the newest evaluation says of a version; None without one.
+
+    Errors: VerificationError for a damaged record.
+    """
+    folder = evaluation_folder(dataset, version)
     if not store.exists(f"{folder}/{LAST}"):
         return None
     try:
         name = str(parse_object(store.read(f"{folder}/{LAST}"))["record"])
         found = parse_object(store.read(f"{folder}/{name}"))
-        if found.get("format") != FORMAT or not isinstance(found.get("verdict"), str):
+        if found.get("format") != FORMAT:
             raise ValueError(f"its format is {found.get('format')!r:.80}, here it is {FORMAT!r}")
+        return Worth.read(found)
     except (ValueError, KeyError, FileNotFoundError) as error:
         raise VerificationError(
             f"{store.uri}/{folder}/{LAST} or its record is damaged: {describe_damage(error)}; remove the folder and "
             "run `tailforge evaluate` again"
         ) from error
-    return found

@@ -7,7 +7,8 @@ from typing import Any
 
 from tailforge.catalog.diff import compare_versions
 from tailforge.catalog.exports.export import export_version
-from tailforge.catalog.metadata.evaluations import read_last_evaluation
+from tailforge.catalog.metadata.evaluations import evaluation_folder, read_worth
+from tailforge.catalog.metadata.worth import is_checked
 from tailforge.catalog.reading.version import open_version
 from tailforge.catalog.registry import (
     latest_version,
@@ -22,9 +23,9 @@ from tailforge.catalog.verify import verify
 from tailforge.flows.build.choose import split_reference
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_json
 from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.documents.worth import NOT_CHECKED, NOT_EVALUATED
 from tailforge.schemas.errors import VerificationError
 
-NOT_EVALUATED = "not evaluated"
 SHOWN_FINDINGS = 10
 COMPARED = ("sample_id", "slots", "instances", "members")  # columns that hold several parts to compare
 
@@ -51,11 +52,12 @@ def show_view(uri: str, reference: str) -> dict[str, Any]:
     name, version = split_reference(reference)
     dataset = load_dataset(store, name, version)
     found = dataset.model_dump(mode="json", include=set(SHOWN))
-    told = read_last_evaluation(store, name, dataset.version)
+    worth = read_worth(store, name, dataset.version)
     return {
         "uri": f"{store.uri}/{version_folder(store, name, version)}",
         **{key: found[key] for key in SHOWN},
-        "evaluated": NOT_EVALUATED if told is None else told["verdict"],
+        "checked": "by gates" if is_checked(dataset) else NOT_CHECKED,
+        "evaluated": NOT_EVALUATED if worth is None else worth.verdict,
     }
 
 
@@ -84,9 +86,19 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
 
 
 def report_view(uri: str, reference: str) -> str:
-    """Return the path or URI of a version's report page. Errors: NotFoundError."""
+    """Return the path or URI of a version's report page, after an evaluation that of the copy with its result.
+
+    Errors: NotFoundError.
+    """
     store = Store.open(uri)
-    return store.address(f"{version_folder(store, *split_reference(reference))}/report/index.html")
+    return store.address(f"{_report_folder(store, reference)}/index.html")
+
+
+def _report_folder(store: Store, reference: str) -> str:
+    """Return the folder of a version's newest report, relative to the store. Errors: NotFoundError."""
+    folder = version_folder(store, *split_reference(reference))
+    evaluated = f"{evaluation_folder(*folder.split('/')[-2:])}/report"
+    return evaluated if store.exists(f"{evaluated}/index.html") else f"{folder}/report"
 
 
 def summary_view(uri: str, reference: str) -> Any:
@@ -95,7 +107,7 @@ def summary_view(uri: str, reference: str) -> Any:
     Errors: NotFoundError; VerificationError for a summary that is no JSON.
     """
     store = Store.open(uri)
-    path = f"{version_folder(store, *split_reference(reference))}/report/summary.json"
+    path = f"{_report_folder(store, reference)}/summary.json"
     try:
         return parse_json(store.read(path))
     except FileNotFoundError:

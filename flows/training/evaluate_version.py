@@ -14,6 +14,7 @@ from tailforge.flows.build.queries import summary_view
 from tailforge.flows.training.evaluation_curve import Curve, train_curve
 from tailforge.flows.training.evaluation_inputs import Inputs, Request, read_inputs
 from tailforge.flows.training.evaluation_runs import Trained, examine_chosen, open_drive, train_arms
+from tailforge.schemas.documents.worth import Worth
 from tailforge.schemas.tables import EVALUATION_RUNS
 from tailforge.tasks.artifacts.contract import digest, encode_table
 from tailforge.tasks.images.evaluated import TRAIN
@@ -23,6 +24,7 @@ from tailforge.tasks.methods.evaluation.summary import (
     summarise_exchange,
     summarise_runs,
 )
+from tailforge.tasks.publish.evaluated import describe_evaluated
 from tailforge.tasks.report.evaluation import draw_evaluation, tell_verdict
 from tailforge.tasks.report.template_files import read_template
 
@@ -86,6 +88,9 @@ def _keep(asked: Request, inputs: Inputs, made: Sequence[Trained], curve: Curve)
     store.write_bytes(files.runs, encode_table(rows))
     store.write_bytes(files.costs, write_json(costs))
     store.write_bytes(files.page, draw_evaluation(record, costs, read_template("evaluation.html.j2")).encode())
+
+    # The record comes last: it names the evaluation as the newest.
+    describe_evaluated(store, version, Worth.read(record))
     keep_record(store, files, record)
     places = {name: store.address(getattr(files, name)) for name in ("record", "runs", "page")}
     return {**record, "costs": dict(costs), "files": places}

@@ -16,20 +16,24 @@ INFINITE = float("inf")
 
 @dataclass(frozen=True)
 class ScoreKind:
-    """One score: its source, its title and meaning in the report, its least and greatest value."""
+    """One score: its source, its title and meaning in the report, its least and greatest value.
+
+    `more_is_better`: whether a low score alone is a fault.
+    """
 
     source: Literal["pixels", "scorer", "classifier", "mask"]
     title: str
     meaning: str
     least: float = 0.0
     greatest: float = 1.0
+    more_is_better: bool = True
 
 
 # In the order of the gates: the first gate that an image misses is the reason of its rejection.
 SCORES: Mapping[str, ScoreKind] = {
-    "brightness": ScoreKind("pixels", "Brightness", "mean luma, 0 to 1"),
+    "brightness": ScoreKind("pixels", "Brightness", "mean luma, 0 to 1", more_is_better=False),
     "contrast": ScoreKind("pixels", "Contrast", "standard deviation of luma"),
-    "clipped": ScoreKind("pixels", "Clipped pixels", "fraction at the ends of the range"),
+    "clipped": ScoreKind("pixels", "Clipped pixels", "fraction at the ends of the range", more_is_better=False),
     "sharpness": ScoreKind("pixels", "Sharpness", "variance of the Laplacian of luma", greatest=INFINITE),
     "clip_score": ScoreKind("scorer", "CLIP score", "cosine of image and caption", -1.0),
     "concept_margin": ScoreKind(
@@ -47,7 +51,7 @@ SCORES: Mapping[str, ScoreKind] = {
     "verifier_agreement": ScoreKind(
         "classifier", "Verifier's agreement", "an independent classifier's probability of the concept"
     ),
-    "mask_area": ScoreKind("mask", "Mask area", "fraction of the image"),
+    "mask_area": ScoreKind("mask", "Mask area", "fraction of the image", more_is_better=False),
     "mask_confidence": ScoreKind("mask", "Mask confidence", "0 to 1"),
 }
 GATES = tuple(SCORES)

@@ -25,6 +25,8 @@ from tailforge.tasks.report.data import Earlier, PartitionWork, ReportData
 from tailforge.tasks.report.page import PAGE, PER_REASON, choose_examples, draw_report, examples_per_concept
 from tailforge.tasks.report.references import Reference, shrink_photograph
 from tailforge.tasks.report.template_files import read_template
+from tailforge.tasks.report.weakest import choose_weakest
+from tailforge.tasks.report.worth import PARTS as WORTH
 from tailforge.tasks.stages.registry import stage_names
 from tailforge.tasks.stages.seeds import STAGE as SEEDS
 
@@ -126,13 +128,15 @@ def render_report(
     fresh = choose_changed(previous) if previous else {"added": (), "changed": ()}
     changed = (*fresh["added"], *fresh["changed"])
 
-    images = read_images([*accepted, *rejected, *changed])
+    weakest = [each.sample_id for each in choose_weakest(build.recipe, manifest, rejects)]
+    shown = dict.fromkeys((*accepted, *rejected, *weakest))
+    images = read_images([*shown, *changed])
     data = ReportData(
         recipe=build.recipe,
         version=version,
         manifest=manifest,
         rejects=rejects,
-        examples={each: images[each] for each in (*accepted, *rejected) if each in images},
+        examples={each: images[each] for each in shown if each in images},
         receipts=receipts,
         lineage=_name_models(build),
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
@@ -151,7 +155,7 @@ def render_report(
 
 def read_templates() -> dict[str, str]:
     """Return the page's templates by file name."""
-    names = (PAGE, *(f"report_{part}.j2" for part in PARTS))
+    names = (PAGE, *(f"report_{part}.j2" for part in PARTS), *WORTH.values())
     return {name: read_template(name) for name in names}
 
 

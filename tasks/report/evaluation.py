@@ -8,10 +8,10 @@ from typing import Any
 import jinja2
 
 from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.documents.worth import MIXED, Figure
 from tailforge.tasks.report.distillation import show_percent
 from tailforge.tasks.report.units import show_seconds
 
-MIXED = "mixed"  # the arm that the verdict is about
 WIDTH, BAR = 640.0, 18.0  # of the plots of scores: units of SVG
 CURVE = 160.0  # height of the dose curve
 EXCHANGE = 220.0  # height of the learning curve
@@ -101,18 +101,12 @@ def tell_exchange(exchange: Mapping[str, Any]) -> str:
 
 def show_gain(gain: Mapping[str, Any]) -> str:
     """Return a gain in points of per cent with its interval."""
-    if gain["value"] is None:
-        return "–"
-    if gain["low"] is None:
-        return f"{100 * gain['value']:+.1f}"
-    return f"{100 * gain['value']:+.1f} (95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+    return Figure.model_validate(gain).points
 
 
 def show_figure(figure: Mapping[str, Any]) -> str:
     """Return a share in per cent with its interval; a dash without a figure."""
-    if figure["value"] is None or figure["low"] is None:
-        return show_percent(figure["value"])
-    return f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}) %"
+    return Figure.model_validate(figure).percent
 
 
 def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], template: str) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from tailforge.schemas.documents.worth import NOT_EVALUATED
 from tailforge.tasks.report.all_samples import count_by_outcome, gather_images
 from tailforge.tasks.report.changes import Changes, compare_builds
 from tailforge.tasks.report.costs import Costs, count_costs
@@ -65,7 +66,8 @@ def collect_facts(data: ReportData) -> Facts:
 
 def write_summary(data: ReportData, facts: Facts) -> bytes:
     """Return the facts as JSON, with the name of the dataset and the version."""
-    document = {"format": FORMAT, "dataset": data.recipe.name, "version": data.version, **asdict(facts)}
+    names = {"format": FORMAT, "dataset": data.recipe.name, "version": data.version}
+    document = {**names, **asdict(facts), "worth": NOT_EVALUATED}
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 

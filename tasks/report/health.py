@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.documents.worth import NOT_CHECKED, NOT_EVALUATED
 from tailforge.tasks.report.drift import Drift
 from tailforge.tasks.report.histograms import SCORES
 from tailforge.tasks.report.losses import FailureRow, LossRow
 from tailforge.tasks.report.outcomes import ConceptRow
 from tailforge.tasks.report.units import show_percent
 
-Level = Literal["fine", "look", "bad"]
+Level = Literal["complete", "look", "bad"]
 MANY_FAILED = 0.05  # a larger share of all images makes the build bad
 MANY_UNAUGMENTED = 0.1  # a larger share of all augmentations is worth a look
 FALL, CERTAIN, FEWEST = 0.05, 3.0, 30  # fall of the share that passes; standard errors; images per side
@@ -31,10 +32,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The worst level of all findings, and one line on it."""
+    """The worst level of all findings, and lines on it.
+
+    `text`: the verdict on the version. A complete build is no merit of its images, so nothing but an evaluation or a
+    finding stands there. `build`: the same on the build alone.
+    """
 
     level: Level
     text: str
+    build: str
     findings: tuple[Finding, ...]
 
 
@@ -64,14 +70,16 @@ def judge_build(
         *(Finding("look", f"{version} could not be read: {why}", "history") for version, why in unreadable),
     ]
 
-    levels: tuple[Level, ...] = ("bad", "look", "fine")
+    levels: tuple[Level, ...] = ("bad", "look", "complete")
     findings = tuple(sorted(found, key=lambda finding: levels.index(finding.level)))
-    level = findings[0].level if findings else "fine"
+    level = findings[0].level if findings else "complete"
 
     accepted, wanted = sum(row.accepted for row in concepts), sum(row.wanted for row in concepts)
-    look = "Complete, but worth a look" if has_gates else "Not checked"
-    words = {"fine": "Fine", "look": look, "bad": "Not as it should be"}
-    return Verdict(level, f"{words[level]}: {accepted:,} of {wanted:,} requested images", findings)
+    look = "Complete, but worth a look" if has_gates else NOT_CHECKED.capitalize()
+    words = {"complete": "Complete", "look": look, "bad": "Not as it should be"}
+    counts = f"{accepted:,} of {wanted:,} requested images"
+    build = f"{words[level]}: {counts}"
+    return Verdict(level, f"{NOT_EVALUATED.capitalize()}: {counts}" if level == "complete" else build, build, findings)
 
 
 def fell(now: tuple[int, int], before: tuple[int, int]) -> bool:

@@ -3,7 +3,6 @@
 All counts come from the published tables, so the page always agrees with them.
 """
 
-import base64
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,20 +19,19 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.licences import describe_licence
 from tailforge.tasks.report.data import ReportData
 from tailforge.tasks.report.facts import collect_facts, write_summary
+from tailforge.tasks.report.gallery import group_tiles, note_weakest
 from tailforge.tasks.report.histograms import (
     HEIGHT,
     SCORES,
     WIDTH,
     Histogram,
     Values,
-    describe_gate,
     draw_histogram,
     show_number,
 )
-from tailforge.tasks.report.inversion import InversionRow, count_inversion, describe_inversion, sum_inversion
-from tailforge.tasks.report.noises import NoiseRow, count_noises, describe_mix
+from tailforge.tasks.report.inversion import InversionRow, count_inversion, sum_inversion
+from tailforge.tasks.report.noises import NoiseRow, count_noises
 from tailforge.tasks.report.outcomes import (
-    SURPLUS,
     count_splits,
     select_originals,
     select_refused,
@@ -45,43 +43,21 @@ from tailforge.tasks.report.overlays import (
     EDGE,
     OUTSIDE,
     UNKNOWN,
-    draw_overlay,
     has_ignored,
     show_colour,
-    shrink_image,
 )
 from tailforge.tasks.report.reasons import describe_reason
-from tailforge.tasks.report.references import draw_references, name_nearest
-from tailforge.tasks.report.repair import describe_repair
-from tailforge.tasks.report.search import SearchRow, count_search, describe_search
+from tailforge.tasks.report.references import draw_references
+from tailforge.tasks.report.search import SearchRow, count_search
 from tailforge.tasks.report.summary import draw_morning
+from tailforge.tasks.report.tiles import Tile, draw_tile, name_reason
 from tailforge.tasks.report.units import show_bytes, show_percent, show_seconds
+from tailforge.tasks.report.weakest import choose_weakest
+from tailforge.tasks.report.worth import draw_parts, view_worth
 
 PAGE = "report.html.j2"
 PER_CONCEPT, PER_REASON = 12, 6
 GALLERY_IMAGES = 300  # many concepts show fewer images each, at least 2
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture of the page: `image` is a file name, `mask` a data URI, `scores` are (title, value, gate).
-
-    `reason`: why the image is not in the dataset, if so; `refused`: whether a fault is the reason. `explanation`:
-    file name or "".
-    """
-
-    sample_id: str
-    concept: str
-    concept_index: int
-    caption: str
-    reason: str
-    refused: bool
-    image: str
-    mask: str
-    small: bool
-    scores: tuple[tuple[str, str, str], ...]
-    facts: tuple[tuple[str, str], ...]
-    explanation: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +98,7 @@ def choose_examples(
     rejected: dict[str, dict[str, list[str]]] = {}
     for row in sorted(_rows(rejects, "class_id", "sample_id", "concept", "reason", "status"), key=_by_class_and_id):
         if row["status"] == "ok":
-            rejected.setdefault(_reason(row), {}).setdefault(row["concept"], []).append(row["sample_id"])
+            rejected.setdefault(name_reason(row), {}).setdefault(row["concept"], []).append(row["sample_id"])
 
     return (
         [sample_id for ids in accepted.values() for sample_id in ids[:per_concept]],
@@ -143,7 +119,11 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
     ]
 
     files: dict[str, bytes] = {}
-    accepted, rejected = ([_draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
+    accepted, rejected = ([draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
+    random, _ = choose_examples(data.manifest, data.rejects, examples_per_concept(len(data.recipe.concepts)), 0)
+    gallery = [tile for tile in accepted if tile.sample_id in set(random)]
+    weakest = choose_weakest(data.recipe, data.manifest, data.rejects)
+    references = draw_references(data.recipe, data.references, files)
 
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(templates),
@@ -174,9 +154,11 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
         morning=draw_morning(data, facts, files),
         splits=count_splits(data.recipe, data.manifest),
         failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
-        tiles=accepted,
+        tiles=gallery,
+        groups=group_tiles(facts.concepts, gallery, references),
+        weakest=note_weakest(data.recipe, weakest, {tile.sample_id: tile for tile in accepted}),
+        parts=draw_parts(view_worth(data.recipe.name, data.version, None), templates),
         legend=explain_overlays(data),
-        references=draw_references(data.recipe, data.references, files),
         reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
         unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
         histograms=draw_histograms(data),
@@ -209,10 +191,10 @@ def explain_overlays(data: ReportData) -> list[tuple[str, str]]:
 def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:
     """Return the reasons of these rows of REJECTS, most frequent first."""
     rows = _rows(rejects, "concept", "reason", "status", "error")
-    counts = Counter(map(_reason, rows))
+    counts = Counter(map(name_reason, rows))
     found = []
     for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        own = [row for row in rows if _reason(row) == name]
+        own = [row for row in rows if name_reason(row) == name]
         concepts = Counter(row["concept"] for row in own).most_common(3)
         errors = Counter(row["error"] for row in own if row["error"]).most_common(3)
         title, explanation = describe_reason(name, recipe)
@@ -245,57 +227,6 @@ def draw_histograms(data: ReportData) -> list[Histogram]:
     return [histogram for histogram in drawn if histogram is not None]
 
 
-def _draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes]) -> Tile:
-    """Return a sample's tile and put its picture into `files`."""
-    image, mask = data.examples[row["sample_id"]]
-    ending, picture = shrink_image(image)
-    name = f"images/{row['sample_id']}.{ending}"
-    files[name] = picture
-    explanation = f"explained/{row['sample_id']}.html" if row["sample_id"] in data.explanations else ""
-    if explanation:
-        files[explanation] = data.explanations[row["sample_id"]]
-
-    gates = data.recipe.quality.gates
-    present = [(score, row[score]) for score in SCORES if row[score] is not None]
-    facts = {"Prompt": row["prompt_index"], "Round": row["attempt"], "Seed": row["seed"], "Engine": row["engine"]}
-
-    facts |= {
-        "Split": row.get("split"),
-        "Shard": row.get("shard"),
-        "Mask": row["mask_source"],
-        "Found": _describe_found(row["instances"]),
-        "Error": row.get("error"),
-        **describe_search(row["provenance"]),
-        **describe_mix(row["provenance"]),
-        "Nearest reference": name_nearest(row["provenance"], data.references.get(row["concept"], ())),
-        **describe_inversion(row["provenance"]),
-        **describe_repair(row["provenance"]),
-    }
-
-    stuff = [value for value, category in enumerate(data.recipe.categories, 1) if not category.thing]
-    overlay = base64.b64encode(draw_overlay(mask, stuff)).decode() if mask else ""
-    return Tile(
-        sample_id=row["sample_id"],
-        concept=row["concept"],
-        concept_index=row["class_id"],
-        caption=row["caption"] or "",
-        reason=describe_reason(_reason(row), data.recipe)[0] if "reason" in row else "",
-        refused="reason" in row and row["reason"] != SURPLUS,
-        image=name,
-        mask=f"data:image/png;base64,{overlay}" if overlay else "",
-        small=max(row["width"] or 0, row["height"] or 0) <= 128,
-        scores=tuple((SCORES[s].title, show_number(value), describe_gate(gates.get(s))) for s, value in present),
-        facts=tuple((label, str(value)) for label, value in facts.items() if value not in (None, "")),
-        explanation=explanation,
-    )
-
-
-def _describe_found(instances: Sequence[Mapping[str, Any]] | None) -> str:
-    """Return the masked categories with their confidence, if there are several."""
-    found = [f"{each['category']} {show_number(each['score'])}" for each in instances or ()]
-    return ", ".join(found) if len(found) > 1 else ""
-
-
 def _lineage(data: ReportData) -> dict[str, str]:
     """Return digests and versions, also those of receipts; all versions of a library are listed."""
     versions: dict[str, set[str]] = {}
@@ -326,10 +257,6 @@ def _sorted_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 def _by_class_and_id(row: Mapping[str, Any]) -> tuple[int, str]:
     return row["class_id"], row["sample_id"]
-
-
-def _reason(row: Mapping[str, Any]) -> str:
-    return row["reason"] or row["status"] or "unknown"
 
 
 def _in_turn(by_concept: Mapping[str, Sequence[str]]) -> list[str]:

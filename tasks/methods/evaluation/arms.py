@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from tailforge.schemas.documents.worth import MIXED
 from tailforge.schemas.evaluation import Arm, Augmentation, EvaluationSettings
 from tailforge.tasks.methods.evaluation.augmentations import draw_augmentations
 
 REAL, BALANCED, AUGMENTED, COPIES = "real", "balanced", "augmented", "copies"
 REAL_ARMS = (REAL, BALANCED, AUGMENTED, COPIES)
-MIXED, ALONE, AGAINST = "mixed", "alone", "against "
+ALONE, AGAINST = "alone", "against "
 CURVE = "curve"  # the best real arm with other numbers of images of rare classes
 
 

@@ -20,11 +20,11 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_json_holds_the_facts_beside_the_page(store: Store, command: Command) -> None:
-    store.write_bytes("datasets/tiny/1.0.0/report/summary.json", b'{"verdict": {"level": "fine"}}')
+    store.write_bytes("datasets/tiny/1.0.0/report/summary.json", b'{"verdict": {"level": "complete"}}')
     code, printed, err = command("report", "tiny", "--store", store.uri, "--json")
     assert code == 0, err
     page = f"{store.uri}/datasets/tiny/1.0.0/report/index.html"
-    assert json.loads(printed) == {"report": page, "summary": {"verdict": {"level": "fine"}}}
+    assert json.loads(printed) == {"report": page, "summary": {"verdict": {"level": "complete"}}}
     assert command("report", "tiny@1.0.0", "--store", store.uri)[1] == page + "\n"
 
 

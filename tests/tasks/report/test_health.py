@@ -25,9 +25,13 @@ def judge(
     return judge_build([concept], losses, failures, [make_drift(drifted)], {}, broken, {}, has_gates=has_gates)
 
 
-def test_a_night_without_findings_is_fine() -> None:
+def test_a_night_without_findings_is_complete_and_not_evaluated() -> None:
     verdict = judge()
-    assert (verdict.level, verdict.text, verdict.findings) == ("fine", "Fine: 10 of 10 requested images", ())
+    assert (verdict.level, verdict.findings) == ("complete", ())
+    assert (verdict.text, verdict.build) == (
+        "Not evaluated: 10 of 10 requested images",
+        "Complete: 10 of 10 requested images",
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ import json
 from io import BytesIO
 
 import pyarrow as pa
-import pytest
 from PIL import Image
 
-from tailforge.schemas.recipe import Concept, parse_recipe
+from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.tables import SEEDS
 from tailforge.tasks.report.page import draw_report
 from tailforge.tasks.report.references import Reference
@@ -33,7 +32,7 @@ def test_reference_photographs_are_shown_with_number_and_file() -> None:
     page = Page(files["index.html"])
     assert (files["references/0-1.webp"], files["references/0-2.webp"]) == (b"one", b"two")
     assert {"references/0-1.webp", "references/0-2.webp"} < set(page.values("img", "src"))
-    assert "gear 2 of 3; 1 file could not be read again when the version was published" in page.text
+    assert "Reference photographs 2 of 3; 1 file could not be read again when the version was published" in page.text
     assert "#1 first.jpg" in page.text
     assert f"Nearest reference #2 {HOSTILE}, cosine 0.75" in page.text
     assert "Reference photographs" not in read_page(make_data(manifest, make_rejects())).text
@@ -107,11 +106,25 @@ def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
     assert "In masks" not in read_page(bare).text
 
 
-@pytest.mark.parametrize(("concepts", "shown"), [(1, 8), (2, 8), (3, 6), (8, 8), (12, 12), (14, 12)])
-def test_the_strip_above_shows_every_concept_and_is_never_one_huge_picture(concepts: int, shown: int) -> None:
-    names = [f"thing {number}" for number in range(concepts)]
-    wanted = tuple(Concept(name=name, wanted=9) for name in names)
-    rows = [make_row(9 * n + k, name, class_id=n) for n, name in enumerate(names) for k in range(9)]
-    data = make_data(make_manifest(*rows), make_rejects(), make_recipe().model_copy(update={"concepts": wanted}))
-    page = read_page(data)
-    assert page.values("a", "href").count("#gallery") - 1 == shown  # one is in the menu
+def test_the_gallery_comes_first_and_shows_real_photographs_beside_each_concept() -> None:
+    manifest = make_manifest(make_row(1, "gear"))
+    references = {"gear": (Reference("a.jpg", b"one"),), "hook": (Reference("b.jpg"),)}
+    page = read_page(make_data(manifest, make_rejects(), references=references))
+    sections = [name for name in page.values("section", "id") if name]
+    assert sections[:2] == ["gallery", "worth"]  # no score, so no weakest images
+    assert "gear 1 of 1 Reference photographs 1 of 1 #1 a.jpg" in page.text
+    assert (
+        "hook 0 of 0 Reference photographs 0 of 1; the recipe copies none into reports No image was accepted."
+        in page.text
+    )
+
+
+def test_the_weakest_accepted_images_are_shown_with_their_score_and_gate() -> None:
+    gate = {"quality": {"gates": {"sharpness": {"min": 50}}}}
+    recipe = parse_recipe({**make_recipe().model_dump(), **gate}, "recipe.yaml")
+    manifest = make_manifest(*(make_row(k, "gear", sharpness=50.0 + k) for k in range(1, 4)))
+    page = read_page(make_data(manifest, make_rejects(), recipe))
+    notes = [f"gear Sharpness {value}, gate 50" for value in (51, 52, 53)]
+    assert page.text.index(notes[0]) < page.text.index(notes[1]) < page.text.index(notes[2])
+    ids = [name for name in page.values("div", "id") if name]
+    assert len(ids) == len(set(ids))
