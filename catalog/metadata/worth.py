@@ -34,7 +34,9 @@ def observe_worth(dataset: Dataset, worth: Worth | None) -> dict[str, Any]:
         return report
 
     gains = {"rare classes": worth.gain.gain_tail, "all classes": worth.gain.gain_macro}
-    return report | {"mentions": [_observe(worth.score, name, gain) for name, gain in gains.items() if gain.value is not None]}
+    return report | {
+        "mentions": [_observe(worth.score, name, gain) for name, gain in gains.items() if gain.value is not None]
+    }
 
 
 def _observe(score: str, classes: str, gain: Gain) -> dict[str, Any]:

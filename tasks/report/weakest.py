@@ -48,7 +48,8 @@ def choose_weakest(recipe: Recipe, manifest: pa.Table, rejects: pa.Table, count:
     found.sort(key=lambda item: (item[0].margin, item[0].sample_id))
 
     # A concept with many weak images leaves room for the others.
-    most, taken, chosen = max(LEAST_PER_CONCEPT, count // len(recipe.concepts)), Counter[str](), []
+    most, taken = max(LEAST_PER_CONCEPT, count // len(recipe.concepts)), Counter[str]()
+    chosen: list[Weak] = []
     for weak, name in found:
         if taken[name] < most and len(chosen) < count:
             taken[name] += 1

@@ -63,4 +63,4 @@ def publish_shapes(store: Store, name: str = "shapes", paint: Any = None, shapes
 
     recipe = make_recipe(name=name, concepts=shapes)
     build = make_build(store, recipe, dict.fromkeys(shapes, 40), pixels=SIDE, paint=paint or draw)
-    publish_build(build, {"report/index.html": b"<html>"})
+    publish_build(build, {"report/index.html": b"<html>", "report/images/1.png": b"picture"})

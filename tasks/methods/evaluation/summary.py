@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tailforge.tasks.methods.evaluation.arms import MIXED, REAL_ARMS
+from tailforge.schemas.documents.worth import MIXED
+from tailforge.tasks.methods.evaluation.arms import REAL_ARMS
 from tailforge.tasks.methods.evaluation.exchange import measure_worth
 from tailforge.tasks.methods.evaluation.gains import (
     DIGITS,

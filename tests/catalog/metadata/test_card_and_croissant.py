@@ -14,6 +14,8 @@ from tailforge.catalog.metadata.card import write_card
 from tailforge.catalog.metadata.croissant import describe_croissant
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.store import Store
+from tailforge.schemas.documents.worth import Worth
+from tests.support.evaluated import make_record
 
 # What mlcroissant 1.1.1 draws from rdflib and pandas of today.
 pytestmark = pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning", "ignore:The inplace keyword")
@@ -73,6 +75,32 @@ def test_images_and_masks_iterate_with_their_samples(croissant: Any) -> None:
 def test_the_legend_of_classes_is_inside(croissant: Any) -> None:
     found = records(croissant, "classes", 10)
     assert [record["classes/name"] for record in found] == ["gear", "hook", "ring"]
+
+
+def test_worth_is_told_once_it_was_measured(published: Store, tmp_path: Path) -> None:
+    dataset, worth = load_dataset(published, "parts"), Worth.read(make_record())
+    assert "tailforge evaluate parts@1.0.0 --real IMAGES" in write_card(dataset)
+    assert "Not evaluated" in describe_croissant(dataset)["subjectOf"]["abstract"]
+
+    card = write_card(dataset, worth)
+    assert "Not evaluated" not in card
+    assert "The version helps: recall of rare classes +20.0 points" in card
+    assert "| hook | 5 | 30.0 (28.0 to 32.0) % | 50.0 (48.0 to 52.0) % |" in card
+
+    document = describe_croissant(dataset, worth)
+    gain, _ = document["subjectOf"]["mentions"]
+    assert (gain["value"], gain["minValue"], gain["maxValue"]) == (20.0, 15.0, 25.0)
+    (tmp_path / "croissant.json").write_text(json.dumps(document))
+    assert not mlcroissant.Dataset(str(tmp_path / "croissant.json")).metadata.ctx.issues.errors
+
+
+def test_a_version_without_gates_says_that_it_was_not_checked(published: Store) -> None:
+    dataset = load_dataset(published, "parts")
+    bare = dataset.model_copy(update={"recipe": {**dataset.recipe, "quality": {"gates": {}}}})
+    for worth in (None, Worth.read(make_record())):
+        assert "Not checked: no gate looked at the images" in write_card(bare, worth)
+        assert "Not checked" not in write_card(dataset, worth)
+        assert "Not checked" in describe_croissant(bare, worth)["subjectOf"]["abstract"]
 
 
 def test_a_licence_without_identifier_is_told_by_its_name(published: Store, tmp_path: Path) -> None:

@@ -110,6 +110,27 @@ def test_arms_with_a_version_take_the_augmentation_that_real_images_prefer(made:
     assert [dose["share"] for dose in made["doses"]] == [0.5, 1.0]
 
 
+def test_report_card_and_croissant_are_copied_with_the_result(
+    place: Path, made: dict[str, Any], command: Command, tmp_path: Path
+) -> None:
+    store, folder = place / "store", place / "store" / "evaluations" / "shapes" / "1.0.0"
+    told = made["verdict"][:1].upper() + made["verdict"][1:]
+    assert told in (folder / "README.md").read_text()
+    assert told in json.loads((folder / "croissant.json").read_text())["subjectOf"]["abstract"]
+    assert (folder / "report" / "images" / "1.png").read_bytes() == b"picture"
+    page = (folder / "report" / "index.html").read_text()
+    assert page.startswith("<html>")
+    assert made["verdict"].partition(": ")[2] in page
+
+    # The published bytes are as they were.
+    assert (store / "datasets" / "shapes" / "1.0.0" / "report" / "index.html").read_bytes() == b"<html>"
+    assert command("verify", "shapes", "--store", store)[0] == 0
+    assert command("report", "shapes", "--store", store)[1] == f"{folder}/report/index.html\n"
+    code, _, err = command("export", "shapes", "--store", store, "--format", "huggingface", "--out", tmp_path / "hub")
+    assert code == 0, err
+    assert told in (tmp_path / "hub" / "README.md").read_text()
+
+
 def test_a_version_of_noise_gains_nothing(place: Path, made: dict[str, Any], command: Command) -> None:
     code, out, err = command("evaluate", "noise", "--store", place / "store", "--real", place / "real", *WORDS)
     assert code == 0, err
