@@ -83,6 +83,38 @@ class Dose(_Part):
     macro: Figure = Figure()
 
 
+class CurvePoint(_Part):
+    """Score of real images alone with `images` real images of rare classes."""
+
+    images: int
+    tail: Figure = Figure()
+
+
+class ExchangeRate(_Part):
+    """Numbers of real images, None beyond the end of the curve; `last`: that end."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    last: float = 0.0
+    extrapolated: bool = False
+
+
+class Exchange(_Part):
+    """What a version is worth in real images of rare classes.
+
+    `images` and `synthetic`: those of the version's arm, `tail` its score. `points`: the learning curve. `worth`: of
+    all synthetic images; `per_hundred`: of 100 of them.
+    """
+
+    images: int
+    synthetic: int
+    tail: Figure = Figure()
+    points: tuple[CurvePoint, ...] = ()
+    worth: ExchangeRate
+    per_hundred: ExchangeRate
+
+
 class ClassCount(_Part):
     """Group and numbers of real images of one class."""
 
@@ -116,6 +148,7 @@ class Worth(_Part):
     arms: tuple[ArmFigures, ...] = ()
     gains: tuple[ArmGain, ...] = ()
     doses: tuple[Dose, ...] = ()
+    exchange: Exchange | None = None
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:

@@ -122,7 +122,7 @@ def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], templat
         after=after,
         bars=_draw_bars(before, after),
         curves=_draw_curves(record["doses"]),
-        worth=_draw_exchange(record["exchange"]) if record["exchange"] else None,
+        worth=draw_exchange(record["exchange"]) if record["exchange"] else None,
         matrices=[(each["arm"], _shade(each["confusion"])) for each in (before, after)],
         width=WIDTH,
         bar=BAR,
@@ -159,7 +159,7 @@ def _draw_curves(doses: Sequence[Mapping[str, Any]]) -> list[Curve]:
     return [Curve(arm, tuple(points)) for arm, points in found.items()]
 
 
-def _draw_exchange(exchange: Mapping[str, Any]) -> Exchange:
+def draw_exchange(exchange: Mapping[str, Any], width: float = WIDTH, height: float = EXCHANGE) -> Exchange:
     """Return the plot of recall of rare classes by the number of real images, on a logarithmic scale."""
     points, worth, tail = exchange["points"], exchange["worth"], exchange["tail"]["value"]
     first, last = points[0]["images"], max(points[-1]["images"], exchange["images"] + worth["last"])
@@ -168,10 +168,10 @@ def _draw_exchange(exchange: Mapping[str, Any]) -> Exchange:
     top = max(math.ceil(10 * max(*bounds, tail)) / 10, bottom + 0.1)
 
     def across(images: int) -> float:
-        return WIDTH * math.log2((1 + images) / (1 + first)) / math.log2((1 + last) / (1 + first))
+        return width * math.log2((1 + images) / (1 + first)) / math.log2((1 + last) / (1 + first))
 
     def down(recall: float) -> float:
-        place: float = EXCHANGE * (top - recall) / (top - bottom)
+        place: float = height * (top - recall) / (top - bottom)
         return place
 
     # The end of the line is where a continued curve begins.

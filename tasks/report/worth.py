@@ -11,11 +11,12 @@ from typing import Literal
 import jinja2
 
 from tailforge.schemas.documents.worth import ClassCount, Dose, Figure, Worth
+from tailforge.tasks.report.evaluation import Exchange, draw_exchange, tell_exchange
 
 PARTS = {"verdict": "report_verdict.html.j2", "worth": "report_worth.html.j2"}
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 WIDTH, HEIGHT = 320.0, 112.0  # of the plot over shares, units of SVG
-STEP = 0.1  # of the scale of scores
+STEPS = 10  # of the scale of scores, from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class WorthView:
     classes: tuple[ClassRow, ...] = ()
     curves: tuple[DoseCurve, ...] = ()
     ticks: tuple[tuple[float, str], ...] = ()
+    exchange: Exchange | None = None
+    rate: str = ""
     width: float = WIDTH
     height: float = HEIGHT
 
@@ -85,6 +88,8 @@ def view_worth(dataset: str, version: str, worth: Worth | None) -> WorthView:
         told,
         classes=_list_classes(worth),
         curves=_draw_curves(worth, scale),
+        exchange=_draw_exchange(worth),
+        rate=tell_exchange(worth.exchange.model_dump()) if worth.exchange else "",
         ticks=tuple((_height(each, scale), f"{100 * each:.0f} %") for each in scale),
     )
 
@@ -129,6 +134,16 @@ def _list_classes(worth: Worth) -> tuple[ClassRow, ...]:
     )
 
 
+def _draw_exchange(worth: Worth) -> Exchange | None:
+    """Return the plot of the learning curve; None without a curve, or with points that were not measured."""
+    if worth.exchange is None or not worth.exchange.points:
+        return None
+    figures = [worth.exchange.tail, *(point.tail for point in worth.exchange.points)]
+    if any(None in (each.value, each.low, each.high) for each in figures):
+        return None
+    return draw_exchange(worth.exchange.model_dump(), WIDTH, HEIGHT)
+
+
 def _choose_scale(worth: Worth) -> tuple[float, float]:
     """Return the lowest and highest score of the plot: whole steps around all intervals, within 0 to 1."""
     bounds = [
@@ -136,8 +151,10 @@ def _choose_scale(worth: Worth) -> tuple[float, float]:
     ]
     if not bounds:
         return 0.0, 1.0
-    low, high = math.floor(min(bounds) / STEP), math.ceil(max(bounds) / STEP)
-    return max(0.0, STEP * low), min(1.0, STEP * max(high, low + 1))
+    # At least one step stays between both ends.
+    low = min(max(0, math.floor(min(bounds) * STEPS)), STEPS - 1)
+    high = min(max(math.ceil(max(bounds) * STEPS), low + 1), STEPS)
+    return low / STEPS, high / STEPS
 
 
 def _height(value: float, scale: tuple[float, float]) -> float:

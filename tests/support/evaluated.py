@@ -30,6 +30,14 @@ def make_record(outcome: str = "gain", name: str = "hook") -> dict[str, Any]:
             for share, tail in ((0.25, 0.4), (0.5, 0.5))
         ],
         "gains": [{"arm": "mixed", "gain_tail": gain, "gain_macro": macro}],
+        "exchange": {
+            "images": 5,
+            "synthetic": 40,
+            "tail": make_figure(0.5),
+            "points": [{"images": n, "tail": make_figure(tail)} for n, tail in ((5, 0.3), (11, 0.5), (23, 0.6))],
+            "worth": {"value": 6, "low": 4, "high": None, "last": 18, "extrapolated": False},
+            "per_hundred": {"value": 15.0, "low": 10.0, "high": None, "last": 45.0},
+        },
     }
 
 
