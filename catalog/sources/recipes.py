@@ -91,10 +91,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_training_recipe(
-    reference: str | Path, overrides: Sequence[str] = (), images: Path | None = None
+    reference: str | Path, overrides: Sequence[str] = (), images: Path | None = None, root: Path | None = None
 ) -> AnyTrainingRecipe:
-    """Return a training recipe with overrides. `images`: replaces the images of a generator's recipe.
+    """Return a training recipe with overrides.
 
+    `images`: replaces the images of a generator's recipe. `root`: replaces the folder that paths in a table start from.
     Errors: NotFoundError; RecipeError with file and field, also for a recipe of a build.
     """
     path = find_training_recipe(str(reference))
@@ -103,6 +104,7 @@ def load_training_recipe(
         apply_override(data, override)
     if images is not None and isinstance(data, dict) and data.get("kind") == "generator":
         data["images"] = _replace_source(data.get("images"), images)
+    _replace_root(data, images, root)
     return parse_training_recipe(data, f"training recipe {path}")
 
 
@@ -111,6 +113,15 @@ def _replace_source(given: Any, images: Path) -> dict[str, Any]:
     keys = ("caption", "class_caption", "fit", "images")
     kept = {key: given[key] for key in keys if key in given} if isinstance(given, dict) else {}
     return {**kept, "folder": str(images.resolve())}
+
+
+def _replace_root(data: Any, images: Path | None, root: Path | None) -> None:
+    """Put `root` into a training recipe's settings for reading images; other images do not start from the old one."""
+    source = data.get("pictures" if data.get("kind") == "teacher" else "images") if isinstance(data, dict) else None
+    if isinstance(source, dict) and root is not None:
+        source["root"] = str(root.resolve())
+    elif isinstance(source, dict) and images is not None:
+        source.pop("root", None)
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:

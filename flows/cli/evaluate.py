@@ -3,9 +3,18 @@
 from typing import Any
 
 from tailforge.flows.cli import evaluation_options as options
-from tailforge.flows.cli.options import DEFAULT_STORE, Json, RecipeFolder, Store, console, print_json, table
+from tailforge.flows.cli.options import (
+    DEFAULT_STORE,
+    FitOption,
+    ImagesRoot,
+    Json,
+    RecipeFolder,
+    Store,
+    console,
+    print_json,
+    table,
+)
 from tailforge.flows.cli.publication import warn
-from tailforge.flows.cli.train import FitOption
 from tailforge.flows.terminal.stopping import run_stoppable
 from tailforge.schemas.documents.shown import count_of, visible
 
@@ -15,7 +24,7 @@ SHOWN_LEAKS = 5
 def evaluate(
     dataset: options.Dataset,
     real: options.Real,
-    root: options.Root = None,
+    root: ImagesRoot = None,
     store: Store = DEFAULT_STORE,
     against: options.Against = [],  # noqa: B006
     class_: options.Pairs = [],  # noqa: B006

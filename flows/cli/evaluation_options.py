@@ -1,7 +1,6 @@
 """Options of `tailforge evaluate`, and how their texts are read."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,9 +16,6 @@ Real = Annotated[
         help="Labelled real images with splits train, validation and test: a folder, a CSV or Parquet file, a COCO "
         "file, tars, or dataset@version."
     ),
-]
-Root = Annotated[
-    Path | None, typer.Option(help="Folder that paths in a table of real images start from; by default its own.")
 ]
 Against = Annotated[list[str], typer.Option(help="Rival version, dataset or dataset@version; may be repeated.")]
 Pairs = Annotated[

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tailforge.flows.terminal.console import TextConsole
 from tailforge.schemas.documents.shown import visible
+from tailforge.schemas.settings.fields import FIT, ROOT, Fit
 from tailforge.schemas.settings.workers import MOST_WORKERS, WorkerSettings
 
 app = typer.Typer(
@@ -53,6 +54,8 @@ RecipeFolder = Annotated[
         "the catalog for a recipe of the catalog, else the current folder."
     ),
 ]
+FitOption = Annotated[Fit, typer.Option(help=FIT)]
+ImagesRoot = Annotated[Path | None, typer.Option("--root", help=ROOT)]
 TeacherModule = Annotated[
     str | None, typer.Option(help="package.module:callable, if the teacher is a torch module of your own.")
 ]

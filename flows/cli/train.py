@@ -8,6 +8,8 @@ import typer
 
 from tailforge.flows.cli.options import (
     DEFAULT_STORE,
+    FitOption,
+    ImagesRoot,
     Json,
     RecipeFolder,
     Store,
@@ -18,12 +20,6 @@ from tailforge.flows.cli.options import (
     table,
 )
 from tailforge.flows.terminal.stopping import run_stoppable
-from tailforge.schemas.settings.fields import FIT, Fit
-
-FitOption = Annotated[
-    Fit,
-    typer.Option(help=FIT),
-]
 
 
 def train(
@@ -42,6 +38,7 @@ def train(
             "labels."
         ),
     ] = None,
+    root: ImagesRoot = None,
     set_: Annotated[
         list[str], typer.Option("--set", help="Override of a recipe setting, key.path=value; may be repeated.")
     ] = [],  # noqa: B006
@@ -56,7 +53,7 @@ def train(
     """
     from tailforge.flows.training.train_model import train_model
 
-    made = run_stoppable(train_model, recipe, work, models, images, set_, devices)
+    made = run_stoppable(train_model, recipe, work, models, images, set_, devices, root)
     if as_json:
         print_json(made)
     elif "validation" in made:
@@ -89,6 +86,7 @@ def distill_(
         str | None, typer.Option(help="Training images in place of a version, named as for --test, for comparison.")
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Use a random choice of so many images.")] = None,
+    root: ImagesRoot = None,
     folder: RecipeFolder = None,
     fit: FitOption = "exact",
     student: Annotated[str, typer.Option(help="Network of the student: resnet-small or resnet18.")] = "resnet-small",
@@ -118,7 +116,9 @@ def distill_(
 
     named = None if teacher is None else parse_teacher(teacher, teacher_module)
     own = teacher_module if teacher is None else None
-    made = run_stoppable(distill_student, dataset, store, test, out, settings, named, real, images, folder, own, fit)
+    made = run_stoppable(
+        distill_student, dataset, store, test, out, settings, named, real, images, folder, own, fit, root
+    )
     print_json(made) if as_json else print_student(made)
 
 
@@ -156,6 +156,7 @@ def pretrain(
             "tars (docs/how-to/images.md), or dataset@version."
         ),
     ] = None,
+    root: ImagesRoot = None,
     fit: FitOption = "exact",
     as_json: Json = False,
 ) -> None:
@@ -168,7 +169,7 @@ def pretrain(
     settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
 
     made = run_stoppable(
-        pretrain_representation, dataset, store, use, masks, out, settings, set_, split, images, probe, fit
+        pretrain_representation, dataset, store, use, masks, out, settings, set_, split, images, probe, fit, root
     )
     print_json(made) if as_json else print_encoder(made)
 

@@ -64,6 +64,7 @@ def distill_student(
     folder: Path | None = None,
     teacher_module: str | None = None,
     fit: Fit = "exact",
+    root: Path | None = None,
 ) -> dict[str, Any]:
     """Distil a student into `out` and return its report, with `folder`.
 
@@ -72,7 +73,8 @@ def distill_student(
     where
     possible. `test` is named like `real`. `settings`: fields of DistillSettings. `teacher`: by default the version's;
     `folder` is the folder of its recipe, by default `recipe_home`, and `teacher_module` its code.
-    `fit`: how to fit images of another size than the teacher's.
+    `fit`: how to fit images of another size than the teacher's. `root`: folder that paths in a table of images start
+    from.
     Errors: UserError of every kind, TrainingError.
     """
     source = real or dataset
@@ -92,11 +94,11 @@ def distill_student(
             usable_path(named, option)
 
     training = (
-        open_labelled(source, "train", store)
+        open_labelled(source, "train", store, root=root)
         if real
         else take_split(open_version_images(store, *split_reference(source)), "train")
     )
-    measured = open_labelled(test, "test", store, training.origin)
+    measured = open_labelled(test, "test", store, training.origin, root)
     for each in (training, measured):
         say_left_out(each.origin, each.left_out)
     wanted = _find_teacher(dataset, store, teacher, folder, teacher_module)

@@ -43,6 +43,7 @@ def pretrain_representation(
     images: int | None = None,
     probe: str | None = None,
     fit: Fit = "exact",
+    root: Path | None = None,
 ) -> dict[str, Any]:
     """Pre-train an encoder into `out` and return its report, with `folder` and, for a named probe, `probe`.
 
@@ -52,6 +53,7 @@ def pretrain_representation(
     `images` draws a random choice of so many from the split. `probe`: labelled images with train and test; `fit`:
     how to
     fit probe images of another size than the encoder's.
+    `root`: folder that paths in a table of images start from.
     Errors: UserError of every kind, TrainingError.
     """
     chosen = parse_settings(use, settings, overrides)
@@ -61,12 +63,12 @@ def pretrain_representation(
         if named is not None:
             usable_path(named, option)
 
-    opened = open_masked(_open_source(dataset, store), split, masks, images, chosen.seed)
+    opened = open_masked(_open_source(dataset, store, root), split, masks, images, chosen.seed)
     say_left_out(opened.origin, opened.left_out)
     require_fit(opened, chosen.batch, chosen.patch_px)
     if chosen.use == "caption":
         require_captions(opened)
-    pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit)
+    pictures = None if probe is None else _open_probe(probe, store, opened.pixels.shape[1], fit, root)
 
     with show_training(f"pretrain {use}", chosen.steps) as watch:
         report = pretrain(opened, chosen, out, watch)
@@ -96,21 +98,23 @@ def _name_option(line: str, settings: Mapping[str, Any]) -> str:
     return f"--{key.replace('_', '-')}{line[len(key) :]}" if key in settings else line
 
 
-def _open_source(dataset: str, store: str) -> Images:
+def _open_source(dataset: str, store: str, root: Path | None) -> Images:
     """Return the images of a version, or of a path that is neither a recipe nor a dataset's name."""
     name, _, _ = dataset.partition("@")
     if NAME.match(name) or dataset.endswith((".yaml", ".yml")) or not Path(dataset).exists():
         return open_version_images(store, *split_reference(dataset))
-    return open_images(dataset)
+    return open_images(dataset, root=root)
 
 
-def _open_probe(source: str, store: str, side: int, fit: Fit) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
+def _open_probe(
+    source: str, store: str, side: int, fit: Fit, root: Path | None
+) -> tuple[Pictures, Pictures, str, tuple[str, ...]]:
     """Return training and test images of the encoder's size, their name in the report, and their classes.
 
     Errors: ImagesError if training and test images are the same.
     """
-    training = open_labelled(source, "train", store)
-    test = open_labelled(source, "test", store, training.origin)
+    training = open_labelled(source, "train", store, root=root)
+    test = open_labelled(source, "test", store, training.origin, root)
     if training.origin == test.origin:
         raise ImagesError(
             f"--probe {source!r} does not separate training and test images; give a Parquet file with a column split, "

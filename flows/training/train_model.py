@@ -20,21 +20,21 @@ def train_model(
     images: Path | None,
     overrides: Sequence[str] = (),
     devices: int = 1,
+    root: Path | None = None,
 ) -> dict[str, Any]:
     """Train from the recipe `reference` (a file or a name in catalog/recipes); return the model's folder and figures.
 
-    `work`: a local folder for checkpoints; finished work in it is not repeated. `models`: parent of the model's
-    folder, by
-    default catalog/models. `images`: in place of the recipe's, labelled images for a classifier or captioned images
-    for a
-    generator. `overrides`: recipe settings as key=value. `devices`: processes that train a generator together.
+    `work`: a local folder for checkpoints; finished work in it is not repeated. `models`: parent of the model's folder,
+    by default catalog/models. `images`: in place of the recipe's, labelled images for a classifier or captioned images
+    for a generator; `root`: folder that paths in a table of them start from. `overrides`: recipe settings as key=value.
+    `devices`: processes that train a generator together.
     Errors: UserError of every kind, TrainingError.
     """
     path = find_training_recipe(reference)
     work = usable_path(work, "--work")
     models = None if models is None else usable_path(models, "--models")
     images = None if images is None else usable_path(images, "--images")
-    recipe = load_training_recipe(reference, overrides, images)
+    recipe = load_training_recipe(reference, overrides, images, root)
     if devices > 1 and not isinstance(recipe, GeneratorTraining):
         raise RecipeError(
             f"--devices {devices}: several devices cannot train the model of {reference}; leave the option out"
@@ -55,10 +55,11 @@ def train_model(
 
         with open_server():
             return train_generator(recipe, str(path.parent), str(work), where, devices)
-    if images is not None:
-        raise RecipeError(
-            f"--images: {reference} trains the embedded generator, which learns only from renders; leave the option out"
-        )
+    for option, given in (("--images", images), ("--root", root)):
+        if given is not None:
+            raise RecipeError(
+                f"{option}: {reference} trains the embedded generator, which learns only from renders; leave it out"
+            )
     from tailforge.flows.server.temporary import open_server
     from tailforge.flows.training.train_embedded import train_embedded
 

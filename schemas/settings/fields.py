@@ -15,6 +15,11 @@ FIT = (
     "fit in, with black around. stretch: scale both sides on their own."
 )
 
+ROOT = (
+    "Folder that paths in a table or COCO file of images are relative to, and that none of them may leave; by default "
+    "the file's own folder."
+)
+
 AUTHORED = {"authored": True}  # validation context of a person's document; stored documents are not tidied
 
 

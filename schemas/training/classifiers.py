@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tailforge.schemas.settings.fields import FIT, Fit, FolderName, Place, Seconds, Seed, Strict, Words
+from tailforge.schemas.settings.fields import FIT, ROOT, Fit, FolderName, Place, Seconds, Seed, Strict, Words
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=4, le=4096, multiple_of=4)]
@@ -57,6 +57,7 @@ class LabelledPictures(Strict):
         description="Labelled images with splits train and test, relative to the recipe: a folder, a table, a COCO "
         "file or tars (docs/how-to/images.md). --images replaces it.",
     )
+    root: Place | None = Field(None, description=ROOT)
     fit: Fit = Field("exact", description=FIT)
 
 

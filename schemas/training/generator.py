@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from tailforge.schemas.documents.shown import shorten, show, show_key
 from tailforge.schemas.settings.fields import (
     FIT,
+    ROOT,
     Fit,
     FolderName,
     ModelSource,
@@ -50,11 +51,7 @@ class ImageSource(Strict):
         "(docs/how-to/images.md). In a folder, captions are in a file of the image's name with suffix .txt, or in "
         "metadata.jsonl with file_name and text.",
     )
-    root: Place | None = Field(
-        None,
-        description="Folder that paths in a table or COCO file are relative to, and that none of them may leave; by "
-        "default the file's own folder.",
-    )
+    root: Place | None = Field(None, description=ROOT)
     caption: Text | None = Field(None, description="Caption of images without their own.")
     class_caption: Text | None = Field(
         None,

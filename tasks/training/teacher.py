@@ -16,6 +16,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.training.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
 from tailforge.tasks.artifacts.contract import digest, library_versions
+from tailforge.tasks.images.captioned import find_root
 from tailforge.tasks.images.labelled import decode_images, open_labelled
 from tailforge.tasks.methods.classifiers import train as train_classifier
 from tailforge.tasks.methods.classifiers.measure import measure_accuracy, measure_classes, worst_confusions
@@ -177,7 +178,8 @@ def _read_pictures(
 
     # Training and test images come from one path and must differ.
     path = images or folder / expand_home(settings.path or "")
-    training, test = open_labelled(path, "train"), open_labelled(path, "test")
+    root = find_root(settings.root, path, folder, "pictures")
+    training, test = (open_labelled(path, split, root=root) for split in ("train", "test"))
     if training.origin == test.origin:
         raise ImagesError(
             f"{path} does not tell training from test images; give a Parquet file with a column split, or a folder "

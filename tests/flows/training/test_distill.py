@@ -85,6 +85,41 @@ def test_real_images_give_a_control_with_as_many_of_each_class(
     assert str(tmp_path) not in (tmp_path / "student" / "report.html").read_text()
 
 
+def test_every_training_reads_a_table_whose_paths_start_from_another_folder(
+    command: Command, teacher: Path, tmp_path: Path
+) -> None:
+    """As `tailforge init` writes it: photographs.csv in a folder of its own."""
+    lines = ["path,label,split"]
+    for split, seed in (("train", 3), ("test", 4)):
+        folder = write_folder(tmp_path / "photographs" / split, toy_pictures(12, seed=seed))
+        lines += [
+            f"{path.relative_to(tmp_path / 'photographs')},{path.parent.name},{split}"
+            for path in sorted(folder.rglob("*.png"))
+        ]
+    table = tmp_path / "recipe" / "photographs.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join(lines) + "\n")
+    short = TEACHER | {"training": {"steps": 2, "batch": 8}}
+    (table.parent / "teacher.yaml").write_text(json.dumps(short))
+    distil = ["distill", "--real", table, "--test", table, "--teacher", teacher, "--out", tmp_path / "student", *FAST]
+    places = ["--models", tmp_path / "models", "--work", tmp_path / "work"]
+    train = ["train", table.parent / "teacher.yaml", "--images", table, *places]
+
+    # Without the folder both name the first file that is missing.
+    for words in (distil, train):
+        code, _, error = command(*words)
+        assert code == 2
+        assert "000" in error
+        code, _, error = command(*words, "--root", tmp_path / "photographs")
+        assert code == 0, error
+
+    # In the recipe the folder is relative to the recipe.
+    pictures = {"kind": "images", "path": "photographs.csv", "root": "../photographs"}
+    (table.parent / "again.yaml").write_text(json.dumps(short | {"name": "again", "pictures": pictures}))
+    code, _, error = command("train", table.parent / "again.yaml", *places)
+    assert code == 0, error
+
+
 def test_a_teacher_may_lack_batchnorm(command: Command, toys: Path, tmp_path: Path) -> None:
     names = {"id2label": dict(enumerate(NAMES)), "label2id": {name: place for place, name in enumerate(NAMES)}}
     config = ViTConfig(
