@@ -61,7 +61,7 @@ def build_dataset(
     # Publish them. The recipe of a steered build now requests what was spent.
     context = selected.context
     published = publish_version(
-        context.model_dump(mode="json"),
+        built.context.model_dump(mode="json"),
         selected.selection.model_dump(mode="json"),
         [partition.model_dump(mode="json") for partition in built.partitions],
         [shard.model_dump(mode="json") for shard in built.shards],

@@ -90,6 +90,8 @@ def name_engine(settings: Mapping[str, Any]) -> str:
 
 def count_passes(settings: Mapping[str, Any]) -> tuple[int, int]:
     """Return (passes, pixels) of an image, 0 if unknown. A pass of plain sampling counts 1, of a search SEARCHING."""
+    if "passes" in settings:
+        return int(settings["passes"]), 0
     stored = settings.get("engine", settings.get("sampling"))
     if not isinstance(stored, Mapping) or "steps" not in stored or "guidance" not in stored:
         return 0, 0

@@ -6,7 +6,7 @@ from tailforge.schemas.explanation import RepairRecord
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.review import Review
 from tailforge.schemas.settings.fields import Fit
-from tailforge.schemas.training.record import TrainingRecord
+from tailforge.schemas.training.record import TrainedImages, TrainingRecord
 
 
 class ResolvedModel(BaseModel):
@@ -52,8 +52,10 @@ class ResolvedImages(BaseModel):
 class BuildContext(BaseModel):
     """The common part of all jobs of one build: the recipe, and everything that it names, located and digested.
 
-    `folder`: the recipe's folder, for reading reference photographs again. `references`: sha256 of each concept's
-    photographs in the order of their file names. `real`: the images that steer the allocation. `repairs` and
+    `photographs`: the images that the build adapts its generator to. Until then `generator` is the base; afterwards
+    `adapted` is the fingerprint of the adaptation. `folder`: the recipe's folder, for reading photographs again.
+    `references`: sha256 of each concept's reference photographs in the order of their file names. `real`: the images
+    that steer the allocation. `repairs` and
     `reviews`: decisions on samples of this dataset; tasks do not receive them, since each partition contains its own.
     """
 
@@ -64,6 +66,8 @@ class BuildContext(BaseModel):
     folder: str | None = None
     generator: ResolvedModel
     generator_training: TrainingRecord | None = None
+    photographs: TrainedImages | None = None
+    adapted: str | None = None
     guide: ResolvedModel | None = None
     scorer: ResolvedModel | None = None
     encoder: ResolvedModel | None = None
@@ -75,6 +79,11 @@ class BuildContext(BaseModel):
     real: ResolvedImages | None = None
     repairs: tuple[RepairRecord, ...] = Field((), exclude=True)
     reviews: tuple[Review, ...] = Field((), exclude=True)
+
+    @property
+    def awaits_adaptation(self) -> bool:
+        """Return whether the generator is still the base of an adaptation."""
+        return self.photographs is not None and self.adapted is None
 
     @property
     def models(self) -> dict[str, ResolvedModel]:

@@ -47,6 +47,7 @@ from tailforge.schemas.settings.licences import AnyLicence
 from tailforge.schemas.settings.output import Augmentation, Sharding
 from tailforge.schemas.settings.prompts import Prompts
 from tailforge.schemas.settings.quality import Quality
+from tailforge.schemas.training.generator import Adaptation, AdaptedSource
 
 CONCEPT_KEYS = {"wanted": "requested"}  # old keys of a concept and their new names
 SLOT = re.compile(r"\{([a-z_]+)\}")
@@ -81,13 +82,18 @@ class Concept(Strict):
 
 
 def _kind_of_source(data: object) -> str:
-    """Return "teacher" for a generator with keys that only a teacher has, else "pipeline"."""
-    given = set(data) if isinstance(data, dict) else data.model_fields_set if isinstance(data, ModelSource) else set()
+    """Return "adapted" for a base with its adaptation, "teacher" for keys that only a teacher has, else "pipeline"."""
+    given = set(data) if isinstance(data, dict) else data.model_fields_set if isinstance(data, Strict) else set()
+    if given & set(AdaptedSource.model_fields):
+        return "adapted"
     return "teacher" if given & set(TeacherSource.model_fields) - set(ModelSource.model_fields) else "pipeline"
 
 
 GeneratorSource = Annotated[
-    Annotated[ModelSource, Tag("pipeline")] | Annotated[TeacherSource, Tag("teacher")], Discriminator(_kind_of_source)
+    Annotated[ModelSource, Tag("pipeline")]
+    | Annotated[TeacherSource, Tag("teacher")]
+    | Annotated[AdaptedSource, Tag("adapted")],
+    Discriminator(_kind_of_source),
 ]
 
 
@@ -109,7 +115,8 @@ class Recipe(Strict):
     )
     prompts: Prompts = Field(Prompts(), description="Prompts for text-to-image generators.")
     generator: GeneratorSource = Field(
-        description="Source of the images: a text-to-image pipeline, or a classifier for engine natural_inversion."
+        description="Source of the images: a text-to-image pipeline, a base that the build first adapts to images, or "
+        "a classifier for engine natural_inversion."
     )
     engine: Engine = Field(PlainEngine(), description="Way of making images. A name alone stands for its defaults.")
     annotation: Annotation = Field(Annotation(), description="Masks, boxes and their scores.")
@@ -197,7 +204,17 @@ class Recipe(Strict):
     @property
     def annotator(self) -> ModelSource | None:
         """Return the text-to-image model of renoised attention; None for the other kinds of annotation."""
-        return (self.annotation.model or self.generator) if self.annotation.kind == "renoised_attention" else None
+        return (self.annotation.model or self.source) if self.annotation.kind == "renoised_attention" else None
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """Return the training of the generator in the build; None for a generator that is used as it is."""
+        return self.generator.adapt if isinstance(self.generator, AdaptedSource) else None
+
+    @property
+    def source(self) -> ModelSource | None:
+        """Return the generator, or the base of one that the build adapts; None for a new network."""
+        return self.generator.base if isinstance(self.generator, AdaptedSource) else self.generator
 
     @property
     def teacher(self) -> TeacherSource:

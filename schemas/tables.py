@@ -1,6 +1,7 @@
 """One pyarrow schema per table, shared by writers, readers and tests. Rows of the stages' tables match by partition.
 
-The order of the tables: PROMPTS, SAMPLES, MASKS, VERDICTS, SELECTION, AUGMENTED (optional), MANIFEST and REJECTS.
+The order of the tables: ADAPTATIONS (optional), PROMPTS, SAMPLES, MASKS, VERDICTS, SELECTION, AUGMENTED (optional),
+MANIFEST and REJECTS.
 SELECTION decides on images before augmentation. The gates judge augmented images again, so a row's scores always
 belong to its own pixels, as a reader of the dataset decodes them.
 
@@ -43,6 +44,15 @@ MEMBERS = pa.list_(
             ("sha256", SHA256),  # digest of the data
         ]
     )
+)
+
+ADAPTATIONS = pa.schema(
+    [
+        ("step", pa.int32()),  # optimiser steps at the measurement
+        ("error", pa.float64()),  # denoising error of the averaged weights
+        ("classes", pa.list_(pa.string())),  # class per row of the pictures; empty without classes
+        ("pictures", pa.binary()),  # sheet of drawn pictures, PNG; null without pictures
+    ]
 )
 
 PROMPTS = pa.schema(

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "tasks.images": MATHEMATICS,
     "tasks.report": {*WORDS, "catalog.pictures", "tasks.methods"},
     "tasks.engines": {*CONTRACT, "tasks.models"},
-    "tasks.stages": {*WORK, "tasks.engines"},
+    "tasks.stages": {*WORK, "tasks.engines", "tasks.training"},
     "tasks.publish": {*WORK, "tasks.engines", "tasks.stages"},
     "tasks.training": WORK,
     "flows.terminal": {*WORK, "tasks.training", "flows.build"},

@@ -1,4 +1,4 @@
-"""The order of the stages: prompts, samples, masks, verdicts, selection, augmented, shard plan, shards.
+"""The order of the stages: adaptations, prompts, samples, masks, verdicts, selection, augmented, shard plan, shards.
 
 An engine may name stages before the first round (aims, seeds) or before the samples of each round (inversions). Only
 the order is here: tasks/stages/ has the work of each stage, and drive.py runs the steps.
@@ -10,6 +10,7 @@ from functools import partial
 
 from tailforge.flows.build.drive import Chain, Drive, Step
 from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs
+from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.explanation import RepairRecord
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
 from tailforge.schemas.receipts import EngineInputs, Receipt
@@ -18,6 +19,8 @@ from tailforge.tasks.artifacts.decisions import find_repairs, find_reviews, repa
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.engines.contract import Preparation, Round
 from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
+from tailforge.tasks.stages.adaptations import count_measurements, use_adapted
 from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
 from tailforge.tasks.stages.augmented import Bounds
 from tailforge.tasks.stages.masks import STAGE as MASKS
@@ -43,6 +46,24 @@ class Drawn:
 
     jobs: list[PlannedPartition]
     partitions: list[BuiltPartition]
+
+
+def adapt_generator(drive: Drive, context: BuildContext) -> BuildContext | None:
+    """Adapt the generator if the recipe says so; return the context that draws with it.
+
+    Return None if it is not yet trained in a dry run. Errors: those of the stage; DamagedArtifactError.
+    """
+    adapt = context.recipe.adaptation
+    if adapt is None or context.photographs is None:
+        return context
+
+    def chain() -> Chain:
+        """Adapt the generator."""
+        return (yield Step(ADAPTATIONS, (context,), count_measurements(adapt)))
+
+    part = f"adaptation to {count_of(context.photographs.images, 'image')}"
+    receipt = drive.run([chain()], [ADAPTATIONS], part)[0]
+    return None if receipt is None else use_adapted(drive.store, context, receipt)
 
 
 def expand_all(drive: Drive, context: BuildContext) -> dict[str, list[Prompt]] | None:

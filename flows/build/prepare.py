@@ -15,6 +15,7 @@ from tailforge.catalog.sources.references import digest_references, require_refe
 from tailforge.catalog.store import Store
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.build.choose import open_recipe
+from tailforge.flows.build.resolve_generator import resolve_generator
 from tailforge.flows.build.resolve_teachers import check_verifier
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.schemas.errors import StoreAccessError
@@ -74,16 +75,24 @@ def prepare_build(recipe: str, store: str, overrides: Sequence[str] = ()) -> Bui
 
 
 def resolve_build(
-    file: RecipeFile, store: str, *, with_references: bool = True, with_judges: bool = True
+    file: RecipeFile,
+    store: str,
+    *,
+    with_references: bool = True,
+    with_judges: bool = True,
+    adapted: ResolvedModel | None = None,
 ) -> BuildContext:
     """Return the context of a validated recipe. Find its models and references, and open the store for writing.
+
+    `adapted`: a generator that an earlier build adapted. Without it, a recipe that adapts its generator gets the base
+    and the digest of the images to learn.
 
     Without references and their encoder, an engine that searches can only make images again from recorded noise.
     Without judges (quality.verifier and quality.scorer) images can be made, but not judged. Errors: UserError.
     """
     recipe, folder = file.recipe, file.folder
     references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
-    models = _find_models(recipe, folder, with_references=with_references)
+    models = _find_models(recipe, folder, store, adapted, with_references=with_references)
     judges = _find_judges(recipe, models["generator"], folder) if with_judges else {}
     real = _find_real(recipe, folder) if with_judges else None
     if recipe.augmentation is not None:
@@ -93,17 +102,20 @@ def resolve_build(
     return BuildContext(store=address, recipe=recipe, folder=str(folder), **own, **models, **judges)
 
 
-def _find_models(recipe: Recipe, folder: Path, *, with_references: bool) -> dict[str, Any]:
+def _find_models(
+    recipe: Recipe, folder: Path, store: str, adapted: ResolvedModel | None, *, with_references: bool
+) -> dict[str, Any]:
     """Return the models that make images, prompts and masks, as fields of the context."""
     engine, expander = engine_of(recipe), recipe.prompts.language_model
-    generator = resolve_model(recipe.generator, folder, "generator")
+    generator, photographs = (adapted, None) if adapted else resolve_generator(recipe, folder, store)
     teacher = engine.check_generator(recipe, generator, folder)
     return {
         "generator": generator,
+        "photographs": photographs,
         "teacher": teacher,
         "generator_training": read_training(generator) if teacher is None else None,
         "guide": _find_guide(recipe, generator, folder),
-        "annotator": _find_annotator(recipe, folder),
+        "annotator": _find_annotator(recipe, folder, adapted),
         "encoder": engine.find_encoder(recipe, generator, folder) if with_references else None,
         "language_model": _resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
     }
@@ -157,8 +169,10 @@ def _find_guide(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Resol
     return found
 
 
-def _find_annotator(recipe: Recipe, folder: Path) -> ResolvedModel | None:
+def _find_annotator(recipe: Recipe, folder: Path, adapted: ResolvedModel | None) -> ResolvedModel | None:
     """Return the model of renoised attention; None for other kinds of annotation."""
+    if adapted is not None and recipe.annotator is not None and recipe.annotation.model is None:
+        return adapted
     field = "annotation.model" if recipe.annotation.model else "generator"
     found = _resolve(recipe.annotator, folder, field)
     if found is not None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import BuildContext, Prompt, ResolvedModel
+from tailforge.schemas.training.generator import LearningSettings
 from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.images.captioned import CaptionedImages
 from tailforge.tasks.models.text_readers import TextReader, load_readers, reads_all, reads_concept
 
 NAMED, SHOWN = 3, 80  # prompts in a message, and characters of each
@@ -66,6 +68,14 @@ def _note_long(readers: Sequence[TextReader], lost: Sequence[str], cut: Sequence
     if cut:
         notes.append(f"{count_of(len(cut), 'prompt')} too long: {_limit(readers)}; the end is not drawn: {_name(cut)}")
     return notes
+
+
+def note_captions(learning: LearningSettings, model: ResolvedModel, images: CaptionedImages) -> list[str]:
+    """Return notes on captions that are cut and on classes that are missing. Errors: as `note_cut_captions`."""
+    notes = [note_cut_captions(model, images.captions)]
+    if learning.balance == "class" and not any(images.classes):
+        notes.append(f"learning.balance: class has no effect: {images.origin} has no classes")
+    return [note for note in notes if note]
 
 
 def note_cut_captions(model: ResolvedModel, captions: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive, Tally
-from tailforge.flows.build.order import PARTITION, augment_all, partition_chain, write_all
+from tailforge.flows.build.order import PARTITION, adapt_generator, augment_all, partition_chain, write_all
 from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.rounds import first_sizes, require_quotas, run_rounds
 from tailforge.flows.build.selected import Selected
@@ -17,6 +17,7 @@ from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
 from tailforge.tasks.stages.registry import stage_names
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
 
@@ -55,8 +56,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """All results of a build: its rounds, its partitions with augmented rows, and its shards."""
+    """All results of a build: its rounds, its partitions with augmented rows, and its shards.
 
+    `context`: that of the build, with the adapted generator if the recipe adapts one.
+    """
+
+    context: BuildContext
     selected: Selected
     partitions: list[BuiltPartition]
     shards: list[Receipt]
@@ -69,6 +74,14 @@ def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Buil
     Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`; QuotaError; the
     first error of a step. Only a drive that runs steps raises them.
     """
+    adapted = adapt_generator(drive, context)
+    if adapted is None:
+        return None
+    return _walk_on(drive, adapted, any_cost=any_cost)
+
+
+def _walk_on(drive: Drive, context: BuildContext, *, any_cost: bool) -> BuildResult | None:
+    """Walk through all steps after the adaptation of the generator."""
     selected = run_rounds(drive, context, any_cost=any_cost)
     if selected is None:
         return None
@@ -79,7 +92,7 @@ def walk(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Buil
     if partitions is None:
         return None
     shards = write_all(drive, context, partitions, selected.selection)
-    return None if shards is None else BuildResult(selected, partitions, shards)
+    return None if shards is None else BuildResult(context, selected, partitions, shards)
 
 
 def plan_build(context: BuildContext) -> Plan:
@@ -87,7 +100,8 @@ def plan_build(context: BuildContext) -> Plan:
     store = Store.open(context.store)
     drive = Drive(store, submit=None)
     complete = walk(drive, context) is not None
-    if SAMPLES.name not in drive.tally.expected and engine_of(context.recipe).draws_at_once:
+    unseen = SAMPLES.name not in drive.tally.expected and not drive.tally.missing[ADAPTATIONS.name]
+    if unseen and engine_of(context.recipe).draws_at_once:
         _look_ahead(drive, context)
 
     # Count the stages that the walk did not reach by the forecast.

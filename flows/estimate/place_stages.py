@@ -10,6 +10,7 @@ from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.tasks.artifacts.contract import Address
 from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
 from tailforge.tasks.stages.registry import STEERING, find_stage
 from tailforge.tasks.stages.shards import ShardJob
 
@@ -38,9 +39,10 @@ EMPTY: Mapping[Any, Callable[[BuildContext], Any]] = {
 def place_stages(context: BuildContext) -> Mapping[str, Address]:
     """Return an address per stage of this recipe, with its settings and models but without samples."""
     engine = engine_of(context.recipe)
+    before = [ADAPTATIONS] if context.awaits_adaptation else []
     named = [each.stage for each in engine.preparations] + ([engine.round.stage] if engine.round else [])
     steering = STEERING if context.recipe.allocation.steers else ()
-    return {stage.name: _locate(stage, context) for stage in (*CHAIN, *steering, *map(find_stage, named))}
+    return {stage.name: _locate(stage, context) for stage in (*before, *CHAIN, *steering, *map(find_stage, named))}
 
 
 def _locate(stage: Stage, context: BuildContext) -> Address:

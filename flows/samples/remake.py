@@ -29,10 +29,13 @@ from tailforge.schemas.documents.foreign_json import describe_damage, parse_obje
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ModelError, NotFoundError, UserError, VerificationError
 from tailforge.schemas.explanation import ExplainSettings, Region
-from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt
+from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel
+from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.sampling.plain import Rendered
 from tailforge.tasks.publish.publish import UNREAD
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
+from tailforge.tasks.stages.adaptations import open_adapted
 from tailforge.tasks.stages.samples import remake, remake_from_noise, remake_inverted
 
 
@@ -153,7 +156,8 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
     `with_references`: whether a search needs its references. Errors: ModelError if the bytes of a model changed.
     """
     searches = with_references and file.recipe.engine.reads_references
-    context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False)
+    adapted = _find_adapted(found, file.recipe)
+    context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False, adapted=adapted)
     for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):
         made_with = found.dataset.lineage.get("models", {}).get(role, {}).get("digest")
         if model is not None and model.digest != made_with:
@@ -162,6 +166,17 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
                 "; put the old model back to make its images again"
             )
     return context
+
+
+def _find_adapted(found: Published, recipe: Recipe) -> ResolvedModel | None:
+    """Return the generator that the version's build adapted, from the store; None if it adapted none.
+
+    Errors: NotFoundError, DamagedArtifactError, VerificationError.
+    """
+    if recipe.adaptation is None:
+        return None
+    listed = found.dataset.lineage["fingerprints"].get(ADAPTATIONS.name, ())
+    return open_adapted(found.store, str(listed[0]) if len(listed) == 1 else "")
 
 
 def _find_job(context: BuildContext, found: Published, prompts: dict[str, list[Prompt]]) -> PartitionJob:

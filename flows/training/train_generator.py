@@ -13,7 +13,7 @@ from prefect import flow
 
 from tailforge.catalog.sources.models import MODELS, resolve_model
 from tailforge.catalog.store import storage_errors
-from tailforge.flows.build.read_prompts import note_cut_captions
+from tailforge.flows.build.read_prompts import note_captions
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.errors import TrainingError
@@ -51,7 +51,7 @@ def train_generator(
     base = _find_base(recipe, home)
     images = open_captioned(recipe.images, home, recipe.learning.seed)
     say_left_out(images.origin, images.left_out)
-    if base is not None and (note := note_cut_captions(base, images.captions)):
+    for note in note_captions(recipe.learning, base, images) if base is not None else ():
         say(note)
 
     place, read = Path(work_dir).resolve() / recipe.name, images.digest()

@@ -208,6 +208,11 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
                 "natural_inversion takes none; leave it out, or use teacher_agreement, or verifier_agreement with "
                 "quality.verifier"
             )
+        if recipe.adaptation is not None:
+            raise ValueError(
+                "generator.adapt trains a text-to-image model, and engine natural_inversion takes a classifier; name "
+                "one as generator, or choose another engine"
+            )
         _refuse_text(recipe)
         if recipe.annotation.kind == "renoised_attention" and recipe.annotation.model is None:
             raise ValueError(

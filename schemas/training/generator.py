@@ -4,7 +4,7 @@ Tailforge chose all defaults without a source in their description; docs/how-to/
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,7 @@ Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Mirror = Literal["none", "columns", "rows", "both"]
 Weighting = Literal["epsilon", "velocity", "min_snr", "min_snr_plus_one"]
 CLASS = "{class}"  # in a caption's template
+CLASS_ROWS = 32  # most classes with pictures in a measurement
 FEW = 200  # fewest images whose own relations the structure loss compares with; see `relative_to`
 
 
@@ -207,7 +208,15 @@ class ValidationSettings(Strict):
     every: int = Field(200, ge=1, le=100_000_000, description="Steps between measurements.")
     held_out: Share = Field(0.1, description="Share of the images for measurements, not for training; none below 50.")
     prompts: tuple[Text, ...] = Field((), description="Prompts of the pictures; by default captions of the images.")
-    images: int = Field(8, ge=0, le=256, description="Pictures per measurement.")
+    images: int = Field(
+        8, ge=0, le=256, description="Pictures per measurement, if the images have no classes or `prompts` are named."
+    )
+    per_class: int = Field(
+        4,
+        ge=0,
+        le=16,
+        description=f"Pictures per class, if the images have classes; of more than {CLASS_ROWS} classes the rarest.",
+    )
     steps: int = Field(16, ge=1, le=1000, description="Denoising steps of a picture.")
     guidance: float = Field(3.0, ge=0, le=50, description="Scale of classifier-free guidance.")
 
@@ -238,6 +247,11 @@ class LearningSettings(Strict):
         "min(SNR + 1, snr_limit), which also counts pure noise.",
     )
     snr_limit: Positive = Field(5.0, description="Largest weight of a noise level.")
+    balance: Literal["none", "class"] = Field(
+        "none",
+        description="class: all classes are learnt equally often, however many images they have. Images without a "
+        "class count as one class. none: every image is learnt equally often.",
+    )
     flip: bool = Field(False, description="Also train on images mirrored left and right.")
     flip_vertical: bool = Field(False, description="Also train on images mirrored top and bottom.")
     precision: Literal["float32", "bfloat16"] = Field(
@@ -257,17 +271,9 @@ class LearningSettings(Strict):
         return columns + rows if self.flip_vertical else columns
 
 
-class GeneratorTraining(Strict):
-    """Training of a generator's UNet on captioned images, from scratch or as an adaptation."""
+class Adaptation(Strict):
+    """How a generator's UNet learns from captioned images."""
 
-    kind: Literal["generator"] = Field(description="Marks this kind of training recipe.")
-    name: FolderName = Field(description="Folder of the model.")
-    base: ModelSource | None = Field(
-        None, description="Pipeline to start from. Its text encoder and autoencoder stay unchanged."
-    )
-    network: PixelNetwork | None = Field(
-        None, description="A new generator for small photographs, in place of `base`, trained from scratch."
-    )
     start: Literal["base", "scratch"] = Field(
         "base",
         description="base: the UNet starts from the base's weights. scratch: it has the same shape and random weights.",
@@ -284,21 +290,8 @@ class GeneratorTraining(Strict):
     structure: StructureSettings = Field(StructureSettings(), description="Structure loss.")
     validation: ValidationSettings = Field(ValidationSettings(), description="Measurements during training.")
 
-    @field_validator("base", mode="before")
-    @classmethod
-    def _base_by_name(cls, base: object) -> object:
-        return {"model": base} if isinstance(base, str) else base
-
     @model_validator(mode="after")
-    def _one_beginning(self) -> "GeneratorTraining":
-        if (self.base is None) == (self.network is None):
-            raise ValueError("give either base, a generator to start from, or network, a new one for small photographs")
-        if self.network is not None and (self.weights != "all" or self.structure.relative_to == "source"):
-            raise ValueError("network has no trained weights: leave out weights and structure.relative_to: source")
-        return self
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "GeneratorTraining":
+    def _parts_fit(self) -> "Adaptation":
         learning = self.learning
         if learning.batch % (learning.shared_noise * learning.passes):
             raise ValueError(
@@ -319,6 +312,68 @@ class GeneratorTraining(Strict):
             raise ValueError(f"start: scratch trains every weight; weights is {self.weights!r}, leave it out")
         if self.start == "scratch" and self.structure.relative_to == "source":
             raise ValueError("structure.relative_to: source needs a trained source; start is scratch")
+        return self
+
+
+class Beginning(Strict):
+    """What a training starts from: a pipeline, or a new network."""
+
+    base: ModelSource | None = Field(
+        None, description="Pipeline to start from. Its text encoder and autoencoder stay unchanged."
+    )
+    network: PixelNetwork | None = Field(
+        None, description="A new generator for small photographs, in place of `base`, trained from scratch."
+    )
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _base_by_name(cls, base: object) -> object:
+        return {"model": base} if isinstance(base, str) else base
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if (self.base is None) == (self.network is None):
+            raise ValueError("give either base, a generator to start from, or network, a new one for small photographs")
+        return self
+
+    def check_new(self, adapt: Adaptation) -> None:
+        """Refuse settings of a new network that need trained weights. Errors: ValueError."""
+        if self.network is not None and (adapt.weights != "all" or adapt.structure.relative_to == "source"):
+            raise ValueError("network has no trained weights: leave out weights and structure.relative_to: source")
+
+
+class _Named(Strict):
+    """What only a training by a recipe of its own has; it comes first."""
+
+    kind: Literal["generator"] = Field(description="Marks this kind of training recipe.")
+    name: FolderName = Field(description="Folder of the model.")
+
+
+class GeneratorTraining(Adaptation, Beginning, _Named):
+    """Training of a generator's UNet on captioned images, from scratch or as an adaptation."""
+
+    @model_validator(mode="after")
+    def _beginning_fits(self) -> Self:
+        self.check_new(self)
+        return self
+
+
+class AdaptedSource(Beginning):
+    """A generator that the build makes first: a base, adapted to images, or a new network."""
+
+    adapt: Adaptation = Field(description="Training of its UNet. learning.balance is class by default.")
+
+    @field_validator("adapt", mode="before")
+    @classmethod
+    def _classes_are_balanced(cls, adapt: Any) -> Any:
+        """Set the default of learning.balance, since a build draws rare classes."""
+        if not isinstance(adapt, dict) or not isinstance(adapt.get("learning"), dict):
+            return adapt
+        return adapt | {"learning": {"balance": "class"} | adapt["learning"]}
+
+    @model_validator(mode="after")
+    def _beginning_fits(self) -> Self:
+        self.check_new(self.adapt)
         return self
 
 

@@ -41,6 +41,11 @@ class CaptionedImages:
     fit: Fit
     _images: Images
 
+    @property
+    def classes(self) -> tuple[str | None, ...]:
+        """Class names in the order of the captions; None for an image without a class."""
+        return self._images.labels
+
     def __len__(self) -> int:
         return len(self.captions)
 
@@ -78,10 +83,10 @@ class CaptionedImages:
             decode_picture(data, source)
 
     def digest(self) -> str:
-        """Return the sha256 (hex) over the bytes of the image files and their captions, in order."""
+        """Return the sha256 (hex) over the bytes of the image files, their captions and classes, in order."""
         whole = hashlib.sha256()
-        for caption, data in zip(self.captions, self._images.stream(), strict=True):
-            for part in (caption.encode(), data):
+        for caption, label, data in zip(self.captions, self.classes, self._images.stream(), strict=True):
+            for part in (caption.encode(), (label or "").encode(), data):
                 whole.update(len(part).to_bytes(8, "big"))
                 whole.update(part)
         return whole.hexdigest()

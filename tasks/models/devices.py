@@ -3,12 +3,22 @@
 tasks/methods/generator_training/devices.py defines the protocol.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+
+
+@contextmanager
+def keep_threads() -> Iterator[None]:
+    """Give torch its number of threads back at the end, for the work after a training."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class AcceleratedDevices:

@@ -32,6 +32,7 @@ from tailforge.tasks.publish.claim import Claim, Staging, claim_version
 from tailforge.tasks.publish.report import render_version_report
 from tailforge.tasks.report.inversion import sum_inversion
 from tailforge.tasks.report.outcomes import select_originals
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
 from tailforge.tasks.stages.retry_rule import STAGE_TASK
 
 # Further files of a version by path, or a function that returns them. It receives the hidden folder (relative to the
@@ -209,7 +210,7 @@ def _trace_lineage(
     """Return the lineage of the dataset: artifacts by stage, models and library versions."""
     tables = [(part.samples, part.masks, part.verdicts, part.preferences, part.augmented) for part in partitions]
     receipts = [receipt for row in tables for receipt in row if receipt] + list(shards)
-    fingerprints: dict[str, set[str]] = {}
+    fingerprints: dict[str, set[str]] = {ADAPTATIONS.name: {build.adapted}} if build.adapted else {}
     versions: dict[str, set[str]] = {}
     for receipt in receipts:
         fingerprints.setdefault(receipt.stage, set()).add(receipt.fingerprint)

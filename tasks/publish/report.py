@@ -27,11 +27,12 @@ from tailforge.tasks.report.references import Reference, shrink_photograph
 from tailforge.tasks.report.template_files import read_template
 from tailforge.tasks.report.weakest import choose_weakest
 from tailforge.tasks.report.worth import PARTS as WORTH
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
 from tailforge.tasks.stages.registry import stage_names
 from tailforge.tasks.stages.seeds import STAGE as SEEDS
 
 ReadImages = Callable[[Sequence[str]], Mapping[str, tuple[bytes, bytes | None]]]
-PARTS = ("style.css", "morning.html", "losses.html", "costs.html")  # parts of the page's template
+PARTS = ("style.css", "morning.html", "losses.html", "costs.html", "adaptation.html")  # parts of the page's template
 FOLDER = "report"  # inside the version's folder
 
 
@@ -72,6 +73,7 @@ def render_version_report(
         ordered,
         read_images,
         seeds=read_seeds(store, ordered),
+        adaptation=read_adaptation(store, ordered),
         explanations=read_explanations(store, partitions),
         work=[PartitionWork(part.concept, list_work(part)) for part in partitions],
         earlier=read_history(store, build.recipe.name, version, folder, images, concepts),
@@ -109,6 +111,7 @@ def render_report(
     read_images: ReadImages,
     *,
     seeds: pa.Table | None = None,
+    adaptation: pa.Table | None = None,
     explanations: Mapping[str, bytes] | None = None,
     work: Sequence[PartitionWork] = (),
     earlier: Earlier | None = None,
@@ -116,11 +119,9 @@ def render_report(
 ) -> dict[str, bytes]:
     """Return the report's files by name relative to the version's folder; the page is report/index.html.
 
-    `read_images` returns images and masks of the given samples (a few hundred at most) if they exist. `seeds`:
-    SEEDS of the
-    build, if its images start from seeds. `explanations`: pages of repaired samples by sample_id. `work` and
-    `earlier`: see
-    ReportData.
+    `read_images` returns images and masks of the given samples (a few hundred at most) if they exist. `seeds`: SEEDS of
+    the build, if its images start from seeds. `adaptation`: its ADAPTATIONS, if it adapted its generator.
+    `explanations`: pages of repaired samples by sample_id. `work` and `earlier`: see ReportData.
     """
     per_concept = examples_per_concept(len(build.recipe.concepts))
     accepted, rejected = choose_examples(manifest, rejects, per_concept, PER_REASON)
@@ -141,6 +142,7 @@ def render_report(
         lineage=_name_models(build),
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
         seeds=seeds,
+        adaptation=adaptation,
         training=describe_training(build.generator_training) if build.generator_training else (),
         explanations=explanations or {},
         models={role: model.digest for role, model in build.models.items()},
@@ -189,6 +191,12 @@ def read_seeds(store: Store, receipts: Sequence[Receipt]) -> pa.Table | None:
     """Return the records of the noises in SEEDS, without the noises; None without seeds. Errors: StoreError."""
     tables = [read_table(store, each, ["prompt", "record"]) for each in receipts if each.stage == SEEDS.name]
     return pa.concat_tables(tables) if tables else None
+
+
+def read_adaptation(store: Store, receipts: Sequence[Receipt]) -> pa.Table | None:
+    """Return the ADAPTATIONS of the build; None if it adapted no generator. Errors: StoreError."""
+    tables = [read_table(store, each) for each in receipts if each.stage == ADAPTATIONS.name]
+    return tables[0] if tables else None
 
 
 def read_references(build: BuildContext, shown: int) -> dict[str, tuple[Reference, ...]]:

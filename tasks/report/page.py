@@ -17,6 +17,7 @@ import yaml
 
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.licences import describe_licence
+from tailforge.tasks.report.adaptation import draw_adaptation
 from tailforge.tasks.report.data import ReportData
 from tailforge.tasks.report.facts import collect_facts, write_summary
 from tailforge.tasks.report.gallery import group_tiles, note_weakest
@@ -170,6 +171,7 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
         stages=sum_timings(data.receipts),
         lineage=_lineage(data),
         training=data.training,
+        adaptation=draw_adaptation(data.adaptation, files),
         explains=data.recipe.engine.sampling is not None,
     )
     return {"index.html": page.encode(), "summary.json": write_summary(data, facts), **dict(sorted(files.items()))}

@@ -5,6 +5,7 @@ A stage of every recipe also needs its step in flows/build/order.py.
 
 from tailforge.tasks.artifacts.stage import Stage
 from tailforge.tasks.stages import (
+    adaptations,
     aims,
     allocation,
     augmented,
@@ -59,10 +60,14 @@ def generator_stages() -> set[str]:
 
 
 def list_upstream() -> tuple[Stage, ...]:
-    """Return the stages before the images. Versions depend on their results without listing them."""
-    return tuple(_stages[: _stages.index(samples.STAGE)])
+    """Return the stages before the images. Versions depend on their results without listing them.
+
+    An adaptation is listed.
+    """
+    return tuple(stage for stage in _stages[: _stages.index(samples.STAGE)] if stage is not adaptations.STAGE)
 
 
+register(adaptations.STAGE)
 register(prompts.STAGE)
 register(aims.STAGE)
 register(seeds.STAGE)

@@ -28,14 +28,18 @@ from tailforge.tasks.methods.generator_training.train import VERSION, DenoiserLe
 from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
 from tailforge.tasks.models.checkpoints import write_whole
 from tailforge.tasks.models.devices import AcceleratedDevices
-from tailforge.tasks.models.pipeline_folders import draw_images
 from tailforge.tasks.models.trainable_generator import TrainableGenerator
 from tailforge.tasks.training.generator_stages import Work, fit_structure_encoder, open_examples
+from tailforge.tasks.training.previews import draw_previews, plan_previews
 from tailforge.tasks.training.runs import CHECKPOINT, Watch, run_training
 
 LOGGED_EVERY = 10  # steps
-COLUMNS = 8
-FIGURES = "validation.json"
+FIGURES, PICTURES = "validation.json", "pictures"
+
+
+def name_picture(step: int) -> str:
+    """Return the file name of a measurement's pictures."""
+    return f"step-{step:08d}.png"
 
 
 def load_curves() -> Any:
@@ -78,8 +82,9 @@ def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
 
     # Train by the one loop of all denoisers.
     plan = plan_learning(learning, recipe.structure.play_every)
-    sampler = EpochSampler(learnt, learning.batch, learning.prompt_dropout, learning.seed)
-    monitor = Monitor(work, generator, network, plan, measured, devices, watch)
+    groups = tuple(learnt.by_class().values()) if learning.balance == "class" else ()
+    sampler = EpochSampler(learnt, learning.batch, learning.prompt_dropout, learning.seed, groups)
+    monitor = Monitor(work, generator, network, plan, learnt, measured, devices, watch)
 
     def train(saved: Saved, observe: Observe) -> DenoiserLearner:
         monitor.start(int(saved["step"]) if saved else 0)
@@ -141,6 +146,7 @@ class Monitor:
     generator: TrainableGenerator
     network: Network
     plan: Plan
+    learnt: Examples
     measured: Examples
     devices: AcceleratedDevices
     watch: Watch
@@ -148,13 +154,14 @@ class Monitor:
     def __post_init__(self) -> None:
         self.folder = self.work.folder / "generator"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.previews = plan_previews(self.work.recipe.validation, self.measured, self.learnt)
         self.rows: list[dict[str, Any]] = []
         self._logs: Any = None
 
     def start(self, step: int) -> None:
         """Go on with the figures and curves of the steps up to `step`; later ones are of a run that was lost."""
         self.rows = [row for row in self._read_rows() if row["step"] <= step]
-        if self._writes:
+        if self._writes and self.work.logs:
             self._logs = load_curves().SummaryWriter(str(self.work.folder / "logs"), purge_step=step + 1)
 
     def after_step(self, learner: Trainable, loss: float) -> None:
@@ -187,45 +194,47 @@ class Monitor:
         # All processes measure, since all must agree on the game's end.
         with learner.averaged():
             error = measure_error(self.network, self.measured, self.plan, self.devices)
-            pictures = self._draw() if self._writes else None
+            pictures = self._draw() if self._writes and self.previews.prompts else None
         ended = learner.check(error)
         if not self._writes:
             return
 
         # The first process writes figures, curves and pictures.
-        self.rows.append({"step": learner.step, "error": round(error, 6), "game_ended": ended})
+        figures = {"step": learner.step, "error": round(error, 6), "game_ended": ended}
+        self.rows.append(figures | {"classes": list(self.previews.classes)})
         write_whole(self.folder / FIGURES, json.dumps(self.rows, indent=1).encode())
-        self._logs.add_scalar("validation/error", error, learner.step)
-        self._logs.flush()
+        if self._logs:
+            self._logs.add_scalar("validation/error", error, learner.step)
+            self._logs.flush()
         if pictures is not None:
-            (self.folder / "pictures").mkdir(exist_ok=True)
-            Image.fromarray(pictures).save(self.folder / "pictures" / f"step-{learner.step:08d}.png")
-            self._logs.add_image("validation/pictures", pictures, learner.step, dataformats="HWC")
+            (self.folder / PICTURES).mkdir(exist_ok=True)
+            Image.fromarray(pictures).save(self.folder / PICTURES / name_picture(learner.step))
+            if self._logs:
+                self._logs.add_image("validation/pictures", pictures, learner.step, dataformats="HWC")
 
-    def _draw(self) -> NDArray[np.uint8] | None:
-        """Return a sheet of pictures, row by row, [H, W, 3], or None if the recipe wants none."""
+    def _draw(self) -> NDArray[np.uint8]:
+        """Return the sheet of pictures, [H, W, 3]."""
         settings = self.work.recipe.validation
-        if not settings.images:
-            return None
-
-        # The recipe's prompts, else captions of the images, over and over.
-        captions = list(settings.prompts) or list(dict.fromkeys(self.measured.take(slice(0, settings.images))[1]))
-        prompts = [captions[number % len(captions)] for number in range(settings.images)]
-        seeds = list(range(settings.images))
-        pipeline = self.generator.generator.pipeline
-        pipeline.set_progress_bar_config(disable=True)
-        drawn = draw_images(pipeline, prompts, seeds, settings.steps, settings.guidance)
-
-        # Fill the last row with black.
-        columns, (height, width) = min(COLUMNS, len(drawn)), drawn.shape[1:3]
-        whole = np.concatenate([drawn, np.zeros((-len(drawn) % columns, height, width, 3), np.uint8)])
-        sheet = whole.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
-        return sheet.reshape(-1, columns * width, 3)
+        return draw_previews(self.generator.generator.pipeline, self.previews, settings.steps, settings.guidance)
 
     def _read_rows(self) -> list[dict[str, Any]]:
         """Return the figures that earlier runs wrote."""
-        file = self.folder / FIGURES
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        return read_figures(self.folder)
+
+
+def read_figures(folder: Path) -> list[dict[str, Any]]:
+    """Return the figures of the measurements that were written to a training's folder, in order."""
+    file = folder / FIGURES
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+
+
+def read_measurements(work: Work) -> list[dict[str, Any]]:
+    """Return the measurements of a training, each with its sheet of pictures as a PNG file's bytes."""
+    folder, found = work.folder / "generator", []
+    for row in read_figures(folder):
+        file = folder / PICTURES / name_picture(row["step"])
+        found.append({**row, "pictures": file.read_bytes() if file.is_file() else None})
+    return found
 
 
 def main() -> None:

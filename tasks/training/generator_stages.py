@@ -41,19 +41,23 @@ MIRRORED: dict[Mirror, tuple[slice, ...]] = {  # rows and columns of pictures [N
 
 @dataclass(frozen=True)
 class Work:
-    """A training's folder, recipe and base. `images_digest`: of the images' bytes and captions."""
+    """A training's folder, recipe and base. `images_digest`: of the images' bytes, captions and classes.
+
+    `logs`: whether curves are written for TensorBoard.
+    """
 
     folder: Path
     recipe: GeneratorTraining
     base: ResolvedModel
     images_digest: str
+    logs: bool = True
 
     @property
     def images_key(self) -> str:
         """Return the digest of everything that decides the latents."""
         return digest(
             {
-                "version": "latents.1",
+                "version": "latents.2",
                 "images": self.images_digest,
                 "base": self.base.digest,
                 "fit": self.recipe.images.fit,
@@ -74,7 +78,7 @@ class Work:
 
 
 def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
-    """Write latents.npy and captions.json of all images, and of their mirror images where the recipe wants these.
+    """Write latents, captions and classes of all images, and of their mirror images where the recipe wants these.
 
     Return the receipt. Errors: ImagesError for an image that cannot be used, before the training starts.
     """
@@ -100,6 +104,7 @@ def encode_images(work: Work, images: CaptionedImages) -> dict[str, Any]:
                     done += len(chunk)
                     file.write(_encode(generator, np.stack(chunk)[MIRRORED[mirror]], images.origin).tobytes())
         write_whole(folder / "captions.json", json.dumps(list(images.captions) * len(mirrors)).encode())
+        write_whole(folder / "classes.json", json.dumps(list(images.classes) * len(mirrors)).encode())
         return {"images": len(images)}
 
     return finish_once(work.folder / "images", work.images_key, produce)
@@ -120,6 +125,8 @@ def open_examples(work: Work) -> tuple[Examples, Examples]:
     folder = work.folder / "images"
     latents = np.load(folder / "latents.npy", mmap_mode="r")
     captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
+    classes = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    classes = classes if any(name is not None for name in classes) else ()
     copies = len(work.recipe.learning.mirrors)
 
     # Hold out a share of the images by lot, with their mirror images.
@@ -128,7 +135,7 @@ def open_examples(work: Work) -> tuple[Examples, Examples]:
     lot = np.random.default_rng((work.recipe.learning.seed, 1)).permutation(count)
     learnt = np.sort(np.concatenate([lot[held:] + count * copy for copy in range(copies)]))
     measured = np.sort(lot[:held]) if held else learnt
-    return Examples(latents, captions, learnt), Examples(latents, captions, measured)
+    return Examples(latents, captions, learnt, classes), Examples(latents, captions, measured, classes)
 
 
 def fit_structure_encoder(work: Work, generator: TrainableGenerator, examples: Examples) -> StructureEncoder:

@@ -21,12 +21,15 @@ Watch = Callable[[int, float], None]  # step that is done, its loss
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder for this training alone; the lock ends with the process. Errors: TrainingError if it is held."""
+def hold_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for this training alone; the lock ends with the process. `wait`: until it is free.
+
+    Errors: TrainingError if it is held.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise TrainingError(
                 f"another training works in {folder}; wait until it is done, or give another folder by --work"

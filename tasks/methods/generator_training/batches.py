@@ -6,6 +6,7 @@ Letters of shapes: N images of the data, B of a step or pass, C channels, H and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from tailforge.tasks.methods.classifiers.train import draw_rows
 from tailforge.tasks.methods.training_loop import numpy_draws
+
+TURN_STREAM, MEMBER_STREAM = 3, 4  # separate the random numbers of classes' turns and of their images
 
 Rows = NDArray[np.int64]
 
@@ -48,11 +51,15 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Clean latents with captions. `latents` may be on a disk; `chosen` [N] are the rows of it that are used."""
+    """Clean latents with captions. `latents` may be on a disk; `chosen` [N] are the rows of it that are used.
+
+    `classes`: a class name per row of the latents, None for a row without one; empty without classes.
+    """
 
     latents: NDArray[np.float32]
     captions: Sequence[str]
     chosen: Rows
+    classes: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -63,15 +70,48 @@ class Examples:
         places = self.chosen[rows]
         return torch.from_numpy(np.array(self.latents[places])), [self.captions[place] for place in places]
 
+    def by_class(self) -> dict[str | None, Rows]:
+        """Return the numbers (0 to N - 1) of the images of each class, by name, None last; empty without classes."""
+        own = [self.classes[place] for place in self.chosen] if self.classes else []
+        names = sorted({name for name in own if name is not None})
+        found: list[str | None] = [*names, *([None] if None in own else [])]
+        return {name: np.flatnonzero([each == name for each in own]) for name in found}
+
+
+def draw_by_class(groups: Sequence[Rows], batch: int, seed: int, step: int) -> Rows:
+    """Return the rows [batch] of a step. All classes take turns in random order, and so do the images of a class.
+
+    `groups`: rows per class, int64 [n], n above 0. A turn of the classes holds each once, so the k-th turn takes the
+    k-th image of every class: after n turns each of its n images was taken once.
+    """
+    rows = np.empty(batch, np.int64)
+    for place in range(batch):
+        # The class by its turn, then its image by the class's own epoch.
+        turn, position = divmod(step * batch + place, len(groups))
+        number = int(_shuffle((seed, TURN_STREAM, turn), len(groups))[position])
+        epoch, at = divmod(turn, len(groups[number]))
+        rows[place] = groups[number][_shuffle((seed, MEMBER_STREAM, number, epoch), len(groups[number]))[at]]
+    return rows
+
+
+@lru_cache(64)
+def _shuffle(stream: tuple[int, ...], count: int) -> Rows:
+    """Return 0 to count - 1 in the random order of a stream of random numbers."""
+    return np.random.default_rng(stream).permutation(count)
+
 
 @dataclass(frozen=True)
 class EpochSampler:
-    """Every epoch takes each example once, in its own order; a share of the captions is dropped."""
+    """Every epoch takes each example once, in its own order; a share of the captions is dropped.
+
+    With `groups`, the rows of each class, classes are learnt equally often instead (`draw_by_class`).
+    """
 
     examples: Examples
     batch: int
     prompt_dropout: float
     seed: int
+    groups: tuple[Rows, ...] = ()
 
     @property
     def shape(self) -> torch.Size:
@@ -81,7 +121,10 @@ class EpochSampler:
     def draw(self, step: int) -> Batch:
         """Return the batch of a step."""
         # All processes draw the same rows; an epoch's order follows from the seed.
-        rows = draw_rows(len(self.examples), self.batch, self.seed, step)
+        if self.groups:
+            rows = draw_by_class(self.groups, self.batch, self.seed, step)
+        else:
+            rows = draw_rows(len(self.examples), self.batch, self.seed, step)
         captions = [self.examples.captions[place] for place in self.examples.chosen[rows]]
 
         # Drop some captions, so that the network also learns the empty prompt (Ho and Salimans 2022).

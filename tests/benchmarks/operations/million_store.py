@@ -84,7 +84,7 @@ def make_context(store: Store, concepts: int, wanted: int, partition_size: int) 
         },
         "a store of very many samples",
     )
-    generator = resolve_model(recipe.generator, MODELS, "generator")  # whose tokenizer reads the prompts
+    generator = resolve_model(recipe.source, MODELS, "generator")  # whose tokenizer reads the prompts
     none = ResolvedModel(path="none", digest="0" * 64)
     return BuildContext(store=store.uri, recipe=recipe, generator=generator, scorer=none)
 

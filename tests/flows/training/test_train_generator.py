@@ -101,6 +101,29 @@ def test_a_trained_generator_draws_otherwise_and_is_a_plain_pipeline(
     assert list((tmp_path / "work/adapted/logs").glob("events.*"))
 
 
+def test_pictures_show_every_class_the_rarest_first(
+    recipe: Callable[..., dict[str, Any]], photographs: Path, tmp_path: Path
+) -> None:
+    folders = tmp_path / "classes"
+    for name, numbers in {"gear": range(9), "bench": range(9, 12)}.items():
+        (folders / name).mkdir(parents=True)
+        for number in numbers:
+            shutil.copy(photographs / f"{number}.png", folders / name)
+    data = recipe(
+        images={"folder": str(folders)},
+        learning={"balance": "class", "steps": 3},
+        validation={"every": 3, "per_class": 3},
+    )
+    made = train(data, tmp_path)
+    work = Path(made["work"]) / "generator"
+    (row,) = json.loads((work / "validation.json").read_text())
+    assert row["classes"] == ["bench", "gear"]
+    with Image.open(work / "pictures/step-00000003.png") as sheet:
+        assert sheet.size == (3 * 32, 2 * 32)
+    plain = train(data | {"learning": data["learning"] | {"balance": "none"}}, tmp_path, "plain")
+    assert plain["digest"] != made["digest"]
+
+
 def test_captions_that_are_cut_are_told_before_the_training(
     recipe: Callable[..., dict[str, Any]], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

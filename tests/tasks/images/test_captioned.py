@@ -194,13 +194,13 @@ def test_a_lot_is_the_seeds(store: Store) -> None:
         open_version(store, images=999)
 
 
-def test_the_digest_is_of_the_chosen_images_and_captions(tmp_path: Path, store: Store) -> None:
+def test_the_digest_is_of_the_chosen_images_their_captions_and_classes(tmp_path: Path, store: Store) -> None:
     for name, shade in (("a", 1), ("b", 2), ("c", 3)):
         save(tmp_path / f"images/{name}.png", shade, f"part {name}")
     first = open_folder(tmp_path).digest()
     whole = hashlib.sha256()
     for name in ("a", "b", "c"):
-        for part in (f"part {name}".encode(), (tmp_path / f"images/{name}.png").read_bytes()):
+        for part in (f"part {name}".encode(), b"", (tmp_path / f"images/{name}.png").read_bytes()):
             whole.update(len(part).to_bytes(8, "big") + part)
     assert first == whole.hexdigest()
     assert open_folder(tmp_path, images=2).digest() != first
