@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -83,6 +84,24 @@ def test_one_build_goes_from_photographs_to_a_version(command: Command, adapted_
 
     again = build(command, adapted_recipe, tmp_path / "store")
     assert (again["new"], again["work"]) == (False, {})
+
+
+def test_small_photographs_train_a_new_network_that_draws_at_their_size(
+    command: Command, adapted_recipe: Path, tmp_path: Path
+) -> None:
+    recipe = yaml.safe_load(adapted_recipe.read_text())
+    adapt = recipe["generator"]["adapt"] | {"images": {"folder": "photographs"}}
+    network = {"height": 40, "width": 24, "channels": [16, 16]}
+    write_recipe(adapted_recipe.parent, generator={"network": network, "adapt": adapt})
+    made = build(command, adapted_recipe, tmp_path / "store")
+    assert {(row["width"], row["height"]) for row in rows_of(made)} == {(24, 40)}
+    assert "a new network, trained by the build" in Path(made["report"]).read_text()
+    row = rows_of(made)[0]
+    shutil.rmtree(adapted_recipe.parent / "photographs")
+    words = ("--dataset", "tiny", "--store", tmp_path / "store", "--out", tmp_path / "again.png", "--json")
+    code, out, err = command("regenerate", row["sample_id"], *words)
+    assert code == 0, err
+    assert json.loads(out)["equal"]
 
 
 @pytest.mark.slow
@@ -161,7 +180,7 @@ def test_the_same_training_again_changes_nothing_else(command: Command, adapted_
         ("generator.adapt.images.folder=missing", "missing does not exist; give a folder of images"),
         ("generator.base=missing", "generator.base: 'missing' is not a directory"),
         ("generator.adapt.learning.steps=0", "generator.adapt.learning.steps: must be 1 or more; found 0"),
-        ("generator.model=other", "generator.model: unknown key. Known: base, adapt"),
+        ("generator.model=other", "generator.model: unknown key. Known: base, network, adapt"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
