@@ -84,6 +84,7 @@ def make_context(store: Store, concepts: int, wanted: int, partition_size: int) 
         },
         "a store of very many samples",
     )
+    assert recipe.source is not None
     generator = resolve_model(recipe.source, MODELS, "generator")  # whose tokenizer reads the prompts
     none = ResolvedModel(path="none", digest="0" * 64)
     return BuildContext(store=store.uri, recipe=recipe, generator=generator, scorer=none)
