@@ -52,16 +52,21 @@ def show_view(uri: str, reference: str) -> dict[str, Any]:
     name, version = split_reference(reference)
     dataset = load_dataset(store, name, version)
     found = dataset.model_dump(mode="json", include=set(SHOWN))
-    worth = read_worth(store, name, dataset.version)
     return {
         "uri": f"{store.uri}/{version_folder(store, name, version)}",
         **{key: found[key] for key in SHOWN},
         "checked": "by gates" if is_checked(dataset) else NOT_CHECKED,
-        "evaluated": NOT_EVALUATED if worth is None else worth.verdict,
+        "evaluated": tell_worth(store, name, dataset.version),
     }
 
 
 SHOWN = ("name", "version", "created", "changes", "counts", "classes", "fields", "lineage")
+
+
+def tell_worth(store: Store, name: str, version: str) -> str:
+    """Return the verdict of a version's newest evaluation, or that there is none. Errors: VerificationError."""
+    worth = read_worth(store, name, version)
+    return NOT_EVALUATED if worth is None else worth.verdict
 
 
 def verify_view(uri: str, reference: str) -> dict[str, Any]:

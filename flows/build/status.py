@@ -7,7 +7,7 @@ from typing import Any
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import choose_build
 from tailforge.flows.build.prepare import prepare_build
-from tailforge.flows.build.queries import published_version
+from tailforge.flows.build.queries import published_version, tell_worth
 from tailforge.flows.build.walk import plan_build
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
@@ -37,7 +37,7 @@ def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> di
 def build_status(context: BuildContext) -> dict[str, Any]:
     """Return stages, outcomes, unfinished partitions, failures by cause with advice, and the published version.
 
-    Errors: StoreError.
+    `evaluated`: the verdict of that version's newest evaluation, or that there is none. Errors: StoreError, VerificationError for a damaged record of an evaluation.
     """
     plan = plan_build(context)
     receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != SELECTION.name]
@@ -46,7 +46,9 @@ def build_status(context: BuildContext) -> dict[str, Any]:
     for receipt in receipts:
         rows[receipt.stage] += receipt.rows
 
-    partitions = _list_partitions(Store.open(context.store), plan.tally.open, receipts)
+    store, name = Store.open(context.store), context.recipe.name
+    partitions = _list_partitions(store, plan.tally.open, receipts)
+    published = published_version(context.store, name)
     return {
         "recipe": context.recipe.name,
         "complete": plan.complete,
@@ -56,7 +58,8 @@ def build_status(context: BuildContext) -> dict[str, Any]:
         "outcomes": _count_outcomes(receipts),
         "partitions": partitions,
         "failures": _group_causes(partitions),
-        "published": published_version(context.store, context.recipe.name),
+        "published": published,
+        "evaluated": tell_worth(store, name, published) if published else None,
     }
 
 

@@ -62,7 +62,8 @@ def print_status(recipe: str, store: str, found: dict[str, Any]) -> None:
         console.print(f"  repair: {each['mend']}", soft_wrap=True)
     if any(each["state"] == "missing" for each in found["partitions"]) and not found["failures"]:
         console.print("nothing failed: `tailforge build` with this recipe makes the missing partitions")
-    console.print(f"published: {found['published'] or 'nothing yet'}")
+    worth = f", {found['evaluated']}" if found["evaluated"] else ""
+    console.print(f"published: {found['published'] or 'nothing yet'}{worth}", soft_wrap=True)
 
 
 def print_told(found: dict[str, Any]) -> None:

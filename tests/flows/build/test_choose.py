@@ -44,6 +44,7 @@ def test_each_command_takes_either(
     for reference in (tiny_recipe, "tiny", "tiny@1.0.0", "tiny@latest"):
         found = ask("status", reference)
         assert (found["complete"], found["published"]) == (True, "1.0.0"), reference
+        assert found["evaluated"] == "not evaluated"
     assert ask("status", tiny_recipe)["overrides"] == ["concepts.gear.requested=2", "concepts.bench.requested=1"]
     assert not ask("status", tiny_recipe, "--set", "concepts.gear.requested=3")["complete"]
     assert "as built last: --set concepts.gear.requested=2 --set" in command("status", tiny_recipe, "--store", store)[1]
