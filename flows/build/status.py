@@ -37,7 +37,8 @@ def status_view(reference: str, store: str, overrides: Sequence[str] = ()) -> di
 def build_status(context: BuildContext) -> dict[str, Any]:
     """Return stages, outcomes, unfinished partitions, failures by cause with advice, and the published version.
 
-    `evaluated`: the verdict of that version's newest evaluation, or that there is none. Errors: StoreError, VerificationError for a damaged record of an evaluation.
+    `evaluated`: the verdict of that version's newest evaluation, or that there is none. Errors: StoreError;
+    VerificationError for a damaged record of an evaluation.
     """
     plan = plan_build(context)
     receipts = [receipt for receipt in plan.tally.receipts if receipt.stage != SELECTION.name]
