@@ -97,6 +97,9 @@ class EvaluationSettings(Strict):
     learning_curve: bool = Field(
         False, description="Train real images alone with other numbers of images of rare classes too."
     )
+    unmasked: Literal["background", "ignored"] = Field(
+        "background", description="segmentation: what pixels of a version are that no category masks."
+    )
     leaked: Literal["drop", "refuse"] = Field(
         "drop", description="What to do with test images that have a near twin among the training images."
     )

@@ -100,6 +100,11 @@ class Record:
         return self._found.kind == "version"
 
     @property
+    def is_empty(self) -> bool:
+        """Whether a COCO file says that the image shows no object."""
+        return self._found.kind == "coco" and not self.instances
+
+    @property
     def instances(self) -> tuple[Instance, ...]:
         """The image's objects."""
         return self._found.instances(self._row)

@@ -1,6 +1,6 @@
 """Read and check everything that an evaluation compares, before any training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,20 +21,19 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
 from tailforge.schemas.recipe import Concept
-from tailforge.schemas.settings.fields import Fit, look
+from tailforge.schemas.settings.fields import Fit
 from tailforge.tasks.images.evaluated import (
     TEST,
     TRAIN,
     VALIDATION,
-    Format,
     NamedPictures,
-    list_classes,
-    match_classes,
+    open_further,
     open_real,
     read_named,
     read_photographs,
+    require_classes,
 )
-from tailforge.tasks.images.labelled import open_labelled
+from tailforge.tasks.images.targets import Format, LabelReader, MaskReader, TargetReader
 from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints, Leak, find_leaks
 from tailforge.tasks.methods.evaluation.metrics import name_groups
@@ -52,7 +51,7 @@ class Request:
 
     `renamed`: real class by a version's class. `size`: (height, width). `folder`: where the reference photographs of
     the version's recipe start; `root`: where paths in a table of real images start. `held_back`: further real images
-    of rare classes, for the learning curve.
+    of rare classes, for the learning curve. `mask_classes`: names of the values of real masks.
     """
 
     reference: str
@@ -66,6 +65,7 @@ class Request:
     folder: Path | None = None
     root: Path | None = None
     held_back: str | None = None
+    mask_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,12 @@ class Inputs:
         return self.real[TRAIN].examples.counts
 
 
+READERS: Mapping[str, Callable[[Request], TargetReader]] = {
+    "classification": lambda asked: LabelReader(),
+    "segmentation": lambda asked: MaskReader(asked.mask_classes, asked.settings.unmasked == "ignored"),
+}
+
+
 def parse_settings(given: Mapping[str, Any]) -> EvaluationSettings:
     """Return the settings of an evaluation. Errors: RecipeError naming the options."""
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -117,32 +123,29 @@ def parse_settings(given: Mapping[str, Any]) -> EvaluationSettings:
 def read_inputs(asked: Request) -> Inputs:
     """Return what an evaluation compares, with leaked test images dropped.
 
-    Errors: NotFoundError, VerificationError; ModelError for a model that cannot be trained; ImagesError for a task that
-    is not evaluated yet, images that do not fit, an unknown class, a version without an image of a rare class,
-    held-back images that a learning curve cannot use, and leaked test images if they are refused.
+    Errors: NotFoundError, VerificationError; ModelError for a model that cannot be trained; ImagesError for images and
+    masks that do not fit, an unknown class, a version without an image of a rare class, held-back images that a
+    learning curve cannot use, and leaked test images if they are refused.
     """
-    task = TASKS.get(asked.settings.task)
-    if task is None:
-        raise ImagesError(
-            f"--task {asked.settings.task}: an evaluation trains classifiers only, so far; segmentation is not "
-            f"evaluated yet: give --task {next(iter(TASKS))}"
-        )
+    task = TASKS[asked.settings.task]
     store = Store.open(asked.store)
     versions = _open_versions(store, (asked.reference, *asked.against))
     candidate = find_candidate(task, asked.settings)
 
     # The real images decide classes and format.
     images = open_real(asked.real, asked.store, asked.root)
-    names = list_classes(images)
+    reader = READERS[task.name](asked)
+    names = reader.name_classes(images)
     wanted = candidate.choose_format(images, asked.size, asked.fit)
     model = candidate.open_model(wanted)
 
-    numbers = {name: number for number, name in enumerate(names)}
     kinds = {TRAIN: "training image", VALIDATION: "validation image", TEST: "test image"}
-    real = {split: read_named(kinds[split], each, numbers, len(names), wanted) for split, each in images.items()}
+    real = {split: read_named(kinds[split], each, names, reader, wanted) for split, each in images.items()}
+    shown = {split: _list_shown(real[split], names) for split in (VALIDATION, TEST)}
+    require_classes(shown, names, asked.real)
     classes = _group_classes(names, real[TRAIN], asked.settings)
-    synthetic = {each.label: _read_version(each, classes, asked, wanted) for each in versions}
-    held_back = _read_held_back(asked, classes, wanted, real)
+    synthetic = {each.label: _read_version(each, classes, reader, asked, wanted) for each in versions}
+    held_back = _read_held_back(asked, classes, reader, wanted, real)
 
     photographs, unseen = _read_references(versions, asked.folder, wanted)
     known = [real[TRAIN].fingerprints, real[VALIDATION].fingerprints, *photographs]
@@ -176,6 +179,10 @@ def _open_versions(store: Store, references: Sequence[str]) -> tuple[Version, ..
     return tuple(found)
 
 
+def _list_shown(named: NamedPictures, classes: Sequence[str]) -> list[str]:
+    return [name for name, count in zip(classes, named.examples.counts, strict=True) if count]
+
+
 def _group_classes(names: Sequence[str], train: NamedPictures, settings: EvaluationSettings) -> Classes:
     """Return the classes with their groups. Errors: ImagesError without a rare class."""
     counts = train.examples.counts
@@ -189,11 +196,13 @@ def _group_classes(names: Sequence[str], train: NamedPictures, settings: Evaluat
     return Classes(tuple(names), tuple(groups), rare)
 
 
-def _read_version(version: Version, classes: Classes, asked: Request, wanted: Format) -> NamedPictures:
+def _read_version(
+    version: Version, classes: Classes, reader: TargetReader, asked: Request, wanted: Format
+) -> NamedPictures:
     """Return the training images of a version. Errors: ImagesError, also without an image of a rare class."""
     images: Images = open_published(version).of_split(TRAIN)
-    numbers = match_classes(images.require_labels(), classes.names, asked.renamed or {}, images.origin)
-    found = read_named(f"synthetic image of {version.label},", images, numbers, len(classes.names), wanted)
+    kind = f"synthetic image of {version.label},"
+    found = read_named(kind, images, classes.names, reader, wanted, asked.renamed or {})
     if not any(found.examples.counts[each] for each in classes.rare):
         rare = ", ".join(classes.names[number] for number in classes.rare)
         raise ImagesError(
@@ -204,7 +213,7 @@ def _read_version(version: Version, classes: Classes, asked: Request, wanted: Fo
 
 
 def _read_held_back(
-    asked: Request, classes: Classes, wanted: Format, real: Mapping[str, NamedPictures]
+    asked: Request, classes: Classes, reader: TargetReader, wanted: Format, real: Mapping[str, NamedPictures]
 ) -> NamedPictures | None:
     """Return further real images of rare classes; None if there are none to read.
 
@@ -222,17 +231,16 @@ def _read_held_back(
         raise ImagesError("--held-back has no effect without --learning-curve; give both or none")
 
     # Other classes and files that are among the real images have no part in the curve.
-    numbers = {look(classes.names[each]): each for each in classes.rare}
-    images = open_labelled(source, TRAIN, asked.store, root=asked.root)
-    rare = images.select([place for place, label in enumerate(images.require_labels()) if look(label) in numbers])
-    own = {label: numbers[look(label)] for label in rare.require_labels()}
-    found = read_named("held-back image", rare, own, len(classes.names), wanted)
+    rare = [classes.names[each] for each in classes.rare]
+    images = reader.keep(open_further(source, asked.store, asked.root), rare)
+    found = read_named("held-back image", images, classes.names, reader, wanted)
     known = {digest for each in real.values() for digest in each.digests}
-    found = found.without([row for row, digest in enumerate(found.digests) if digest in known])
+    shown = found.examples.shown[:, list(classes.rare)].any(1)
+    found = found.without([row for row, own in enumerate(found.digests) if own in known or not shown[row]])
     if not found.names:
         raise ImagesError(
             f"--held-back {images.origin} holds no image of a rare class that is not among the real images, the rare "
-            f"classes are: {', '.join(classes.names[each] for each in classes.rare)}; give other images"
+            f"classes are: {', '.join(rare)}; give other images"
         )
     return found
 

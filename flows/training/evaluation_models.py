@@ -11,7 +11,8 @@ from tailforge.schemas.errors import ModelError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.fields import Fit, ModelSource
-from tailforge.tasks.images.evaluated import Format, choose_format
+from tailforge.tasks.images.evaluated import choose_format
+from tailforge.tasks.images.targets import Format
 from tailforge.tasks.methods.evaluation.models import Model, preset_model
 from tailforge.tasks.methods.evaluation.task import Preset, Task
 from tailforge.tasks.models.evaluated import OPTION, LibraryModel

@@ -1,7 +1,7 @@
-"""Read what an evaluation compares: real images of three splits, and versions whose classes are matched by name."""
+"""Read what an evaluation compares: real images of three splits, versions, and reference photographs."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from tailforge.catalog.images.splits import match_split
 from tailforge.catalog.pictures import PHOTOGRAPHS, measure_shown
 from tailforge.catalog.sources.references import Photograph
 from tailforge.schemas.errors import ImagesError, PictureError
-from tailforge.schemas.settings.fields import Fit, look
-from tailforge.tasks.images.labelled import MODES, decode_pixels, take_split
+from tailforge.schemas.settings.fields import Fit
+from tailforge.tasks.images.labelled import MODES, decode_pixels
+from tailforge.tasks.images.targets import Format, TargetReader
 from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints
 
@@ -27,15 +28,6 @@ MAKE_SPLITS = (
     "these words to the table; keep images of one object or place in one split"
 )
 BY_OPTIONS = "name a size by --size HEIGHTxWIDTH, and say --fit crop, pad or stretch"
-
-
-@dataclass(frozen=True)
-class Format:
-    """The images that a model reads: height and width in pixels, channels, and how others are brought to it."""
-
-    size: tuple[int, int]
-    channels: int
-    fit: Fit
 
 
 @dataclass(frozen=True)
@@ -64,10 +56,9 @@ class NamedPictures:
 def open_real(
     source: str, store: str | None, root: Path | None = None, needed: Sequence[str] = SPLITS
 ) -> dict[str, Images]:
-    """Return the labelled real images by split, by default train, validation and test. `root`: as `open_images`.
+    """Return the real images by split, by default train, validation and test. `root`: as `open_images`.
 
-    Errors: NotFoundError; ImagesError for missing splits, an image without a label, a split without an image of a
-    class, and files that are left out but could be images.
+    Errors: NotFoundError; ImagesError for missing splits, and for files that are left out but could be images.
     """
     images = open_images(source, store=store, root=root)
     if images.found.splits is None:
@@ -79,22 +70,30 @@ def open_real(
         if match_split(split, known) is None:
             raise ImagesError(f"{images.origin} has no split {split}, it has: {', '.join(known)}; {MAKE_SPLITS}")
 
-    found = {split: take_split(images, split) for split in needed}
-    classes = list_classes(found)
+    images.left_out.refuse()
+    return {split: images.of_split(split) for split in needed}
+
+
+def open_further(source: str, store: str, root: Path | None) -> Images:
+    """Return further real images for training. Errors: NotFoundError; ImagesError for files that could be images."""
+    images = open_images(source, store=store, root=root)
+    images.left_out.refuse()
+    return images.of_split(TRAIN)
+
+
+def require_classes(shown: Mapping[str, Collection[str]], classes: Sequence[str], origin: str) -> None:
+    """Check that there are classes to tell apart, and that each measured split shows all of them.
+
+    `shown`: the classes that a split shows. Errors: ImagesError.
+    """
     if len(classes) < 2:
-        raise ImagesError(f"{images.origin} has the class {classes[0]} alone; give images of two classes or more")
-    for split in needed[1:]:
-        if missing := [name for name in classes if name not in found[split].require_labels()]:
+        raise ImagesError(f"{origin} has the class {classes[0]} alone; give images of two classes or more")
+    for split, own in shown.items():
+        if missing := [name for name in classes if name not in own]:
             raise ImagesError(
-                f"{found[split].origin} has no image of the class {missing[0]}; every class is measured on "
-                f"{' and on '.join(needed[1:])}: put images of it there, or remove the class"
+                f"{origin} ({split}) has no image of the class {missing[0]}; every class is measured on "
+                f"{' and on '.join(shown)}: put images of it there, or remove the class"
             )
-    return found
-
-
-def list_classes(real: Mapping[str, Images]) -> list[str]:
-    """Return the names of all classes of the real images, sorted."""
-    return sorted({label for images in real.values() for label in images.require_labels()})
 
 
 def choose_format(
@@ -138,36 +137,22 @@ def _measure(data: bytes, source: str) -> tuple[int, int, int]:
     return shown.height, shown.width, shown.channels
 
 
-def read_named(kind: str, images: Images, numbers: Mapping[str, int], classes: int, wanted: Format) -> NamedPictures:
-    """Return the decoded images; `numbers`: class number, of `classes`, by label. `kind`: what people call one of them.
+def read_named(
+    kind: str,
+    images: Images,
+    classes: Sequence[str],
+    reader: TargetReader,
+    wanted: Format,
+    renamed: Mapping[str, str] | None = None,
+) -> NamedPictures:
+    """Return the decoded images. `kind`: what people call one of them; `renamed`: as `TargetReader.read`.
 
-    Errors: ImagesError for an image that is broken or, with fit exact, has another size.
+    Errors: ImagesError for an image that is broken or, with fit exact, has another size; those of the reader.
     """
     pixels = decode_pixels(images, wanted.size, wanted.channels, np.arange(len(images)), wanted.fit)
-    labels = np.array([numbers[label] for label in images.require_labels()], np.int64)
+    targets = reader.read(images, classes, renamed, wanted)
     digests = tuple(hashlib.sha256(data).hexdigest() for data in images.stream())
-    return NamedPictures(kind, Examples(pixels, labels, classes), images.sources, digests, images.groups)
-
-
-def match_classes(
-    labels: Sequence[str], classes: Sequence[str], renamed: Mapping[str, str], origin: str
-) -> dict[str, int]:
-    """Return the number of the real class by a version's class, for every class in `labels`.
-
-    `renamed`: real class by the version's, for names that differ. Errors: ImagesError for an unknown class.
-    """
-    known = {look(name): number for number, name in enumerate(classes)}
-    asked = {look(own): look(real) for own, real in renamed.items()}
-    found = {}
-    for label in dict.fromkeys(labels):
-        number = known.get(asked.get(look(label), look(label)))
-        if number is None:
-            raise ImagesError(
-                f"{origin} shows {label!r}, which is no class of the real images: {', '.join(classes)}; name the real "
-                f"class by --class '{label}=CLASS'"
-            )
-        found[label] = number
-    return found
+    return NamedPictures(kind, Examples(pixels, targets, len(classes)), images.sources, digests, images.groups)
 
 
 def read_photographs(concept: str, photographs: Sequence[Photograph], wanted: Format) -> Fingerprints:

@@ -17,14 +17,14 @@ from tailforge.tasks.images.captioned import find_path, find_root
 from tailforge.tasks.images.evaluated import (
     TRAIN,
     VALIDATION,
-    Format,
     NamedPictures,
     choose_format,
-    list_classes,
     open_real,
     read_named,
     read_photographs,
+    require_classes,
 )
+from tailforge.tasks.images.targets import Format, LabelReader
 from tailforge.tasks.methods.evaluation.classification import CLASSIFICATION
 from tailforge.tasks.methods.evaluation.leakage import Fingerprints, find_leaks
 
@@ -51,7 +51,8 @@ def resolve_real(source: RealImages, concepts: Sequence[Concept], folder: Path) 
     path = find_path(source.folder, folder, FIELD)
     root = find_root(source.root, path, folder, FIELD)
     images = open_real(str(path), None, root, SPLITS)
-    classes = list_classes(images)
+    classes = LabelReader().name_classes(images)
+    require_classes({VALIDATION: set(images[VALIDATION].require_labels())}, classes, source.folder)
     numbers = _match_concepts(source, concepts, classes)
 
     name, preset = next(iter(CLASSIFICATION.presets.items()))
@@ -102,8 +103,9 @@ def read_real(build: BuildContext) -> JudgedImages:
     if _digest(images) != real.digest:
         raise RecipeError(f"{FIELD}: the images of {real.path} changed while the dataset was built; build again")
     wanted = Format((real.height, real.width), real.channels, real.fit)
-    numbers = {name: number for number, name in enumerate(real.classes)}
-    train, validation = (read_named(KINDS[split], images[split], numbers, len(numbers), wanted) for split in SPLITS)
+    train, validation = (
+        read_named(KINDS[split], images[split], real.classes, LabelReader(), wanted) for split in SPLITS
+    )
 
     # A validation image that was learnt, here or by the search of the generator, measures nothing.
     leaks = find_leaks(validation.fingerprints, [train.fingerprints, *_read_references(build, wanted)])

@@ -4,16 +4,14 @@ The space of the search is our choice: small changes that keep the class in most
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tailforge.schemas.evaluation import Augmentation
 from tailforge.tasks.methods.classifiers.views import REFLECT
+from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.methods.training_loop import numpy_draws
 
 SEARCH_STREAM = 11  # separates the random numbers of the search from all others
-
-Pixels = NDArray[np.uint8]
 
 
 class AugmentedViews:
@@ -23,7 +21,7 @@ class AugmentedViews:
     """
 
     def __init__(self, height: int, width: int, augmentation: Augmentation) -> None:
-        A = load_transforms("the training of a classifier")
+        A = load_transforms("the training of a model")
 
         # Geometry first, then values, as the pixels of a reflected border are the image's own.
         steps = []
@@ -42,12 +40,20 @@ class AugmentedViews:
             steps.append(A.CoarseDropout((1, 1), hole_height_range=side, hole_width_range=side, p=0.5))
         self._pipeline = A.Compose(steps)
 
-    def draw(self, images: Pixels, seed: int, step: int) -> Pixels:
-        """Return one view of each image [N, H, W, C], in the same shape. Seed and step decide all views."""
+    def draw(self, batch: Examples, seed: int, step: int) -> Examples:
+        """Return one view of each image, in the same shape; masks move with them. Seed and step decide all views."""
         # One random stream per step, so that a step has the same views again.
         self._pipeline.set_random_seed(int(numpy_draws(seed, step).integers(2**32)))
-        shape = images.shape[1:]
-        return np.stack([self._pipeline(image=image)["image"].reshape(shape) for image in images])
+        masked = batch.targets.ndim > 1
+        views = [
+            self._pipeline(image=image, **({"mask": target} if masked else {}))
+            for image, target in zip(batch.images, batch.targets, strict=True)
+        ]
+
+        # albumentations drops the axis of a single channel.
+        images = np.stack([view["image"].reshape(batch.images.shape[1:]) for view in views])
+        targets = np.stack([view["mask"] for view in views]) if masked else batch.targets
+        return Examples(images, targets, batch.classes)
 
 
 def draw_augmentations(count: int, seed: int) -> list[Augmentation]:

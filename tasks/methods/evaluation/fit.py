@@ -78,9 +78,8 @@ def fit_model(
 
     def loss_at(step: int) -> Tensor:
         # One augmented view of each image of the step's batch.
-        batch = pool.select(rows_at(step))
-        images = scale.from_pixels(views.draw(batch.images, seed, step))
-        return task.loss(network(images), torch.from_numpy(batch.label(slice(None))))
+        batch = views.draw(pool.select(rows_at(step)), seed, step)
+        return task.loss(network(scale.from_pixels(batch.images)), torch.from_numpy(batch.label(slice(None))))
 
     # Measure on validation at the end and at equal distances before it.
     checks: list[Check] = []

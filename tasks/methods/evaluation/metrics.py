@@ -34,6 +34,16 @@ def recall_per_class(confusion: Counts) -> Floats:
     return np.where(totals > 0, np.diag(confusion) / np.maximum(totals, 1), np.nan)
 
 
+def overlap_per_class(confusion: Counts) -> Floats:
+    """Return intersection over union per class [K] of a confusion matrix [K, K]; NaN for a class without units.
+
+    Source: "The Pascal Visual Object Classes Challenge" (doi 10.1007/s11263-014-0733-5), section 4.3, over all pixels.
+    """
+    # The union holds the pixels of the class and those found as it.
+    right, labels, found = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    return np.where(labels > 0, right / np.maximum(labels + found - right, 1), np.nan)
+
+
 def mean_score(scores: Sequence[float], classes: Sequence[int] | None = None) -> float:
     """Return the mean score of some classes, by default of all; classes without images (NaN) are left out.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tailforge.tasks.methods.evaluation.classification import CLASSIFICATION
+from tailforge.tasks.methods.evaluation.segmentation import SEGMENTATION
 from tailforge.tasks.methods.evaluation.task import Task
 
-TASKS: Mapping[str, Task] = {each.name: each for each in (CLASSIFICATION,)}
+TASKS: Mapping[str, Task] = {each.name: each for each in (CLASSIFICATION, SEGMENTATION)}
