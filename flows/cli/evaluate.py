@@ -29,6 +29,8 @@ def evaluate(
     against: options.Against = [],  # noqa: B006
     class_: options.Pairs = [],  # noqa: B006
     task: options.Task = "classification",
+    mask_classes: options.MaskClasses = "",
+    unmasked: options.Unmasked = "background",
     model: options.Model = "",
     from_scratch: options.FromScratch = False,
     size: options.Size = None,
@@ -50,7 +52,7 @@ def evaluate(
     workers: options.Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what a version is worth to a model of real images: train with and without it, and compare recall.
+    """Measure what a version is worth to a model of real images: train with and without it, and compare.
 
     Example: `tailforge evaluate workshop --real inspection/`
     """
@@ -62,12 +64,12 @@ def evaluate(
             "task": task, "model": model, "from_scratch": from_scratch, "steps": steps, "batch": batch,
             "learning_rate": learning_rate, "checks": checks, "seeds": seeds, "first_seed": first_seed,
             "shares": options.parse_shares(shares), "augmentations": augmentations, "few": few, "many": many,
-            "learning_curve": learning_curve, "leaked": leaked,
+            "learning_curve": learning_curve, "unmasked": unmasked, "leaked": leaked,
         }
     )  # fmt: skip
     asked = Request(
         dataset, store, real, settings, tuple(against), options.parse_pairs(class_), options.parse_size(size), fit,
-        folder, root, held_back,
+        folder, root, held_back, options.parse_names(mask_classes),
     )  # fmt: skip
     made = run_stoppable(evaluate_version, asked, workers)
     print_json(made) if as_json else print_evaluation(made)

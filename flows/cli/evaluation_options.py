@@ -22,12 +22,19 @@ Pairs = Annotated[
     list[str],
     typer.Option("--class", help="Class of the version and its name in the real images, A=B; may be repeated."),
 ]
-Task = Annotated[str, typer.Option(help="Task of the model: classification.")]
+Task = Annotated[str, typer.Option(help="Task of the model: classification, or segmentation of images with masks.")]
+MaskClasses = Annotated[
+    str, typer.Option(help="segmentation: names of the values of real masks, value 1 first, with commas between them.")
+]
+Unmasked = Annotated[
+    str,
+    typer.Option(help="segmentation: what pixels of a version are that no category masks: background or ignored."),
+]
 Model = Annotated[
     str,
     typer.Option(
-        help="Preset residual-small (16 to 64 pixels per side), or a model of transformers: a folder, or "
-        "owner/name@commit."
+        help="Preset (residual-small, 16 to 64 pixels per side; for segmentation pyramid-small, 32 to 256), or a model "
+        "of transformers: a folder, or owner/name@commit."
     ),
 ]
 FromScratch = Annotated[
@@ -72,6 +79,14 @@ def parse_shares(text: str) -> list[float]:
         return [float(each) for each in text.split(",")]
     except ValueError as error:
         raise RecipeError(f"--shares {text!r:.80}: {error}; give numbers such as 0.25,0.5,0.75") from error
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list such as "dark area, crack". Errors: RecipeError for an empty or a repeated name."""
+    names = tuple(each.strip() for each in text.split(",")) if text else ()
+    if "" in names or len(set(names)) < len(names):
+        raise RecipeError(f"--mask-classes {text!r:.80}: give different names with commas between them, value 1 first")
+    return names
 
 
 def parse_pairs(pairs: list[str]) -> dict[str, str]:

@@ -124,6 +124,7 @@ def _describe_inputs(asked: Request, inputs: Inputs) -> dict[str, Any]:
         "choices": CHOICES,
         "task": inputs.task.name,
         "score": inputs.task.words.score,
+        "unit": inputs.task.words.unit,
         "settings": asked.settings.model_dump(mode="json") | inputs.fit.model_dump(mode="json"),
         "images": {"height": inputs.format.size[0], "width": inputs.format.size[1], "channels": inputs.format.channels,
                    "fit": inputs.format.fit},

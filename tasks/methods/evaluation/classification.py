@@ -57,7 +57,7 @@ CLASSIFICATION = Task(
     presets={"residual-small": Preset(_build, 16, 64, Habits("sgd", 0.1, 5e-4, 128))},
     loss=_loss,
     scores=recall_per_class,
-    words=Words(score="recall", unit="image", model="classifier"),
+    words=Words(score="recall", unit="image"),
     library_class="AutoModelForImageClassification",
     habits={False: Habits("adamw", 1e-4, 0.01, 32), True: Habits("adamw", 1e-3, 0.05, 32)},
     part=256,

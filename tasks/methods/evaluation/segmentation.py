@@ -94,7 +94,7 @@ SEGMENTATION = Task(
     presets={"pyramid-small": Preset(_build, 32, 256, Habits("adamw", 2e-3, 0.01, 16))},
     loss=segmentation_loss,
     scores=overlap_per_class,
-    words=Words(score="IoU", unit="pixel", model="segmenter"),
+    words=Words(score="IoU", unit="pixel"),
     library_class="AutoModelForSemanticSegmentation",
     habits={False: Habits("adamw", 1e-4, 0.01, 8), True: Habits("adamw", 1e-3, 0.05, 8)},
     part=16,

@@ -38,11 +38,10 @@ class Preset:
 
 @dataclass(frozen=True)
 class Words:
-    """What people call the parts of a task: a class's score, what is counted, and the model."""
+    """What people call the parts of a task: a class's score, and what confusions count."""
 
     score: str
     unit: str
-    model: str
 
 
 @dataclass(frozen=True)
