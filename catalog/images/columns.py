@@ -116,3 +116,22 @@ def _read_legend(file: Path | str, schema: pa.Schema, name: str) -> list[str] | 
     ):
         raise ImagesError(f"{file}: the names of column {name} in its metadata are no list of different names")
     return names
+
+
+def read_mask_names(file: Path | str, schema: pa.Schema) -> tuple[str, ...]:
+    """Return the names of the values of masks, value 1 first, from the schema's metadata `mask_classes`, a JSON list.
+
+    Empty without. Errors: ImagesError for anything but different names.
+    """
+    text = (schema.metadata or {}).get(b"mask_classes")
+    if text is None:
+        return ()
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ImagesError(f"{file}: the schema's metadata `mask_classes` cannot be read: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(each, str) and each.strip() for each in names):
+        raise ImagesError(f"{file}: the schema's metadata `mask_classes` is no list of names; write value 1 first")
+    if len(set(names)) < len(names):
+        raise ImagesError(f"{file}: the schema's metadata `mask_classes` names two values alike; give different names")
+    return tuple(names)

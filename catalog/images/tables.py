@@ -11,7 +11,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tailforge.catalog.images.columns import holds_paths, read_classes, read_texts, require_complete
+from tailforge.catalog.images.columns import holds_paths, read_classes, read_mask_names, read_texts, require_complete
 from tailforge.catalog.images.files import Places
 from tailforge.catalog.images.left_out import NO_FILE, Counter
 from tailforge.catalog.images.masks import decode_user_mask, read_mask_file
@@ -19,6 +19,7 @@ from tailforge.catalog.images.pixels import ParquetPixels, Pixels, column_pixels
 from tailforge.catalog.images.records import Column, Found
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ImagesError
+from tailforge.schemas.settings.annotation import Category
 
 GIVE = "give a table with a column image (bytes or paths of image files), or a folder of images"
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -135,6 +136,7 @@ def read_table(table: Table, root: Path, left_out: Counter) -> tuple[Found, NDAr
     pixels, rows = _find_pixels(table, root, places, left_out)
     has = ", ".join(table.schema.names)
     mask = _find_masks(table, root, places)
+    names = read_mask_names(table.file, table.schema) if mask else ()
     found = Found(
         kind="table",
         origin=str(table.file),
@@ -149,6 +151,7 @@ def read_table(table: Table, root: Path, left_out: Counter) -> tuple[Found, NDAr
             "label": f"{table.file} has no column 'label'; it has: {has}. It needs image (bytes of an image file, or "
             "its path) and label (class name), and may have split"
         },
+        categories=tuple(Category(name=name) for name in names),
         mask=mask or (lambda row: None),
     )
     return found, rows

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from tailforge.catalog.images.records import Images
@@ -235,8 +236,8 @@ def _read_held_back(
     images = reader.keep(open_further(source, asked.store, asked.root), rare)
     found = read_named("held-back image", images, classes.names, reader, wanted)
     known = {digest for each in real.values() for digest in each.digests}
-    shown = found.examples.shown[:, list(classes.rare)].any(1)
-    found = found.without([row for row, own in enumerate(found.digests) if own in known or not shown[row]])
+    shown = set(np.flatnonzero(found.examples.shown[:, list(classes.rare)].any(1)).tolist())
+    found = found.without([row for row, own in enumerate(found.digests) if own in known or row not in shown])
     if not found.names:
         raise ImagesError(
             f"--held-back {images.origin} holds no image of a rare class that is not among the real images, the rare "

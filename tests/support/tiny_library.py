@@ -9,6 +9,8 @@ from transformers import (
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -50,3 +52,14 @@ def save_resnet(folder: Path) -> Path:
     torch.manual_seed(3)
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5)
     return save_model(folder, ResNetForImageClassification(config))
+
+
+def save_segformer(folder: Path) -> Path:
+    """Write a segmenter of five classes, with dropout and stochastic depth."""
+    torch.manual_seed(4)
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16], patch_sizes=[3, 3], strides=[2, 2],
+        num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=5, drop_path_rate=0.2,
+        classifier_dropout_prob=0.2,
+    )  # fmt: skip
+    return save_model(folder, SegformerForSemanticSegmentation(config))

@@ -7,7 +7,7 @@ from tailforge.schemas.evaluation import Arm, Augmentation, EvaluationSettings
 from tailforge.tasks.methods.evaluation.arms import list_augmented_arms, list_plain_arms, list_version_arms
 from tailforge.tasks.methods.evaluation.augmentations import AugmentedViews, draw_augmentations
 from tailforge.tasks.methods.evaluation.draws import plan_draws, repeat_rare
-from tailforge.tasks.methods.evaluation.examples import show_classes
+from tailforge.tasks.methods.evaluation.examples import Examples, show_classes
 
 REAL = np.array([0] * 60 + [1] * 30 + [2] * 2)
 SYNTHETIC = np.array([2] * 10 + [1] * 5)
@@ -85,13 +85,14 @@ def test_the_search_draws_different_augmentations_again_and_again() -> None:
 def test_views_keep_shape_and_repeat_themselves(channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 18, 20, channels), np.uint8)
     strong = Augmentation(padding=3, flip=True, flip_vertical=True, contrast=0.3, noise=0.05, erase=0.4)
+    batch = Examples(images, np.zeros(3, np.int64), 2)
     views = AugmentedViews(18, 20, strong)
-    drawn = views.draw(images, 5, 1)
+    drawn = views.draw(batch, 5, 1).images
     assert drawn.shape == images.shape
     assert (drawn != images).any()
-    assert (AugmentedViews(18, 20, strong).draw(images, 5, 1) == drawn).all()
-    assert (views.draw(images, 5, 2) != drawn).any()
-    assert (AugmentedViews(18, 20, Augmentation(padding=0)).draw(images, 0, 0) == images).all()
+    assert (AugmentedViews(18, 20, strong).draw(batch, 5, 1).images == drawn).all()
+    assert (views.draw(batch, 5, 2).images != drawn).any()
+    assert (AugmentedViews(18, 20, Augmentation(padding=0)).draw(batch, 0, 0).images == images).all()
 
 
 def test_every_share_and_rival_is_an_arm_of_its_own() -> None:
