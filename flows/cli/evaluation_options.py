@@ -33,7 +33,7 @@ Unmasked = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="Preset (residual-small, 16 to 64 pixels per side; for segmentation pyramid-small, 32 to 256), or a model "
+        help="Preset (residual-small, 16 to 64 pixels per side; for segmentation pyramid-small, 16 to 256), or a model "
         "of transformers: a folder, or owner/name@commit."
     ),
 ]

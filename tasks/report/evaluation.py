@@ -52,7 +52,7 @@ class Curve:
 class Exchange:
     """The plot of an exchange rate, places in SVG units.
 
-    `points`: place, text and interval (top and bottom) of each point. `level`: the recall of the version's arm. `mark`:
+    `points`: place, text and interval (top and bottom) of each point. `level`: the score of the version's arm. `mark`:
     where the curve reaches it, None if it does not. `end`: the last point of the curve.
     """
 
@@ -160,7 +160,7 @@ def _draw_curves(doses: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 
 def draw_exchange(exchange: Mapping[str, Any], width: float = WIDTH, height: float = EXCHANGE) -> Exchange:
-    """Return the plot of recall of rare classes by the number of real images, on a logarithmic scale."""
+    """Return the plot of scores of rare classes by the number of real images, on a logarithmic scale."""
     points, worth, tail = exchange["points"], exchange["worth"], exchange["tail"]["value"]
     first, last = points[0]["images"], max(points[-1]["images"], exchange["images"] + worth["last"])
     bounds = [each["tail"][key] for each in points for key in ("low", "high")]
@@ -170,8 +170,8 @@ def draw_exchange(exchange: Mapping[str, Any], width: float = WIDTH, height: flo
     def across(images: int) -> float:
         return width * math.log2((1 + images) / (1 + first)) / math.log2((1 + last) / (1 + first))
 
-    def down(recall: float) -> float:
-        place: float = height * (top - recall) / (top - bottom)
+    def down(score: float) -> float:
+        place: float = height * (top - score) / (top - bottom)
         return place
 
     # The end of the line is where a continued curve begins.

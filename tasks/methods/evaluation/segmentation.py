@@ -91,7 +91,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 SEGMENTATION = Task(
     name="segmentation",
-    presets={"pyramid-small": Preset(_build, 32, 256, Habits("adamw", 2e-3, 0.01, 16))},
+    presets={"pyramid-small": Preset(_build, 16, 256, Habits("adamw", 2e-3, 0.01, 16))},
     loss=segmentation_loss,
     scores=overlap_per_class,
     words=Words(score="IoU", unit="pixel"),

@@ -141,6 +141,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 draw(draws, 32).save(inside / f"{number}.png")
     write_parquet(folder / "photographs.parquet", draws, ("gear", "hook"), 32)
     write_parquet(folder / "mnist.parquet", draws, ("0", "1"), 28)
+    write_masks(folder / "cells.parquet", draws)
     store = Store.open(str(folder / "drawn"), create=True)
     for name in ("workshop", "workshop_rare"):
         recipe = make_recipe(name=name, splits={"train": 0.8, "test": 0.2})
@@ -184,6 +185,17 @@ def write_parquet(file: Path, draws: np.random.Generator, labels: tuple[str, ...
             out = io.BytesIO()
             draw(draws, side).save(out, "PNG")
             rows.append({"split": split, "label": labels[number % len(labels)], "image": out.getvalue()})
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def write_masks(file: Path, draws: np.random.Generator) -> None:
+    """Three pictures with masks of three classes for each split."""
+    rows = []
+    for split in ("train", "validation", "test") * 3:
+        parts = [io.BytesIO(), io.BytesIO()]
+        draw(draws, 32).save(parts[0], "PNG")
+        Image.fromarray(draws.integers(0, 4, (32, 32), np.uint8)).save(parts[1], "PNG")
+        rows.append({"split": split, "image": parts[0].getvalue(), "mask": parts[1].getvalue()})
     pq.write_table(pa.Table.from_pylist(rows), file)
 
 
