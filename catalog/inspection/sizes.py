@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from math import gcd
 
 from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.training.generator import PixelNetwork
 
 NEAR = 1.1  # largest ratio of two aspects that counts as one; our choice
+SMALL, STEP = 64, 8  # longest side of small photographs, and what both sides of a network are multiples of
 COMMON = 0.9  # share of photographs with the most common aspect from which stretching keeps them comparable
 
 Size = tuple[int, int]  # width, height
@@ -50,6 +52,19 @@ class Sizes:
         total = sum(number for _, number in self.sizes)
         ratio = aspect[0] * size[1] / (aspect[1] * size[0])
         return "stretch" if count >= COMMON * total and max(ratio, 1 / ratio) > NEAR else "crop"
+
+
+def choose_network(sizes: Sizes) -> PixelNetwork | None:
+    """Return a new network that draws at the photographs' size; None if they are not small.
+
+    Its sides are multiples of STEP, so that the aspect of the photographs may change a little, by NEAR at most.
+    """
+    width, height = sizes.common
+    if max(width, height) > SMALL:
+        return None
+    sides = [max(2 * STEP, -(-side // STEP) * STEP) for side in (height, width)]
+    ratio = sides[0] * width / (sides[1] * height)
+    return PixelNetwork(height=sides[0], width=sides[1], grey=sizes.is_grey) if max(ratio, 1 / ratio) <= NEAR else None
 
 
 def summarise_sizes(shown: Sequence[tuple[int, int, int]]) -> Sizes:

@@ -26,8 +26,8 @@ def init(
     generator: Annotated[
         str | None,
         typer.Option(
-            help="Generator that draws: a folder, catalog:NAME or owner/name@commit. By default train.yaml makes a "
-            "small one from the embedded generator."
+            help="Generator that the build adapts: a folder, catalog:NAME or owner/name@commit. By default a new "
+            "network for photographs of at most 64 pixels, else the embedded generator."
         ),
     ] = None,
     fill: Annotated[

@@ -14,13 +14,14 @@ from tailforge.catalog.inspection.counts import Tail, check_fill, measure_tail
 from tailforge.catalog.inspection.gates import derive_gates
 from tailforge.catalog.inspection.groups import join_blocks, match_groups, read_pattern
 from tailforge.catalog.inspection.names import name_concepts
-from tailforge.catalog.inspection.sizes import Sizes, summarise_sizes
+from tailforge.catalog.inspection.sizes import Sizes, choose_network, summarise_sizes
 from tailforge.catalog.inspection.splits import assign_splits, read_splits
 from tailforge.catalog.sources.references import FEWEST, SMALLEST_SIDE
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.settings.gates import Gate
+from tailforge.schemas.training.generator import PixelNetwork
 from tailforge.schemas.under_way import phase
 from tailforge.tasks.images.measures import Measures, choose_measured, measure_images, measure_sizes
 from tailforge.tasks.images.references import Candidates, pick_references
@@ -28,12 +29,17 @@ from tailforge.tasks.images.twins import Twin, find_twins
 
 USUAL_COLUMNS = Columns()
 EXAMPLES = 3  # in a finding
+EMBEDDED_SIZE = (64, 64)  # height and width that the embedded generator draws
 SIZED = 500  # photographs whose headers decide how all are brought to the generator's size
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is inspected, and how. `size`: (height, width) that the generator draws. `measured`: most decoded images."""
+    """What is inspected, and how. `measured`: most decoded images.
+
+    `size`: (height, width) that the generator draws; None: that of the photographs if they are small, for a new
+    network, else that of the embedded generator.
+    """
 
     source: str
     store: str | None = None
@@ -43,7 +49,7 @@ class Question:
     references: int = 8
     measured: int = 10_000
     seed: int = 1
-    size: tuple[int, int] = (64, 64)
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Inspection:
 
     `concepts`: name per class. `labels`, `splits`, `groups`: per photograph. `copies`: sets of places with the same
     bytes. `given`: whether the source has the splits. `references`: chosen places per rare concept.
+    `size`: (height, width) of drawn images; `network`: the new network that draws them, None for another generator.
     """
 
     question: Question
@@ -63,6 +70,8 @@ class Inspection:
     given: bool
     tail: Tail
     sizes: Sizes
+    size: tuple[int, int]
+    network: PixelNetwork | None
     fit: Fit
     measures: Measures
     copies: tuple[tuple[int, ...], ...]
@@ -114,7 +123,7 @@ def inspect_photographs(question: Question) -> Inspection:
     with phase("listing"):
         images = _open_labelled(question)
     with phase("measuring"):
-        images, measures, fit = _measure(images, question)
+        images, measures, drawing = _measure(images, question)
     given = _read_given(images)
     groups = images.groups if pattern is None else match_groups(images.ids, pattern)
 
@@ -137,7 +146,8 @@ def inspect_photographs(question: Question) -> Inspection:
     train = [row for row, place in enumerate(measures.places.tolist()) if splits[place] == "train"]
     return Inspection(
         question, images, concepts, labels, splits, groups, given is not None, tail, summarise_sizes(measures.shown),
-        fit, measures, copies, twins, pick_references(candidates, wanted, question.references),
+        drawing.size, drawing.network, drawing.fit, measures, copies, twins,
+        pick_references(candidates, wanted, question.references),
         derive_gates({name: values[train] for name, values in measures.scores.items()}),
     )  # fmt: skip
 
@@ -154,14 +164,33 @@ def _open_labelled(question: Question) -> Images:
     return labelled
 
 
-def _measure(images: Images, question: Question) -> tuple[Images, Measures, Fit]:
-    """Return the photographs without unreadable ones, their measures, and how they are brought to `question.size`."""
+@dataclass(frozen=True)
+class _Drawing:
+    """Size (height, width) of drawn images, the new network that draws them, how photographs are brought to it."""
+
+    size: tuple[int, int]
+    network: PixelNetwork | None
+    fit: Fit
+
+
+def _plan_drawing(headers: Sequence[tuple[int, int, int]], question: Question) -> _Drawing:
+    """Return how images are drawn. `headers`: width, height and channels of some photographs."""
+    if not headers:
+        return _Drawing(question.size or EMBEDDED_SIZE, None, "crop")
+    sizes = summarise_sizes(headers)
+    network = choose_network(sizes) if question.size is None else None
+    size = network.size if network else question.size or EMBEDDED_SIZE
+    return _Drawing(size, network, sizes.choose_fit(size[::-1]))
+
+
+def _measure(images: Images, question: Question) -> tuple[Images, Measures, _Drawing]:
+    """Return the photographs without unreadable ones, their measures, and how images like them are drawn."""
     places = choose_measured(images, question.measured, question.seed)
     headers = measure_sizes(images, places[:: max(1, len(places) // SIZED)])
-    fit: Fit = summarise_sizes(headers).choose_fit(question.size[::-1]) if headers else "crop"
-    measures = measure_images(images, places, question.size, fit)
+    drawing = _plan_drawing(headers, question)
+    measures = measure_images(images, places, drawing.size, drawing.fit)
     if not measures.failures:
-        return images, measures, fit
+        return images, measures, drawing
 
     counter = Counter()
     for place, reason in measures.failures.items():
@@ -172,7 +201,7 @@ def _measure(images: Images, question: Question) -> tuple[Images, Measures, Fit]
     position = {place: new for new, place in enumerate(kept)}
     rest = images.select(kept)
     rest = replace(rest, left_out=images.left_out.joined(counter.report()))
-    return rest, measures.moved(position), fit
+    return rest, measures.moved(position), drawing
 
 
 def _read_given(images: Images) -> tuple[str, ...] | None:

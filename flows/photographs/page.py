@@ -121,7 +121,7 @@ def _list_facts(inspection: Inspection) -> list[tuple[str, str]]:
     sizes, measured = inspection.sizes, len(inspection.measures.places)
     (width, height), count = sizes.aspects[0]
     channels = ", ".join(f"{CHANNELS[each]} {number:,}" for each, number in sizes.channels)
-    size = inspection.question.size
+    size = inspection.size
 
     whole = measured == len(inspection.images)
     return [

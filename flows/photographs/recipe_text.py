@@ -2,33 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tailforge.catalog.inspection.counts import ClassCount
 from tailforge.catalog.inspection.gates import FEWEST
 from tailforge.catalog.inspection.names import name_dataset
 from tailforge.flows.photographs.commented import Commented
+from tailforge.flows.photographs.generator_text import TEMPLATE, write_generator
 from tailforge.flows.photographs.inspect import Inspection, home_of
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.images.measures import Measures
 
-TEMPLATE = "a photo of a {concept}"
-WORKSHOP = ModelSource(model="catalog:workshop")
-MODELS = "models"  # folder beside the recipe
-
 
 @dataclass(frozen=True)
 class Names:
-    """What the files call things: the dataset, the trained model, the table, and folders of references by concept."""
+    """What the files call things: the dataset, the table, and folders of references by concept."""
 
     dataset: str
     table: str
     references: Mapping[str, str]
-
-    @property
-    def model(self) -> str:
-        """Return the trained model's folder, relative to the recipe."""
-        return f"{MODELS}/{self.dataset}"
 
 
 def name_files(inspection: Inspection, table: str, folders: Mapping[str, str]) -> Names:
@@ -37,11 +30,16 @@ def name_files(inspection: Inspection, table: str, folders: Mapping[str, str]) -
     return Names(name_dataset(home.stem if home.suffix else home.name), table, folders)
 
 
-def write_recipe(inspection: Inspection, names: Names, given: ModelSource | None) -> str:
-    """Return the recipe as commented YAML. `given`: the generator that the user named; None: the one of train.yaml."""
+def write_recipe(inspection: Inspection, names: Names, root: Path | None, given: ModelSource | None) -> str:
+    """Return the recipe as commented YAML.
+
+    `root`: folder of the photographs; None: bytes in the table. `given`: the generator that the user named; None: a
+    new network for small photographs, else the embedded one.
+    """
     out = Commented()
     _write_head(out, inspection, names)
-    _write_generator(out, names, given)
+    write_generator(out, inspection, names.table, root, given)
+    _write_engine(out, given is None)
     _write_concepts(out, inspection, names)
     _write_prompts(out)
     _write_quality(out, inspection)
@@ -66,18 +64,11 @@ def _write_head(out: Commented, inspection: Inspection, names: Names) -> None:
     out.put("seed", inspection.question.seed, "another seed draws other images")
 
 
-def _write_generator(out: Commented, names: Names, given: ModelSource | None) -> None:
-    out.add("generator:", "the model that draws")
-    if given is None:
-        out.put("  model", names.model, "made by `tailforge train` from train.yaml")
-    else:
-        out.put("  model", given.model, f"named by --generator; after an adaptation (train.yaml) write {names.model}")
-        if given.revision:
-            out.put("  revision", given.revision, "the commit, so that the model never changes unseen")
+def _write_engine(out: Commented, small: bool) -> None:
     out.add("engine:", "how it draws")
     out.put("  kind", "plain", "each image from its own noise; best_of_n and seed_select search, and need a CLIP model")
-    out.put("  steps", 16 if given is None else 30, "denoising steps; more take longer")
-    out.put("  guidance", 3.0 if given is None else 5.0, "how closely an image follows its prompt")
+    out.put("  steps", 16 if small else 30, "denoising steps; more take longer")
+    out.put("  guidance", 3.0 if small else 5.0, "how closely an image follows its prompt")
     out.put("  batch_size", 8, "images at once; less needs less memory")
 
 
@@ -102,7 +93,7 @@ def _explain_class(each: ClassCount, inspection: Inspection) -> str:
 
 def _write_prompts(out: Commented) -> None:
     out.add("prompts:", "what the generator is told")
-    out.put("  templates", [TEMPLATE], "the words of the captions in train.yaml")
+    out.put("  templates", [TEMPLATE], "the words of images.class_caption")
 
 
 def _write_quality(out: Commented, inspection: Inspection) -> None:

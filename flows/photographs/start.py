@@ -1,4 +1,4 @@
-"""`tailforge init`: turn photographs into a recipe, a training recipe, a table, references and a page."""
+"""`tailforge init`: turn photographs into a recipe, a table, references and a page."""
 
 import os
 import shlex
@@ -13,41 +13,40 @@ from tailforge.catalog.inspection.names import name_folders
 from tailforge.catalog.inspection.table import find_root, write_table
 from tailforge.catalog.pictures import PHOTOGRAPHS, find_suffix
 from tailforge.catalog.sources.models import COMMIT, HUB_ID, MODELS, model_names
-from tailforge.catalog.sources.recipes import load_recipe, load_training_recipe
+from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.catalog.store import storage_errors
 from tailforge.catalog.temporaries import TEMPORARY, hold_folder
 from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.photographs.generator_text import locate_source
 from tailforge.flows.photographs.inspect import Inspection, Question, describe_findings, home_of, inspect_photographs
 from tailforge.flows.photographs.page import gather_page
-from tailforge.flows.photographs.recipe_text import WORKSHOP, Names, name_files, write_recipe
-from tailforge.flows.photographs.training_text import write_training
+from tailforge.flows.photographs.recipe_text import name_files, write_recipe
 from tailforge.schemas.errors import ImagesError, ModelError, UserError
-from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.models.generator_files import INDEX, saved_size
 from tailforge.tasks.report.photographs import draw_photographs
 
-RECIPE, TRAINING, PAGE, REFERENCES = "recipe.yaml", "train.yaml", "photographs.html", "references"
+RECIPE, PAGE, REFERENCES = "recipe.yaml", "photographs.html", "references"
 HUB_SIZE = (512, 512)  # height and width that a hub model is taken to draw, since its files are not here
 
 
 def start_from_photographs(question: Question, out: Path | None, generator: str | None) -> dict[str, Any]:
     """Inspect photographs and write a folder with a recipe that fills their tail; return what was found and written.
 
-    `out`: the folder, new or empty; by default NAME-recipe. `generator`: the model that draws; by default train.yaml
-    adapts the embedded one. Nothing is written unless all files are right.
+    `out`: the folder, new or empty; by default NAME-recipe. `generator`: the model that the build adapts; by
+    default a new network for small photographs, else the embedded one. Nothing is written unless all files are right.
     Errors: UserError of every kind.
     """
     given = None if generator is None else parse_generator(generator)
     source = usable_path(question.source, "images", ImagesError)
     folder = find_folder(source, out)
-    inspection = inspect_photographs(replace(question, size=find_size(given or WORKSHOP)))
+    inspection = inspect_photographs(replace(question, size=None if given is None else find_size(given)))
 
     temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     with storage_errors("write", str(folder)), hold_folder(str(temporary)):
-        names = write_folder(temporary, folder, inspection, source, given)
+        write_folder(temporary, folder, inspection, source, given)
         os.replace(temporary, folder)
-    return _report(inspection, folder, names, given)
+    return _report(inspection, folder)
 
 
 def parse_generator(generator: str) -> ModelSource:
@@ -76,9 +75,7 @@ def parse_generator(generator: str) -> ModelSource:
 
 def find_size(source: ModelSource) -> tuple[int, int]:
     """Return (height, width) that a generator draws, by its files; of a hub model 512 x 512."""
-    name = source.model.removeprefix("catalog:")
-    path = str(MODELS / name) if name != source.model else source.model
-    return saved_size(ResolvedModel(path=path, revision=source.revision, digest="")) or HUB_SIZE
+    return saved_size(locate_source(source)) or HUB_SIZE
 
 
 def find_folder(source: Path, out: Path | None) -> Path:
@@ -96,20 +93,17 @@ def find_folder(source: Path, out: Path | None) -> Path:
     return folder
 
 
-def write_folder(folder: Path, target: Path, inspection: Inspection, source: Path, given: ModelSource | None) -> Names:
+def write_folder(folder: Path, target: Path, inspection: Inspection, source: Path, given: ModelSource | None) -> None:
     """Write all files into `folder`, which becomes `target`, and check that each can be read. Errors: UserError."""
     root = find_root(inspection.images, source)
     table = write_table(folder, inspection.images, root, inspection.labels, inspection.splits, inspection.groups)
     _check_table(table, root, len(inspection.images))
     names = name_files(inspection, table.name, copy_references(folder, inspection))
 
-    (folder / RECIPE).write_text(write_recipe(inspection, names, given), encoding="utf-8")
-    (folder / TRAINING).write_text(write_training(inspection, names, root, given), encoding="utf-8")
+    (folder / RECIPE).write_text(write_recipe(inspection, names, root, given), encoding="utf-8")
     load_recipe(str(folder / RECIPE))
-    load_training_recipe(folder / TRAINING)
-    page = gather_page(inspection, names.dataset, list_commands(target, names, given))
+    page = gather_page(inspection, names.dataset, list_commands(target))
     (folder / PAGE).write_text(draw_photographs(page), encoding="utf-8")
-    return names
 
 
 def _check_table(table: Path, root: Path | None, count: int) -> None:
@@ -135,14 +129,10 @@ def copy_references(folder: Path, inspection: Inspection) -> dict[str, str]:
     return {concept: f"{REFERENCES}/{name}" for concept, name in names.items()}
 
 
-def list_commands(folder: Path, names: Names, given: ModelSource | None) -> list[str]:
+def list_commands(folder: Path) -> list[str]:
     """Return the commands that come next, in their order."""
-    recipe, training = (shlex.quote(_show(folder / name)) for name in (RECIPE, TRAINING))
-    where = [shlex.quote(_show(folder / part)) for part in (names.model.partition("/")[0], "work")]
-    train = f"tailforge train {training} --models {where[0]} --work {where[1]}"
-    last = "" if given is None else f" --set generator.model={names.model}"
-    last += " --set generator.revision=null" if given is not None and given.revision else ""
-    return [train, f"tailforge plan {recipe}{last}", f"tailforge build {recipe}{last}"]
+    recipe = shlex.quote(_show(folder / RECIPE))
+    return [f"tailforge plan {recipe}", f"tailforge build {recipe}"]
 
 
 def _show(path: Path) -> str:
@@ -150,7 +140,7 @@ def _show(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _report(inspection: Inspection, folder: Path, names: Names, given: ModelSource | None) -> dict[str, Any]:
+def _report(inspection: Inspection, folder: Path) -> dict[str, Any]:
     """Return what was found and written, in plain values."""
     tail = inspection.tail
 
@@ -170,7 +160,7 @@ def _report(inspection: Inspection, folder: Path, names: Names, given: ModelSour
         "leaks": [_name_pair(inspection, each.one, each.other) for each in inspection.leaks],
         "twins": len(inspection.pairs),
         "findings": describe_findings(inspection),
-        "commands": list_commands(folder, names, given),
+        "commands": list_commands(folder),
     }  # fmt: skip
 
 

@@ -87,14 +87,21 @@ def check_generator(model: ResolvedModel) -> None:
     _check_scheduler(kind, read_json(scheduler).get("_class_name"), str(scheduler))
 
 
-def check_trainable(model: ResolvedModel, field: str) -> None:
-    """Check that a directory's pipeline has a UNet. A hub model is checked when it loads. Errors: ModelError."""
+def is_trainable(model: ResolvedModel) -> bool:
+    """Return whether a directory's pipeline has a UNet; True for a hub model, which is checked when it loads.
+
+    Errors: ModelError.
+    """
     folder = generator_folder(model)
     if folder is None:
-        return
-    kind = check_class(read_json(folder / INDEX).get("_class_name"), folder / INDEX)
-    if "unet" not in WEIGHTS[kind]:
-        raise ModelError(f"{field}: {model.path} is a {kind}; training needs a UNet: Stable Diffusion 1.x, 2.x or XL")
+        return True
+    return "unet" in WEIGHTS[check_class(read_json(folder / INDEX).get("_class_name"), folder / INDEX)]
+
+
+def check_trainable(model: ResolvedModel, field: str) -> None:
+    """Check that a directory's pipeline can be trained. Errors: ModelError."""
+    if not is_trainable(model):
+        raise ModelError(f"{field}: training needs a UNet: Stable Diffusion 1.x, 2.x or XL; {model.path} has none")
 
 
 def check_loaded(pipeline: Any, where: str) -> None:

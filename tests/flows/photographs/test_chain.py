@@ -17,7 +17,10 @@ pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
-FEW_STEPS = ("learning={steps: 2, batch: 2, learning_rate: 0.0001}", "validation={every: 2, images: 0}")
+FEW_STEPS = (
+    "generator.adapt.learning={steps: 2, batch: 2, learning_rate: 0.0001}",
+    "generator.adapt.validation={every: 2, per_class: 1, steps: 2}",
+)
 QUICK = ("engine.steps=2", "engine.batch_size=2", "quality.max_rounds=1", "partition_size=2")
 
 
@@ -35,14 +38,19 @@ def run(command: Command, line: str, *words: str | Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("size", "mode", "generator"),
-    [((64, 64), "RGB", None), ((24, 40), "L", None), ((48, 48), "RGB", "tiny")],
+    ("size", "mode", "generator", "drawn"),
+    [
+        ((96, 96), "RGB", None, (64, 64)),
+        ((24, 40), "L", None, (24, 40)),
+        ((48, 48), "RGB", "tiny", (32, 32)),
+    ],
     ids=["colour", "grey and not square", "a named generator"],
 )
 def test_the_printed_commands_publish_a_version(
     size: tuple[int, int],
     mode: str,
     generator: str | None,
+    drawn: tuple[int, int],
     command: Command,
     tiny_generator: Path,
     tmp_path: Path,
@@ -53,15 +61,16 @@ def test_the_printed_commands_publish_a_version(
     named = [] if generator is None else ["--generator", str(tiny_generator)]
     code, out, err = command("init", "photos", "--out", "start", "--json", *named)
     assert code == 0, err
-    train, plan, build = json.loads(out)["commands"]
+    plan, build = json.loads(out)["commands"]
 
-    run(command, train, *put(*FEW_STEPS))
-    shorter = put("concepts.bench.requested=2", *QUICK)
+    shorter = put("concepts.bench.requested=2", *QUICK, *FEW_STEPS)
     assert "2 images of 1 concept requested" in run(command, plan, "--store", "store", *shorter)
     made = json.loads(run(command, build, "--store", "store", "--json", *shorter))
     rows = rows_of(made)
     assert {row["caption"] for row in rows} == {"a photo of a bench"}
-    digest = digest_model(Path("start/models/photos"))
+    assert {(row["width"], row["height"]) for row in rows} == {drawn}
+    (model,) = Path("store/artifacts/adaptations").glob("*/generator")
+    digest = digest_model(model)
     assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows} == {digest}
     assert verify(Store.open("store"), "photos") == []
 

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailforge.catalog.images.reader import open_images
-from tailforge.catalog.sources.recipes import load_recipe, load_training_recipe
+from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.catalog.sources.references import require_references
 from tailforge.flows.photographs.inspect import Question
 from tailforge.flows.photographs.start import start_from_photographs
 from tailforge.schemas.errors import UserError
-from tailforge.schemas.training.generator import GeneratorTraining
+from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.training.generator import AdaptedSource, PixelNetwork
 from tailforge.tasks.images.captioned import open_captioned
 from tailforge.tasks.images.evaluated import open_real
 from tests.support.image_files import encode
@@ -42,12 +43,12 @@ def check(out: Path) -> dict[str, list[dict[str, str]]]:
             assert 1 <= len(list(folder.iterdir())) <= 8
             if len(list(folder.iterdir())) > 2:
                 require_references(recipe.folder, concept)
-    training = load_training_recipe(out / "train.yaml")
-    assert isinstance(training, GeneratorTraining)
-    captioned = open_captioned(training.images, out, 0)
+    adapt = recipe.recipe.adaptation
+    assert adapt is not None
+    assert adapt.learning.balance == "class"
+    captioned = open_captioned(adapt.images, out, 0)
     assert all(caption.startswith("a photo of a ") for caption in captioned.captions)
-    for name in ("recipe.yaml", "train.yaml"):
-        assert all("# " in line for line in (out / name).read_text().splitlines())
+    assert all("# " in line for line in (out / "recipe.yaml").read_text().splitlines())
     assert "<html" in (out / "photographs.html").read_text()
 
     if (out / "photographs.csv").exists():
@@ -226,7 +227,7 @@ def test_own_splits_never_divide_twins_and_groups(tmp_path: Path) -> None:
     assert set(map(len, splits.values())) == {1}
     again = start(source, tmp_path / "again", group_pattern=r"^(\d\d)\d")
     assert again["classes"] == made["classes"]
-    for name in ("photographs.csv", "train.yaml", "recipe.yaml"):
+    for name in ("photographs.csv", "recipe.yaml"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -255,19 +256,39 @@ def test_only_a_named_number_of_photographs_is_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_named_generator_draws_and_is_adapted(mode: str, tmp_path: Path) -> None:
+def test_a_named_generator_is_adapted(mode: str, tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", TAIL, mode=mode)
     made = start(source, tmp_path / "out", generator="catalog:workshop")
-    assert load_recipe(str(tmp_path / "out" / "recipe.yaml")).recipe.generator.model == "catalog:workshop"
-    assert made["commands"][2].endswith("--set generator.model=models/photos")
+    recipe = load_recipe(str(tmp_path / "out" / "recipe.yaml")).recipe
+    assert recipe.source == ModelSource(model="catalog:workshop")
+    assert [line.split()[1] for line in made["commands"]] == ["plan", "build"]
     commit = "0" * 40
-    made = start(source, tmp_path / "hub", generator=f"owner/name@{commit}")
-    training = load_training_recipe(tmp_path / "hub" / "train.yaml")
-    assert isinstance(training, GeneratorTraining)
-    assert (training.base.model, training.base.revision, training.weights) == ("owner/name", commit, "lora")
-    assert load_recipe(
-        str(tmp_path / "hub" / "recipe.yaml"), ["generator.model=models/photos", "generator.revision=null"]
-    )
+    start(source, tmp_path / "hub", generator=f"owner/name@{commit}")
+    recipe = load_recipe(str(tmp_path / "hub" / "recipe.yaml")).recipe
+    assert recipe.source == ModelSource(model="owner/name", revision=commit)
+    assert recipe.adaptation is not None
+    assert recipe.adaptation.weights == "lora"
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "drawn"),
+    [
+        ((24, 40), "L", PixelNetwork(height=40, width=24, grey=True)),
+        ((28, 28), "RGB", PixelNetwork(height=32, width=32)),
+        ((64, 48), "RGB", PixelNetwork(height=48, width=64)),
+        ((25, 40), "RGB", None),
+        ((96, 96), "RGB", None),
+    ],
+)
+def test_small_photographs_get_a_network_of_their_size(
+    size: tuple[int, int], mode: str, drawn: PixelNetwork | None, tmp_path: Path
+) -> None:
+    start(write_photographs(tmp_path / "photos", TAIL, size=size, mode=mode), tmp_path / "out")
+    check(tmp_path / "out")
+    generator = load_recipe(str(tmp_path / "out" / "recipe.yaml")).recipe.generator
+    assert isinstance(generator, AdaptedSource)
+    assert generator.network == drawn
+    assert (generator.base == ModelSource(model="catalog:workshop")) == (drawn is None)
 
 
 def fill(root: Path) -> None:

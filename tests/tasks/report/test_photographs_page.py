@@ -53,7 +53,7 @@ def make_page(classes: int = 12) -> PhotographsPage:
         sizes=(("24 x 40", 900), ("other", 100)),
         facts=(("channels", "grey 1,000"),),
         bounds=(("brightness", "0.1", "0.4", "0.9", "at least 0.05"),),
-        commands=("tailforge train start/train.yaml", "tailforge plan start/recipe.yaml"),
+        commands=("tailforge plan start/recipe.yaml", "tailforge build start/recipe.yaml"),
     )
 
 
