@@ -20,15 +20,17 @@ MODES = {1: "L", 3: "RGB"}
 LabelOf = Callable[[str], int]
 
 
-def open_labelled(source: str | Path, split: str, store: str | None = None, learnt: str = "") -> Images:
+def open_labelled(
+    source: str | Path, split: str, store: str | None = None, learnt: str = "", root: Path | None = None
+) -> Images:
     """Open the labelled images of a split: a source as `open_images` takes it, or dataset@version of `store`.
 
-    A source without splits is taken as a whole. If a version has no test split, a test uses all other splits except
-    the training split (`learnt`: its origin).
+    `root`: as `open_images`. A source without splits is taken as a whole. If a version has no test split, a test uses
+    all other splits except the training split (`learnt`: its origin).
     Errors: NotFoundError; ImagesError for an image without a label, and for files that are left out but could be
     images, so that no image is skipped silently.
     """
-    images = open_images(source, store=store, check_classes=False)
+    images = open_images(source, store=store, root=root, check_classes=False)
     return take_split(images, split, learnt)
 
 
