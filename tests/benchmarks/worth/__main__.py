@@ -1,0 +1,109 @@
+"""What is a version worth to a model of real photographs? `make bench-worth`.
+
+`python -m tests.benchmarks.worth [--work DIR] [--sets ...] [--seeds N]` makes what is missing in DIR, then writes
+docs/benchmarks/worth. Per set, the product's own commands train a generator on the training split, build a version that
+fills the tail, and evaluate it beside rival versions. Every command goes on where it was stopped.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.benchmarks.worth.page import write_results
+from tests.benchmarks.worth.sets import SETS, ImageSet, write_tables
+
+REQUESTED = 200  # images per rare class
+LEARNING: dict[str, Any] = {
+    "steps": 1800,
+    "batch": 64,
+    "learning_rate": 0.001,
+    "schedule": "cosine",
+    "ema_decay": 0.995,
+    "weighting": "min_snr_plus_one",
+    "balance": "root",
+    "threads": 1,
+}
+CAPTION = "a photo of a {}"
+GATES = {"brightness": {}, "contrast": {}, "sharpness": {}}
+OPTIONS = ("--steps", "400", "--shares", "0.25,0.5,0.75", "--augmentations", "4", "--few", "20")
+
+
+def main() -> None:
+    """Make what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("work/worth"))
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1)
+    words = parser.parse_args()
+    for name in words.sets:
+        if SETS[name].find_file() is None:
+            print(f"{name}: {SETS[name].file}.parquet is not there, skipped; TAILFORGE_DATA names its folder")
+            continue
+        measure(SETS[name], words.work.resolve() / name, words.seeds, words.workers)
+    write_results(words.work.resolve(), range(words.seeds))
+
+
+def measure(chosen: ImageSet, folder: Path, seeds: int, workers: int) -> None:
+    """Train, build and evaluate one set in its folder."""
+    real, held = write_tables(chosen, folder)
+    train, build = write_recipes(chosen, folder)
+    run("train", train, "--models", folder / "models", "--work", folder / "work")
+    store = folder / "store"
+    for recipe in build:
+        run("build", recipe, "--store", store)
+
+    # The exchange rate needs real images that were held back.
+    curve = ("--learning-curve", "--held-back", held) if chosen.kept else ()
+    rivals = [word for recipe in build[1:] for word in ("--against", recipe.stem)]
+    made = run(
+        "evaluate", build[0].stem, *rivals, "--store", store, "--real", real, *OPTIONS, *curve,
+        "--seeds", seeds, "--workers", workers, "--json",
+    )  # fmt: skip
+    (folder / "evaluation.json").write_text(made)
+
+
+def write_recipes(chosen: ImageSet, folder: Path) -> tuple[Path, list[Path]]:
+    """Write the recipes of the training and of the versions: the default one first, then its rivals."""
+    training = {
+        "kind": "generator",
+        "name": chosen.name,
+        "network": dict(chosen.network),
+        "images": {"folder": "real.parquet", "split": "train", "class_caption": CAPTION.format("{class}")},
+        "learning": LEARNING | dict.fromkeys(chosen.mirrored, True),
+        "validation": {"every": 300, "held_out": 0.02, "images": 24, "guidance": 2.0},
+    }
+    recipe: dict[str, Any] = {
+        "description": f"Images for the tail of {chosen.name}, for the benchmark of worth.",
+        "license": "CC-BY-4.0",
+        "seed": 1,
+        "generator": {"model": f"models/{chosen.name}"},
+        "engine": {"kind": "plain", "steps": 24, "guidance": 2.0, "batch_size": 32},
+        "concepts": [{"name": name, "requested": REQUESTED} for name in chosen.rare],
+        "prompts": {"templates": [CAPTION.format("{concept}")]},
+        "splits": {"train": 1.0},
+        "sharding": {"image_format": "png"},
+    }
+    names = {"train": training, f"{chosen.name}-ours": recipe}
+    for name, content in names.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **content}, sort_keys=False))
+    train, *build = (folder / f"{name}.yaml" for name in names)
+    return train, build
+
+
+def run(*words: object) -> str:
+    """Run a command of the product and return what it prints. A failure ends the benchmark."""
+    command = [sys.executable, "-m", "tailforge", *map(str, words)]
+    print("$ tailforge", *words[:2], flush=True)
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=threads)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
