@@ -81,14 +81,17 @@ def write_tables(chosen: ImageSet, folder: Path) -> tuple[Path, Path]:
     table = pq.read_table(file).select(["split", "label", "image"])
     splits, labels = (np.array(table[name].to_pylist(), object) for name in ("split", "label"))
 
-    # Take validation images from the training split where the file has none, then cut the tail.
+    # Take validation images from the training split where the file has none.
+    for place, name in enumerate(sorted(set(labels)) if chosen.validation else ()):
+        own = np.flatnonzero((splits == "train") & (labels == name))
+        splits[np.random.default_rng((CUT_SEED, place)).permutation(own)[: chosen.validation]] = "validation"
+
+    # Cut the tail.
     draws = np.random.default_rng(CUT_SEED)
     dropped = np.zeros(len(table), bool)
-    for name in sorted(set(labels)):
-        own = draws.permutation(np.flatnonzero((splits == "train") & (labels == name)))
-        splits[own[: chosen.validation]] = "validation"
-        left = own[chosen.validation :]
-        dropped[left[chosen.kept.get(name, len(left)) :]] = True
+    for name, count in chosen.kept.items():
+        own = np.flatnonzero((splits == "train") & (labels == name))
+        dropped[draws.permutation(own)[count:]] = True
 
     # Of the cut images, only those of rare classes are the exchange rate's.
     table = table.set_column(0, "split", pa.array(splits.tolist()))
