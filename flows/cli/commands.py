@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tailforge.flows.cli.command_line import run_words
 from tailforge.flows.cli.evaluate import evaluate
+from tailforge.flows.cli.example import example
 from tailforge.flows.cli.explain import explain
 from tailforge.flows.cli.init import init
 from tailforge.flows.cli.main import main
@@ -52,6 +53,7 @@ from tailforge.schemas.extras import how_to_install, name_extra
 
 __all__ = ["app", "main"]
 
+app.command()(example)
 app.command()(init)
 app.command()(plan)
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,10 @@ from tailforge.catalog.inspection.table import find_root, write_table
 from tailforge.catalog.pictures import PHOTOGRAPHS, find_suffix
 from tailforge.catalog.sources.models import COMMIT, HUB_ID, MODELS, model_names
 from tailforge.catalog.sources.recipes import load_recipe
-from tailforge.catalog.store import storage_errors
-from tailforge.catalog.temporaries import TEMPORARY, hold_folder
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.photographs.generator_text import locate_source
 from tailforge.flows.photographs.inspect import Inspection, Question, describe_findings, home_of, inspect_photographs
+from tailforge.flows.photographs.new_folder import require_new, write_whole_folder
 from tailforge.flows.photographs.page import gather_page
 from tailforge.flows.photographs.recipe_text import name_files, write_recipe
 from tailforge.schemas.errors import ImagesError, ModelError, UserError
@@ -42,10 +40,8 @@ def start_from_photographs(question: Question, out: Path | None, generator: str 
     folder = find_folder(source, out)
     inspection = inspect_photographs(replace(question, size=None if given is None else find_size(given)))
 
-    temporary = folder.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
-    with storage_errors("write", str(folder)), hold_folder(str(temporary)):
+    with write_whole_folder(folder) as temporary:
         write_folder(temporary, folder, inspection, source, given)
-        os.replace(temporary, folder)
     return _report(inspection, folder)
 
 
@@ -82,14 +78,9 @@ def find_folder(source: Path, out: Path | None) -> Path:
     """Return the folder to write. Errors: UserError for one that holds something, or is inside the photographs."""
     name = f"{home_of(str(source)).stem or 'photographs'}-recipe"
     folder = Path(name).absolute() if out is None else usable_path(out, "--out").absolute()
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} exists and is no folder; name another by --out")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty, and nothing in it is overwritten; name a new folder by --out")
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{folder} is inside the photographs {source}; name a folder elsewhere by --out")
-    if not folder.parent.is_dir():
-        raise UserError(f"{folder.parent} does not exist; make it, or name another folder by --out")
+    require_new(folder)
     return folder
 
 

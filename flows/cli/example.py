@@ -1,0 +1,31 @@
+"""The command `tailforge example`. flows/cli/commands.py registers it and says what a command may do."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tailforge.flows.cli.options import Json, console, print_json, table
+from tailforge.flows.terminal.stopping import run_stoppable
+
+
+def example(
+    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")] = Path("parts"),
+    as_json: Json = False,
+) -> None:
+    """Write class folders of rendered machine parts, four of them rare, to try Tailforge on.
+
+    Example: `tailforge example --out parts`
+    """
+    from tailforge.flows.photographs.example import write_example
+
+    made = run_stoppable(write_example, out)
+    print_json(made) if as_json else print_example(made)
+
+
+def print_example(made: dict[str, Any]) -> None:
+    """Print what was written and what comes next for a person."""
+    rows = [[each["name"], each["train"], each["validation"], each["test"]] for each in made["classes"]]
+    table("pictures per class", ["class", "train", "validation", "test"], rows)
+    console.print(f"folder: {made['folder']}", soft_wrap=True, markup=False)
+    console.print(f"next: tailforge init {Path(made['folder']).name} --out start", soft_wrap=True, markup=False)
