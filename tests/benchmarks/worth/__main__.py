@@ -29,7 +29,6 @@ LEARNING: dict[str, Any] = {
     "threads": 1,
 }
 CAPTION = "a photo of a {}"
-GATES = {"brightness": {}, "contrast": {}, "sharpness": {}}
 OPTIONS = ("--steps", "400", "--shares", "0.25,0.5,0.75", "--augmentations", "4", "--few", "20")
 
 
