@@ -13,6 +13,7 @@ from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.rounds import first_sizes, require_quotas, run_rounds
 from tailforge.flows.build.selected import Selected
 from tailforge.flows.estimate.forecast import Forecast, find_prompts, forecast_build
+from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.tasks.artifacts.partitions import BuiltPartition
@@ -117,9 +118,18 @@ def plan_build(context: BuildContext) -> Plan:
         wanted=sum(concept.wanted for concept in context.recipe.concepts),
         images=ahead.images,
         finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == SAMPLES.name),
-        notes=readable.notes if readable else [],
+        notes=[*note_adaptation(context, tally), *(readable.notes if readable else [])],
         unread_prompts=readable.unread_counts if readable else {},
     )
+
+
+def note_adaptation(context: BuildContext, tally: Tally) -> list[str]:
+    """Return a note on a training that comes first; empty without any."""
+    adapt, images = context.recipe.adaptation, context.photographs
+    if adapt is None or images is None or not tally.missing[ADAPTATIONS.name]:
+        return []
+    work = f"{count_of(adapt.learning.steps, 'step')} on {count_of(images.images, 'image')} of {images.origin}"
+    return [f"the generator is not trained yet: {work} come first"]
 
 
 def _look_ahead(drive: Drive, context: BuildContext) -> None:

@@ -55,7 +55,9 @@ def folder_of(store: Path) -> Path:
 
 def test_one_build_goes_from_photographs_to_a_version(command: Command, adapted_recipe: Path, tmp_path: Path) -> None:
     code, out, _ = command("plan", adapted_recipe, "--store", tmp_path / "planned", "--json")
-    planned = {each["stage"]: each for each in json.loads(out)["stages"]}
+    plan = json.loads(out)
+    planned = {each["stage"]: each for each in plan["stages"]}
+    assert "the generator is not trained yet: 4 steps on 12 images of photographs" in plan["notes"][0]
     assert (code, planned["adaptations"]["missing"], planned["samples"]["missing_rows"]) == (0, 1, 24)
     assert not (tmp_path / "planned/artifacts").exists()
 
