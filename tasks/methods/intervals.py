@@ -7,8 +7,11 @@ from statistics import fmean, stdev
 NORMAL_95 = 1.959964  # standard errors in half a 95 % interval
 
 
-def wilson_interval(hits: int, count: int, z: float = NORMAL_95) -> tuple[float, float]:
-    """Return the score interval of a share, 95 % by default; (0, 1) without any trial. Source: Wilson 1927."""
+def wilson_interval(hits: float, count: int, z: float = NORMAL_95) -> tuple[float, float]:
+    """Return the score interval of a share, 95 % by default; (0, 1) without any trial. Source: Wilson 1927.
+
+    `hits` may be a fraction, such as a mean over models.
+    """
     if count == 0:
         return 0.0, 1.0
     share = hits / count

@@ -21,18 +21,23 @@ from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.publish.history import read_history
 from tailforge.tasks.report.all_samples import gather_images
 from tailforge.tasks.report.changes import choose_changed
-from tailforge.tasks.report.data import Earlier, PartitionWork, ReportData
+from tailforge.tasks.report.data import Decisions, Earlier, PartitionWork, ReportData
 from tailforge.tasks.report.page import PAGE, PER_REASON, choose_examples, draw_report, examples_per_concept
 from tailforge.tasks.report.references import Reference, shrink_photograph
 from tailforge.tasks.report.template_files import read_template
 from tailforge.tasks.report.weakest import choose_weakest
 from tailforge.tasks.report.worth import PARTS as WORTH
 from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
+from tailforge.tasks.stages.allocation import STAGE as ALLOCATION
+from tailforge.tasks.stages.judges import STAGE as JUDGES
 from tailforge.tasks.stages.registry import stage_names
 from tailforge.tasks.stages.seeds import STAGE as SEEDS
 
 ReadImages = Callable[[Sequence[str]], Mapping[str, tuple[bytes, bytes | None]]]
-PARTS = ("style.css", "morning.html", "losses.html", "costs.html", "adaptation.html")  # parts of the page's template
+# Parts of the page's template.
+PARTS = (
+    "style.css", "morning.html", "allocation.html", "trend.html", "losses.html", "costs.html", "adaptation.html",
+)  # fmt: skip
 FOLDER = "report"  # inside the version's folder
 
 
@@ -74,6 +79,7 @@ def render_version_report(
         read_images,
         seeds=read_seeds(store, ordered),
         adaptation=read_adaptation(store, ordered),
+        allocation=read_allocation(store, concepts, ordered),
         explanations=read_explanations(store, partitions),
         work=[PartitionWork(part.concept, list_work(part)) for part in partitions],
         earlier=read_history(store, build.recipe.name, version, folder, images, concepts),
@@ -112,6 +118,7 @@ def render_report(
     *,
     seeds: pa.Table | None = None,
     adaptation: pa.Table | None = None,
+    allocation: Decisions | None = None,
     explanations: Mapping[str, bytes] | None = None,
     work: Sequence[PartitionWork] = (),
     earlier: Earlier | None = None,
@@ -120,8 +127,9 @@ def render_report(
     """Return the report's files by name relative to the version's folder; the page is report/index.html.
 
     `read_images` returns images and masks of the given samples (a few hundred at most) if they exist. `seeds`: SEEDS of
-    the build, if its images start from seeds. `adaptation`: its ADAPTATIONS, if it adapted its generator.
-    `explanations`: pages of repaired samples by sample_id. `work` and `earlier`: see ReportData.
+    the build, if its images start from seeds. `adaptation`: its ADAPTATIONS, if it adapted its generator. `allocation`:
+    decisions of a steered build. `explanations`: pages of repaired samples by sample_id. `work` and `earlier`: see
+    ReportData.
     """
     per_concept = examples_per_concept(len(build.recipe.concepts))
     accepted, rejected = choose_examples(manifest, rejects, per_concept, PER_REASON)
@@ -143,6 +151,7 @@ def render_report(
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
         seeds=seeds,
         adaptation=adaptation,
+        allocation=allocation,
         training=describe_training(build.generator_training) if build.generator_training else (),
         explanations=explanations or {},
         models={role: model.digest for role, model in build.models.items()},
@@ -197,6 +206,21 @@ def read_adaptation(store: Store, receipts: Sequence[Receipt]) -> pa.Table | Non
     """Return the ADAPTATIONS of the build; None if it adapted no generator. Errors: StoreError."""
     tables = [read_table(store, each) for each in receipts if each.stage == ADAPTATIONS.name]
     return tables[0] if tables else None
+
+
+def read_allocation(store: Store, concepts: Sequence[str], receipts: Sequence[Receipt]) -> Decisions | None:
+    """Return the decisions of a steered build, with the seconds per concept; None for another build.
+
+    Errors: StoreError.
+    """
+    made = {each.uri: each for each in receipts if each.stage == ALLOCATION.name}
+    if not made:
+        return None
+    tables = {uri: read_table(store, each) for uri, each in made.items()}
+    ordered = sorted(made, key=lambda uri: tables[uri]["round"][0].as_py())
+    seconds = dict(zip(concepts, made[ordered[-1]].details["seconds"], strict=True))
+    judging = sum(each.timings.get("compute", 0.0) for each in receipts if each.stage == JUDGES.name)
+    return Decisions(pa.concat_tables([tables[uri] for uri in ordered]), seconds, judging)
 
 
 def read_references(build: BuildContext, shown: int) -> dict[str, tuple[Reference, ...]]:

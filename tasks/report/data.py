@@ -80,15 +80,27 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """The decisions of a steered build: ALLOCATION of all rounds in order, and the seconds spent by concept.
+
+    `judging_seconds`: those of training the classifiers.
+    """
+
+    table: pa.Table
+    seconds: Mapping[str, float]
+    judging_seconds: float
+
+
+@dataclass(frozen=True)
 class ReportData:
     """The input of the page. `examples`: sample_id to encoded image and indexed mask (None without one).
 
     Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None without seeds.
-    `lineage`: label to digest or version. `references`: photographs by concept, in order. `training`: sentences on the
-    training of the generator, `adaptation` the ADAPTATIONS of the build, None without any. `explanations`: sample_id to
-    the page of its repair. `models`: digest by role. `work`: receipts per partition, also in `receipts`. `pictures`:
-    encoded images of added or changed samples. `unread`: prompts per concept that were not drawn, because the generator
-    cannot read the concept in them.
+    `allocation`: of a steered build. `lineage`: label to digest or version. `references`: photographs by concept, in
+    order. `training`: sentences on the training of the generator, `adaptation` the ADAPTATIONS of the build, None
+    without any. `explanations`: sample_id to the page of its repair. `models`: digest by role. `work`: receipts per
+    partition, also in `receipts`. `pictures`: encoded images of added or changed samples. `unread`: prompts per concept
+    that were not drawn, because the generator cannot read the concept in them.
     """
 
     recipe: Recipe
@@ -100,6 +112,7 @@ class ReportData:
     lineage: Mapping[str, str]
     references: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
     seeds: pa.Table | None = None
+    allocation: Decisions | None = None
     training: Sequence[str] = ()
     adaptation: pa.Table | None = None
     explanations: Mapping[str, bytes] = field(default_factory=dict)

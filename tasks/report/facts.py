@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from tailforge.schemas.documents.worth import NOT_EVALUATED
 from tailforge.tasks.report.all_samples import count_by_outcome, gather_images
+from tailforge.tasks.report.allocation import Allocation, describe_allocation
 from tailforge.tasks.report.changes import Changes, compare_builds
 from tailforge.tasks.report.costs import Costs, count_costs
 from tailforge.tasks.report.data import ReportData, VersionCounts
@@ -31,6 +32,7 @@ class Facts:
     failures: tuple[FailureRow, ...]
     drift: tuple[Drift, ...]
     costs: Costs
+    allocation: Allocation | None
     history: tuple[VersionCounts, ...]
     unreadable: tuple[tuple[str, str], ...]
 
@@ -59,9 +61,14 @@ def collect_facts(data: ReportData) -> Facts:
         failures=tuple(failures),
         drift=tuple(drift),
         costs=costs,
+        allocation=_describe_allocation(data),
         history=(*data.earlier.versions, _count_version(data, concepts, costs)),
         unreadable=tuple(data.earlier.unreadable),
     )
+
+
+def _describe_allocation(data: ReportData) -> Allocation | None:
+    return None if data.allocation is None else describe_allocation(data.allocation)
 
 
 def write_summary(data: ReportData, facts: Facts) -> bytes:

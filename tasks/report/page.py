@@ -18,6 +18,7 @@ import yaml
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.licences import describe_licence
 from tailforge.tasks.report.adaptation import draw_adaptation
+from tailforge.tasks.report.allocation import draw_recalls
 from tailforge.tasks.report.data import ReportData
 from tailforge.tasks.report.facts import collect_facts, write_summary
 from tailforge.tasks.report.gallery import group_tiles, note_weakest
@@ -153,6 +154,7 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
         version=data.version,
         concepts=facts.concepts,
         morning=draw_morning(data, facts, files),
+        recalls=draw_recalls(data.allocation.table) if data.allocation else (),
         splits=count_splits(data.recipe, data.manifest),
         failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
         tiles=gallery,

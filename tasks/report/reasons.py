@@ -14,12 +14,14 @@ REASONS = {
     "near_reference": ("Near reference", "Nearly the same as a reference photograph"),
     "doubted": ("Doubted", "The verifier of the steered build sees another class"),
     "near_validation": ("Near validation", "Nearly the same as a real validation image"),
-    SURPLUS: ("Surplus", "Passed every gate, but enough images were accepted or others were preferred"),
+    SURPLUS: ("Surplus", "Passed every gate, but enough images were accepted"),
 }
 
 
 def describe_reason(reason: str, recipe: Recipe) -> tuple[str, str]:
     """Return heading and explanation for a reason of tasks/methods/quality/gates.py; others stay unchanged."""
+    if reason == SURPLUS and recipe.allocation.steers:
+        return REASONS[SURPLUS][0], "Passed every gate, but the classifier is less sure of other images, which are kept"
     score, _, side = reason.rpartition("_")
     if score in SCORES and side in ("low", "high"):
         return f"{SCORES[score].title} too {side}", f"Gate: {describe_gate(recipe.quality.gates.get(score))}"
