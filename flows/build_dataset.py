@@ -59,9 +59,9 @@ def build_dataset(
         selected = built.selected
 
     # Publish them. The recipe of a steered build now requests what was spent.
-    context = selected.context
+    context = built.context
     published = publish_version(
-        built.context.model_dump(mode="json"),
+        context.model_dump(mode="json"),
         selected.selection.model_dump(mode="json"),
         [partition.model_dump(mode="json") for partition in built.partitions],
         [shard.model_dump(mode="json") for shard in built.shards],

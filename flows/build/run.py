@@ -117,7 +117,7 @@ def find_unchanged(context: BuildContext) -> dict[str, Any] | None:
     if built is None or version is None:
         return None
 
-    context = built.selected.context  # of a steered build: with the images that were spent
+    context = built.context  # with an adapted generator, and the images that a steered build spent
     with suppress(VerificationError):
         dataset = load_dataset(drive.store, context.recipe.name, version)
         if is_result(dataset, context, built, drive.tally.receipts):

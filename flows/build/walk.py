@@ -59,7 +59,8 @@ class Plan:
 class BuildResult:
     """All results of a build: its rounds, its partitions with augmented rows, and its shards.
 
-    `context`: that of the build, with the adapted generator if the recipe adapts one.
+    `context`: that of the build, with the adapted generator if the recipe adapts one, and in a steered build with a
+    recipe that requests what was spent.
     """
 
     context: BuildContext

@@ -37,6 +37,7 @@ class Candidate:
     reason: str | None = None
     parent: str | None = None
     review: str | None = None
+    passed_over: str | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -260,3 +261,10 @@ def test_a_mended_sample_that_a_person_rejects_gives_its_place_back() -> None:
     mended = replace(make(0), sample_id="f" * 16, parent=original.sample_id)
     assert reasons(recipe, original, mended) == ["repaired", None]
     assert reasons(recipe, original, replace(mended, review="reject")) == [None, "review_rejected"]
+
+
+def test_images_that_a_steered_build_does_not_keep_go_unless_a_person_accepted_them() -> None:
+    rows = [make(prompt, phash=prompt << 20) for prompt in range(4)]
+    marked = [rows[0], *(replace(row, passed_over="doubted") for row in rows[1:3]), replace(rows[3], reason="blank")]
+    marked[2] = replace(marked[2], review="accept")
+    assert reasons(make_recipe(), *marked) == [None, "doubted", None, "blank"]
