@@ -19,6 +19,9 @@ from tailforge.flows.build.walk import BuildResult, plan_build, walk
 from tailforge.flows.samples.remake import Done, run_here
 from tailforge.schemas.errors import ImagesError, RecipeError, StoreError, UserError
 from tailforge.schemas.jobs import BuildContext
+from tailforge.tasks.stages.allocation import STAGE as ALLOCATION
+from tailforge.tasks.stages.judges import STAGE as JUDGES
+from tailforge.tasks.stages.preferences import STAGE as PREFERENCES
 from tests.flows.conftest import Command, build
 from tests.support.steered_recipes import COUNTS, render_part, steered_recipe, write_renders
 
@@ -124,6 +127,11 @@ def test_a_version_says_where_images_were_spent(place: Path, made: BuildResult, 
                            "--folder", place, "--out", place / "again.png")  # fmt: skip
     assert code == 0, err
     assert (place / "again.png").is_file()
+
+    # Another setting of steering runs all its stages as tasks of the flow.
+    again = build(command, place / "steered.yaml", place / "store", "--set", "allocation.keep=1.0")
+    assert again["samples"] == 24
+    assert all(again["work"][stage.name] == 3 for stage in (JUDGES, PREFERENCES, ALLOCATION))
 
 
 @pytest.mark.flow
