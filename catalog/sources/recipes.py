@@ -41,11 +41,14 @@ def training_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem.startswith(TRAINING))
 
 
-def recipe_home(name: str) -> Path:
-    """Return the default folder for relative paths of a published recipe, since versions do not record folders.
+def recipe_home(name: str, folder: Path | None = None) -> Path:
+    """Return the folder where relative paths of a published recipe start, since versions do not record folders.
 
-    It is the catalog for its own recipes, and the current folder for others.
+    `folder`: the user's choice. By default it is the catalog for its own recipes, and the current folder for others.
+    Errors: UserError for a folder that cannot be used.
     """
+    if folder is not None:
+        return usable_path(folder, "--folder")
     return RECIPES if name in recipe_names() else Path.cwd()
 
 

@@ -126,7 +126,7 @@ def remake_sample(
     """
     raw = found.read_member("noise.npy")
     noise: NDArray[np.float16] | None = None if raw is None else _read_noise(found, raw)
-    home = (folder or recipe_home(found.dataset.name)).resolve()
+    home = recipe_home(found.dataset.name, folder).resolve()
     recipe = parse_published(found.dataset, teacher_module)
     try:
         context = _rebuild_context(found, RecipeFile(recipe, home), with_references=noise is None)

@@ -218,7 +218,7 @@ def _find_teacher(
 
     role = f"teacher of {label}"
     with teacher_errors(role):
-        home = (folder or recipe_home(version.name)).resolve()
+        home = recipe_home(version.name, folder).resolve()
         resolved = resolve_model(source, home, role)
         _require_same(version, source, resolved.digest, label)
     return FoundTeacher(resolved, source, home, role, _shown(source))

@@ -255,7 +255,7 @@ def _read_references(
     """
     found, unseen = [], []
     for version in versions:
-        home = (folder or recipe_home(version.dataset.name)).resolve()
+        home = recipe_home(version.dataset.name, folder).resolve()
         digests = version.dataset.lineage.get("references", {})
 
         # Concepts without photographs have nothing to compare.

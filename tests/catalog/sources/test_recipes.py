@@ -8,10 +8,11 @@ from tailforge.catalog.sources.recipes import (
     apply_override,
     load_recipe,
     load_training_recipe,
+    recipe_home,
     recipe_names,
     training_names,
 )
-from tailforge.schemas.errors import NotFoundError, RecipeError
+from tailforge.schemas.errors import NotFoundError, RecipeError, UserError
 
 MINIMAL = """
 name: small
@@ -35,6 +36,15 @@ def test_every_catalog_recipe_is_valid() -> None:
     assert "workshop" in recipe_names()
     for name in recipe_names():
         assert load_recipe(name).recipe.name == name
+
+
+def test_paths_of_a_published_recipe_start_in_the_folder_that_the_user_names(tmp_path: Path) -> None:
+    assert recipe_home("small", tmp_path) == tmp_path
+    assert recipe_home("small") == Path.cwd()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for folder, reason in ((tmp_path / "loop", "leads back to itself"), (Path("~nobody-here/x"), "there is no user")):
+        with pytest.raises(UserError, match=f"--folder .*{reason}"):
+            recipe_home("small", folder)
 
 
 def test_json_and_back_is_the_identity(path: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
+from tailforge.catalog.sources.models import name_model
 from tailforge.catalog.store import Store
 from tailforge.flows.cli.options import table
 from tailforge.flows.terminal.console import TextConsole, tell_error, text_column
 from tailforge.schemas.documents.addresses import hide_secrets, holds_secret
 from tailforge.schemas.documents.shown import visible
+from tailforge.schemas.errors import ModelError
 from tests.flows.conftest import Command, build
 from tests.support.drawn_version import draw_masks, write_version
 
@@ -115,6 +117,14 @@ def test_no_store_has_a_secret(address: str, command: Command) -> None:
         assert (code, out) == (2, "")
         assert "holds credentials or a query" in err
         assert "S3KR3T" not in err
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_no_model_has_an_address(address: str) -> None:
+    """The part before @ would hide that a secret stands in the address."""
+    with pytest.raises(ModelError, match="no address") as caught:
+        name_model(address, "--model")
+    assert "S3KR3T" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", SECRETS[5:6])
