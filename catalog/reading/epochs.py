@@ -113,6 +113,8 @@ class EpochDataset(ABC):
         Errors: ReadingError for the state of another dataset, order or number of readers.
         """
         # The state must match this dataset and reader, and its position must exist.
+        if not isinstance(state, Mapping):
+            raise ReadingError(f"the state is {state!r:.80}; give what state_dict returned")
         for name, ours in self._identify().items():
             if state.get(name) != ours:
                 raise _foreign(name, state.get(name), ours)

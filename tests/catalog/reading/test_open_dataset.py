@@ -53,6 +53,12 @@ def test_a_state_of_a_place_that_is_not_there_is_refused(train: ShardedDataset, 
         train.load_state_dict(lacking)
 
 
+@pytest.mark.parametrize("state", [None, [], 5, "epoch"], ids=str)
+def test_what_is_no_state_is_refused(train: ShardedDataset, state: Any) -> None:
+    with pytest.raises(ReadingError, match="give what state_dict returned"):
+        train.load_state_dict(state)
+
+
 def test_samples_come_decoded_in_the_order_of_the_manifest(train: ShardedDataset, folder: Path) -> None:
     samples, rows = list(train), manifest_rows(folder, "train")
     assert len(train) == len(samples) == len(rows)
