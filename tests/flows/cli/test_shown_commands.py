@@ -138,6 +138,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             inside.mkdir(parents=True)
             for number in range(3):
                 draw(draws, 32).save(inside / f"{number}.png")
+    for part in ("gear", "hook", "ring"):
+        inside = folder / "more" / part
+        inside.mkdir(parents=True)
+        for number in range(2):
+            draw(draws, 32).save(inside / f"{number}.png")
     write_parquet(folder / "photographs.parquet", draws, ("gear", "hook"), 32)
     write_parquet(folder / "mnist.parquet", draws, ("0", "1"), 28)
     write_masks(folder / "cells.parquet", draws)
