@@ -63,8 +63,7 @@ def read_worth(store: Store, dataset: str, version: str) -> Worth | None:
     if not store.exists(f"{folder}/{LAST}"):
         return None
     try:
-        name = str(parse_object(store.read(f"{folder}/{LAST}"))["record"])
-        found = parse_object(store.read(f"{folder}/{name}"))
+        found = parse_object(store.read(f"{folder}/{_name_last(store, folder)}"))
         if found.get("format") != FORMAT:
             raise ValueError(f"its format is {found.get('format')!r:.80}, here it is {FORMAT!r}")
         return Worth.read(found)
@@ -73,3 +72,18 @@ def read_worth(store: Store, dataset: str, version: str) -> Worth | None:
             f"{store.uri}/{folder}/{LAST} or its record is damaged: {describe_damage(error)}; remove the folder and "
             "run `tailforge evaluate` again"
         ) from error
+
+
+def read_costs(store: Store, dataset: str, version: str) -> dict[str, Any] | None:
+    """Return the costs of the newest evaluation of a version; None without one, or without readable costs."""
+    folder = evaluation_folder(dataset, version)
+    try:
+        stem = _name_last(store, folder).removesuffix(".json")
+        return parse_object(store.read(f"{folder}/{stem}.costs.json"))
+    except (ValueError, KeyError, FileNotFoundError):
+        return None
+
+
+def _name_last(store: Store, folder: str) -> str:
+    """Return the file name of the newest record. Errors: ValueError, KeyError, FileNotFoundError."""
+    return str(parse_object(store.read(f"{folder}/{LAST}"))["record"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from tailforge.catalog.diff import compare_versions
 from tailforge.catalog.exports.export import export_version
-from tailforge.catalog.metadata.evaluations import evaluation_folder, read_worth
+from tailforge.catalog.metadata.evaluations import evaluation_folder, read_costs, read_worth
 from tailforge.catalog.metadata.worth import is_checked
 from tailforge.catalog.reading.version import open_version
 from tailforge.catalog.registry import (
@@ -57,7 +57,22 @@ def show_view(uri: str, reference: str) -> dict[str, Any]:
         **{key: found[key] for key in SHOWN},
         "checked": "by gates" if is_checked(dataset) else NOT_CHECKED,
         "evaluated": tell_worth(store, name, dataset.version),
+        **_show_costs(store, name, dataset.version),
     }
+
+
+def _show_costs(store: Store, name: str, version: str) -> dict[str, Any]:
+    """Return seconds and money of making a version and of evaluating it; nothing before an evaluation."""
+    costs = read_costs(store, name, version) or {}
+    label = f"{name}@{version}"
+    found = {
+        "made_in_s": costs.get("generation_seconds", {}).get(label),
+        "trained_in_s": costs.get("training_seconds"),
+        "price_of_making": costs.get("generation_money", {}).get(label),
+        "price_of_training": costs.get("training_money"),
+    }
+    told = {key: value for key, value in found.items() if value is not None}
+    return {"cost": told} if told else {}
 
 
 SHOWN = ("name", "version", "created", "changes", "counts", "classes", "fields", "lineage")

@@ -5,9 +5,11 @@ from typing import Any
 from tailforge.flows.cli import evaluation_options as options
 from tailforge.flows.cli.options import (
     DEFAULT_STORE,
+    AcceleratorPrice,
     FitOption,
     ImagesRoot,
     Json,
+    MachinePrice,
     RecipeFolder,
     Store,
     console,
@@ -49,6 +51,8 @@ def evaluate(
     held_back: options.HeldBack = None,
     leaked: options.Leaked = "drop",
     folder: RecipeFolder = None,
+    machine_price: MachinePrice = None,
+    accelerator_price: AcceleratorPrice = None,
     workers: options.Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -56,6 +60,7 @@ def evaluate(
 
     Example: `tailforge evaluate workshop --real inspection/`
     """
+    from tailforge.flows.estimate.cost import Prices
     from tailforge.flows.training.evaluate_version import evaluate_version
     from tailforge.flows.training.evaluation_inputs import Request, parse_settings
 
@@ -69,7 +74,7 @@ def evaluate(
     )  # fmt: skip
     asked = Request(
         dataset, store, real, settings, tuple(against), options.parse_pairs(class_), options.parse_size(size), fit,
-        folder, root, held_back, options.parse_names(mask_classes),
+        folder, root, held_back, options.parse_names(mask_classes), Prices(accelerator_price, machine_price),
     )  # fmt: skip
     made = run_stoppable(evaluate_version, asked, workers)
     print_json(made) if as_json else print_evaluation(made)
@@ -77,6 +82,8 @@ def evaluate(
 
 def print_evaluation(made: dict[str, Any]) -> None:
     """Print an evaluation for a person."""
+    from tailforge.tasks.report.evaluation import tell_costs
+
     for leak in made["leaks"][:SHOWN_LEAKS]:
         warn("left out", f"test image {leak['image']}: {leak['how']} of the {leak['kind']} {leak['of']}")
     if len(made["leaks"]) > SHOWN_LEAKS:
@@ -94,6 +101,7 @@ def print_evaluation(made: dict[str, Any]) -> None:
         rows,
     )
     console.print(f"verdict: {visible(made['verdict'])}", soft_wrap=True)
+    console.print(f"cost: {visible(tell_costs(made['costs']))}", soft_wrap=True)
     console.print(f"record: {made['files']['record']}", soft_wrap=True)
     console.print(f"page: {made['files']['page']}", soft_wrap=True)
 

@@ -56,6 +56,14 @@ RecipeFolder = Annotated[
 ]
 FitOption = Annotated[Fit, typer.Option(help=FIT)]
 ImagesRoot = Annotated[Path | None, typer.Option("--root", help=ROOT)]
+MONEY = "in any currency; without prices no cost is shown."
+AcceleratorPrice = Annotated[
+    float | None,
+    typer.Option(min=0, envvar="TAILFORGE_ACCELERATOR_PRICE", help=f"Price per hour of one accelerator, {MONEY}"),
+]
+MachinePrice = Annotated[
+    float | None, typer.Option(min=0, envvar="TAILFORGE_MACHINE_PRICE", help="Price per hour of the machine.")
+]
 TeacherModule = Annotated[
     str | None, typer.Option(help="package.module:callable, if the teacher is a torch module of your own.")
 ]

@@ -4,9 +4,18 @@ from typing import Annotated
 
 import typer
 
-from tailforge.flows.cli.options import DEFAULT_STORE, Json, RecipeOrDataset, Set, Store, console, print_json, table
-
-MONEY = "in any currency; without prices the plan shows no cost."
+from tailforge.flows.cli.options import (
+    DEFAULT_STORE,
+    AcceleratorPrice,
+    Json,
+    MachinePrice,
+    RecipeOrDataset,
+    Set,
+    Store,
+    console,
+    print_json,
+    table,
+)
 
 
 def plan(
@@ -14,13 +23,8 @@ def plan(
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Steps at a time; by default one per core.")] = None,
-    accelerator_price: Annotated[
-        float | None,
-        typer.Option(min=0, envvar="TAILFORGE_ACCELERATOR_PRICE", help=f"Price per hour of one accelerator, {MONEY}"),
-    ] = None,
-    machine_price: Annotated[
-        float | None, typer.Option(min=0, envvar="TAILFORGE_MACHINE_PRICE", help="Price per hour of the machine.")
-    ] = None,
+    accelerator_price: AcceleratorPrice = None,
+    machine_price: MachinePrice = None,
     storage_price: Annotated[
         float | None, typer.Option(min=0, envvar="TAILFORGE_STORAGE_PRICE", help="Price per month of 10^9 bytes.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tailforge.catalog.metadata.evaluations import FORMAT, keep_record, name_files, write_json
-from tailforge.flows.build.queries import summary_view
+from tailforge.flows.training.evaluation_costs import count_costs
 from tailforge.flows.training.evaluation_curve import Curve, train_curve
 from tailforge.flows.training.evaluation_inputs import Inputs, Request, read_inputs
 from tailforge.flows.training.evaluation_runs import Trained, examine_chosen, open_drive, train_arms
@@ -49,29 +49,6 @@ def evaluate_version(asked: Request, workers: int | None = None) -> dict[str, An
     return _keep(asked, inputs, made, curve)
 
 
-def _count_costs(asked: Request, inputs: Inputs, made: Sequence[Trained]) -> dict[str, Any]:
-    """Return seconds of training per arm, and seconds that the versions took to make, None where not recorded."""
-    training: dict[str, list[float]] = {}
-    for each in made:
-        training.setdefault(each.run.arm, []).append(each.receipt.timings.get("compute", 0.0))
-
-    tests = [each.test for each in made if each.test is not None]
-
-    # Reports of older versions have no summary.
-    generation = {}
-    for version in inputs.versions:
-        told = summary_view(asked.store, version.label)
-        generation[version.label] = (told or {}).get("costs", {}).get("seconds")
-    return {
-        "training": {
-            arm: {"runs": len(each), "seconds": round(sum(each), 1), "seconds_per_run": round(sum(each) / len(each), 1)}
-            for arm, each in training.items()
-        },
-        "test_seconds": round(sum(receipt.timings.get("compute", 0.0) for receipt in tests), 1),
-        "generation_seconds": generation,
-    }
-
-
 def _keep(asked: Request, inputs: Inputs, made: Sequence[Trained], curve: Curve) -> dict[str, Any]:
     """Write record, runs, costs and page; return the record with their places. Errors: StoreError."""
     facts = _describe_inputs(asked, inputs)
@@ -79,7 +56,7 @@ def _keep(asked: Request, inputs: Inputs, made: Sequence[Trained], curve: Curve)
     record = {"format": FORMAT, **facts, **summarise_runs(runs, inputs.classes)}
     record["exchange"] = _summarise_exchange(inputs, runs, curve)
     record["verdict"] = tell_verdict(record)
-    costs = _count_costs(asked, inputs, (*made, *curve.made))
+    costs = count_costs(asked, inputs, (*made, *curve.made))
     runs += [each.run for each in curve.made]
     store, version = inputs.store, inputs.versions[0].dataset
     files = name_files(version.name, version.version, digest(facts)[:32])

@@ -1,7 +1,7 @@
 """Read and check everything that an evaluation compares, before any training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tailforge.catalog.sources.recipes import recipe_home
 from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
+from tailforge.flows.estimate.cost import Prices
 from tailforge.flows.training.evaluation_models import complete_settings, find_candidate
 from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.documents.shown import count_of
@@ -52,7 +53,8 @@ class Request:
 
     `renamed`: real class by a version's class. `size`: (height, width). `folder`: where the reference photographs of
     the version's recipe start; `root`: where paths in a table of real images start. `held_back`: further real images
-    of rare classes, for the learning curve. `mask_classes`: names of the values of real masks.
+    of rare classes, for the learning curve. `mask_classes`: names of the values of real masks. `prices`: for the costs
+    beside the record.
     """
 
     reference: str
@@ -67,6 +69,7 @@ class Request:
     root: Path | None = None
     held_back: str | None = None
     mask_classes: tuple[str, ...] = ()
+    prices: Prices = field(default_factory=Prices)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,22 @@ def tell_exchange(exchange: Mapping[str, Any]) -> str:
     return f"100 synthetic images are worth {value} real images of rare classes (95 % interval {low} to {high}){how}"
 
 
+def tell_costs(costs: Mapping[str, Any]) -> str:
+    """Return in one line what making the versions and all trainings took, with money where prices are known."""
+    told = [
+        f"making {version} took {_show_cost(spent, costs['generation_money'][version])}"
+        for version, spent in costs["generation_seconds"].items()
+    ]
+    return ", ".join([*told, f"training took {_show_cost(costs['training_seconds'], costs['training_money'])}"])
+
+
+def _show_cost(seconds: float | None, money: float | None) -> str:
+    """Return a duration, and its price if that is known."""
+    if seconds is None:
+        return "a time that is not recorded"
+    return show_seconds(seconds) + ("" if money is None else f" (price {money:.2f})")
+
+
 def show_gain(gain: Mapping[str, Any]) -> str:
     """Return a gain in points of per cent with its interval."""
     return Figure.model_validate(gain).points
@@ -129,6 +145,7 @@ def draw_evaluation(record: Mapping[str, Any], costs: Mapping[str, Any], templat
         curve=CURVE,
         height=EXCHANGE,
         rate=tell_exchange,
+        spent=tell_costs(costs),
         cell=CELL,
         count=count_of,
         figure=show_figure,

@@ -15,7 +15,9 @@ from PIL import Image
 
 from tailforge.catalog.sources.models import digest_model
 from tailforge.catalog.store import Store
+from tailforge.flows.estimate.cost import Prices
 from tailforge.flows.training.evaluate_version import evaluate_version
+from tailforge.flows.training.evaluation_costs import price_seconds
 from tailforge.flows.training.evaluation_curve import list_points
 from tailforge.flows.training.evaluation_inputs import Request, parse_settings, read_inputs
 from tailforge.schemas.tables import EVALUATION_RUNS
@@ -132,8 +134,17 @@ def test_report_card_and_croissant_are_copied_with_the_result(
 
 
 def test_a_version_of_noise_gains_nothing(place: Path, made: dict[str, Any], command: Command) -> None:
-    code, out, err = command("evaluate", "noise", "--store", place / "store", "--real", place / "real", *WORDS)
+    prices = ["--machine-price", "3600"]
+    code, out, err = command("evaluate", "noise", "--store", place / "store", "--real", place / "real", *prices, *WORDS)
     assert code == 0, err
+    told = re.search(
+        r"making noise@1\.0\.0 took a time that is not recorded, training took .* \(price ([0-9.]+)\)", out
+    )
+    assert told is not None
+    _, shown, _ = command("show", "noise", "--store", place / "store", "--json")
+    cost = json.loads(shown)["cost"]
+    assert cost["price_of_training"] == pytest.approx(cost["trained_in_s"], abs=0.06)  # one unit of money per second
+    assert float(told[1]) == pytest.approx(cost["price_of_training"], abs=0.01)
     assert "verdict: no difference is shown" in out.replace("\n", " ")
     _, out, _ = command("show", "noise", "--store", place / "store", "--json")
     assert json.loads(out)["evaluated"].startswith("no difference is shown")
@@ -304,6 +315,19 @@ def test_a_held_back_image_that_is_in_the_test_split_is_named(place: Path, tmp_p
     found = read_inputs(ask(place, "shapes", real, held_back=str(tmp_path / "more"), settings={"learning_curve": True}))
     (leak,) = found.leaks
     assert (Path(leak.name).name, leak.how, leak.kind) == ("000.png", "near twin", "held-back image")
+
+
+def test_money_is_known_only_with_every_price_that_it_needs() -> None:
+    assert price_seconds(Prices(2.0, 1.0), 1800, 900) == 0.5 + 0.5
+    assert price_seconds(Prices(None, 1.0), 1800, 0) == 0.5
+    assert price_seconds(Prices(None, 1.0), 1800, 900) is None
+    assert price_seconds(Prices(2.0, None), 1800, 900) is None
+
+
+def test_trainings_that_arms_share_are_paid_once(made: dict[str, Any]) -> None:
+    costs = made["costs"]
+    of_arms = sum(each["seconds"] for each in costs["training"].values())
+    assert 0 < costs["training_seconds"] < of_arms  # `balanced` and `augmented` share the default augmentation
 
 
 def flat(real: Path) -> None:
