@@ -24,7 +24,7 @@ from tests.support.report_tables import (
     ("reason", "title", "explanation"),
     [
         ("sharpness_low", "Sharpness too low", "Gate: at least 60"),
-        ("surplus", "Surplus", "Passed every gate, but enough images were accepted or others were preferred"),
+        ("surplus", "Surplus", "Passed every gate, but enough images were accepted"),
         ("too_purple", "too purple", ""),
     ],
 )
