@@ -247,10 +247,11 @@ class LearningSettings(Strict):
         "min(SNR + 1, snr_limit), which also counts pure noise.",
     )
     snr_limit: Positive = Field(5.0, description="Largest weight of a noise level.")
-    balance: Literal["none", "class"] = Field(
+    balance: Literal["none", "root", "class"] = Field(
         "none",
-        description="class: all classes are learnt equally often, however many images they have. Images without a "
-        "class count as one class. none: every image is learnt equally often.",
+        description="class: all classes are learnt equally often, however many images they have. root: a class as "
+        "often as the square root of its images. Images without a class count as one class. none: every image is "
+        "learnt equally often.",
     )
     flip: bool = Field(False, description="Also train on images mirrored left and right.")
     flip_vertical: bool = Field(False, description="Also train on images mirrored top and bottom.")

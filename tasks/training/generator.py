@@ -20,7 +20,7 @@ from tailforge.schemas.extras import import_extra
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import FEW, GeneratorTraining
 from tailforge.tasks.artifacts.contract import digest
-from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples
+from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples, draw_by_class, draw_by_root
 from tailforge.tasks.methods.generator_training.denoising import Network, measure_error
 from tailforge.tasks.methods.generator_training.plan import Plan, plan_learning
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
@@ -82,8 +82,9 @@ def fit_generator(work: Work, watch: Watch) -> dict[str, Any]:
 
     # Train by the one loop of all denoisers.
     plan = plan_learning(learning, recipe.structure.play_every)
-    groups = tuple(learnt.by_class().values()) if learning.balance == "class" else ()
-    sampler = EpochSampler(learnt, learning.batch, learning.prompt_dropout, learning.seed, groups)
+    groups = () if learning.balance == "none" else tuple(learnt.by_class().values())
+    balanced = draw_by_root if learning.balance == "root" else draw_by_class
+    sampler = EpochSampler(learnt, learning.batch, learning.prompt_dropout, learning.seed, groups, balanced)
     monitor = Monitor(work, generator, network, plan, learnt, measured, devices, watch)
 
     def train(saved: Saved, observe: Observe) -> DenoiserLearner:

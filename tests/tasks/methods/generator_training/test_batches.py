@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples, draw_by_class
+from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples, draw_by_class, draw_by_root
 
 
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), batch=st.integers(1, 7), seed=st.integers(0, 9))
@@ -35,6 +35,15 @@ def test_a_rare_class_is_learnt_as_often_as_the_others_if_classes_are_balanced(b
     expected = {"common": 40, "rare": 40, None: 40} if balanced else {"common": 90, "rare": 6, None: 24}
     assert seen == expected
     assert sampler.draw(3).texts == [f"caption {row}" for row in sampler.draw(3).rows]
+
+
+def test_a_class_is_learnt_as_often_as_the_root_of_its_images() -> None:
+    groups = [np.arange(100), np.arange(100, 104)]
+    drawn = np.concatenate([draw_by_root(groups, 50, 1, step) for step in range(200)])
+    shares = [np.isin(drawn, own).mean() for own in groups]
+    np.testing.assert_allclose(shares, [10 / 12, 2 / 12], atol=0.015)
+    assert set(drawn.tolist()) == set(range(104))
+    np.testing.assert_array_equal(draw_by_root(groups, 50, 1, 7), draw_by_root(groups, 50, 1, 7))
 
 
 def test_examples_without_classes_have_no_groups() -> None:
