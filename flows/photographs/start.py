@@ -18,13 +18,16 @@ from tailforge.flows.photographs.generator_text import locate_source
 from tailforge.flows.photographs.inspect import Inspection, Question, describe_findings, home_of, inspect_photographs
 from tailforge.flows.photographs.new_folder import require_new, write_whole_folder
 from tailforge.flows.photographs.page import gather_page
-from tailforge.flows.photographs.recipe_text import name_files, write_recipe
+from tailforge.flows.photographs.recipe_text import Names, name_files, write_recipe
 from tailforge.schemas.errors import ImagesError, ModelError, UserError
+from tailforge.schemas.evaluation import EvaluationSettings
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.models.generator_files import INDEX, saved_size
 from tailforge.tasks.report.photographs import draw_photographs
 
 RECIPE, PAGE, REFERENCES = "recipe.yaml", "photographs.html", "references"
+MANY: int = EvaluationSettings.model_fields["many"].default  # images of a frequent class, unless it is said
+EVALUATED = 64  # longest side of images in an evaluation, in pixels
 HUB_SIZE = (512, 512)  # height and width that a hub model is taken to draw, since its files are not here
 
 
@@ -41,8 +44,8 @@ def start_from_photographs(question: Question, out: Path | None, generator: str 
     inspection = inspect_photographs(replace(question, size=None if given is None else find_size(given)))
 
     with write_whole_folder(folder) as temporary:
-        write_folder(temporary, folder, inspection, source, given)
-    return _report(inspection, folder)
+        commands = write_folder(temporary, folder, inspection, source, given)
+    return _report(inspection, folder, commands)
 
 
 def parse_generator(generator: str) -> ModelSource:
@@ -84,8 +87,13 @@ def find_folder(source: Path, out: Path | None) -> Path:
     return folder
 
 
-def write_folder(folder: Path, target: Path, inspection: Inspection, source: Path, given: ModelSource | None) -> None:
-    """Write all files into `folder`, which becomes `target`, and check that each can be read. Errors: UserError."""
+def write_folder(
+    folder: Path, target: Path, inspection: Inspection, source: Path, given: ModelSource | None
+) -> list[str]:
+    """Write all files into `folder`, which becomes `target`, and check that each can be read.
+
+    Return the commands that come next, in their order. Errors: UserError.
+    """
     root = find_root(inspection.images, source)
     table = write_table(folder, inspection.images, root, inspection.labels, inspection.splits, inspection.groups)
     _check_table(table, root, len(inspection.images))
@@ -93,8 +101,10 @@ def write_folder(folder: Path, target: Path, inspection: Inspection, source: Pat
 
     (folder / RECIPE).write_text(write_recipe(inspection, names, root, given), encoding="utf-8")
     load_recipe(str(folder / RECIPE))
-    page = gather_page(inspection, names.dataset, list_commands(target))
+    commands = list_commands(target, inspection, names, root)
+    page = gather_page(inspection, names.dataset, commands)
     (folder / PAGE).write_text(draw_photographs(page), encoding="utf-8")
+    return commands
 
 
 def _check_table(table: Path, root: Path | None, count: int) -> None:
@@ -120,10 +130,32 @@ def copy_references(folder: Path, inspection: Inspection) -> dict[str, str]:
     return {concept: f"{REFERENCES}/{name}" for concept, name in names.items()}
 
 
-def list_commands(folder: Path) -> list[str]:
-    """Return the commands that come next, in their order."""
+def list_commands(folder: Path, inspection: Inspection, names: Names, root: Path | None) -> list[str]:
+    """Return the commands that come next, in their order.
+
+    An evaluation comes last, if every class has photographs for it.
+    """
     recipe = shlex.quote(_show(folder / RECIPE))
-    return [f"tailforge plan {recipe}", f"tailforge build {recipe}"]
+    commands = [f"tailforge plan {recipe}", f"tailforge build {recipe}"]
+    if any(not each.splits.get(split) for each in inspection.tail.classes for split in ("validation", "test")):
+        return commands
+
+    # The classes that the recipe fills are the rare ones.
+    few = max(each.train for each in inspection.tail.rare)
+    words = ["tailforge", "evaluate", names.dataset, "--real", _show(folder / names.table)]
+    words += [] if root is None else ["--root", _show(root)]
+    words += ["--few", str(few), *(["--many", str(few)] if few > MANY else [])]
+    return [*commands, shlex.join([*words, *_bring_to_size(inspection)])]
+
+
+def _bring_to_size(inspection: Inspection) -> list[str]:
+    """Return the words that bring photographs and drawn images to one size, which a small network reads."""
+    height, width = inspection.size
+    longest = max(height, width)
+    if inspection.fit == "exact" and longest <= EVALUATED:
+        return []
+    height, width = (max(16, round(side * min(1, EVALUATED / longest))) for side in (height, width))
+    return ["--size", f"{height}x{width}", "--fit", "crop" if inspection.fit == "exact" else inspection.fit]
 
 
 def _show(path: Path) -> str:
@@ -131,7 +163,7 @@ def _show(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _report(inspection: Inspection, folder: Path) -> dict[str, Any]:
+def _report(inspection: Inspection, folder: Path, commands: list[str]) -> dict[str, Any]:
     """Return what was found and written, in plain values."""
     tail = inspection.tail
 
@@ -151,7 +183,7 @@ def _report(inspection: Inspection, folder: Path) -> dict[str, Any]:
         "leaks": [_name_pair(inspection, each.one, each.other) for each in inspection.leaks],
         "twins": len(inspection.pairs),
         "findings": describe_findings(inspection),
-        "commands": list_commands(folder),
+        "commands": commands,
     }  # fmt: skip
 
 

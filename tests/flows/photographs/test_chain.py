@@ -22,6 +22,7 @@ FEW_STEPS = (
     "generator.adapt.validation={every: 2, per_class: 1, steps: 2}",
 )
 QUICK = ("engine.steps=2", "engine.batch_size=2", "quality.max_rounds=1", "partition_size=2")
+SHORT = ("--steps", "2", "--checks", "1", "--batch", "4", "--seeds", "2", "--shares", "0.5", "--augmentations", "1")
 
 
 def put(*overrides: str) -> list[str]:
@@ -57,11 +58,11 @@ def test_the_printed_commands_publish_a_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_photographs(tmp_path / "photos", {"gear_wheel": 8, "bench": 4}, size=size, mode=mode)
+    write_photographs(tmp_path / "photos", {"gear_wheel": 8, "bench": 5}, size=size, mode=mode)
     named = [] if generator is None else ["--generator", str(tiny_generator)]
     code, out, err = command("init", "photos", "--out", "start", "--json", *named)
     assert code == 0, err
-    plan, build = json.loads(out)["commands"]
+    plan, build, evaluate = json.loads(out)["commands"]
 
     shorter = put("concepts.bench.requested=2", *QUICK, *FEW_STEPS)
     assert "2 images of 1 concept requested" in run(command, plan, "--store", "store", *shorter)
@@ -73,6 +74,9 @@ def test_the_printed_commands_publish_a_version(
     digest = digest_model(model)
     assert {json.loads(row["provenance"])["generator"]["digest"] for row in rows} == {digest}
     assert verify(Store.open("store"), "photos") == []
+
+    # A class of five photographs has one in each split; then an evaluation is told too.
+    assert json.loads(run(command, evaluate, "--store", "store", "--json", *SHORT))["version"] == "photos@1.0.0"
 
 
 def test_a_person_is_told_what_was_found_and_what_comes_next(command: Command, tmp_path: Path) -> None:
