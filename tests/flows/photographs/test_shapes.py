@@ -261,7 +261,7 @@ def test_a_named_generator_is_adapted(mode: str, tmp_path: Path) -> None:
     made = start(source, tmp_path / "out", generator="catalog:workshop")
     recipe = load_recipe(str(tmp_path / "out" / "recipe.yaml")).recipe
     assert recipe.source == ModelSource(model="catalog:workshop")
-    assert [line.split()[1] for line in made["commands"]] == ["plan", "build", "evaluate"]
+    assert [line.split()[1] for line in made["commands"]] == ["plan", "build"]  # a class is too small for all splits
     commit = "0" * 40
     start(source, tmp_path / "hub", generator=f"owner/name@{commit}")
     recipe = load_recipe(str(tmp_path / "hub" / "recipe.yaml")).recipe
