@@ -9,7 +9,7 @@ from tailforge.flows.photographs.inspect import Inspection
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.fields import ModelSource
-from tailforge.schemas.training.generator import CLASS
+from tailforge.schemas.training.generator import CLASS, PixelNetwork
 from tailforge.tasks.models.generator_files import is_trainable
 
 WORKSHOP = ModelSource(model="catalog:workshop")
@@ -17,7 +17,8 @@ TEMPLATE = "a photo of a {concept}"
 BATCH, PASSES = 16, 2  # images per step, and times that every photograph is seen; our choices
 FEWEST_STEPS, MOST_STEPS = 900, 4000  # 6 to 30 minutes for the embedded generator on two cores
 ADAPTED_STEPS = 1000
-NEW_STEPS, NEW_BATCH = 1800, 64  # of a new network; docs/how-to/training.md
+NEW_STEPS = 1800  # of a new network; docs/how-to/training.md
+NEW_PIXELS, NEW_BATCHES = 65536, (16, 64)  # in a step of a new network, and its fewest and most photographs
 FITS = {
     "exact": "all photographs have the generator's size",
     "crop": "scaled to cover the generator's size; the middle is kept",
@@ -74,14 +75,25 @@ def _write_learning(out: Commented, inspection: Inspection, base: ModelSource) -
     out.add("    learning:", "the optimiser")
     told = f"{count_of(count, 'training photograph')}; more may help, and learn them by heart"
     out.put("      steps", NEW_STEPS if new else steps, told)
-    out.put("      batch", NEW_BATCH if new else BATCH if small else 8, "photographs per step")
-    out.put("      balance", "class", "rare classes are learnt as often as the others; none: as often as they are")
+    out.put("      batch", _choose_batch(inspection.network, small), "photographs per step")
+    if new:
+        out.put("      balance", "root", "classes by the roots of their photographs; class: equally often")
+    else:
+        out.put("      balance", "class", "rare classes are learnt as often as the others; none: as often as they are")
     out.put("      learning_rate", 0.001 if small else 0.0001, "lower it if the error jumps")
     out.put("      schedule", "cosine", "the rate falls to 0 at the end")
     out.put("      ema_decay", 0.99, "average of the last weights, which is saved")
     out.put("      weighting", "min_snr_plus_one" if small else "min_snr", "how much each noise level counts")
     out.add("    validation:", "measured on a tenth of the training photographs, from 50 on; pictures of every class")
     out.put("      every", 600 if new else min(300, steps), "steps between measurements")
+
+
+def _choose_batch(network: PixelNetwork | None, small: bool) -> int:
+    """Return the photographs per step. A new network takes fewer large ones, so that steps take about equal time."""
+    if network is None:
+        return BATCH if small else 8
+    fewest, most = NEW_BATCHES
+    return min(most, max(fewest, NEW_PIXELS // (network.height * network.width) // 8 * 8))
 
 
 def locate_source(source: ModelSource) -> ResolvedModel:

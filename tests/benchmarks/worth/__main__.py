@@ -29,7 +29,7 @@ LEARNING: dict[str, Any] = {
     "threads": 1,
 }
 CAPTION = "a photo of a {}"
-OPTIONS = ("--steps", "400", "--shares", "0.25,0.5,0.75", "--augmentations", "4", "--few", "20")
+OPTIONS = ("--steps", "400", "--shares", "0.25,0.5", "--augmentations", "2", "--few", "20")
 
 
 def main() -> None:

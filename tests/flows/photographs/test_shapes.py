@@ -45,7 +45,7 @@ def check(out: Path) -> dict[str, list[dict[str, str]]]:
                 require_references(recipe.folder, concept)
     adapt = recipe.recipe.adaptation
     assert adapt is not None
-    assert adapt.learning.balance == "class"
+    assert adapt.learning.balance in ("class", "root")
     captioned = open_captioned(adapt.images, out, 0)
     assert all(caption.startswith("a photo of a ") for caption in captioned.captions)
     assert all("# " in line for line in (out / "recipe.yaml").read_text().splitlines())
@@ -288,6 +288,9 @@ def test_small_photographs_get_a_network_of_their_size(
     generator = load_recipe(str(tmp_path / "out" / "recipe.yaml")).recipe.generator
     assert isinstance(generator, AdaptedSource)
     assert generator.network == drawn
+    assert generator.adapt.learning.balance == ("class" if drawn is None else "root")
+    if drawn is not None:
+        assert generator.adapt.learning.batch == (64 if drawn.height * drawn.width <= 1024 else 16)
     assert (generator.base == ModelSource(model="catalog:workshop")) == (drawn is None)
 
 
