@@ -60,9 +60,9 @@ def evaluate(
 
     Example: `tailforge evaluate workshop --real inspection/`
     """
-    from tailforge.flows.estimate.cost import Prices
     from tailforge.flows.training.evaluate_version import evaluate_version
     from tailforge.flows.training.evaluation_inputs import Request, parse_settings
+    from tailforge.schemas.prices import Prices
 
     settings = parse_settings(
         {

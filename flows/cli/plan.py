@@ -34,8 +34,9 @@ def plan(
 
     Example: `tailforge plan workshop --set concepts.gear.requested=80 --machine-price 0.40`
     """
-    from tailforge.flows.estimate.cost import Prices, plan_cost
+    from tailforge.flows.estimate.cost import plan_cost
     from tailforge.flows.estimate.show import PLAN_COLUMNS, describe, list_rows, to_json
+    from tailforge.schemas.prices import Prices
 
     prices = Prices(accelerator_price, machine_price, storage_price)
     made, estimate = plan_cost(recipe, store, set_, workers, prices)

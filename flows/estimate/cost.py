@@ -33,6 +33,7 @@ from tailforge.flows.estimate.simulate_rounds import (
 )
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.prices import HOUR_SECONDS, Prices
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address, describe_effort, describe_machine
 from tailforge.tasks.engines.registry import engine_of
@@ -49,20 +50,7 @@ INTERVAL = (
     "about 90 %: Student's t on the logarithm of seconds per row between partitions, times a factor for their "
     "difference from this build; images by the 5 % and 95 % quantiles of simulated rounds"
 )
-HOUR_SECONDS = 3600.0
 VERSION_FACTOR = 1.5  # uncertainty of the size of a version's own files; our choice
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Prices in one currency: per hour of an accelerator, per hour of the machine, per month of 10^9 bytes.
-
-    None: the price is unknown.
-    """
-
-    accelerator_hour: float | None = None
-    machine_hour: float | None = None
-    gigabyte_month: float | None = None
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def list_commands(folder: Path, inspection: Inspection, names: Names, root: Path
     few = max(each.train for each in inspection.tail.rare)
     words = ["tailforge", "evaluate", names.dataset, "--real", _show(folder / names.table)]
     words += [] if root is None else ["--root", _show(root)]
+    words += ["--folder", _show(folder)]
     words += ["--few", str(few), *(["--many", str(few)] if few > MANY else [])]
     return [*commands, shlex.join([*words, *_bring_to_size(inspection)])]
 

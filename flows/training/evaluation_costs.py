@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tailforge.flows.build.queries import summary_view
-from tailforge.flows.estimate.cost import HOUR_SECONDS, Prices
 from tailforge.flows.training.evaluation_inputs import Inputs, Request
 from tailforge.flows.training.evaluation_runs import Trained
+from tailforge.schemas.prices import HOUR_SECONDS, Prices
 
 
 def count_costs(asked: Request, inputs: Inputs, made: Sequence[Trained]) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from tailforge.catalog.sources.recipes import recipe_home
 from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
-from tailforge.flows.estimate.cost import Prices
 from tailforge.flows.training.evaluation_models import complete_settings, find_candidate
 from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
+from tailforge.schemas.prices import Prices
 from tailforge.schemas.recipe import Concept
 from tailforge.schemas.settings.fields import Fit
 from tailforge.tasks.images.evaluated import (

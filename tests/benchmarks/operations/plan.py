@@ -12,8 +12,9 @@ from typing import Any
 
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.store import Store
-from tailforge.flows.estimate.cost import Estimate, Prices, plan_cost
+from tailforge.flows.estimate.cost import Estimate, plan_cost
 from tailforge.flows.estimate.rates import count_bytes
+from tailforge.schemas.prices import Prices
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import describe_machine
 from tests.benchmarks.pages import ROOT, row

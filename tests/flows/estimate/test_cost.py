@@ -14,7 +14,6 @@ from tailforge.flows.build.walk import Plan, plan_build
 from tailforge.flows.estimate.build_history import keep_pace, read_paces
 from tailforge.flows.estimate.cost import (
     Estimate,
-    Prices,
     StageCost,
     estimate_cost,
     expect_version,
@@ -26,6 +25,7 @@ from tailforge.flows.estimate.receipt_sample import last_version
 from tailforge.flows.estimate.show import count_between, describe, list_rows, show_count, show_size, show_time, to_json
 from tailforge.schemas.effort import Effort
 from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.prices import Prices
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import describe_effort
 from tailforge.tasks.stages.verdicts import describe_gates

@@ -15,11 +15,11 @@ from PIL import Image
 
 from tailforge.catalog.sources.models import digest_model
 from tailforge.catalog.store import Store
-from tailforge.flows.estimate.cost import Prices
 from tailforge.flows.training.evaluate_version import evaluate_version
 from tailforge.flows.training.evaluation_costs import price_seconds
 from tailforge.flows.training.evaluation_curve import list_points
 from tailforge.flows.training.evaluation_inputs import Request, parse_settings, read_inputs
+from tailforge.schemas.prices import Prices
 from tailforge.schemas.tables import EVALUATION_RUNS
 from tailforge.tasks.methods.evaluation.arms import list_plain_arms
 from tailforge.tasks.stages.trials import RealData, Trial

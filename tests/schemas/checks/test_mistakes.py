@@ -164,7 +164,7 @@ def test_a_key_of_other_pictures_is_recognised(tmp_path: Path) -> None:
         " model: {architecture: resnet, widths: [8], depths: [1]}, training: {steps: 1}}"
     )
     with pytest.raises(
-        RecipeError, match=r"pictures\.seed: unknown key\. Known: kind, path, fit\. It is a key of kind workshop"
+        RecipeError, match=r"pictures\.seed: unknown key\. Known: kind, path, root, fit\. It is a key of kind workshop"
     ):
         load_training_recipe(path)
 

@@ -110,7 +110,9 @@ def test_a_stage_is_added_by_one_file_and_one_line(tmp_path: Path) -> None:
     assert place_stages(context)["colours"].label == "colour of gear"
     report = (folder / "report" / "index.html").read_text()
     assert "colours" in report
-    with pytest.raises(NotFoundError, match="prompts, aims, seeds, inversions, colours, samples"):
+    with pytest.raises(
+        NotFoundError, match="adaptations, prompts, aims, seeds, inversions, judges, allocation, colours, samples"
+    ):
         rerun_build(recipe, store, (), "colors", (), failed=False)
 
 
