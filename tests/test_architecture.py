@@ -268,3 +268,19 @@ def test_tests_hold_no_packages() -> None:
 def test_checkers_find_nothing(command: list[str]) -> None:
     result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    """Every tracked file is in a folder of the layout, so that no trial leaves its output."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this is no clone of git, which lists the tracked files")
+    files = {"CHANGELOG.md", "LICENSE", "Makefile", "README.md", ".gitignore"}
+    files |= {"compose.yaml", "constraints.txt", "prefect.yaml", "pyproject.toml"}
+    assert {line.partition("/")[0] for line in listed.stdout.splitlines()} <= files | {
+        *ROOMS,
+        "src",
+        "tests",
+        "docs",
+        ".ci",
+    }
