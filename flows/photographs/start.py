@@ -11,7 +11,7 @@ from tailforge.catalog.images.reader import open_images
 from tailforge.catalog.inspection.names import name_folders
 from tailforge.catalog.inspection.table import find_root, write_table
 from tailforge.catalog.pictures import PHOTOGRAPHS, find_suffix
-from tailforge.catalog.sources.models import COMMIT, HUB_ID, MODELS, model_names
+from tailforge.catalog.sources.models import HUB_ID, MODELS, model_names, name_model
 from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.photographs.generator_text import locate_source
@@ -50,26 +50,21 @@ def start_from_photographs(question: Question, out: Path | None, generator: str 
 
 def parse_generator(generator: str) -> ModelSource:
     """Return the source for catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError."""
-    path = usable_path(generator, "--generator", ModelError)
-    if path.is_dir():
-        if not (path / INDEX).is_file():
-            raise ModelError(f"--generator {generator!r}: {path} has no {INDEX}; name the folder of a whole pipeline")
-        return ModelSource(model=str(path.resolve()))
-
-    if generator.startswith("catalog:"):
+    model, revision = name_model(generator, "--generator")
+    if Path(model).is_dir():
+        if not (Path(model) / INDEX).is_file():
+            raise ModelError(f"--generator {generator!r}: {model} has no {INDEX}; name the folder of a whole pipeline")
+    elif generator.startswith("catalog:"):
         name = generator.removeprefix("catalog:")
         if name not in model_names() or not (MODELS / name / INDEX).is_file():
             known = ", ".join(each for each in model_names() if (MODELS / each / INDEX).is_file())
             raise ModelError(f"--generator: the catalog has no generator {name!r}; it has: {known}")
-        return ModelSource(model=generator)
-
-    name, _, revision = generator.partition("@")
-    if not HUB_ID.match(name) or not COMMIT.match(revision):
+    elif revision is None or not HUB_ID.match(model):
         raise ModelError(
             f"--generator {generator!r}: give a folder that exists, catalog:NAME, or a hub model with its commit, "
             "owner/name@COMMIT (40 hex digits)"
         )
-    return ModelSource(model=name, revision=revision)
+    return ModelSource(model=model, revision=revision)
 
 
 def find_size(source: ModelSource) -> tuple[int, int]:

@@ -70,22 +70,12 @@ def distill_student(
 
     The training images are split train of `dataset` (dataset@version), or `real`: a Parquet file, a folder with one
     subfolder per class, or another version. `images` draws a random choice of so many, with equal numbers per class
-    where
-    possible. `test` is named like `real`. `settings`: fields of DistillSettings. `teacher`: by default the version's;
-    `folder` is the folder of its recipe, by default `recipe_home`, and `teacher_module` its code.
-    `fit`: how to fit images of another size than the teacher's. `root`: folder that paths in a table of images start
-    from.
+    where possible. `test` is named like `real`. `settings`: fields of DistillSettings. `teacher`: by default the
+    version's; `folder` is the folder of its recipe, by default `recipe_home`, and `teacher_module` its code. `fit`: how
+    to fit images of another size than the teacher's. `root`: folder that paths in a table of images start from.
     Errors: UserError of every kind, TrainingError.
     """
-    source = real or dataset
-    if source is None:
-        raise ImagesError("no training images; name a version, or images of your own by --real")
-    if real and dataset:
-        raise ImagesError(
-            f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them: leave "
-            "the other out"
-        )
-
+    source = _choose_source(dataset, real)
     load_transforms("the training of a student")
     chosen = _parse(settings)
     out = usable_path(out, "--out")
@@ -121,6 +111,19 @@ def distill_student(
     with show_training(f"distil {chosen.student}", chosen.steps) as watch:
         report = distill(found, learnt, held_out, chosen, origins, out, watch)
     return {"folder": str(out), **report}
+
+
+def _choose_source(dataset: str | None, real: str | None) -> str:
+    """Return the one source of training images that is given. Errors: ImagesError for none, or both."""
+    source = real or dataset
+    if source is None:
+        raise ImagesError("no training images; name a version, or images of your own by --real")
+    if real and dataset:
+        raise ImagesError(
+            f"both the version {dataset!r} and --real {real!r} are given; a student learns from one of them: leave "
+            "the other out"
+        )
+    return source
 
 
 def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource | None:

@@ -37,9 +37,8 @@ def train_generator(
     """Train from the recipe; return the model's folder, its digest and the measures.
 
     `folder`: start of the recipe's relative paths. `work_dir`: a local folder for latents, checkpoints, logs and
-    pictures;
-    a training of the same name in it resumes. `models_dir`: parent of the model's folder, by default catalog/models.
-    `devices`: processes that train together, each on its own accelerator.
+    pictures; a training of the same name in it resumes. `models_dir`: parent of the model's folder, by default
+    catalog/models. `devices`: processes that train together, each on its own accelerator.
     Errors: RecipeError, ModelError, ImagesError, NotFoundError, MissingExtraError before training starts;
     TrainingError.
     """

@@ -127,14 +127,6 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
     weakest = choose_weakest(data.recipe, data.manifest, data.rejects)
     references = draw_references(data.recipe, data.references, files)
 
-    environment = jinja2.Environment(
-        loader=jinja2.DictLoader(templates),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=show_number, seconds=show_seconds, percent=show_percent, size=show_bytes)
     recipe_yaml = yaml.safe_dump(
         data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
@@ -146,37 +138,54 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
         """Return the place of a row's concept in the recipe."""
         return names.index(row.concept)
 
-    page = environment.get_template(PAGE).render(
-        recipe=data.recipe,
-        licence=describe_licence(data.recipe.license),
-        recipe_yaml=recipe_yaml,
-        nonce=hashlib.sha256(recipe_yaml.encode()).hexdigest()[:32],
-        version=data.version,
-        concepts=facts.concepts,
-        morning=draw_morning(data, facts, files),
-        recalls=draw_recalls(data.allocation.table) if data.allocation else (),
-        splits=count_splits(data.recipe, data.manifest),
-        failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
-        tiles=gallery,
-        groups=group_tiles(facts.concepts, gallery, references),
-        weakest=note_weakest(data.recipe, weakest, {tile.sample_id: tile for tile in accepted}),
-        parts=draw_parts(view_worth(data.recipe.name, data.version, None), templates),
-        legend=explain_overlays(data),
-        reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
-        unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
-        histograms=draw_histograms(data),
-        chart={"width": WIDTH, "height": HEIGHT},
-        searches=sorted(count_search(made), key=place),
-        noises=sorted(count_noises(data.seeds, made), key=place),
-        inversions=sorted(count_inversion(made), key=place),
-        agreement=sum_inversion([select_originals(data.manifest)]).get("agreed"),
-        stages=sum_timings(data.receipts),
-        lineage=_lineage(data),
-        training=data.training,
-        adaptation=draw_adaptation(data.adaptation, files),
-        explains=data.recipe.engine.sampling is not None,
+    page = (
+        _open_environment(templates)
+        .get_template(PAGE)
+        .render(
+            recipe=data.recipe,
+            licence=describe_licence(data.recipe.license),
+            recipe_yaml=recipe_yaml,
+            nonce=hashlib.sha256(recipe_yaml.encode()).hexdigest()[:32],
+            version=data.version,
+            concepts=facts.concepts,
+            morning=draw_morning(data, facts, files),
+            recalls=draw_recalls(data.allocation.table) if data.allocation else (),
+            splits=count_splits(data.recipe, data.manifest),
+            failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
+            tiles=gallery,
+            groups=group_tiles(facts.concepts, gallery, references),
+            weakest=note_weakest(data.recipe, weakest, {tile.sample_id: tile for tile in accepted}),
+            parts=draw_parts(view_worth(data.recipe.name, data.version, None), templates),
+            legend=explain_overlays(data),
+            reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
+            unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
+            histograms=draw_histograms(data),
+            chart={"width": WIDTH, "height": HEIGHT},
+            searches=sorted(count_search(made), key=place),
+            noises=sorted(count_noises(data.seeds, made), key=place),
+            inversions=sorted(count_inversion(made), key=place),
+            agreement=sum_inversion([select_originals(data.manifest)]).get("agreed"),
+            stages=sum_timings(data.receipts),
+            lineage=_lineage(data),
+            training=data.training,
+            adaptation=draw_adaptation(data.adaptation, files),
+            explains=data.recipe.engine.sampling is not None,
+        )
     )
     return {"index.html": page.encode(), "summary.json": write_summary(data, facts), **dict(sorted(files.items()))}
+
+
+def _open_environment(templates: Mapping[str, str]) -> jinja2.Environment:
+    """Return the environment of the page's templates, which escapes all values."""
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(templates),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=show_number, seconds=show_seconds, percent=show_percent, size=show_bytes)
+    return environment
 
 
 def explain_overlays(data: ReportData) -> list[tuple[str, str]]:

@@ -152,52 +152,6 @@ def test_the_next_command_builds_a_dataset_with_it(
     assert "new was adapted from" in (Path(version["uri"]) / "README.md").read_text()
 
 
-def test_a_new_network_learns_small_grey_photographs_and_builds_a_dataset(
-    command: Command, tiny_recipe: Path, tmp_path: Path
-) -> None:
-    # Bright above: an untrained network draws noise around the mean.
-    for number in range(8):
-        pixels = np.random.default_rng(number).integers(0, 40, (24, 16)).astype(np.uint8)
-        pixels[:12] += 200
-        place = tmp_path / "photographs" / ("bright" if number % 2 else "bright multi") / f"{number}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(place)
-    data = {
-        "kind": "generator",
-        "name": "small",
-        "network": {"height": 24, "width": 16, "grey": True, "channels": [16, 32]},
-        "images": {"folder": "photographs"},
-        "learning": {"steps": 60, "batch": 8, "learning_rate": 3e-3, "ema_decay": 0.9, "threads": 1, "flip": True},
-        "validation": {"every": 60, "images": 2, "steps": 2},
-    }
-    made = train(data, tmp_path)
-    drawn = draw_images(open_pipeline(Path(made["model"])), ["a photo of a bright"] * 4, [1, 2, 3, 4], 8, 1.0)
-    assert drawn.shape == (4, 24, 16, 3)
-    assert drawn[:, :12].mean() > drawn[:, 12:].mean() + 30
-
-    # It names no model that was before it, and a build takes it.
-    card = (Path(made["model"]) / "README.md").read_text()
-    assert "began as a new pixel network of 24 x 16" in card
-    assert "There is no record" not in card
-    changes = [f"generator.model={made['model']}", "engine.height=24", "engine.width=16"]
-    version = build(command, tiny_recipe, tmp_path / "store", *(word for each in changes for word in ("--set", each)))
-    assert rows_of(version)
-
-
-def test_images_are_learnt_mirrored_in_each_way(recipe: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    data = recipe(learning={"steps": 1, "flip": True, "flip_vertical": True})
-    del data["base"]
-    train(data | {"network": {"height": 32, "width": 32, "channels": [16, 32]}}, tmp_path)
-    images = tmp_path / "work" / "adapted" / "images"
-    assert json.loads((images / "captions.json").read_text()) == [PROMPT] * 48
-
-    # The latents of a pixel network are pixels.
-    plain, columns, rows, both = np.load(images / "latents.npy").reshape(4, 12, 3, 32, 32)
-    np.testing.assert_allclose(columns, plain[..., ::-1], atol=1e-2)
-    np.testing.assert_allclose(rows, plain[..., ::-1, :], atol=1e-2)
-    np.testing.assert_allclose(both, plain[..., ::-1, ::-1], atol=1e-2)
-
-
 def test_a_training_ends_by_saying_how_a_recipe_names_the_generator(capsys: pytest.CaptureFixture[str]) -> None:
     made = {"validation": [], "game_ended": False, "model": "/my models/new", "digest": "0", "work": "/work"}
     print_generator(made)
