@@ -26,6 +26,8 @@ def write_example(out: Path) -> dict[str, Any]:
     """
     folder = usable_path(out, "--out").absolute()
     require_new(folder)
+
+    # The whole folder or nothing.
     planned = list(list_pictures())
     with write_whole_folder(folder) as temporary:
         for done, (split, scene, number) in enumerate(planned):

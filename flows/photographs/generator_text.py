@@ -72,6 +72,8 @@ def _write_learning(out: Commented, inspection: Inspection, base: ModelSource) -
     count, new = inspection.splits.count("train"), inspection.network is not None
     small = new or _is_small(base)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(PASSES * count / BATCH))) if small else ADAPTED_STEPS
+
+    # How long, and which photographs.
     out.add("    learning:", "the optimiser")
     told = f"{count_of(count, 'training photograph')}; more may help, and learn them by heart"
     out.put("      steps", NEW_STEPS if new else steps, told)
@@ -80,6 +82,8 @@ def _write_learning(out: Commented, inspection: Inspection, base: ModelSource) -
         out.put("      balance", "root", "classes by the roots of their photographs; class: equally often")
     else:
         out.put("      balance", "class", "rare classes are learnt as often as the others; none: as often as they are")
+
+    # How each step changes the weights.
     out.put("      learning_rate", 0.001 if small else 0.0001, "lower it if the error jumps")
     out.put("      schedule", "cosine", "the rate falls to 0 at the end")
     out.put("      ema_decay", 0.99, "average of the last weights, which is saved")

@@ -51,6 +51,8 @@ def start_from_photographs(question: Question, out: Path | None, generator: str 
 def parse_generator(generator: str) -> ModelSource:
     """Return the source for catalog:NAME, a folder, or a pinned hub model owner/name@commit. Errors: ModelError."""
     model, revision = name_model(generator, "--generator")
+
+    # A folder, a name of the catalog, or a hub model with its commit.
     if Path(model).is_dir():
         if not (Path(model) / INDEX).is_file():
             raise ModelError(f"--generator {generator!r}: {model} has no {INDEX}; name the folder of a whole pipeline")
