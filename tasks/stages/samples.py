@@ -185,7 +185,7 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
 
 STAGE = Stage(
     name="samples",
-    version="5",
+    version="6",
     schema=SAMPLES,
     costing=("method", "engine", "recorded"),
     locate=locate,

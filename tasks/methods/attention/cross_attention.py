@@ -71,8 +71,9 @@ def grid_at(level: int, height: int, width: int) -> tuple[int, int]:
 def choose_layer(layers: Sequence[Layer], height: int, width: int) -> Layer:
     """Return the decoder's last layer on the level with a token count nearest to 16 x 16.
 
-    Measured on the embedded generator with 64 images against the independent segmenter, as mean intersection over
-    union: 0.73 for the last layer alone, 0.67 for all layers of its level, 0.20 for the coarser level.
+    A network without attention in its decoder is read elsewhere. Measured on the embedded generator with 64 images
+    against the independent segmenter, as mean intersection over union: 0.73 for the last layer alone, 0.67 for all
+    layers of its level, 0.20 for the coarser level. Other generators and sizes follow by analogy.
     """
 
     def distance(layer: Layer) -> tuple[float, int]:
@@ -80,10 +81,10 @@ def choose_layer(layers: Sequence[Layer], height: int, width: int) -> Layer:
         tokens = math.prod(grid_at(layer.level, height, width))
         return abs(math.log(tokens / TARGET_TOKENS)), -layer.level
 
-    # On that level the decoder's layers come before the encoder's; the last of them wins.
-    nearest = min(map(distance, layers))
-    found = [layer for layer in layers if distance(layer) == nearest]
-    return ([layer for layer in found if layer.name.startswith("up_")] or found)[-1]
+    # The middle block may be nearer to 16 x 16, but only the decoder draws what the image shows.
+    read = [layer for layer in layers if layer.name.startswith("up_")] or layers
+    nearest = min(map(distance, read))
+    return [layer for layer in read if distance(layer) == nearest][-1]
 
 
 def choose_steps(timesteps: Sequence[float], train_steps: int, window: tuple[float, float]) -> list[float]:

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
 from tailforge.schemas.errors import EngineError
-from tailforge.tasks.methods.attention.cross_attention import choose_layer, choose_steps, find_layers
+from tailforge.tasks.methods.attention.cross_attention import choose_layer, choose_steps, find_layers, grid_at
 from tailforge.tasks.models.unet_generator import UNetGenerator
 from tests.support.tiny_generators import build_sd, build_sdxl
 
@@ -34,6 +36,51 @@ def test_the_level_nearest_to_sixteen_by_sixteen_is_chosen() -> None:
     assert choose_layer(layers, 64, 64).name.startswith(decoder[1])  # the deepest there is
     middle = [layer for layer in layers if not layer.name.startswith("up_")]
     assert choose_layer(middle, 32, 32).name.startswith("mid_block.")
+
+
+def build_real_layout(**settings: Any) -> UNet2DConditionModel:
+    """Return a UNet of the size of Stable Diffusion 1, or with other settings, without memory for its weights."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(**settings)
+
+
+SD1_LAYERS = find_layers(build_real_layout())
+SDXL_LAYERS = find_layers(
+    build_real_layout(
+        block_out_channels=(320, 640, 1280),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        cross_attention_dim=2048,
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "block", "grid"),
+    [
+        (256, 256, 2, (16, 16)),
+        (512, 512, 1, (16, 16)),
+        (512, 768, 1, (16, 24)),
+        (768, 768, 1, (24, 24)),
+        (640, 960, 1, (20, 30)),
+        (768, 1024, 1, (24, 32)),
+        (1024, 1024, 1, (32, 32)),
+    ],
+)
+def test_stable_diffusion_is_read_in_its_decoder_at_every_size(
+    height: int, width: int, block: int, grid: tuple[int, int]
+) -> None:
+    chosen = choose_layer(SD1_LAYERS, height // 8, width // 8)
+    assert chosen.name.startswith(f"up_blocks.{block}.attentions.2.")
+    assert grid_at(chosen.level, height // 8, width // 8) == grid
+
+
+@pytest.mark.parametrize(("height", "width"), [(1024, 1024), (832, 1216), (1536, 640), (640, 1536)])
+def test_stable_diffusion_xl_is_read_in_its_coarsest_decoder_block(height: int, width: int) -> None:
+    chosen = choose_layer(SDXL_LAYERS, height // 8, width // 8)
+    assert chosen.name.startswith("up_blocks.0.attentions.2.transformer_blocks.9.")
+    assert grid_at(chosen.level, height // 8, width // 8) == (height // 32, width // 32)
 
 
 @pytest.mark.parametrize(
