@@ -126,7 +126,7 @@ def _run_annotator(job: PartitionJob, rows: list[Row], clock: Clock) -> list[Rea
     sound = [place for place, row in enumerate(rows) if row["status"] == "ok"]
     for batch in cut_batches(sound, job.build.recipe.engine.batch_size):
         with hold(model, clock):
-            for place, own in zip(batch, within_memory(attend, batch, give_up), strict=True):
+            for place, own in zip(batch, within_memory(attend, batch, give_up, model, "attention"), strict=True):
                 read[place] = own
     return read
 

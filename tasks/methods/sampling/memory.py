@@ -1,7 +1,8 @@
-"""Run a batch within the memory of the device: halve it if memory runs out."""
+"""Run a batch within the memory of the device: run smaller parts if memory runs out, and remember their size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -10,23 +11,47 @@ T = TypeVar("T")
 
 _MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
+# Most samples that fitted, by model and kind of work. A model is on one device for its lifetime.
+_fitting: WeakKeyDictionary[object, dict[Hashable, int]] = WeakKeyDictionary()
 
-def within_memory(run: Callable[[Sequence[S]], list[T]], batch: Sequence[S], give_up: Callable[[S], T]) -> list[T]:
-    """Run a batch. If memory runs out, run its halves; `give_up` gives the outcome of a single sample too large."""
+
+def within_memory(
+    run: Callable[[Sequence[S]], list[T]],
+    batch: Sequence[S],
+    give_up: Callable[[S], T],
+    model: object,
+    work: Hashable,
+) -> list[T]:
+    """Run a batch in order, in parts that fit into memory, and return the outcomes of its samples.
+
+    A part that does not fit is halved. `work`: the kind of work with `model`, such as its name and the image size.
+    Later batches of this work begin with the size that fitted. `give_up`: the outcome of a sample too large alone.
+    """
+    known = _fitting.setdefault(model, {})
+    outcomes: list[T] = []
+    while len(outcomes) < len(batch):
+        start, most = len(outcomes), known.get(work, len(batch))
+        part = batch[start : start + most]
+        if (made := _try_run(run, part)) is not None:
+            outcomes += made
+        elif len(part) == 1:
+            outcomes.append(give_up(part[0]))
+        else:
+            known[work] = (len(part) + 1) // 2
+    return outcomes
+
+
+def _try_run(run: Callable[[Sequence[S]], list[T]], part: Sequence[S]) -> list[T] | None:
+    """Return the outcomes of a part, or None if memory ran out."""
     try:
-        return run(batch)
+        return run(part)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     # Outside the handler, where the traceback no longer holds the tensors that filled the memory.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-    # Halve the batch until a single sample is left.
-    if len(batch) == 1:
-        return [give_up(batch[0])]
-    half = (len(batch) + 1) // 2
-    return [row for part in (batch[:half], batch[half:]) for row in within_memory(run, part, give_up)]
+    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -121,7 +121,7 @@ def render_plain(
         tell("image", number * settings.batch_size, len(samples))
         with hold_all(sampling):
             prepare_texts(sampling, batch, texts)
-            rendered = within_memory(render, batch, out_of_memory)
+            rendered = within_memory(render, batch, out_of_memory, model, ("sample", sampling.size))
         yield from rendered
 
 

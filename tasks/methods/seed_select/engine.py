@@ -88,7 +88,7 @@ def render_searched(
         tell("image", number * settings.batch_size, len(samples))
         with hold(model, clock):
             prepare_texts(search.sampling, batch, texts)
-            rendered = within_memory(render, batch, out_of_memory)
+            rendered = within_memory(render, batch, out_of_memory, model, ("search", search.sampling.size))
         yield from rendered
 
 
@@ -105,6 +105,8 @@ def find_noise(
                 lambda batch: find(search, batch, texts, None),
                 samples,
                 lambda sample: Found(torch.zeros(0), error=OUT_OF_MEMORY),
+                model,
+                ("search", search.sampling.size),
             )
 
 
@@ -136,8 +138,23 @@ def find(search: Search, samples: Sequence[SampleSpec], texts: dict[str, Text], 
 
     # In full: screen fresh noises, then improve the best of each image by gradient.
     found = screen_rounds(search, batch, settings)
-    optimise(search, batch, settings, found)
+    optimise_within_memory(search, batch, settings, found)
     return found
+
+
+def optimise_within_memory(search: Search, batch: Batch, settings: SeedSelectEngine, found: Sequence[Found]) -> None:
+    """Improve the findings in place, in parts of the batch that fit into memory. The screening is kept."""
+
+    def improve(rows: Sequence[int]) -> list[None]:
+        optimise(search, batch.take(rows), settings, [found[row] for row in rows])
+        return [None] * len(rows)
+
+    def give_up(row: int) -> None:
+        found[row].error = OUT_OF_MEMORY
+
+    # Gradients need several times the memory of a screening, so their size is remembered apart.
+    sampling = search.sampling
+    within_memory(improve, range(len(batch.samples)), give_up, sampling.model, ("gradient", sampling.size))
 
 
 def mix(search: Search, batch: Batch, seeds: Seeds, numbers: Sequence[int]) -> Tensor:

@@ -182,10 +182,21 @@ def run_out_above(limit: int, error: Exception) -> Callable[[Tensor], Tensor]:
 def test_out_of_memory_halves_the_batch(error: Exception) -> None:
     model = Wrapped(run_out_above(4, error))  # rows of the denoiser: with guidance two an image
     made = render(model, make_samples(5), batch_size=5)
-    assert [row.provenance["batch_size"] for row in made] == [2, 2, 1, 2, 2]
+    assert [row.provenance["batch_size"] for row in made] == [2, 2, 2, 2, 1]
     assert max(model.calls) == 10
     plain = pixels(render(UNetGenerator(SD), make_samples(5), batch_size=5)).astype(int)
     assert np.abs(pixels(made) - plain).max() <= 1
+
+
+def test_later_batches_begin_with_the_size_that_fitted() -> None:
+    model = Wrapped(run_out_above(4, MemoryError()))
+    render(model, make_samples(5), batch_size=5)
+    model.calls.clear()
+    assert [row.provenance["batch_size"] for row in render(model, make_samples(5), batch_size=5)] == [2, 2, 2, 2, 1]
+    assert max(model.calls) == 4
+
+    # Another model may have more memory.
+    assert max(row.provenance["batch_size"] for row in render(UNetGenerator(SD), make_samples(5), batch_size=5)) == 5
 
 
 def test_a_sample_that_never_fits_fails_and_others_go_on() -> None:

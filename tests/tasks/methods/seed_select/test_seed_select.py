@@ -169,6 +169,32 @@ def test_out_of_memory_halves_the_batch() -> None:
     assert [row.error for row in render(2, engine, Tiny())] == [OUT_OF_MEMORY] * 2
 
 
+def test_gradients_that_do_not_fit_keep_the_screening() -> None:
+    class Small(GaussianMixture):
+        """Holds gradients of two images only."""
+
+        def denoise(self, latents, timestep, text):  # type: ignore[no-untyped-def]
+            if torch.is_grad_enabled() and len(latents) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().denoise(latents, timestep, text)
+
+    engine = seed_select(**QUICK | {"batch_size": 4, "iterations": 2})
+    small, large = Small(), GaussianMixture()
+    made, whole = render(4, engine, small), render(4, engine, large)
+    assert [row.error for row in made] == [None] * 4
+    assert [row.provenance["candidate"] for row in made] == [row.provenance["candidate"] for row in whole]
+    assert all(row.provenance["backward_evaluations"] for row in made)
+    assert small.calls == large.calls  # nothing was screened twice
+
+    class Tiny(GaussianMixture):
+        def denoise(self, latents, timestep, text):  # type: ignore[no-untyped-def]
+            if torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().denoise(latents, timestep, text)
+
+    assert [row.error for row in render(2, engine, Tiny())] == [OUT_OF_MEMORY] * 2
+
+
 def test_a_sampler_that_adds_noise_is_refused() -> None:
     class Ancestral(GaussianMixture):
         def make_scheduler(self, name: str, size=None):  # type: ignore[no-untyped-def]
