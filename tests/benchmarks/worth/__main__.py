@@ -19,7 +19,6 @@ from tests.benchmarks.worth.sets import SETS, ImageSet, write_tables
 
 REQUESTED = 200  # images per rare class
 LEARNING: dict[str, Any] = {
-    "steps": 1800,
     "batch": 64,
     "learning_rate": 0.001,
     "schedule": "cosine",
@@ -29,7 +28,7 @@ LEARNING: dict[str, Any] = {
     "threads": 1,
 }
 CAPTION = "a photo of a {}"
-OPTIONS = ("--steps", "400", "--shares", "0.25,0.5", "--augmentations", "2", "--few", "20")
+OPTIONS = ("--steps", "400", "--shares", "0.25,0.5", "--augmentations", "10")
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work/worth"))
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--workers", type=int, default=1)
     words = parser.parse_args()
     for name in words.sets:
@@ -59,9 +58,10 @@ def measure(chosen: ImageSet, folder: Path, seeds: int, workers: int) -> None:
 
     # The exchange rate needs real images that were held back.
     curve = ("--learning-curve", "--held-back", held) if chosen.kept else ()
+    groups = ("--few", chosen.few, "--many", max(chosen.few, 100))
     rivals = [word for recipe in build[1:] for word in ("--against", recipe.stem)]
     made = run(
-        "evaluate", build[0].stem, *rivals, "--store", store, "--real", real, *OPTIONS, *curve,
+        "evaluate", build[0].stem, *rivals, "--store", store, "--real", real, *OPTIONS, *groups, *curve,
         "--seeds", seeds, "--workers", workers, "--json",
     )  # fmt: skip
     (folder / "evaluation.json").write_text(made)
@@ -74,7 +74,7 @@ def write_recipes(chosen: ImageSet, folder: Path) -> tuple[Path, list[Path]]:
         "name": chosen.name,
         "network": dict(chosen.network),
         "images": {"folder": "real.parquet", "split": "train", "class_caption": CAPTION.format("{class}")},
-        "learning": LEARNING | dict.fromkeys(chosen.mirrored, True),
+        "learning": LEARNING | {"steps": chosen.steps} | dict.fromkeys(chosen.mirrored, True),
         "validation": {"every": 300, "held_out": 0.02, "images": 24, "guidance": 2.0},
     }
     recipe: dict[str, Any] = {

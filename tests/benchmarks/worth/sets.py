@@ -19,15 +19,18 @@ CUT_SEED = 20
 class ImageSet:
     """A Parquet file with the columns split, label and image, and how many training images of which classes are kept.
 
-    `kept`: training images per cut class. `validation`: images per class that are taken from the training split for
-    validation, where the file has none.
+    `kept`: training images per cut class. `few`: most training images of a rare class. `steps`: of the generator's
+    training. `validation`: images per class that are taken from the training split for validation, where the file has
+    none.
     """
 
     name: str
     file: str
     kept: Mapping[str, int]
     rare: tuple[str, ...]
+    few: int
     network: Mapping[str, object]
+    steps: int = 1800
     validation: int = 0
     mirrored: tuple[str, ...] = ("flip",)
 
@@ -38,13 +41,15 @@ class ImageSet:
 
 
 TAIL = ("Diode-Multi", "Soiling", "Hot-Spot-Multi", "Hot-Spot")
+TAIL_COUNT = 123  # training images of the largest of them
 MODULES = {"height": 40, "width": 24, "grey": True}
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def _infrared(name: str, count: int | None) -> ImageSet:
     kept = {} if count is None else dict.fromkeys(TAIL, count)
-    return ImageSet(name, "solar_infrared", kept, TAIL, MODULES, mirrored=("flip", "flip_vertical"))
+    few = count or TAIL_COUNT
+    return ImageSet(name, "solar_infrared", kept, TAIL, few, MODULES, mirrored=("flip", "flip_vertical"))
 
 
 def _long_tail(most: int, least: int) -> dict[str, int]:
@@ -64,7 +69,9 @@ SETS = {
             "cifar10",
             _long_tail(4500, 45),
             CIFAR_CLASSES[-3:],
-            {"height": 32, "width": 32},
+            few=130,
+            network={"height": 32, "width": 32},
+            steps=2400,
             validation=100,
         ),
     )

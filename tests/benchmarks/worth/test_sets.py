@@ -21,7 +21,7 @@ def test_the_tail_is_cut_and_held_back(tmp_path: Path, monkeypatch: pytest.Monke
     columns = dict(zip(("split", "label", "image"), map(list, zip(*made, strict=True)), strict=True))
     pq.write_table(pa.table(columns), tmp_path / "photographs.parquet")
     monkeypatch.setenv("TAILFORGE_DATA", str(tmp_path))
-    chosen = ImageSet("cut", "photographs", {"rare": 4, "middle": 10}, ("rare",), {}, validation=5)
+    chosen = ImageSet("cut", "photographs", {"rare": 4, "middle": 10}, ("rare",), few=4, network={}, validation=5)
 
     real, held = (pq.read_table(path).to_pylist() for path in write_tables(chosen, tmp_path / "work"))
     found = Counter((each["split"], each["label"]) for each in real)
