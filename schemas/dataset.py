@@ -14,6 +14,7 @@ from tailforge.schemas.documents.shown import count_of, is_seen
 from tailforge.schemas.recipe import MASK_VALUES
 from tailforge.schemas.settings.annotation import Category
 from tailforge.schemas.settings.fields import FolderName, Strict
+from tailforge.schemas.settings.licences import OtherLicence
 from tailforge.schemas.training.record import Sha256, TrainingRecord
 
 VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
@@ -129,7 +130,7 @@ class _PublishedRecipe(_Read):
     """The keys of a stored recipe that readers use. Older recipes lack newer keys, so only builds parse the whole."""
 
     description: str
-    license: str | Mapping[str, Any]
+    license: str | OtherLicence
     creator: str
     concepts: tuple[_PublishedConcept, ...] = Field(min_length=1)
     engine: _PublishedEngine
@@ -142,10 +143,15 @@ class _LineageModel(_Read):
     revision: str | None = None
 
 
+class _LineagePhotographs(_Read):
+    license: str | OtherLicence
+
+
 class _Lineage(_Read):
     fingerprints: Mapping[Stage, tuple[Fingerprint, ...]]
     models: Mapping[str, _LineageModel] = {}
     references: Mapping[str, tuple[str, ...]] = {}
+    photographs: Mapping[str, _LineagePhotographs] = {}
     versions: Mapping[str, tuple[str, ...]] = {}
     rounds: tuple[Mapping[str, Count], ...] = ()
     selection: str | None = None
@@ -196,6 +202,17 @@ class Dataset(Strict):
     generator_training: TrainingRecord | None = None
     shards: tuple[ShardEntry, ...]
     files: Mapping[FileName, FileEntry]
+
+    @property
+    def license(self) -> str | OtherLicence:
+        """Return the licence that the version states for its images; older versions may hold any text."""
+        return _PublishedRecipe.model_validate(self.recipe).license
+
+    @property
+    def photographs(self) -> dict[str, str | OtherLicence]:
+        """Return the licence of the photographs that the images come from, by their use; empty in older versions."""
+        found = _Lineage.model_validate(self.lineage).photographs
+        return {use: each.license for use, each in found.items()}
 
     @property
     def mask_categories(self) -> tuple[Category, ...]:

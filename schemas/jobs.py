@@ -6,6 +6,7 @@ from tailforge.schemas.explanation import RepairRecord
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.review import Review
 from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.settings.licences import OtherLicence
 from tailforge.schemas.training.record import TrainedImages, TrainingRecord
 
 
@@ -84,6 +85,23 @@ class BuildContext(BaseModel):
     def awaits_adaptation(self) -> bool:
         """Return whether the generator is still the base of an adaptation."""
         return self.photographs is not None and self.adapted is None
+
+    @property
+    def licences(self) -> dict[str, str | OtherLicence]:
+        """Return the licence of all photographs that the images come from, by their use; UNKNOWN if not stated.
+
+        They include what the generator, or its base, learnt before this build, as far as there is a record.
+        """
+        found = self.recipe.photographs
+        if self.photographs is not None:
+            found["training"] = self.photographs.license
+        record = self.generator_training
+        if record is not None and self.adapted is not None:
+            record = record.base.training  # its own images are those of `training`
+        while record is not None:
+            found[f"training of {record.name}"] = record.images.license
+            record = record.base.training
+        return found
 
     @property
     def models(self) -> dict[str, ResolvedModel]:

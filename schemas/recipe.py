@@ -13,13 +13,11 @@ from pydantic import (
     AliasChoices,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -43,7 +41,7 @@ from tailforge.schemas.settings.fields import (
     refuse_alike,
 )
 from tailforge.schemas.settings.inversion import TeacherSource
-from tailforge.schemas.settings.licences import AnyLicence
+from tailforge.schemas.settings.licences import UNKNOWN, AnyLicence, OtherLicence, PhotographsLicence
 from tailforge.schemas.settings.output import Augmentation, Sharding
 from tailforge.schemas.settings.prompts import Prompts
 from tailforge.schemas.settings.quality import Quality
@@ -107,6 +105,9 @@ class Recipe(Strict):
         description="SPDX identifier of the published dataset's licence, such as CC0-1.0; another licence, or several, "
         "as {name: ..., url: ...}.",
     )
+    references_license: PhotographsLicence = Field(
+        UNKNOWN, description="Licence of the reference photographs of all concepts, as that of images; or unknown."
+    )
     creator: Text = Field("Tailforge", description="Person or organisation that publishes the dataset.")
     seed: Seed = Field(description="Master seed. Another seed leads to other images.")
     concepts: tuple[Concept, ...] = Field(min_length=1, description="Concepts in the order of their classes.")
@@ -121,8 +122,11 @@ class Recipe(Strict):
     engine: Engine = Field(PlainEngine(), description="Way of making images. A name alone stands for its defaults.")
     annotation: Annotation = Field(Annotation(), description="Masks, boxes and their scores.")
     quality: Quality = Field(Quality(), description="Gates, near duplicates and rounds.")
+    # Not written if uniform, so that a version of an older release has the same recipe still.
     allocation: Allocation = Field(
-        UniformAllocation(), description="Concepts that images go to: as requested, or where they raise recall."
+        UniformAllocation(),
+        exclude_if=lambda allocation: not allocation.steers,
+        description="Concepts that images go to: as requested, or where they raise recall.",
     )
     augmentation: Augmentation | None = Field(None, description="Changes of accepted images; null: none.")
     sharding: Sharding = Field(Sharding(), description="Files of a published version.")
@@ -190,11 +194,15 @@ class Recipe(Strict):
         self.allocation.check(self)
         return self
 
-    @model_serializer(mode="wrap")
-    def _leave_out_uniform(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write no uniform allocation, so that a version of an older release has the same recipe still."""
-        data: dict[str, Any] = handler(self)
-        return data if self.allocation.steers else {key: own for key, own in data.items() if key != "allocation"}
+    @property
+    def photographs(self) -> dict[str, str | OtherLicence]:
+        """Return the licence of the photographs by their use. `USES` of schemas/settings/licences.py names the keys."""
+        found: dict[str, str | OtherLicence] = {}
+        if self.adaptation is not None:
+            found["training"] = self.adaptation.images.license
+        if any(concept.references is not None for concept in self.concepts):
+            found["references"] = self.references_license
+        return found | dict(self.allocation.photographs) | dict(self.engine.photographs)
 
     @property
     def names_classifier(self) -> bool:

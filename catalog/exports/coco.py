@@ -45,7 +45,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "contributor": recipe["creator"],
         "date_created": dataset.created,
     }
-    licence = describe_licence(recipe["license"])
+    licence = describe_licence(dataset.license)
     return {"info": info, "licenses": [{"id": LICENSE, "name": licence.name, "url": licence.url or ""}]}
 
 

@@ -59,7 +59,7 @@ def describe_front_matter(dataset: Dataset) -> dict[str, Any]:
     total = dataset.counts.samples
 
     return {
-        **describe_licence(dataset.recipe["license"]).hub,
+        **describe_licence(dataset.license).hub,
         "pretty_name": dataset.name,
         "tags": ["synthetic", "webdataset", "tailforge"],
         "task_categories": ["image-classification", "image-segmentation", "text-to-image"],
@@ -188,6 +188,7 @@ def _describe_origin(dataset: Dataset) -> str:
             "",
             *models,
             "",
+            *_describe_photographs(dataset),
             *_describe_inversion(dataset),
             history,
         ]
@@ -200,6 +201,13 @@ def _describe_generator(dataset: Dataset) -> list[str]:
         return []
     sentences = (f"- {sentence}" for sentence in describe_training(dataset.generator_training))
     return ["\n".join(["## Generator", "", "The generator's record of its training:", "", *sentences])]
+
+
+def _describe_photographs(dataset: Dataset) -> list[str]:
+    """Return the licences of the photographs that the images come from; empty without any."""
+    licences = [(use, describe_licence(licence)) for use, licence in dataset.photographs.items()]
+    rows = [f"- {use}: {each.name}" + (f" ({each.url})" if each.url else "") for use, each in licences]
+    return ["Photographs that the images come from, by their use, and their licences:", "", *rows, ""] if rows else []
 
 
 def _describe_inversion(dataset: Dataset) -> list[str]:

@@ -74,7 +74,7 @@ def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str
 
     `worth`: what its newest evaluation says; None before one.
     """
-    recipe, licence = dataset.recipe, describe_licence(dataset.recipe["license"])
+    recipe, licence = dataset.recipe, describe_licence(dataset.license)
 
     return {
         "@context": CONTEXT,
@@ -82,7 +82,7 @@ def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str
         "conformsTo": CONFORMS_TO,
         "name": dataset.name,
         "description": recipe["description"],
-        "license": licence.url or licence.name,
+        "license": licence.address,
         "creator": {"@type": "sc:Organization", "name": recipe["creator"]},
         "url": f"./{dataset.name}/{dataset.version}/",
         "version": dataset.version,
@@ -97,13 +97,21 @@ def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str
 
 
 def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
-    """Return the models of the build as PROV entities."""
-    models = dataset.lineage["models"]
+    """Return the models and photographs of the build as PROV entities."""
+    models, photographs = dataset.lineage["models"], dataset.photographs
     return {
         "@type": "prov:Activity",
         "prov:used": [
             {"@type": "prov:Entity", "@id": f"urn:sha256:{model['digest']}", "name": role}
             for role, model in sorted(models.items())
+        ]
+        + [
+            {
+                "@type": "prov:Entity",
+                "name": f"photographs for {use}",
+                "license": describe_licence(licence).address,
+            }
+            for use, licence in photographs.items()
         ],
     }
 

@@ -9,6 +9,7 @@ from tailforge.schemas.documents.foreign_json import describe_damage, parse_json
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
+from tailforge.schemas.settings.licences import UNKNOWN, describe_licence
 from tailforge.schemas.training.record import FILE, TrainingRecord
 
 WEIGHTS = {
@@ -73,9 +74,11 @@ def _describe(record: TrainingRecord) -> str:
     }[record.start]
 
     loss = ARMS.get(record.structure.arm, f"the denoising loss and the structure arm {record.structure.arm}")
+    licence = "" if images.license == UNKNOWN else f", licence {describe_licence(images.license).name}"
     return (
         f"{record.name} {learnt}. It saw {count_of(images.images, 'image')} of {images.origin} (sha256 "
-        f"{images.digest}) in {count_of(record.steps, 'step')} of {record.batch}, with {loss}, seed {record.seed}."
+        f"{images.digest}{licence}) in {count_of(record.steps, 'step')} of {record.batch}, with {loss}, "
+        f"seed {record.seed}."
     )
 
 

@@ -15,7 +15,7 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.training.record import TrainedImages
 from tailforge.tasks.models.generator_files import check_trainable
 from tailforge.tasks.models.pretrained import PIPELINE, require_kind
-from tailforge.tasks.stages.adaptations import describe_photographs, make_base, open_photographs
+from tailforge.tasks.stages.adaptations import make_base, open_photographs
 
 
 def resolve_generator(recipe: Recipe, folder: Path, store: str) -> tuple[ResolvedModel, TrainedImages | None]:
@@ -43,7 +43,7 @@ def resolve_generator(recipe: Recipe, folder: Path, store: str) -> tuple[Resolve
 
     images = open_photographs(recipe, folder)
     say_left_out(images.origin, images.left_out)
-    found = describe_photographs(images)
+    found = images.describe()
     base = base or make_base(recipe, images, found.digest, Path(_scratch().name) / found.digest)
     for note in note_captions(recipe.adaptation.learning, base, images):
         say(note)

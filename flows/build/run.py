@@ -10,6 +10,7 @@ from tailforge.catalog.registry import latest_version, load_dataset
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import remember_build
 from tailforge.flows.build.drive import Drive
+from tailforge.flows.build.note_licences import note_licences
 from tailforge.flows.build.prepare import prepare_build, share_prepared
 from tailforge.flows.build.walk import BuildResult, walk
 from tailforge.flows.build_dataset import build_dataset, describe_build
@@ -51,6 +52,8 @@ def run_prepared(
 ) -> dict[str, Any]:
     """Build and publish a recipe with the context of `prepare_build`; return the outcome. Errors: as `run_build`."""
     remember_build(context.store, context.recipe.name, recipe, overrides)
+    for note in note_licences(context):
+        say(note)
     if unchanged := find_unchanged(context):
         return unchanged
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tailforge.catalog.store import Store
 from tailforge.flows.build.drive import Drive, Tally
+from tailforge.flows.build.note_licences import note_licences
 from tailforge.flows.build.order import PARTITION, adapt_generator, augment_all, partition_chain, write_all
 from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.rounds import first_sizes, require_quotas, run_rounds
@@ -119,7 +120,7 @@ def plan_build(context: BuildContext) -> Plan:
         wanted=sum(concept.wanted for concept in context.recipe.concepts),
         images=ahead.images,
         finished_images=sum(receipt.rows for receipt in tally.receipts if receipt.stage == SAMPLES.name),
-        notes=[*note_adaptation(context, tally), *(readable.notes if readable else [])],
+        notes=[*note_adaptation(context, tally), *note_licences(context), *(readable.notes if readable else [])],
         unread_prompts=readable.unread_counts if readable else {},
     )
 

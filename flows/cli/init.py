@@ -49,6 +49,13 @@ def init(
     measured: Annotated[
         int, typer.Option(min=1, help="Most photographs to decode for twins, sizes, references and gates.")
     ] = 10_000,
+    license_: Annotated[
+        str,
+        typer.Option(
+            "--license",
+            help="Licence of the photographs, which versions state: an SPDX identifier such as CC-BY-4.0, or a name.",
+        ),
+    ] = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and of the recipe.")] = 1,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
@@ -60,9 +67,11 @@ def init(
     from tailforge.catalog.images.tables import Columns
     from tailforge.flows.photographs.inspect import Question
     from tailforge.flows.photographs.start import start_from_photographs
+    from tailforge.schemas.settings.licences import parse_licence
 
+    own = parse_licence(license_)
     columns = Columns(label=label_column, split=split_column, group=group_column)
-    question = Question(images, store, columns, group_pattern, fill, references, measured, seed)
+    question = Question(images, store, columns, group_pattern, fill, references, measured, seed, license=own)
     made = run_stoppable(start_from_photographs, question, out, generator)
     print_json(made) if as_json else print_start(made)
 

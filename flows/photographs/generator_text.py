@@ -9,6 +9,7 @@ from tailforge.flows.photographs.inspect import Inspection
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.settings.licences import UNKNOWN, OtherLicence
 from tailforge.schemas.training.generator import CLASS, PixelNetwork
 from tailforge.tasks.models.generator_files import is_trainable
 
@@ -66,6 +67,17 @@ def _write_images(out: Commented, inspection: Inspection, table: str, root: Path
     out.put("      split", "train", "never validation or test")
     out.put("      class_caption", TEMPLATE.replace("{concept}", CLASS), "the caption of each photograph, by its class")
     out.put("      fit", inspection.fit, FITS[inspection.fit])
+    out.put("      license", *tell_licence(inspection))
+
+
+def tell_licence(inspection: Inspection) -> tuple[str | dict[str, str], str]:
+    """Return the licence of the photographs as the recipe holds it, and the remark on it."""
+    licence = inspection.question.license
+    if licence == UNKNOWN:
+        return licence, "CHANGE: nobody said under which licence the photographs are; versions state it"
+    if isinstance(licence, OtherLicence):
+        return licence.model_dump(exclude_none=True), "the photographs' own; url: of its text may follow the name"
+    return licence, "the photographs' own; versions state it"
 
 
 def _write_learning(out: Commented, inspection: Inspection, base: ModelSource) -> None:

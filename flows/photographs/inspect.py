@@ -21,6 +21,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.settings.gates import Gate
+from tailforge.schemas.settings.licences import UNKNOWN, OtherLicence
 from tailforge.schemas.training.generator import PixelNetwork
 from tailforge.schemas.under_way import phase
 from tailforge.tasks.images.measures import Measures, choose_measured, measure_images, measure_sizes
@@ -38,7 +39,7 @@ class Question:
     """What is inspected, and how. `measured`: most decoded images.
 
     `size`: (height, width) that the generator draws; None: that of the photographs if they are small, for a new
-    network, else that of the embedded generator.
+    network, else that of the embedded generator. `license`: of the photographs.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Question:
     measured: int = 10_000
     seed: int = 1
     size: tuple[int, int] | None = None
+    license: str | OtherLicence = UNKNOWN
 
 
 @dataclass(frozen=True)

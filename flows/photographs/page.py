@@ -7,6 +7,7 @@ from tailforge.catalog.pictures import PHOTOGRAPHS, open_picture, show_rgb
 from tailforge.flows.photographs.inspect import Inspection, describe_findings
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, PictureError
+from tailforge.schemas.settings.licences import describe_licence
 from tailforge.tasks.images.twins import Twin
 from tailforge.tasks.report.histograms import describe_gate, show_number
 from tailforge.tasks.report.photographs import SIZES, ClassRow, PairRow, PhotographsPage, Picture
@@ -133,6 +134,7 @@ def _list_facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("channels", channels),
         ("the generator draws", f"{size[1]} x {size[0]}"),
         ("photographs are brought to that by", f"fit: {inspection.fit}"),
+        ("their licence", describe_licence(inspection.question.license).name),
     ]
 
 

@@ -8,7 +8,7 @@ from tailforge.catalog.inspection.counts import ClassCount
 from tailforge.catalog.inspection.gates import FEWEST
 from tailforge.catalog.inspection.names import name_dataset
 from tailforge.flows.photographs.commented import Commented
-from tailforge.flows.photographs.generator_text import TEMPLATE, write_generator
+from tailforge.flows.photographs.generator_text import TEMPLATE, tell_licence, write_generator
 from tailforge.flows.photographs.inspect import Inspection, home_of
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.settings.fields import ModelSource
@@ -61,6 +61,8 @@ def _write_head(out: Commented, inspection: Inspection, names: Names) -> None:
     text = f"Images for the rare classes of {names.dataset}, drawn by a generator that saw photographs of them."
     out.put("description", text, "for the card; write what a reader should know")
     out.put("license", "CC-BY-4.0", "CHANGE: the licence of the drawn images; mind that of your photographs")
+    if names.references:
+        out.put("references_license", *tell_licence(inspection))
     out.put("seed", inspection.question.seed, "another seed draws other images")
 
 

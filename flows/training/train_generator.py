@@ -53,18 +53,18 @@ def train_generator(
     for note in note_captions(recipe.learning, base, images) if base is not None else ():
         say(note)
 
-    place, read = Path(work_dir).resolve() / recipe.name, images.digest()
+    place, learnt = Path(work_dir).resolve() / recipe.name, images.describe()
     with storage_errors("write", str(place)), hold_folder(place):
         if recipe.network is not None:
-            base = make_generator(place, recipe.network, images, read, recipe.learning.seed)
+            base = make_generator(place, recipe.network, images, learnt.digest, recipe.learning.seed)
         assert base is not None  # the recipe has either
-        work = Work(place, recipe, base, read)
+        work = Work(place, recipe, base, learnt.digest)
         with working(f"the images of {recipe.name}"):
             encode_images(work, images)
         with show_training(f"train {recipe.name}", recipe.learning.steps) as watch:
             measures = fit_generator(work, watch) if devices == 1 else _launch(work, devices, watch)
         with working(f"the folder of {recipe.name}"):
-            made = export_generator(work, models, images.origin, len(images), measures)
+            made = export_generator(work, models, learnt, measures)
     return {**made, "work": str(work.folder), **measures}
 
 

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, field_validator, model_validator
 from tailforge.schemas.documents.shown import count_of, shorten
 from tailforge.schemas.evaluation import FitSettings
 from tailforge.schemas.settings.fields import FIT, Fit, Name, Place, Seconds, Share, Strict
+from tailforge.schemas.settings.licences import PHOTOGRAPHS_LICENCE, UNKNOWN, OtherLicence, PhotographsLicence
 
 if TYPE_CHECKING:
     from tailforge.schemas.recipe import Recipe
@@ -19,6 +20,11 @@ class UniformAllocation(Strict):
     steers: ClassVar[bool] = False
 
     by: Literal["uniform"] = Field("uniform", description="Name of the allocation.")
+
+    @property
+    def photographs(self) -> Mapping[str, str | OtherLicence]:
+        """Return no licence, since no photograph is read."""
+        return {}
 
     def check(self, recipe: "Recipe") -> None:
         """Accept any recipe."""
@@ -38,6 +44,7 @@ class RealImages(Strict):
     height: int | None = Field(None, ge=8, le=4096, description="Pixels; by default that of the images.")
     width: int | None = Field(None, ge=8, le=4096, description="Pixels; by default that of the images.")
     fit: Fit = Field("exact", description=FIT)
+    license: PhotographsLicence = Field(UNKNOWN, description=PHOTOGRAPHS_LICENCE)
 
     @model_validator(mode="after")
     def _both_sides(self) -> "RealImages":
@@ -141,6 +148,11 @@ class GainAllocation(Strict):
     @classmethod
     def _number_means_images(cls, budget: Any) -> Any:
         return {"images": budget} if isinstance(budget, int) and not isinstance(budget, bool) else budget
+
+    @property
+    def photographs(self) -> Mapping[str, str | OtherLicence]:
+        """Return the licence of the real images by their use."""
+        return {"steering": self.real.license}
 
     def check(self, recipe: "Recipe") -> None:
         """Refuse what steering cannot do with a recipe. Errors: ValueError."""

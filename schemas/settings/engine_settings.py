@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tailforge.schemas.settings.fields import ModelSource, Strict
+from tailforge.schemas.settings.licences import OtherLicence
 
 if TYPE_CHECKING:
     from tailforge.schemas.recipe import Recipe
@@ -32,6 +33,11 @@ class EngineSettings(Strict):
     def chooses_noise(self) -> bool:
         """Return whether an image may start from other noise than that of its seed."""
         return False
+
+    @property
+    def photographs(self) -> Mapping[str, str | OtherLicence]:
+        """Return the licence of photographs that become images, by their use: a key of `USES`."""
+        return {}
 
     def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
         """Return the models that the engine needs in addition to the generator, by role. `scorer`: quality.scorer."""

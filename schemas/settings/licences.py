@@ -1,4 +1,4 @@
-"""The licence of a dataset, an SPDX identifier or another licence by name, and its form in published formats."""
+"""Licences of datasets and of photographs: SPDX identifiers or others by name, and their form in published formats."""
 
 import re
 from collections.abc import Mapping
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, ValidationInfo
 
 from tailforge.schemas.documents.shown import show
-from tailforge.schemas.settings.fields import AUTHORED, Name, Strict
+from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.fields import AUTHORED, Name, Strict, tidy
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+UNKNOWN = "unknown"  # licence of photographs that a recipe does not state
 ANY_VERSION = re.compile(r"-(only|or-later)$")
 # Licences that the Hub names by the lower case of the SPDX identifier.
 HUB = frozenset((
@@ -44,6 +46,11 @@ class Licence:
     url: str | None
     hub: Mapping[str, str]
 
+    @property
+    def address(self) -> str:
+        """Return the address of its text, or its name if there is none."""
+        return self.url or self.name
+
 
 def find_identifier(text: str) -> str | None:
     """Return a text as an SPDX identifier in SPDX's spelling; None if it is none, or several."""
@@ -63,21 +70,64 @@ def _check_identifier(value: Any, info: ValidationInfo) -> Any:
     if found is None:
         raise ValueError(
             f"{show(value)} is no SPDX identifier (https://spdx.org/licenses), such as CC-BY-4.0 or CC0-1.0; write any "
-            "other licence, or several, as license: {name: ..., url: ...}"
+            "other licence, or several, as {name: ..., url: ...}"
         )
     return found
 
 
-Identifier = Annotated[str, Field(min_length=1, max_length=1000), BeforeValidator(_check_identifier)]
-AnyLicence = Identifier | OtherLicence
+def _check_unless_unknown(value: Any, info: ValidationInfo) -> Any:
+    """Check and normalise the identifier of an author, who may not know it. Errors: ValueError."""
+    return value if value == UNKNOWN else _check_identifier(value, info)
 
 
-def describe_licence(found: str | Mapping[str, Any] | OtherLicence) -> Licence:
-    """Return the licence that a recipe's `license` names. Recipes of older versions may hold any text."""
-    if isinstance(found, OtherLicence):
-        found = found.model_dump()
-    name = str(found.get("name") if isinstance(found, Mapping) else found)
-    url = found.get("url") if isinstance(found, Mapping) else None
+def _choose_kind(value: Any) -> str:
+    """Return the tag of a licence's kind, so that a mistake is told for this kind alone."""
+    return "other" if isinstance(value, (Mapping, OtherLicence)) else "identifier"
+
+
+LicenceText = Annotated[str, Field(min_length=1, max_length=1000)]
+Other = Annotated[OtherLicence, Tag("other")]
+AnyLicence = Annotated[
+    Annotated[LicenceText, BeforeValidator(_check_identifier), Tag("identifier")] | Other, Discriminator(_choose_kind)
+]
+# Recipes that state no licence are stored as those of older releases, which have no such key.
+PhotographsLicence = Annotated[
+    Annotated[LicenceText, BeforeValidator(_check_unless_unknown), Tag("identifier")] | Other,
+    Discriminator(_choose_kind),
+    Field(exclude_if=lambda licence: licence == UNKNOWN),
+]
+PHOTOGRAPHS_LICENCE = (
+    "Licence of these photographs: an SPDX identifier, another licence as {name: ..., url: ...}, or unknown. Versions "
+    "state it."
+)
+# Key of the recipe that states the licence, by the use of the photographs.
+USES: Mapping[str, str] = {
+    "training": "generator.adapt.images.license",
+    "references": "references_license",
+    "steering": "allocation.real.license",
+}
+
+
+def parse_licence(text: str) -> str | OtherLicence:
+    """Return the licence that a person names: an SPDX identifier in SPDX's spelling, `unknown`, or another name.
+
+    Errors: RecipeError for an empty or very long name.
+    """
+    name = tidy(text)
+    if known := UNKNOWN if name == UNKNOWN else find_identifier(name):
+        return known
+    try:
+        return OtherLicence(name=name)
+    except ValidationError as error:
+        raise RecipeError(
+            f"licence {show(text)}: give an SPDX identifier such as CC-BY-4.0, a name of at most 1,000 characters, or "
+            "unknown"
+        ) from error
+
+
+def describe_licence(found: str | OtherLicence) -> Licence:
+    """Return the licence that a recipe's key names. Recipes of older versions may hold any text."""
+    name, url = (found.name, found.url) if isinstance(found, OtherLicence) else (found, None)
     identifier = find_identifier(name)
     if identifier is not None and url is None:
         name, url = identifier, f"https://spdx.org/licenses/{identifier}.html"

@@ -24,6 +24,7 @@ from tailforge.schemas.settings.fields import (
     Text,
     Weight,
 )
+from tailforge.schemas.settings.licences import PHOTOGRAPHS_LICENCE, UNKNOWN, PhotographsLicence
 
 Arm = Literal["none", "instance", "frozen", "sadm", "random_encoder"]
 Mirror = Literal["none", "columns", "rows", "both"]
@@ -62,6 +63,9 @@ class ImageSource(Strict):
     fit: Fit = Field(
         "exact",
         description=FIT,
+    )
+    license: PhotographsLicence = Field(
+        UNKNOWN, description=f"{PHOTOGRAPHS_LICENCE} By default that of the published version, for `dataset`."
     )
     images: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Random subset of this size, by the training's seed; default: all."

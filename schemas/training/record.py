@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tailforge.schemas.settings.fields import Strict
+from tailforge.schemas.settings.licences import UNKNOWN, PhotographsLicence
 
 FILE = "training.json"
 
@@ -26,6 +27,7 @@ class TrainedImages(Strict):
     origin: Place
     images: int = Field(ge=1)
     digest: Sha256
+    license: PhotographsLicence = UNKNOWN
 
 
 class TrainedStructure(BaseModel):

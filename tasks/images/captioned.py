@@ -25,7 +25,9 @@ from tailforge.catalog.store import Store, is_address
 from tailforge.catalog.user_paths import usable_path
 from tailforge.schemas.errors import ImagesError, NotFoundError
 from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.settings.licences import UNKNOWN, OtherLicence
 from tailforge.schemas.training.generator import ImageSource, filters_of
+from tailforge.schemas.training.record import TrainedImages
 from tailforge.tasks.images.class_captions import DEFAULT, HINT, caption_by_class
 from tailforge.tasks.images.labelled import choose_rows
 
@@ -34,11 +36,15 @@ Captions = list[str | None]
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Images that can be read repeatedly, in the order of the captions. `origin` is their name in reports."""
+    """Images that can be read repeatedly, in the order of the captions. `origin` is their name in reports.
+
+    `license`: as the recipe states it, else that of a published version, else UNKNOWN.
+    """
 
     origin: str
     captions: tuple[str, ...]
     fit: Fit
+    license: str | OtherLicence
     _images: Images
 
     @property
@@ -91,6 +97,10 @@ class CaptionedImages:
                 whole.update(part)
         return whole.hexdigest()
 
+    def describe(self) -> TrainedImages:
+        """Return origin, number, digest and licence. It reads all images. Errors: ImagesError."""
+        return TrainedImages(origin=self.origin, images=len(self), digest=self.digest(), license=self.license)
+
 
 def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedImages:
     """Return the requested number of images of a source, chosen at random by `seed`, without reading any.
@@ -99,10 +109,12 @@ def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedIma
     ImagesError for unusable images or captions.
     """
     if source.dataset is not None:
-        images = _open_version(source, source.dataset, folder)
-        told, origin = list(images.captions), images.origin
+        version = _find_version(source, source.dataset, folder)
+        images = _open_version(version, source)
+        told, origin, licence = list(images.captions), images.origin, version.dataset.license
     else:
         images, told, origin = _open_path(source, folder)
+        licence = UNKNOWN
     captions = _complete_captions(images, told, source.caption)
     if source.images is not None and source.images > len(captions):
         raise ImagesError(
@@ -110,7 +122,8 @@ def open_captioned(source: ImageSource, folder: Path, seed: int) -> CaptionedIma
         )
 
     rows = choose_rows(np.zeros(len(captions), np.int64), source.images or len(captions), seed)
-    return CaptionedImages(origin, tuple(captions[row] for row in rows), source.fit, images.select(rows))
+    chosen, licence = images.select(rows), licence if source.license == UNKNOWN else source.license
+    return CaptionedImages(origin, tuple(captions[row] for row in rows), source.fit, licence, chosen)
 
 
 def _open_path(source: ImageSource, folder: Path) -> tuple[Images, Captions, str]:
@@ -188,14 +201,18 @@ def _complete_captions(images: Images, told: Captions, default: str | None) -> l
     return [caption.strip() for caption in captions if caption is not None]
 
 
-def _open_version(source: ImageSource, dataset: str, folder: Path) -> Images:
-    """Return the samples of a published version that fulfil `where`. Errors: ImagesError if none does."""
+def _find_version(source: ImageSource, dataset: str, folder: Path) -> Version:
+    """Return the published version of a source. Errors: NotFoundError, VerificationError."""
     assert source.store is not None
     name, _, version = dataset.partition("@")
     address = source.store
     if not is_address(address):
         address = str(folder / usable_path(address, "images.store", ImagesError, folder))
-    opened = open_version(Store.open(address), name, version or "latest", ("manifest",))
+    return open_version(Store.open(address), name, version or "latest", ("manifest",))
+
+
+def _open_version(opened: Version, source: ImageSource) -> Images:
+    """Return the samples of a published version that fulfil `where`. Errors: ImagesError if none does."""
     name_split(opened.dataset, source.split)
     kept = _select_rows(opened, source)
 

@@ -221,6 +221,10 @@ def _trace_lineage(
         "fingerprints": {stage: sorted(values) for stage, values in sorted(fingerprints.items())},
         "models": {role: {"digest": model.digest, "revision": model.revision} for role, model in build.models.items()},
         "references": {concept: list(digests) for concept, digests in sorted(build.references.items())},
+        "photographs": {
+            use: {"license": licence if isinstance(licence, str) else licence.model_dump()}
+            for use, licence in build.licences.items()
+        },
         "versions": {library: sorted(values) for library, values in sorted(versions.items())},
     }
 

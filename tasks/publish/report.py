@@ -16,6 +16,7 @@ from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Concept
+from tailforge.schemas.settings.licences import describe_licence
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.publish.history import read_history
@@ -147,7 +148,7 @@ def render_report(
         rejects=rejects,
         examples={each: images[each] for each in shown if each in images},
         receipts=receipts,
-        lineage=_name_models(build),
+        lineage=_trace_origin(build),
         references=read_references(build, per_concept if build.recipe.sharding.references else 0),
         seeds=seeds,
         adaptation=adaptation,
@@ -243,6 +244,8 @@ def _read_own_references(build: BuildContext, concept: Concept, shown: int) -> t
     return tuple(found[sha256].pop(0) if found.get(sha256) else Reference(None) for sha256 in digests)
 
 
-def _name_models(build: BuildContext) -> dict[str, str]:
-    """Return the digest of every model of the build by its label."""
-    return {f"sha256 of the {role.replace('_', ' ')}": model.digest for role, model in build.models.items()}
+def _trace_origin(build: BuildContext) -> dict[str, str]:
+    """Return the digest of every model and the licence of all photographs by their label."""
+    models = {f"sha256 of the {role.replace('_', ' ')}": model.digest for role, model in build.models.items()}
+    licences = {use: describe_licence(licence).name for use, licence in build.licences.items()}
+    return models | {f"licence of the photographs for {use}": name for use, name in licences.items()}

@@ -96,11 +96,11 @@ class ReportData:
     """The input of the page. `examples`: sample_id to encoded image and indexed mask (None without one).
 
     Tables: `manifest` is MANIFEST, `rejects` REJECTS and `seeds` SEEDS of schemas/tables.py, or None without seeds.
-    `allocation`: of a steered build. `lineage`: label to digest or version. `references`: photographs by concept, in
-    order. `training`: sentences on the training of the generator, `adaptation` the ADAPTATIONS of the build, None
-    without any. `explanations`: sample_id to the page of its repair. `models`: digest by role. `work`: receipts per
-    partition, also in `receipts`. `pictures`: encoded images of added or changed samples. `unread`: prompts per concept
-    that were not drawn, because the generator cannot read the concept in them.
+    `allocation`: of a steered build. `lineage`: label to digest, licence or version. `references`: photographs by
+    concept, in order. `training`: sentences on the training of the generator, `adaptation` the ADAPTATIONS of the
+    build, None without any. `explanations`: sample_id to the page of its repair. `models`: digest by role. `work`:
+    receipts per partition, also in `receipts`. `pictures`: encoded images of added or changed samples. `unread`:
+    prompts per concept that were not drawn, because the generator cannot read the concept in them.
     """
 
     recipe: Recipe

@@ -18,9 +18,9 @@ from tailforge.schemas.errors import DamagedArtifactError, ImagesError, NotFound
 from tailforge.schemas.jobs import BuildContext, ResolvedModel
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.licences import UNKNOWN
 from tailforge.schemas.tables import ADAPTATIONS
 from tailforge.schemas.training.generator import Adaptation, AdaptedSource, GeneratorTraining
-from tailforge.schemas.training.record import TrainedImages
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.artifacts.contract import Address, Made, find_receipt, read_table, receipt_uri
 from tailforge.tasks.artifacts.stage import Stage, Workplace
@@ -87,7 +87,7 @@ def produce(workplace: Workplace, build: BuildContext) -> Made:
         if found := find_receipt(store, address):
             return Made(read_table(store, found), found.timings, found.details)
         images = open_photographs(build.recipe, Path(build.folder or "."))
-        if build.photographs is None or describe_photographs(images) != build.photographs:
+        if build.photographs is None or images.describe() != build.photographs:
             raise ImagesError(f"{images.origin} changed after this build was planned; run the same command again")
 
         # The same training as that of `tailforge train`.
@@ -99,7 +99,8 @@ def produce(workplace: Workplace, build: BuildContext) -> Made:
         with keep_threads():
             encode_images(work, images)
             measures = fit_generator(work, lambda step, loss: tell("step", step, recipe.learning.steps))
-        made = export_generator(work, place, images.origin, len(images), measures)
+        # The work does not depend on the licence, which another build may state.
+        made = export_generator(work, place, build.photographs.model_copy(update={"license": UNKNOWN}), measures)
 
         table = pa.Table.from_pylist(read_measurements(work), ADAPTATIONS)
         shutil.rmtree(work.folder)
@@ -111,11 +112,6 @@ def open_photographs(recipe: Recipe, folder: Path) -> CaptionedImages:
     """Return the images that the generator is adapted to. Errors: NotFoundError, ImagesError."""
     adapt = _require_adaptation(recipe)
     return open_captioned(adapt.images, folder, adapt.learning.seed)
-
-
-def describe_photographs(images: CaptionedImages) -> TrainedImages:
-    """Return origin, number and digest of images. It reads them all. Errors: ImagesError."""
-    return TrainedImages(origin=images.origin, images=len(images), digest=images.digest())
 
 
 def make_base(recipe: Recipe, images: CaptionedImages, images_digest: str, folder: Path) -> ResolvedModel:
@@ -134,7 +130,8 @@ def use_adapted(store: Store, build: BuildContext, receipt: Receipt) -> BuildCon
     model = open_adapted(store, receipt.fingerprint)
     training = read_training(model)
     if training is not None:
-        training = training.model_copy(update={"name": f"{build.recipe.name}-generator"})
+        own = {"name": f"{build.recipe.name}-generator", "images": build.photographs}
+        training = training.model_copy(update=own)
     annotation = build.recipe.annotation
     asks_it = annotation.kind == "renoised_attention" and annotation.model is None
     return build.model_copy(

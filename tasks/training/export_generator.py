@@ -27,7 +27,7 @@ def refuse_foreign(folder: Path) -> None:
         raise UserError(f"{folder} holds a model that was not made by this command; choose another name in the recipe")
 
 
-def export_generator(work: Work, models: Path, origin: str, images: int, measures: dict[str, Any]) -> dict[str, Any]:
+def export_generator(work: Work, models: Path, images: TrainedImages, measures: dict[str, Any]) -> dict[str, Any]:
     """Write the model's folder beside and swap it in; return its path and digest. Errors: as `refuse_foreign`."""
     folder = models / work.recipe.name
     refuse_foreign(folder)
@@ -41,7 +41,7 @@ def export_generator(work: Work, models: Path, origin: str, images: int, measure
     _save_unet(work, base, beside / UNET)
 
     # The record and the card say how it was made.
-    record = _record(work, origin, images, measures)
+    record = _record(work, images, measures)
     (beside / FILE).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (beside / CARD).write_text(_write_card(record), encoding="utf-8")
     swap_folder(beside, folder)
@@ -72,7 +72,7 @@ def _describe_base(work: Work) -> TrainedBase:
     return TrainedBase(model=recipe.base.model, digest=work.base.digest, training=read_training(work.base))
 
 
-def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> TrainingRecord:
+def _record(work: Work, images: TrainedImages, measures: dict[str, Any]) -> TrainingRecord:
     """Return the record of the training."""
     recipe = work.recipe
 
@@ -83,7 +83,7 @@ def _record(work: Work, origin: str, images: int, measures: dict[str, Any]) -> T
         base=_describe_base(work),
         start=recipe.start if recipe.network is None else "new",
         weights=recipe.weights,
-        images=TrainedImages(origin=origin, images=images, digest=work.images_digest),
+        images=images,
         structure=TrainedStructure.model_validate(recipe.structure.model_dump(mode="json")),
         steps=recipe.learning.steps,
         batch=recipe.learning.batch,

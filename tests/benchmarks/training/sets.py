@@ -87,10 +87,11 @@ def train(work: Path, name: str, base: ModelSource, images: Path, **settings: An
     recipe = GeneratorTraining.model_validate(data)
     model = resolve_model(base, work, "base")
     opened = open_captioned(recipe.images, work, recipe.learning.seed)
-    job = Work(work / "runs" / name, recipe, model, opened.digest())
+    learnt = opened.describe()
+    job = Work(work / "runs" / name, recipe, model, learnt.digest)
     encode_images(job, opened)
     measures = fit_generator(job, lambda step, loss: None)
-    export_generator(job, work / "models", opened.origin, len(opened), measures)
+    export_generator(job, work / "models", learnt, measures)
     return work / "models" / name, measures
 
 

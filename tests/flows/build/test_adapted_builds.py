@@ -88,6 +88,41 @@ def test_one_build_goes_from_photographs_to_a_version(command: Command, adapted_
     assert (again["new"], again["work"]) == (False, {})
 
 
+def test_a_version_states_the_licence_of_its_photographs(
+    command: Command, adapted_recipe: Path, tmp_path: Path
+) -> None:
+    told = "the licence of the photographs is unknown (training), and the version states CC-BY-4.0 for its own images"
+    code, out, _ = command("plan", adapted_recipe, "--store", tmp_path / "store")
+    assert code == 0
+    assert f"{told}: look whether it may, and set generator.adapt.images.license" in out
+    code, _, err = command("build", adapted_recipe, "--store", tmp_path / "store")
+    assert code == 0
+    assert told in err
+    first = load_dataset(Store.open(str(tmp_path / "store")), "tiny")
+    assert first.photographs == {"training": "unknown"}
+
+    # A licence is no work: the generator and its images stay.
+    code, out, err = command(
+        "build", adapted_recipe, "--store", tmp_path / "store", "--json", "--set", "generator.adapt.images.license=mit"
+    )
+    made = json.loads(out)
+    assert (code, made["work"], made["new"]) == (0, {}, True)
+    assert "licence" not in err
+    dataset = load_dataset(Store.open(str(tmp_path / "store")), "tiny")
+    assert dataset.photographs == {"training": "MIT"}
+    assert dataset.files["manifest.parquet"] == first.files["manifest.parquet"]
+    card, croissant, report = (
+        (Path(made["uri"]) / name).read_text() for name in ("README.md", "croissant.json", "report/index.html")
+    )
+    assert "- training: MIT (https://spdx.org/licenses/MIT.html)" in card
+    assert dataset.generator_training is not None
+    assert f"(sha256 {dataset.generator_training.images.digest}, licence MIT)" in card
+    assert "licence of the photographs for training</dt><dd>MIT" in report
+    used = {each["name"]: each for each in json.loads(croissant)["prov:wasGeneratedBy"]["prov:used"]}
+    assert used["photographs for training"]["license"] == "https://spdx.org/licenses/MIT.html"
+    assert used["generator"]["@id"].startswith("urn:sha256:")
+
+
 def test_small_photographs_train_a_new_network_that_draws_at_their_size(
     command: Command, adapted_recipe: Path, tmp_path: Path
 ) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tailforge.catalog.sources.models import digest_model
+from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.catalog.store import Store
 from tailforge.catalog.verify import verify
+from tailforge.schemas.settings.licences import OtherLicence
 from tests.flows.conftest import Command, rows_of
 from tests.support.photographs import write_photographs
 
@@ -94,6 +96,26 @@ def test_a_person_is_told_what_was_found_and_what_comes_next(command: Command, t
     assert f"tailforge plan {tmp_path / 'start' / 'recipe.yaml'}" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "found", "shown"),
+    [
+        ((), "unknown", "unknown"),
+        (("--license", "cc-by-4.0"), "CC-BY-4.0", "CC-BY-4.0"),
+        (("--license", "Ours: ask us"), OtherLicence(name="Ours: ask us"), "Ours: ask us"),
+    ],
+)
+def test_the_recipe_states_the_licence_of_the_photographs(
+    words: tuple[str, ...], found: str | OtherLicence, shown: str, command: Command, tmp_path: Path
+) -> None:
+    source = write_photographs(tmp_path / "photos", {"gear": 30, "hook": 5})
+    code, _, err = command("init", source, "--out", tmp_path / "start", *words)
+    assert code == 0, err
+    recipe = load_recipe(str(tmp_path / "start" / "recipe.yaml")).recipe
+    assert recipe.photographs == {"training": found, "references": found}
+    assert f"<dd>{shown}</dd>" in (tmp_path / "start" / "photographs.html").read_text()
+    assert ("nobody said under which licence" in (tmp_path / "start" / "recipe.yaml").read_text()) == (not words)
+
+
 def test_a_mistake_is_one_line(command: Command, tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", {"gear": 2, "hook": 2})
     code, out, err = command("init", source, "--out", tmp_path / "start")
@@ -103,3 +125,6 @@ def test_a_mistake_is_one_line(command: Command, tmp_path: Path) -> None:
     code, out, err = command("init", "nowhere", "--out", tmp_path / "start")
     assert (code, out) == (2, "")
     assert "nowhere does not exist; give a folder of images" in err
+    code, out, err = command("init", source, "--out", tmp_path / "start", "--license", " ")
+    assert (code, out) == (2, "")
+    assert "give an SPDX identifier such as CC-BY-4.0" in err

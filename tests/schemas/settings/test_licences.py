@@ -6,7 +6,7 @@ import pytest
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.recipe import parse_recipe, read_stored_recipe
-from tailforge.schemas.settings.licences import describe_licence, find_identifier
+from tailforge.schemas.settings.licences import OtherLicence, describe_licence, find_identifier, parse_licence
 from tests.schemas.checks.test_mistakes import GOOD
 
 
@@ -30,6 +30,36 @@ def test_an_identifier_is_kept_as_spdx_writes_it(text: str, kept: str) -> None:
 def test_an_address_of_a_licence_is_a_plain_one(url: str) -> None:
     with pytest.raises(RecipeError, match=r"license\.url"):
         parse_recipe(GOOD | {"license": {"name": "Ours", "url": url}}, "it.yaml")
+
+
+def test_photographs_may_have_an_unknown_licence_which_is_not_stored() -> None:
+    for given in ({}, {"references_license": "unknown"}):
+        assert "references_license" not in parse_recipe(GOOD | given, "it.yaml").model_dump(mode="json")
+    recipe = parse_recipe(GOOD | {"references_license": "mit"}, "it.yaml")
+    assert recipe.references_license == "MIT"
+    assert read_stored_recipe(recipe.model_dump(mode="json"), "it") == recipe
+
+
+@pytest.mark.parametrize("given", ["CC BY 4.0", {"url": "https://a.b"}, 4])
+@pytest.mark.parametrize("key", ["license", "references_license"])
+def test_a_wrong_licence_is_one_mistake(key: str, given: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(GOOD | {key: given}, "it.yaml")
+    assert str(caught.value).startswith(f"it.yaml: {key}")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("cc0-1.0", "CC0-1.0"), ("unknown", "unknown"), (" Ours,  ask us ", OtherLicence(name="Ours, ask us"))],
+)
+def test_a_person_names_a_licence(text: str, found: str | OtherLicence) -> None:
+    assert parse_licence(text) == found
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 1001])
+def test_a_text_that_names_no_licence_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="give an SPDX identifier"):
+        parse_licence(text)
 
 
 OURS = {"name": "Proprietary, ask us", "url": "https://example.org/licence.txt"}
@@ -73,7 +103,7 @@ OURS = {"name": "Proprietary, ask us", "url": "https://example.org/licence.txt"}
     ],
 )
 def test_formats_tell_a_licence_in_their_own_words(given: Any, name: str, url: str | None, hub: dict[str, str]) -> None:
-    told = describe_licence(given)
+    told = describe_licence(given if isinstance(given, str) else OtherLicence.model_validate(given))
     assert (told.name, told.url, dict(told.hub)) == (name, url, hub)
     if not isinstance(given, str):
         assert describe_licence(parse_recipe(GOOD | {"license": given}, "it.yaml").license) == told
