@@ -6,6 +6,7 @@ requests that were cut off.
 
 import atexit
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,16 +18,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from tailforge.flows.server.local_prefect import API, require_home
+from tailforge.flows.server.local_prefect import API, CONSOLE_LEVEL, require_home
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.stopping import is_ending, stop
 from tailforge.schemas.errors import OrchestrationError
 
 APPLICATION = "prefect.server.api.server:create_app"
-EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+EPHEMERAL = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    CONSOLE_LEVEL: "ERROR",  # nobody sees the server's log; a failed start is explained from it
+}
 MOST_LOST = 3
 LONG_LIVED_S = 600.0  # after this life the count of losses starts again
-TOLD = 2000  # bytes to read at the end of a server's output; errors quote the last line
+TOLD = 20_000  # bytes to read at the end of a server's log; an error quotes one line
+# The line of a traceback that names the exception. The log goes on after it, with SQL and with uvicorn's own line.
+EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
 
 _running: "TemporaryServer | None" = None
 
@@ -104,7 +112,7 @@ class TemporaryServer:
         require_home(settings.home)
         self.home = settings.home
         self.patience_s = settings.server.ephemeral.startup_timeout_seconds
-        self.environment = os.environ | EPHEMERAL | settings.to_environment_variables(exclude_unset=True)
+        self.environment = os.environ | settings.to_environment_variables(exclude_unset=True) | EPHEMERAL
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}/api"
 
@@ -130,9 +138,10 @@ class TemporaryServer:
     def _start(self) -> subprocess.Popen[bytes] | str:
         """Return the process once it answers, or the reason for its failure."""
         program, number = Path(__file__).with_name("owned_uvicorn.py"), self.socket.fileno()
+        began = time.monotonic()
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
-                [sys.executable, "-P", str(program), str(number), APPLICATION],
+                [sys.executable, "-P", str(program), str(number), APPLICATION, str(self.home)],
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -143,13 +152,15 @@ class TemporaryServer:
 
             if is_ready(process, self.patience_s):
                 return process
-            late = process.poll() is None
-            process.kill()
+            waited_s = time.monotonic() - began
+            is_late = waited_s >= self.patience_s
+            if is_late:
+                process.kill()
             code = process.wait()
-            what = f"it did not answer in {self.patience_s:.0f} s" if late else f"it ended (exit code {code})"
+            what = "did not answer in" if is_late else f"ended (exit code {code}) after"
             said.seek(0)
-            last = said.read()[-TOLD:].decode(errors="replace").strip().splitlines()[-1:]
-        return ": ".join([what, *last])
+            reason = find_reason(said.read()[-TOLD:].decode(errors="replace"))
+        return ": ".join([f"it {what} {waited_s:.0f} s", *reason])
 
     def _watch(self) -> None:
         """Replace the server whenever it ends."""
@@ -174,6 +185,11 @@ class TemporaryServer:
             if not isinstance(started, str):
                 return started
             lost = f"the Prefect server of this command was lost during its start: {started}"
+
+
+def find_reason(log: str) -> list[str]:
+    """Return the line of a server's log that names its last exception, else the last line; nothing for an empty log."""
+    return EXCEPTION.findall(log)[-1:] or log.strip().splitlines()[-1:]
 
 
 def is_ready(process: subprocess.Popen[bytes], patience_s: float) -> bool:

@@ -71,7 +71,7 @@ def start_command(*words: str | Path, cwd: Path = ROOT, env: Mapping[str, str] =
         subprocess.Popen(
             [sys.executable, "-m", "tailforge", *map(str, words)],
             cwd=cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"} | env,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,14 +1,18 @@
 """The Prefect server of a build that is given none: lost and started again, never left behind, past every proxy."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from tests.flows.conftest import Command, build
+from tests.support.photographs import write_photographs
 from tests.support.stopped_commands import Started, start_command
+from tests.support.tiny_recipes import write_recipe
 from tests.support.workers import ONE_THREAD, larger_recipe, made_samples
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
@@ -67,6 +71,37 @@ def test_a_build_whose_servers_are_lost_again_and_again_ends(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("inside_build", [False, True])
+def test_a_training_goes_on_when_its_server_is_lost(tiny_recipe: Path, tmp_path: Path, inside_build: bool) -> None:
+    folder = tiny_recipe.parent
+    write_photographs(folder / "photographs", {"gear": 9, "bench": 3}, size=(32, 32))
+    learning = {"steps": 20, "batch": 4, "learning_rate": 1e-3, "threads": 1}
+    training = {
+        "images": {"folder": "photographs"},
+        "learning": learning,
+        "validation": {"every": 20, "images": 2, "steps": 2},
+    }
+    if inside_build:
+        write_recipe(folder, generator={"base": "generator", "adapt": training})
+        words = ["build", tiny_recipe, "--store", tmp_path / "store"]
+    else:
+        (folder / "train.yaml").write_text(
+            yaml.safe_dump(training | {"kind": "generator", "name": "adapted", "base": {"model": "generator"}})
+        )
+        words = ["train", folder / "train.yaml", "--work", tmp_path / "work", "--models", tmp_path / "models"]
+
+    command = start_command(*words, env=NO_SERVER)
+    command.wait_for(lambda: any(tmp_path.rglob("latents.npy")))
+    lose_server(command)
+    children = command.children()
+    assert command.end() == 0, command.lines
+    lost = [line for line in command.lines if "starting another one" in line]
+    assert lost == ["the Prefect server of this command was lost (exit code -9); starting another one"]
+    assert not command.said("Traceback")
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+
+
+@pytest.mark.slow
 def test_a_killed_command_leaves_no_server(tiny_recipe: Path, tmp_path: Path) -> None:
     command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env=NO_SERVER)
     command.wait_for(lambda: command.said("prompts"))  # the flow runs
@@ -113,6 +148,39 @@ def test_a_home_that_cannot_be_written_is_named(tiny_recipe: Path, tmp_path: Pat
     assert command.end() == 1, command.lines
     assert command.lines[-1].startswith(f"error: PREFECT_HOME {home['PREFECT_HOME']} cannot be written: ")
     assert "set PREFECT_HOME to a folder that you can write" in command.lines[-1]
+    assert not command.said("Traceback")
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_prepare_one_new_home(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Both servers find a database without tables."""
+    home = {"PREFECT_HOME": str(tmp_path / "home")}
+    stores = [tmp_path / "one", tmp_path / "two"]
+    commands = [start_command("build", tiny_recipe, "--store", store, env=NO_SERVER | home) for store in stores]
+    assert [command.end() for command in commands] == [0, 0], [command.lines for command in commands]
+    assert not any(command.said("was lost") for command in commands)
+    assert all((store / "datasets" / "tiny" / "1.0.0" / "dataset.json").exists() for store in stores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("database", "patience", "why"),
+    [
+        (b"no database" * 100, "180", r"it ended \(exit code 3\) after \d+ s: .*\bfile is not a database"),
+        (b"", "1", r"it did not answer in \d s"),
+    ],
+)
+def test_a_server_that_does_not_start_says_why(
+    tiny_recipe: Path, tmp_path: Path, database: bytes, patience: str, why: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "prefect.db").write_bytes(database)
+    env = {"PREFECT_HOME": str(home), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": patience}
+    command = start_command("build", tiny_recipe, "--store", tmp_path / "store", env=NO_SERVER | env)
+    assert command.end() == 1
+    start = re.escape(f"error: no Prefect server could be started in PREFECT_HOME {home}: ")
+    assert re.match(f"{start}{why}; repair that, or set PREFECT_API_URL", command.lines[-1]), command.lines
     assert not command.said("Traceback")
 
 
