@@ -26,10 +26,14 @@ TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufef
 
 
 def steers(character: str) -> bool:
-    """Return whether a character controls a terminal or a page instead of being visible; tabs and new lines do not."""
+    """Return whether a character controls a terminal or a page instead of being visible; tabs and new lines do not.
+
+    The last two code points of a plane count as well: they are no characters, and XML forbids U+FFFE and U+FFFF.
+    """
     if character in KEPT:
         return False
-    return character in TURNING or unicodedata.category(character) in STEERING
+    is_none = ord(character) & 0xFFFE == 0xFFFE
+    return is_none or character in TURNING or unicodedata.category(character) in STEERING
 
 
 def is_seen(text: str) -> bool:
