@@ -16,6 +16,7 @@ from typing import IO
 
 import torch
 
+from tailforge.schemas.documents.foreign_json import parse_object
 from tailforge.schemas.errors import DeviceError, UserError
 
 LEASES = "TAILFORGE_LEASES"  # folder of the locks, one per machine; containers may share it
@@ -37,7 +38,7 @@ def require_devices(wanted: Sequence[str]) -> None:
     """Check device names; `cpu:N` is valid for any N. Errors: UserError for an unknown or repeated device."""
     known = list_devices()
     for name in wanted:
-        if name not in known and not (name.startswith(CPU) and name.removeprefix(CPU).isdigit()):
+        if name not in known and not (name.startswith(CPU) and name.removeprefix(CPU).isdecimal() and name.isascii()):
             raise UserError(f"--devices {name}: this machine has {', '.join(known)}; name some of these")
     if len(set(wanted)) < len(wanted):
         raise UserError(f"--devices {','.join(wanted)}: a device is named twice; name each once")
@@ -121,7 +122,7 @@ def _describe_holder(name: str) -> str:
     """Return who holds the device, for an error."""
     path = Path(os.environ.get(LEASES) or FOLDER) / f"{name}.build.lock"
     try:
-        note = json.loads(path.read_text())
+        note = parse_object(path.read_bytes())
         return f"belongs to process {note['pid']} ({note['purpose']}, since {note['since']})"
-    except (OSError, ValueError, KeyError):  # the holder is writing the note now
+    except (OSError, ValueError, KeyError):  # the holder is writing the note now, or another user wrote it
         return "belongs to another process"

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tailforge.schemas.documents.foreign_json import parse_object
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ModelError
 from tailforge.tasks.methods.embedded.judges import (
@@ -53,12 +54,12 @@ def load_judges(folder: Path) -> Judges:
     """Load both judges of a folder, frozen. Errors: ModelError that names the missing or damaged file."""
     # The widths decide the shapes of the weights.
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = parse_object((folder / "config.json").read_bytes())
         classifier = build_classifier(config["classifier"]["width"])
         segmenter = build_segmenter(config["segmenter"]["width"])
         for role, model in zip(ROLES, (classifier, segmenter), strict=True):
             model.load_state_dict(load_file(folder / f"{role}.safetensors"))
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         file = f"{Path(error.filename).name}: " if isinstance(error, OSError) and error.filename else ""
         raise ModelError(
             f"judges in {folder} cannot be loaded: {file}{describe_failure(error)}; "

@@ -1,6 +1,5 @@
 """Read earlier versions for the report from their records, tables and shards, one version at a time."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from tailforge.catalog.reading.tables import read_columns
 from tailforge.catalog.registry import DATASETS, list_versions, load_dataset, version_number
 from tailforge.catalog.store import Store
 from tailforge.schemas.dataset import IMAGE_FIELDS, Dataset
+from tailforge.schemas.documents.foreign_json import parse_object
 from tailforge.schemas.errors import TailforgeError
 from tailforge.tasks.report.all_samples import (
     ACCEPTED,
@@ -76,8 +76,8 @@ def read_images(store: Store, folder: str) -> pa.Table:
 def read_seconds(store: Store, folder: str) -> float | None:
     """Return the seconds of computing in the version's report; None without that figure."""
     try:
-        return float(json.loads(store.read(f"{folder}/report/summary.json"))["costs"]["seconds"])
-    except (FileNotFoundError, KeyError, ValueError, TypeError):
+        return float(parse_object(store.read(f"{folder}/report/summary.json"))["costs"]["seconds"])
+    except (FileNotFoundError, KeyError, ValueError, TypeError, OverflowError):
         return None
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tailforge.schemas.documents.foreign_json import parse_object
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import TrainingError, UserError
 from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
@@ -67,12 +68,9 @@ def find_report(folder: Path, key: str) -> dict[str, Any] | None:
 def _read_report(path: Path) -> dict[str, Any]:
     """Return the report in a file. Errors: UserError for anything else."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}; name another folder or remove it") from error
-    if not isinstance(report, dict):
-        raise UserError(f"{path} is not of a training, it holds no JSON object; name another folder or remove it")
-    return report
+        raise UserError(f"{path} is no report of a training: {error}; name another folder or remove it") from error
 
 
 def run_training(

@@ -71,6 +71,17 @@ def test_a_device_belongs_to_one_build_until_its_process_ends() -> None:
         assert leased == ["cpu:0"]
 
 
+@pytest.mark.parametrize("note", ["", "[]", "[" * 100_000, '{"pid": 1}'])
+def test_a_note_that_anybody_may_have_written_is_no_reason_to_fail(tmp_path: Path, note: str) -> None:
+    holder = hold("cpu:0")
+    try:
+        (tmp_path / "leases" / "cpu:0.build.lock").write_text(note)
+        with pytest.raises(DeviceError, match="device cpu:0 belongs to another process"):
+            lease_devices(["cpu:0"], None, "mine").__enter__()
+    finally:
+        end(holder)
+
+
 def test_a_build_that_names_no_device_takes_free_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     with lease_devices(["cpu:1"], None, "first"):

@@ -113,9 +113,18 @@ def test_missing_judge_is_named(tmp_path: Path) -> None:
         load_judges(tmp_path)
 
 
-def test_damaged_judge_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("segmenter.safetensors", b"no weights"),
+        ("config.json", b"[" * 100_000),
+        ("config.json", b'{"classifier": null}'),
+        ("config.json", b'{"classifier": {"width": "wide"}}'),
+    ],
+)
+def test_damaged_judge_is_refused(tmp_path: Path, file: str, content: bytes) -> None:
     save_judge(tmp_path, "classifier", build_classifier(8), 8)
     save_judge(tmp_path, "segmenter", build_segmenter(8), 8)
-    (tmp_path / "segmenter.safetensors").write_bytes(b"no weights")
+    (tmp_path / file).write_bytes(content)
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_judges(tmp_path)

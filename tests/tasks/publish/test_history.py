@@ -112,10 +112,12 @@ def test_a_version_of_an_older_schema_is_compared_in_what_it_has(store: Store) -
 
 
 def test_seconds_come_from_the_report_of_that_version_where_it_has_one(store: Store) -> None:
-    for version, summary in (("1.0.0", b'{"costs": {"seconds": 12.5}}'), ("2.0.0", b"[]"), ("3.0.0", b"{")):
-        publish(store, version)
-        store.write_bytes(f"datasets/tiny/{version}/report/summary.json", summary)
-    assert [each.seconds for each in read(store, make_tables(0.3, 0)).versions] == [12.5, None, None]
+    beyond = b'{"costs": {"seconds": 1' + b"0" * 400 + b"}}"
+    summaries = (b'{"costs": {"seconds": 12.5}}', b"[]", b"{", b"[" * 100_000, b'{"costs": 5}', beyond)
+    for number, summary in enumerate(summaries):
+        publish(store, f"{number + 1}.0.0")
+        store.write_bytes(f"datasets/tiny/{number + 1}.0.0/report/summary.json", summary)
+    assert [each.seconds for each in read(store, make_tables(0.3, 0)).versions] == [12.5, *[None] * 5]
 
 
 def build_and_publish(store: Store, recipe: Recipe, counts: dict[str, int], changed: str | None = None) -> None:

@@ -173,7 +173,9 @@ def test_what_a_kill_left_half_written_is_no_foreign_file(teacher: Path, tmp_pat
     assert not list(tmp_path.glob("*.tmp"))
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "holds no JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "Expecting"), ("[1]", "holds a list in place"), ("[" * 100_000, "deeper")]
+)
 def test_a_report_of_something_else_is_refused(teacher: Path, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(UserError, match=rf"report\.json .*{message}"):
