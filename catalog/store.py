@@ -128,7 +128,7 @@ class Store:
         require_place(uri)
         try:
             store = cls(*object_store.connect(uri), uri)
-            if store.is_local and os.path.isfile(store.root):
+            if store.is_local and os.path.exists(store.root) and not os.path.isdir(store.root):
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             if create:
                 store._prove_writable()

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from tailforge.flows.terminal.console import TextConsole
+from tailforge.schemas.checks.mistakes import refuse_options
 from tailforge.schemas.documents.shown import visible
 from tailforge.schemas.settings.fields import FIT, ROOT, Fit
 from tailforge.schemas.settings.workers import MOST_WORKERS, WorkerSettings
@@ -101,13 +103,15 @@ DEFAULT_STORE = "./store"
 def worker_settings(runner: str, workers: int | None, devices: str | None, ray_address: str | None) -> WorkerSettings:
     """Return the worker settings that the options name. RAY_ADDRESS without --runner ray has no effect.
 
-    Errors: pydantic.ValidationError for values that the settings refuse.
+    Errors: RecipeError naming the options whose values the settings refuse.
     """
     named = tuple(name.strip() for name in devices.split(",")) if devices else ()
     address = ray_address if runner == "ray" else None
-    return WorkerSettings.model_validate(
-        {"runner": runner, "workers": workers, "devices": named, "ray_address": address}
-    )
+    given = {"runner": runner, "workers": workers, "devices": named, "ray_address": address}
+    try:
+        return WorkerSettings.model_validate(given)
+    except ValidationError as error:
+        raise refuse_options(error, WorkerSettings, given) from error
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

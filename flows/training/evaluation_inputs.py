@@ -17,7 +17,7 @@ from tailforge.catalog.sources.references import open_references
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
 from tailforge.flows.training.evaluation_models import complete_settings, find_candidate
-from tailforge.schemas.checks.mistakes import describe_mistakes
+from tailforge.schemas.checks.mistakes import refuse_options
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
@@ -118,10 +118,7 @@ def parse_settings(given: Mapping[str, Any]) -> EvaluationSettings:
     try:
         return EvaluationSettings.model_validate(chosen)
     except ValidationError as error:
-        mistakes = describe_mistakes(error, EvaluationSettings, chosen)
-        options = [line.partition(": ") for line in mistakes]
-        told = (f"--{key.replace('_', '-')}: {text}" if text else key for key, _, text in options)
-        raise RecipeError("; ".join(told)) from error
+        raise refuse_options(error, EvaluationSettings, chosen) from error
 
 
 def read_inputs(asked: Request) -> Inputs:

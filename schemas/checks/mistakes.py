@@ -124,6 +124,13 @@ def describe_mistakes(error: ValidationError, model: _Model, data: object) -> li
     return [*lines, *_count_more(len(lines), count)]
 
 
+def refuse_options(error: ValidationError, model: _Model, data: object) -> RecipeError:
+    """Return the error to raise if `model` refused the values of command-line options: each mistake by its option."""
+    parts = (line.partition(": ") for line in describe_mistakes(error, model, data))
+    lines = (f"--{key.partition('.')[0].replace('_', '-')}: {text}" if text else key for key, _, text in parts)
+    return RecipeError("; ".join(lines))
+
+
 def _compose(lines: Sequence[str], count: int, origin: str) -> RecipeError:
     """Return an error with a single mistake on the recipe's line, or several on the lines below it."""
     if count == 1:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from tailforge.schemas.checks.mistakes import read_authored
+from tailforge.schemas.checks.mistakes import list_mistakes, read_authored
+from tailforge.schemas.documents.shown import show
 from tailforge.schemas.settings.fields import FolderName, Seconds, Seed, Share, Strict, Text, Words
 from tailforge.schemas.training.classifiers import TeacherRecipe
 from tailforge.schemas.training.generator import GeneratorTraining
@@ -165,7 +166,11 @@ def parse_training_recipe(content: Any, origin: str) -> AnyTrainingRecipe:
 
     Errors: RecipeError with `origin` and a line per mistake.
     """
-    kind = str(content.get("kind")) if isinstance(content, dict) else None
-    models: dict[Any, type[AnyTrainingRecipe]] = {"teacher": TeacherRecipe, "generator": GeneratorTraining}
-    model = models.get(kind, TrainingRecipe)
-    return read_authored(model, content, origin)
+    if not isinstance(content, dict) or "kind" not in content:
+        return read_authored(TrainingRecipe, content, origin)
+    kind = content["kind"]
+    models: dict[str, type[AnyTrainingRecipe]] = {"teacher": TeacherRecipe, "generator": GeneratorTraining}
+    if not isinstance(kind, str) or kind not in models:
+        known = f"{' or '.join(models)}, or left out for the embedded generator"
+        raise list_mistakes([f"kind: must be {known}; found {show(kind)}"], origin)
+    return read_authored(models[kind], content, origin)

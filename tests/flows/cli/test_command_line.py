@@ -42,6 +42,8 @@ from tests.flows.conftest import Command
         (["plan", "adapt-workshop"], "is a training recipe; give `tailforge train adapt-workshop`"),
         (["status", "adapt-workshop"], "is a training recipe; give `tailforge train adapt-workshop`"),
         (["build", "workshop", "--runner", "x" * 100_000], "xxx..."),
+        (["build", "workshop", "--devices", "cpu:" + "9" * 300], "--devices: must have 100 characters at most; found"),
+        (["rerun", "workshop", "--runner", "ray", "--ray-address", "h" * 2000], "--ray-address: must have 1000 char"),
         (["build", "workshop", "--runner", "a\nb"], "'--runner'"),
         (["build", "workshop", "--runner", "a\nb\x1b[31m"], "word 4 of the command holds the control character U+001B"),
     ],
@@ -74,6 +76,7 @@ def test_a_store_that_is_a_file_or_missing(command: Command, tmp_path: Path) -> 
         code, out, err = command(*words, "--store", tmp_path / "file")
         assert (code, out) == (2, "")
         assert "it is a file" in err
+    assert command("list", "--store", "/dev/null")[0] == 2
     for words in (["list"], ["show", "parts"], ["gc"], ["verify", "parts"]):
         code, out, err = command(*words, "--store", tmp_path / "missing")
         assert (code, out) == (2, "")

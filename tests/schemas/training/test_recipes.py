@@ -65,6 +65,8 @@ def test_shipped_teacher_recipes_are_read(name: str) -> None:
         ({"diffusion__prompt_dropout": 2}, "diffusion.prompt_dropout"),
         ({"judges__batch": 0}, "judges.batch"),
         ({"evaluation__guidance": -1}, "evaluation.guidance"),
+        ({"kind": []}, "kind: must be teacher or generator, or left out .*; found a list of 0"),
+        ({"kind": "generators"}, "kind: must be teacher or generator, or left out .*; found 'generators'"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
