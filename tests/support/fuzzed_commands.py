@@ -46,9 +46,12 @@ LINES: dict[str, Sequence[str]] = {
     "train": ("broken.yaml", "--work", "out/work", "--models", "out/models", "--devices", "1"),
     "distill": ("nothing", "--test", "nothing@1.0.0", "--store", "store", "--out", "out/student", "--steps", "1"),
     "pretrain": ("nothing", "--use", "masked", "--store", "store", "--out", "out/encoder", "--batch", "2"),
+    "evaluate": ("nothing", "--real", "photos", "--store", "store", "--steps", "1", "--seeds", "1", "--checks", "1"),
+    "init": ("photos", "--out", "out/started", "--store", "store", "--references", "1", "--fill", "3"),
+    "example": ("--out", "store"),
+    "setup": ("--cpu", "1", "--dead-after", "60"),
 }  # fmt: skip
-LONG = ("build", "rerun", "review", "distill", "pretrain")  # which a dataset that is there would begin
-LONG = ("build", "rerun", "review", "distill", "pretrain")  # which a dataset that is there would begin
+LONG = ("build", "rerun", "review", "distill", "pretrain", "evaluate")  # which a dataset that is there would begin
 NEVER = ("--delete", "--open", "--repair")  # what would do something that a test has no use for
 
 

@@ -19,12 +19,13 @@ from tests.flows.conftest import Command
 from tests.support.drawn_version import draw_masks, write_version
 from tests.support.fuzzed_commands import spoil_line
 from tests.support.fuzzed_recipes import engine_recipes, spoil, training_recipes, write_text
+from tests.support.photographs import write_photographs
 from tests.support.tiny_recipes import write_recipe
 
 HANGS_S = 240  # what takes so long hangs, on whatever machine
 MOST_LINES = 15
 BROKEN = "concepts: 3\n"
-LIMITED = ("store", "out")  # folders that a command is told to write into
+LIMITED = ("store", "out", "photos-recipe", "parts")  # folders that a command is told to write into, and defaults
 
 
 @contextmanager
@@ -108,7 +109,7 @@ class _Sound(random.Random):
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder of the commands: a store with a version, a recipe that is none, a pipe and a looped link."""
+    """The current folder of the commands: a store, a recipe that is none, photographs, a pipe and a looped link."""
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "out").mkdir()
@@ -116,6 +117,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_recipe(folder).rename(folder / "sound.yaml")  # there is no generator beside it
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "pipe")
+    write_photographs(folder / "photos", {"gear": 7, "hook": 3})
     write_version(Store.open(str(folder / "store"), create=True), {"train": draw_masks(), "test": draw_masks()[:1]})
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
