@@ -96,8 +96,9 @@ def count_passes(settings: Mapping[str, Any]) -> tuple[int, int]:
     if not isinstance(stored, Mapping) or "steps" not in stored or "guidance" not in stored:
         return 0, 0
     branches = 2 if stored["guidance"] > 1 else 1
-    drawn, few = stored["steps"] * branches, _few_steps(stored) * branches
     engine = find_settings(stored.get("kind", PLAIN))
+    steps = engine.count_steps(stored) if engine else stored["steps"]
+    drawn, few = round(steps * branches), _few_steps(stored) * branches
     search = engine.count_search(stored, drawn, few, branches) if engine else 0.0
     return round(drawn + SEARCHING * search), int(stored.get("height") or 0) * int(stored.get("width") or 0)
 

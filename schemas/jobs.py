@@ -50,13 +50,23 @@ class ResolvedImages(BaseModel):
     fit: Fit
 
 
+class LocatedImages(BaseModel):
+    """Located images of an engine. `digest`: over names, splits, groups, bytes and masks of all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    root: str | None = None
+    digest: str
+
+
 class BuildContext(BaseModel):
     """The common part of all jobs of one build: the recipe, and everything that it names, located and digested.
 
     `photographs`: the images that the build adapts its generator to. Until then `generator` is the base; afterwards
     `adapted` is the fingerprint of the adaptation. `folder`: the recipe's folder, for reading photographs again.
     `references`: sha256 of each concept's reference photographs in the order of their file names. `real`: the images
-    that steer the allocation. `repairs` and
+    that steer the allocation. `images`: those that the engine reads, by their place in the recipe. `repairs` and
     `reviews`: decisions on samples of this dataset; tasks do not receive them, since each partition contains its own.
     """
 
@@ -78,6 +88,7 @@ class BuildContext(BaseModel):
     teacher: TeacherLabels | None = None
     references: dict[str, tuple[str, ...]] = {}
     real: ResolvedImages | None = None
+    images: dict[str, LocatedImages] = {}
     repairs: tuple[RepairRecord, ...] = Field((), exclude=True)
     reviews: tuple[Review, ...] = Field((), exclude=True)
 

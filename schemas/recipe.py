@@ -141,16 +141,21 @@ class Recipe(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _annotation_follows_the_engine(cls, data: Any) -> Any:
-        """Set the engine's default of annotation.kind."""
-        if not isinstance(data, dict):
-            return data
-        chosen, annotation = data.get("engine"), data.get("annotation", {})
+    def _defaults_follow_the_engine(cls, data: Any) -> Any:
+        """Set the engine's defaults of annotation.kind and quality.near_duplicates."""
+        chosen = data.get("engine") if isinstance(data, dict) else None
         settings = find_settings(chosen.get("kind") if isinstance(chosen, dict) else chosen)
-        kind = settings.annotation_kind if settings else None
-        if kind is None or not isinstance(annotation, dict):
-            return data
-        return data | {"annotation": {"kind": kind} | annotation}
+        defaults: dict[str, dict[str, Any]] = {}
+        if settings and settings.annotation_kind is not None:
+            defaults["annotation"] = {"kind": settings.annotation_kind}
+        if settings and settings.keeps_near_duplicates:
+            defaults["quality"] = {"near_duplicates": None}
+
+        # What the recipe itself says comes first.
+        for name, own in defaults.items():
+            if isinstance(given := data.get(name, {}), dict):
+                data = data | {name: own | given}
+        return data
 
     @field_validator("engine", mode="wrap")
     @classmethod

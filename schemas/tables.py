@@ -138,7 +138,10 @@ MASK_SCORES = [
     ("mask_presence", pa.float32()),  # peak of the raw soft map over its mean: 1 for a flat map, 0 without a mask
     ("mask_components", pa.int32()),  # connected components
     ("mask_largest_share", pa.float32()),  # 0..1: share of the largest component in the mask's area
-    ("mask_agreement", pa.float32()),  # 0..1: agreement of early and late readings; null after a single reading
+    (
+        "mask_agreement",
+        pa.float32(),
+    ),  # 0..1: agreement of early and late readings, or of mask and attention; null if unknown
 ]
 
 MASKS = pa.schema(
@@ -146,9 +149,9 @@ MASKS = pa.schema(
         ("sample_id", pa.string()),  # unique id of the sample
         *OUTCOME,
         ("mask", pa.binary()),  # indexed PNG at the image's size: 0 background, category_id, 255 ignore
-        ("instances", INSTANCES),  # one record per masked word: COCO box and area in pixels, score 0..1, run lengths
+        ("instances", INSTANCES),  # one record per object: COCO box and area in pixels, score 0..1, run lengths
         *MASK_SCORES,
-        ("mask_source", pa.string()),  # cross_attention, class_activation or renoised_attention
+        ("mask_source", pa.string()),  # cross_attention, class_activation, renoised_attention or changed_region
     ]
 )
 
@@ -233,7 +236,7 @@ AUGMENTED = pa.schema(
         ("width", pa.int32()),  # pixels
         ("height", pa.int32()),  # pixels
         ("mask", pa.binary()),  # indexed PNG at the image's size: 0 background, category_id, 255 ignore
-        ("instances", INSTANCES),  # one record per masked word: COCO box and area in pixels, score 0..1, run lengths
+        ("instances", INSTANCES),  # one record per object: COCO box and area in pixels, score 0..1, run lengths
         *((name, kind) for name, kind in MASK_SCORES if name in SHAPE_SCORES),
         ("augmentation", pa.string()),  # canonical JSON: parameters that repeat the augmentation
         *IMAGE_SCORES,
@@ -259,11 +262,11 @@ _PUBLISHED = [
     ("height", pa.int32()),  # pixels
     *IMAGE_SCORES,
     *MASK_SCORES,
-    ("mask_source", pa.string()),  # cross_attention, class_activation or renoised_attention
-    ("instances", INSTANCES),  # one record per masked word: COCO box and area in pixels, score 0..1, run lengths
+    ("mask_source", pa.string()),  # cross_attention, class_activation, renoised_attention or changed_region
+    ("instances", INSTANCES),  # one record per object: COCO box and area in pixels, score 0..1, run lengths
     ("phash", pa.uint64()),  # 64-bit perceptual hash
     ("augmentation", pa.string()),  # canonical JSON: parameters that repeat the augmentation; null without one
-    ("digital_source_type", pa.string()),  # address of the IPTC term for images of a trained model
+    ("digital_source_type", pa.string()),  # address of the IPTC term: made by a trained model, or a composite with one
 ]
 
 MANIFEST = pa.schema(

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "tasks.models": MATHEMATICS,
     "tasks.images": MATHEMATICS,
     "tasks.report": {*WORDS, "catalog.pictures", "tasks.methods"},
-    "tasks.engines": {*CONTRACT, "tasks.models"},
+    "tasks.engines": {*CONTRACT, "tasks.models", "tasks.images"},
     "tasks.stages": {*WORK, "tasks.engines", "tasks.training"},
     "tasks.publish": {*WORK, "tasks.engines", "tasks.stages"},
     "tasks.training": WORK,

@@ -10,6 +10,8 @@ from tailforge.catalog.metadata.worth import describe_worth
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.documents.worth import Worth
+from tailforge.schemas.settings.engine_settings import EngineSettings
+from tailforge.schemas.settings.engines import find_settings
 from tailforge.schemas.settings.licences import describe_licence
 
 # Size classes of the Hub: upper bound (exclusive) and name.
@@ -95,10 +97,21 @@ def _introduce(dataset: Dataset) -> str:
             f"{count_of(counts.samples, 'synthetic image')} of {count_of(len(dataset.classes), 'concept')}, "
             "with captions, masks, boxes and scores. Another "
             f"{counts.rejected} were rejected and {counts.surplus} were not needed, because enough had been accepted "
-            "(rejects.parquet has both). "
-            "No image shows anything that exists: all have the IPTC digital source type "
-            "`trainedAlgorithmicMedia`.",
+            "(rejects.parquet has both).",
+            _name_source_type(dataset),
         ]
+    )
+
+
+def _name_source_type(dataset: Dataset) -> str:
+    """Return the sentences on what the images show, and their IPTC digital source type."""
+    settings = find_settings(dataset.recipe["engine"].get("kind", "plain")) or EngineSettings
+    term = f"the IPTC digital source type `{settings.digital_source_type}`."
+    if not settings.follows_sources:
+        return f"No image shows anything that exists: all have {term}"
+    return (
+        "Every image is a photograph with regions that a model drew. Pixels outside the regions are the photograph's "
+        f"own. An image is in the split of its photograph. All have {term}"
     )
 
 
@@ -187,12 +200,19 @@ def _describe_origin(dataset: Dataset) -> str:
             "Made by Tailforge from the recipe in `dataset.json` with these models:",
             "",
             *models,
+            *_list_images(dataset),
             "",
             *_describe_photographs(dataset),
             *_describe_inversion(dataset),
             history,
         ]
     )
+
+
+def _list_images(dataset: Dataset) -> list[str]:
+    """Return a line per kind of images that an engine read, with their digest."""
+    images = dataset.lineage.get("images", {})
+    return [f"- images of {place}: sha256 `{digest}`" for place, digest in images.items()]
 
 
 def _describe_generator(dataset: Dataset) -> list[str]:

@@ -97,13 +97,14 @@ def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str
 
 
 def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
-    """Return the models and photographs of the build as PROV entities."""
-    models, photographs = dataset.lineage["models"], dataset.photographs
+    """Return the models, the images that the engine read, and the photographs of the build as PROV entities."""
+    used = {role: model["digest"] for role, model in dataset.lineage["models"].items()}
+    used |= dataset.lineage.get("images", {})
     return {
         "@type": "prov:Activity",
         "prov:used": [
-            {"@type": "prov:Entity", "@id": f"urn:sha256:{model['digest']}", "name": role}
-            for role, model in sorted(models.items())
+            {"@type": "prov:Entity", "@id": f"urn:sha256:{digest}", "name": role}
+            for role, digest in sorted(used.items())
         ]
         + [
             {
@@ -111,7 +112,7 @@ def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
                 "name": f"photographs for {use}",
                 "license": describe_licence(licence).address,
             }
-            for use, licence in photographs.items()
+            for use, licence in dataset.photographs.items()
         ],
     }
 

@@ -98,7 +98,8 @@ def resolve_build(
     if recipe.augmentation is not None:
         build_pipeline(recipe.augmentation)  # refuses unknown transforms and parameters
     address = _open_store(store)
-    own = {"references": references, "real": real}
+    images = engine_of(recipe).find_images(recipe, folder)
+    own = {"references": references, "real": real, "images": images}
     return BuildContext(store=address, recipe=recipe, folder=str(folder), **own, **models, **judges)
 
 

@@ -10,7 +10,7 @@ from tailforge.flows.samples.explain import mend_again
 from tailforge.flows.samples.remake import Published, find_published, remake_sample
 from tailforge.schemas.errors import EngineError, NotFoundError
 from tailforge.schemas.jobs import PartitionJob
-from tailforge.tasks.methods.packing.members import encode_jpeg, mark_png
+from tailforge.tasks.methods.packing.members import finish_image
 from tailforge.tasks.stages.augmented import augment_partition
 from tailforge.tasks.stages.masks import annotate_partition
 from tailforge.tasks.stages.samples import tabulate
@@ -60,8 +60,8 @@ def _usable_file(out: Path) -> Path:
 
 def _encode_image(found: Published, job: PartitionJob, samples: pa.Table) -> bytes:
     """Return the bytes of the sample's image member, augmented if the sample was."""
-    sharding, image = job.build.recipe.sharding, samples["image"][0].as_py()
+    recipe, image = job.build.recipe, samples["image"][0].as_py()
     if found.row["augmentation"] is not None:
         augmented = augment_partition(job, samples, annotate_partition(job, samples).table).to_pylist()
         image = next(copy["image"] for copy in augmented if copy["sample_id"] == found.row["sample_id"])
-    return mark_png(image) if sharding.image_format == "png" else encode_jpeg(image, sharding.jpeg_quality)
+    return finish_image(image, recipe.sharding, recipe.engine.digital_source_type)

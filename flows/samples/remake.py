@@ -27,7 +27,7 @@ from tailforge.flows.samples.published_recipe import parse_published
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
 from tailforge.schemas.documents.shown import count_of
-from tailforge.schemas.errors import ModelError, NotFoundError, UserError, VerificationError
+from tailforge.schemas.errors import ImagesError, ModelError, NotFoundError, UserError, VerificationError
 from tailforge.schemas.explanation import ExplainSettings, Region
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel
 from tailforge.schemas.recipe import Recipe
@@ -164,6 +164,13 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
             raise ModelError(
                 f"{found.label} was made with {role} {str(made_with)[:16]}, but {model.path} is now {model.digest[:16]}"
                 "; put the old model back to make its images again"
+            )
+    for place, images in context.images.items():
+        made_with = found.dataset.lineage.get("images", {}).get(place)
+        if images.digest != made_with:
+            raise ImagesError(
+                f"{found.label} was made with other images of {place} ({str(made_with)[:16]}) than {images.path} holds "
+                f"now ({images.digest[:16]}); put the old ones back to make its images again"
             )
     return context
 

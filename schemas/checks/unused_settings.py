@@ -9,6 +9,7 @@ from tailforge.schemas.settings.annotation import Annotation
 # Settings of annotation for attention recorded during sampling, and for attention measured afterwards.
 RECORDED = ("window", "affinity")
 RENOISED = ("model", "noise", "draws")
+OUTLINED = ("refine", "threshold", "ignore_band")  # for outlines of soft maps
 
 
 def find_idle_settings(recipe: Recipe) -> list[str]:
@@ -27,6 +28,7 @@ def _idle_annotation(annotation: Annotation) -> Iterator[str]:
         "cross_attention": RENOISED,
         "class_activation": (*RECORDED, *RENOISED),
         "renoised_attention": RECORDED,
+        "changed_region": (*RENOISED, *OUTLINED),
     }
     for name in idle[annotation.kind]:
         if name in annotation.model_fields_set:

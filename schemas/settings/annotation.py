@@ -26,11 +26,12 @@ class Category(Strict):
 class Annotation(Strict):
     """Masks from a model's attention. Tailforge chose the defaults, except for those that the method page cites."""
 
-    kind: Literal["cross_attention", "class_activation", "renoised_attention"] = Field(
+    kind: Literal["cross_attention", "class_activation", "renoised_attention", "changed_region"] = Field(
         "cross_attention",
         description="Source of the soft maps; its default follows from the engine. cross_attention: attention of the "
         "generator, recorded during sampling. class_activation: maps of the teacher, for engine natural_inversion. "
-        "renoised_attention: attention of a text-to-image model in one pass over the finished image with new noise.",
+        "renoised_attention: attention of a text-to-image model in one pass over the finished image with new noise. "
+        "changed_region: the visible change of the photograph in the drawn regions, for engine inpaint.",
     )
     model: ModelSource | None = Field(
         None, description="renoised_attention: the text-to-image model; by default the generator."

@@ -8,7 +8,9 @@ from tailforge.schemas.settings.licences import OtherLicence
 
 if TYPE_CHECKING:
     from tailforge.schemas.recipe import Recipe
-    from tailforge.schemas.settings.engines import SamplingSettings
+    from tailforge.schemas.settings.sampling import SamplingSettings
+
+CHANGED = "changed_region"  # kind of annotation for what was drawn into a photograph
 
 
 class EngineSettings(Strict):
@@ -17,6 +19,9 @@ class EngineSettings(Strict):
     inverts: ClassVar[bool] = False  # the generator is a classifier, which reads no text
     reads_references: ClassVar[bool] = False
     annotation_kind: ClassVar[str | None] = None  # default of annotation.kind; None: the default of Annotation
+    follows_sources: ClassVar[bool] = False  # a sample's photograph decides its split
+    keeps_near_duplicates: ClassVar[bool] = False  # default of quality.near_duplicates is null
+    digital_source_type: ClassVar[str] = "trainedAlgorithmicMedia"  # IPTC's term for the images
 
     @property
     def sampling(self) -> "SamplingSettings | None":
@@ -38,6 +43,10 @@ class EngineSettings(Strict):
     def photographs(self) -> Mapping[str, str | OtherLicence]:
         """Return the licence of photographs that become images, by their use: a key of `USES`."""
         return {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that decide an image; addresses hold the digests of models in their place."""
+        return self.model_dump(mode="json", exclude={"encoder", "guide"})
 
     def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
         """Return the models that the engine needs in addition to the generator, by role. `scorer`: quality.scorer."""
@@ -62,6 +71,11 @@ class EngineSettings(Strict):
     def find_idle(self) -> Iterator[str]:
         """Yield a line per setting of the recipe that has no effect."""
         yield from ()
+
+    @classmethod
+    def count_steps(cls, engine: Mapping[str, Any]) -> float:
+        """Return the denoising steps of one image, without a search, from stored settings."""
+        return float(engine["steps"])
 
     @classmethod
     def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
@@ -100,3 +114,5 @@ def _refuse_classifier(recipe: "Recipe") -> None:
         )
     if recipe.annotation.kind == "class_activation":
         raise ValueError(f"annotation.kind class_activation: engine {kind} has no classifier; leave it out")
+    if recipe.annotation.kind == CHANGED and recipe.engine.annotation_kind != CHANGED:
+        raise ValueError(f"annotation.kind {CHANGED}: engine {kind} draws into no photographs; leave it out")

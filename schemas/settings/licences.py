@@ -105,6 +105,7 @@ USES: Mapping[str, str] = {
     "training": "generator.adapt.images.license",
     "references": "references_license",
     "steering": "allocation.real.license",
+    "inpainting": "engine.sources.license",
 }
 
 

@@ -145,7 +145,8 @@ def load_columns(store: Store, recipe: Recipe, partition: BuiltPartition, varian
     augmented = None
     if partition.augmented is not None:
         augmented = read_table(store, partition.augmented, AUGMENTED_COLUMNS).take(_augmented_rows(variants))
-    published = publish_columns(samples, masks, verdicts, class_ids(recipe), augmented)
+    source_type = recipe.engine.digital_source_type
+    published = publish_columns(samples, masks, verdicts, class_ids(recipe), augmented, source_type)
     return Columns(published, (samples, masks, verdicts))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tailforge.schemas.jobs import (
     BuildContext,
     InversionJob,
+    LocatedImages,
     PartitionJob,
     Prompt,
     ResolvedModel,
@@ -144,6 +145,13 @@ class Engine(ABC, Generic[S]):
         Errors: ModelError, RecipeError.
         """
         return None
+
+    def find_images(self, recipe: Recipe, folder: Path) -> dict[str, LocatedImages]:
+        """Find and check the images that the engine reads, by their place in the recipe. `folder`: the recipe's.
+
+        Errors: NotFoundError, ImagesError.
+        """
+        return {}
 
     def check_references(self, references: Mapping[str, Sequence[str]]) -> None:
         """Check the number of references per concept. `references`: their digests by concept.

@@ -12,8 +12,10 @@ from tailforge.schemas.settings.engines import (
     ZeroOrderEngine,
     add_settings,
 )
+from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.schemas.settings.inversion import NaturalInversionEngine
 from tailforge.tasks.engines.contract import Engine
+from tailforge.tasks.engines.inpaint import Inpainting
 from tailforge.tasks.engines.inversion import Inversion
 from tailforge.tasks.engines.plain import PlainSampling
 from tailforge.tasks.engines.search import Search
@@ -37,3 +39,4 @@ register(BestOfNEngine, Search)
 register(ZeroOrderEngine, Search)
 register(SeedSelectEngine, Search)
 register(NaturalInversionEngine, Inversion)
+register(InpaintEngine, Inpainting)

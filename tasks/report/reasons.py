@@ -8,6 +8,7 @@ REASONS = {
     "failed": ("Failed", "A stage could not make or read the image"),
     "blank": ("Blank", "The image shows nothing"),
     "concept_lost": ("Concept lost", "Augmentation left next to nothing of the concept in the image"),
+    "nothing_drawn": ("Nothing drawn", "The photograph did not visibly change in the chosen regions"),
     "repaired": ("Repaired", "A repaired version of the sample replaces it"),
     "review_rejected": ("Rejected by a person", "A person rejected it in a review"),
     "near_duplicate": ("Near duplicate", "Nearly the same as an earlier image of this build"),

@@ -21,7 +21,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ExplanationError
 from tailforge.schemas.explanation import ExplainSettings, Region
 from tailforge.schemas.jobs import PartitionJob, SampleSpec
-from tailforge.schemas.settings.engines import SamplingSettings
+from tailforge.schemas.settings.sampling import SamplingSettings
 from tailforge.schemas.tables import EXPLANATION
 from tailforge.tasks.artifacts.contract import Address, ArtifactKind, Made
 from tailforge.tasks.artifacts.stage import Stage, Workplace
@@ -98,12 +98,17 @@ class ExplainRequest:
 
     @property
     def engine(self) -> SamplingSettings:
-        """Return the sampling settings. Errors: ExplanationError for an engine without a generator."""
+        """Return the sampling settings. Errors: ExplanationError for an engine that draws no whole image."""
         engine = self.job.build.recipe.engine
         if engine.sampling is None:
             raise ExplanationError(
                 f"engine {engine.kind} makes images from a classifier, without a generator: no feature can be "
                 "decomposed; explain a sample of an engine with a generator"
+            )
+        if engine.follows_sources:
+            raise ExplanationError(
+                f"engine {engine.kind} draws into a photograph, which no component of the generator makes; explain a "
+                "sample of an engine that draws whole images"
             )
         return engine.sampling
 

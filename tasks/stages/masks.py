@@ -1,16 +1,21 @@
 """Stage `masks`: masks, boxes and their scores from soft attention maps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tailforge.schemas.errors import EngineError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import Receipt
+from tailforge.schemas.settings.engine_settings import CHANGED
 from tailforge.schemas.tables import MASKS
 from tailforge.tasks.artifacts.contract import Address, Made, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace
+from tailforge.tasks.engines.inpaint import inpaint_engine, open_drawing
+from tailforge.tasks.methods.inpainting.change import UNDRAWN, label_change
 from tailforge.tasks.methods.masks.codec import describe_instance, encode_mask
 from tailforge.tasks.methods.masks.confidence import Parts
 from tailforge.tasks.methods.masks.soft_masks import (
@@ -29,6 +34,7 @@ from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.plain import cut_batches, hold
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, Read, read_attention
 from tailforge.tasks.models.text_to_image import load_generator
+from tailforge.tasks.report.provenance import read_origin
 
 COLUMNS = ["sample_id", "status", "slots", "image"]
 RECORDED = ["attention", "attention_agreement"]
@@ -52,6 +58,7 @@ def locate(job: PartitionJob, samples: Receipt) -> Address:
             "annotation": recipe.annotation.model_dump(mode="json", exclude=hidden),
             "category": [recipe.class_id(job.concept) + 1, job.concept],
             **others,
+            **({"min_change": inpaint_engine(job.build).min_change} if recipe.annotation.kind == CHANGED else {}),
         },
         inputs={"samples": samples.sha256},
         models={"annotator": annotator.digest} if annotator else {},
@@ -76,7 +83,8 @@ def produce(workplace: Workplace, job: PartitionJob, samples: Receipt) -> Made:
 
 def columns_for(job: PartitionJob) -> list[str]:
     """Return the columns of SAMPLES that the stage reads."""
-    return [*COLUMNS, *(RECORDED if job.build.annotator is None else ["prompt"])]
+    drawn = ["provenance"] if job.build.recipe.annotation.kind == CHANGED else []
+    return [*COLUMNS, *drawn, *(RECORDED if job.build.annotator is None else ["prompt"])]
 
 
 def annotate_partition(job: PartitionJob, samples: pa.Table) -> Made:
@@ -85,6 +93,11 @@ def annotate_partition(job: PartitionJob, samples: pa.Table) -> Made:
     Errors: ModelError, EngineError.
     """
     settings, rows, clock = job.build.recipe.annotation, samples.to_pylist(), Clock()
+    if settings.kind == CHANGED:
+        with clock.phase("compute"):
+            changed = [_label_drawing(job, row) | {"mask_source": settings.kind} for row in rows]
+        return Made(pa.Table.from_pylist(changed, MASKS), dict(clock.seconds))
+
     read = _recorded(rows) if job.build.annotator is None else _run_annotator(job, rows, clock)
     with clock.phase("compute"):
         both = list(zip(rows, read, strict=True))
@@ -169,6 +182,35 @@ def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int
         "mask": encode_mask(found.mask),
         "instances": [_instance(job, row, each) for each in found.outlines if each.region.any()],
         **_score_columns(concept.parts, concept.confidence),
+    }
+
+
+def _label_drawing(job: PartitionJob, row: Row) -> Row:
+    """Return a row of MASKS for a sample that was drawn into a photograph: the visible change in its regions."""
+    if row["status"] != "ok":
+        return _failed(row["sample_id"], "no image")
+
+    # The autoencoder's own change is no drawing.
+    engine, annotation = inpaint_engine(job.build), job.build.recipe.annotation
+    origin = read_origin(row["provenance"])
+    threshold = max(engine.min_change, origin["own_change"])
+    drawing = open_drawing(job.build, job.concept, row["sample_id"], decode_png(row["image"]), origin["frame"])
+    found = label_change(drawing.change, drawing.regions, threshold, annotation.min_component, annotation.max_hole)
+    if found.is_empty:
+        share = f"{100 * found.drawn:.1f} % of its regions changed by {threshold:.3g} or more"
+        return _failed(row["sample_id"], f"{UNDRAWN}: {share}")
+
+    # The attention to the concept is a second opinion.
+    mask = np.any(found.components, axis=0)
+    agreement = None if row["attention"] is None else drawing.agree(decode_array(row["attention"]), row["slots"], mask)
+    category = job.build.recipe.class_id(job.concept) + 1
+    return {
+        "sample_id": row["sample_id"],
+        "status": "ok",
+        "error": None,
+        "mask": encode_mask(np.where(mask, category, 0).astype(np.uint8)),
+        "instances": [describe_instance(each, category, job.concept, found.confidence) for each in found.components],
+        **_score_columns(replace(found.parts, agreement=agreement), found.confidence),
     }
 
 

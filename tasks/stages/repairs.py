@@ -21,7 +21,7 @@ from tailforge.tasks.methods.regional_primitives.explain import mend
 from tailforge.tasks.methods.regional_primitives.inpaint import InpaintSettings, inpaint_region
 from tailforge.tasks.methods.regional_primitives.ledger import collect_arrays, list_components
 from tailforge.tasks.methods.regional_primitives.repair import Attempt, Defect, Repair, RepairSettings
-from tailforge.tasks.methods.sampling.plain import to_pixels
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 from tailforge.tasks.models.unet_generator import UNetGenerator
 from tailforge.tasks.report.explanation import Mended
 from tailforge.tasks.report.provenance import read_origin

@@ -32,7 +32,6 @@ from tailforge.tasks.models.cache import describe_worker
 from tailforge.tasks.stages.inversions import invert_run
 
 DRAWING = {"generator", "guide", "encoder"}  # roles of the models that decide an image
-MODELS = {"encoder", "guide"}  # keys of an engine that name models; addresses hold their digests instead
 
 
 def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
@@ -46,11 +45,15 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
         settings={
             "concept": job.concept,
             "attempt": job.attempt,
-            "engine": build.recipe.engine.model_dump(mode="json", exclude=MODELS),
+            "engine": build.recipe.engine.describe(),
             "recorded": recorded.model_dump(mode="json") if recorded else None,
             **engine_of(build.recipe).method,
         },
-        inputs={"samples": digest_samples(job.samples), **inputs.digests},
+        inputs={
+            "samples": digest_samples(job.samples),
+            **inputs.digests,
+            **{place: found.digest for place, found in build.images.items()},
+        },
         models={role: model.digest for role, model in build.models.items() if role in DRAWING},
     )
 
@@ -172,7 +175,7 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
     """Return everything that decides the image's bytes. Equal runs give equal values."""
     generator, guide, versions = job.build.generator, job.build.guide, library_versions()
     return {
-        **job.build.recipe.engine.model_dump(mode="json", exclude=MODELS),
+        **job.build.recipe.engine.describe(),
         **made.provenance,
         "seed": sample.seed,
         "prompt_sha256": digest(sample.prompt),

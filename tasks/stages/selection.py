@@ -25,6 +25,7 @@ from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.allocation.preference import EASY
 from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
 from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
+from tailforge.tasks.report.provenance import read_origin
 
 ORDER_COLUMNS = ["replica", "prompt_index"]
 VERDICT_COLUMNS = ["sample_id", "phash", "reason"]
@@ -89,7 +90,8 @@ def select_rows(store: Store, build: BuildContext, partitions: Sequence[JudgedPa
     Errors: RecipeError for missing reference photographs; StoreError.
     """
     scores = quantile_names(build.recipe)
-    tables = [load_candidates(store, partition, scores) for partition in partitions]
+    follows = build.recipe.engine.follows_sources
+    tables = [load_candidates(store, partition, scores, follows_sources=follows) for partition in partitions]
     candidates = pa.concat_tables([_empty_candidates(scores), *tables]).combine_chunks()
     choices = select(build.recipe, candidates, hash_references(build))
 
@@ -130,22 +132,27 @@ def accepted_rows(selection: pa.Table, partitions: int) -> list[list[int]]:
     return [rows.tolist() for rows in np.split(chosen["row"].to_numpy(), starts)] if partitions else []
 
 
-def load_candidates(store: Store, partition: JudgedPartition, scores: Sequence[str]) -> pa.Table:
+def load_candidates(
+    store: Store, partition: JudgedPartition, scores: Sequence[str], *, follows_sources: bool = False
+) -> pa.Table:
     """Return the CANDIDATES of one partition, with some scores. It reads images only of reviewed samples.
 
-    Errors: StoreError.
+    `follows_sources`: whether a sample's photograph decides its split. Errors: StoreError.
     """
     verdicts = read_table(store, partition.verdicts, [*VERDICT_COLUMNS, *scores])
     order = read_table(store, partition.samples, ORDER_COLUMNS)
     reviews = valid_reviews(store, partition.samples, partition.reviews)
     ids, rows = verdicts["sample_id"].to_pylist(), verdicts.num_rows
     marks = _read_marks(store, partition)
+    sources = _read_sources(store, partition) if follows_sources else None
     known = {
         "concept": pa.repeat(partition.concept, rows),
         "attempt": pa.repeat(partition.attempt, rows),
         "parent": pa.repeat(pa.scalar(partition.parent, pa.string()), rows),
         "review": pa.array([reviews.get(each) for each in ids], pa.string()),
         "passed_over": pa.array([None if marks is None else marks.get(each, EASY) for each in ids], pa.string()),
+        "source": pa.nulls(rows, pa.string()) if sources is None else sources["source"],
+        "source_split": pa.nulls(rows, pa.string()) if sources is None else sources["split"],
     }
     columns = known | {name: table[name] for table in (verdicts, order) for name in table.column_names}
     schema = _empty_candidates(scores).schema
@@ -158,6 +165,15 @@ def _read_marks(store: Store, partition: JudgedPartition) -> dict[str, str | Non
         return None
     table = read_table(store, partition.preferences, ["sample_id", "reason"])
     return dict(zip(table["sample_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
+
+def _read_sources(store: Store, partition: JudgedPartition) -> pa.Table:
+    """Return what decides the split of each sample: `source`, its photograph's group or digest, and `split`."""
+    texts = read_table(store, partition.samples, ["provenance"])["provenance"].to_pylist()
+    found = [read_origin(text).get("source") or {} for text in texts]
+    groups = [f"group {each['group']}" if each.get("group") else each.get("sha256") for each in found]
+    splits = [each.get("split") for each in found]
+    return pa.table({"source": pa.array(groups, pa.string()), "split": pa.array(splits, pa.string())})
 
 
 def _empty_candidates(scores: Sequence[str]) -> pa.Table:

@@ -29,7 +29,6 @@ from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.packing.members import mark_png
 from tailforge.tasks.methods.packing.shards import CANDIDATES, SHARD_PLAN, plan_shards, tar_bytes
 
-MARK_BYTES = len(mark_png(b""))
 NOT_OF_THE_PLAN = {"jpeg_quality", "references"}
 
 
@@ -67,7 +66,8 @@ def _measure(store: Store, recipe: Recipe, partition: BuiltPartition, chosen: pa
     variants = list_variants(store, partition, chosen["row"].to_pylist())
     chosen = chosen.take(pc.index_in(pa.array([row for row, _ in variants]), value_set=chosen["row"].combine_chunks()))
     published, payloads = load_rows(store, recipe, partition, variants)
-    sizes = sum(tar_bytes(_lengths(payloads[field], field)) for field in shard_fields(recipe.sharding))
+    mark = len(mark_png(b"", recipe.engine.digital_source_type))
+    sizes = sum(tar_bytes(_lengths(payloads[field], field, mark)) for field in shard_fields(recipe.sharding))
     columns = {
         "sample_id": published["sample_id"],
         **{name: chosen[name] for name in ("concept", "split", "partition", "row")},
@@ -77,10 +77,10 @@ def _measure(store: Store, recipe: Recipe, partition: BuiltPartition, chosen: pa
     return pa.table({name: columns[name] for name in CANDIDATES.names}).cast(CANDIDATES)
 
 
-def _lengths(payloads: Any, field: str) -> Any:
-    """Return the bytes of each member of a field, including the mark of an image, int64 [samples]."""
+def _lengths(payloads: Any, field: str, mark: int) -> Any:
+    """Return the bytes of each member of a field, including the `mark` of an image, int64 [samples]."""
     lengths = np.array([len(payload) for payload in payloads], np.int64)
-    return lengths + MARK_BYTES if field in ("png", "jpg") else lengths
+    return lengths + mark if field in ("png", "jpg") else lengths
 
 
 def describe_shards(plan: pa.Table, partitions: Sequence[BuiltPartition]) -> list[dict[str, Any]]:

@@ -11,12 +11,11 @@ from tailforge.catalog.store import Store
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.output import Sharding
 from tailforge.schemas.tables import MANIFEST
 from tailforge.tasks.artifacts.contract import Address, Made, read_table
 from tailforge.tasks.artifacts.partitions import BuiltPartition, class_ids, load_rows, shard_fields
 from tailforge.tasks.artifacts.stage import Stage, Workplace
-from tailforge.tasks.methods.packing.members import encode_jpeg, mark_png
+from tailforge.tasks.methods.packing.members import TRAINED, finish_image
 from tailforge.tasks.methods.packing.shards import TarPacker, shard_name
 
 
@@ -46,6 +45,8 @@ def locate(build: BuildContext, job: ShardJob) -> Address:
     }
     if sharding.image_format == "jpg":
         settings["jpeg_quality"] = sharding.jpeg_quality
+    if (source_type := build.recipe.engine.digital_source_type) != TRAINED:
+        settings["digital_source_type"] = source_type
     label = f"shard {settings['shard']}"
     return Address(STAGE, job.number, label, settings=settings, inputs={"content": job.content})
 
@@ -118,21 +119,20 @@ def _stream_rows(
             variants = list(zip(rows["row"].to_pylist(), rows["augmented_row"].to_pylist(), strict=True))
             published, payloads = load_rows(store, recipe, job.partitions[index], variants)
             keep(published)
-            opened[index] = _finish_images(recipe.sharding, published["sample_id"].to_pylist(), payloads)
+            opened[index] = _finish_images(recipe, published["sample_id"].to_pylist(), payloads)
         yield next(opened[index])
         if last[index] == position:
             del opened[index]
 
 
 def _finish_images(
-    sharding: Sharding, sample_ids: Sequence[str], payloads: dict[str, list[bytes]]
+    recipe: Recipe, sample_ids: Sequence[str], payloads: dict[str, list[bytes]]
 ) -> Iterator[tuple[str, list[bytes]]]:
     """Yield the id and members of each sample, its image in the published format."""
-    fields = shard_fields(sharding)
-    image = fields.index(sharding.image_format)
+    fields = shard_fields(recipe.sharding)
+    image = fields.index(recipe.sharding.image_format)
     for sample_id, *members in zip(sample_ids, *(payloads[field] for field in fields), strict=True):
-        png = members[image]
-        members[image] = mark_png(png) if sharding.image_format == "png" else encode_jpeg(png, sharding.jpeg_quality)
+        members[image] = finish_image(members[image], recipe.sharding, recipe.engine.digital_source_type)
         yield sample_id, members
 
 

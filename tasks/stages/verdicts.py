@@ -15,10 +15,11 @@ from tailforge.schemas.settings.fields import ModelSource
 from tailforge.schemas.tables import VERDICTS
 from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace
-from tailforge.tasks.methods.masks.concept_region import find_concept_instance, keeps_concept
+from tailforge.tasks.methods.inpainting.change import UNDRAWN
+from tailforge.tasks.methods.masks.concept_region import bound_concept, keeps_concept
 from tailforge.tasks.methods.packing.members import decode_published
 from tailforge.tasks.methods.quality.clip_scores import Vectors
-from tailforge.tasks.methods.quality.judge_images import Item, Verify, judge_images
+from tailforge.tasks.methods.quality.judge_images import CONCEPT_LOST, NOTHING_DRAWN, Item, Verify, judge_images
 from tailforge.tasks.methods.quality.verify_labels import label_probabilities
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.models.clip import load_clip
@@ -29,7 +30,7 @@ from tailforge.tasks.stages.aims import read_references
 from tailforge.tasks.stages.prompts import find_concept
 
 SAMPLE_COLUMNS = ["sample_id", "prompt", "status", "error", "image", "provenance"]
-MASK_COLUMNS = ["mask_area", "mask_confidence", "instances"]
+MASK_COLUMNS = ["mask_area", "mask_confidence", "instances", "error"]
 SOURCE = set(ModelSource.model_fields)  # keys that locate a model; addresses hold its digest instead
 VERIFIER = "quality.verifier"
 Row = Mapping[str, Any]
@@ -124,7 +125,10 @@ def make_item(sample: Row, mask: Row, augmented: Row | None = None) -> Item:
     `sample` holds SAMPLE_COLUMNS, `mask` MASK_COLUMNS, `augmented` the columns of AUGMENTED without verdict.
     """
     shown = augmented or {**sample, "mask_area": mask["mask_area"], "instances": mask["instances"]}
-    concept = find_concept_instance(shown["instances"])
+    if augmented:
+        lost = None if keeps_concept(mask["mask_area"], shown["mask_area"]) else CONCEPT_LOST
+    else:
+        lost = NOTHING_DRAWN if (mask["error"] or "").startswith(UNDRAWN) else None
     return Item(
         shown["sample_id"],
         sample["prompt"],
@@ -132,9 +136,9 @@ def make_item(sample: Row, mask: Row, augmented: Row | None = None) -> Item:
         sample["error"],
         shown["mask_area"],
         mask["mask_confidence"],
-        None if concept is None else concept["bbox"],
+        bound_concept(shown["instances"]),
         None if augmented else read_origin(sample["provenance"]).get("teacher_agreement"),
-        keeps_concept(mask["mask_area"], shown["mask_area"]),
+        lost,
     )
 
 

@@ -1,8 +1,9 @@
 """Make the members and manifest columns of published samples from the tables of the stages.
 
 Readers infer the types of a whole dataset from its first samples. So every sample has the same members, and its JSON
-has the same keys and types and no null. Every image declares by the IPTC standard that it is synthetic, in the XMP
-property Iptc4xmpExt:DigitalSourceType. In a PNG the property is an iTXt chunk after the header; the pixels' bytes stay.
+has the same keys and types and no null. Every image declares its source by a term of the IPTC standard, in the XMP
+property Iptc4xmpExt:DigitalSourceType: a trained model, or a composite with one. In a PNG the property is an iTXt chunk
+after the header; the pixels' bytes stay.
 """
 
 import io
@@ -20,19 +21,13 @@ from PIL import Image
 
 from tailforge.catalog import pictures
 from tailforge.catalog.pictures import PNG, open_picture, to_rgb
+from tailforge.schemas.settings.engine_settings import EngineSettings
 from tailforge.schemas.settings.output import Sharding
 from tailforge.schemas.tables import IMAGE_SCORES, MANIFEST, MASK_SCORES, REJECTS, SHAPE_SCORES
 
-DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'Iptc4xmpExt:DigitalSourceType="{DIGITAL_SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-).encode()
+DIGITAL_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+TRAINED = EngineSettings.digital_source_type
 PNG_HEADER_BYTES = 33  # signature and IHDR
-_ITXT = b"iTXt" + b"XML:com.adobe.xmp\x00" + bytes(4) + XMP
-XMP_CHUNK = (len(_ITXT) - 4).to_bytes(4, "big") + _ITXT + zlib.crc32(_ITXT).to_bytes(4, "big")
 
 JUDGED = [name for name, _ in IMAGE_SCORES] + ["phash"]
 SOFT_SCORES = [name for name, _ in MASK_SCORES if name not in SHAPE_SCORES]
@@ -50,16 +45,38 @@ AUGMENTED_COLUMNS = [
 PUBLISHED = pa.schema([field for field in MANIFEST if field.name not in ("split", "shard", "members")])
 
 
-def mark_png(png: bytes) -> bytes:
+@cache
+def write_xmp(source_type: str) -> bytes:
+    """Return the XMP packet of an image with this digital source type."""
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f'Iptc4xmpExt:DigitalSourceType="{DIGITAL_SOURCE_TYPES}{source_type}"/></rdf:RDF></x:xmpmeta>'
+        '<?xpacket end="r"?>'
+    ).encode()
+
+
+def mark_png(png: bytes, source_type: str = TRAINED) -> bytes:
     """Return the PNG with an XMP packet that names its digital source type."""
-    return png[:PNG_HEADER_BYTES] + XMP_CHUNK + png[PNG_HEADER_BYTES:]
+    # A chunk: length, type, keyword with empty fields, text, checksum.
+    text = b"iTXt" + b"XML:com.adobe.xmp\x00" + bytes(4) + write_xmp(source_type)
+    chunk = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
+    return png[:PNG_HEADER_BYTES] + chunk + png[PNG_HEADER_BYTES:]
 
 
-def encode_jpeg(png: bytes, quality: int) -> bytes:
+def encode_jpeg(png: bytes, quality: int, source_type: str = TRAINED) -> bytes:
     """Encode a PNG as JPEG with the same XMP packet. Errors: PictureError if the bytes are no PNG."""
     out = io.BytesIO()
-    open_picture(png, PNG, to_rgb).save(out, "JPEG", quality=quality, xmp=XMP)
+    open_picture(png, PNG, to_rgb).save(out, "JPEG", quality=quality, xmp=write_xmp(source_type))
     return out.getvalue()
+
+
+def finish_image(png: bytes, sharding: Sharding, source_type: str) -> bytes:
+    """Return an image as the version publishes it. Errors: PictureError if the bytes are no PNG."""
+    if sharding.image_format == "png":
+        return mark_png(png, source_type)
+    return encode_jpeg(png, sharding.jpeg_quality, source_type)
 
 
 def decode_published(png: bytes, sharding: Sharding) -> NDArray[np.uint8]:
@@ -83,6 +100,7 @@ def publish_columns(
     verdicts: pa.Table,
     classes: Mapping[str, int],
     augmented: pa.Table | None = None,
+    source_type: str = TRAINED,
 ) -> pa.Table:
     """Return the columns that manifest and rejects share (PUBLISHED), for row-aligned tables of the same samples.
 
@@ -97,7 +115,7 @@ def publish_columns(
         **{name: masks[name] for name in ("instances", *MEASURED)},
         "caption": samples["prompt"],
         "class_id": pa.array([classes[name] for name in concepts.to_pylist()], pa.int32()),
-        "digital_source_type": pa.repeat(DIGITAL_SOURCE_TYPE, samples.num_rows),
+        "digital_source_type": pa.repeat(f"{DIGITAL_SOURCE_TYPES}{source_type}", samples.num_rows),
         "parent_id": pa.nulls(samples.num_rows, pa.string()),
         "augmentation": pa.nulls(samples.num_rows, pa.string()),
     }

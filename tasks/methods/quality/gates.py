@@ -41,6 +41,8 @@ CANDIDATES = pa.schema(
         ("parent", pa.string()),  # the sample that a repaired one replaces; it takes that one's place in the plan
         ("review", pa.string()),  # a person's decision: accept or reject
         ("passed_over", pa.string()),  # why a steered build does not keep it
+        ("source", pa.string()),  # group or digest of the photograph that it was drawn into
+        ("source_split", pa.string()),  # that photograph's split
     ]
 )
 # The final decision on a sample: its split, or the one reason why it is left out.
@@ -197,12 +199,14 @@ def _reject_surplus(recipe: Recipe, concept: Numbers, order: Numbers, reasons: R
 
 
 def _assign_splits(recipe: Recipe, candidates: pa.Table, reasons: Reasons) -> pa.Array:
-    # A repaired sample keeps the split of its parent.
+    # A repaired sample keeps the split of its parent, and one that was drawn into a photograph follows that.
     shares = {str(name): share for name, share in recipe.splits.items()}
     splits: Any = np.full(len(reasons), None, np.object_)
     accepted = _is_open(reasons)
-    ids = pc.coalesce(candidates["parent"], candidates["sample_id"]).filter(pa.array(accepted))
-    splits[accepted] = [assign_split(sample_id, shares) for sample_id in ids.to_pylist()]
+    chosen = candidates.filter(pa.array(accepted))
+    ids = pc.coalesce(chosen["source"], chosen["parent"], chosen["sample_id"]).to_pylist()
+    known = chosen["source_split"].to_pylist()
+    splits[accepted] = [own or assign_split(each, shares) for own, each in zip(known, ids, strict=True)]
     return pa.array(splits, pa.string())
 
 

@@ -19,7 +19,7 @@ from tailforge.tasks.methods.quality.pixel_scores import PixelScores, as_stored,
 CHUNK = 32  # images decoded at once
 CHEAP_GATES = gates_of("pixels")
 COSTLY_GATES = tuple(name for name in GATES if name not in CHEAP_GATES)
-CONCEPT_LOST = "concept_lost"
+CONCEPT_LOST, NOTHING_DRAWN = "concept_lost", "nothing_drawn"
 
 Verify = Callable[[Sequence[NDArray[np.uint8]]], Sequence[float]]  # a classifier's probability of the concept per image
 
@@ -36,7 +36,7 @@ class Item:
     mask_confidence: float | None  # None if it cannot be measured
     box: Sequence[float] | None = None  # of the concept: x, y, width, height in pixels
     teacher_agreement: float | None = None  # if a classifier made the image
-    keeps_concept: bool = True  # False if augmentation removed it
+    lost: str | None = None  # reason of a rejection if augmentation removed the concept, or nothing was drawn
 
 
 def judge_images(
@@ -112,4 +112,4 @@ def _cheap_reason(
         return "failed"
     if scores.is_blank:
         return "blank"
-    return first_failed_gate(gates, CHEAP_GATES, row) if item.keeps_concept else CONCEPT_LOST
+    return item.lost or first_failed_gate(gates, CHEAP_GATES, row)

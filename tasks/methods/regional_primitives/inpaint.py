@@ -1,18 +1,16 @@
 """Inpaint a region with the generator itself: the fallback of a repair, and its rival.
 
-The latent is noised to a share of the schedule and denoised again. After each step, the outside of the region is reset
-to the original at that noise (the blending of Lugmayr et al. 2022, RePaint, arXiv 2201.09865, without its resampling).
+The latent is noised to a share of the schedule and denoised again, blended with the original; see inpainting/blend.py.
 Pixels outside the region are the original's own. Only schedules that fit DDIM work.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tailforge.tasks.methods.regional_primitives.patches import shrink_mask
+from tailforge.tasks.methods.inpainting.blend import Canvas, blend_latents, find_cells
 from tailforge.tasks.methods.sampling.generator import Conditioning, ImageGenerator
 from tailforge.tasks.methods.sampling.plain import choose_prediction
 
@@ -63,24 +61,8 @@ def redraw(
     scheduler = model.make_scheduler("ddim", (height, width))
     scheduler.set_timesteps(settings.steps, device=model.device)
 
-    # A cell is redrawn if any of its pixels is in the region. The seed alone decides the noise.
-    cells = shrink_mask(inside[None].to(latents.dtype), (latents.shape[2], latents.shape[3])) > 0
+    # The seed alone decides the noise.
     noise = torch.randn(latents.shape, generator=torch.Generator("cpu").manual_seed(seed)).to(latents)
-
-    # Only the steps up to `strength` are walked; with a tiny strength there are none.
+    canvas = Canvas(latents, noise, find_cells(inside[None], latents))
     predict = choose_prediction(model, scheduler, text, negative, settings.guidance, None)
-    count = scheduler.config.num_train_timesteps
-    walked = [step for step in scheduler.timesteps if float(step) <= settings.strength * count]
-    if not walked:
-        return latents
-
-    def noised(step: Any) -> Tensor:
-        """Return the original at the noise of a step; half a step more keeps the share from being rounded down."""
-        return model.add_noise(latents, noise, (float(step) + 0.5) / count)[0]
-
-    # RePaint's blending: new latents inside, the original at the next step's noise outside.
-    current = noised(walked[0])
-    for step, following in zip(walked, [*walked[1:], None], strict=True):
-        made = scheduler.step(predict(current, step), step, current, return_dict=False)[0]
-        current = torch.where(cells, made, latents if following is None else noised(following))
-    return current
+    return blend_latents(scheduler, predict, canvas, settings.strength)

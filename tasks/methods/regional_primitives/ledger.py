@@ -9,7 +9,7 @@ from torch import Tensor
 from tailforge.tasks.methods.regional_primitives.explain import Explained
 from tailforge.tasks.methods.regional_primitives.fields import containment, patch_energies, real_fields
 from tailforge.tasks.methods.regional_primitives.trace import split_energy
-from tailforge.tasks.methods.sampling.plain import to_pixels
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 
 MEASURED = ("shown", "energy", "containment", "real_patches", "region_energy", "region_share", "region_rank")
 

@@ -1,4 +1,4 @@
-"""Convert 8-bit pictures to tensors."""
+"""Convert 8-bit pictures to tensors and back."""
 
 import numpy as np
 import torch
@@ -11,3 +11,10 @@ def to_tensor(images: NDArray[np.uint8], device: torch.device | str = "cpu") -> 
     levels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
     # 0..255 to -1..1, in place.
     return levels.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Convert images [B, 3, height, width] in -1..1 to uint8 [B, height, width, 3]; non-finite values become 0."""
+    # -1..1 to 0..255, channels last.
+    scaled = (images * 0.5 + 0.5).clamp(0, 1).nan_to_num(0.0).permute(0, 2, 3, 1)
+    return (scaled.cpu().numpy() * 255).round().astype(np.uint8)

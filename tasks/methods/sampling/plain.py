@@ -28,7 +28,7 @@ from torch import Tensor
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import SampleSpec
 from tailforge.schemas.settings.annotation import Recording
-from tailforge.schemas.settings.engines import SamplingSettings
+from tailforge.schemas.settings.sampling import SamplingSettings
 from tailforge.schemas.under_way import count, tell
 from tailforge.tasks.methods.attention.choose_capture import grid_of, watch_words
 from tailforge.tasks.methods.attention.cross_attention import choose_steps
@@ -36,6 +36,7 @@ from tailforge.tasks.methods.attention.word_capture import WordCapture
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
 from tailforge.tasks.methods.sampling.memory import within_memory
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 
 S = TypeVar("S")
 
@@ -286,9 +287,16 @@ def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], hei
 
 
 def record_words(
-    sampling: Sampling, scheduler: Scheduler, noise: Tensor, words: list[list[list[int]]]
+    sampling: Sampling,
+    scheduler: Scheduler,
+    noise: Tensor,
+    words: list[list[list[int]]],
+    timesteps: Sequence[Any] | None = None,
 ) -> WordCapture[Any] | None:
-    """Return the capture of the words for noise [B, C, H, W], or None if the recipe records nothing."""
+    """Return the capture of the words for noise [B, C, H, W], or None if the recipe records nothing.
+
+    `timesteps`: those that are taken, by default all of the scheduler.
+    """
     recording = sampling.recording
     if recording is None:
         return None
@@ -299,8 +307,8 @@ def record_words(
     rows = slice(0, count) if alone else slice(count, 2 * count)
 
     # Record only the steps inside the recipe's window.
-    timesteps = [float(step) for step in scheduler.timesteps]
-    steps = choose_steps(timesteps, scheduler.config.num_train_timesteps, recording.window)
+    taken = [float(step) for step in (scheduler.timesteps if timesteps is None else timesteps)]
+    steps = choose_steps(taken, scheduler.config.num_train_timesteps, recording.window)
     return watch_words(sampling.model.denoiser, words, rows, steps, grid_of(noise), recording.affinity)
 
 
@@ -367,11 +375,7 @@ def walk_steps(
 ) -> Iterator[Tensor]:
     """Yield the latents [B, C, H, W] after each denoising step, differentiable in `noise` if `predict` is."""
     latents: Tensor = noise * scheduler.init_noise_sigma
-    taken = inspect.signature(scheduler.step).parameters
-    # Same options as the diffusers pipelines; a scheduler's default of eta may differ (TCD: 0.3).
-    options: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
-    if generators and "generator" in taken:
-        options["generator"] = list(generators)
+    options = step_options(scheduler, generators)
 
     # One step per timestep: predict, then let the scheduler move the latents.
     for step in count(scheduler.timesteps, "step", scheduler.timesteps):
@@ -379,14 +383,15 @@ def walk_steps(
         yield latents
 
 
+def step_options(scheduler: Scheduler, generators: Sequence[torch.Generator]) -> dict[str, Any]:
+    """Return the options of a scheduler's step, the same as those of the diffusers pipelines."""
+    # A scheduler's default of eta may differ (TCD: 0.3).
+    taken = inspect.signature(scheduler.step).parameters
+    options: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
+    return options | ({"generator": list(generators)} if generators and "generator" in taken else {})
+
+
 def apply_guidance(output: Tensor, guidance: float) -> Tensor:
     """Guide [2 B, C, H, W] without a classifier (Ho and Salimans 2022): [B, C, H, W], unconditional half first."""
     unconditional, conditional = output.chunk(2)
     return unconditional + guidance * (conditional - unconditional)
-
-
-def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Convert images [B, 3, height, width] in -1..1 to uint8 [B, height, width, 3]; non-finite values become 0."""
-    # -1..1 to 0..255, channels last.
-    scaled = (images * 0.5 + 0.5).clamp(0, 1).nan_to_num(0.0).permute(0, 2, 3, 1)
-    return (scaled.cpu().numpy() * 255).round().astype(np.uint8)

@@ -22,6 +22,7 @@ from tailforge.tasks.methods.attention.self_affinity import SpreadCapture
 from tailforge.tasks.methods.embedded.measure import Request, plan_requests
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import join_conditionings
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 from tailforge.tasks.methods.sampling.plain import (
     Sampling,
     cut_batches,
@@ -30,7 +31,6 @@ from tailforge.tasks.methods.sampling.plain import (
     prepare_scheduler,
     prepare_texts,
     sample_latents,
-    to_pixels,
 )
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, read_attention
 from tailforge.tasks.methods.seed_select.engine import render_searched

@@ -19,7 +19,7 @@ from tailforge.tasks.methods.regional_primitives.baselines import map_gradient
 from tailforge.tasks.methods.regional_primitives.decompose import DecomposeSettings, Decomposition, decompose
 from tailforge.tasks.methods.regional_primitives.demands import SolveSettings, Subject
 from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
-from tailforge.tasks.methods.sampling.plain import to_pixels
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 from tests.benchmarks.primitives import measures
 from tests.benchmarks.primitives.faults import Fault, measure_donor, measure_fault, measure_inpainting, plant
 from tests.benchmarks.primitives.page import write_results

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.inpaint_recipes import write_inpaint, write_parts
 from tests.support.inversion_recipes import inversion_recipe, save_teacher
 from tests.support.repository import ROOT
 from tests.support.tiny_clip import save_clip
@@ -45,10 +46,17 @@ def let_invert(recipe: Path) -> None:
     inversion_recipe(recipe.parent, {"batch_size": 4, "steps": 20}, concepts=concepts)
 
 
+def let_inpaint(recipe: Path) -> None:
+    """Let the tiny recipe draw into renders by the embedded generator."""
+    write_parts(recipe.parent / "good", 6, split=True)
+    write_inpaint(recipe.parent, {"steps": 8}, concepts=[{"name": name, "requested": 16} for name in ("gear", "hook")])
+
+
 PREPARE: dict[str, Callable[[Path], object]] = {
     "plain": lambda recipe: None,
     "seed_select": let_search,
     "natural_inversion": let_invert,
+    "inpaint": let_inpaint,
 }
 
 

@@ -8,24 +8,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailforge.catalog.reading.open_dataset import open_dataset
-from tailforge.catalog.store import Store
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.rerun import rerun_build
 from tailforge.flows.build.status import build_status
-from tailforge.flows.build.walk import plan_build, walk
-from tailforge.flows.build_dataset import require_finished
+from tailforge.flows.build.walk import plan_build
 from tailforge.flows.estimate.place_stages import place_stages
-from tailforge.flows.samples.remake import open_local
 from tailforge.schemas.errors import NotFoundError, RecipeError
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.recipe import Recipe, parse_recipe
 from tailforge.schemas.settings import engines
 from tailforge.tasks.engines import registry
 from tailforge.tasks.engines.registry import engine_of, register
-from tailforge.tasks.publish.publish import publish_version
 from tailforge.tasks.stages import registry as stages
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
 from tests.support import toy_stage
+from tests.support.local_builds import build_here
 from tests.support.tiny_generators import save_sd
 from tests.support.tiny_recipes import TINY, write_recipe
 from tests.support.toy_engine import Toy, ToySettings
@@ -41,22 +38,6 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def toy(**settings: Any) -> dict[str, Any]:
     return TINY | {"engine": {"kind": "toy", **settings}}
-
-
-def build(context: BuildContext) -> Path:
-    """Build and publish in this process, without Prefect; returns the version's folder."""
-    drive = open_local(Store.open(context.store))
-    built = require_finished(walk(drive, context))
-    receipts = [receipt.model_dump(mode="json") for receipt in drive.tally.receipts]
-    published = publish_version.fn(
-        context.model_dump(mode="json"),
-        built.selected.selection.model_dump(mode="json"),
-        [partition.model_dump(mode="json") for partition in built.partitions],
-        [shard.model_dump(mode="json") for shard in built.shards],
-        built.selected.rounds,
-        receipts,
-    )
-    return Path(context.store) / "datasets" / published["name"] / published["version"]
 
 
 def test_every_engine_that_a_recipe_can_name_is_registered() -> None:
@@ -78,7 +59,7 @@ def test_an_engine_is_added_by_one_file_and_one_line(tmp_path: Path) -> None:
     assert BuildContext.model_validate_json(context.model_dump_json()) == context
     plan = plan_build(context)
     assert (plan.complete, plan.images) == (False, 20)
-    folder = build(context)
+    folder = build_here(context)
     rows = pq.read_table(folder / "manifest.parquet").to_pylist()
     assert len(rows) == 15
     assert {row["engine"] for row in rows} == {"toy"}
@@ -98,7 +79,7 @@ def test_a_stage_is_added_by_one_file_and_one_line(tmp_path: Path) -> None:
     assert [(each.stage, each.missing) for each in plan_build(context).stages][:3] == [
         ("prompts", 2), ("colours", 2), ("samples", 6)
     ]  # fmt: skip
-    folder = build(context)
+    folder = build_here(context)
     for row in pq.read_table(folder / "manifest.parquet").to_pylist():
         assert row["engine"] == "toy"
     for sample in open_dataset(folder.as_posix()):

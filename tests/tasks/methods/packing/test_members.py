@@ -12,8 +12,9 @@ from PIL import Image
 from tailforge.schemas.tables import AUGMENTED, MASKS, SAMPLES, VERDICTS
 from tailforge.tasks.methods.packing.members import (
     AUGMENTED_COLUMNS,
-    DIGITAL_SOURCE_TYPE,
+    DIGITAL_SOURCE_TYPES,
     PUBLISHED,
+    TRAINED,
     encode_annotations,
     encode_empty_mask,
     encode_jpeg,
@@ -66,7 +67,7 @@ def publish(rows: list[dict[str, Any]], augmented: list[dict[str, Any]] | None =
 def test_a_marked_png_has_the_same_pixels_and_says_that_it_is_synthetic(png: bytes) -> None:
     with Image.open(io.BytesIO(png)) as before, Image.open(io.BytesIO(mark_png(png))) as after:
         assert np.array_equal(np.asarray(before), np.asarray(after))
-        assert DIGITAL_SOURCE_TYPE in after.info["xmp"].decode()
+        assert DIGITAL_SOURCE_TYPES + TRAINED in after.info["xmp"].decode()
 
 
 def test_a_jpeg_says_that_it_is_synthetic_and_is_reproducible(png: bytes) -> None:
@@ -75,7 +76,7 @@ def test_a_jpeg_says_that_it_is_synthetic_and_is_reproducible(png: bytes) -> Non
     assert data != encode_jpeg(png, 20)
     with Image.open(io.BytesIO(data)) as image:
         assert (image.format, image.size) == ("JPEG", (7, 9))
-        assert DIGITAL_SOURCE_TYPE in image.info["xmp"].decode()
+        assert DIGITAL_SOURCE_TYPES + TRAINED in image.info["xmp"].decode()
 
 
 def test_an_empty_mask_is_background_alone() -> None:

@@ -14,7 +14,7 @@ from tailforge.tasks.methods.regional_primitives.defects import (
     score_gate,
 )
 from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
-from tailforge.tasks.methods.sampling.plain import to_pixels
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 
 GRID = PatchGrid(3, 3, 24, 24)
 

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from tailforge.tasks.methods.sampling.pixels import to_tensor
-from tailforge.tasks.methods.sampling.plain import to_pixels
+from tailforge.tasks.methods.sampling.pixels import to_pixels, to_tensor
 
 
 def test_levels_become_numbers_from_minus_one_to_one() -> None:

@@ -16,6 +16,7 @@ from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.memory import is_out_of_memory
+from tailforge.tasks.methods.sampling.pixels import to_pixels
 from tailforge.tasks.methods.sampling.plain import (
     BLANK,
     NOT_FINITE,
@@ -25,7 +26,6 @@ from tailforge.tasks.methods.sampling.plain import (
     draw_noise,
     render_plain,
     sample_latents,
-    to_pixels,
 )
 from tailforge.tasks.models.generator_files import UNET_SCHEDULERS
 from tailforge.tasks.models.unet_generator import SCHEDULERS, UNetGenerator
