@@ -21,9 +21,10 @@ from tailforge.tasks.methods.embedded.clip import train_tokenizer
 from tailforge.tasks.methods.embedded.diffusion import build_scheduler
 from tailforge.tasks.models.pipeline_folders import forget_origin
 
-VERSION = "pixels.1"
+VERSION = "pixels.2"
 VOCABULARY, TOKENS = 2048, 32
-TEXT_WIDTH = 64
+TEXT_WIDTH, TEXT_HEADS = 64, 4
+GROUPS = 16  # of normalisation; a group of one channel would take timestep and caption away again
 ANCHOR = 1000.0  # constant channels, so large that normalisation hardly depends on the picture
 POSITIVE = 20.0  # from here on SiLU is the identity
 SILENT = -30.0  # logarithm of the posterior's variance
@@ -132,7 +133,10 @@ def build_text_encoder(captions: Sequence[str], seed: int) -> tuple[CLIPTokenize
 
 
 def build_unet(size: tuple[int, int], channels: int, widths: Sequence[int], seed: int) -> UNet2DConditionModel:
-    """Return an untrained UNet for latents [B, channels, H, W], with attention at the lowest resolution alone."""
+    """Return an untrained UNet for latents [B, channels, H, W], with attention at the lowest resolution alone.
+
+    The whole caption is also added to the timestep's embedding, so that every block reads it.
+    """
     levels = len(widths) - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -146,7 +150,9 @@ def build_unet(size: tuple[int, int], channels: int, widths: Sequence[int], seed
             up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * levels,
             cross_attention_dim=TEXT_WIDTH,
             attention_head_dim=4,
-            norm_num_groups=16,
+            norm_num_groups=min(GROUPS, min(widths) // 2),
+            addition_embed_type="text",
+            addition_embed_type_num_heads=TEXT_HEADS,
         )
 
 

@@ -82,7 +82,7 @@ def write_recipes(chosen: ImageSet, folder: Path) -> tuple[Path, list[Path]]:
         "license": "CC-BY-4.0",
         "seed": 1,
         "generator": {"model": f"models/{chosen.name}"},
-        "engine": {"kind": "plain", "steps": 24, "guidance": 2.0, "batch_size": 32},
+        "engine": {"kind": "plain", "steps": 24, "guidance": 4.0, "batch_size": 32},
         "concepts": [{"name": name, "requested": REQUESTED} for name in chosen.rare],
         "prompts": {"templates": [CAPTION.format("{concept}")]},
         "splits": {"train": 1.0},

@@ -9,7 +9,13 @@ import torch
 from tailforge.catalog.sources.models import digest_model
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
-from tailforge.tasks.models.pixel_generator import PixelNorm, build_autoencoder, build_text_encoder, write_untrained
+from tailforge.tasks.models.pixel_generator import (
+    PixelNorm,
+    build_autoencoder,
+    build_text_encoder,
+    build_unet,
+    write_untrained,
+)
 
 GREY, COLOUR = PixelNorm((0.9,), (0.05,)), PixelNorm((0.1, -0.4, 0.6), (0.2, 0.5, 0.3))
 CLASSES = ["cell", "cell multi", "hot spot", "hot spot multi", "no anomaly"]
@@ -47,6 +53,21 @@ def test_the_text_encoder_tells_captions_apart() -> None:
     for first in range(len(texts)):
         for second in range(first):
             assert float((found[first] - found[second]).pow(2).mean().sqrt()) > 0.3 * spread
+
+
+@pytest.mark.parametrize("widths", [(32, 64), (16, 32)])
+def test_every_block_of_the_network_reads_the_caption(widths: tuple[int, int]) -> None:
+    tokenizer, encoder = build_text_encoder(CLASSES, 0)
+    unet = build_unet((16, 24), 1, widths, 0).eval()
+    noise, outputs = torch.randn(1, 1, 16, 24), []
+
+    # The first block has no attention: it reads the caption with the timestep.
+    unet.down_blocks[0].register_forward_hook(lambda module, given, made: outputs.append(made[0]))
+    with torch.no_grad():
+        for name in ("cell", "hot spot"):
+            ids = tokenizer(name, padding="max_length", return_tensors="pt")["input_ids"]
+            unet(noise, torch.tensor(500), encoder(ids).last_hidden_state)
+    assert not torch.allclose(*outputs, rtol=0, atol=1e-4)
 
 
 def test_the_pipeline_draws_at_its_own_size_and_has_equal_bytes(tmp_path: Path) -> None:
