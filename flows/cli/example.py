@@ -11,15 +11,19 @@ from tailforge.flows.terminal.stopping import run_stoppable
 
 def example(
     out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")] = Path("parts"),
+    defects: Annotated[
+        bool, typer.Option("--defects", help="Write pictures of good parts and of a few with each defect, with masks.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write class folders of rendered machine parts, four of them rare, to try Tailforge on.
 
     Example: `tailforge example --out parts`
     """
+    from tailforge.flows.photographs.defect_example import write_defect_example
     from tailforge.flows.photographs.example import write_example
 
-    made = run_stoppable(write_example, out)
+    made = run_stoppable(write_defect_example if defects else write_example, out)
     print_json(made) if as_json else print_example(made)
 
 
@@ -28,4 +32,4 @@ def print_example(made: dict[str, Any]) -> None:
     rows = [[each["name"], each["train"], each["validation"], each["test"]] for each in made["classes"]]
     table("pictures per class", ["class", "train", "validation", "test"], rows)
     console.print(f"folder: {made['folder']}", soft_wrap=True, markup=False)
-    console.print(f"next: tailforge init {Path(made['folder']).name} --out start", soft_wrap=True, markup=False)
+    console.print(f"next: {made['next']}", soft_wrap=True, markup=False)

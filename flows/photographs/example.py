@@ -37,6 +37,7 @@ def write_example(out: Path) -> dict[str, Any]:
             Image.fromarray(render(scene).image).save(place)
     return {
         "folder": str(folder),
+        "next": f"tailforge init {folder.name} --out start",
         "classes": [
             {"name": part, **{split: count_pictures(split, part) for split in SEEDS}, "rare": part in TAIL_PARTS}
             for part in PARTS

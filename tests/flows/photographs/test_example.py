@@ -4,10 +4,13 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tailforge.catalog.images.reader import open_images
+from tailforge.flows.photographs.defect_example import write_defect_example
 from tailforge.flows.photographs.example import write_example
+from tailforge.tasks.methods.workshop import DEFECTS
 from tests.flows.conftest import Command
 
 RARE = {"cross fitting", "star knob", "wing nut", "hook"}
@@ -41,3 +44,48 @@ def test_a_folder_that_holds_something_is_kept(command: Command, tmp_path: Path)
     assert code == 2
     assert "is not empty, and nothing in it is overwritten" in error
     assert [file.name for file in (tmp_path / "parts").iterdir()] == ["mine.txt"]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("example") / "parts"
+    write_defect_example(folder)
+    return folder
+
+
+def test_every_defect_is_rare_and_every_split_has_all(broken: Path) -> None:
+    images = open_images(broken / "photographs")
+    assert images.left_out.describe() == "nothing was left out"
+    for split in ("train", "validation", "test"):
+        counts = Counter(images.of_split(split).labels_as_found)
+        assert set(counts) == {"good", *DEFECTS}
+        assert max(counts[defect] for defect in DEFECTS) * 3 < counts["good"]
+
+
+def test_masks_of_photographs_count_the_defects(broken: Path) -> None:
+    for record in open_images(broken / "photographs"):
+        mask, value = record.read_mask(), [None, *DEFECTS].index(None if record.label == "good" else record.label)
+        assert mask is not None
+        assert set(np.unique(mask)) == {0, value}
+
+
+def test_good_parts_have_masks_of_the_part(broken: Path) -> None:
+    masks = [record.read_mask() for record in open_images(broken / "good")]
+    assert all(mask is not None and 0.05 < mask.mean() < 0.5 for mask in masks)
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_references_are_training_photographs_with_their_masks(broken: Path, defect: str) -> None:
+    references = list(open_images(broken / "references" / defect))
+    assert len(references) == 5
+    for reference in references:
+        assert reference.read_bytes() == (broken / "photographs" / "train" / defect / reference.id).read_bytes()
+        mask = reference.read_mask()
+        assert mask is not None
+        assert 10 < mask.sum() < 400
+
+
+def test_the_command_writes_defects_and_says_what_comes_next(command: Command, tmp_path: Path) -> None:
+    code, output, _ = command("example", "--defects", "--out", tmp_path / "parts")
+    assert code == 0
+    assert "next: tailforge init parts/photographs --fill largest --out start" in output

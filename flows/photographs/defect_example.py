@@ -1,0 +1,73 @@
+"""`tailforge example --defects`: write pictures of good steel parts, and of a few with each defect, with masks.
+
+The workshop's machine parts are rendered, so the pictures stand for photographs and are none.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tailforge.catalog.user_paths import usable_path
+from tailforge.flows.photographs.new_folder import require_new, write_whole_folder
+from tailforge.schemas.under_way import tell
+from tailforge.tasks.methods.workshop import DEFECTS, HEAD_PARTS, Scene, render, sample_scene
+
+GOOD = "good"
+COUNTS = {"train": (64, 5), "validation": (16, 3), "test": (64, 12)}  # pictures of good parts, and per defect
+SEEDS = {"train": 21, "validation": 22, "test": 23}
+WEIGHTS = dict.fromkeys(HEAD_PARTS, 1.0)
+
+
+def write_defect_example(out: Path) -> dict[str, Any]:
+    """Write three folders of PNG pictures of 64 x 64 pixels with masks, and return their numbers.
+
+    `photographs` holds SPLIT/CLASS; a mask's values count the defects from 1, in the order of DEFECTS. `good` holds the
+    good parts of split train with the masks of the parts. `references/DEFECT` holds a defect's pictures of split train
+    with its masks. Errors: UserError for a folder that holds something; StoreError.
+    """
+    folder = usable_path(out, "--out").absolute()
+    require_new(folder)
+
+    # The whole folder or nothing.
+    planned = list(list_pictures())
+    with write_whole_folder(folder) as temporary:
+        for done, (split, name, scene) in enumerate(planned):
+            tell("picture", done, len(planned))
+            shown, kind = render(scene), scene.defect or GOOD
+            value = 0 if scene.defect is None else list(DEFECTS).index(scene.defect) + 1
+            _write_pair(temporary / "photographs" / split, f"{kind}/{name}", shown.image, shown.defect * value)
+            if split == "train" and scene.defect is None:
+                _write_pair(temporary / GOOD, name, shown.image, shown.mask)
+            elif split == "train":
+                _write_pair(temporary / "references" / kind, name, shown.image, shown.defect)
+    return {
+        "folder": str(folder),
+        "next": f"tailforge init {folder.name}/photographs --fill largest --out start",
+        "classes": [
+            {"name": kind, **{split: counts[kind != GOOD] for split, counts in COUNTS.items()}, "rare": kind != GOOD}
+            for kind in (GOOD, *DEFECTS)
+        ],
+    }
+
+
+def list_pictures() -> Iterator[tuple[str, str, Scene]]:
+    """Yield split, file name and scene of every picture."""
+    for split, (good, each) in COUNTS.items():
+        kinds = [None] * good + [defect for defect in DEFECTS for _ in range(each)]
+        for number, defect in enumerate(kinds):
+            drawn = sample_scene(number, SEEDS[split], WEIGHTS)
+            yield split, f"{number:03}.png", Scene(drawn.part, "steel", drawn.surface, drawn.seed, defect)
+
+
+def _write_pair(folder: Path, name: str, image: NDArray[np.uint8], mask: NDArray[Any]) -> None:
+    """Write a picture and its mask below a folder, and add both to the folder's metadata."""
+    for place, pixels in ((name, image), (f"masks/{name}", mask.astype(np.uint8))):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / place)
+    with (folder / "metadata.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"file_name": name, "mask_file_name": f"masks/{name}"}) + "\n")
