@@ -38,13 +38,7 @@ def write_defect_example(out: Path) -> dict[str, Any]:
     with write_whole_folder(folder) as temporary:
         for done, (split, name, scene) in enumerate(planned):
             tell("picture", done, len(planned))
-            shown, kind = render(scene), scene.defect or GOOD
-            value = 0 if scene.defect is None else list(DEFECTS).index(scene.defect) + 1
-            _write_pair(temporary / "photographs" / split, f"{kind}/{name}", shown.image, shown.defect * value)
-            if split == "train" and scene.defect is None:
-                _write_pair(temporary / GOOD, name, shown.image, shown.mask)
-            elif split == "train":
-                _write_pair(temporary / "references" / kind, name, shown.image, shown.defect)
+            _write_picture(temporary, split, name, scene)
     return {
         "folder": str(folder),
         "next": f"tailforge init {folder.name}/photographs --fill largest --out start",
@@ -62,6 +56,20 @@ def list_pictures() -> Iterator[tuple[str, str, Scene]]:
         for number, defect in enumerate(kinds):
             drawn = sample_scene(number, SEEDS[split], WEIGHTS)
             yield split, f"{number:03}.png", Scene(drawn.part, "steel", drawn.surface, drawn.seed, defect)
+
+
+def _write_picture(folder: Path, split: str, name: str, scene: Scene) -> None:
+    """Write a picture to `photographs`, and a training picture to `good` or `references` as well."""
+    shown = render(scene)
+    if scene.defect is None:
+        kind, own, value, mask = GOOD, folder / GOOD, 0, shown.mask
+    else:
+        kind, own, mask = scene.defect, folder / "references" / scene.defect, shown.defect
+        value = list(DEFECTS).index(kind) + 1
+
+    _write_pair(folder / "photographs" / split, f"{kind}/{name}", shown.image, shown.defect * value)
+    if split == "train":
+        _write_pair(own, name, shown.image, mask)
 
 
 def _write_pair(folder: Path, name: str, image: NDArray[np.uint8], mask: NDArray[Any]) -> None:

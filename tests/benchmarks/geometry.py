@@ -64,7 +64,7 @@ def _misfit(shape: Values, support: Values) -> float:
 
 
 def count_teeth(mask: Mask) -> int:
-    """Teeth of a gear's mask [H, W], evenly spaced about its middle; 0 if they are not, or circles cut other numbers."""
+    """Teeth of a gear's mask [H, W], even about its middle; 0 if they are not, or three circles cut three numbers."""
     filled = ndimage.binary_fill_holes(mask)
     rows, columns = np.nonzero(filled)
     middle = rows.mean(), columns.mean()
