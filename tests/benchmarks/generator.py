@@ -1,6 +1,7 @@
 """Does the embedded generator draw what it is asked for? Judged by the independent classifier. `make bench-generator`.
 
-`python -m tests.benchmarks.generator [--drawn WORK]` writes docs/benchmarks/generator.json, generator.md and a figure.
+`python -m tests.benchmarks.generator [--drawn WORK | --figure]` writes docs/benchmarks/generator.json, generator.md and
+a figure. `--figure` draws nothing: it measures the shapes of the pictures in the figure, and keeps all other rows.
 The settings are those of the training recipe's evaluation, so the pictures that a training drew for its card are these
 same pictures, and its work directory may be given as WORK to save drawing them again; one of another recipe is refused.
 """
@@ -19,9 +20,10 @@ from tailforge.catalog.sources.recipes import load_training_recipe
 from tailforge.schemas.training.embedded import TrainingRecipe
 from tailforge.tasks.methods.embedded.measure import METRICS, Request, count_confusions, plan_requests, tabulate
 from tailforge.tasks.methods.workshop import HEAD_PARTS, PARTS, TAIL_PARTS
-from tailforge.tasks.models.judges import load_judges
+from tailforge.tasks.models.judges import Judges, load_judges
 from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline
 from tailforge.tasks.training.embedded_stages import stage_key
+from tests.benchmarks.generator_shapes import HEADING, describe_shapes, measure_shapes
 from tests.benchmarks.pages import DOCS, ROOT, describe_machine, write_json
 
 
@@ -88,7 +90,22 @@ where the tail was set, and are no evidence of what rarity alone does.
 **Falls short.** {_shortfall(missed)} The judge was trained on renders with light blur and noise; where a picture is
 between two parts it must choose one, so its word is a measure and not the truth.
 """
-    (DOCS / "generator.md").write_text(page, encoding="utf-8")
+    (DOCS / "generator.md").write_text(f"{page}\n{describe_shapes(rows)}", encoding="utf-8")
+
+
+def measure_figure(judges: Judges) -> None:
+    """Measure the shapes of the figure's pictures, and write their rows and their section of the page."""
+    shown = np.asarray(Image.open(DOCS / "figures" / "generator.png").convert("RGB"))
+    tiles = shown.reshape(len(PARTS), -1, COLUMNS, RECIPE.size_px, 3).swapaxes(1, 2)
+    requests = plan_requests(SETTINGS.images_per_part, SETTINGS.seed)
+    per_part = [requests[p * SETTINGS.images_per_part :][: SETTINGS.images_per_part] for p in range(len(PARTS))]
+    chosen = [request for own in per_part for request in own[::EVERY][:COLUMNS]]
+    pictures = np.ascontiguousarray(tiles.reshape(-1, *tiles.shape[2:]))
+    write_json("generator", [SETTINGS.seed], measure_shapes(chosen, pictures, judges))
+    file = DOCS / "generator.md"
+    rest = file.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
+    rows = json.loads((DOCS / "generator.json").read_text())["rows"]
+    file.write_text(f"{rest}\n\n{describe_shapes(rows)}", encoding="utf-8")
 
 
 def _line(arm: str, values: dict[tuple[str, str], dict[str, Any]], seen: dict[str, int]) -> str:
@@ -111,15 +128,20 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--drawn", type=Path, help="work directory of the training that drew these same pictures")
-    work = parser.parse_args().drawn
+    parser.add_argument("--figure", action="store_true", help="measure the shapes of the figure's pictures only")
+    arguments, judges = parser.parse_args(), load_judges(MODELS / "judges")
+    if arguments.figure:
+        return measure_figure(judges)
+    work = arguments.drawn
     requests = plan_requests(SETTINGS.images_per_part, SETTINGS.seed)
     prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
     if work:
         drawn = load_drawn(work / "evaluation")
     else:
         drawn = draw_images(open_pipeline(MODELS / "workshop"), prompts, seeds, SETTINGS.steps, SETTINGS.guidance)
-    judged = load_judges(MODELS / "judges").classify(drawn)
-    write_json("generator", [SETTINGS.seed], tabulate(requests, judged))
+    judged = judges.classify(drawn)
+    shapes = measure_shapes(requests, drawn, judges)
+    write_json("generator", [SETTINGS.seed], [*tabulate(requests, judged), *shapes])
     draw_figure(requests, drawn)
     rows = json.loads((DOCS / "generator.json").read_text())["rows"]
     write_page(rows, count_confusions(requests, judged))

@@ -86,7 +86,8 @@ def polygon(corners: int, radius: float, turn: float) -> NDArray[np.bool_]:
     """Return a regular polygon [64, 64]."""
     rows, columns = np.indices((64, 64)) - 31.3
     angle = (np.arctan2(rows, columns) - turn) % (2 * np.pi / corners) - np.pi / corners
-    return np.hypot(rows, columns) * np.cos(angle) <= radius * np.cos(np.pi / corners)
+    inside: NDArray[np.bool_] = np.hypot(rows, columns) * np.cos(angle) <= radius * np.cos(np.pi / corners)
+    return inside
 
 
 @pytest.mark.parametrize("corners", [3, 4, 5, 6, 7, 8])
