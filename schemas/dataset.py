@@ -138,9 +138,18 @@ class _PublishedRecipe(_Read):
     generator: Mapping[str, Any]
 
 
+class _LineageLora(_Read):
+    file: str
+    weight: float
+    digest: str
+    license: str | None = None
+
+
 class _LineageModel(_Read):
     digest: str
     revision: str | None = None
+    loras: tuple[_LineageLora, ...] = ()
+    control: Mapping[str, Any] | None = None
 
 
 class _LineagePhotographs(_Read):

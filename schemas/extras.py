@@ -8,6 +8,7 @@ from tailforge.schemas.errors import MissingExtraError
 # Extra of pyproject.toml by import name. Other libraries belong to `build` or to the base installation.
 EXTRAS = {
     "albumentations": "augment",
+    "cv2": "augment",
     "tensorboard": "tensorboard",
     "torch.utils.tensorboard": "tensorboard",
     "ray": "ray",

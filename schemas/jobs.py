@@ -1,5 +1,7 @@
 """Jobs: the input of a flow's tasks, in plain JSON, so that any runner can send it to any process."""
 
+from typing import Any, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailforge.schemas.explanation import RepairRecord
@@ -10,8 +12,29 @@ from tailforge.schemas.settings.licences import OtherLicence
 from tailforge.schemas.training.record import TrainedImages, TrainingRecord
 
 
-class ResolvedModel(BaseModel):
-    """A located model. `path`: directory or hub id. `digest`: digest over all its bytes."""
+class ResolvedLora(BaseModel):
+    """A located LoRA file. `path`: the file, or a hub id. `digest`: of a local file its sha256.
+
+    `license`: as the card in the file's folder states it; None if unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    file: str
+    revision: str | None = None
+    subfolder: str | None = None
+    weight: float
+    digest: str
+    sha256: str | None = None
+    license: str | None = None
+
+
+class ResolvedControl(BaseModel):
+    """A located ControlNet. `folder`: of its images; `images`: name and sha256 of each, in order.
+
+    `digest`: over its bytes, images and settings.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,6 +42,33 @@ class ResolvedModel(BaseModel):
     revision: str | None = None
     subfolder: str | None = None
     digest: str
+    kind: Literal["edges", "depth", "masks"]
+    scale: float
+    fit: Fit
+    folder: str
+    images: tuple[tuple[str, str], ...]
+
+
+class ResolvedModel(BaseModel):
+    """A located model. `path`: directory or hub id. `digest`: over its bytes, its LoRA files and its ControlNet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    revision: str | None = None
+    subfolder: str | None = None
+    digest: str
+    loras: tuple[ResolvedLora, ...] = ()
+    control: ResolvedControl | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return digest and revision, and LoRA files and a ControlNet if there are any, as versions record them."""
+        shown = {"file", "revision", "weight", "digest", "license"}
+        loras = [lora.model_dump(mode="json", include=shown) for lora in self.loras]
+        control = self.control and self.control.model_dump(mode="json", include={"revision", "digest", "kind", "scale"})
+        added = {"loras": loras, "control": control}
+        return {"digest": self.digest, "revision": self.revision, **{key: own for key, own in added.items() if own}}
 
 
 class TeacherLabels(BaseModel):

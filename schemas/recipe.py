@@ -43,6 +43,7 @@ from tailforge.schemas.settings.fields import (
 from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.settings.licences import UNKNOWN, AnyLicence, OtherLicence, PhotographsLicence
 from tailforge.schemas.settings.output import Augmentation, Sharding
+from tailforge.schemas.settings.pipelines import PipelineSource
 from tailforge.schemas.settings.prompts import Prompts
 from tailforge.schemas.settings.quality import Quality
 from tailforge.schemas.training.generator import Adaptation, AdaptedSource
@@ -88,7 +89,7 @@ def _kind_of_source(data: object) -> str:
 
 
 GeneratorSource = Annotated[
-    Annotated[ModelSource, Tag("pipeline")]
+    Annotated[PipelineSource, Tag("pipeline")]
     | Annotated[TeacherSource, Tag("teacher")]
     | Annotated[AdaptedSource, Tag("adapted")],
     Discriminator(_kind_of_source),

@@ -20,6 +20,14 @@ def resize_image(image: Image.Image, size: Size, fit: Fit) -> Image.Image:
     return _resize(image, size, fit, Image.Resampling.LANCZOS)
 
 
+def resize_colours(image: Image.Image, size: Size, fit: Fit) -> Image.Image:
+    """Return a mask in colours at `size` (height, width), each colour that of the nearest pixel.
+
+    Geometry: as `resize_image`.
+    """
+    return _resize(image, size, fit, Image.Resampling.NEAREST)
+
+
 def resize_mask(mask: NDArray[np.uint8], size: Size, fit: Fit) -> NDArray[np.uint8]:
     """Return the mask [height, width] at `size`, each value that of the nearest pixel; with pad 0 around it.
 

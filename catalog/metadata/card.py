@@ -183,8 +183,12 @@ manifest = load_dataset("parquet", data_files="manifest.parquet", split="train")
 def _describe_origin(dataset: Dataset) -> str:
     """Return the section on models and on changes since the previous version."""
     models = [
-        f"- {role.replace('_', ' ')}: sha256 `{model['digest']}`"
+        line
         for role, model in dataset.lineage.get("models", {}).items()
+        for line in (
+            f"- {role.replace('_', ' ')}: sha256 `{model['digest']}`",
+            *map(_describe_lora, model.get("loras", ())),
+        )
     ]
     changes = dataset.changes
     history = (
@@ -213,6 +217,12 @@ def _list_images(dataset: Dataset) -> list[str]:
     """Return a line per kind of images that an engine read, with their digest."""
     images = dataset.lineage.get("images", {})
     return [f"- images of {place}: sha256 `{digest}`" for place, digest in images.items()]
+
+
+def _describe_lora(lora: Mapping[str, Any]) -> str:
+    """Return the line of a LoRA file under its generator."""
+    licence = f"licence {lora['license']} by its card" if lora.get("license") else "its card states no licence"
+    return f"  - LoRA `{lora['file']}`, weight {lora['weight']:g}: sha256 `{lora['digest']}`; {licence}"
 
 
 def _describe_generator(dataset: Dataset) -> list[str]:

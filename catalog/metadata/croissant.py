@@ -98,13 +98,15 @@ def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str
 
 def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
     """Return the models, the images that the engine read, and the photographs of the build as PROV entities."""
-    used = {role: model["digest"] for role, model in dataset.lineage["models"].items()}
-    used |= dataset.lineage.get("images", {})
+    models = sorted(dataset.lineage["models"].items())
+    used = [(role, model["digest"]) for role, model in models]
+    used += [(f"LoRA {lora['file']}", lora["digest"]) for _, model in models for lora in model.get("loras", ())]
+    used += sorted(dataset.lineage.get("images", {}).items())
     return {
         "@type": "prov:Activity",
         "prov:used": [
-            {"@type": "prov:Entity", "@id": f"urn:sha256:{digest}", "name": role}
-            for role, digest in sorted(used.items())
+            {"@type": "prov:Entity", "@id": f"urn:sha256:{digest}", "name": name}
+            for name, digest in dict.fromkeys(used)
         ]
         + [
             {

@@ -65,11 +65,7 @@ def _find_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
         return ResolvedModel(path=str(path), subfolder=source.subfolder, digest=digest_model(inner))
 
     # A commit fixes all bytes of a hub model, so its digest needs no download.
-    if source.revision is None or not COMMIT.match(source.revision):
-        raise ModelError(
-            f"{field}.revision: hub model {source.model!r} must be pinned by its commit (40 hex digits), "
-            f"found {source.revision!r}; or, if a directory was meant, it does not exist under {folder}"
-        )
+    require_commit(source, folder, field)
     identity = f"{source.model}@{source.revision}/{source.subfolder or ''}"
     return ResolvedModel(
         path=source.model,
@@ -77,6 +73,15 @@ def _find_model(source: ModelSource, folder: Path, field: str) -> ResolvedModel:
         subfolder=source.subfolder,
         digest=hashlib.sha256(identity.encode()).hexdigest(),
     )
+
+
+def require_commit(source: ModelSource, folder: Path, field: str) -> None:
+    """Check that a hub model is pinned. `folder`: the recipe's, for the error. Errors: ModelError."""
+    if source.revision is None or not COMMIT.match(source.revision):
+        raise ModelError(
+            f"{field}.revision: hub model {source.model!r} must be pinned by its commit (40 hex digits), "
+            f"found {source.revision!r}; or, if a directory was meant, it does not exist under {folder}"
+        )
 
 
 def _directory(source: ModelSource, folder: Path, field: str) -> Path | None:

@@ -34,21 +34,24 @@ def open_references(folder: Path, concept: Concept) -> Iterator[Photograph]:
     The function decodes each file once and ignores hidden files. Errors: RecipeError for a folder that is missing,
     empty or outside `folder`, for other files in it, and for a broken or too small photograph.
     """
-    if concept.references is None:
-        return
+    if concept.references is not None:
+        yield from open_photographs(folder, concept.references, f"concept {concept.name!r}: references")
 
+
+def open_photographs(folder: Path, place: str, field: str) -> Iterator[Photograph]:
+    """Yield the photographs in the folder `place` of a recipe's `folder`. `field`: the recipe's key for errors.
+
+    Errors: as `open_references`.
+    """
     # The folder must be inside the recipe's folder, also after following links.
-    field = f"concept {concept.name!r}: references"
-    own = folder / usable_path(concept.references, field, RecipeError, folder)
+    own = folder / usable_path(place, field, RecipeError, folder)
     if leaves(own, folder):
-        raise RecipeError(
-            f"{field} {concept.references!r} leaves the recipe's folder {folder}; copy the photographs into it"
-        )
+        raise RecipeError(f"{field} {place!r} leaves the recipe's folder {folder}; copy the photographs into it")
     if not own.is_dir():
-        raise RecipeError(f"{field} {concept.references!r} is not a folder: {own} does not exist or is a file")
+        raise RecipeError(f"{field} {place!r} is not a folder: {own} does not exist or is a file")
 
     own = own.resolve()
-    for file in _list_photographs(own, f"{field} {concept.references!r}"):
+    for file in _list_photographs(own, f"{field} {place!r}"):
         if leaves(file, folder):
             raise RecipeError(
                 f"{field}: {file} is a link that leaves the recipe's folder {folder}; copy the file instead"

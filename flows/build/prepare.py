@@ -9,6 +9,7 @@ from typing import Any
 from tailforge.catalog.metadata.generator_history import read_training
 from tailforge.catalog.metadata.repairs import list_repairs
 from tailforge.catalog.metadata.reviews import list_reviews
+from tailforge.catalog.sources.generators import resolve_generator_model
 from tailforge.catalog.sources.models import resolve_model
 from tailforge.catalog.sources.recipes import RecipeFile
 from tailforge.catalog.sources.references import digest_references, require_references
@@ -175,7 +176,7 @@ def _find_annotator(recipe: Recipe, folder: Path, adapted: ResolvedModel | None)
     if adapted is not None and recipe.annotator is not None and recipe.annotation.model is None:
         return adapted
     field = "annotation.model" if recipe.annotation.model else "generator"
-    found = _resolve(recipe.annotator, folder, field)
+    found = None if recipe.annotator is None else resolve_generator_model(recipe.annotator, folder, field)
     if found is not None:
         with naming(field):
             require_kind(found, field, PIPELINE)

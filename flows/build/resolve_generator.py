@@ -4,6 +4,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from tailforge.catalog.sources.generators import resolve_generator_model
 from tailforge.catalog.sources.models import resolve_model
 from tailforge.catalog.store import Store
 from tailforge.flows.build.read_prompts import note_captions
@@ -27,7 +28,7 @@ def resolve_generator(recipe: Recipe, folder: Path, store: str) -> tuple[Resolve
     """
     if recipe.adaptation is None:
         assert recipe.source is not None
-        return resolve_model(recipe.source, folder, "generator"), None
+        return resolve_generator_model(recipe.source, folder, "generator"), None
     if not Store.open(store).is_local:
         raise StoreAccessError(
             f"generator.adapt trains inside the store, which must be a folder, and {store} is an object store; train "

@@ -120,7 +120,8 @@ def require_nodes(context: BuildContext, server: str) -> None:
 
     store, token = Store.open(context.store), uuid.uuid4().hex
     probe = f"{TEMPORARY}nodes-{token}"
-    folders = [model.path for model in context.models.values() if model.revision is None]
+    located = [part for model in context.models.values() for part in (model, *model.loras)]
+    folders = [part.path for part in located if part.revision is None]
 
     store.write_bytes(probe, token.encode())
     try:

@@ -18,6 +18,7 @@ class EngineSettings(Strict):
 
     inverts: ClassVar[bool] = False  # the generator is a classifier, which reads no text
     reads_references: ClassVar[bool] = False
+    takes_control: ClassVar[bool] = False  # it draws with the generator's ControlNet
     annotation_kind: ClassVar[str | None] = None  # default of annotation.kind; None: the default of Annotation
     follows_sources: ClassVar[bool] = False  # a sample's photograph decides its split
     keeps_near_duplicates: ClassVar[bool] = False  # default of quality.near_duplicates is null
@@ -67,6 +68,7 @@ class EngineSettings(Strict):
         """Refuse a recipe with other settings that do not fit the engine. Errors: ValueError."""
         check_scorer_gates(recipe)
         _refuse_classifier(recipe)
+        _refuse_control(recipe)
 
     def find_idle(self) -> Iterator[str]:
         """Yield a line per setting of the recipe that has no effect."""
@@ -95,6 +97,22 @@ def check_scorer_gates(recipe: "Recipe") -> None:
     """Refuse gates that need a scorer in a recipe without one. Errors: ValueError."""
     if (gates := name_scorer_gates(recipe)) and recipe.quality.scorer is None:
         raise ValueError(f"quality.gates {gates} need quality.scorer, a CLIP model; give it, or leave them out")
+
+
+def _refuse_control(recipe: "Recipe") -> None:
+    """Refuse a ControlNet with an engine that would draw without it. Errors: ValueError."""
+    if getattr(recipe.generator, "control", None) is None:
+        return
+    if not recipe.engine.takes_control:
+        raise ValueError(
+            f"generator.control: engine {recipe.engine.kind} does not draw with a ControlNet; use engine plain, or "
+            "leave it out"
+        )
+    if recipe.guide is not None:
+        raise ValueError(
+            "generator.control: engine.guide has no ControlNet, so its half of guidance would not follow the image; "
+            "leave one of both out"
+        )
 
 
 def _refuse_classifier(recipe: "Recipe") -> None:

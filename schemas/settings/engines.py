@@ -20,6 +20,8 @@ Target = Literal["difference", "centroid"]
 class PlainEngine(SamplingSettings):
     """Sampling of a text-to-image pipeline, optionally with Domain Guidance (arXiv 2504.01521)."""
 
+    takes_control: ClassVar[bool] = True
+
     kind: Literal["plain"] = Field("plain", description="Name of the engine.")
     guide: ModelSource | None = Field(
         None,

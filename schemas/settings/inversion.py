@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tailforge.schemas.documents.shown import show
 from tailforge.schemas.settings.engine_settings import EngineSettings, name_scorer_gates
 from tailforge.schemas.settings.fields import ModelSource, Positive, Strict, Text, Weight
+from tailforge.schemas.settings.pipelines import ADDED
 
 if TYPE_CHECKING:
     from tailforge.schemas.recipe import Recipe
@@ -214,6 +215,12 @@ class NaturalInversionEngine(EngineSettings, InversionSettings):
                 "one as generator, or choose another engine"
             )
         _refuse_text(recipe)
+        for key in ADDED:
+            if getattr(recipe.generator, key, None):
+                raise ValueError(
+                    f"generator.{key}: it is for a text-to-image model, and engine natural_inversion takes a "
+                    "classifier; leave it out"
+                )
         if recipe.annotation.kind == "renoised_attention" and recipe.annotation.model is None:
             raise ValueError(
                 "annotation.kind renoised_attention: engine natural_inversion has no text-to-image model to ask; name "

@@ -26,8 +26,10 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.engine_settings import EngineSettings
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.models.controlled_generator import check_control
 from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.generator_settings import check_settings
+from tailforge.tasks.models.loras import check_loras
 from tailforge.tasks.models.pretrained import PIPELINE, naming, require_kind
 from tailforge.tasks.models.text_readers import TextReader, load_readers
 
@@ -136,6 +138,8 @@ class Engine(ABC, Generic[S]):
         with naming("generator"):
             require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
             check_generator(generator)
+            check_loras(generator)
+            check_control(generator)
         check_settings(recipe, generator)
         return None
 

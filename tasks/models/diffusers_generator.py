@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.jobs import SampleSpec
 from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
 
 
@@ -72,6 +73,12 @@ class DiffusersGenerator(ABC):
 
         Latents of the denoiser are normalised with them.
         """
+
+    def draw_controls(
+        self, samples: Sequence[SampleSpec], size: tuple[int, int]
+    ) -> tuple[Tensor | None, list[dict[str, Any]]]:
+        """Return no images and empty records; a generator with a ControlNet returns images [B, 3, height, width]."""
+        return None, [{} for _ in samples]
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return (C, H, W) for an image of this size in pixels. Errors: RecipeError for a size off the stride."""

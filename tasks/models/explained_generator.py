@@ -32,6 +32,7 @@ from tailforge.tasks.methods.regional_primitives.demands import Subject
 from tailforge.tasks.methods.regional_primitives.linearise import Tail
 from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.plain import choose_prediction, walk_steps
+from tailforge.tasks.models.controlled_generator import ControlledGenerator
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tailforge.tasks.models.staged_network import StagedNetwork, copy_structure, hold_statistics
 from tailforge.tasks.models.unet_generator import UNetGenerator
@@ -187,6 +188,8 @@ def stage_denoiser(model: DiffusersGenerator) -> StagedNetwork:
         raise ExplanationError(
             f"a step of {type(model.pipeline).__name__} cannot be explained, only one of a UNet; its decoder can be"
         )
+    if isinstance(model, ControlledGenerator):
+        raise ExplanationError("a step of a generator with a ControlNet cannot be explained; its decoder can be")
     blocks = ["mid_block", *(f"up_blocks.{i}" for i in range(len(model.denoiser.up_blocks)))]
     return StagedNetwork(model.denoiser, [*blocks, *OUTPUT], blocks)
 

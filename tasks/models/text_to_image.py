@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import BuildContext, ResolvedModel
 from tailforge.tasks.models.cache import load_once
+from tailforge.tasks.models.controlled_generator import load_control
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tailforge.tasks.models.flow_generators import FluxGenerator, StableDiffusion3Generator
 from tailforge.tasks.models.generator_files import (
@@ -35,6 +36,7 @@ from tailforge.tasks.models.generator_files import (
 )
 from tailforge.tasks.models.generator_settings import refuse_settings
 from tailforge.tasks.models.guides import describe_loaded, require_fit
+from tailforge.tasks.models.loras import merge_loras
 from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.models.unet_generator import UNetGenerator
 
@@ -124,8 +126,9 @@ def open_generator(model: ResolvedModel, device: torch.device, whole: bool = Fal
         ) from error
 
     check_loaded(pipeline, where)
+    merge_loras(pipeline, model.loras)
     pipeline.to(device)
-    generator = family.adapt(pipeline)
+    generator = family.adapt(pipeline) if model.control is None else load_control(pipeline, model.control)
 
     # With channels last a step of a UNet needs 8 % less time on one CPU core.
     for part in (generator.denoiser, pipeline.vae):

@@ -4,7 +4,7 @@ Sources: latent diffusion (arXiv 2112.10752) and SDXL (arXiv 2307.01952). Letter
 and W latent rows and columns, S text tokens, D features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -89,9 +89,18 @@ class UNetGenerator(DiffusersGenerator):
         """Return the network's output [B, C, H, W] for scaled latents [B, C, H, W]."""
         added = None if text.pooled is None else {"text_embeds": text.pooled, "time_ids": self.time_ids(latents, text)}
         output: Tensor = self.pipeline.unet(
-            latents, timestep, encoder_hidden_states=text.embeds, added_cond_kwargs=added, return_dict=False
+            latents,
+            timestep,
+            encoder_hidden_states=text.embeds,
+            added_cond_kwargs=added,
+            return_dict=False,
+            **self.steer(latents, timestep, text, added),
         )[0]
         return output
+
+    def steer(self, latents: Tensor, timestep: Any, text: Conditioning, added: Mapping[str, Tensor] | None) -> Any:
+        """Return further arguments of the UNet for scaled latents [B, C, H, W]; none without a ControlNet."""
+        return {}
 
     def time_ids(self, latents: Tensor, text: Conditioning) -> Tensor:
         """Return XL's size conditioning [B, 6] for latents [B, C, H, W], in pixels."""

@@ -219,7 +219,7 @@ def _trace_lineage(
 
     return {
         "fingerprints": {stage: sorted(values) for stage, values in sorted(fingerprints.items())},
-        "models": {role: {"digest": model.digest, "revision": model.revision} for role, model in build.models.items()},
+        "models": {role: model.record for role, model in build.models.items()},
         **({"images": {place: found.digest for place, found in build.images.items()}} if build.images else {}),
         "references": {concept: list(digests) for concept, digests in sorted(build.references.items())},
         "photographs": {

@@ -179,8 +179,8 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
         **made.provenance,
         "seed": sample.seed,
         "prompt_sha256": digest(sample.prompt),
-        "generator": {"digest": generator.digest, "revision": generator.revision},
-        **({"guide": {"digest": guide.digest, "revision": guide.revision}} if guide else {}),
+        "generator": generator.record,
+        **({"guide": guide.record} if guide else {}),
         **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
         "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
     }

@@ -21,6 +21,8 @@ TEACHER = {"model": "teacher", "module": "tests.support.tiny_teachers:CifarResNe
 INVERSION = {"generator": TEACHER,
              "prompts": {"templates": ["a {concept}"]}}  # fmt: skip
 RICH = {
+    "generator": {"model": "generator", "loras": [{"model": "rust.safetensors", "weight": 0.5, "sha256": "0" * 64}],
+                  "control": {"model": "control", "kind": "edges", "images": "photos", "scale": 0.5, "fit": "pad"}},
     "license": {"name": "Ours", "url": "https://example.org/licence"},
     "augmentation": {"transforms": [{"name": "HorizontalFlip", "parameters": {"p": 0.5}}], "copies": 1},
     "annotation": {"kind": "renoised_attention", "things": ["concept"], "stuff": ["place"], "noise": 0.3},

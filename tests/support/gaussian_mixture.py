@@ -41,6 +41,11 @@ class GaussianMixture:
         scheduler: Scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
         return scheduler
 
+    def draw_controls(
+        self, samples: Sequence[SampleSpec], size: tuple[int, int]
+    ) -> tuple[Tensor | None, list[dict[str, Any]]]:
+        return None, [{} for _ in samples]
+
     def encode_prompt(self, prompt: str) -> Conditioning:
         value = float("nan") if "broken" in prompt else 0.0
         return Conditioning(torch.full((1, 1, 1), value, dtype=self.dtype))

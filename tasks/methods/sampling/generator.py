@@ -12,17 +12,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from tailforge.schemas.jobs import SampleSpec
+
 
 @dataclass(frozen=True)
 class Conditioning:
     """Text as the denoiser reads it: embeds [B, S, D], and pooled [B, D] if the model has a second text input.
 
-    `guidance`: the guidance scale. Only a network distilled to guidance reads it.
+    `guidance`: the guidance scale. Only a network distilled to guidance reads it. `control`: images [B, 3, height,
+    width] in 0..1 for a ControlNet.
     """
 
     embeds: Tensor
     pooled: Tensor | None = None
     guidance: float | None = None
+    control: Tensor | None = None
 
     def expand(self, count: int) -> "Conditioning":
         """Repeat the single row of this conditioning `count` times: embeds [count, S, D], pooled [count, D]."""
@@ -33,7 +37,12 @@ class Conditioning:
 def join_conditionings(parts: Sequence[Conditioning]) -> Conditioning:
     """Return the rows of all parts in order: embeds [sum of B, S, D]."""
     pooled = [part.pooled for part in parts if part.pooled is not None]
-    return Conditioning(torch.cat([part.embeds for part in parts]), torch.cat(pooled) if pooled else None)
+    control = [part.control for part in parts if part.control is not None]
+    return Conditioning(
+        torch.cat([part.embeds for part in parts]),
+        torch.cat(pooled) if pooled else None,
+        control=torch.cat(control) if control else None,
+    )
 
 
 class Scheduler(Protocol):
@@ -87,6 +96,14 @@ class ImageGenerator(Protocol):
 
         `size`: height and width of the images in pixels, by default the model's own. A flow's timesteps depend on it.
         Errors: RecipeError if the scheduler does not fit the model.
+        """
+
+    def draw_controls(
+        self, samples: Sequence[SampleSpec], size: tuple[int, int]
+    ) -> tuple[Tensor | None, list[dict[str, Any]]]:
+        """Return the images that a ControlNet reads, [B, 3, height, width] in 0..1, and a record for each sample.
+
+        Without a ControlNet there are no images, and records are empty. Errors: ModelError for a lost image.
         """
 
     def encode_prompt(self, prompt: str) -> Conditioning:

@@ -216,6 +216,8 @@ def render_noise(
     with sampling.clock.phase("sample"):
         scheduler = prepare_scheduler(sampling, settings.steps)
         text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
+        shown, controls = model.draw_controls(batch, sampling.size)
+        text = replace(text, control=shown)
         capture = record_words(sampling, scheduler, noise, [texts[sample.prompt].words for sample in batch])
         with capture or nullcontext():
             latents = sample_latents(
@@ -243,7 +245,7 @@ def render_noise(
             error := _find_error(texts[sample.prompt], finite[row], pixels[row]),
             None if error else pixels[row],
             None if error or capture is None else capture.maps(row),
-            {**origin, "batch_row": row},
+            {**origin, "batch_row": row, **controls[row]},
             agreement=None if error or capture is None else capture.agreement(row),
             latents=None if error else latents[row].float().cpu().numpy(),
         )
@@ -350,7 +352,7 @@ def choose_prediction(
         return lambda latents, step: model.denoise(scheduler.scale_model_input(latents, step), step, told)
 
     # Classifier-free guidance: one network, one call, twice the rows.
-    unconditional = negative.expand(len(text.embeds))
+    unconditional = replace(negative.expand(len(text.embeds)), control=text.control)
     if guide is None:
         both = join_conditionings([unconditional, text])
 
