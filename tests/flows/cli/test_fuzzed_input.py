@@ -142,9 +142,10 @@ def run_spoiled(words: list[str], command: Command) -> int:
 
 
 def was_named(path: str, words: list[str]) -> bool:
-    """Whether a path lies where a word of the line says, such as `--out nothing`."""
+    """Whether a path lies where a word of the line says, such as `--out nothing` or `--out ~`."""
     below = path.removeprefix("here/")
-    return any(below == word or below.startswith(f"{word}/") for word in words if word)
+    named = ["home" if word == "~" else word for word in words if word]
+    return any(below == word or below.startswith(f"{word}/") for word in named)
 
 
 @pytest.mark.parametrize(
