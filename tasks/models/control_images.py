@@ -1,7 +1,7 @@
 """Choose and prepare the images that a ControlNet reads (Zhang et al. 2023, arXiv 2302.05543).
 
-Edges are those of Canny's detector with the thresholds 100 and 200, as in the paper's own training. Depth maps and
-masks are only brought to the size of the images.
+Edges are those of Canny's detector. Its thresholds 100 and 200 are Tailforge's choice. Depth maps and masks are only
+brought to the size of the images.
 """
 
 from collections.abc import Sequence
