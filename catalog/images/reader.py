@@ -20,6 +20,7 @@ from tailforge.catalog.images.hub import (
 )
 from tailforge.catalog.images.joining import Part, join_parts
 from tailforge.catalog.images.left_out import UNNAMED, Counter
+from tailforge.catalog.images.mask_folders import find_mask_folders, read_mask_folders
 from tailforge.catalog.images.records import Found, Images
 from tailforge.catalog.images.tables import SEPARATORS, Columns, read_csv, read_parquet
 from tailforge.catalog.images.tars import read_tar
@@ -119,6 +120,8 @@ def _read_folder(opening: Opening) -> Read:
         if files := [name for name in listing.others if name.lower().endswith(".tar")]:
             parts = [Part(name, *read_tar(path / name, left_out), split_of_path(name)) for name in files]
             return join_parts(str(path), parts)
+    if pairs := find_mask_folders(listing):
+        return read_mask_folders(listing, pairs, left_out)
     found = read_folder(listing, left_out)
     return found, np.arange(len(found.ids))
 

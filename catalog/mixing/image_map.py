@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from operator import index as to_index
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,30 +16,46 @@ from tailforge.catalog.images.records import Images, decode_picture
 from tailforge.catalog.images.resizing import resize_image, resize_mask
 from tailforge.catalog.pictures import show_rgb
 from tailforge.catalog.reading.batches import SampleDict, register_collate
+from tailforge.catalog.user_paths import usable_path
 from tailforge.schemas.documents.shown import count_of
-from tailforge.schemas.errors import ReadingError
+from tailforge.schemas.errors import ImagesError, ReadingError
 
 REAL = "real"
 
 
 def open_images_map(
-    source: str | os.PathLike[str], split: str = "train", *, size: tuple[int, int] | None = None
+    source: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    size: tuple[int, int] | None = None,
+    root: str | os.PathLike[str] | None = None,
 ) -> "ImageMapDataset":
     """Return labelled real images that are read by number: `len(images)`, `images[i]`.
 
     `source`: a folder with one subfolder per class, a CSV or Parquet file, a COCO file or WebDataset tars. `split`:
     chooses a split if the source has splits. `size`: (height, width) in pixels; images are scaled until they cover it,
-    and their middle is kept. None keeps their own sizes. Parquet files with large row groups are slow by number.
+    and their middle is kept. None keeps their own sizes. `root`: the folder that paths in a table or COCO file are
+    relative to; by default the file's own. Parquet files with large row groups are slow by number.
 
     Errors: NotFoundError for a source that does not exist; ImagesError for one that cannot be read or lacks labels;
     ReadingError for a published version, which `open_dataset_map` opens.
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ReadingError(f"size={size!r}; give (height, width) in pixels")
-    images = open_images(source)
+    base = None if root is None else usable_path(root, "root", ImagesError).absolute()
+    images = open_images(source, root=base)
     if images.found.kind == "version":
         raise ReadingError(f"{images.origin} is a published version; open it with open_dataset_map")
-    return ImageMapDataset(images.of_split(split), (os.path.abspath(source), split, size))
+    return ImageMapDataset(images.of_split(split), Opened(os.path.abspath(source), split, size, base))
+
+
+class Opened(NamedTuple):
+    """Arguments by which another process opens the images again."""
+
+    source: str
+    split: str
+    size: tuple[int, int] | None
+    root: Path | None
 
 
 class ImageMapDataset(Sequence[dict[str, Any]]):
@@ -52,19 +69,19 @@ class ImageMapDataset(Sequence[dict[str, Any]]):
     source = REAL
     decode = True
 
-    def __init__(self, images: Images, opened: tuple[str, str, tuple[int, int] | None]) -> None:
+    def __init__(self, images: Images, opened: Opened) -> None:
         labels = images.require_labels()
         self.classes = tuple(sorted(set(labels)))
         numbers = {name: number for number, name in enumerate(self.classes)}
         self._labels = np.array([numbers[label] for label in labels], np.int64)
-        self._images, self._opened, self._size = images, opened, opened[2]
+        self._images, self._opened, self._size = images, opened, opened.size
         self.categories = tuple(category.name for category in images.found.categories)
 
     def __repr__(self) -> str:
         return f"<ImageMapDataset {self._images.origin}, {count_of(len(self), 'image')}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_again, self._opened
+        return _open_again, tuple(self._opened)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -100,6 +117,6 @@ class ImageMapDataset(Sequence[dict[str, Any]]):
         return self._labels
 
 
-def _open_again(source: str, split: str, size: tuple[int, int] | None) -> ImageMapDataset:
+def _open_again(source: str, split: str, size: tuple[int, int] | None, root: Path | None) -> ImageMapDataset:
     """Open images in another process."""
-    return open_images_map(source, split, size=size)
+    return open_images_map(source, split, size=size, root=root)

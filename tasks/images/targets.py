@@ -17,7 +17,10 @@ from tailforge.schemas.settings.fields import Fit, look
 from tailforge.tasks.methods.evaluation.examples import IGNORED, Targets
 
 BACKGROUND = "background"
-GIVE_MASKS = "give a table with a column mask, a folder whose metadata.jsonl names masks, or COCO with regions"
+GIVE_MASKS = (
+    "give folders images and masks with files of equal names, a table with a column mask, a folder whose "
+    "metadata.jsonl names masks, or COCO with regions"
+)
 
 
 @dataclass(frozen=True)

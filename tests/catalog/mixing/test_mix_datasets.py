@@ -67,6 +67,13 @@ def test_real_images_are_samples(photos: Path, real: ImageMapDataset) -> None:
     assert Counter(real.read_labels().tolist()) == {0: 6, 1: 3, 2: 9}
 
 
+def test_paths_in_a_table_start_from_the_root(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("file_name,label\ngear/0.png,gear\nring/1.png,ring\n")
+    images = pickle.loads(pickle.dumps(open_images_map(tmp_path / "table.csv", root=photos)))
+    assert [sample["cls"] for sample in images] == [0, 1]
+    assert images[1]["image"].tobytes() == open_images_map(photos)[10]["image"].tobytes()
+
+
 def test_sources_that_are_no_labelled_images_are_refused(published: Store, tmp_path: Path) -> None:
     put(tmp_path / "loose" / "1.png")
     with pytest.raises(ImagesError, match="folder of its class"):
