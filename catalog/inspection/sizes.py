@@ -1,4 +1,4 @@
-"""Summarise the sizes and channels of photographs, and choose how they are brought to a generator's size."""
+"""Summarise the sizes and channels of photographs, and choose how they are brought to another size."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from tailforge.schemas.training.generator import PixelNetwork
 
 NEAR = 1.1  # largest ratio of two aspects that counts as one; our choice
 SMALL, STEP = 64, 8  # longest side of small photographs, and what both sides of a network are multiples of
+FAR = 2.0  # ratio of two aspects from which stretching would distort too much; our choice
 COMMON = 0.9  # share of photographs with the most common aspect from which stretching keeps them comparable
 
 Size = tuple[int, int]  # width, height
@@ -41,17 +42,20 @@ class Sizes:
         return [channels for channels, _ in self.channels] == [1]
 
     def choose_fit(self, size: Size) -> Fit:
-        """Return how the photographs are brought to a generator's `size` (width, height).
+        """Return how the photographs are brought to `size` (width, height).
 
         exact: all have that size. crop: most have its aspect, or they differ among themselves. stretch: they have
-        another aspect in common.
+        another aspect in common. pad: that aspect is far from the size's.
         """
         if all(each == size for each, _ in self.sizes):
             return "exact"
         (aspect, count), *_ = self.aspects
         total = sum(number for _, number in self.sizes)
         ratio = aspect[0] * size[1] / (aspect[1] * size[0])
-        return "stretch" if count >= COMMON * total and max(ratio, 1 / ratio) > NEAR else "crop"
+        ratio = max(ratio, 1 / ratio)
+        if count < COMMON * total or ratio <= NEAR:
+            return "crop"
+        return "stretch" if ratio < FAR else "pad"
 
 
 def choose_network(sizes: Sizes) -> PixelNetwork | None:
@@ -65,6 +69,29 @@ def choose_network(sizes: Sizes) -> PixelNetwork | None:
     sides = [max(2 * STEP, -(-side // STEP) * STEP) for side in (height, width)]
     ratio = sides[0] * width / (sides[1] * height)
     return PixelNetwork(height=sides[0], width=sides[1], grey=sizes.is_grey) if max(ratio, 1 / ratio) <= NEAR else None
+
+
+def choose_reading(real: Sizes, drawn: Sizes, bounds: tuple[int, int]) -> tuple[Size, Fit]:
+    """Return the size (width, height) at which a network reads real and drawn images, and how they are brought to it.
+
+    It is the real images' own if they have one that the network reads, else that of the drawn ones, scaled into
+    `bounds` (least and largest side).
+    """
+    low, high = bounds
+    own = real.common
+    if len(real.sizes) == 1 and low <= min(own) and max(own) <= high:
+        return own, drawn.choose_fit(own)
+
+    # The aspect stays, unless a side would be too short.
+    scale = min(1.0, high / max(drawn.common))
+    width, height = (max(low, round(side * scale)) for side in drawn.common)
+    return (width, height), choose_common_fit(real, drawn, (width, height))
+
+
+def choose_common_fit(real: Sizes, drawn: Sizes, size: Size) -> Fit:
+    """Return how real and drawn images are brought to `size` (width, height): exact only if all have it."""
+    fit = real.choose_fit(size)
+    return drawn.choose_fit(size) if fit == "exact" else fit
 
 
 def summarise_sizes(shown: Sequence[tuple[int, int, int]]) -> Sizes:

@@ -6,7 +6,6 @@ from tailforge.flows.cli import evaluation_options as options
 from tailforge.flows.cli.options import (
     DEFAULT_STORE,
     AcceleratorPrice,
-    FitOption,
     ImagesRoot,
     Json,
     MachinePrice,
@@ -36,7 +35,7 @@ def evaluate(
     model: options.Model = "",
     from_scratch: options.FromScratch = False,
     size: options.Size = None,
-    fit: FitOption = "exact",
+    fit: options.EvaluatedFit = None,
     steps: options.Steps = 400,
     batch: options.Batch = None,
     learning_rate: options.LearningRate = None,
@@ -84,6 +83,10 @@ def print_evaluation(made: dict[str, Any]) -> None:
     """Print an evaluation for a person."""
     from tailforge.tasks.report.evaluation import tell_costs
 
+    images = made["images"]
+    if images["fit"] != "exact":
+        size = f"{images['height']} x {images['width']} pixels (height x width)"
+        console.print(f"images: brought to {size} by fit {images['fit']}; --size and --fit choose others")
     for leak in made["leaks"][:SHOWN_LEAKS]:
         warn("left out", f"test image {leak['image']}: {leak['how']} of the {leak['kind']} {leak['of']}")
     if len(made["leaks"]) > SHOWN_LEAKS:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.fields import FIT, Fit
 
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
@@ -41,7 +42,14 @@ FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Begin with random weights, and not with those of --model.")
 ]
 Size = Annotated[
-    str | None, typer.Option(help="Size of all images, HEIGHTxWIDTH; by default that of the training images.")
+    str | None,
+    typer.Option(
+        help="Size of all images, HEIGHTxWIDTH; by default that of the training images, or of the version's, if the "
+        "model reads it, else a smaller one."
+    ),
+]
+EvaluatedFit = Annotated[
+    Fit | None, typer.Option("--fit", help=f"{FIT} By default chosen by the sizes of all images; the answer says it.")
 ]
 Steps = Annotated[int, typer.Option(help="Training steps of every arm.")]
 Batch = Annotated[int | None, typer.Option(help="Images per step; by default the model's own.")]

@@ -23,6 +23,7 @@ NEW_PIXELS, NEW_BATCHES = 65536, (16, 64)  # in a step of a new network, and its
 FITS = {
     "exact": "all photographs have the generator's size",
     "crop": "scaled to cover the generator's size; the middle is kept",
+    "pad": "all have one aspect, far from that of the generator; black borders keep their shapes",
     "stretch": "all have one aspect, which the generator lacks; stretch drawn images back where you use them",
 }
 

@@ -27,7 +27,6 @@ from tailforge.tasks.report.photographs import draw_photographs
 
 RECIPE, PAGE, REFERENCES = "recipe.yaml", "photographs.html", "references"
 MANY: int = EvaluationSettings.model_fields["many"].default  # images of a frequent class, unless it is said
-EVALUATED = 64  # longest side of images in an evaluation, in pixels
 HUB_SIZE = (512, 512)  # height and width that a hub model is taken to draw, since its files are not here
 
 
@@ -143,17 +142,7 @@ def list_commands(folder: Path, inspection: Inspection, names: Names, root: Path
     words += [] if root is None else ["--root", _show(root)]
     words += ["--folder", _show(folder)]
     words += ["--few", str(few), *(["--many", str(few)] if few > MANY else [])]
-    return [*commands, shlex.join([*words, *_bring_to_size(inspection)])]
-
-
-def _bring_to_size(inspection: Inspection) -> list[str]:
-    """Return the words that bring photographs and drawn images to one size, which a small network reads."""
-    height, width = inspection.size
-    longest = max(height, width)
-    if inspection.fit == "exact" and longest <= EVALUATED:
-        return []
-    height, width = (max(16, round(side * min(1, EVALUATED / longest))) for side in (height, width))
-    return ["--size", f"{height}x{width}", "--fit", "crop" if inspection.fit == "exact" else inspection.fit]
+    return [*commands, shlex.join(words)]
 
 
 def _show(path: Path) -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tailforge.catalog.images.records import Images
 from tailforge.catalog.images.versions import open_published
+from tailforge.catalog.inspection.sizes import Sizes, summarise_sizes
 from tailforge.catalog.reading.version import Version, open_version
 from tailforge.catalog.sources.recipes import recipe_home
 from tailforge.catalog.sources.references import open_references
@@ -51,10 +52,10 @@ SHOWN_LEAKS = 3
 class Request:
     """What a person asks. `reference` and `against`: dataset or dataset@version; `real`: as `open_images` takes it.
 
-    `renamed`: real class by a version's class. `size`: (height, width). `folder`: where the reference photographs of
-    the version's recipe start; `root`: where paths in a table of real images start. `held_back`: further real images
-    of rare classes, for the learning curve. `mask_classes`: names of the values of real masks. `prices`: for the costs
-    beside the record.
+    `renamed`: real class by a version's class. `size`: (height, width); None: chosen by the images, and so is `fit`.
+    `folder`: where the reference photographs of the version's recipe start; `root`: where paths in a table of real
+    images start. `held_back`: further real images of rare classes, for the learning curve. `mask_classes`: names of the
+    values of real masks. `prices`: for the costs beside the record.
     """
 
     reference: str
@@ -64,7 +65,7 @@ class Request:
     against: Sequence[str] = ()
     renamed: Mapping[str, str] | None = None
     size: tuple[int, int] | None = None
-    fit: Fit = "exact"
+    fit: Fit | None = None
     folder: Path | None = None
     root: Path | None = None
     held_back: str | None = None
@@ -137,7 +138,7 @@ def read_inputs(asked: Request) -> Inputs:
     images = open_real(asked.real, asked.store, asked.root)
     reader = READERS[task.name](asked)
     names = reader.name_classes(images)
-    wanted = candidate.choose_format(images, asked.size, asked.fit)
+    wanted = candidate.choose_format(images, _measure_drawn(versions), asked.size, asked.fit)
     model = candidate.open_model(wanted)
 
     kinds = {TRAIN: "training image", VALIDATION: "validation image", TEST: "test image"}
@@ -178,6 +179,13 @@ def _open_versions(store: Store, references: Sequence[str]) -> tuple[Version, ..
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise ImagesError(f"--against {twice[0]}: this version is named twice; name another")
     return tuple(found)
+
+
+def _measure_drawn(versions: Sequence[Version]) -> Sizes:
+    """Return the sizes of all images of the versions."""
+    tables = [version.read_table("manifest", ("width", "height")) for version in versions]
+    pairs = [zip(*(table[side].to_pylist() for side in ("width", "height")), strict=True) for table in tables]
+    return summarise_sizes([(width, height, 3) for own in pairs for width, height in own])
 
 
 def _list_shown(named: NamedPictures, classes: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tailforge.catalog.images.records import Images
+from tailforge.catalog.inspection.sizes import Sizes
 from tailforge.catalog.sources.models import name_model, resolve_model
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
@@ -18,13 +19,14 @@ from tailforge.tasks.methods.evaluation.task import Preset, Task
 from tailforge.tasks.models.evaluated import OPTION, LibraryModel
 
 Size = tuple[int, int] | None
+ANY_SIZE = (1, 1 << 16)  # sides that a model of transformers may read; a trial pass tells
 
 
 class Candidate(Protocol):
     """A model before its images are known."""
 
-    def choose_format(self, real: Mapping[str, Images], size: Size, fit: Fit) -> Format:
-        """Return the format of its images; `size` (height, width) as a person asks. Errors: ImagesError."""
+    def choose_format(self, real: Mapping[str, Images], drawn: Sizes, size: Size, fit: Fit | None) -> Format:
+        """Return the format of its images. `size` (height, width) and `fit`: as a person asks. Errors: ImagesError."""
 
     def open_model(self, wanted: Format) -> Model:
         """Return the model for images of a format. Errors: ModelError."""
@@ -37,9 +39,9 @@ class PresetCandidate:
     name: str
     preset: Preset
 
-    def choose_format(self, real: Mapping[str, Images], size: Size, fit: Fit) -> Format:
+    def choose_format(self, real: Mapping[str, Images], drawn: Sizes, size: Size, fit: Fit | None) -> Format:
         """Return the format of the training images. Errors: ImagesError for a size that the preset does not read."""
-        return choose_format(real, size, fit, (self.preset.smallest, self.preset.largest), self.name)
+        return choose_format(real, size, fit, (self.preset.smallest, self.preset.largest), self.name, drawn=drawn)
 
     def open_model(self, wanted: Format) -> Model:
         """Return the model."""
@@ -54,10 +56,11 @@ class LibraryCandidate:
     task: Task
     library: LibraryModel
 
-    def choose_format(self, real: Mapping[str, Images], size: Size, fit: Fit) -> Format:
-        """Return the format of the image processor, at `size` if that is given."""
-        preparation = self.library.preparation
-        return Format(size or preparation.size, preparation.channels, fit)
+    def choose_format(self, real: Mapping[str, Images], drawn: Sizes, size: Size, fit: Fit | None) -> Format:
+        """Return the format of the image processor, at `size` if that is given. Errors: ImagesError."""
+        preparation, wanted = self.library.preparation, size or self.library.preparation.size
+        chosen = choose_format(real, wanted, fit, ANY_SIZE, self.name, drawn=drawn)
+        return Format(wanted, preparation.channels, chosen.fit)
 
     def open_model(self, wanted: Format) -> Model:
         """Return the model after a trial pass. Errors: ModelError for a model that does not read the images."""

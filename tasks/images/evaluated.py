@@ -12,6 +12,7 @@ from tailforge.catalog.images.reader import open_images
 from tailforge.catalog.images.records import Images
 from tailforge.catalog.images.resizing import resize_image
 from tailforge.catalog.images.splits import match_split
+from tailforge.catalog.inspection.sizes import Sizes, choose_common_fit, choose_reading, summarise_sizes
 from tailforge.catalog.pictures import PHOTOGRAPHS, measure_shown
 from tailforge.catalog.sources.references import Photograph
 from tailforge.schemas.errors import ImagesError, PictureError
@@ -99,23 +100,28 @@ def require_classes(shown: Mapping[str, Collection[str]], classes: Sequence[str]
 def choose_format(
     real: Mapping[str, Images],
     size: tuple[int, int] | None,
-    fit: Fit,
+    fit: Fit | None,
     bounds: tuple[int, int],
     model: str,
     advice: str = BY_OPTIONS,
+    drawn: Sizes | None = None,
 ) -> Format:
     """Return the format of a preset: `size` (height, width), or the one size of all training images.
 
     It is grey if every real image is. `bounds`: least and largest side in pixels that the network `model` is meant for.
-    `advice`: how a person names a size.
-    Errors: ImagesError for images of several sizes, or of a size outside the bounds.
+    `advice`: how a person names a size. `drawn`: sizes of drawn images, by which `choose_reading` chooses a size or fit
+    that is None.
+    Errors: ImagesError for images of several sizes without `drawn`, or of a size outside the bounds.
     """
     shown = [
         _measure(data, images.sources[row]) for images in real.values() for row, data in enumerate(images.stream())
     ]
     channels = max(each[2] for each in shown)
-    sizes = sorted({each[:2] for each in shown[: len(real[TRAIN])]})
+    train = shown[: len(real[TRAIN])]
+    sizes = sorted({each[:2] for each in train})
     low, high = bounds
+    if drawn is not None:
+        size, fit = _choose_shape(train, size, fit, bounds, drawn)
     limits = f"it reads {low} to {high} per side"
     if size is None and len(sizes) > 1:
         raise ImagesError(
@@ -126,7 +132,22 @@ def choose_format(
         raise ImagesError(
             f"{model} does not read images of {height} x {width} pixels (height x width), {limits}; {advice}"
         )
-    return Format((height, width), channels, fit)
+    return Format((height, width), channels, fit or "exact")
+
+
+def _choose_shape(
+    shown: Sequence[tuple[int, int, int]],
+    size: tuple[int, int] | None,
+    fit: Fit | None,
+    bounds: tuple[int, int],
+    drawn: Sizes,
+) -> tuple[tuple[int, int], Fit]:
+    """Return size (height, width) and fit, chosen where they are None. `shown`: height, width and channels."""
+    own = summarise_sizes([(width, height, channels) for height, width, channels in shown])
+    if size is not None:
+        return size, fit or choose_common_fit(own, drawn, size[::-1])
+    (width, height), chosen = choose_reading(own, drawn, bounds)
+    return (height, width), fit or chosen
 
 
 def _measure(data: bytes, source: str) -> tuple[int, int, int]:

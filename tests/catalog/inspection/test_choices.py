@@ -9,7 +9,7 @@ from tailforge.catalog.images.reader import open_images
 from tailforge.catalog.inspection.copies import find_copies
 from tailforge.catalog.inspection.gates import derive_gates
 from tailforge.catalog.inspection.references import choose_references
-from tailforge.catalog.inspection.sizes import summarise_sizes
+from tailforge.catalog.inspection.sizes import choose_reading, summarise_sizes
 from tailforge.schemas.settings.gates import DEFAULT_GATES
 from tests.support.image_files import put
 
@@ -70,12 +70,33 @@ def test_dark_pictures_without_grey_get_no_bound_that_they_miss() -> None:
         ([(24, 40)] * 10, "stretch"),
         ([(24, 40)] * 5 + [(40, 24)] * 5, "crop"),
         ([(105, 100)] * 3, "crop"),
+        ([(200, 100)] * 10, "pad"),
+        ([(100, 300)] * 10, "pad"),
     ],
 )
 def test_one_aspect_that_the_generator_lacks_is_stretched(shapes: list[tuple[int, int]], fit: str) -> None:
     sizes = summarise_sizes([(width, height, 1) for width, height in shapes])
     assert sizes.choose_fit((64, 64)) == fit
     assert sizes.is_grey
+
+
+@pytest.mark.parametrize(
+    ("real", "drawn", "found"),
+    [
+        ([(40, 24)], [(40, 24)], ((40, 24), "exact")),  # read as they are
+        ([(40, 24)], [(512, 512)], ((40, 24), "stretch")),  # the network reads the real ones
+        ([(640, 480)], [(64, 64)], ((64, 64), "stretch")),
+        ([(640, 480), (480, 640)], [(64, 64)], ((64, 64), "crop")),
+        ([(512, 512)], [(512, 512)], ((64, 64), "crop")),
+        ([(1024, 128)], [(1024, 128)], ((64, 16), "pad")),  # a side would be too short
+        ([(32, 32)], [(32, 32), (48, 48)], ((32, 32), "crop")),  # a rival has another size
+    ],
+)
+def test_a_network_reads_one_size(
+    real: list[tuple[int, int]], drawn: list[tuple[int, int]], found: tuple[tuple[int, int], str]
+) -> None:
+    own, other = (summarise_sizes([(*size, 3) for size in sizes]) for sizes in (real, drawn))
+    assert choose_reading(own, other, (16, 64)) == found
 
 
 def test_aspects_are_in_lowest_terms() -> None:

@@ -337,6 +337,32 @@ def flat(real: Path) -> None:
         shutil.rmtree(real / split, ignore_errors=True)
 
 
+@pytest.mark.parametrize(
+    ("shape", "asked", "found"),
+    [
+        ((16, 16), {}, ((16, 16), "exact")),
+        ((96, 96), {}, ((16, 16), "crop")),
+        ((96, 72), {}, ((16, 16), "stretch")),
+        ((96, 96), {"size": (32, 24)}, ((32, 24), "stretch")),
+        ((96, 72), {"fit": "crop"}, ((16, 16), "crop")),
+        ((32, 48), {}, ((48, 32), "stretch")),
+    ],
+)
+def test_photographs_of_any_size_are_brought_to_one(
+    shape: tuple[int, int],
+    asked: dict[str, Any],
+    found: tuple[tuple[int, int], str],
+    place: Path,
+    tmp_path: Path,
+) -> None:
+    real = shutil.copytree(place / "real", tmp_path / "real")
+    for file in real.rglob("*.png"):
+        with Image.open(file) as image:
+            image.resize(shape).save(file)
+    inputs = read_inputs(ask(place, "shapes", real, **asked))
+    assert (inputs.format.size, inputs.format.fit) == found
+
+
 MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no splits": (flat, [], "has no splits, train, validation and test are needed; put the images into"),
     "no validation": (
@@ -354,7 +380,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "names without end": (lambda real: None, ["--mask-classes", "a,,b"], "--mask-classes 'a,,b': give different"),
     "no rare class": (lambda real: None, ["--few", "0", "--class", "dot=bar"], "holds no image of a rare class"),
     "large": (lambda real: None, ["--size", "400x400"], "does not read images of 400 x 400 pixels"),
-    "another size": (lambda real: None, ["--size", "32x32"], "say fit crop, pad or stretch"),
+    "another size": (lambda real: None, ["--size", "32x32", "--fit", "exact"], "say fit crop, pad or stretch"),
     "a size of words": (lambda real: None, ["--size", "small"], "--size 'small': give height and width"),
     "an unknown model": (
         lambda real: None,
