@@ -1,6 +1,7 @@
 """Define a stage of a build in one object: name, table, address of its results, work, and properties."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import get_annotations
@@ -28,11 +29,13 @@ class Stage(ArtifactKind):
     """One stage of a build. Its name is also that of its module, its folder in the store and its `--stage` option.
 
     `locate(*given)` returns the address of the result, and `produce(workplace, *given)` makes it. The types of `given`
-    are the annotations of `produce`.
+    are the annotations of `produce`. `hold(workplace)` holds what two builds must not use at once, until the receipt is
+    written.
     """
 
     locate: Callable[..., Address]
     produce: Callable[..., Made]
+    hold: Callable[[Workplace], AbstractContextManager[None]] = lambda workplace: nullcontext()
     uses_generator: bool = False  # it runs the generator: one batch at a time per process
     makes_images: bool = False  # a row is an image, and a failed row a failed image
     keeps_rows: bool = False  # its failed rows can be made again without the others
@@ -43,7 +46,8 @@ class Stage(ArtifactKind):
         Errors: StoreError; those of `produce`.
         """
         workplace = Workplace(store, self.locate(*given))
-        receipt = run_once(store, workplace.address, lambda: self.produce(workplace, *given))
+        with self.hold(workplace):
+            receipt = run_once(store, workplace.address, lambda: self.produce(workplace, *given))
         if self.keeps_rows:
             end_retry(store, workplace.address)
         return receipt

@@ -6,6 +6,7 @@ The model's folder and the work of an unfinished training are beside the table, 
 import re
 import shutil
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tailforge.schemas.settings.licences import UNKNOWN
 from tailforge.schemas.tables import ADAPTATIONS
 from tailforge.schemas.training.generator import Adaptation, AdaptedSource, GeneratorTraining
 from tailforge.schemas.under_way import tell
-from tailforge.tasks.artifacts.contract import Address, Made, find_receipt, read_table, receipt_uri
+from tailforge.tasks.artifacts.contract import Address, Made, receipt_uri
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.images.captioned import CaptionedImages, open_captioned
 from tailforge.tasks.methods.generator_training.train import VERSION
@@ -78,34 +79,36 @@ def count_passes(adapt: Adaptation) -> int:
 def produce(workplace: Workplace, build: BuildContext) -> Made:
     """Train from the last checkpoint on, and write the model's folder and the ADAPTATIONS.
 
-    Two builds never train the same at once: the second waits. Errors: ImagesError if the images changed since the
+    Errors: ImagesError if the images changed since the
     build was planned; TrainingError, after which the checkpoint stays.
     """
     started, store, address = time.perf_counter(), workplace.store, workplace.address
     place = Path(store.path(address.uri)).parent
-    with hold_folder(place, wait=True):
-        if found := find_receipt(store, address):
-            return Made(read_table(store, found), found.timings, found.details)
-        images = open_photographs(build.recipe, Path(build.folder or "."))
-        if build.photographs is None or images.describe() != build.photographs:
-            raise ImagesError(f"{images.origin} changed after this build was planned; run the same command again")
+    images = open_photographs(build.recipe, Path(build.folder or "."))
+    if build.photographs is None or images.describe() != build.photographs:
+        raise ImagesError(f"{images.origin} changed after this build was planned; run the same command again")
 
-        # The same training as that of `tailforge train`.
-        recipe = _name_training(build.recipe)
-        base, read = build.generator, build.photographs.digest
-        if recipe.network is not None:
-            base = make_base(build.recipe, images, read, place / WORK)
-        work = Work(place / WORK, recipe, base, read, logs=False)
-        with keep_threads():
-            encode_images(work, images)
-            measures = fit_generator(work, lambda step, loss: tell("step", step, recipe.learning.steps))
-        # The work does not depend on the licence, which another build may state.
-        made = export_generator(work, place, build.photographs.model_copy(update={"license": UNKNOWN}), measures)
+    # The same training as that of `tailforge train`.
+    recipe = _name_training(build.recipe)
+    base, read = build.generator, build.photographs.digest
+    if recipe.network is not None:
+        base = make_base(build.recipe, images, read, place / WORK)
+    work = Work(place / WORK, recipe, base, read, logs=False)
+    with keep_threads():
+        encode_images(work, images)
+        measures = fit_generator(work, lambda step, loss: tell("step", step, recipe.learning.steps))
+    # The work does not depend on the licence, which another build may state.
+    made = export_generator(work, place, build.photographs.model_copy(update={"license": UNKNOWN}), measures)
 
-        table = pa.Table.from_pylist(read_measurements(work), ADAPTATIONS)
-        shutil.rmtree(work.folder)
+    table = pa.Table.from_pylist(read_measurements(work), ADAPTATIONS)
+    shutil.rmtree(work.folder)
     seconds = max(60 * float(measures["minutes"]), time.perf_counter() - started)
     return Made(table, {"compute": seconds}, {"digest": made["digest"], "files": _list_files(store, place / MODEL)})
+
+
+def hold_place(workplace: Workplace) -> AbstractContextManager[None]:
+    """Hold the training's folder, so that a second build waits and then finds the receipt of the first."""
+    return hold_folder(Path(workplace.store.path(workplace.address.uri)).parent, wait=True)
 
 
 def open_photographs(recipe: Recipe, folder: Path) -> CaptionedImages:
@@ -202,5 +205,6 @@ STAGE = Stage(
     costing=("training", "learning", "fit"),
     locate=locate,
     produce=produce,
+    hold=hold_place,
     uses_generator=True,
 )

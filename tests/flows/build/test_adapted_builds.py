@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from safetensors.torch import load_file
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.sources.models import digest_model
 from tailforge.catalog.store import Store
+from tailforge.flows.build.prepare import prepare_build
+from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
 from tests.flows.conftest import Command, build, rows_of, start_from_build
 from tests.support.tiny_recipes import write_recipe
 
@@ -227,6 +230,22 @@ def test_bad_input_is_refused_before_any_work(
     assert code == 2
     assert told in err
     assert not list((tmp_path / "store").glob("artifacts/*"))
+
+
+def test_an_object_store_is_refused_in_one_error(command: Command, adapted_recipe: Path) -> None:
+    for name in ("plan", "build"):
+        code, out, err = command(name, adapted_recipe, "--store", "memory://bucket/store")
+        assert (code, out) == (2, "")
+        assert "generator.adapt trains inside the store, which must be a folder, and memory://bucket/store is an" in err
+        assert err.count("\n") == 1
+
+
+def test_of_two_builds_that_adapt_one_generator_the_second_waits(adapted_recipe: Path, tmp_path: Path) -> None:
+    context = prepare_build(str(adapted_recipe), str(tmp_path / "store"))
+    store = Store.open(context.store)
+    with ThreadPoolExecutor(2) as builds:
+        first, second = builds.map(lambda _: ADAPTATIONS.make(store, context), range(2))
+    assert first == second  # with the seconds of one training
 
 
 @pytest.mark.slow
