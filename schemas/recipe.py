@@ -4,7 +4,6 @@ This module defines the choices; tasks/methods implements them. docs/reference/r
 descriptions of the fields.
 """
 
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -44,12 +43,11 @@ from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.settings.licences import UNKNOWN, AnyLicence, OtherLicence, PhotographsLicence
 from tailforge.schemas.settings.output import Augmentation, Sharding
 from tailforge.schemas.settings.pipelines import PipelineSource
-from tailforge.schemas.settings.prompts import Prompts
+from tailforge.schemas.settings.prompts import SLOT, Prompts, check_template
 from tailforge.schemas.settings.quality import Quality
 from tailforge.schemas.training.generator import Adaptation, AdaptedSource
 
 CONCEPT_KEYS = {"wanted": "requested"}  # old keys of a concept and their new names
-SLOT = re.compile(r"\{([a-z_]+)\}")
 MOST_WANTED, MOST_IMAGES = 1_000_000, 10_000_000  # requested images per concept, and per recipe
 MASK_VALUES = 254  # categories of an indexed mask, without background and ignore
 
@@ -272,17 +270,7 @@ class Recipe(Strict):
         """Refuse templates without {concept}, with stray braces or with unknown slots."""
         own = [template for concept in self.concepts for template in concept.templates or ()]
         for template in [*self.prompts.templates, *own]:
-            slots = SLOT.findall(template)
-            if "concept" not in slots:
-                raise ValueError(f"template {show(template)} has no {{concept}} slot")
-
-            if set("{}") & set(SLOT.sub("", template)):
-                raise ValueError(f"template {show(template)} has a brace that is no slot; slots are {{lower_case}}")
-            if unknown := sorted(set(slots) - {"concept", "a"} - set(self.prompts.attributes)):
-                raise ValueError(
-                    f"template {show(template)} uses {{{shorten(unknown[0])}}}, which prompts.attributes does not "
-                    "define"
-                )
+            check_template(template, self.prompts.attributes)
         return self
 
     @model_validator(mode="after")

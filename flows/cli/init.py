@@ -8,6 +8,7 @@ import typer
 from tailforge.flows.cli.options import DEFAULT_STORE, Json, Store, console, print_json, table
 from tailforge.flows.terminal.stopping import run_stoppable
 from tailforge.schemas.documents.shown import count_of, visible
+from tailforge.schemas.errors import RecipeError
 
 SHOWN = 20  # classes in the printed table
 
@@ -26,10 +27,19 @@ def init(
     generator: Annotated[
         str | None,
         typer.Option(
-            help="Generator that the build adapts: a folder, catalog:NAME or owner/name@commit. By default a new "
-            "network for photographs of at most 64 pixels, else the embedded generator."
+            help="Generator that draws: a folder, catalog:NAME or owner/name@commit. The build adapts it, or searches "
+            "its noise if its own CLIP model knows the rare classes. By default a new network for photographs of at "
+            "most 64 pixels, else the embedded generator."
         ),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Prompt with {concept} and other slots, for a named generator; see --word."),
+    ] = None,
+    words: Annotated[
+        list[str],
+        typer.Option("--word", help="Words of a slot of --prompt, slot=word,word; may be repeated."),
+    ] = [],  # noqa: B006
     fill: Annotated[
         str,
         typer.Option(
@@ -67,12 +77,15 @@ def init(
     from tailforge.catalog.images.tables import Columns
     from tailforge.flows.photographs.inspect import Question
     from tailforge.flows.photographs.start import start_from_photographs
+    from tailforge.flows.photographs.wording import read_prompts
     from tailforge.schemas.settings.licences import parse_licence
 
-    own = parse_licence(license_)
+    if prompt is not None and generator is None:
+        raise RecipeError("--prompt: a new network knows captions of photographs alone; name a --generator with it")
+    prompts, own = read_prompts(prompt, words), parse_licence(license_)
     columns = Columns(label=label_column, split=split_column, group=group_column)
     question = Question(images, store, columns, group_pattern, fill, references, measured, seed, license=own)
-    made = run_stoppable(start_from_photographs, question, out, generator)
+    made = run_stoppable(start_from_photographs, question, out, generator, prompts)
     print_json(made) if as_json else print_start(made)
 
 
@@ -85,6 +98,8 @@ def print_start(made: dict[str, Any]) -> None:
     title = f"{count_of(made['photographs'], 'photograph')}, {count_of(len(made['classes']), 'class')}, the rarest:"
     table(title, ["class", "in train", "requested", "references"], rows)
 
+    if made["search"]:
+        console.print(f"search: {made['search']}", soft_wrap=True, markup=False)
     for line in made["findings"]:
         console.print(visible(line), soft_wrap=True, markup=False)
     if made["measured"] < made["photographs"]:

@@ -11,7 +11,6 @@ from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.schemas.settings.licences import UNKNOWN, OtherLicence
 from tailforge.schemas.training.generator import CLASS, PixelNetwork
-from tailforge.tasks.models.generator_files import is_trainable
 
 WORKSHOP = ModelSource(model="catalog:workshop")
 TEMPLATE = "a photo of a {concept}"
@@ -28,18 +27,20 @@ FITS = {
 }
 
 
-def write_generator(
+def write_unchanged(out: Commented, given: ModelSource, why: str) -> None:
+    """Write the section `generator` for a model that draws as it is."""
+    out.add("generator:", "the model that draws")
+    out.put("  model", given.model, f"named by --generator; {why}")
+
+
+def write_adapted(
     out: Commented, inspection: Inspection, table: str, root: Path | None, given: ModelSource | None
 ) -> None:
-    """Write the section `generator`. `table`: of the photographs; `root`: their folder; None: bytes in the table.
+    """Write the section `generator` for one that learns the photographs.
 
-    A pipeline without a UNet draws as it is, since it cannot be adapted.
+    `table`: of the photographs; `root`: their folder; None: bytes in the table.
     """
     network, base = inspection.network, given or WORKSHOP
-    if given is not None and not is_trainable(locate_source(given)):
-        out.add("generator:", "the model that draws")
-        out.put("  model", given.model, "named by --generator; a pipeline without a UNet cannot be adapted")
-        return
     out.add("generator:", "the model that draws; the build trains it first")
     if network is not None:
         out.add("  network:", "a new one, whose latents are the pixels of small photographs")
@@ -48,14 +49,14 @@ def write_generator(
         out.put("    grey", network.grey, "one channel instead of three")
     else:
         out.add("  base:", "the model to start from; its text encoder and autoencoder stay")
-        own = "the embedded generator: tiny, and drawn on a CPU" if _is_small(base) else "named by --generator"
+        own = "the embedded generator: tiny, and drawn on a CPU" if is_small(base) else "named by --generator"
         out.put("    model", base.model, own)
         if base.revision:
             out.put("    revision", base.revision, "the commit, so that the model never changes unseen")
 
     out.add("  adapt:", "how it learns your photographs; docs/how-to/training.md says what the settings do")
     if network is None:
-        out.put("    weights", "all" if _is_small(base) else "lora", "what learns: every weight, or small adapters")
+        out.put("    weights", "all" if is_small(base) else "lora", "what learns: every weight, or small adapters")
     _write_images(out, inspection, table, root)
     _write_learning(out, inspection, base)
 
@@ -83,7 +84,7 @@ def tell_licence(inspection: Inspection) -> tuple[str | dict[str, str], str]:
 
 def _write_learning(out: Commented, inspection: Inspection, base: ModelSource) -> None:
     count, new = inspection.splits.count("train"), inspection.network is not None
-    small = new or _is_small(base)
+    small = new or is_small(base)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(PASSES * count / BATCH))) if small else ADAPTED_STEPS
 
     # How long, and which photographs.
@@ -120,6 +121,6 @@ def locate_source(source: ModelSource) -> ResolvedModel:
     return ResolvedModel(path=path, revision=source.revision, digest="")
 
 
-def _is_small(base: ModelSource) -> bool:
+def is_small(base: ModelSource) -> bool:
     """Return whether a model is of the catalog, where all models are small."""
     return base.model.startswith("catalog:")

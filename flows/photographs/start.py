@@ -16,12 +16,14 @@ from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.photographs.generator_text import locate_source
 from tailforge.flows.photographs.inspect import Inspection, Question, describe_findings, home_of, inspect_photographs
+from tailforge.flows.photographs.known_words import find_search
 from tailforge.flows.photographs.new_folder import require_new, write_whole_folder
 from tailforge.flows.photographs.page import gather_page
-from tailforge.flows.photographs.recipe_text import Names, name_files, write_recipe
+from tailforge.flows.photographs.recipe_text import Drawing, Names, name_files, write_recipe
 from tailforge.schemas.errors import ImagesError, ModelError, UserError
 from tailforge.schemas.evaluation import EvaluationSettings
 from tailforge.schemas.settings.fields import ModelSource
+from tailforge.schemas.settings.prompts import Prompts
 from tailforge.tasks.models.generator_files import INDEX, saved_size
 from tailforge.tasks.report.photographs import draw_photographs
 
@@ -30,21 +32,25 @@ MANY: int = EvaluationSettings.model_fields["many"].default  # images of a frequ
 HUB_SIZE = (512, 512)  # height and width that a hub model is taken to draw, since its files are not here
 
 
-def start_from_photographs(question: Question, out: Path | None, generator: str | None) -> dict[str, Any]:
+def start_from_photographs(
+    question: Question, out: Path | None, generator: str | None, prompts: Prompts
+) -> dict[str, Any]:
     """Inspect photographs and write a folder with a recipe that fills their tail; return what was found and written.
 
-    `out`: the folder, new or empty; by default NAME-recipe. `generator`: the model that the build adapts; by
-    default a new network for small photographs, else the embedded one. Nothing is written unless all files are right.
-    Errors: UserError of every kind.
+    `out`: the folder, new or empty; by default NAME-recipe. `generator`: the model that draws. The
+    build searches its noise if it knows the rare classes by name (`find_search`), and else adapts it; by default it
+    trains a new network for small photographs, or adapts the embedded generator. Nothing is written unless all files
+    are right. Errors: UserError of every kind.
     """
     given = None if generator is None else parse_generator(generator)
     source = usable_path(question.source, "images", ImagesError)
     folder = find_folder(source, out)
     inspection = inspect_photographs(replace(question, size=None if given is None else find_size(given)))
+    drawing = Drawing(given, find_search(given, inspection), prompts)
 
     with write_whole_folder(folder) as temporary:
-        commands = write_folder(temporary, folder, inspection, source, given)
-    return _report(inspection, folder, commands)
+        commands = write_folder(temporary, folder, inspection, source, drawing)
+    return _report(inspection, folder, drawing, commands)
 
 
 def parse_generator(generator: str) -> ModelSource:
@@ -83,9 +89,7 @@ def find_folder(source: Path, out: Path | None) -> Path:
     return folder
 
 
-def write_folder(
-    folder: Path, target: Path, inspection: Inspection, source: Path, given: ModelSource | None
-) -> list[str]:
+def write_folder(folder: Path, target: Path, inspection: Inspection, source: Path, drawing: Drawing) -> list[str]:
     """Write all files into `folder`, which becomes `target`, and check that each can be read.
 
     Return the commands that come next, in their order. Errors: UserError.
@@ -95,7 +99,7 @@ def write_folder(
     _check_table(table, root, len(inspection.images))
     names = name_files(inspection, table.name, copy_references(folder, inspection))
 
-    (folder / RECIPE).write_text(write_recipe(inspection, names, root, given), encoding="utf-8")
+    (folder / RECIPE).write_text(write_recipe(inspection, names, root, drawing), encoding="utf-8")
     load_recipe(str(folder / RECIPE))
     commands = list_commands(target, inspection, names, root)
     page = gather_page(inspection, names.dataset, commands)
@@ -150,7 +154,7 @@ def _show(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _report(inspection: Inspection, folder: Path, commands: list[str]) -> dict[str, Any]:
+def _report(inspection: Inspection, folder: Path, drawing: Drawing, commands: list[str]) -> dict[str, Any]:
     """Return what was found and written, in plain values."""
     tail = inspection.tail
 
@@ -169,6 +173,7 @@ def _report(inspection: Inspection, folder: Path, commands: list[str]) -> dict[s
         "renamed": inspection.renamed,
         "leaks": [_name_pair(inspection, each.one, each.other) for each in inspection.leaks],
         "twins": len(inspection.pairs),
+        "search": None if drawing.search is None else drawing.search.describe(),
         "findings": describe_findings(inspection),
         "commands": commands,
     }  # fmt: skip

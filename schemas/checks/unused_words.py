@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from tailforge.schemas.recipe import SLOT, Recipe
+from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.fields import look
 from tailforge.schemas.settings.gates import SCORES, Gate
+from tailforge.schemas.settings.prompts import SLOT
 
 
 def find_idle_gates(recipe: Recipe) -> Iterator[str]:

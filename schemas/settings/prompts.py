@@ -1,14 +1,33 @@
 """Settings of prompts: templates, values of their slots, and synonyms of concepts."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from tailforge.schemas.documents.shown import shorten, show
 from tailforge.schemas.settings.fields import ModelSource, Name, Positive, Strict, Text, refuse_alike
 
 Weights = Mapping[Name, Positive]
 Slot = Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=64)]
+SLOT = re.compile(r"\{([a-z_]+)\}")
+
+
+def check_template(template: str, attributes: Collection[str]) -> None:
+    """Check that a template has {concept}, no stray braces, and no slots beside `attributes` and {a}.
+
+    Errors: ValueError.
+    """
+    slots = SLOT.findall(template)
+    if "concept" not in slots:
+        raise ValueError(f"template {show(template)} has no {{concept}} slot")
+    if set("{}") & set(SLOT.sub("", template)):
+        raise ValueError(f"template {show(template)} has a brace that is no slot; slots are {{lower_case}}")
+    if unknown := sorted(set(slots) - {"concept", "a"} - set(attributes)):
+        raise ValueError(
+            f"template {show(template)} uses {{{shorten(unknown[0])}}}, which prompts.attributes does not define"
+        )
 
 
 class LanguageModelExpander(Strict):

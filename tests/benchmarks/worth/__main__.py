@@ -1,20 +1,20 @@
 """What is a version worth to a model of real photographs? `make bench-worth`.
 
 `python -m tests.benchmarks.worth [--work DIR] [--sets ...] [--seeds N]` makes what is missing in DIR, then writes
-docs/benchmarks/worth. Per set, the product's own commands train a generator on the training split, build a version that
-fills the tail, and evaluate it beside rival versions. Every command goes on where it was stopped.
+docs/benchmarks/worth. Per set, the product's own commands train a generator on the training split (for the workshop
+they search that of the catalog), build a version that fills the tail, and evaluate it beside rival versions. Every
+command goes on where it was stopped. Figures of sets that are not run stay on the page.
 """
 
 import argparse
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.benchmarks.worth.page import write_results
+from tests.benchmarks.worth import workshop
+from tests.benchmarks.worth.commands import Road, follow, run
+from tests.benchmarks.worth.page import RARE, write_results
 from tests.benchmarks.worth.sets import SETS, ImageSet, write_tables
 
 REQUESTED = 200  # images per rare class
@@ -35,36 +35,34 @@ def main() -> None:
     """Make what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work/worth"))
-    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--sets", nargs="*", default=list(RARE), choices=list(RARE))
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--workers", type=int, default=1)
     words = parser.parse_args()
     for name in words.sets:
-        if SETS[name].find_file() is None:
+        folder = words.work.resolve() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if name == workshop.NAME:
+            road = workshop.lay_workshop(folder)
+        elif SETS[name].find_file() is not None:
+            road = lay_photographs(SETS[name], folder)
+        else:
             print(f"{name}: {SETS[name].file}.parquet is not there, skipped; TAILFORGE_DATA names its folder")
             continue
-        measure(SETS[name], words.work.resolve() / name, words.seeds, words.workers)
+        follow(road, folder, words.seeds, words.workers)
     write_results(words.work.resolve(), range(words.seeds))
 
 
-def measure(chosen: ImageSet, folder: Path, seeds: int, workers: int) -> None:
-    """Train, build and evaluate one set in its folder."""
+def lay_photographs(chosen: ImageSet, folder: Path) -> Road:
+    """Cut the photographs of a set, and train its generator."""
     real, held = write_tables(chosen, folder)
-    train, build = write_recipes(chosen, folder)
+    train, builds = write_recipes(chosen, folder)
     run("train", train, "--models", folder / "models", "--work", folder / "work")
-    store = folder / "store"
-    for recipe in build:
-        run("build", recipe, "--store", store)
 
     # The exchange rate needs real images that were held back.
     curve = ("--learning-curve", "--held-back", held) if chosen.kept else ()
     groups = ("--few", chosen.few, "--many", max(chosen.few, 100))
-    rivals = [word for recipe in build[1:] for word in ("--against", recipe.stem)]
-    made = run(
-        "evaluate", build[0].stem, *rivals, "--store", store, "--real", real, *OPTIONS, *groups, *curve,
-        "--seeds", seeds, "--workers", workers, "--json",
-    )  # fmt: skip
-    (folder / "evaluation.json").write_text(made)
+    return Road({each.stem: (each,) for each in builds}, ("--real", real, *OPTIONS, *groups, *curve))
 
 
 def write_recipes(chosen: ImageSet, folder: Path) -> tuple[Path, list[Path]]:
@@ -93,15 +91,6 @@ def write_recipes(chosen: ImageSet, folder: Path) -> tuple[Path, list[Path]]:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **content}, sort_keys=False))
     train, *build = (folder / f"{name}.yaml" for name in names)
     return train, build
-
-
-def run(*words: object) -> str:
-    """Run a command of the product and return what it prints. A failure ends the benchmark."""
-    command = [sys.executable, "-m", "tailforge", *map(str, words)]
-    print("$ tailforge", *words[:2], flush=True)
-    threads = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=threads)
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Rows and page of the benchmark of worth, from the records of its evaluations."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,23 +9,26 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from tailforge.tasks.methods.evaluation.arms import AGAINST, CURVE
 from tailforge.tasks.methods.intervals import student_interval
+from tailforge.tasks.methods.workshop import TAIL_PARTS
 from tests.benchmarks.pages import DOCS, row, write_json
+from tests.benchmarks.worth import workshop
 from tests.benchmarks.worth.sets import SETS
 
+RARE = {name: each.rare for name, each in SETS.items()} | {workshop.NAME: TAIL_PARTS}  # rare classes by set
 TEMPLATE = Path(__file__).parent / "page.md"
-ARMS = {"mixed": "ours", "alone": "ours_alone"}  # names of the page by those of an evaluation; others are equal
-HELD_BACK = "real_held_back"
+ARMS = {"mixed": "ours", "alone": "ours_alone", CURVE: "real_held_back"}  # names of the page; others are equal
 SHOWN = ("tail_recall", "head_recall", "macro_recall")
 
 
 def write_results(work: Path, seeds: Iterable[int]) -> None:
     """Write docs/benchmarks/worth.json and worth.md from what was measured in `work`."""
-    rows = [each for name in SETS for each in set_rows(work / name)]
+    rows = [each for name in RARE for each in set_rows(work / name)]
     write_json("worth", list(seeds), rows)
     every = json.loads((DOCS / "worth.json").read_text())["rows"]
     page = TEMPLATE.read_text(encoding="utf-8")
-    (DOCS / "worth.md").write_text(page.replace("{{tables}}", "\n\n".join(table(every, name) for name in SETS)))
+    (DOCS / "worth.md").write_text(page.replace("{{tables}}", "\n\n".join(table(every, name) for name in RARE)))
 
 
 def set_rows(folder: Path) -> list[dict[str, Any]]:
@@ -34,7 +38,7 @@ def set_rows(folder: Path) -> list[dict[str, Any]]:
         return []
     record = json.loads(file.read_text())
     names = [each["name"] for each in record["classes"]]
-    rare = [place for place, each in enumerate(record["classes"]) if each["name"] in SETS[folder.name].rare]
+    rare = [place for place, each in enumerate(record["classes"]) if each["name"] in RARE[folder.name]]
     runs = [each for each in pq.read_table(record["files"]["runs"]).to_pylist() if each["chosen"]]
 
     # Recall per arm: a mean over classes per seed, then Student's interval over the seeds.
@@ -42,16 +46,23 @@ def set_rows(folder: Path) -> list[dict[str, Any]]:
     for arm, label in arms_of(runs):
         scores = np.array([each["scores"] for each in runs if (each["arm"], each["setting"]) == (arm, label)])
         head = [place for place in range(len(names)) if place not in rare]
-        name = f"{folder.name}/{HELD_BACK if arm == 'curve' else ARMS.get(arm, arm)}"
+        name = f"{folder.name}/{name_arm(arm)}"
         for metric, chosen in (("macro_recall", range(len(names))), ("tail_recall", rare), ("head_recall", head)):
             found.append(over_seeds(name, metric, scores[:, list(chosen)].mean(axis=1)))
     return found + gain_rows(record, folder.name)
 
 
+def name_arm(arm: str) -> str:
+    """Return the page's name of an arm; of a rival version the last part of its name, such as plain."""
+    if arm.startswith(AGAINST):
+        return re.split("[-_]", arm.removeprefix(AGAINST).partition("@")[0])[-1]
+    return ARMS.get(arm, arm)
+
+
 def arms_of(runs: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return arm and setting of all chosen runs; of a learning curve its last point alone."""
     arms = list(dict.fromkeys((each["arm"], each["setting"]) for each in runs))
-    curve = [each for each in arms if each[0] == "curve"]
+    curve = [each for each in arms if each[0] == CURVE]
     return [each for each in arms if each not in curve[:-1]]
 
 
@@ -59,7 +70,7 @@ def gain_rows(record: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return gains over the best real-only arm, shares, costs and the exchange rate of one set."""
     found = []
     for gain in record["gains"]:
-        arm, told = f"{name}/{ARMS.get(gain['arm'], gain['arm'])}", gain["gain_tail"]
+        arm, told = f"{name}/{name_arm(gain['arm'])}", gain["gain_tail"]
         found.append(row(arm, "gain_tail", told["value"], "share", told["low"], told["high"]))
     shares = {each["arm"]: each["share"] for each in record["arms"]}
     found.append(row(f"{name}/ours", "share", shares["mixed"], "share"))

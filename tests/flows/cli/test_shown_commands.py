@@ -85,11 +85,16 @@ ADDED: dict[tuple[str, ...], list[str]] = {
         *put("pictures={kind: workshop, train_per_part: 2, test_per_part: 1, seed: 1, workers: 1}"),
     ],
 }
+TUTORIAL = "tests/flows/photographs/test_gain_tutorial.py runs all of them"
 CHAIN = "trains a generator: tests/flows/photographs/test_chain.py runs all of them"
 # What is not run here, by its first words, and why.
 ONLY_PARSED = {
     ("build", "workshop", "--runner"): "starts workers of their own: tests/flows/runners/test_open.py, test_ray.py",
     ("build", "workshop", "--store", "/shared/store"): "needs a cluster of Ray: tests/flows/runners/test_ray.py",
+    ("example", "--out", "parts", "--held-back"): TUTORIAL,
+    ("init", "parts"): TUTORIAL,
+    ("evaluate", "parts"): TUTORIAL,
+    ("show", "parts"): TUTORIAL,
     ("plan", "start/recipe.yaml"): CHAIN,
     ("build", "start/recipe.yaml"): CHAIN,
     (

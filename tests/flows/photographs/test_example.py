@@ -19,7 +19,7 @@ RARE = {"cross fitting", "star knob", "wing nut", "hook"}
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("example") / "parts"
-    write_example(folder)
+    write_example(folder, folder.parent / "more")
     return folder
 
 
@@ -32,8 +32,15 @@ def test_four_classes_are_rare_in_train_and_none_in_test(written: Path) -> None:
     assert len(set(test.values())) == 1
 
 
+def test_rare_classes_alone_are_held_back(written: Path) -> None:
+    kept, held = open_images(written).of_split("train"), open_images(written.parent / "more")
+    both = Counter([*kept.labels_as_found, *held.labels_as_found])
+    assert set(held.labels_as_found) == RARE
+    assert len(set(both.values())) == 1
+
+
 def test_no_picture_comes_twice(written: Path) -> None:
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in written.rglob("*.png")]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in written.parent.rglob("*.png")]
     assert len(digests) == len(set(digests))
 
 

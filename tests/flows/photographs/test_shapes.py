@@ -17,6 +17,7 @@ from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.catalog.sources.references import require_references
 from tailforge.flows.photographs.inspect import Question
 from tailforge.flows.photographs.start import start_from_photographs
+from tailforge.flows.photographs.wording import read_prompts
 from tailforge.schemas.errors import UserError
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.schemas.settings.pipelines import PipelineSource
@@ -32,7 +33,7 @@ TAIL = {"gear": 12, "hook": 4, "ring": 8}
 
 def start(source: Path, out: Path, **settings: Any) -> dict[str, Any]:
     generator = settings.pop("generator", None)
-    return start_from_photographs(Question(str(source), **settings), out, generator)
+    return start_from_photographs(Question(str(source), **settings), out, generator, read_prompts(None, ()))
 
 
 def check(out: Path) -> dict[str, list[dict[str, str]]]:
