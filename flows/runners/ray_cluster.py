@@ -25,7 +25,7 @@ from tailforge.flows.server.access import API, ask_health
 from tailforge.flows.server.local_prefect import EXCEPTIONS
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import OrchestrationError, StoreAccessError, TailforgeError, UserError
-from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.jobs import BuildContext, ResolvedLora, ResolvedModel
 from tailforge.schemas.settings.workers import WorkerSettings
 from tailforge.tasks.artifacts.contract import library_versions
 
@@ -120,7 +120,8 @@ def require_nodes(context: BuildContext, server: str) -> None:
 
     store, token = Store.open(context.store), uuid.uuid4().hex
     probe = f"{TEMPORARY}nodes-{token}"
-    located = [part for model in context.models.values() for part in (model, *model.loras)]
+    located: list[ResolvedModel | ResolvedLora] = list(context.models.values())
+    located += [lora for model in context.models.values() for lora in model.loras]
     folders = [part.path for part in located if part.revision is None]
 
     store.write_bytes(probe, token.encode())

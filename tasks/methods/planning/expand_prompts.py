@@ -12,8 +12,9 @@ from math import prod
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import Prompt, Slot
-from tailforge.schemas.recipe import SLOT, Concept, Recipe
+from tailforge.schemas.recipe import Concept, Recipe
 from tailforge.schemas.settings.fields import look
+from tailforge.schemas.settings.prompts import SLOT
 from tailforge.tasks.methods.planning.balance_rows import Rows, balance_rows
 from tailforge.tasks.methods.planning.samples import derive_seed
 

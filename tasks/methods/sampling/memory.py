@@ -27,6 +27,7 @@ def within_memory(
     A part that does not fit is halved. `work`: the kind of work with `model`, such as its name and the image size.
     Later batches of this work begin with the size that fitted. `give_up`: the outcome of a sample too large alone.
     """
+    # The size is known from an earlier batch, or the whole batch is tried.
     known = _fitting.setdefault(model, {})
     outcomes: list[T] = []
     while len(outcomes) < len(batch):
@@ -37,6 +38,7 @@ def within_memory(
         elif len(part) == 1:
             outcomes.append(give_up(part[0]))
         else:
+            # Halve, and try the same samples again.
             known[work] = (len(part) + 1) // 2
     return outcomes
 
