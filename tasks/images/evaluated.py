@@ -173,7 +173,15 @@ def read_named(
     pixels = decode_pixels(images, wanted.size, wanted.channels, np.arange(len(images)), wanted.fit)
     targets = reader.read(images, classes, renamed, wanted)
     digests = tuple(hashlib.sha256(data).hexdigest() for data in images.stream())
-    return NamedPictures(kind, Examples(pixels, targets, len(classes)), images.sources, digests, images.groups)
+    names = tuple(_name_within(images.origin, source) for source in images.sources)
+    return NamedPictures(kind, Examples(pixels, targets, len(classes)), names, digests, images.groups)
+
+
+def _name_within(origin: str, source: str) -> str:
+    """Return the name of an image within its folder, or its row with its file's name: equal wherever they are."""
+    folder = origin.rstrip("/")
+    starts = [f"{folder}/", f"{folder.rpartition('/')[0]}/"]
+    return next((source.removeprefix(start) for start in starts if len(start) > 1 and source.startswith(start)), source)
 
 
 def read_photographs(concept: str, photographs: Sequence[Photograph], wanted: Format) -> Fingerprints:

@@ -15,7 +15,7 @@ from safetensors.torch import load
 from tailforge.catalog.store import Store
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import EVALUATIONS
-from tailforge.tasks.artifacts.contract import Address, Made, read_table
+from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.evaluation.adjust import adjust_logits
 from tailforge.tasks.methods.evaluation.examples import Examples
@@ -39,7 +39,12 @@ def locate(given: Examination) -> Address:
     """Return the address of the test of a trial."""
     weights = given.receipt.details["files"][WEIGHTS]["sha256"]
     settings = {"model": given.trial.settings.model, "frequencies": list(given.trial.real.units)}
-    inputs = {"trial": given.receipt.sha256, "weights": weights, "test": given.test.digest}
+    inputs = {
+        "trial": given.receipt.sha256,
+        "weights": weights,
+        "test": given.test.digest,
+        "names": digest(list(given.names)),
+    }
     return Address(STAGE, part=0, label=given.trial.label, settings=settings, inputs=inputs)
 
 

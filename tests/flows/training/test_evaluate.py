@@ -180,6 +180,25 @@ def test_a_killed_evaluation_goes_on_and_ends_in_equal_bytes(place: Path, made: 
     assert any(label.startswith("mixed") for label in labels)
 
 
+def test_photographs_elsewhere_make_equal_artifacts(
+    place: Path, made: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(place / "store" / "datasets", tmp_path / "store" / "datasets")
+    shutil.copytree(place / "real", tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    again = evaluate_version(ask(tmp_path, "shapes", Path("real")), 2)
+    assert Path(again["files"]["record"]).read_bytes() == Path(made["files"]["record"]).read_bytes()
+
+    # No artifact names the folders of this machine.
+    def read_tests(folder: Path) -> dict[str, bytes]:
+        tests = (folder / "store" / "artifacts" / "evaluations").glob("*/*.parquet")
+        return {path.parent.name: path.read_bytes() for path in tests}
+
+    found = read_tests(tmp_path)
+    assert found
+    assert found == {name: read_tests(place)[name] for name in found}
+
+
 def save(pixels: Any, path: Path, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, **options)
