@@ -188,7 +188,7 @@ def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> di
 
 STAGE = Stage(
     name="samples",
-    version="6",
+    version="5",
     schema=SAMPLES,
     costing=("method", "engine", "recorded"),
     locate=locate,

@@ -20,7 +20,6 @@ from tailforge.flows.photographs.start import start_from_photographs
 from tailforge.flows.photographs.wording import read_prompts
 from tailforge.schemas.errors import UserError
 from tailforge.schemas.settings.fields import ModelSource
-from tailforge.schemas.settings.pipelines import PipelineSource
 from tailforge.schemas.training.generator import AdaptedSource, PixelNetwork
 from tailforge.tasks.images.captioned import open_captioned
 from tailforge.tasks.images.evaluated import open_real
@@ -262,12 +261,12 @@ def test_a_named_generator_is_adapted(mode: str, tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", TAIL, mode=mode)
     made = start(source, tmp_path / "out", generator="catalog:workshop")
     recipe = load_recipe(str(tmp_path / "out" / "recipe.yaml")).recipe
-    assert recipe.source == PipelineSource(model="catalog:workshop")
+    assert recipe.source == ModelSource(model="catalog:workshop")
     assert [line.split()[1] for line in made["commands"]] == ["plan", "build"]  # a class is too small for all splits
     commit = "0" * 40
     start(source, tmp_path / "hub", generator=f"owner/name@{commit}")
     recipe = load_recipe(str(tmp_path / "hub" / "recipe.yaml")).recipe
-    assert recipe.source == PipelineSource(model="owner/name", revision=commit)
+    assert recipe.source == ModelSource(model="owner/name", revision=commit)
     assert recipe.adaptation is not None
     assert recipe.adaptation.weights == "lora"
 
