@@ -140,7 +140,7 @@ MISTAKES: dict[str, tuple[Callable[[Path, Path], Path], dict[str, Any], str]] = 
     "no mask": (
         without_a_mask,
         {},
-        r"row 0 has no mask, which segmentation needs; give folders images and masks .* a table with a column mask",
+        r"row 0 has no mask, which segmentation needs; give folders images and masks",
     ),
     "a small mask": (with_a_small_mask, {}, r"mask of .*row 0 is 8 x 8 pixels \(width x height\), its image 32 x 32"),
     "few names": (unchanged, {"mask_classes": ("bar", "stripe")}, r"holds the value 3, which has no name; the classes"),
