@@ -34,6 +34,7 @@ from tailforge.tasks.methods.inpainting.windows import (
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import ImageGenerator, join_conditionings
 from tailforge.tasks.methods.sampling.memory import within_memory
+from tailforge.tasks.methods.sampling.origin import describe_batch
 from tailforge.tasks.methods.sampling.pixels import to_pixels, to_tensor
 from tailforge.tasks.methods.sampling.plain import (
     NOT_FINITE,
@@ -45,8 +46,6 @@ from tailforge.tasks.methods.sampling.plain import (
     cut_batches,
     draw_noise,
     hold_all,
-    name_device,
-    name_scheduler,
     out_of_memory,
     prepare_sampling,
     prepare_scheduler,
@@ -162,11 +161,7 @@ def _render_batch(
     # Decode the drawing, and the photographs alone: their difference is the autoencoder's own.
     with sampling.clock.phase("decode"):
         images, alone = _decode(model, drawn), _decode(model, latents)
-        origin = {
-            "scheduler": name_scheduler(scheduler),
-            "batch_size": len(batch),
-            "device": name_device(model.device),
-        }
+        origin = describe_batch(scheduler, len(batch), model.device)
         return [
             _finish(
                 Drawn(sample, own[row], images[row], alone[row], {**origin, "batch_row": row}),

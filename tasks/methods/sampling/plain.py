@@ -36,6 +36,7 @@ from tailforge.tasks.methods.attention.word_capture import WordCapture
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning, ImageGenerator, Scheduler, join_conditionings
 from tailforge.tasks.methods.sampling.memory import within_memory
+from tailforge.tasks.methods.sampling.origin import describe_batch
 from tailforge.tasks.methods.sampling.pixels import to_pixels
 
 S = TypeVar("S")
@@ -231,14 +232,8 @@ def render_noise(
         pixels = to_pixels(images)
         finite = [a and b for a, b in zip(finite, images.isfinite().flatten(1).all(1).tolist(), strict=True)]
 
-    # The facts that the pixels depend on, besides the sample itself.
-    origin = {
-        "scheduler": name_scheduler(scheduler),
-        "batch_size": len(batch),
-        "device": name_device(model.device),
-    }
-
     # A failed row keeps its provenance, but neither pixels nor attention.
+    origin = describe_batch(scheduler, len(batch), model.device)
     return [
         Rendered(
             sample.sample_id,
@@ -265,18 +260,6 @@ def prepare_scheduler(sampling: Sampling, steps: int) -> Scheduler:
     scheduler = sampling.model.make_scheduler(sampling.settings.scheduler, sampling.size)
     scheduler.set_timesteps(steps, device=sampling.model.device)
     return scheduler
-
-
-def name_scheduler(scheduler: Scheduler) -> str:
-    """Return the class name of the diffusers scheduler, also for a scheduler that we derive from one."""
-    # An adapter's own class comes first; the name of the diffusers class below it is the stable one.
-    names = [kind.__name__ for kind in type(scheduler).__mro__ if kind.__module__.startswith("diffusers.")]
-    return names[0]
-
-
-def name_device(device: torch.device) -> str:
-    """Return the device that the pixels depend on: "cpu" or the accelerator's product name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def draw_noise(model: ImageGenerator, generators: Sequence[torch.Generator], height: int, width: int) -> Tensor:
