@@ -12,6 +12,22 @@ from tailforge.schemas.errors import RecipeError
 
 SHOWN = 20  # classes in the printed table
 
+Generator = Annotated[
+    str | None,
+    typer.Option(
+        help="Generator that draws: a folder, catalog:NAME or owner/name@commit. The build adapts it, or searches its "
+        "noise if its own CLIP model knows the rare classes. By default a new network for photographs of at most 64 "
+        "pixels, else the embedded generator."
+    ),
+]
+License = Annotated[
+    str,
+    typer.Option(
+        "--license",
+        help="Licence of the photographs, which versions state: an SPDX identifier such as CC-BY-4.0, or a name.",
+    ),
+]
+
 
 def init(
     images: Annotated[
@@ -24,14 +40,7 @@ def init(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write, new or empty; NAME-recipe in the current folder by default.")
     ] = None,
-    generator: Annotated[
-        str | None,
-        typer.Option(
-            help="Generator that draws: a folder, catalog:NAME or owner/name@commit. The build adapts it, or searches "
-            "its noise if its own CLIP model knows the rare classes. By default a new network for photographs of at "
-            "most 64 pixels, else the embedded generator."
-        ),
-    ] = None,
+    generator: Generator = None,
     prompt: Annotated[
         str | None,
         typer.Option(help="Prompt with {concept} and other slots, for a named generator; see --word."),
@@ -59,13 +68,7 @@ def init(
     measured: Annotated[
         int, typer.Option(min=1, help="Most photographs to decode for twins, sizes, references and gates.")
     ] = 10_000,
-    license_: Annotated[
-        str,
-        typer.Option(
-            "--license",
-            help="Licence of the photographs, which versions state: an SPDX identifier such as CC-BY-4.0, or a name.",
-        ),
-    ] = "unknown",
+    license_: License = "unknown",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits and of the recipe.")] = 1,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,

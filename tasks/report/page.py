@@ -20,7 +20,7 @@ from tailforge.schemas.settings.licences import describe_licence
 from tailforge.tasks.report.adaptation import draw_adaptation
 from tailforge.tasks.report.allocation import draw_recalls
 from tailforge.tasks.report.data import ReportData
-from tailforge.tasks.report.facts import collect_facts, write_summary
+from tailforge.tasks.report.facts import Facts, collect_facts, write_summary
 from tailforge.tasks.report.gallery import group_tiles, note_weakest
 from tailforge.tasks.report.histograms import (
     HEIGHT,
@@ -115,18 +115,8 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
     Equal data give equal bytes.
     """
     facts = collect_facts(data)
-    shown = [
-        table.filter(pc.is_in(table["sample_id"], pa.array(list(data.examples), pa.string())))
-        for table in (data.manifest, data.rejects)
-    ]
-
     files: dict[str, bytes] = {}
-    accepted, rejected = ([draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
-    random, _ = choose_examples(data.manifest, data.rejects, examples_per_concept(len(data.recipe.concepts)), 0)
-    gallery = [tile for tile in accepted if tile.sample_id in set(random)]
-    weakest = choose_weakest(data.recipe, data.manifest, data.rejects)
-    references = draw_references(data.recipe, data.references, files)
-
+    pictures = draw_pictures(data, facts, files)
     recipe_yaml = yaml.safe_dump(
         data.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
@@ -152,13 +142,9 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
             recalls=draw_recalls(data.allocation.table) if data.allocation else (),
             splits=count_splits(data.recipe, data.manifest),
             failed=sum(status == "failed" for status in data.rejects["status"].to_pylist()),
-            tiles=gallery,
-            groups=group_tiles(facts.concepts, gallery, references),
-            weakest=note_weakest(data.recipe, weakest, {tile.sample_id: tile for tile in accepted}),
+            **pictures,
             parts=draw_parts(view_worth(data.recipe.name, data.version, None), templates),
             legend=explain_overlays(data),
-            reasons=count_reasons(data.recipe, select_refused(data.rejects), rejected),
-            unneeded=count_reasons(data.recipe, select_surplus(data.rejects), rejected),
             histograms=draw_histograms(data),
             chart={"width": WIDTH, "height": HEIGHT},
             searches=sorted(count_search(made), key=place),
@@ -173,6 +159,28 @@ def draw_report(data: ReportData, templates: Mapping[str, str]) -> dict[str, byt
         )
     )
     return {"index.html": page.encode(), "summary.json": write_summary(data, facts), **dict(sorted(files.items()))}
+
+
+def draw_pictures(data: ReportData, facts: Facts, files: dict[str, bytes]) -> dict[str, Any]:
+    """Return the pictures of the page by the names of its template; their files are added to `files`."""
+    shown = [
+        table.filter(pc.is_in(table["sample_id"], pa.array(list(data.examples), pa.string())))
+        for table in (data.manifest, data.rejects)
+    ]
+    accepted, rejected = ([draw_tile(data, row, files) for row in _sorted_rows(table)] for table in shown)
+
+    # The gallery has random accepted images; the weakest have a section of their own.
+    random, _ = choose_examples(data.manifest, data.rejects, examples_per_concept(len(data.recipe.concepts)), 0)
+    gallery = [tile for tile in accepted if tile.sample_id in set(random)]
+    weakest = choose_weakest(data.recipe, data.manifest, data.rejects)
+    references = draw_references(data.recipe, data.references, files)
+    return {
+        "tiles": gallery,
+        "groups": group_tiles(facts.concepts, gallery, references),
+        "weakest": note_weakest(data.recipe, weakest, {tile.sample_id: tile for tile in accepted}),
+        "reasons": count_reasons(data.recipe, select_refused(data.rejects), rejected),
+        "unneeded": count_reasons(data.recipe, select_surplus(data.rejects), rejected),
+    }
 
 
 def _open_environment(templates: Mapping[str, str]) -> jinja2.Environment:
