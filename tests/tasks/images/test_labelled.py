@@ -19,7 +19,6 @@ from tailforge.catalog.exports.export import export_version
 from tailforge.catalog.images.records import Images
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError
-from tailforge.schemas.settings.fields import Fit
 from tailforge.tasks.images.labelled import choose_rows, decode_images, label_rows, open_labelled, refuse_shared
 from tailforge.tasks.methods.classifiers.train import Pictures
 from tests.support.fabricate import make_build, make_recipe, publish_build
@@ -305,27 +304,6 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
             decode(source, store=str(tmp_path))
 
 
-def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
-    file = write_parquet(tmp_path / "toy.parquet", {"train": toy_pictures(3, seed=1)})
-    images = open_labelled(file, "train")
-    with pytest.raises(ImagesError, match=r"toy.parquet: row 2 is 16 x 16 pixels .* reads 24 x 8"):
-        decode_images(images, NAMES.index, (8, 24), 3, np.array([2]))
-
-
-def test_images_of_another_size_are_cropped_where_that_is_asked_for(tmp_path: Path) -> None:
-    """The middle is kept, also of an image that is smaller than what is asked for."""
-    wide = np.zeros((1, 8, 24, 3), np.uint8)
-    wide[:, :, 8:16] = 200
-    file = write_parquet(tmp_path / "wide.parquet", {"train": Pictures(wide, np.zeros(1, np.int64))})
-    images = open_labelled(file, "train")
-    for side in (4, 8, 16):
-        cropped = decode_images(images, NAMES.index, (side, side), 1, np.array([0]), "crop").images
-        assert cropped.shape == (1, side, side, 1)
-        assert cropped.mean() > 190
-    exact = decode_images(images, NAMES.index, (8, 24), 3, np.array([0]), "crop").images
-    assert np.array_equal(exact, wide)
-
-
 def test_every_row_has_its_class_number(tmp_path: Path) -> None:
     pictures = toy_pictures(9, seed=1)
     images = open_labelled(write_parquet(tmp_path / "toy.parquet", {"train": pictures}), "train")
@@ -394,13 +372,3 @@ def _write_tar(file: Path, images: Images) -> None:
     with webdataset.TarWriter(str(file), encoder=False) as writer:
         for number, record in enumerate(images):
             writer.write({"__key__": f"{number:04d}", "png": record.read_bytes(), "cls": str(record.label).encode()})
-
-
-@pytest.mark.parametrize(("fit", "rows"), [("pad", slice(4, 12)), ("stretch", slice(0, 16))])
-def test_images_are_padded_or_stretched(tmp_path: Path, fit: Fit, rows: slice) -> None:
-    wide = np.full((1, 8, 16, 3), 200, np.uint8)
-    file = write_parquet(tmp_path / "wide.parquet", {"train": Pictures(wide, np.zeros(1, np.int64))})
-    found = decode_images(open_labelled(file, "train"), NAMES.index, SIZE, 3, np.array([0]), fit).images[0]
-    expected = np.zeros((SIDE, SIDE, 3), np.uint8)
-    expected[rows] = 200
-    assert np.array_equal(found, expected)
