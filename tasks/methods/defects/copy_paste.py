@@ -14,6 +14,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
 from tailforge.tasks.methods.defects.drawn import Drawn, Mask, Pixels, check_region, composite
+from tailforge.tasks.methods.inpainting.shapes import measure_pose
 
 TRIES = 3  # references and turns drawn; the one that fills most of the region is used
 SCALES = (0.5, 2.0)  # smallest and largest scale of a copied defect
@@ -112,20 +113,12 @@ class _Move(NamedTuple):
 def _fit(reference: Reference, region: Mask, half_turn: bool) -> _Move:
     """Return how a reference's defect is moved onto the region [H, W]."""
     # Centre, direction and area of both.
-    (here, towards), (there, along) = _measure(region), _measure(reference.mask)
-    scale = float(np.clip(np.sqrt(region.sum() / reference.mask.sum()), *SCALES))
-    turn = towards - along + (np.pi if half_turn else 0.0)
+    here, there = measure_pose(region), measure_pose(reference.mask)
+    scale = float(np.clip(np.sqrt(here.area / there.area), *SCALES))
+    turn = there.angle - here.angle + (np.pi if half_turn else 0.0)
 
     # From the region's pixels to those of the reference.
     cosine, sine = np.cos(turn) / scale, np.sin(turn) / scale
     matrix = np.array([[cosine, sine], [-sine, cosine]])
-    return _Move(reference, matrix, there - matrix @ here, (region.shape[0], region.shape[1]))
-
-
-def _measure(mask: Mask) -> tuple[Values, float]:
-    """Return the centre [2] of a mask [H, W], and the angle of its longest axis in radians, from rows to columns."""
-    points = np.argwhere(mask).astype(np.float64)
-    centre = points.mean(axis=0)
-    spread = np.cov((points - centre).T) if len(points) > 1 else np.eye(2)
-    down, across = np.linalg.eigh(spread)[1][:, 1]
-    return centre, float(np.arctan2(across, down))
+    offset = np.array(there.centre) - matrix @ np.array(here.centre)
+    return _Move(reference, matrix, offset, (region.shape[0], region.shape[1]))

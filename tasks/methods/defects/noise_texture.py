@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tailforge.tasks.methods.defects.drawn import Drawn, Mask, Pixels, check_region, composite
 
-CELLS = (2, 4, 8, 16, 32)  # cells of the noise along each side, as in the paper but for the coarsest
+CELLS = (2, 4, 8, 16, 32)  # cells of the noise along each side, as in the authors' code but for the coarsest
 OPACITY = (0.1, 1.0)  # beta of equation 1
 SHARE = (0.5, 1.0)  # share of the region that the noise keeps; our choice
 OCTAVES = 5
