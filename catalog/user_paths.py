@@ -2,13 +2,16 @@
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
+from tailforge.schemas.documents.addresses import hide_secrets
 from tailforge.schemas.documents.shown import show_text, steers
 from tailforge.schemas.errors import UserError
 
 HERE = Path()
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path object keeps one of an address's two slashes
 LONGEST, LONGEST_PART = 4095, 255  # bytes; limits of Linux
 REASONS = {errno.ELOOP: "it is a link that leads back to itself", errno.ENAMETOOLONG: "it is longer than a path can be"}
 
@@ -18,12 +21,12 @@ def usable_path(
 ) -> Path:
     """Return the path with `~` expanded. `title`: option or field for errors. `folder`: base of a relative path.
 
-    Errors: `error` for an impossible path, the home of an unknown user and a circular link. Pipes and devices are
-    refused as well, since reading them might never end.
+    Errors: `error` for an impossible path, an address, the home of an unknown user and a circular link. Pipes and
+    devices are refused as well, since reading them might never end.
     """
     text = os.fspath(path)
     if reason := _find_reason(text, folder):
-        raise error(f"{title} {show_text(text)} cannot be used: {reason}; give another path")
+        raise error(f"{title} {show_text(hide_secrets(text))} cannot be used: {reason}; give another path")
     return Path(os.path.expanduser(text))
 
 
@@ -31,6 +34,8 @@ def _find_reason(text: str, folder: Path) -> str | None:
     """Return why a path cannot be used, or None."""
     if not text:
         return "it is empty"
+    if ADDRESS.match(text) and not (folder / text).exists():
+        return "it is an address, and files of this machine are needed"
     if wrong := next((each for each in text if steers(each) or each in "\n\t"), None):
         return f"it holds the control character U+{ord(wrong):04X}"
     home = os.path.expanduser(text)

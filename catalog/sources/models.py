@@ -30,9 +30,9 @@ def name_model(text: str, option: str) -> tuple[str, str | None]:
 
     Errors: ModelError naming the command's `option`, also for a hub model without its commit.
     """
-    usable_path(text, option, ModelError)
     if "://" in text:
         raise ModelError(f"{option}: a model is a folder, catalog:NAME or owner/name@COMMIT of the hub, and no address")
+    usable_path(text, option, ModelError)
     name, _, revision = (text, "", "") if Path(text).is_dir() else text.partition("@")
     if HUB_ID.match(name) and not Path(name).exists() and not COMMIT.match(revision):
         raise ModelError(

@@ -77,6 +77,20 @@ def test_a_recipe_that_is_a_folder_or_a_catalog_name_with_a_dot_is_not_found(fol
             load_recipe(path)
 
 
+@pytest.mark.parametrize("path", ["reference://", "s3://bucket/photographs", Path("s3://bucket/photographs")])
+def test_an_address_is_no_path(path: str | Path) -> None:
+    with pytest.raises(UserError, match="it is an address, and files of this machine are needed; give another path"):
+        usable_path(path, "--out")
+    with pytest.raises(UserError) as caught:
+        usable_path("s3://KEY:S3KR3T@bucket/photographs", "images")
+    assert "S3KR3T" not in str(caught.value)
+
+
+def test_a_folder_whose_name_ends_in_a_colon_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "set:" / "train").mkdir(parents=True)
+    assert usable_path("set:/train", "images", folder=tmp_path) == Path("set:/train")
+
+
 @pytest.mark.parametrize(
     "uri",
     ["reference://", "reference://x", "data:,x", "data://x", "simplecache::file:///x", "zip://x.zip", "s3://", "http:///",

@@ -161,8 +161,8 @@ def test_spoiled_command_lines_are_refused_in_few_words(
         try:
             ends[f"exit {run_spoiled(words, command)}"] += 1
             made = list_outside(place.parent) - before
-            assert not [path for path in made if not was_named(path, words)], (words, made)
             before |= made
+            assert not [path for path in made if not was_named(path, words)], (words, made)
         except Exception as error:
             faults.append(f"{words!r:.300}: {type(error).__name__}: {error!s:.500}")
     print(dict(sorted(ends.items())))
