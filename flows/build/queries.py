@@ -24,7 +24,7 @@ from tailforge.flows.build.choose import split_reference
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_json
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.documents.worth import NOT_CHECKED, NOT_EVALUATED
-from tailforge.schemas.errors import VerificationError
+from tailforge.schemas.errors import NotFoundError, VerificationError
 
 SHOWN_FINDINGS = 10
 COMPARED = ("sample_id", "slots", "instances", "members")  # columns that hold several parts to compare
@@ -108,10 +108,13 @@ def verify_view(uri: str, reference: str) -> dict[str, Any]:
 def report_view(uri: str, reference: str) -> str:
     """Return the path or URI of a version's report page, after an evaluation that of the copy with its result.
 
-    Errors: NotFoundError.
+    Errors: NotFoundError, also for a version without a report.
     """
     store = Store.open(uri)
-    return store.address(f"{_report_folder(store, reference)}/index.html")
+    page = f"{_report_folder(store, reference)}/index.html"
+    if not store.exists(page):
+        raise NotFoundError(f"{store.address(page)} is missing; see what else is by `tailforge verify {reference}`")
+    return store.address(page)
 
 
 def _report_folder(store: Store, reference: str) -> str:

@@ -44,7 +44,7 @@ from tailforge.flows.cli.publication import print_publication
 from tailforge.flows.cli.review import review
 from tailforge.flows.cli.schedule import serve, setup
 from tailforge.flows.cli.train import distill_, pretrain, train
-from tailforge.flows.server.local_prefect import configure_prefect
+from tailforge.flows.server.local_prefect import configure_prefect, explain_setting
 from tailforge.flows.terminal.console import require_text, tell_error
 from tailforge.flows.terminal.stopping import run_stoppable
 from tailforge.schemas.documents.shown import count_of, visible
@@ -222,6 +222,11 @@ def run_command() -> None:
     except TailforgeError as error:
         tell_error(str(error))
         sys.exit(error.exit_code)
+    except ValueError as error:
+        if (said := explain_setting(error)) is None:
+            raise
+        tell_error(said)
+        sys.exit(2)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "tailforge":
             raise

@@ -2,10 +2,15 @@
 
 import ipaddress
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import OrchestrationError
@@ -33,6 +38,29 @@ def configure_prefect() -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     spare_loopback()
+
+
+def explain_setting(error: ValueError) -> str | None:
+    """Return which setting Prefect refuses, and why; None for an error that is not from Prefect's settings.
+
+    Prefect reads its settings while it is imported. The answer leaves out the value, which may be a password.
+    """
+    module = sys.modules.get("prefect.settings.base")
+    kinds = [] if module is None else list(_find_heirs(module.PrefectBaseSettings))
+    if not isinstance(error, ValidationError) or error.title not in [kind.__name__ for kind in kinds]:
+        return None
+    (prefix, *_) = [kind.model_config["env_prefix"] for kind in kinds if kind.__name__ == error.title]
+    said = [f"{prefix}{each['loc'][0]}".upper() + f": {each['msg']}" for each in error.errors() if each["loc"]]
+    return (
+        f"Prefect refuses a setting. {'; '.join(said)}. Correct it in the environment, in Prefect's profile or in "
+        "prefect.toml"
+    )
+
+
+def _find_heirs(kind: type[Any]) -> Iterator[type[Any]]:
+    for heir in kind.__subclasses__():
+        yield heir
+        yield from _find_heirs(heir)
 
 
 def show_logs() -> None:

@@ -32,7 +32,9 @@ SECRETS = [
 @pytest.mark.parametrize("name", ["[/b]x", "x[old]", "[red]x", ":smile:", "x[link=a]y"])
 def test_a_store_in_a_folder_with_brackets_is_shown_by_its_name(name: str, tmp_path: Path, command: Command) -> None:
     folder = tmp_path / name
-    write_version(Store.open(str(folder), create=True), {"train": draw_masks()})
+    store = Store.open(str(folder), create=True)
+    write_version(store, {"train": draw_masks()})
+    store.write_bytes("datasets/drawn/1.0.0/report/index.html", b"<html>")
     for words in (["list"], ["show", "drawn"], ["report", "drawn"], ["diff", "drawn", "drawn"]):
         code, out, err = command(*words, "--store", folder)
         assert (code, err) == (0, ""), words

@@ -90,6 +90,18 @@ def test_with_a_server_of_the_users_the_home_is_prefects_own(tmp_path: Path) -> 
     assert find_home() == tmp_path / f"tailforge-{os.getuid()}" / "prefect"
 
 
+def test_a_setting_that_prefect_refuses_is_named(tmp_path: Path) -> None:
+    # Prefect reads its settings while it is imported, so in a process of its own.
+    words = [sys.executable, "-m", "tailforge", "build", "workshop", "--store", str(tmp_path)]
+    env = os.environ | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "S3KR3T"}
+    made = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert made.returncode == 2
+    (line,) = [each for each in made.stderr.splitlines() if each.startswith("error: ")]
+    assert "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: Input should be a valid integer" in line
+    assert "S3KR3T" not in line
+    assert "Traceback" not in made.stderr
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that the system does not know")
 @pytest.mark.parametrize("home", [None, "/"])
 def test_a_user_that_the_system_does_not_know_gets_a_home(home: str | None) -> None:
