@@ -155,7 +155,7 @@ def _rebuild_context(found: Published, file: RecipeFile, *, with_references: boo
 
     `with_references`: whether a search needs its references. Errors: ModelError if the bytes of a model changed.
     """
-    searches = with_references and file.recipe.engine.reads_references
+    searches = with_references and file.recipe.encoder is not None
     adapted = _find_adapted(found, file.recipe)
     context = resolve_build(file, found.store.uri, with_references=searches, with_judges=False, adapted=adapted)
     for role, model in (("generator", context.generator), ("guide", context.guide), ("encoder", context.encoder)):

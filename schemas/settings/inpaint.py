@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, field_validator, model_validator
 
 from tailforge.schemas.documents.shown import shorten, show
 from tailforge.schemas.settings.engine_settings import CHANGED
-from tailforge.schemas.settings.fields import ROOT, Name, Place, Share, Strict, look
+from tailforge.schemas.settings.fields import ROOT, ModelSource, Name, Place, Share, Strict, look
 from tailforge.schemas.settings.licences import PHOTOGRAPHS_LICENCE, UNKNOWN, OtherLicence, PhotographsLicence
 from tailforge.schemas.settings.sampling import SamplingSettings
 
@@ -100,6 +100,30 @@ def _with_kind(data: Any) -> Any:
     return {"kind": "shapes"} | data if isinstance(data, dict) else data
 
 
+class RegionSearch(Strict):
+    """Choice of the noise in the regions: the best of several, compared with known defects.
+
+    A known defect is the crop around a component of a mask, of the images that the concept's regions come from.
+    """
+
+    candidates: int = Field(8, ge=2, le=4096, description="Noises drawn per image, the image's own among them.")
+    screening_steps: int | None = Field(
+        None, ge=1, le=1000, description="Denoising steps of a candidate; by default half of `steps`."
+    )
+    encoder: ModelSource | None = Field(
+        None, description="CLIP model that compares crops with known defects; by default quality.scorer."
+    )
+    target: Literal["difference", "centroid"] = Field(
+        "difference",
+        description="centroid: mean feature of the known defects. difference: that mean minus the feature of the "
+        "photograph's own crop, which is without the defect.",
+    )
+
+    def count_few(self, steps: int) -> int:
+        """Return the denoising steps of a candidate, for images of `steps`."""
+        return self.screening_steps or max(1, steps // 2)
+
+
 class InpaintEngine(SamplingSettings):
     """Drawing into regions of photographs; every other pixel of a photograph stays as it is.
 
@@ -136,12 +160,31 @@ class InpaintEngine(SamplingSettings):
         description="Smallest change of a pixel that its mask counts, as a distance in CIELAB (1976). 2.3 is just "
         "noticeable (Mahy et al. 1994). The autoencoder's own error in the regions raises it.",
     )
+    search: RegionSearch | None = Field(
+        None, description="Search for the noise in the regions; by default none. Regions of masks or references alone."
+    )
 
     @model_validator(mode="after")
     def _some_step_draws(self) -> "InpaintEngine":
         if self.strength * self.steps < 1:
             raise ValueError(
                 f"strength {self.strength:g} leaves no step of {self.steps} to draw in; raise strength or steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _search_fits(self) -> "InpaintEngine":
+        if self.search is None:
+            return self
+        if self.resample > 1:
+            raise ValueError(
+                f"resample {self.resample} adds noise to the drawing, and search needs a drawing that its first noise "
+                "alone decides; leave one of both out"
+            )
+        if self.strength * (few := self.search.count_few(self.steps)) < 1:
+            raise ValueError(
+                f"strength {self.strength:g} leaves no step of {few} to draw a candidate in; raise strength or "
+                "search.screening_steps"
             )
         return self
 
@@ -160,6 +203,20 @@ class InpaintEngine(SamplingSettings):
         """Return the licence of the photographs by their use."""
         return {"inpainting": self.sources.license}
 
+    def models(self, scorer: ModelSource | None) -> Mapping[str, ModelSource]:
+        """Return the encoder of a search, by default `scorer`."""
+        encoder = None if self.search is None else self.search.encoder or scorer
+        return {} if encoder is None else {"encoder": encoder}
+
+    def find_idle(self) -> Iterator[str]:
+        """Yield a line per setting without effect, such as more screening steps than steps."""
+        yield from super().find_idle()
+        if self.search is not None and (self.search.screening_steps or 0) > self.steps:
+            yield (
+                f"engine.search.screening_steps {self.search.screening_steps} is above engine.steps {self.steps}; give "
+                f"{self.steps} at most"
+            )
+
     def find_regions(self, concept: str) -> tuple[RegionSettings, str]:
         """Return the choice of regions for a concept, and its place in the recipe."""
         own = next((name for name in self.concept_regions if look(name) == look(concept)), None)
@@ -174,7 +231,9 @@ class InpaintEngine(SamplingSettings):
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide an image; addresses hold the digests of images in place of their paths."""
         places = {"folder", "root", "license"}
-        found = self.model_dump(mode="json", exclude={"sources", "regions", "concept_regions", "min_change"})
+        found = self.model_dump(mode="json", exclude={"sources", "regions", "concept_regions", "min_change", "search"})
+        if self.search is not None:
+            found["search"] = self.search.model_dump(mode="json", exclude={"encoder"})
         regions = {name: each.model_dump(mode="json", exclude=places) for name, each in self.list_regions()}
         return found | {"sources": self.sources.model_dump(mode="json", exclude=places), "regions": regions}
 
@@ -196,7 +255,33 @@ class InpaintEngine(SamplingSettings):
                 "sharding.attention ships maps of whole images, and engine inpaint attends to a window; leave it out"
             )
 
+        if self.search is not None:
+            self._check_search(recipe)
+
+    def _check_search(self, recipe: "Recipe") -> None:
+        """Refuse a search without known defects of a concept, or without an encoder. Errors: ValueError."""
+        for concept in recipe.concepts:
+            regions, place = self.find_regions(concept.name)
+            if regions.images is None:
+                raise ValueError(
+                    f"engine.search compares {concept.name!r} with defects of the images in {place}, but its regions "
+                    "are random shapes; give regions of kind references or masks, or leave the search out"
+                )
+        if recipe.encoder is None:
+            raise ValueError(
+                "engine.search compares crops with known defects by a CLIP model; give engine.search.encoder or "
+                "quality.scorer"
+            )
+
     @classmethod
     def count_steps(cls, engine: Mapping[str, Any]) -> float:
         """Return the denoising steps of one image: those within `strength`, each `resample` times."""
         return float(engine["steps"] * engine["strength"] * engine["resample"])
+
+    @classmethod
+    def count_search(cls, engine: Mapping[str, Any], drawn: int, few: int, branches: int) -> float:
+        """Return the denoiser passes of all candidates of one image; 0 without a search."""
+        if (stored := engine.get("search")) is None:
+            return 0.0
+        search = RegionSearch.model_validate(stored)
+        return float(search.candidates * search.count_few(engine["steps"]) * engine["strength"] * branches)

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tailforge.catalog.images.resizing import place_inside, resize_image
-from tailforge.schemas.jobs import BuildContext, LocatedImages, PartitionJob, SampleSpec
+from tailforge.schemas.jobs import BuildContext, LocatedImages, PartitionJob, ResolvedModel, SampleSpec
 from tailforge.schemas.receipts import EngineInputs
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.tasks.engines.contract import Engine
+from tailforge.tasks.engines.region_search import load_guide
+from tailforge.tasks.engines.search_inputs import check_scheduler, resolve_encoder
 from tailforge.tasks.images.sources import (
     SourceImage,
     list_places,
@@ -31,6 +33,7 @@ from tailforge.tasks.images.sources import (
 from tailforge.tasks.methods.inpainting.change import Change, agree_with, measure_change, spread_attention
 from tailforge.tasks.methods.inpainting.regions import choose_regions
 from tailforge.tasks.methods.inpainting.render import Layout, render_inpainted
+from tailforge.tasks.methods.inpainting.search import Guide
 from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.inpainting.windows import choose_window
 from tailforge.tasks.methods.masks.codec import encode_rle
@@ -51,13 +54,28 @@ class Inpainting(Engine[InpaintEngine]):
     ) -> Iterator[Rendered]:
         """Draw samples in order, in batches from the first sample on. Errors: ModelError, RecipeError, ImagesError."""
         with clock.phase("load"):
-            model = load_build_generator(job.build)
+            model, guide = load_build_generator(job.build), self._load_guide(job.build, job.concept)
 
         def lay_out(sample: SampleSpec, size: tuple[int, int]) -> Layout | None:
             """Return the layout of a sample for the generator's height and width."""
             return lay_out_sample(job.build, job.concept, sample.sample_id, size)
 
-        return render_inpainted(model, samples, lay_out, self.settings, job.build.recipe.annotation.recorded, clock)
+        recording = job.build.recipe.annotation.recorded
+        return render_inpainted(model, samples, lay_out, self.settings, recording, clock, guide)
+
+    def _load_guide(self, build: BuildContext, concept: str) -> Guide | None:
+        """Return the guide of a concept's search, or None without a search. Errors: ImagesError, ModelError."""
+        if self.settings.search is None:
+            return None
+        assert build.encoder is not None
+        return load_guide(build.images[self.settings.find_regions(concept)[1]], build.encoder, self.settings.search)
+
+    def find_encoder(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
+        """Find and check the CLIP model of the search; None without a search. Errors: ModelError, RecipeError."""
+        if self.settings.search is None:
+            return None
+        check_scheduler(recipe, generator)
+        return resolve_encoder(recipe, folder, "engine.search.encoder")
 
     @property
     def method(self) -> Mapping[str, str]:

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tailforge.catalog.sources.models import resolve_model
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel, SampleSpec
@@ -19,15 +18,19 @@ from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.engines import SearchEngine
 from tailforge.tasks.engines.contract import Engine, Preparation, Prompts
-from tailforge.tasks.engines.search_inputs import load_search, load_seeds, search_engine, seed_engine
+from tailforge.tasks.engines.search_inputs import (
+    check_scheduler,
+    load_search,
+    load_seeds,
+    resolve_encoder,
+    search_engine,
+    seed_engine,
+)
 from tailforge.tasks.methods.planning.samples import plan_side_samples
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.plain import Rendered, cut_batches
 from tailforge.tasks.methods.seed_select.engine import render_kept_noise, render_searched
-from tailforge.tasks.methods.seed_select.search import VERSION, check_deterministic
-from tailforge.tasks.models.clip import check_scorer
-from tailforge.tasks.models.generator_files import saved_scheduler
-from tailforge.tasks.models.pretrained import CLIP, naming, require_kind
+from tailforge.tasks.methods.seed_select.search import VERSION
 from tailforge.tasks.models.text_to_image import load_build_generator
 
 
@@ -69,17 +72,8 @@ class Search(Engine[SearchEngine]):
 
     def find_encoder(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:
         """Find and check the CLIP model that compares images with references. Errors: ModelError, RecipeError."""
-        # The search may share the model of the quality scores.
-        assert recipe.encoder is not None
-        field = "engine.encoder" if self.settings.encoder else "quality.scorer"
-        found = resolve_model(recipe.encoder, folder, field)
-        with naming(field):
-            require_kind(found, field, CLIP)
-            check_scorer(found)
-
-        # A search needs a sampler that makes equal images from equal noise.
-        if self.settings.scheduler == "model" and (saved := saved_scheduler(generator)) is not None:
-            check_deterministic(str(saved.get("_class_name")), str(saved.get("algorithm_type", "")))
+        found = resolve_encoder(recipe, folder, "engine.encoder")
+        check_scheduler(recipe, generator)
         return found
 
     def check_references(self, references: Mapping[str, Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Draw into photographs, batch by batch: encode, blend, decode, and put the drawing back.
+"""Draw into photographs, batch by batch: encode, search if asked, blend, decode, and put the drawing back.
 
 As in plain sampling, the seed of a sample alone decides its noise, and a repeated batch gives the same bytes.
 
@@ -7,7 +7,7 @@ Letters of shapes: B images, C channels, H and W latent rows and columns; h and 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.inpainting.blend import Canvas, blend_latents, find_cells, steps_within
 from tailforge.tasks.methods.inpainting.change import measure_own_change
+from tailforge.tasks.methods.inpainting.search import Guide, choose_seeds, describe_choice
 from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.inpainting.windows import (
     Pixels,
@@ -32,7 +33,12 @@ from tailforge.tasks.methods.inpainting.windows import (
     soften_edge,
 )
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.generator import ImageGenerator, join_conditionings
+from tailforge.tasks.methods.sampling.generator import (
+    Conditioning,
+    ImageGenerator,
+    Scheduler,
+    join_conditionings,
+)
 from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.origin import describe_batch
 from tailforge.tasks.methods.sampling.pixels import to_pixels, to_tensor
@@ -52,6 +58,7 @@ from tailforge.tasks.methods.sampling.plain import (
     prepare_texts,
     record_words,
 )
+from tailforge.tasks.methods.seed_select.search import require_deterministic
 
 NO_REGION = "no region of the masks is on the part"
 
@@ -86,14 +93,51 @@ class Layout:
 class Drawn:
     """A decoded sample: its image and its photograph's window, which the autoencoder alone has changed, [h, w, 3].
 
-    None for pixels that are not finite. `origin`: facts of the batch.
+    None for pixels that are not finite. `shares`: of the drawing per pixel of the photograph, [H, W]. `origin`: facts
+    of the batch and of the search.
     """
 
     sample: SampleSpec
     layout: Layout
+    shares: NDArray[np.float32]
     image: Pixels | None
     alone: Pixels | None
     origin: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples with their layouts, the `shares` of their drawings [H, W], and their prompts as conditioning [B rows]."""
+
+    samples: Sequence[SampleSpec]
+    layouts: list[Layout]
+    shares: list[NDArray[np.float32]]
+    text: Conditioning
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Models and settings of all batches of one call. `guide`: it looks at candidates; None without a search."""
+
+    sampling: Sampling
+    settings: InpaintEngine
+    guide: Guide | None
+
+    def blend(
+        self, scheduler: Scheduler, text: Conditioning, canvas: Canvas, generators: Sequence[torch.Generator] = ()
+    ) -> Tensor:
+        """Return the drawn latents of a batch, [B, C, H, W]. The scheduler's timesteps are set."""
+        # Guidance first, then the steps that it predicts.
+        model, negative, settings = self.sampling.model, self.sampling.negative, self.settings
+        predict = choose_prediction(model, scheduler, text, negative, settings.guidance, None)
+        return blend_latents(scheduler, predict, canvas, settings.strength, generators, settings.resample)
+
+    def count_calls(self, steps: int) -> int:
+        """Return the rows through the denoiser per drawing with this many steps."""
+        # Guidance takes two rows per step, and RePaint's resampling takes each step again.
+        branches = 1 if self.sampling.negative is None else 2
+        taken = steps_within(prepare_scheduler(self.sampling, steps), self.settings.strength)
+        return branches * len(taken) * self.settings.resample
 
 
 Layouts = Callable[[SampleSpec, tuple[int, int]], Layout | None]  # of a sample, for the generator's h and w
@@ -106,10 +150,16 @@ def render_inpainted(
     settings: InpaintEngine,
     recording: Recording | None,
     clock: Clock,
+    guide: Guide | None = None,
 ) -> Iterator[Rendered]:
-    """Draw every sample into its photograph, in order. Errors: RecipeError for an image size; those of `layouts`."""
+    """Draw every sample into its photograph, in order. With a `guide`, search for the noise of the regions.
+
+    Errors: RecipeError for an image size, and for a scheduler that adds noise to a search; those of `layouts`.
+    """
     sampling = prepare_sampling(model, settings, recording, clock)
     model.latent_shape(*sampling.size)
+    if guide is not None:
+        require_deterministic(sampling)
 
     # Batch by batch; a sample without a region fails, and draws nothing.
     texts: dict[str, Text] = {}
@@ -122,7 +172,7 @@ def render_inpainted(
         with hold_all(sampling):
             prepare_texts(sampling, drawn, texts)
             work = ("inpaint", sampling.size)
-            render = partial(_render_batch, sampling, settings, texts, known)
+            render = partial(_render_batch, Studio(sampling, settings, guide), texts, known)
             rendered = within_memory(render, drawn, out_of_memory, model, work)
         made = {each.sample_id: each for each in rendered}
         for sample in batch:
@@ -131,56 +181,88 @@ def render_inpainted(
 
 @torch.inference_mode()
 def _render_batch(
-    sampling: Sampling,
-    settings: InpaintEngine,
-    texts: dict[str, Text],
-    layouts: dict[str, Layout],
-    batch: Sequence[SampleSpec],
+    studio: Studio, texts: dict[str, Text], layouts: dict[str, Layout], samples: Sequence[SampleSpec]
 ) -> list[Rendered]:
     """Draw one batch, all of whose samples have a layout."""
-    model, own = sampling.model, [layouts[sample.sample_id] for sample in batch]
-    generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in batch]
+    sampling, settings, own = studio.sampling, studio.settings, [layouts[sample.sample_id] for sample in samples]
+    model, clock = sampling.model, sampling.clock
+    generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples]
+    text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
+    batch = Batch(samples, own, [soften_edge(each.regions, settings.feather) for each in own], text)
 
     # The canvas: clean latents of the photographs, the samples' noise, and the cells of the regions.
-    with sampling.clock.phase("encode"):
+    with clock.phase("encode"):
         latents = model.encode(to_tensor(np.stack([each.frame for each in own]), model.device))
         noise = draw_noise(model, generators, *sampling.size)
         canvas = Canvas(latents, noise, find_cells(torch.from_numpy(np.stack([each.cells for each in own])), latents))
+    canvas, found = _search(studio, batch, canvas)
 
     # Blend step by step; the capture's hooks record the words' attention on the way.
-    with sampling.clock.phase("sample"):
+    with clock.phase("sample"):
         scheduler = prepare_scheduler(sampling, settings.steps)
-        text = join_conditionings([texts[sample.prompt].conditioning for sample in batch])
         steps = steps_within(scheduler, settings.strength) * settings.resample
-        words = [texts[sample.prompt].words for sample in batch]
+        words = [texts[sample.prompt].words for sample in samples]
         capture = record_words(sampling, scheduler, noise, words, steps) if steps else None
-        predict = choose_prediction(model, scheduler, text, sampling.negative, settings.guidance, None)
         with capture or nullcontext():
-            drawn = blend_latents(scheduler, predict, canvas, settings.strength, generators, settings.resample)
+            drawn = studio.blend(scheduler, text, canvas, generators)
 
     # Decode the drawing, and the photographs alone: their difference is the autoencoder's own.
-    with sampling.clock.phase("decode"):
+    with clock.phase("decode"):
         images, alone = _decode(model, drawn), _decode(model, latents)
-        origin = describe_batch(scheduler, len(batch), model.device)
+        origin = describe_batch(scheduler, len(samples), model.device)
         return [
             _finish(
-                Drawn(sample, own[row], images[row], alone[row], {**origin, "batch_row": row}),
+                Drawn(
+                    sample,
+                    own[row],
+                    batch.shares[row],
+                    images[row],
+                    alone[row],
+                    {**origin, **found[row], "batch_row": row},
+                ),
                 texts[sample.prompt],
                 None if capture is None else capture.maps(row),
-                settings.feather,
             )
-            for row, sample in enumerate(batch)
+            for row, sample in enumerate(samples)
         ]
+
+
+def _search(studio: Studio, batch: Batch, canvas: Canvas) -> tuple[Canvas, list[dict[str, Any]]]:
+    """Return the canvas with the chosen noise in its cells, and the facts of each choice; without a guide, none."""
+    guide, sampling = studio.guide, studio.sampling
+    if guide is None:
+        return canvas, [{} for _ in batch.samples]
+    few = guide.settings.count_few(studio.settings.steps)
+
+    # A candidate's noise is its own in the cells alone.
+    def mix(seeds: Sequence[int]) -> Canvas:
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        fresh = draw_noise(sampling.model, generators, *sampling.size)
+        return replace(canvas, noise=torch.where(canvas.cells, fresh, canvas.noise))
+
+    # Draw with few steps, and put the drawings into their photographs.
+    def draw(seeds: Sequence[int]) -> list[Pixels | None]:
+        drawn = studio.blend(prepare_scheduler(sampling, few), batch.text, mix(seeds))
+        rows = zip(_decode(sampling.model, drawn), batch.layouts, batch.shares, strict=True)
+        return [None if image is None else layout.put_back(image, shares) for image, layout, shares in rows]
+
+    # The guide looks at the drawings; the chosen noise stays on the canvas.
+    with sampling.clock.phase("search"):
+        photographs = [(layout.photograph, layout.regions) for layout in batch.layouts]
+        choices = choose_seeds(guide, batch.samples, photographs, draw)
+    calls = guide.settings.candidates * studio.count_calls(few) + studio.count_calls(studio.settings.steps)
+    return mix([each.seed for each in choices]), [describe_choice(each, guide, calls) for each in choices]
 
 
 def _decode(model: ImageGenerator, latents: Tensor) -> list[NDArray[np.uint8] | None]:
     """Return the images of latents [B, C, H, W], [h, w, 3] each; None for one that is not finite."""
+    # A row that is not finite fails alone.
     images = model.decode(latents).float()
     finite = images.isfinite().flatten(1).all(1).tolist()
     return [pixels if sound else None for pixels, sound in zip(to_pixels(images), finite, strict=True)]
 
 
-def _finish(drawn: Drawn, text: Text, attention: NDArray[np.float16] | None, feather: int) -> Rendered:
+def _finish(drawn: Drawn, text: Text, attention: NDArray[np.float16] | None) -> Rendered:
     """Return the outcome of a sample: the photograph with the drawing, or the reason of a failure."""
     layout, facts = drawn.layout, {**drawn.origin, **drawn.layout.facts}
     error = UNREAD if not text.reads_concept else None
@@ -192,7 +274,6 @@ def _finish(drawn: Drawn, text: Text, attention: NDArray[np.float16] | None, fea
     # The autoencoder's own change goes through the same edge.
     assert drawn.image is not None
     assert drawn.alone is not None
-    shares = soften_edge(layout.regions, feather)
-    own = measure_own_change(layout.photograph, layout.put_back(drawn.alone, shares), layout.regions)
-    pixels = layout.put_back(drawn.image, shares)
+    own = measure_own_change(layout.photograph, layout.put_back(drawn.alone, drawn.shares), layout.regions)
+    pixels = layout.put_back(drawn.image, drawn.shares)
     return Rendered(drawn.sample.sample_id, None, pixels, attention, facts | {"own_change": round(own, 3)})

@@ -1,7 +1,7 @@
 """Types and helpers that all searches share: the batch, its noises, and the findings per image."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from tailforge.schemas.jobs import SampleSpec
 from tailforge.schemas.settings.engines import SearchEngine
 from tailforge.tasks.methods.planning.samples import derive_seed
 from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.methods.sampling.origin import name_scheduler
 from tailforge.tasks.methods.sampling.plain import Sampling, prepare_scheduler
 from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
 
@@ -25,6 +26,7 @@ DETERMINISTIC = (
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
     "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
     "HeunDiscreteScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
@@ -134,12 +136,13 @@ def require_deterministic(sampling: Sampling) -> None:
     Errors: RecipeError for a scheduler that adds noise.
     """
     scheduler = sampling.model.make_scheduler(sampling.settings.scheduler)
-    check_deterministic(type(scheduler).__name__, str(scheduler.config.get("algorithm_type", "")))
+    check_deterministic(name_scheduler(scheduler), scheduler.config)
 
 
-def check_deterministic(name: str, algorithm: str) -> None:
-    """Check a scheduler by its class name and the `algorithm_type` of its configuration. Errors: RecipeError."""
-    if name not in DETERMINISTIC or algorithm.startswith("sde"):
+def check_deterministic(name: str, config: Mapping[str, Any]) -> None:
+    """Check a scheduler by its class name and its configuration. Errors: RecipeError."""
+    noisy = str(config.get("algorithm_type", "")).startswith("sde") or config.get("stochastic_sampling")
+    if name not in DETERMINISTIC or noisy:
         raise RecipeError(
             f"engine.scheduler: the generator's own scheduler is {name}, which adds noise while it samples; a search "
             "needs one that does not, set engine.scheduler to ddim or dpmsolver++"

@@ -157,7 +157,7 @@ def test_a_sample_in_which_nothing_was_drawn_is_rejected_with_its_score(tmp_path
 
 def test_the_documented_recipe_builds(tmp_path: Path) -> None:
     """With few images and steps."""
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "how-to" / "defects.md").read_text(), re.DOTALL)
+    block, *_ = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "how-to" / "defects.md").read_text(), re.DOTALL)
     recipe = yaml.safe_load(block)
     recipe["engine"] |= {"steps": 4, "batch_size": 2}
     recipe["concepts"] = [each | {"requested": 2} for each in recipe["concepts"]]
