@@ -90,6 +90,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cifar100": {**PUBLISHED, "steps": 4000, "statistics_weight": 3.0},
 }
 
+SHIFT = PUBLISHED["jitter"] / 32  # as a share of the side; published for 32 pixels
 LATE = 0.75  # share of the steps before the first scored candidate, without stop_improvement
 # Settings that some forms ignore, with the forms that read them.
 DRAWN: tuple[Form, ...] = ("pyramid", "generator")
@@ -131,12 +132,18 @@ class InversionSettings(Strict):
     statistics_weight: Weight = Field(10.0, description="Weight of the distance to the BatchNorm layers' statistics.")
     variation_weight: Weight = Field(1e-3, description="Weight of the total variation.")
     norm_weight: Weight = Field(1.5e-5, description="Weight of the images' norm.")
-    jitter: int = Field(2, ge=0, le=64, description="Largest shift of the images per step, in pixels.")
+    jitter: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="Largest shift of the images per step, in pixels; by default 2 per 32 pixels of the shorter side.",
+    )
     flip: bool = Field(False, description="Mirror images in half of the steps; not for digits and letters.")
     zero_start: bool = Field(True, description="Start the pyramid without effect: step 0 equals form generator.")
     scale_free: bool = Field(
         True,
-        description="Divide distances by each layer's own statistics; scale total variation and norm to 256 images.",
+        description="Divide distances by each layer's own statistics; scale total variation and norm to 256 images of "
+        "32 x 32 pixels.",
     )
     saved_pixels: bool = Field(
         True, description="Compute the loss on the saved 8-bit image, with straight-through gradients."
@@ -153,6 +160,10 @@ class InversionSettings(Strict):
         description="End a batch if the teacher agrees with all labels and the loss fell by less than this share since "
         "the last candidate. null: always run all `steps`.",
     )
+
+    def reach(self, size: tuple[int, int]) -> int:
+        """Return the largest shift per step of images of this size (height, width), in pixels; never 0 by default."""
+        return self.jitter if self.jitter is not None else max(1, round(min(size) * SHIFT))
 
     @model_validator(mode="before")
     @classmethod

@@ -27,14 +27,14 @@ from tailforge.tasks.methods.natural_inversion.baselines import (
 from tailforge.tasks.methods.natural_inversion.contract import Inverted, TeacherProtocol
 from tailforge.tasks.methods.natural_inversion.finish import finish_slot
 from tailforge.tasks.methods.natural_inversion.generator import Weights
-from tailforge.tasks.methods.natural_inversion.jitter import Jitter
+from tailforge.tasks.methods.natural_inversion.jitter import Jitter, draw_jitter
 from tailforge.tasks.methods.natural_inversion.losses import inversion_losses
 from tailforge.tasks.methods.natural_inversion.pyramid import new_pyramid, refine
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.methods.natural_inversion.slots import Batch, Slot, Stack, stack_jitter, stack_slots, start_slot
 from tailforge.tasks.methods.natural_inversion.taps import Probe, examine
 
-VERSION = "natural_inversion.1"
+VERSION = "natural_inversion.2"
 LATE = 0.75  # candidates are scored after this share of the steps
 REDRAWN = ("linear", "linear_bias", "alpha", "pixels")  # a warm start draws these anew
 
@@ -159,7 +159,9 @@ class Inverter:
         if before is not None and self.settings.warm_start:
             kept = {name: value.detach() for name, value in before.weights.items() if name not in REDRAWN}
             weights |= {name: value for name, value in kept.items() if bool(value.isfinite().all())}
-        slot = start_slot(batch, weights, random, self.canvas.anatomy.classes, self.settings, self.scale.mean.device)
+        settings, classes = self.settings, self.canvas.anatomy.classes
+        draws = draw_jitter(settings.steps, settings.reach(self.canvas.size), settings.flip, random)
+        slot = start_slot(batch, weights, draws, classes, settings, self.scale.mean.device)
         if self.stale:  # there is no last step yet
             with torch.no_grad():
                 features = self._read(draw_unbounded(self.canvas, stack_slots([slot])))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from tailforge.schemas.settings.inversion import InversionSettings
 from tailforge.tasks.methods.natural_inversion.taps import Pass
 
-PUBLISHED_BATCH = 256
+PUBLISHED_PIXELS = 256 * 32 * 32  # of a batch: images, rows, columns
 
 Running = Callable[[str], tuple[Tensor, Tensor]]
 
@@ -61,7 +61,7 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def image_norm(images: Tensor) -> Tensor:
-    """Return the Euclidean norm of each batch as a whole, [K] of [B, K, C, H, W]; it grows as the root of B."""
+    """Return the Euclidean norm of each batch as a whole, [K] of [B, K, C, H, W]; it grows as the root of B H W."""
     norm: Tensor = torch.linalg.vector_norm(images, dim=(0, 2, 3, 4))
     return norm
 
@@ -79,9 +79,10 @@ def inversion_losses(
         "norm": image_norm(images),
     }
 
-    # Scale-free: the value that a batch of the published size would have.
+    # Scale-free: the value that a batch of the published number of images and pixels would have.
     if settings.scale_free:
-        grown = math.sqrt(PUBLISHED_BATCH / len(images))
+        height, width = images.shape[-2:]
+        grown = math.sqrt(PUBLISHED_PIXELS / (len(images) * height * width))
         terms |= {name: terms[name] * grown for name in ("variation", "norm")}
 
     # The published weights are the presets' defaults.

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from tailforge.schemas.settings.inversion import InversionSettings
 from tailforge.tasks.methods.natural_inversion.generator import Weights
-from tailforge.tasks.methods.natural_inversion.jitter import Jitter, draw_jitter
+from tailforge.tasks.methods.natural_inversion.jitter import Jitter
 from tailforge.tasks.methods.natural_inversion.pyramid import PYRAMID_PARTS
 
 
@@ -104,11 +104,9 @@ def stack_jitter(slots: Sequence[Slot], which: int) -> Jitter:
 
 
 def start_slot(
-    batch: Batch, weights: Weights, random: Generator, classes: int, settings: InversionSettings, device: torch.device
+    batch: Batch, weights: Weights, draws: Tensor, classes: int, settings: InversionSettings, device: torch.device
 ) -> Slot:
-    """Return a slot at step 0 with its noise, labels and jitter; `random` made the `weights` before."""
-    # All jitter of the training is drawn now: the batch's seed decides it.
-    draws = draw_jitter(settings.steps, settings.jitter, settings.flip, random).to(device)
+    """Return a slot at step 0 with its noise, labels and the jitter `draws` [steps, 2, 3] of its training."""
     own = {name: value.to(device).requires_grad_() for name, value in weights.items()}
 
     # Noise: one normal vector per sample from its own seed, then the label as one-hot.
@@ -121,7 +119,7 @@ def start_slot(
     names = ("total", "cross_entropy", "statistics", "variation", "norm")
     best = Best(torch.zeros((), device=device), own["alpha"].detach() if "alpha" in own else None,
                 dict.fromkeys(names, infinite), torch.zeros((), dtype=torch.int64, device=device))  # fmt: skip
-    return Slot(batch, own, noise.to(device), labels.to(device), draws, _adam(own, settings), best)
+    return Slot(batch, own, noise.to(device), labels.to(device), draws.to(device), _adam(own, settings), best)
 
 
 def _adam(weights: Weights, settings: InversionSettings) -> torch.optim.Optimizer:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from tailforge.schemas.settings.inversion import InversionSettings
 from tailforge.tasks.methods.natural_inversion.generator import generate, grid_sizes, new_generator
 from tailforge.tasks.methods.natural_inversion.jitter import Jitter, draw_jitter
 from tailforge.tasks.methods.natural_inversion.pyramid import new_pyramid, refine
@@ -129,6 +130,15 @@ def test_draws_reach_every_shift_and_both_sides() -> None:
     assert set(draws[..., 2].unique().tolist()) == {0, 1}
     assert not torch.equal(draws[:, 0], draws[:, 1])
     assert int(draw_jitter(50, 0, False, seeded()).abs().sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "reach"), [((32, 32), 2), ((28, 28), 2), ((64, 96), 4), ((224, 224), 14), ((8, 8), 1)]
+)
+def test_the_largest_shift_grows_with_the_side(size: tuple[int, int], reach: int) -> None:
+    assert InversionSettings().reach(size) == reach
+    assert InversionSettings(jitter=3).reach(size) == 3
+    assert InversionSettings(preset="cifar10").reach(size) == 2
 
 
 @pytest.mark.parametrize("channels", [1, 3])
