@@ -11,7 +11,8 @@ from tailforge.schemas.documents.shown import show_text, steers
 from tailforge.schemas.errors import UserError
 
 HERE = Path()
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path object keeps one of an address's two slashes
+# An address: a path object keeps one of its two slashes, and neither at the end.
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)")
 LONGEST, LONGEST_PART = 4095, 255  # bytes; limits of Linux
 REASONS = {errno.ELOOP: "it is a link that leads back to itself", errno.ENAMETOOLONG: "it is longer than a path can be"}
 

@@ -77,7 +77,9 @@ def test_a_recipe_that_is_a_folder_or_a_catalog_name_with_a_dot_is_not_found(fol
             load_recipe(path)
 
 
-@pytest.mark.parametrize("path", ["reference://", "s3://bucket/photographs", Path("s3://bucket/photographs")])
+@pytest.mark.parametrize(
+    "path", ["reference://", Path("reference://"), "s3://bucket/photographs", Path("s3://bucket/photographs")]
+)
 def test_an_address_is_no_path(path: str | Path) -> None:
     with pytest.raises(UserError, match="it is an address, and files of this machine are needed; give another path"):
         usable_path(path, "--out")
