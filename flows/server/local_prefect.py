@@ -24,14 +24,12 @@ QUIET = "CRITICAL"
 
 
 def configure_prefect() -> None:
-    """Set quiet defaults for Prefect. The user's own variables win; PREFECT_API_URL reduces the defaults."""
+    """Set quiet defaults for Prefect. The user's own variables win."""
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         CONSOLE_LEVEL: QUIET,  # the command reports errors itself; the server keeps the log
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
-    if not os.environ.get(API):
-        defaults["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
     if not os.environ.get("PREFECT_HOME"):
         os.environ["PREFECT_HOME"] = str(find_home())
     give_home()

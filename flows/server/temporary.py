@@ -16,12 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tailforge.flows.server.local_prefect import API, CONSOLE_LEVEL, require_home
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.stopping import is_ending, stop
 from tailforge.schemas.errors import OrchestrationError
+
+if TYPE_CHECKING:
+    from prefect.settings.models.server.ephemeral import ServerEphemeralSettings
 
 APPLICATION = "prefect.server.api.server:create_app"
 EPHEMERAL = {
@@ -31,6 +34,7 @@ EPHEMERAL = {
     CONSOLE_LEVEL: "ERROR",  # nobody sees the server's log; a failed start is explained from it
 }
 MOST_LOST = 3
+PATIENCE_S = 180.0  # for a start; Prefect's default of 20 s is too short on a busy machine
 LONG_LIVED_S = 600.0  # after this life the count of losses starts again
 TOLD = 20_000  # bytes to read at the end of a server's log; an error quotes one line
 # The line of a traceback that names the exception. The log goes on after it, with SQL and with uvicorn's own line.
@@ -102,6 +106,12 @@ def start_once() -> str:
     return _running.address
 
 
+def start_patience(ephemeral: "ServerEphemeralSettings") -> float:
+    """Return how long a start may take, in seconds: the user's setting, or PATIENCE_S."""
+    given = "startup_timeout_seconds" in ephemeral.model_fields_set
+    return float(ephemeral.startup_timeout_seconds) if given else PATIENCE_S
+
+
 class TemporaryServer:
     """A Prefect server without pages or schedules, watched until `stop`. Errors: OrchestrationError."""
 
@@ -111,7 +121,7 @@ class TemporaryServer:
         settings = get_current_settings()
         require_home(settings.home)
         self.home = settings.home
-        self.patience_s = settings.server.ephemeral.startup_timeout_seconds
+        self.patience_s = start_patience(settings.server.ephemeral)
         self.environment = os.environ | settings.to_environment_variables(exclude_unset=True) | EPHEMERAL
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}/api"

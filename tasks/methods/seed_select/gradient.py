@@ -26,8 +26,9 @@ def predict_with_gradient(
     """Return the guided output [B, C, H, W], differentiable in the latents in the last `grad_steps` calls.
 
     In earlier calls the network's output counts as a constant, so the gradient follows the sampler's linear path alone.
-    Without `unconditional_gradient`, guidance's difference counts as a constant in every call. Both branches are nearly
-    the same function of the latents, so the conditional branch's derivative stands for both.
+    Without `unconditional_gradient`, guidance's difference counts as a constant in every call. The conditional branch's
+    derivative then stands for both branches: a surrogate, at half the cost. Its cosine with the true gradient falls as
+    guidance grows; docs/explanation/seed_select.md has figures.
     """
     model, negative, guidance = sampling.model, sampling.negative, sampling.settings.guidance
     skipped = len(scheduler.timesteps) - (settings.grad_steps or len(scheduler.timesteps))

@@ -8,7 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from prefect.settings.models.server.ephemeral import ServerEphemeralSettings
 
+from tailforge.flows.server.temporary import PATIENCE_S, start_patience
 from tests.flows.conftest import Command, build
 from tests.support.photographs import write_photographs
 from tests.support.stopped_commands import Started, start_command
@@ -182,6 +184,15 @@ def test_a_server_that_does_not_start_says_why(
     start = re.escape(f"error: no Prefect server could be started in PREFECT_HOME {home}: ")
     assert re.match(f"{start}{why}; repair that, or set PREFECT_API_URL", command.lines[-1]), command.lines
     assert not command.said("Traceback")
+
+
+def test_a_busy_machine_has_time_to_start_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a program that calls the build itself, and so has no defaults of the command line."""
+    name = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+    monkeypatch.delenv(name)
+    assert start_patience(ServerEphemeralSettings()) == PATIENCE_S
+    monkeypatch.setenv(name, "20")
+    assert start_patience(ServerEphemeralSettings()) == 20
 
 
 @pytest.mark.slow
