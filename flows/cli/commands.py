@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from tailforge.flows.cli.audit import audit
 from tailforge.flows.cli.command_line import run_words
 from tailforge.flows.cli.evaluate import evaluate
 from tailforge.flows.cli.example import example
@@ -56,6 +57,7 @@ __all__ = ["app", "main"]
 app.command()(example)
 app.command()(init)
 app.command()(plan)
+app.command()(audit)
 
 
 @app.command()
