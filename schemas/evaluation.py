@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from tailforge.schemas.settings.fields import Seed, Share, Strict
 
+DIGITS = 6  # of the figures in tables of trials
+WEIGHTS = "weights"  # a trained model's file beside the table
+
 TaskName = Literal["classification", "segmentation"]
 Optimizer = Literal["sgd", "adamw"]
 Sampling = Literal["natural", "balanced", "copies"]

@@ -1,6 +1,7 @@
-"""Import libraries of extras where they are used, so that everything else runs without them."""
+"""Import libraries of extras, and modules that need them, where they are used, so that all else runs without them."""
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from tailforge.schemas.errors import MissingExtraError
@@ -35,3 +36,17 @@ def import_extra(module: str, purpose: str) -> Any:
         raise MissingExtraError(
             f"{purpose} needs {module}, which cannot be imported ({error}); {how_to_install(EXTRAS[module])}"
         ) from error
+
+
+def when_called(module: str, function: str) -> Callable[..., Any]:
+    """Return a function that imports a module of `tailforge` at its first call and calls a function of it.
+
+    So a build is planned without the libraries that only its work needs. Errors: of the call, those of the import and
+    of the function.
+    """
+
+    def call(*given: Any, **named: Any) -> Any:
+        """Import the module and call its function."""
+        return getattr(importlib.import_module(f"tailforge.{module}"), function)(*given, **named)
+
+    return call

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailforge.schemas.explanation import RepairRecord
+from tailforge.schemas.options import Fit
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.review import Review
-from tailforge.schemas.settings.fields import Fit
 from tailforge.schemas.settings.licences import OtherLicence
 from tailforge.schemas.training.record import TrainedImages, TrainingRecord
 

@@ -5,10 +5,12 @@ Each thread has its own piece of work. Loops report progress, and nothing depend
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+Watch = Callable[[int, float], None]  # step that is done, its loss
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tailforge.tasks.stages.registry import ON_DEMAND, list_stages
+from tailforge.tasks.stages.on_demand import ON_DEMAND
+from tailforge.tasks.stages.registry import list_stages
 from tests.support.repository import ROOT
 
 ROOMS = ("schemas", "catalog", "tasks", "flows")
@@ -88,6 +89,13 @@ def imported(path: Path, *, late: bool = True) -> Iterator[str]:
 def longest(name: str, names: object) -> str | None:
     """The longest of `names` that is `name` or contains it."""
     return max((each for each in names if f"{name}.".startswith(f"{each}.")), key=len, default=None)  # type: ignore[attr-defined]
+
+
+def import_heavy(modules: list[str]) -> str:
+    """The heavy libraries that a new process imports with these modules, as a list in text."""
+    program = f"import sys\nfor m in {modules!r}: __import__(m)\nprint(sorted({HEAVY!r} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
 
 
 def test_imports_run_one_way() -> None:
@@ -175,6 +183,25 @@ def test_a_stage_has_one_name() -> None:
         assert importlib.import_module(f"tailforge.tasks.stages.{stage.name}").STAGE is stage
 
 
+def test_what_is_imported_when_called_is_there() -> None:
+    """`when_called` names a module and a function by text, which no checker reads."""
+    named = [
+        [ast.literal_eval(argument) for argument in node.args]
+        for path in sources().values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "when_called"
+    ]
+    assert named
+    for module, function in named:
+        assert callable(getattr(importlib.import_module(f"tailforge.{module}"), function))
+
+
+def test_stages_and_engines_are_known_without_the_libraries_of_their_work() -> None:
+    """Modules in a folder `work` import them, and are imported when work begins."""
+    registries = ["tailforge.tasks.stages.registry", "tailforge.tasks.engines.registry"]
+    assert import_heavy(registries) == "[]"
+
+
 def test_one_walk_builds_plans_and_looks() -> None:
     parts = {"run_rounds", "augment_all", "write_all"}
     callers = {
@@ -242,9 +269,7 @@ def test_methods_know_neither_pages_nor_pipelines() -> None:
 
 def test_a_consumer_needs_neither_torch_nor_prefect() -> None:
     modules = [f"tailforge.{module}" for module in sources() if module.startswith(("schemas", "catalog"))]
-    program = f"import sys\nfor m in {modules!r}: __import__(m)\nprint(sorted({HEAVY!r} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert import_heavy(modules) == "[]"
 
 
 def test_tasks_package_is_empty() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 
 Size = tuple[int, int]  # height, width
 

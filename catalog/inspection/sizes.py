@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.schemas.training.generator import PixelNetwork
 
 NEAR = 1.1  # largest ratio of two aspects that counts as one; our choice

@@ -61,6 +61,15 @@ def choose_build(reference: str, store: str, overrides: Sequence[str] = (), *, l
     return found
 
 
+def require_build(reference: str, store: str, overrides: Sequence[str] = (), *, last: bool = False) -> None:
+    """Refuse what names no build, or holds mistakes. A command asks before it imports what its work needs.
+
+    `last`: as in `choose_build`. Errors: those of `choose_build` and `open_recipe`.
+    """
+    chosen = choose_build(reference, store, overrides, last=last)
+    open_recipe(chosen.reference, store, chosen.overrides)
+
+
 def _choose_recipe(reference: str, store: Store, given: tuple[str, ...], *, last: bool) -> Chosen:
     """Return a recipe with the given overrides or, with `last` and without any, those of its last build."""
     recipe = load_recipe(reference).recipe

@@ -20,7 +20,8 @@ from tailforge.flows.build.drive import Drive
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.walk import walk
 from tailforge.tasks.publish.claim import list_promised
-from tailforge.tasks.stages.registry import ON_DEMAND, list_stages, list_upstream
+from tailforge.tasks.stages.on_demand import ON_DEMAND
+from tailforge.tasks.stages.registry import list_stages, list_upstream
 from tailforge.tasks.stages.repairs import STAGE as REPAIRED
 
 ARTIFACTS = "artifacts"

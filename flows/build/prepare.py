@@ -20,21 +20,21 @@ from tailforge.flows.build.resolve_generator import resolve_generator
 from tailforge.flows.build.resolve_teachers import check_verifier
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.schemas.errors import StoreAccessError
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import BuildContext, ResolvedImages, ResolvedModel
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.allocation import GainAllocation
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.images.judged import resolve_real
-from tailforge.tasks.methods.packing.augment import build_pipeline
 from tailforge.tasks.methods.packing.transforms import load_transforms
-from tailforge.tasks.models.clip import check_scorer
 from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.guides import GUIDE, check_guide
-from tailforge.tasks.models.pretrained import CLIP, PIPELINE, naming, require_kind
+from tailforge.tasks.models.kinds import CLIP, PIPELINE, check_scorer, naming, require_kind
 from tailforge.tasks.stages.verdicts import VERIFIER
 
 Request = tuple[str, str, tuple[str, ...]]  # recipe, store, overrides
+build_pipeline = when_called("tasks.methods.packing.augment", "build_pipeline")
+resolve_real = when_called("tasks.images.judged", "resolve_real")
 _prepared: ContextVar[tuple[Request, BuildContext] | None] = ContextVar("prepared", default=None)
 
 
@@ -136,7 +136,8 @@ def _find_real(recipe: Recipe, folder: Path) -> ResolvedImages | None:
     if not isinstance(allocation, GainAllocation):
         return None
     load_transforms("allocation by gain")  # the training of its classifiers needs them
-    return resolve_real(allocation.real, recipe.concepts, folder)
+    found: ResolvedImages = resolve_real(allocation.real, recipe.concepts, folder)
+    return found
 
 
 def _open_store(store: str) -> str:

@@ -8,16 +8,17 @@ from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import choose_build
 from tailforge.flows.build.drive import Drive, Tally
 from tailforge.flows.build.prepare import prepare_build
-from tailforge.flows.build.run import run_prepared
 from tailforge.flows.build.status import failed_receipts
 from tailforge.flows.build.walk import walk
 from tailforge.schemas.errors import NotFoundError, UserError
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.settings.workers import WorkerSettings
 from tailforge.tasks.artifacts.failures import forget, retry_failed_rows
 from tailforge.tasks.stages.registry import list_stages, stage_names
 
 NEAR_LABELS = 5
+run_prepared = when_called("flows.build.run", "run_prepared")
 
 
 def rerun_build(
@@ -30,10 +31,12 @@ def rerun_build(
     failed: bool,
     settings: WorkerSettings | None = None,
     any_cost: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Remove a stage's results, some partitions or the failed samples, and build again.
 
-    Return the result of the build with `again`, the number of removed partitions. `recipe` may be a dataset. Without
+    Return the result of the build with `again`, the number of removed partitions. With `dry_run` change nothing and
+    return what would be removed: `again`, and `parts`, the stage and label of each. `recipe` may be a dataset. Without
     overrides those of the last build apply, and `told` names them. If no sample failed, `failed` builds nothing, and
     `nothing` says so. Errors: NotFoundError for an unknown stage or partition; UserError for missing or conflicting
     options; those of `run_prepared`.
@@ -52,6 +55,10 @@ def rerun_build(
     if failed and not again:
         rest = "" if complete else "; the build is not finished, `tailforge build` goes on with it"
         return {"again": 0, "nothing": f"no sample failed, nothing to do{rest}", "work": {}, **told}
+
+    if dry_run:
+        parts = [{"stage": receipt.stage, "partition": receipt.label} for receipt in again]
+        return {"again": len(again), "parts": parts, **told}
 
     # Remove them, or only their failed rows, and build.
     kept = {stage.name for stage in list_stages() if stage.keeps_rows}

@@ -11,12 +11,15 @@ from tailforge.flows.build.read_prompts import note_captions
 from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.training_progress import say_left_out
 from tailforge.schemas.errors import StoreAccessError
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.training.record import TrainedImages
 from tailforge.tasks.models.generator_files import check_trainable
-from tailforge.tasks.models.pretrained import PIPELINE, require_kind
-from tailforge.tasks.stages.adaptations import make_base, open_photographs
+from tailforge.tasks.models.kinds import PIPELINE, require_kind
+from tailforge.tasks.stages.adaptations import open_photographs
+
+make_base = when_called("tasks.stages.work.adaptations", "make_base")
 
 
 def resolve_generator(recipe: Recipe, folder: Path, store: str) -> tuple[ResolvedModel, TrainedImages | None]:

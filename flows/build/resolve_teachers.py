@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
-from tailforge.tasks.engines.teacher_labels import find_label
-from tailforge.tasks.models.pretrained import CLASSIFIER, naming, require_kind
-from tailforge.tasks.models.teacher import load_verifier
+from tailforge.tasks.models.kinds import CLASSIFIER, naming, require_kind
 from tailforge.tasks.stages.verdicts import VERIFIER
+
+find_label = when_called("tasks.engines.work.teacher_labels", "find_label")
+load_verifier = when_called("tasks.models.teacher", "load_verifier")
 
 
 def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: ResolvedModel, folder: Path) -> None:

@@ -21,8 +21,7 @@ from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.methods.quality.gates import count_accepted
 from tailforge.tasks.stages.allocation import STAGE as ALLOCATION
-from tailforge.tasks.stages.evaluations import read_chosen
-from tailforge.tasks.stages.judges import NUMBERS, real_of, settings_of
+from tailforge.tasks.stages.judges import NUMBERS, read_chosen, real_of, settings_of
 from tailforge.tasks.stages.judges import STAGE as JUDGES
 from tailforge.tasks.stages.preferences import STAGE as PREFERENCES
 

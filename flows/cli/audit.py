@@ -15,7 +15,6 @@ from tailforge.flows.cli.options import (
     console,
     print_json,
     table,
-    worker_settings,
 )
 from tailforge.flows.terminal.stopping import run_stoppable
 from tailforge.schemas.documents.shown import visible
@@ -40,6 +39,7 @@ def audit(
     Example: `tailforge audit workshop_rare --verifier catalog:workshop-teacher`
     """
     from tailforge.flows.build.audit import audit_recipe
+    from tailforge.flows.cli.option_settings import worker_settings
 
     settings = worker_settings("threads", workers, None, None)
     found = run_stoppable(audit_recipe, recipe, store, images, verifier, set_, settings)

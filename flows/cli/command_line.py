@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
-from pydantic import ValidationError
 
-from tailforge.schemas.checks.mistakes import describe_word
 from tailforge.schemas.documents.shown import shorten, show_line
 from tailforge.schemas.errors import UserError
+from tailforge.schemas.extras import when_called
 
 COMMAND = "tailforge"
 MOST_CHARACTERS = 400
@@ -20,6 +19,8 @@ WordsError: type[Exception] = typer.BadParameter.__mro__[2]
 MISSING = "MissingParameter"  # name of the error's class, which typer does not export either
 EXAMPLE = re.compile(r"Example: (`[^`]+`)")
 HOME = re.compile(r"(?P<option>--[a-z-]+=)?(?P<home>~)(?=/|$)")
+
+describe_number = when_called("flows.cli.option_settings", "describe_number")
 
 
 def run_words(app: typer.Typer, words: Sequence[str]) -> None:
@@ -48,19 +49,10 @@ def _at_home(word: str) -> str:
 
 def _describe(error: Any) -> str:
     """Return one line with the mistake and the command that explains it."""
-    text = _describe_number(error) or error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    text = describe_number(error) or error.format_message().replace("Value error, ", "").strip().rstrip(".")
     shown = shorten(show_line(text), MOST_CHARACTERS)
     command = COMMAND if error.ctx is None else error.ctx.command_path
     return f"{shown[:1].lower()}{shown[1:]}{_describe_missing(error)}; `{command} --help` explains it"
-
-
-def _describe_number(error: Any) -> str | None:
-    """Return the option, its bound and the word, for a number out of bounds; else None."""
-    cause, option = error.__cause__, getattr(error, "param", None)
-    if option is None or not isinstance(cause, ValidationError):
-        return None
-    item = cause.errors(include_url=False)[0]
-    return None if item["type"] == "value_error" else f"{option.opts[0]}: {describe_word(cause, str(item['input']))}"
 
 
 def _describe_missing(error: Any) -> str:

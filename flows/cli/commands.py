@@ -1,7 +1,8 @@
 """The command `tailforge`. A command parses, makes one library call and prints; it computes nothing.
 
 Larger commands have files of their own in flows/cli. Exit codes: 0 done, 2 the user's error, 1 a failure.
-Commands import torch and Prefect inside their functions, so that reading a dataset needs neither.
+Commands import what they need inside their functions, so that help answers at once and reading a dataset needs neither
+torch nor Prefect.
 """
 
 import sys
@@ -38,7 +39,6 @@ from tailforge.flows.cli.options import (
     plain,
     print_json,
     table,
-    worker_settings,
 )
 from tailforge.flows.cli.plan import plan
 from tailforge.flows.cli.publication import print_publication
@@ -76,7 +76,11 @@ def build(
 
     Example: `tailforge build workshop`
     """
+    from tailforge.flows.build.choose import require_build
+
+    require_build(recipe, store, set_)
     from tailforge.flows.build.run import run_build
+    from tailforge.flows.cli.option_settings import worker_settings
 
     settings = worker_settings(runner, workers, devices, ray_address)
     made = run_stoppable(run_build, recipe, store, set_, settings, any_cost=yes)

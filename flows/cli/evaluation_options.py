@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tailforge.schemas.errors import RecipeError
-from tailforge.schemas.settings.fields import FIT, Fit
+from tailforge.schemas.options import FIT, Fit
 
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 

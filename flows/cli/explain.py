@@ -12,11 +12,8 @@ from tailforge.flows.cli.options import DEFAULT_STORE, Json, RecipeFolder, Store
 from tailforge.flows.terminal.stopping import run_stoppable
 from tailforge.schemas.documents.shown import count_of, show
 from tailforge.schemas.errors import ExplanationError
-from tailforge.schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
 from tailforge.schemas.under_way import tell
 
-ALL = "all"
-ORDER = re.compile(r"[0-9]{1,2}")
 BOX = re.compile(",".join([r"\s*(-?[0-9]{1,6})\s*"] * 4))
 LARGE_TRUNCATED = 0.2  # sound decompositions reached at most 0.11, leaking ones at least 0.9
 
@@ -56,6 +53,7 @@ def explain(
 
     Example: `tailforge explain 0123456789abcdef --dataset workshop --box 10,20,30,40 --repair`
     """
+    from tailforge.flows.cli.option_settings import parse_settings
     from tailforge.flows.samples.explain import explain_sample, undo_repair
 
     if undo:
@@ -91,37 +89,6 @@ def show_progress(as_json: bool) -> Iterator[Callable[[int, int], None]]:
             progress.update(bar, completed=done, total=total)
 
         yield observe
-
-
-def parse_settings(
-    target: str, layer: str | None, step: int | None, order: str, grid: int, memory: float
-) -> ExplainSettings:
-    """Return the settings of an explanation from the options. Errors: ExplanationError for a value out of bounds."""
-    if target not in ("decoder", "step"):
-        raise ExplanationError(f"--target {show(target)}; possible are decoder and step")
-    if order != ALL and not (ORDER.fullmatch(order) and 1 <= int(order) <= 36):
-        raise ExplanationError(f"--order {show(order)}; give a number from 1 to 36, or {ALL}")
-    if step is not None and target != "step":
-        raise ExplanationError("--step needs --target step; add that, or leave --step out")
-    if step is not None and step > MOST_STEP:
-        raise ExplanationError(f"--step: must be {MOST_STEP} or less; found {step}")
-    if layer is not None and len(layer) > MOST_LAYER:
-        raise ExplanationError(f"--layer {show(layer)}: no layer has so long a name")
-
-    if not 1 <= grid <= 64:
-        raise ExplanationError(f"--grid: must be 64 or less; found {grid}")
-    if not 0 < memory <= MOST_MEMORY_GIB:
-        bound = f"{MOST_MEMORY_GIB} or less" if memory > 0 else "above 0"
-        raise ExplanationError(f"--memory: must be {bound}; found {memory:g}")
-
-    return ExplainSettings(
-        target=target,
-        layer=layer,
-        step=step,
-        order=None if order == ALL else int(order),
-        grid=grid,
-        memory_gib=memory,
-    )
 
 
 def parse_box(text: str) -> tuple[int, int, int, int]:

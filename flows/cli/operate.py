@@ -20,7 +20,6 @@ from tailforge.flows.cli.options import (
     plain,
     print_json,
     table,
-    worker_settings,
 )
 from tailforge.flows.cli.publication import print_publication
 from tailforge.flows.terminal.stopping import run_stoppable
@@ -39,6 +38,9 @@ def status(
 
     Example: `tailforge status workshop --json`
     """
+    from tailforge.flows.build.choose import require_build
+
+    require_build(recipe, store, set_, last=True)
     from tailforge.flows.build.status import status_view
 
     found = status_view(recipe, store, set_)
@@ -91,6 +93,9 @@ def rerun(
     failed_samples: Annotated[
         bool, typer.Option("--failed-samples", help="Make only the failed images again.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be made again, and change nothing.")
+    ] = False,
     store: Store = DEFAULT_STORE,
     set_: Set = [],  # noqa: B006
     runner: Runner = "threads",
@@ -104,19 +109,41 @@ def rerun(
 
     Example: `tailforge rerun workshop --failed-samples`
     """
+    from tailforge.flows.build.choose import require_build
+
+    require_build(recipe, store, set_, last=True)
     from tailforge.flows.build.rerun import rerun_build
+    from tailforge.flows.cli.option_settings import worker_settings
 
     settings = worker_settings(runner, workers, devices, ray_address)
     made = run_stoppable(
-        rerun_build, recipe, store, set_, stage, partition, failed=failed_samples, settings=settings, any_cost=yes
+        rerun_build,
+        recipe,
+        store,
+        set_,
+        stage,
+        partition,
+        failed=failed_samples,
+        settings=settings,
+        any_cost=yes,
+        dry_run=dry_run,
     )
     if as_json:
         return print_json(made)
     print_told(made)
     if "nothing" in made:
         console.print(made["nothing"])
+    elif dry_run:
+        print_parts(made["parts"])
     else:
         print_publication(made)
+
+
+def print_parts(parts: list[dict[str, str]]) -> None:
+    """Print what a rerun would make again."""
+    table("would be made again", ["stage", "partition"], [list(each.values()) for each in parts[:SHOWN_ROWS]])
+    print_more(len(parts))
+    console.print("Nothing was changed. Later stages follow where bytes change", soft_wrap=True)
 
 
 def diff(

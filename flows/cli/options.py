@@ -2,19 +2,16 @@
 
 import json
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
+import tailforge as package
 from tailforge.flows.terminal.console import TextConsole
-from tailforge.schemas.checks.mistakes import refuse_options
 from tailforge.schemas.documents.shown import visible
-from tailforge.schemas.settings.fields import FIT, ROOT, Fit
-from tailforge.schemas.settings.workers import MOST_WORKERS, WorkerSettings
+from tailforge.schemas.options import FIT, MOST_WORKERS, ROOT, Fit
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +25,7 @@ console = TextConsole()
 def print_version(asked: bool) -> None:
     """Print the version of the installed distribution and end the command."""
     if asked:
-        sys.stdout.write(f"tailforge {metadata.version('tailforge')}\n")
+        sys.stdout.write(f"tailforge {package.__version__}\n")
         raise typer.Exit
 
 
@@ -98,20 +95,6 @@ RayAddress = Annotated[
     str | None, typer.Option(envvar="RAY_ADDRESS", help="host:port of the cluster's head, for --runner ray.")
 ]
 DEFAULT_STORE = "./store"
-
-
-def worker_settings(runner: str, workers: int | None, devices: str | None, ray_address: str | None) -> WorkerSettings:
-    """Return the worker settings that the options name. RAY_ADDRESS without --runner ray has no effect.
-
-    Errors: RecipeError naming the options whose values the settings refuse.
-    """
-    named = tuple(name.strip() for name in devices.split(",")) if devices else ()
-    address = ray_address if runner == "ray" else None
-    given = {"runner": runner, "workers": workers, "devices": named, "ray_address": address}
-    try:
-        return WorkerSettings.model_validate(given)
-    except ValidationError as error:
-        raise refuse_options(error, WorkerSettings, given) from error
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

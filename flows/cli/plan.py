@@ -34,6 +34,9 @@ def plan(
 
     Example: `tailforge plan workshop --set concepts.gear.requested=80 --machine-price 0.40`
     """
+    from tailforge.flows.build.choose import require_build
+
+    require_build(recipe, store, set_)
     from tailforge.flows.estimate.cost import plan_cost
     from tailforge.flows.estimate.show import PLAN_COLUMNS, describe, list_rows, to_json
     from tailforge.schemas.prices import Prices

@@ -8,12 +8,12 @@ from tailforge.flows.build.order import PARTITION
 from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, plan_partitions
 from tailforge.flows.build.read_prompts import ReadablePrompts, filter_readable
 from tailforge.flows.build.rounds import first_sizes
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.schemas.settings.allocation import GainAllocation
 from tailforge.tasks.artifacts.contract import find_receipt, read_table
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.planning.expand_prompts import expand_prompts
-from tailforge.tasks.models.lexicon import load_wordnet
 from tailforge.tasks.stages.allocation import STAGE as ALLOCATION
 from tailforge.tasks.stages.augmented import STAGE as AUGMENTED
 from tailforge.tasks.stages.judges import STAGE as JUDGES
@@ -22,6 +22,7 @@ from tailforge.tasks.stages.prompts import STAGE as PROMPTS
 from tailforge.tasks.stages.prompts import read_prompts
 from tailforge.tasks.stages.selection import STAGE as SELECTION
 
+load_wordnet = when_called("tasks.models.lexicon", "load_wordnet")
 Work = dict[str, tuple[int, int]]  # (steps, rows) by stage
 
 

@@ -19,7 +19,7 @@ from tailforge.catalog.inspection.splits import assign_splits, read_splits
 from tailforge.catalog.sources.references import FEWEST, SMALLEST_SIDE
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.schemas.settings.gates import Gate
 from tailforge.schemas.settings.licences import UNKNOWN, OtherLicence
 from tailforge.schemas.training.generator import PixelNetwork

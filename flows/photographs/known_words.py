@@ -64,7 +64,8 @@ def count_read(generator: ResolvedModel, inspection: Inspection) -> dict[str, in
 
     The nearest name counts, out of all classes and `OTHERS` (zero-shot, arXiv 2103.00020). Errors: ModelError.
     """
-    from tailforge.tasks.models.clip import check_scorer, load_clip  # transformers, seconds that others need not wait
+    from tailforge.tasks.models.clip import load_clip
+    from tailforge.tasks.models.kinds import check_scorer
 
     # Unit vectors of the names [N, D].
     model = generator.model_copy(update={"subfolder": CLIP, "digest": f"{generator.path}/{CLIP}"})

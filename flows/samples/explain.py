@@ -29,7 +29,7 @@ from tailforge.tasks.methods.regional_primitives.defects import PIXEL_MEASURES, 
 from tailforge.tasks.methods.regional_primitives.demands import Observe
 from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
 from tailforge.tasks.methods.regional_primitives.trace import box_region, mask_region
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.stages import explanations
 from tailforge.tasks.stages import repairs as mending
 from tailforge.tasks.stages.explanations import ExplainRequest

@@ -11,9 +11,9 @@ from tailforge.flows.samples.remake import Published, find_published, remake_sam
 from tailforge.schemas.errors import EngineError, NotFoundError
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.tasks.methods.packing.members import finish_image
-from tailforge.tasks.stages.augmented import augment_partition
-from tailforge.tasks.stages.masks import annotate_partition
-from tailforge.tasks.stages.samples import tabulate
+from tailforge.tasks.stages.work.augmented import augment_partition
+from tailforge.tasks.stages.work.masks import annotate_partition
+from tailforge.tasks.stages.work.samples import tabulate
 
 
 def regenerate_sample(

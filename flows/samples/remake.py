@@ -32,11 +32,11 @@ from tailforge.schemas.explanation import ExplainSettings, Region
 from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel
 from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.engines.registry import engine_of
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.publish.publish import UNREAD
 from tailforge.tasks.stages.adaptations import STAGE as ADAPTATIONS
 from tailforge.tasks.stages.adaptations import open_adapted
-from tailforge.tasks.stages.samples import remake, remake_from_noise, remake_inverted
+from tailforge.tasks.stages.work.samples import remake, remake_from_noise, remake_inverted
 
 
 class RepairOrigin(BaseModel):

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import OrchestrationError
 
@@ -38,16 +36,17 @@ def configure_prefect() -> None:
     spare_loopback()
 
 
-def explain_setting(error: ValueError) -> str | None:
+def explain_setting(error: Any) -> str | None:
     """Return which setting Prefect refuses, and why; None for an error that is not from Prefect's settings.
 
     Prefect reads its settings while it is imported. The answer leaves out the value, which may be a password.
     """
     module = sys.modules.get("prefect.settings.base")
     kinds = [] if module is None else list(_find_heirs(module.PrefectBaseSettings))
-    if not isinstance(error, ValidationError) or error.title not in [kind.__name__ for kind in kinds]:
+    title = getattr(error, "title", None)  # of pydantic's ValidationError
+    if title not in [kind.__name__ for kind in kinds]:
         return None
-    (prefix, *_) = [kind.model_config["env_prefix"] for kind in kinds if kind.__name__ == error.title]
+    (prefix, *_) = [kind.model_config["env_prefix"] for kind in kinds if kind.__name__ == title]
     said = [f"{prefix}{each['loc'][0]}".upper() + f": {each['msg']}" for each in error.errors() if each["loc"]]
     return (
         f"Prefect refuses a setting. {'; '.join(said)}. Correct it in the environment, in Prefect's profile or in "

@@ -10,8 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from tailforge.catalog.images.left_out import HIDDEN, SYSTEM, LeftOut
 from tailforge.flows.terminal.console import TextConsole, text_column
 from tailforge.flows.terminal.heartbeat import say
-from tailforge.schemas.under_way import working
-from tailforge.tasks.training.runs import Watch
+from tailforge.schemas.under_way import Watch, working
 
 LINE_EVERY_S = 10.0
 

@@ -29,7 +29,8 @@ from tailforge.schemas.documents.foreign_json import describe_damage
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, ModelError, RecipeError
 from tailforge.schemas.jobs import ResolvedModel
-from tailforge.schemas.settings.fields import Fit, look
+from tailforge.schemas.options import Fit
+from tailforge.schemas.settings.fields import look
 from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.training.classifiers import DistillSettings
 from tailforge.tasks.images.labelled import (
@@ -41,9 +42,9 @@ from tailforge.tasks.images.labelled import (
     refuse_shared,
     take_split,
 )
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.methods.packing.transforms import load_transforms
-from tailforge.tasks.models.pretrained import CLASSIFIER, require_kind
+from tailforge.tasks.models.kinds import CLASSIFIER, require_kind
 from tailforge.tasks.models.teacher import Teacher, describe_classifier, load_verifier
 from tailforge.tasks.training.student import Origins, distill
 

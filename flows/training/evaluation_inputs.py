@@ -22,9 +22,9 @@ from tailforge.schemas.checks.mistakes import refuse_options
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError, RecipeError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
+from tailforge.schemas.options import Fit
 from tailforge.schemas.prices import Prices
 from tailforge.schemas.recipe import Concept
-from tailforge.schemas.settings.fields import Fit
 from tailforge.tasks.images.evaluated import (
     TEST,
     TRAIN,

@@ -11,7 +11,8 @@ from tailforge.catalog.sources.models import name_model, resolve_model
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.evaluation import EvaluationSettings, FitSettings
 from tailforge.schemas.jobs import ResolvedModel
-from tailforge.schemas.settings.fields import Fit, ModelSource
+from tailforge.schemas.options import Fit
+from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.images.evaluated import choose_format
 from tailforge.tasks.images.targets import Format
 from tailforge.tasks.methods.evaluation.models import Model, preset_model

@@ -25,7 +25,8 @@ from tailforge.tasks.methods.evaluation.arms import (
 from tailforge.tasks.methods.evaluation.fit import use_one_thread
 from tailforge.tasks.methods.evaluation.summary import Run, choose_settings, tabulate_test
 from tailforge.tasks.stages import evaluations, trials
-from tailforge.tasks.stages.evaluations import Examination, read_chosen
+from tailforge.tasks.stages.evaluations import Examination
+from tailforge.tasks.stages.judges import read_chosen
 from tailforge.tasks.stages.trials import RealData, Trial
 
 

@@ -21,11 +21,11 @@ from tailforge.flows.build.choose import split_reference
 from tailforge.flows.terminal.training_progress import say_left_out, show_training
 from tailforge.schemas.checks.mistakes import describe_mistakes
 from tailforge.schemas.errors import ImagesError, RecipeError
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.schemas.training.pretraining import USES, AnyPretrainSettings
 from tailforge.tasks.images.labelled import decode_images, open_labelled, refuse_shared
 from tailforge.tasks.images.masked import open_masked, require_captions, require_fit
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.training.encoder import pretrain, probe_encoder
 from tailforge.tasks.training.teacher import sort_names

@@ -19,15 +19,16 @@ from tailforge.flows.terminal.training_progress import say_left_out, show_traini
 from tailforge.schemas.errors import TrainingError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import GeneratorTraining
-from tailforge.schemas.under_way import working
+from tailforge.schemas.under_way import Watch, working
 from tailforge.tasks.images.captioned import open_captioned
 from tailforge.tasks.models.checkpoints import write_whole
-from tailforge.tasks.models.pretrained import PIPELINE, pick_device, require_kind
+from tailforge.tasks.models.kinds import PIPELINE, require_kind
+from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.training.export_generator import export_generator, refuse_foreign
 from tailforge.tasks.training.generator import fit_generator, load_curves
 from tailforge.tasks.training.generator_stages import Work, encode_images
 from tailforge.tasks.training.new_generator import make_generator
-from tailforge.tasks.training.runs import Watch, hold_folder
+from tailforge.tasks.training.runs import hold_folder
 
 
 @flow(name="train-generator", log_prints=False, validate_parameters=False)

@@ -7,7 +7,8 @@ from pydantic import Discriminator, Field, field_validator, model_validator
 
 from tailforge.schemas.documents.shown import count_of, shorten
 from tailforge.schemas.evaluation import FitSettings
-from tailforge.schemas.settings.fields import FIT, Fit, Name, Place, Seconds, Share, Strict
+from tailforge.schemas.options import FIT, Fit
+from tailforge.schemas.settings.fields import Name, Place, Seconds, Share, Strict
 from tailforge.schemas.settings.licences import PHOTOGRAPHS_LICENCE, UNKNOWN, OtherLicence, PhotographsLicence
 
 if TYPE_CHECKING:

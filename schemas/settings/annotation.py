@@ -6,6 +6,11 @@ from pydantic import Field, field_validator, model_validator
 
 from tailforge.schemas.settings.fields import ModelSource, Share, SlotName, Strict
 
+NO_AFFINITY = (
+    "annotation.affinity spreads masks by the self-attention of a UNet; Stable Diffusion 3 and Flux have none that is "
+    "apart from their text, so leave it out or set it to 0"
+)
+
 WINDOW = (0.0, 0.5)  # default part of the noise schedule (t/T) with recorded attention
 
 

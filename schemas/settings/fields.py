@@ -3,22 +3,11 @@
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from tailforge.schemas.documents.shown import show
-
-Fit = Literal["exact", "crop", "pad", "stretch"]
-FIT = (
-    "For images of another size. exact: refuse them. crop: scale to cover the size and keep the middle. pad: scale to "
-    "fit in, with black around. stretch: scale both sides on their own."
-)
-
-ROOT = (
-    "Folder that paths in a table or COCO file of images are relative to, and that none of them may leave; by default "
-    "the file's own folder."
-)
 
 AUTHORED = {"authored": True}  # validation context of a person's document; stored documents are not tidied
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, field_validator, model_validator
 
 from tailforge.schemas.documents.shown import shorten, show
+from tailforge.schemas.options import ROOT
 from tailforge.schemas.settings.engine_settings import CHANGED
-from tailforge.schemas.settings.fields import ROOT, ModelSource, Name, Place, Share, Strict, look
+from tailforge.schemas.settings.fields import ModelSource, Name, Place, Share, Strict, look
 from tailforge.schemas.settings.licences import PHOTOGRAPHS_LICENCE, UNKNOWN, OtherLicence, PhotographsLicence
 from tailforge.schemas.settings.sampling import SamplingSettings
 

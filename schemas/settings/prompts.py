@@ -12,6 +12,7 @@ from tailforge.schemas.settings.fields import ModelSource, Name, Positive, Stric
 Weights = Mapping[Name, Positive]
 Slot = Annotated[str, Field(pattern=r"^[a-z_]+$", max_length=64)]
 SLOT = re.compile(r"\{([a-z_]+)\}")
+WORDNET = "oewn:2024"  # one fixed edition, because its words decide the prompts
 
 
 def check_template(template: str, attributes: Collection[str]) -> None:

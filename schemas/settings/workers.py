@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MOST_WORKERS = 4096
+from tailforge.schemas.options import MOST_WORKERS
 
 
 class WorkerSettings(BaseModel):

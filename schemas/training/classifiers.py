@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tailforge.schemas.settings.fields import FIT, ROOT, Fit, FolderName, Place, Seconds, Seed, Strict, Words
+from tailforge.schemas.options import FIT, ROOT, Fit
+from tailforge.schemas.settings.fields import FolderName, Place, Seconds, Seed, Strict, Words
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=4, le=4096, multiple_of=4)]

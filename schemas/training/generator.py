@@ -9,10 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tailforge.schemas.documents.shown import shorten, show, show_key
+from tailforge.schemas.options import FIT, ROOT, Fit
 from tailforge.schemas.settings.fields import (
-    FIT,
-    ROOT,
-    Fit,
     FolderName,
     ModelSource,
     Place,

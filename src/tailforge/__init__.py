@@ -4,7 +4,6 @@ The command is `tailforge`. Names are imported when they are first used, so that
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """The public name, imported from its module. Raises AttributeError for any other name."""
     if name == "__version__":
-        return version("tailforge")
+        return import_module("importlib.metadata").version("tailforge")
     if name not in _HOMES:
         raise AttributeError(f"module 'tailforge' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import get_annotations
-from itertools import islice
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
@@ -29,8 +27,8 @@ class Stage(ArtifactKind):
     """One stage of a build. Its name is also that of its module, its folder in the store and its `--stage` option.
 
     `locate(*given)` returns the address of the result, and `produce(workplace, *given)` makes it. The types of `given`
-    are the annotations of `produce`. `hold(workplace)` holds what two builds must not use at once, until the receipt is
-    written.
+    are the annotations of `locate`. `hold(workplace)` holds what two builds must not use at once, until the receipt is
+    written. Whoever plans a build locates its results only, so `produce` may import its libraries when it is called.
     """
 
     locate: Callable[..., Address]
@@ -55,8 +53,7 @@ class Stage(ArtifactKind):
     @cached_property
     def types(self) -> tuple[Any, ...]:
         """Return the types of the arguments `given`."""
-        hints = get_type_hints(self.produce)
-        return tuple(hints[name] for name in islice(get_annotations(self.produce), 1, None) if name != "return")
+        return tuple(kind for name, kind in get_type_hints(self.locate).items() if name != "return")
 
     @cached_property
     def _given(self) -> TypeAdapter[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import (
     BuildContext,
     InversionJob,
@@ -25,16 +26,16 @@ from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.engine_settings import EngineSettings
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered
-from tailforge.tasks.models.controlled_generator import check_control
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.generator_settings import check_settings
-from tailforge.tasks.models.loras import check_loras
-from tailforge.tasks.models.pretrained import PIPELINE, naming, require_kind
+from tailforge.tasks.models.kinds import PIPELINE, naming, require_kind
 from tailforge.tasks.models.text_readers import TextReader, load_readers
 
 S = TypeVar("S", bound=EngineSettings)
 Prompts = Mapping[str, Sequence[Prompt]]  # by concept
+check_control = when_called("tasks.models.controlled_generator", "check_control")
+check_loras = when_called("tasks.models.loras", "check_loras")
 
 
 class Preparation(ABC):
@@ -138,8 +139,10 @@ class Engine(ABC, Generic[S]):
         with naming("generator"):
             require_kind(generator, "generator", PIPELINE, "; engine natural_inversion alone takes a classifier")
             check_generator(generator)
-            check_loras(generator)
-            check_control(generator)
+            if generator.loras:
+                check_loras(generator)
+            if generator.control is not None:
+                check_control(generator)
         check_settings(recipe, generator)
         return None
 

@@ -12,19 +12,21 @@ import numpy as np
 import pyarrow as pa
 
 from tailforge.catalog.store import Store
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import BuildContext, InversionJob, PartitionJob, ResolvedModel, SampleSpec, TeacherLabels
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.inversion import NaturalInversionEngine
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.engines.contract import Engine, Prompts, Round
-from tailforge.tasks.engines.teacher_labels import find_labels
 from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.packing.png import decode_png
 from tailforge.tasks.methods.planning.inversions import plan_run, samples_per_run
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.text_readers import TextReader
+
+find_labels = when_called("tasks.engines.work.teacher_labels", "find_labels")
 
 
 class Inversion(Engine[NaturalInversionEngine]):
@@ -50,7 +52,8 @@ class Inversion(Engine[NaturalInversionEngine]):
 
     def check_generator(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> TeacherLabels | None:
         """Load the teacher and return its classes of the concepts. Errors: ModelError, RecipeError."""
-        return find_labels(recipe, generator, folder)
+        found: TeacherLabels = find_labels(recipe, generator, folder)
+        return found
 
 
 class InversionRound(Round):

@@ -4,56 +4,28 @@ tasks/methods/seed_select holds the methods.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import RecipeError
-from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel, SampleSpec
+from tailforge.schemas.extras import when_called
+from tailforge.schemas.jobs import BuildContext, PartitionJob, Prompt, ResolvedModel
 from tailforge.schemas.receipts import EngineInputs, Receipt
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.engines import SearchEngine
+from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
 from tailforge.tasks.engines.contract import Engine, Preparation, Prompts
-from tailforge.tasks.engines.search_inputs import (
-    check_scheduler,
-    load_search,
-    load_seeds,
-    resolve_encoder,
-    search_engine,
-    seed_engine,
-)
+from tailforge.tasks.engines.search_models import check_scheduler, resolve_encoder
 from tailforge.tasks.methods.planning.samples import plan_side_samples
-from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, cut_batches
-from tailforge.tasks.methods.seed_select.engine import render_kept_noise, render_searched
-from tailforge.tasks.methods.seed_select.search import VERSION
-from tailforge.tasks.models.text_to_image import load_build_generator
+from tailforge.tasks.methods.sampling.rendered import cut_batches
+from tailforge.tasks.methods.seed_select import VERSION
 
 
 class Search(Engine[SearchEngine]):
     """The engines seed_select, best_of_n and zero_order. The settings decide the method."""
 
-    def render(
-        self, job: PartitionJob, samples: Sequence[SampleSpec], inputs: EngineInputs, clock: Clock
-    ) -> Iterator[Rendered]:
-        """Search noise for samples and render them, in order, in batches from the first sample on.
-
-        Errors: ModelError, RecipeError, EngineError.
-        """
-        with clock.phase("load"):
-            model, goal = load_search(job, inputs)
-            if inputs.seeds:
-                goal = replace(goal, seeds=load_seeds(job.build.store, inputs.model_dump_json(), model.device))
-        return render_searched(model, samples, self.settings, goal, job.build.recipe.annotation.recorded, clock)
-
-    def render_noise(self, job: PartitionJob, sample: SampleSpec, noise: NDArray[np.float16], clock: Clock) -> Rendered:
-        """Render one sample again from its stored noise [C, H, W], without a search. Errors: ModelError."""
-        model = load_build_generator(job.build)
-        return render_kept_noise(model, sample, noise, self.settings, job.build.recipe.annotation.recorded, clock)
+    render = when_called("tasks.engines.work.search", "render")
+    render_noise = when_called("tasks.engines.work.search", "render_noise")
 
     @property
     def method(self) -> Mapping[str, str]:
@@ -154,3 +126,17 @@ def seed_jobs(build: BuildContext, concept: str, prompts: Sequence[Prompt]) -> I
     samples = plan_side_samples(build.recipe, concept, prompts, "seeds", engine.found_seeds or len(prompts))
     for part, batch in enumerate(cut_batches(samples, engine.batch_size)):
         yield PartitionJob(build=build, concept=concept, attempt=0, source="seeds", part=part, samples=tuple(batch))
+
+
+def search_engine(build: BuildContext) -> SearchEngine:
+    """Return the settings of the recipe's engine, a search."""
+    engine = build.recipe.engine
+    assert isinstance(engine, SearchEngine)
+    return engine
+
+
+def seed_engine(build: BuildContext) -> SeedSelectEngine:
+    """Return the settings of the recipe's engine, a search that finds seeds."""
+    engine = build.recipe.engine
+    assert isinstance(engine, SeedSelectEngine)
+    return engine

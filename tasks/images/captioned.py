@@ -24,7 +24,7 @@ from tailforge.catalog.reading.version import Version, open_version
 from tailforge.catalog.store import Store, is_address
 from tailforge.catalog.user_paths import usable_path
 from tailforge.schemas.errors import ImagesError, NotFoundError
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.schemas.settings.licences import UNKNOWN, OtherLicence
 from tailforge.schemas.training.generator import ImageSource, filters_of
 from tailforge.schemas.training.record import TrainedImages

@@ -16,7 +16,7 @@ from tailforge.catalog.inspection.sizes import Sizes, choose_common_fit, choose_
 from tailforge.catalog.pictures import PHOTOGRAPHS, measure_shown
 from tailforge.catalog.sources.references import Photograph
 from tailforge.schemas.errors import ImagesError, PictureError
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.tasks.images.labelled import MODES, decode_pixels
 from tailforge.tasks.images.targets import Format, TargetReader
 from tailforge.tasks.methods.evaluation.examples import Examples

@@ -13,8 +13,8 @@ from tailforge.catalog.images.records import Images, decode_picture
 from tailforge.catalog.images.resizing import resize_image
 from tailforge.catalog.pictures import show_picture
 from tailforge.schemas.errors import ImagesError
-from tailforge.schemas.settings.fields import Fit
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.schemas.options import Fit
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 
 MODES = {1: "L", 3: "RGB"}
 LabelOf = Callable[[str], int]

@@ -13,7 +13,7 @@ from tailforge.catalog.images.records import Images
 from tailforge.catalog.images.resizing import resize_image
 from tailforge.catalog.pictures import PHOTOGRAPHS, measure_shown, open_picture, show_rgb
 from tailforge.schemas.errors import ImagesError, PictureError
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.images.labelled import choose_rows
 from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash, score_image

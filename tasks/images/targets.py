@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tailforge.catalog.images.records import Images, Record
 from tailforge.catalog.images.resizing import place_inside, resize_mask
 from tailforge.schemas.errors import ImagesError
-from tailforge.schemas.settings.fields import Fit, look
+from tailforge.schemas.options import Fit
+from tailforge.schemas.settings.fields import look
 from tailforge.tasks.methods.evaluation.examples import IGNORED, Targets
 
 BACKGROUND = "background"

@@ -20,10 +20,10 @@ from transformers import AutoTokenizer, CLIPModel
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.tasks.models.cache import load_once
-from tailforge.tasks.models.generator_files import check_safetensors, check_tokenizer, read_json, weight_files
+from tailforge.tasks.models.generator_files import read_json
+from tailforge.tasks.models.kinds import SCORER, check_clip
 from tailforge.tasks.models.pretrained import load_weights, model_folder
 
-ROLE = "quality.scorer"
 BATCH_SIZE = 32
 
 Vectors = NDArray[np.float32]
@@ -127,33 +127,14 @@ def load_clip(model: ResolvedModel) -> ClipScorer:
     return load_once(("clip", model.digest), lambda: _load(model))
 
 
-def check_scorer(model: ResolvedModel) -> None:
-    """Check that a directory holds a complete CLIP model, from file headers. A hub model is checked when it loads.
-
-    Errors: ModelError that names the file.
-    """
-    folder = Path(model.path)
-    if folder.is_dir():
-        _check_folder(folder / (model.subfolder or ""))
-
-
-def _check_folder(folder: Path) -> None:
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind != "clip":
-        raise ModelError(f"{folder / 'config.json'}: model_type is {kind!r}; {ROLE} needs a CLIP model")
-    for file in weight_files(folder, "model"):
-        check_safetensors(file)
-    check_tokenizer(folder)
-
-
 def _load(model: ResolvedModel) -> ClipScorer:
-    folder = model_folder(model, ROLE)
-    _check_folder(folder)
-    weights = load_weights(CLIPModel, folder, ROLE)
+    folder = model_folder(model, SCORER)
+    check_clip(folder)
+    weights = load_weights(CLIPModel, folder, SCORER)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise many classes for a damaged file
-        raise ModelError(f"{ROLE}: tokenizer of {folder} cannot be loaded: {error}") from error
+        raise ModelError(f"{SCORER}: tokenizer of {folder} cannot be loaded: {error}") from error
     return ClipScorer(weights, tokenizer, read_preparation(folder))
 
 

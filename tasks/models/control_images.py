@@ -21,7 +21,7 @@ from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ModelError, PictureError
 from tailforge.schemas.extras import import_extra
 from tailforge.schemas.jobs import SampleSpec
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 
 CANNY = 100, 200  # thresholds of the gradient, in 8-bit levels
 SALT = 0x636F6E74726F6C  # separates this draw from others of the same seed

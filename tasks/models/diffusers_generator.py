@@ -14,6 +14,7 @@ from torch import Tensor
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import SampleSpec
 from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
+from tailforge.tasks.models.text_readers import overlapping
 
 
 class DiffusersGenerator(ABC):
@@ -120,14 +121,6 @@ class DiffusersGenerator(ABC):
     def _statistics_like(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (latents.new_tensor(list(values)).view(1, -1, 1, 1) for values in self.latent_statistics())
         return mean, std
-
-
-def overlapping(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return the positions of the tokens that overlap each span. `offsets`: the character span of each token."""
-    return [
-        [position for position, (first, last) in enumerate(offsets) if max(first, start) < min(last, end)]
-        for start, end in spans
-    ]
 
 
 def find_tokens(tokenizer: Any, length: int, prompt: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -20,8 +20,8 @@ from tailforge.schemas.errors import RecipeError
 from tailforge.tasks.methods.attention.joint_attention import FLUX_TIMESTEPS, join_positions
 from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
+from tailforge.tasks.models.text_readers import FLUX_TOKENS, SD3_TOKENS
 
-SD3_TOKENS, FLUX_TOKENS = 256, 512  # lengths to which the pipelines cut a prompt for T5
 PATCH = 2  # Flux packs 2 x 2 latents into a token
 UNGUIDED = 1.0  # guidance scale that a distilled network reads if no guidance is set
 

@@ -6,8 +6,8 @@ from typing import Any
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.settings.annotation import NO_AFFINITY
 from tailforge.schemas.settings.sampling import SamplingSettings
-from tailforge.tasks.methods.attention.choose_capture import NO_AFFINITY
 from tailforge.tasks.models.generator_files import FLOWS, INDEX, generator_folder, read_json
 
 FLUX = "FluxPipeline"

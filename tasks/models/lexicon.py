@@ -8,9 +8,8 @@ from collections.abc import Callable
 import wn
 
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.prompts import WORDNET
 from tailforge.tasks.models.cache import load_once
-
-WORDNET = "oewn:2024"  # one fixed edition, because its words decide the prompts
 
 
 def load_wordnet() -> Callable[[str], list[str]]:

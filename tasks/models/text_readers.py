@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from transformers import AutoTokenizer, CLIPTokenizer
+from tokenizers import Tokenizer
 
 from tailforge.schemas.errors import ModelError
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import Prompt, ResolvedModel
-from tailforge.tasks.models.diffusers_generator import find_tokens
-from tailforge.tasks.models.flow_generators import FLUX_TOKENS, SD3_TOKENS
 from tailforge.tasks.models.generator_files import INDEX, absent_parts, check_class, generator_folder, read_json
 
+SD3_TOKENS, FLUX_TOKENS = 256, 512  # lengths to which the pipelines cut a prompt for T5
 CLIP = None  # the tokenizer itself knows the number of tokens
 # Tokenizers of each pipeline class, and the number of tokens that their encoders read.
 TOKENIZERS: Mapping[str, Mapping[str, int | None]] = {
@@ -28,26 +27,38 @@ TOKENIZERS: Mapping[str, Mapping[str, int | None]] = {
     "FluxPipeline": {"tokenizer_2": FLUX_TOKENS},
 }
 
+read_parts = when_called("tasks.models.tokenizer_parts", "read_parts")
+
 
 @dataclass(frozen=True)
 class TextReader:
-    """A text encoder, which reads the first `length` tokens of a prompt."""
+    """A text encoder, which reads the first `length` tokens of a prompt. `tokenizer`: it cuts a text to them."""
 
-    tokenizer: Any
+    tokenizer: Tokenizer
     length: int
 
     def reads(self, text: str, start: int, end: int) -> bool:
         """Return whether the encoder reads the characters [start, end) to the last one."""
-        return _is_short(text, self.length) or bool(find_tokens(self.tokenizer, self.length, text, [(end - 1, end)])[0])
+        if _is_short(text, self.length):
+            return True
+        return bool(overlapping(self.tokenizer.encode(text).offsets, [(end - 1, end)])[0])
 
     def reads_all(self, text: str) -> bool:
         """Return whether the encoder reads the whole text."""
-        return _is_short(text, self.length) or len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.length
+        return _is_short(text, self.length) or not self.tokenizer.encode(text).overflowing
 
 
 def _is_short(text: str, length: int) -> bool:
     """Return whether a text surely fits: a token has at least one byte, and a text gets two more tokens."""
     return len(text.encode()) + 2 <= length
+
+
+def overlapping(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Return the positions of the tokens that overlap each span. `offsets`: the character span of each token."""
+    return [
+        [position for position, (first, last) in enumerate(offsets) if max(first, start) < min(last, end)]
+        for start, end in spans
+    ]
 
 
 def load_readers(model: ResolvedModel) -> tuple[TextReader, ...]:
@@ -71,11 +82,22 @@ def _open(folder: Path, digest: str) -> tuple[TextReader, ...]:
 
 def _open_tokenizer(folder: Path, length: int | None) -> TextReader:
     try:
-        family = CLIPTokenizer if length is CLIP else AutoTokenizer
-        tokenizer: Any = family.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer, read = _read_whole(folder) or read_parts(folder, is_clip=length is CLIP)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(length or read)
     except Exception as error:  # transformers and tokenizers raise many classes for a damaged file
         raise ModelError(f"generator: the tokenizer in {folder} cannot be loaded: {error}; copy it again") from error
-    return TextReader(tokenizer, length or int(tokenizer.model_max_length))
+    return TextReader(tokenizer, length or read)
+
+
+def _read_whole(folder: Path) -> tuple[Tokenizer, int] | None:
+    """Return a tokenizer in one file and the tokens that its encoder reads; None for a folder in another form.
+
+    Without transformers, which takes seconds to import.
+    """
+    whole, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    length = read_json(config).get("model_max_length") if config.is_file() else None
+    return (Tokenizer.from_file(str(whole)), length) if whole.is_file() and isinstance(length, int) else None
 
 
 def reads_concept(readers: Sequence[TextReader], prompt: Prompt) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tailforge.schemas.allocation import AllocationJob
+from tailforge.schemas.evaluation import DIGITS
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.allocation import GainAllocation
 from tailforge.schemas.tables import ALLOCATION
@@ -18,7 +19,6 @@ from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.allocation.decide import Decision, Rules, decide_round
 from tailforge.tasks.methods.allocation.posterior import History
 from tailforge.tasks.stages.judges import settings_of
-from tailforge.tasks.stages.trials import DIGITS
 
 DECIDES = {"budget", "round", "rounds", "horizon", "least_gain"}  # settings of the allocation
 

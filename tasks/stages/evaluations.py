@@ -12,17 +12,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.torch import load
 
-from tailforge.catalog.store import Store
+from tailforge.schemas.evaluation import DIGITS, WEIGHTS
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.tables import EVALUATIONS
-from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
+from tailforge.tasks.artifacts.contract import Address, Made, digest
 from tailforge.tasks.artifacts.stage import Stage, Workplace
 from tailforge.tasks.methods.evaluation.adjust import adjust_logits
 from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.evaluation.metrics import calibration_gaps, softmax
 from tailforge.tasks.methods.evaluation.models import predict_parts
 from tailforge.tasks.methods.evaluation.tasks import TASKS
-from tailforge.tasks.stages.trials import DIGITS, WEIGHTS, Trial
+from tailforge.tasks.stages.judges import read_chosen
+from tailforge.tasks.stages.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,6 @@ def _count(
             "units": units.tolist(),
             "gaps": np.round(gaps, DIGITS).tolist(),
         }
-
-
-def read_chosen(store: Store, receipt: Receipt) -> dict[str, float]:
-    """Return the row of TRIALS that validation chose. Errors: StoreError, DamagedArtifactError."""
-    rows: list[dict[str, float]] = read_table(store, receipt).to_pylist()
-    return next(row for row in rows if row["chosen"])
 
 
 STAGE = Stage(name="evaluations", version="2", schema=EVALUATIONS, locate=locate, produce=produce)

@@ -31,7 +31,8 @@ from tailforge.tasks.methods.regional_primitives.explain import Explained, expla
 from tailforge.tasks.methods.regional_primitives.ledger import collect_arrays, list_components, summarise
 from tailforge.tasks.methods.regional_primitives.patches import PatchGrid
 from tailforge.tasks.methods.sampling.generator import Conditioning
-from tailforge.tasks.methods.sampling.plain import Rendered, draw_noise
+from tailforge.tasks.methods.sampling.plain import draw_noise
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tailforge.tasks.models.explained_generator import (
     explain_decoder,

@@ -1,18 +1,17 @@
 """Stage `prompts`: the prompts of one concept."""
 
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import BuildContext, Prompt
 from tailforge.schemas.recipe import Concept
+from tailforge.schemas.settings.prompts import WORDNET
 from tailforge.schemas.tables import PROMPTS
-from tailforge.tasks.artifacts.contract import Address, Made
-from tailforge.tasks.artifacts.stage import Stage, Workplace
-from tailforge.tasks.methods.planning.expand_prompts import Complete, collect_words, expand_prompts
-from tailforge.tasks.models.language_model import load_language_model
-from tailforge.tasks.models.lexicon import WORDNET, load_wordnet
+from tailforge.tasks.artifacts.contract import Address
+from tailforge.tasks.artifacts.stage import Stage
+from tailforge.tasks.methods.planning.expand_prompts import collect_words
 
 
 def locate(build: BuildContext, concept: str) -> Address:
@@ -40,22 +39,13 @@ def locate(build: BuildContext, concept: str) -> Address:
     )
 
 
-def produce(_: Workplace, build: BuildContext, concept: str) -> Made:
-    """Make the PROMPTS of one concept. Errors: RecipeError, ModelError."""
-    lexicon = load_wordnet() if build.recipe.prompts.wordnet else None
-    prompts = expand_prompts(
-        build.recipe, find_concept(build, concept), lexicon=lexicon, complete=_language_model(build)
-    )
-    return Made(pa.Table.from_pylist([prompt.model_dump() for prompt in prompts], PROMPTS))
-
-
 STAGE = Stage(
     name="prompts",
     version="1",
     schema=PROMPTS,
     costing=("language_model", "per_concept", "wordnet"),
     locate=locate,
-    produce=produce,
+    produce=when_called("tasks.stages.work.prompts", "produce"),
 )
 
 
@@ -67,15 +57,6 @@ def read_prompts(table: pa.Table) -> list[Prompt]:
 def find_concept(build: BuildContext, name: str) -> Concept:
     """Return the concept with that name."""
     return build.recipe.concepts[build.recipe.class_id(name)]
-
-
-def _language_model(build: BuildContext) -> Complete | None:
-    """Return the function that completes a text; None without a language model. Errors: ModelError."""
-    expander = build.recipe.prompts.language_model
-    if expander is None or build.language_model is None:
-        return None
-    model = load_language_model(build.language_model)
-    return partial(model.complete, max_new_tokens=expander.max_new_tokens, temperature=expander.temperature)
 
 
 def _ordered(values: Any) -> list[Any]:

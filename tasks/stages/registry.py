@@ -9,27 +9,20 @@ from tailforge.tasks.stages import (
     aims,
     allocation,
     augmented,
-    evaluations,
-    explanations,
     inversions,
     judges,
     masks,
     preferences,
     prompts,
-    repairs,
     samples,
     seeds,
     selection,
     shard_plan,
     shards,
-    trials,
     verdicts,
 )
 
 _stages: list[Stage] = []
-# Stages on demand for a sample or a version. Their results are artifacts, but no part of a build.
-ON_DEMAND: tuple[Stage, ...] = (explanations.STAGE, repairs.STAGE, trials.STAGE, evaluations.STAGE)
-
 # Stages of builds that are steered.
 STEERING: tuple[Stage, ...] = (judges.STAGE, allocation.STAGE, preferences.STAGE)
 

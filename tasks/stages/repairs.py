@@ -33,7 +33,7 @@ from tailforge.tasks.stages.explanations import (
     locate_result,
     write_files,
 )
-from tailforge.tasks.stages.samples import tabulate
+from tailforge.tasks.stages.work.samples import tabulate
 
 REDRAWN = 3  # inpainted images to try
 ARTIFACTS = "artifacts"

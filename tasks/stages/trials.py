@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from tailforge.schemas.evaluation import Arm, FitSettings
+from tailforge.schemas.evaluation import DIGITS, WEIGHTS, Arm, FitSettings
 from tailforge.schemas.tables import TRIALS
 from tailforge.tasks.artifacts.contract import Address, Made
 from tailforge.tasks.artifacts.stage import Stage, Workplace
@@ -24,9 +24,6 @@ from tailforge.tasks.methods.evaluation.examples import Examples
 from tailforge.tasks.methods.evaluation.fit import Fitted, Validation, fit_model
 from tailforge.tasks.methods.evaluation.models import Model
 from tailforge.tasks.methods.evaluation.tasks import TASKS
-
-DIGITS = 6  # of figures in the table
-WEIGHTS = "weights"
 
 
 @dataclass(frozen=True, eq=False)

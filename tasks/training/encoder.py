@@ -13,10 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tailforge.schemas.training.pretraining import AnyPretrainSettings, ContrastiveSettings, MaskedSettings
+from tailforge.schemas.under_way import Watch
 from tailforge.tasks.artifacts.contract import digest, library_versions
 from tailforge.tasks.images.masked import MaskedImages
 from tailforge.tasks.methods.classifiers.measure import measure_accuracy, summarise_losses
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.methods.pretraining import caption, contrastive, encoders, masked, regions, views
 from tailforge.tasks.methods.pretraining.caption import train_caption
 from tailforge.tasks.methods.pretraining.contrastive import train_contrastive
@@ -24,7 +25,7 @@ from tailforge.tasks.methods.pretraining.masked import train_masked
 from tailforge.tasks.methods.pretraining.probes import Split, probe_linear, probe_neighbours, read_features
 from tailforge.tasks.methods.training_loop import Observe, Saved
 from tailforge.tasks.models.encoders import load_encoder, save_encoder
-from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
+from tailforge.tasks.training.runs import find_report, finish_report, run_in_folder
 
 FORMAT = "tailforge-pretraining/1"
 PROBE = "probe.json"

@@ -19,19 +19,21 @@ from torch import Tensor
 from tailforge.schemas.extras import import_extra
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.training.generator import FEW, GeneratorTraining
+from tailforge.schemas.under_way import Watch
 from tailforge.tasks.artifacts.contract import digest
+from tailforge.tasks.methods.generator_training import VERSION
 from tailforge.tasks.methods.generator_training.batches import EpochSampler, Examples, draw_by_class, draw_by_root
 from tailforge.tasks.methods.generator_training.denoising import Network, measure_error
 from tailforge.tasks.methods.generator_training.plan import Plan, plan_learning
 from tailforge.tasks.methods.generator_training.structure_game import StructureGame
-from tailforge.tasks.methods.generator_training.train import VERSION, DenoiserLearner, train_denoiser
+from tailforge.tasks.methods.generator_training.train import DenoiserLearner, train_denoiser
 from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
 from tailforge.tasks.models.checkpoints import write_whole
 from tailforge.tasks.models.devices import AcceleratedDevices
 from tailforge.tasks.models.trainable_generator import TrainableGenerator
 from tailforge.tasks.training.generator_stages import Work, fit_structure_encoder, open_examples
 from tailforge.tasks.training.previews import draw_previews, plan_previews
-from tailforge.tasks.training.runs import CHECKPOINT, Watch, run_training
+from tailforge.tasks.training.runs import CHECKPOINT, run_training
 
 LOGGED_EVERY = 10  # steps
 FIGURES, PICTURES = "validation.json", "pictures"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from tailforge.schemas.documents.foreign_json import parse_object
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import TrainingError, UserError
+from tailforge.schemas.under_way import Watch
 from tailforge.tasks.methods.training_loop import Observe, Saved, Trainable
 from tailforge.tasks.models.checkpoints import Checkpointer, DigestAt, beside, load_checkpoint, write_whole
 
@@ -18,7 +19,6 @@ CHECKPOINT = "checkpoint.safetensors"
 RECEIPT = "receipt.json"
 
 Trained = TypeVar("Trained")
-Watch = Callable[[int, float], None]  # step that is done, its loss
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailforge.schemas.training.classifiers import DistillSettings
+from tailforge.schemas.under_way import Watch
 from tailforge.tasks.artifacts.contract import digest, library_versions
 from tailforge.tasks.methods.classifiers import distillation
 from tailforge.tasks.methods.classifiers import train as train_classifier
@@ -20,7 +21,8 @@ from tailforge.tasks.methods.classifiers.measure import (
     worst_confusions,
 )
 from tailforge.tasks.methods.classifiers.networks import build_student
-from tailforge.tasks.methods.classifiers.train import Classes, Classifier, Pictures, predict, train_on_views
+from tailforge.tasks.methods.classifiers.pictures import Classes, Pictures
+from tailforge.tasks.methods.classifiers.train import Classifier, predict, train_on_views
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.methods.training_loop import Observe, Saved
 from tailforge.tasks.models.classifier_files import save_classifier
@@ -28,7 +30,7 @@ from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.models.teacher import Teacher
 from tailforge.tasks.report.distillation import draw_distillation
 from tailforge.tasks.report.template_files import read_template
-from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
+from tailforge.tasks.training.runs import find_report, finish_report, run_in_folder
 
 PAGE = "report.html"
 FORMAT = "tailforge-distillation/1"

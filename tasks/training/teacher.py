@@ -15,13 +15,15 @@ from tailforge.catalog.store import expand_home
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.training.classifiers import LabelledPictures, TeacherRecipe, WorkshopPictures
+from tailforge.schemas.under_way import Watch
 from tailforge.tasks.artifacts.contract import digest, library_versions
 from tailforge.tasks.images.captioned import find_root
 from tailforge.tasks.images.labelled import decode_images, open_labelled
 from tailforge.tasks.methods.classifiers import train as train_classifier
 from tailforge.tasks.methods.classifiers.measure import measure_accuracy, measure_classes, worst_confusions
 from tailforge.tasks.methods.classifiers.networks import build_teacher
-from tailforge.tasks.methods.classifiers.train import Pictures, label_loss, predict, train_on_views
+from tailforge.tasks.methods.classifiers.pictures import Pictures
+from tailforge.tasks.methods.classifiers.train import label_loss, predict, train_on_views
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.methods.training_loop import Observe, Saved
 from tailforge.tasks.methods.workshop import PARTS
@@ -29,7 +31,7 @@ from tailforge.tasks.models.classifier_files import CIFAR_RESNET, save_classifie
 from tailforge.tasks.models.preparation import Preparation
 from tailforge.tasks.models.pretrained import pick_device
 from tailforge.tasks.training.pools import open_pool, render_pool
-from tailforge.tasks.training.runs import Watch, find_report, finish_report, run_in_folder
+from tailforge.tasks.training.runs import find_report, finish_report, run_in_folder
 
 DIGITS = 4  # of mean and standard deviation
 

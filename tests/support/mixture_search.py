@@ -5,7 +5,8 @@ import torch
 
 from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, Text, prepare_texts
+from tailforge.tasks.methods.sampling.plain import Text, prepare_texts
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.methods.seed_select.aim import Aim
 from tailforge.tasks.methods.seed_select.engine import Goal, render_searched
 from tailforge.tasks.methods.seed_select.search import Batch, Search, aim_each

@@ -15,7 +15,8 @@ from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.schemas.training.classifiers import ClassifierTraining, TeacherModel
 from tailforge.tasks.methods.classifiers.networks import build_teacher
-from tailforge.tasks.methods.classifiers.train import Pictures, label_loss, train_on_views
+from tailforge.tasks.methods.classifiers.pictures import Pictures
+from tailforge.tasks.methods.classifiers.train import label_loss, train_on_views
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.models.classifier_files import save_classifier
 from tailforge.tasks.models.preparation import Preparation

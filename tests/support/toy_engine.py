@@ -13,7 +13,7 @@ from tailforge.schemas.settings.engine_settings import EngineSettings
 from tailforge.tasks.artifacts.contract import read_table
 from tailforge.tasks.engines.contract import Engine, Preparation, Prompts
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 
 SIDE = 32
 

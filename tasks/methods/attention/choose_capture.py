@@ -11,15 +11,11 @@ from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from torch import Tensor, nn
 
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.settings.annotation import NO_AFFINITY
 from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, find_layers
 from tailforge.tasks.methods.attention.joint_attention import JointCapture, find_joint_layers
 from tailforge.tasks.methods.attention.self_affinity import SpreadCapture
 from tailforge.tasks.methods.attention.word_capture import Grid, WordCapture
-
-NO_AFFINITY = (
-    "annotation.affinity spreads masks by the self-attention of a UNet; Stable Diffusion 3 and Flux have none that is "
-    "apart from their text, so leave it out or set it to 0"
-)
 
 
 def watch_words(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailforge.tasks.methods.classifiers.train import Classes
+from tailforge.tasks.methods.classifiers.pictures import Classes
 from tailforge.tasks.methods.intervals import wilson_interval
 
 POINTS = 100  # most points of a loss curve

@@ -6,11 +6,9 @@ holds weights, BatchNorm buffers, momentum and losses, and every draw of a step 
 Letters of shapes: N images, C channels, H and W rows and columns.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailforge.schemas.training.classifiers import ClassifierTraining
-from tailforge.tasks.methods.classifiers.views import Pixels, Views
+from tailforge.tasks.methods.classifiers.pictures import Classes, Pictures, Pixels
+from tailforge.tasks.methods.classifiers.views import Views
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.methods.training_loop import Observe, Saved, State, descend, learn_steps, warm_up_then_cosine
 
@@ -28,28 +27,8 @@ MOMENTUM = 0.9
 PREDICTED = 256  # images per pass of a prediction
 EPOCH_STREAM = 1  # separates the random numbers of epoch k from those of step k
 
-Classes = NDArray[np.int64]
 # Maps logits [N, classes], normalised images [N, C, H, W] and labels [N] to the loss, a scalar.
 LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Labelled images: `images` uint8 [N, H, W, C] and `labels` int64 [N]."""
-
-    images: Pixels
-    labels: Classes
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @cached_property
-    def digest(self) -> str:
-        """Return the sha256 (hex) over pixels and labels."""
-        whole = hashlib.sha256(f"{self.images.shape}".encode())
-        whole.update(np.ascontiguousarray(self.images).data)
-        whole.update(np.ascontiguousarray(self.labels).data)
-        return whole.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ Source: section 4.2 of arXiv 1512.03385, with reflection in place of zeros at th
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tailforge.tasks.methods.classifiers.pictures import Pixels
 from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.methods.training_loop import numpy_draws
 
 # OpenCV's BORDER_REFLECT_101. Black borders would change the BatchNorm statistics of a teacher.
 REFLECT = 4
-
-Pixels = NDArray[np.uint8]
 
 
 class Views:

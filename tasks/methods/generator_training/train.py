@@ -32,8 +32,6 @@ from tailforge.tasks.methods.training_loop import (
     torch_draws,
 )
 
-VERSION = "generator-training.1"
-
 
 @dataclass(frozen=True)
 class Step:

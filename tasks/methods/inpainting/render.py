@@ -45,11 +45,9 @@ from tailforge.tasks.methods.sampling.pixels import to_pixels, to_tensor
 from tailforge.tasks.methods.sampling.plain import (
     NOT_FINITE,
     UNREAD,
-    Rendered,
     Sampling,
     Text,
     choose_prediction,
-    cut_batches,
     draw_noise,
     hold_all,
     out_of_memory,
@@ -58,6 +56,7 @@ from tailforge.tasks.methods.sampling.plain import (
     prepare_texts,
     record_words,
 )
+from tailforge.tasks.methods.sampling.rendered import Rendered, cut_batches
 from tailforge.tasks.methods.seed_select.search import require_deterministic
 
 NO_REGION = "no region of the masks is on the part"

@@ -7,3 +7,5 @@ schemas/settings/inversion.py).
 Letters of shapes: B images of a batch, K batches side by side, C channels, H, W pixels. K comes second, so that images
 [B, K, C, H, W] are [B * K, C, H, W] for the teacher and [B, K * C, H, W] for grouped convolutions without a copy.
 """
+
+VERSION = "natural_inversion.2"

@@ -15,6 +15,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.settings.inversion import Form, InversionSettings
 from tailforge.schemas.under_way import tell
+from tailforge.tasks.methods.natural_inversion import VERSION
 from tailforge.tasks.methods.natural_inversion.baselines import (
     Canvas,
     Reader,
@@ -34,7 +35,6 @@ from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.methods.natural_inversion.slots import Batch, Slot, Stack, stack_jitter, stack_slots, start_slot
 from tailforge.tasks.methods.natural_inversion.taps import Probe, examine
 
-VERSION = "natural_inversion.2"
 LATE = 0.75  # candidates are scored after this share of the steps
 REDRAWN = ("linear", "linear_bias", "alpha", "pixels")  # a warm start draws these anew
 

@@ -8,11 +8,13 @@ adds runs. A further round for one concept also makes samples of the others, whi
 
 from collections.abc import Mapping, Sequence
 
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import InversionPlace, Prompt, TeacherLabels
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.inversion import NaturalInversionEngine
-from tailforge.tasks.methods.natural_inversion.labels import spread_labels
 from tailforge.tasks.methods.planning.samples import derive_seed, plan_slice
+
+spread_labels = when_called("tasks.methods.natural_inversion.labels", "spread_labels")
 
 
 def share_of_batch(batch_size: int, concepts: int, classes: int) -> int:

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailforge.tasks.methods.classifiers.train import Classes
-from tailforge.tasks.methods.classifiers.views import Pixels
+from tailforge.tasks.methods.classifiers.pictures import Classes, Pixels
 from tailforge.tasks.methods.pretraining.encoders import Tokens
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,30 +38,14 @@ from tailforge.tasks.methods.sampling.generator import Conditioning, ImageGenera
 from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.origin import describe_batch
 from tailforge.tasks.methods.sampling.pixels import to_pixels
+from tailforge.tasks.methods.sampling.rendered import OUT_OF_MEMORY, Rendered, cut_batches
 
-S = TypeVar("S")
-
-OUT_OF_MEMORY = "out of memory with a batch of one"
 UNREAD = "the prompt is longer than the text encoder reads, and its concept is cut off"
 NOT_FINITE = "image is not finite"
 BLANK = "image is blank"
 
 # Maps latents [B, C, H, W] and a timestep of the scheduler to the guided output of the network.
 Predict = Callable[[Tensor, Any], Tensor]
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """The outcome of one sample. If `error` is set, pixels and attention are None."""
-
-    sample_id: str
-    error: str | None
-    pixels: NDArray[np.uint8] | None  # [height, width, 3]
-    attention: NDArray[np.float16] | None  # [slot, h, w]
-    provenance: dict[str, Any]
-    noise: NDArray[np.float16] | None = None  # [C, H, W], if an engine chose the noise; the image is remade from it
-    agreement: list[float] | None = None  # per slot, early against late attention, 0..1; None after one reading
-    latents: NDArray[np.float32] | None = None  # [C, H, W], clean: the input of the decoder
 
 
 @dataclass(frozen=True)
@@ -90,11 +74,6 @@ class Sampling:
         # A size that the recipe leaves out is the model's.
         height, width = self.model.default_size
         return self.settings.height or height, self.settings.width or width
-
-
-def cut_batches(samples: Sequence[S], size: int) -> list[Sequence[S]]:
-    """Cut the samples into batches of `size`, in order; the last may be shorter."""
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def render_plain(

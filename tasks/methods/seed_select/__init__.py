@@ -5,3 +5,5 @@ gradients. The published method is a set of settings (schemas/settings/engines.p
 
 Letters of shapes: K images of a batch, M candidates, R references, P plain samples, D features, C, H, W latents.
 """
+
+VERSION = "search.2"  # of all engines that search; a new number makes their images anew

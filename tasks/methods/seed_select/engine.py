@@ -23,17 +23,15 @@ from tailforge.tasks.methods.sampling.generator import ImageGenerator, join_cond
 from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.pixels import to_tensor
 from tailforge.tasks.methods.sampling.plain import (
-    OUT_OF_MEMORY,
-    Rendered,
     Sampling,
     Text,
-    cut_batches,
     hold,
     out_of_memory,
     prepare_sampling,
     prepare_texts,
     render_noise,
 )
+from tailforge.tasks.methods.sampling.rendered import OUT_OF_MEMORY, Rendered, cut_batches
 from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder
 from tailforge.tasks.methods.seed_select.optimise import optimise
 from tailforge.tasks.methods.seed_select.rivals import best_of_n, zero_order

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tailforge.schemas.settings.engines import SeedSelectEngine
-from tailforge.tasks.methods.sampling.plain import cut_batches, prepare_scheduler, sample_latents
+from tailforge.tasks.methods.sampling.plain import prepare_scheduler, sample_latents
+from tailforge.tasks.methods.sampling.rendered import cut_batches
 from tailforge.tasks.methods.seed_select.aim import embed_views
 from tailforge.tasks.methods.seed_select.search import Batch, Found, Search, rounded
 

@@ -1,14 +1,13 @@
 """Types and helpers that all searches share: the batch, its noises, and the findings per image."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import SampleSpec
 from tailforge.schemas.settings.engines import SearchEngine
 from tailforge.tasks.methods.planning.samples import derive_seed
@@ -16,22 +15,7 @@ from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.origin import name_scheduler
 from tailforge.tasks.methods.sampling.plain import Sampling, prepare_scheduler
 from tailforge.tasks.methods.seed_select.aim import Aim, ImageEncoder, choose_references
-
-VERSION = "search.2"  # of all engines that search; a new number makes their images anew
-
-# Diffusers schedulers with steps that add no noise: the first noise alone decides the image.
-DETERMINISTIC = (
-    "DDIMScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerDiscreteScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "PNDMScheduler",
-    "UniPCMultistepScheduler",
-)
+from tailforge.tasks.methods.seed_select.determinism import check_deterministic
 
 
 @dataclass(frozen=True)
@@ -137,13 +121,3 @@ def require_deterministic(sampling: Sampling) -> None:
     """
     scheduler = sampling.model.make_scheduler(sampling.settings.scheduler)
     check_deterministic(name_scheduler(scheduler), scheduler.config)
-
-
-def check_deterministic(name: str, config: Mapping[str, Any]) -> None:
-    """Check a scheduler by its class name and its configuration. Errors: RecipeError."""
-    noisy = str(config.get("algorithm_type", "")).startswith("sde") or config.get("stochastic_sampling")
-    if name not in DETERMINISTIC or noisy:
-        raise RecipeError(
-            f"engine.scheduler: the generator's own scheduler is {name}, which adds noise while it samples; a search "
-            "needs one that does not, set engine.scheduler to ddim or dpmsolver++"
-        )

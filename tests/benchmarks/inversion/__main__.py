@@ -20,7 +20,8 @@ from tailforge.schemas.settings.inversion import PRESETS, InversionSettings
 from tailforge.schemas.training.classifiers import DistillSettings
 from tailforge.tasks.methods.classifiers.distillation import teacher_loss
 from tailforge.tasks.methods.classifiers.networks import build_student
-from tailforge.tasks.methods.classifiers.train import Pictures, predict, train_on_views
+from tailforge.tasks.methods.classifiers.pictures import Pictures
+from tailforge.tasks.methods.classifiers.train import predict, train_on_views
 from tailforge.tasks.methods.natural_inversion.contract import Inverted
 from tailforge.tasks.methods.natural_inversion.invert import invert
 from tailforge.tasks.methods.natural_inversion.labels import spread_labels

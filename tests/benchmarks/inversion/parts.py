@@ -14,7 +14,7 @@ from tailforge.catalog.sources.models import resolve_model
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.inversion import TeacherSource
 from tailforge.tasks.images.labelled import choose_rows, decode_images, label_rows, open_labelled
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tailforge.tasks.models.classifier_files import CIFAR_RESNET
 from tailforge.tasks.models.teacher import Teacher, load_teacher, load_verifier

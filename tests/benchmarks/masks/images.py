@@ -25,13 +25,13 @@ from tailforge.tasks.methods.sampling.generator import join_conditionings
 from tailforge.tasks.methods.sampling.pixels import to_pixels
 from tailforge.tasks.methods.sampling.plain import (
     Sampling,
-    cut_batches,
     draw_noise,
     prepare_sampling,
     prepare_scheduler,
     prepare_texts,
     sample_latents,
 )
+from tailforge.tasks.methods.sampling.rendered import cut_batches
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, read_attention
 from tailforge.tasks.methods.seed_select.engine import render_searched
 from tailforge.tasks.methods.workshop import (

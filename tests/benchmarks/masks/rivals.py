@@ -22,7 +22,8 @@ from torch.nn import functional
 from tailforge.schemas.jobs import SampleSpec
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, cut_batches, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import Rendered, cut_batches
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 
 # Gets a layer's name and the prompts' attention [B, H, N, S] in it.

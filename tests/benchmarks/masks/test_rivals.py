@@ -10,7 +10,8 @@ from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.embedded.measure import plan_requests
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tests.benchmarks.masks.images import open_generator, specify
 from tests.benchmarks.masks.rivals import render_per_head, render_stored
 

@@ -35,11 +35,11 @@ from tailforge.tasks.methods.masks.codec import encode_rle
 from tailforge.tasks.methods.packing.members import publish_columns
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.packing.shards import CANDIDATES, plan_shards, shard_name
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.stages.registry import find_stage
-from tailforge.tasks.stages.samples import describe_origin
 from tailforge.tasks.stages.shard_plan import describe_shards
 from tailforge.tasks.stages.shards import list_shard_jobs
+from tailforge.tasks.stages.work.samples import describe_origin
 
 CONTEXT_FILE = "context.json"
 OLD, NEW = "datasets/parts/1.0.0", "datasets/parts/2.0.0"

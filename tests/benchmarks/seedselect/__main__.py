@@ -23,7 +23,7 @@ from PIL import Image
 from tailforge.catalog.sources.models import MODELS
 from tailforge.schemas.settings.engines import BestOfNEngine, SearchEngine, SeedSelectEngine, ZeroOrderEngine
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.methods.seed_select.engine import Seeds, find_noise, render_searched
 from tailforge.tasks.methods.workshop import PARTS, TAIL_PARTS
 from tailforge.tasks.models.judges import load_judges

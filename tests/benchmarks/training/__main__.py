@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tailforge.catalog.sources.models import MODELS
 from tailforge.schemas.settings.fields import ModelSource
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.methods.workshop import MATERIALS, PARTS, SURFACES
 from tailforge.tasks.models.judges import Judges, load_judges
 from tailforge.tasks.models.pipeline_folders import draw_images, open_pipeline

@@ -13,7 +13,8 @@ from scipy.spatial.distance import cdist
 
 from tailforge.schemas.training.classifiers import ClassifierTraining
 from tailforge.tasks.methods.classifiers.networks import build_student
-from tailforge.tasks.methods.classifiers.train import Pictures, label_loss, predict, train_on_views
+from tailforge.tasks.methods.classifiers.pictures import Pictures
+from tailforge.tasks.methods.classifiers.train import label_loss, predict, train_on_views
 from tailforge.tasks.methods.natural_inversion.saving import PixelScale
 from tests.benchmarks.seedselect.rows import Features, frechet
 

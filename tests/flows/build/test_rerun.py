@@ -11,8 +11,9 @@ import pytest
 
 from tailforge.schemas.jobs import PartitionJob
 from tailforge.tasks.engines.plain import PlainSampling
-from tailforge.tasks.methods.sampling.plain import BLANK, Rendered
-from tailforge.tasks.stages import masks as annotate_masks
+from tailforge.tasks.methods.sampling.plain import BLANK
+from tailforge.tasks.methods.sampling.rendered import Rendered
+from tailforge.tasks.stages.work import masks as annotate_masks
 from tests.flows.conftest import Command, build
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
@@ -117,7 +118,13 @@ def test_failed_samples_are_patched_and_their_neighbours_stay(
 def test_one_partition_is_made_again(ask: Any, command: Command, tiny_recipe: Path, tmp_path: Path) -> None:
     ask("build")
     before = files(tmp_path / "store", "samples")
+    asked = ask("rerun", "--partition", LABEL, "--dry-run")
+    stages = ["samples", "masks", "verdicts"]
+    assert asked["parts"] == [{"stage": stage, "partition": LABEL} for stage in stages]
+    assert files(tmp_path / "store", "samples") == before
+    assert ask("status")["complete"]
     made = ask("rerun", "--partition", LABEL)
+    assert made["again"] == asked["again"] == len(stages)
     assert (made["work"], made["version"]) == ({"samples": 1, "masks": 1, "verdicts": 1}, "1.0.0")
     after = files(tmp_path / "store", "samples")
     assert sum(before[path] != after[path] for path in before) == 2  # the table, written anew, and its receipt

@@ -175,7 +175,7 @@ def test_samples_without_verdict_say_so(
 ) -> None:
     store = tmp_path / "store"
     with monkeypatch.context() as bug:
-        bug.setattr("tailforge.tasks.stages.verdicts.judge_items", lambda *_, **__: 1 / 0)
+        bug.setattr("tailforge.tasks.stages.work.verdicts.judge_items", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             command("build", tiny_recipe, "--store", store)
     assert {each["state"] for each in open_build(str(tiny_recipe), str(store)).list_samples()} == {"unjudged"}

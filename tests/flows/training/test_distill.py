@@ -15,7 +15,7 @@ from tailforge.catalog.store import Store
 from tailforge.flows.training.distill_student import name_teacher
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.settings.inversion import TeacherSource
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tests.flows.conftest import Command
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.tiny_pictures import NAMES, load_folder, save_toy_teacher, toy_pictures, write_folder, write_parquet

@@ -25,7 +25,7 @@ from tailforge.schemas.documents.run_lengths import decode_rle
 from tailforge.schemas.effort import count_passes
 from tailforge.schemas.errors import ImagesError, RecipeError, UserError
 from tailforge.tasks.artifacts.contract import read_table
-from tailforge.tasks.engines.inpaint import choose_sample_regions, choose_source
+from tailforge.tasks.engines.work.inpaint import choose_sample_regions, choose_source
 from tests.support.inpaint_recipes import write_inpaint, write_parts
 from tests.support.local_builds import build_here
 from tests.support.repository import ROOT

@@ -12,7 +12,7 @@ from tailforge.flows.build.walk import plan_build
 from tailforge.flows.samples.regenerate import regenerate_sample
 from tailforge.schemas.effort import count_passes
 from tailforge.schemas.errors import UserError
-from tailforge.tasks.engines.region_search import cut_defects
+from tailforge.tasks.engines.work.region_search import cut_defects
 from tests.support.inpaint_recipes import write_inpaint, write_parts
 from tests.support.local_builds import build_here
 from tests.support.tiny_clip import save_clip

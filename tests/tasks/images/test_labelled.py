@@ -20,7 +20,7 @@ from tailforge.catalog.images.records import Images
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import ImagesError, NotFoundError
 from tailforge.tasks.images.labelled import choose_rows, decode_images, label_rows, open_labelled, refuse_shared
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tests.support.fabricate import make_build, make_recipe, publish_build
 from tests.support.tiny_pictures import NAMES, SIDE, encode, toy_pictures, write_folder, write_parquet
 

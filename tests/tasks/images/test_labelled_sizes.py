@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tailforge.schemas.errors import ImagesError
-from tailforge.schemas.settings.fields import Fit
+from tailforge.schemas.options import Fit
 from tailforge.tasks.images.labelled import decode_images, open_labelled
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tests.support.tiny_pictures import NAMES, SIDE, toy_pictures, write_parquet
 
 

@@ -16,7 +16,8 @@ from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.control_images import ControlImages, find_edges
 from tailforge.tasks.models.controlled_generator import check_control
 from tailforge.tasks.models.text_to_image import open_generator

@@ -13,7 +13,8 @@ from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, read_attention
 from tailforge.tasks.models.flow_generators import SD3_TOKENS, FluxGenerator, StableDiffusion3Generator
 from tailforge.tasks.models.generator_files import check_generator

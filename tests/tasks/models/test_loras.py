@@ -17,7 +17,8 @@ from tailforge.schemas.jobs import ResolvedLora, ResolvedModel
 from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.loras import check_loras, merge_loras
 from tailforge.tasks.models.text_to_image import open_generator
 from tests.support.tiny_flows import build_flux

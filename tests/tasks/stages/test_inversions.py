@@ -25,6 +25,7 @@ from tailforge.tasks.methods.natural_inversion.invert import invert
 from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.packing.png import decode_png
 from tailforge.tasks.stages import inversions as stage
+from tailforge.tasks.stages.work import inversions as work
 from tests.support.inversion_recipes import MODULE, NAMES, SIDE, inversion_recipe, save_teacher
 from tests.support.stages import run as run_stage
 from tests.support.tiny_inversions import run, small
@@ -63,15 +64,15 @@ def test_a_run_has_a_row_a_sample_and_none_for_what_fills_it(tmp_path: Path) -> 
 
 
 def test_equal_runs_give_equal_tables_and_other_parts_other_images(tmp_path: Path) -> None:
-    first, again = (stage.invert_run(make_job(tmp_path)).table for _ in range(2))
+    first, again = (work.invert_run(make_job(tmp_path)).table for _ in range(2))
     assert first.equals(again)
-    other = stage.invert_run(make_job(tmp_path, part=1)).table
+    other = work.invert_run(make_job(tmp_path, part=1)).table
     assert not set(first["image"].to_pylist()) & set(other["image"].to_pylist())
 
 
 def test_the_samples_of_a_partition_are_picked_from_its_run(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    table = stage.invert_run(job).table
+    table = work.invert_run(job).table
     slots = tuple(Slot(name="concept", value="gear", start=start, end=start + 4) for start in (0, 9))
     wanted = [place for place in job.places if place.sample_id][2::-2]
     samples = [
@@ -122,17 +123,17 @@ def test_one_run_inverts_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             met.append(False)
         return invert(*arguments)
 
-    monkeypatch.setattr(stage, "invert", meet)
+    monkeypatch.setattr(work, "invert", meet)
     jobs = [make_job(tmp_path, part=part) for part in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(stage.invert_run, jobs))
+        list(pool.map(work.invert_run, jobs))
     assert met == [False, False]
 
 
 def test_a_batch_that_used_all_its_steps_has_not_settled() -> None:
     (image, *_) = run(small(), steps=4)
-    assert stage.describe_inversion(image, 4)["stop_reason"] == "steps"
-    assert stage.describe_inversion(image, 5)["stop_reason"] == "settled"
+    assert work.describe_inversion(image, 4)["stop_reason"] == "steps"
+    assert work.describe_inversion(image, 5)["stop_reason"] == "settled"
 
 
 def test_a_failed_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +141,9 @@ def test_a_failed_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pyt
         for place, image in enumerate(invert(*arguments)):
             yield replace(image, pixels=None, logits=None, losses=None, error="not finite") if place == 1 else image
 
-    monkeypatch.setattr(stage, "invert", one_fails)
+    monkeypatch.setattr(work, "invert", one_fails)
     job = make_job(tmp_path)
-    table = stage.invert_run(job).table
+    table = work.invert_run(job).table
     rows = table.to_pylist()
     assert [row["status"] for row in rows] == ["ok", "failed", "ok", "ok"]
     assert rows[1]["error"] == "not finite"
@@ -156,6 +157,6 @@ def test_memory_that_runs_out_says_what_to_lower(tmp_path: Path, monkeypatch: py
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(stage, "invert", full)
+    monkeypatch.setattr(work, "invert", full)
     with pytest.raises(EngineError, match=r"r0 template:0 #0: out of memory with 1 batch of 8 images; lower"):
-        stage.invert_run(make_job(tmp_path))
+        work.invert_run(make_job(tmp_path))

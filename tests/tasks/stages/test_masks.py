@@ -16,8 +16,9 @@ from tailforge.tasks.artifacts.contract import Address, Made, run_once
 from tailforge.tasks.methods.masks.codec import decode_mask
 from tailforge.tasks.methods.packing.arrays import decode_array, encode_array
 from tailforge.tasks.methods.packing.png import encode_png
-from tailforge.tasks.stages.masks import STAGE, annotate_partition, columns_for, locate
+from tailforge.tasks.stages.masks import STAGE, locate
 from tailforge.tasks.stages.samples import STAGE as SAMPLES_STAGE
+from tailforge.tasks.stages.work.masks import annotate_partition, columns_for
 from tests.support.stages import run
 from tests.support.tiny_generators import make_samples
 

@@ -19,8 +19,9 @@ from tailforge.schemas.tables import SAMPLES
 from tailforge.tasks.artifacts.contract import encode_table, find_receipt, read_table
 from tailforge.tasks.engines.plain import PlainSampling
 from tailforge.tasks.methods.packing.arrays import decode_array
-from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, Rendered
-from tailforge.tasks.stages.samples import STAGE, locate, remake, synthesize_partition, tabulate
+from tailforge.tasks.methods.sampling.rendered import OUT_OF_MEMORY, Rendered
+from tailforge.tasks.stages.samples import STAGE, locate
+from tailforge.tasks.stages.work.samples import remake, synthesize_partition, tabulate
 from tests.support.stages import run
 from tests.support.tiny_generators import build_sd, make_samples, save_sd
 

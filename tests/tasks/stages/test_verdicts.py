@@ -18,7 +18,8 @@ from tailforge.schemas.tables import VERDICTS
 from tailforge.tasks.methods.packing.members import encode_jpeg
 from tailforge.tasks.methods.packing.png import encode_png
 from tailforge.tasks.methods.quality.pixel_scores import score_image
-from tailforge.tasks.stages.verdicts import STAGE, embed_references, locate
+from tailforge.tasks.stages.verdicts import STAGE, locate
+from tailforge.tasks.stages.work.verdicts import embed_references
 from tests.support.stage_tables import commit_samples, make_build, make_job
 from tests.support.stages import run
 from tests.support.tiny_clip import save_clip

@@ -14,7 +14,7 @@ import torch
 from tailforge.schemas.errors import TrainingError, UserError
 from tailforge.schemas.training.pretraining import USES, AnyPretrainSettings
 from tailforge.tasks.images.masked import MaskedImages
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.methods.pretraining.regions import split_masks
 from tailforge.tasks.training.encoder import PROBE, pretrain, probe_encoder
 from tests.support.repository import ROOT

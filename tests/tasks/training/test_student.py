@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from tailforge.schemas.errors import TrainingError, UserError
 from tailforge.schemas.training.classifiers import DistillSettings
-from tailforge.tasks.methods.classifiers.train import Pictures
+from tailforge.tasks.methods.classifiers.pictures import Pictures
 from tailforge.tasks.training.student import Origins, distill
 from tests.support.repository import ROOT
 from tests.support.tiny_pictures import NAMES, SCALE, load_folder, save_toy_teacher, toy_pictures

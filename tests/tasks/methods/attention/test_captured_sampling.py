@@ -17,7 +17,8 @@ from tailforge.schemas.settings.engines import (
     ZeroOrderEngine,
 )
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.methods.seed_select.aim import Aim
 from tailforge.tasks.methods.seed_select.engine import Goal, render_kept_noise, render_searched
 from tailforge.tasks.models.unet_generator import UNetGenerator

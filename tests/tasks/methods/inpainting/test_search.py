@@ -18,7 +18,7 @@ from tailforge.tasks.methods.inpainting.render import Layout, render_inpainted
 from tailforge.tasks.methods.inpainting.search import SMALLEST, Guide, cut_crop, embed_crops, embed_each
 from tailforge.tasks.methods.inpainting.windows import choose_window
 from tailforge.tasks.methods.sampling.clock import Clock
-from tailforge.tasks.methods.sampling.plain import Rendered
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.methods.seed_select.search import candidate_seed
 from tailforge.tasks.models.clip import load_clip
 from tailforge.tasks.models.flow_generators import FluxGenerator

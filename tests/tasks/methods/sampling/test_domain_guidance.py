@@ -15,7 +15,8 @@ from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.generator import Conditioning
-from tailforge.tasks.methods.sampling.plain import Rendered, draw_noise, render_plain, sample_latents
+from tailforge.tasks.methods.sampling.plain import draw_noise, render_plain, sample_latents
+from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.flow_generators import StableDiffusion3Generator
 from tailforge.tasks.models.unet_generator import SCHEDULERS, UNetGenerator
 from tests.support.tiny_flows import build_sd3

@@ -20,13 +20,12 @@ from tailforge.tasks.methods.sampling.pixels import to_pixels
 from tailforge.tasks.methods.sampling.plain import (
     BLANK,
     NOT_FINITE,
-    OUT_OF_MEMORY,
-    Rendered,
     apply_guidance,
     draw_noise,
     render_plain,
     sample_latents,
 )
+from tailforge.tasks.methods.sampling.rendered import OUT_OF_MEMORY, Rendered
 from tailforge.tasks.models.generator_files import UNET_SCHEDULERS
 from tailforge.tasks.models.unet_generator import SCHEDULERS, UNetGenerator
 from tests.support.tiny_generators import build_sd, build_sdxl, make_samples

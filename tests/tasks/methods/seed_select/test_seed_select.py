@@ -11,7 +11,8 @@ from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.settings.engines import BestOfNEngine, SeedSelectEngine, ZeroOrderEngine
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.methods.sampling.pixels import to_tensor
-from tailforge.tasks.methods.sampling.plain import OUT_OF_MEMORY, render_plain
+from tailforge.tasks.methods.sampling.plain import render_plain
+from tailforge.tasks.methods.sampling.rendered import OUT_OF_MEMORY
 from tailforge.tasks.methods.seed_select.aim import Aim
 from tailforge.tasks.methods.seed_select.engine import Goal, Seeds, find_noise, render_kept_noise, render_searched
 from tests.support.gaussian_mixture import GaussianMixture, mixture_samples

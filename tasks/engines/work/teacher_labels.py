@@ -6,7 +6,7 @@ from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import ResolvedModel, TeacherLabels
 from tailforge.schemas.recipe import Recipe
-from tailforge.tasks.models.pretrained import CLASSIFIER, naming, require_kind
+from tailforge.tasks.models.kinds import CLASSIFIER, naming, require_kind
 from tailforge.tasks.models.teacher import Teacher, load_teacher
 
 

@@ -8,63 +8,18 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import normalize
 
-from tailforge.catalog.sources.models import resolve_model
 from tailforge.catalog.store import Store
 from tailforge.schemas.errors import EngineError, RecipeError
-from tailforge.schemas.jobs import BuildContext, PartitionJob, ResolvedModel
+from tailforge.schemas.jobs import PartitionJob
 from tailforge.schemas.receipts import EngineInputs, Receipt
-from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.engines import SearchEngine, SeedSelectEngine
 from tailforge.tasks.artifacts.contract import read_table
+from tailforge.tasks.engines.search import search_engine
 from tailforge.tasks.methods.packing.arrays import decode_array
 from tailforge.tasks.methods.sampling.generator import ImageGenerator
 from tailforge.tasks.methods.seed_select.aim import SMALLEST_GAP, Aim
 from tailforge.tasks.methods.seed_select.engine import Goal, Seeds
-from tailforge.tasks.methods.seed_select.search import check_deterministic
-from tailforge.tasks.models.clip import check_scorer, load_clip
-from tailforge.tasks.models.generator_files import saved_scheduler
-from tailforge.tasks.models.pretrained import CLIP, naming, require_kind
+from tailforge.tasks.models.clip import load_clip
 from tailforge.tasks.models.text_to_image import load_build_generator
-
-
-def search_engine(build: BuildContext) -> SearchEngine:
-    """Return the settings of the recipe's engine, a search."""
-    engine = build.recipe.engine
-    assert isinstance(engine, SearchEngine)
-    return engine
-
-
-def seed_engine(build: BuildContext) -> SeedSelectEngine:
-    """Return the settings of the recipe's engine, a search that finds seeds."""
-    engine = build.recipe.engine
-    assert isinstance(engine, SeedSelectEngine)
-    return engine
-
-
-def resolve_encoder(recipe: Recipe, folder: Path, own: str) -> ResolvedModel:
-    """Find and check the CLIP model of a search. `own`: its place in the recipe; without it, that of quality.scorer.
-
-    Errors: ModelError, RecipeError.
-    """
-    # The search may share the model of the quality scores.
-    assert recipe.encoder is not None
-    field = "quality.scorer" if recipe.encoder == recipe.quality.scorer else own
-    found = resolve_model(recipe.encoder, folder, field)
-    with naming(field):
-        require_kind(found, field, CLIP)
-        check_scorer(found)
-    return found
-
-
-def check_scheduler(recipe: Recipe, generator: ResolvedModel) -> None:
-    """Check that the sampler makes equal images from equal noise. A hub model is checked when it loads.
-
-    Errors: RecipeError; ModelError for a damaged file.
-    """
-    sampling = recipe.engine.sampling
-    if sampling is None or sampling.scheduler != "model" or (saved := saved_scheduler(generator)) is None:
-        return
-    check_deterministic(str(saved.get("_class_name")), saved)
 
 
 def load_search(job: PartitionJob, inputs: EngineInputs) -> tuple[ImageGenerator, Goal]:
