@@ -21,7 +21,7 @@ from tailforge.schemas.documents.foreign_json import describe_damage, parse_obje
 from tailforge.schemas.documents.sample import SampleDocument
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import VerificationError
-from tailforge.schemas.tables import MANIFEST, REJECTS
+from tailforge.schemas.tables import MANIFEST, REJECTS, is_published_type
 
 IGNORE = 255
 REJECTED = ["sample_id", "concept", "class_id", "caption", "width", "height"]
@@ -135,7 +135,7 @@ def _read_rows(store: Store, path: str, dataset: Dataset) -> dict[str, list[Row]
 def _is_known(found: pa.Schema, schema: pa.Schema) -> bool:
     """Return whether all columns belong to the schema and COLUMNS are present; older versions may lack others."""
     lost = {name for name in COLUMNS if name in schema.names} - set(found.names)
-    return not lost and all(field.name in schema.names and field.equals(schema.field(field.name)) for field in found)
+    return not lost and all(field.name in schema.names and is_published_type(field, schema) for field in found)
 
 
 def _check_counts(dataset: Dataset, by_shard: dict[str, list[Row]], rejected: int) -> list[Finding]:

@@ -31,9 +31,21 @@ INSTANCES = pa.list_(
             ("area", pa.int32()),  # pixels
             ("score", pa.float32()),  # 0..1: confidence
             ("rle", pa.string()),  # region as COCO's compressed run lengths, ASCII
+            ("crowd", pa.bool_()),  # whether the region holds several objects that could not be separated
         ]
     )
 )
+# Type of `instances` in versions that were published before crowds.
+UNCROWDED = pa.list_(pa.struct([field for field in INSTANCES.value_type if field.name != "crowd"]))
+
+
+def is_published_type(field: pa.Field, schema: pa.Schema) -> bool:
+    """Return whether a column of `schema` has its type there, or the type that older versions have."""
+    if field.name == "instances" and field.type == UNCROWDED:
+        return True
+    return bool(field.equals(schema.field(field.name)))
+
+
 SHA256 = pa.binary(32)
 MEMBERS = pa.list_(
     pa.struct(

@@ -1,6 +1,7 @@
 """COCO instances and captions (https://cocodataset.org/#format-data): masks as compressed run lengths.
 
 A category's id is its value in the version's masks, class + 1 for a class. Boxes are [x, y, width, height] in pixels.
+Crowds have `iscrowd` 1, by which readers leave them out of training and evaluations forgive what is found there.
 """
 
 from collections.abc import Iterator
@@ -73,6 +74,6 @@ def _list_instances(sample: ExportedSample, numbers: Iterator[int]) -> Iterator[
             "segmentation": {"size": [sample.height, sample.width], "counts": instance["rle"]},
             "bbox": instance["bbox"],
             "area": instance["area"],
-            "iscrowd": 0,
+            "iscrowd": int(instance["crowd"]),
             "score": instance["score"],  # confidence, 0..1; readers of COCO ignore unknown keys
         }

@@ -46,11 +46,11 @@ def find_segments(sample: ExportedSample, background: int) -> tuple[NDArray[np.u
     segments = np.zeros(mask.shape, np.uint32)
     rows: list[dict[str, Any]] = []
 
-    def add(region: NDArray[np.bool_], category: int) -> None:
+    def add(region: NDArray[np.bool_], category: int, crowd: bool = False) -> None:
         """Add a segment, unless its region is empty."""
         if region.any():
             segments[region] = len(rows) + 1
-            rows.append(_describe_segment(region, len(rows) + 1, category))
+            rows.append(_describe_segment(region, len(rows) + 1, category) | {"iscrowd": int(crowd)})
 
     for value in (int(value) for value in np.unique(mask)):
         if value == IGNORE:
@@ -59,7 +59,7 @@ def find_segments(sample: ExportedSample, background: int) -> tuple[NDArray[np.u
         for instance in sample.instances:
             if instance["category_id"] == value:
                 own = sample.region(instance) & left
-                add(own, value)
+                add(own, value, instance["crowd"])
                 left &= ~own
         add(left, value or background)
     return segments, rows
@@ -88,5 +88,4 @@ def _describe_segment(region: NDArray[np.bool_], number: int, category: int) -> 
         "category_id": category,
         "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
         "area": int(region.sum()),
-        "iscrowd": 0,
     }

@@ -1,7 +1,8 @@
 """PASCAL VOC (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf): boxes as XML, masks as indexed PNG.
 
 Values of a mask: 0 background, categories (class + 1 for a class), 255 void, in the devkit's colours. Boxes are in
-pixels, counted from 1, and include both ends. Images keep their published format, so JPEGImages/ may contain PNG files.
+pixels, counted from 1, and include both ends. Crowds are `difficult`, so evaluations leave them out. Images keep their
+published format, so JPEGImages/ may contain PNG files.
 """
 
 import io
@@ -76,7 +77,8 @@ def _describe_instance(instance: Mapping[str, Any]) -> dict[str, Any]:
     x, y, width, height = instance["bbox"]
     low = {"xmin": math.floor(x) + 1, "ymin": math.floor(y) + 1}
     high = {"xmax": math.ceil(x + width), "ymax": math.ceil(y + height)}
-    return {"name": instance["category"], "pose": "Unspecified", "truncated": 0, "difficult": 0, "bndbox": low | high}
+    known = {"name": instance["category"], "pose": "Unspecified", "truncated": 0}
+    return {**known, "difficult": int(instance["crowd"]), "bndbox": low | high}
 
 
 def _add(parent: ElementTree.Element, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """YOLO detection in the format of Ultralytics (https://docs.ultralytics.com/datasets/detect/).
 
 One line per box: class, centre and size, as fractions of the image. Classes count from 0, like the version's.
-data.yaml has no `path`, so Ultralytics uses the file's own folder, and users may move the export.
+data.yaml has no `path`, so Ultralytics uses the file's own folder, and users may move the export. The format has no
+crowds. They get no box, as in Ultralytics' own converter of COCO.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,8 @@ def convert_yolo(dataset: Dataset, splits: Splits) -> Iterator[Piece]:
     for split, samples in splits.items():
         for sample in samples:
             yield WholeFile(f"images/{folders[split]}/{sample.file_name}", sample.image)
-            lines = "".join(f"{describe_box(sample, instance)}\n" for instance in sample.things(dataset))
+            boxed = [instance for instance in sample.things(dataset) if not instance["crowd"]]
+            lines = "".join(f"{describe_box(sample, instance)}\n" for instance in boxed)
             yield WholeFile(f"labels/{folders[split]}/{sample.key}.txt", lines.encode())
 
 

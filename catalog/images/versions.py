@@ -132,4 +132,4 @@ def _convert(instance: SampleInstance, height: int, width: int) -> Instance:
 
     x, y, box_width, box_height = instance.bbox
     box = (x, y, box_width, box_height)
-    return Instance(instance.category, instance.category_id, box, instance.score, False, region)
+    return Instance(instance.category, instance.category_id, box, instance.score, instance.crowd, region)

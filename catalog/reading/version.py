@@ -21,7 +21,7 @@ from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.sample import MOST_SIDE
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import VerificationError
-from tailforge.schemas.tables import MANIFEST, REJECTS
+from tailforge.schemas.tables import MANIFEST, REJECTS, is_published_type
 
 TABLES: Mapping[str, pa.Schema] = {"manifest": MANIFEST, "rejects": REJECTS}
 PLACES = ("sample_id", "split", "shard", "members")  # columns that locate a sample
@@ -122,7 +122,7 @@ def open_version(store: Store, name: str, version: str = "latest", tables: Itera
 def check_schema(found: pa.Schema, schema: pa.Schema, columns: Iterable[str]) -> str | None:
     """Return the problem of a table's columns, or None. Unknown columns are allowed."""
     for field in found:
-        if field.name in schema.names and not field.equals(schema.field(field.name)):
+        if field.name in schema.names and not is_published_type(field, schema):
             return f"column {field.name} holds {field.type!s:.80}, which no version has"
     lost = [name for name in columns if name in schema.names and name not in found.names]
     return f"there is no column {lost[0]}" if lost else None

@@ -131,8 +131,9 @@ def read_mask(file: Path) -> NDArray[np.bool_]:
 def concept_mask(found: Published) -> NDArray[np.bool_] | None:
     """Return the mask of the sample's concept, bool [H, W]; None without a mask."""
     row = found.row
-    own = next((each for each in row["instances"] or () if each["slot"] == CONCEPT), None)
-    return None if own is None else decode_rle(own["rle"], row["height"], row["width"])
+    own = [each for each in row["instances"] or () if each["slot"] == CONCEPT]
+    regions = [decode_rle(each["rle"], row["height"], row["width"]) for each in own]
+    return np.any(regions, axis=0) if regions else None
 
 
 def require_concept(found: Published) -> NDArray[np.bool_]:

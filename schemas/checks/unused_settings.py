@@ -9,7 +9,7 @@ from tailforge.schemas.settings.annotation import Annotation
 # Settings of annotation for attention recorded during sampling, and for attention measured afterwards.
 RECORDED = ("window", "affinity")
 RENOISED = ("model", "noise", "draws")
-OUTLINED = ("refine", "threshold", "ignore_band")  # for outlines of soft maps
+OUTLINED = ("refine", "threshold", "ignore_band", "min_instance")  # for outlines of soft maps
 
 
 def find_idle_settings(recipe: Recipe) -> list[str]:

@@ -21,6 +21,7 @@ class SampleInstance(_Read):
     """A region of one category.
 
     `bbox`: x, y, width, height in pixels. `area`: pixels. `score`: 0..1. `rle`: COCO's compressed run lengths, ASCII.
+    `crowd`: whether the region holds several objects that could not be separated; older versions do not say so.
     """
 
     slot: str = ""
@@ -30,6 +31,7 @@ class SampleInstance(_Read):
     area: int = Field(ge=0)
     score: float = Field(ge=0, le=1)
     rle: str = Field(pattern=r"^[0-o]*$")
+    crowd: bool = False
 
 
 class SampleDocument(_Read):

@@ -71,6 +71,11 @@ class Annotation(Strict):
         "if two things differ by less than this.",
     )
     min_component: Share = Field(0.1, description="Drop components smaller than this share of the largest.")
+    min_instance: Share = Field(
+        0.5,
+        description="Lowest confidence of an instance. Weaker components of a thing become 255 (ignore). The most "
+        "confident component of a category always stays; judge it by gate mask_confidence.",
+    )
     max_hole: Share = Field(0.01, description="Fill holes up to this share of a thing's area.")
 
     @property

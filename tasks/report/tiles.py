@@ -85,9 +85,12 @@ def draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes])
 
 
 def _describe_found(instances: Sequence[Mapping[str, Any]] | None) -> str:
-    """Return the masked categories with their confidence, if there are several."""
-    found = [f"{each['category']} {show_number(each['score'])}" for each in instances or ()]
-    return ", ".join(found) if len(found) > 1 else ""
+    """Return the instances with their confidence, if there are several or one is a crowd."""
+    listed = instances or ()
+    found = [
+        f"{each['category']} {show_number(each['score'])}{' (crowd)' if each.get('crowd') else ''}" for each in listed
+    ]
+    return ", ".join(found) if len(found) > 1 or any(each.get("crowd") for each in listed) else ""
 
 
 def name_reason(row: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from tailforge.catalog.reading.version import PLACES
 from tailforge.catalog.registry import DATASETS
 from tailforge.catalog.store import Store
 from tailforge.schemas.dataset import Changes, Counts, Dataset, FileEntry, ShardEntry
-from tailforge.schemas.tables import INSTANCES
+from tailforge.schemas.tables import INSTANCES, UNCROWDED
 from tailforge.tasks.methods.masks.codec import Mask, bound_region, encode_mask, encode_rle
 from tailforge.tasks.methods.packing.members import encode_empty_mask, encode_jpeg, mark_png
 from tailforge.tasks.methods.packing.shards import TarPacker
@@ -42,20 +42,25 @@ def draw_masks() -> list[Mask]:
 
 
 def list_instances(mask: Mask) -> list[dict[str, Any]]:
-    """One instance a class, but two of the first: its left half and its right half."""
+    """One instance a class, but two of the first: its left half and its right half. The third class is a crowd."""
     middle = np.arange(mask.shape[1]) < mask.shape[1] // 2
     regions = [(1, (mask == 1) & middle), (1, (mask == 1) & ~middle), (2, mask == 2), (3, mask == 3)]
     return [_describe(category, region) for category, region in regions if region.any()]
 
 
 def write_version(
-    store: Store, masks: dict[str, list[Mask]], image_format: str = "png", keys: str = "{:016x}", told: bool = True
+    store: Store,
+    masks: dict[str, list[Mask]],
+    image_format: str = "png",
+    keys: str = "{:016x}",
+    told: bool = True,
+    crowds: bool = True,
 ) -> Dataset:
     """Version 1.0.0 of dataset `drawn`: a split a key of `masks`, a shard a split, a sample a mask.
 
-    Without `told` the manifest says only where samples are.
+    Without `told` the manifest says only where samples are. Without `crowds` instances are those of older versions.
     """
-    written = [_write_shard(store, split, masks[split], image_format, keys) for split in sorted(masks)]
+    written = [_write_shard(store, split, masks[split], image_format, keys, crowds) for split in sorted(masks)]
     shards = [shard for shard, _ in written]
     manifest = _write_manifest(store, [rows if told else rows.select(PLACES) for _, rows in written])
     by_split = {shard.split: shard.samples for shard in shards}
@@ -81,7 +86,7 @@ def _entry(shard: ShardEntry) -> FileEntry:
 
 
 def _write_shard(
-    store: Store, split: str, masks: list[Mask], image_format: str, keys: str
+    store: Store, split: str, masks: list[Mask], image_format: str, keys: str, crowds: bool
 ) -> tuple[ShardEntry, pa.Table]:
     """Return the shard's entry in dataset.json, and its rows of the manifest without scores and origin."""
     name, fields = f"{split}-000000.tar", sorted(field.format(image=image_format) for field in FIELDS)
@@ -89,7 +94,7 @@ def _write_shard(
     store.write_bytes(path, b"")
     with open(store.path(path), "wb") as out, TarPacker(out, fields) as packer:
         for number, mask in enumerate(masks):
-            sample = _encode_sample(f"{split} {number}", mask, image_format)
+            sample = _encode_sample(f"{split} {number}", mask, image_format, crowds)
             packer.add(keys.format(_number(split, number)), [sample[field] for field in fields])
     ids = [keys.format(_number(split, number)) for number in range(len(masks))]
     same = {"split": [split] * len(masks), "shard": [name] * len(masks)}
@@ -100,7 +105,7 @@ def _write_shard(
             "caption": [f"{split} {number}" for number in range(len(masks))],
             "width": pa.array([mask.shape[1] for mask in masks], pa.int32()),
             "height": pa.array([mask.shape[0] for mask in masks], pa.int32()),
-            "instances": pa.array([list_instances(mask) for mask in masks], INSTANCES),
+            "instances": pa.array([list_instances(mask) for mask in masks], INSTANCES if crowds else UNCROWDED),
         }
     )
     rows = pa.table({"sample_id": ids, **dict(zip(told.column_names, told.columns, strict=True)), **same})
@@ -124,10 +129,13 @@ def _number(split: str, number: int) -> int:
     return int.from_bytes(split[:4].encode(), "big") << 16 | number
 
 
-def _encode_sample(caption: str, mask: Mask, image_format: str) -> dict[str, bytes]:
+def _encode_sample(caption: str, mask: Mask, image_format: str, crowds: bool) -> dict[str, bytes]:
     height, width = mask.shape
+    instances = list_instances(mask)
+    if not crowds:
+        instances = [{name: each[name] for name in each if name != "crowd"} for each in instances]
     png = encode_png(np.stack([mask, mask.T.reshape(mask.shape), mask // 2], axis=-1))
-    document = {"caption": caption, "width": width, "height": height, "instances": list_instances(mask)}
+    document = {"caption": caption, "width": width, "height": height, "instances": instances}
     return {
         "cls": b"0",
         "json": json.dumps(document).encode(),
@@ -147,4 +155,5 @@ def _describe(category: int, region: NDArray[np.bool_]) -> dict[str, Any]:
         "area": int(region.sum()),
         "score": 0.75,
         "rle": encode_rle(region),
+        "crowd": category == 3,
     }

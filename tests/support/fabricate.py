@@ -166,6 +166,7 @@ def _annotate(recipe: Recipe, concept: str, pixels: int) -> tuple[np.ndarray[Any
         "area": 24,
         "score": 0.9,
         "rle": encode_rle(indexed == category),
+        "crowd": False,
     }
 
 

@@ -14,9 +14,8 @@ from tailforge.schemas.jobs import BuildContext, PartitionJob, SampleSpec
 from tailforge.schemas.receipts import EngineInputs
 from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.tasks.engines.contract import Engine
-from tailforge.tasks.engines.work.region_search import load_guide
-from tailforge.tasks.methods.inpainting.search import Guide
 from tailforge.tasks.engines.inpaint import SOURCES, inpaint_engine, list_splits, read_masks
+from tailforge.tasks.engines.work.region_search import load_guide
 from tailforge.tasks.images.sources import (
     SourceImage,
     list_places,
@@ -26,6 +25,7 @@ from tailforge.tasks.images.sources import (
 from tailforge.tasks.methods.inpainting.change import Change, agree_with, measure_change, spread_attention
 from tailforge.tasks.methods.inpainting.regions import choose_regions
 from tailforge.tasks.methods.inpainting.render import Layout, render_inpainted
+from tailforge.tasks.methods.inpainting.search import Guide
 from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.inpainting.windows import choose_window
 from tailforge.tasks.methods.masks.codec import encode_rle

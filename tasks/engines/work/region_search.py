@@ -9,8 +9,8 @@ from tailforge.schemas.jobs import LocatedImages, ResolvedModel
 from tailforge.schemas.settings.inpaint import RegionSearch
 from tailforge.tasks.images.sources import open_located, read_region, read_source
 from tailforge.tasks.methods.inpainting.search import Guide, cut_crop, embed_each
-from tailforge.tasks.methods.inpainting.shapes import split_components
 from tailforge.tasks.methods.inpainting.windows import Pixels
+from tailforge.tasks.methods.masks.components import split_components
 from tailforge.tasks.models.clip import load_clip
 
 

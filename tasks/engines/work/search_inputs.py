@@ -1,7 +1,6 @@
 """Load the inputs of a search beside its job: the aim, the seeds, and the models that compare images."""
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa

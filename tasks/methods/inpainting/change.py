@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, stats
 
-from tailforge.tasks.methods.inpainting.shapes import Region, split_components
+from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.inpainting.windows import Window
+from tailforge.tasks.methods.masks.components import fill_holes, keep_components, split_components
 from tailforge.tasks.methods.masks.confidence import Parts
-from tailforge.tasks.methods.masks.soft_masks import count_levels, fill_holes, keep_components, split_levels
+from tailforge.tasks.methods.masks.levels import count_levels, split_levels
 
 # sRGB to XYZ (IEC 61966-2-1), and the white point D65.
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

@@ -19,8 +19,8 @@ from tailforge.tasks.methods.inpainting.shapes import (
     Region,
     draw_shape,
     measure_pose,
-    split_components,
 )
+from tailforge.tasks.methods.masks.components import split_components
 
 # Changes of a reference's statistics, our choice: deviation of the logarithm of area and elongation, of the angle in
 # radians, and of the place as a share of the part.

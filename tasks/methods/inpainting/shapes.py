@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Form = Literal["scratch", "stroke", "blob", "spots"]
 Region = NDArray[np.bool_]
@@ -141,9 +140,3 @@ def measure_pose(region: Region) -> Pose:
     values, vectors = np.linalg.eigh(moments)
     angle = float(np.arctan2(vectors[1, 1], vectors[0, 1]))
     return Pose(float(len(rows)), float(np.sqrt(values[1] / values[0])), angle, centre)
-
-
-def split_components(region: Region) -> list[Region]:
-    """Return the 8-connected components of a region [H, W], [H, W] each, from the top left."""
-    labels, count = ndimage.label(region, np.ones((3, 3)))
-    return [np.asarray(labels == number) for number in range(1, count + 1)]

@@ -59,9 +59,14 @@ def bound_region(region: NDArray[np.bool_]) -> list[float]:
 
 
 def describe_instance(
-    region: NDArray[np.bool_], category_id: int, category: str, score: float, slot: str = "concept"
+    region: NDArray[np.bool_],
+    category_id: int,
+    category: str,
+    score: float,
+    slot: str = "concept",
+    crowd: bool = False,
 ) -> dict[str, Any]:
-    """Return a row of INSTANCES for a region [height, width]. Attention cannot separate two objects of one word."""
+    """Return a row of INSTANCES for a region [height, width]. `crowd`: whether it holds several objects."""
     return {
         "slot": slot,
         "category": category,
@@ -70,4 +75,5 @@ def describe_instance(
         "area": int(region.sum()),
         "score": score,
         "rle": encode_rle(region),
+        "crowd": crowd,
     }

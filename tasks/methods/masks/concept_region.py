@@ -7,7 +7,7 @@ import numpy as np
 
 from tailforge.schemas.documents.run_lengths import decode_rle
 from tailforge.schemas.tables import SHAPE_SCORES
-from tailforge.tasks.methods.masks.soft_masks import keep_components
+from tailforge.tasks.methods.masks.components import keep_components
 
 KEPT = 0.1  # share of the concept's former area; with less, the image no longer shows it
 

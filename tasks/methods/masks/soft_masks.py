@@ -2,15 +2,16 @@
 
 The paper says that thresholded cross-attention gives masks; every choice here is ours. Words name things, with a shape
 of their own, or stuff, which surrounds things. The order: resize the map along the image's edges, scale it to 0..1,
-threshold it, let things compete, clean components and holes, fill stuff between things, mark the ignore band.
+threshold it, let things compete, clean components and holes, fill stuff between things, mark the ignore band, separate
+instances.
 
 A thing's map is its attention. Stuff has little attention of its own, because a text's first token takes it. So its map
 is its share of the attention to all words at a place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,11 @@ from scipy import ndimage
 
 from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.codec import IGNORE, Mask
+from tailforge.tasks.methods.masks.components import Region, fill_holes, keep_components
 from tailforge.tasks.methods.masks.confidence import Parts, estimate_overlap
 from tailforge.tasks.methods.masks.guided_filter import Pixels, filter_guided, resize
-
-Soft = NDArray[np.floating[Any]]
-Region = NDArray[np.bool_]
+from tailforge.tasks.methods.masks.instances import Claim, Instance, find_instances
+from tailforge.tasks.methods.masks.levels import Soft, count_levels, scale_map, split_levels
 
 OTSU_RANGE = (0.3, 0.6)  # a word that fills the image, or hardly shows, moves Otsu's threshold out of this range
 ABSENT = 1.0  # raw peak over raw mean of a flat map: the image does not show the word
@@ -72,10 +73,14 @@ class Outline:
 
 @dataclass(frozen=True)
 class Outlines:
-    """A mask [height, width] of 0, categories or 255 (ignore), and the `outlines` in the order of the words."""
+    """A mask [height, width] of 0, categories or 255 (ignore), and the `outlines` in the order of the words.
+
+    `instances`: of things, then one per outline of stuff. Together they hold all pixels of the categories.
+    """
 
     mask: Mask
     outlines: tuple[Outline, ...]
+    instances: tuple[Instance, ...]
 
 
 def soften_words(maps: Soft, words: Sequence[Word], pixels: Pixels, settings: Annotation) -> list[Softened]:
@@ -126,7 +131,7 @@ def outline_words(
 
     `agreement`: of early and late readings, by row of the maps. `thresholds`: by category, in place of Otsu's
     threshold of the image alone. If two things claim a pixel, the higher map wins it. If they differ by less than the
-    ignore band, the pixel is ignored.
+    ignore band, the pixel is ignored. So are components that are too weak for an instance.
     """
     # A claim [words, height, width] is how far a map exceeds its threshold; below 0 there is none.
     levels = [_threshold(each, settings, thresholds or {}) for each in words]
@@ -137,15 +142,34 @@ def outline_words(
     # Competition first, then the doubtful pixels around and between the winners.
     settled = _settle(words, claims, settings)
     doubtful = _doubtful(words, claims, settled, settings.ignore_band)
+    instances = _separate(words, [region & ~doubtful for region in settled], settings.min_instance)
+    doubtful |= _find_weak(words, settled, instances)
     mask = np.where(doubtful, IGNORE, 0).astype(np.uint8)
 
     # Doubtful pixels belong to no word.
     outlines = []
-    for each, region in zip(words, settled, strict=True):
+    for place, (each, region) in enumerate(zip(words, settled, strict=True)):
         sure = region & ~doubtful
         mask[sure] = each.word.category
         outlines.append(Outline(each.word, sure, _measure(each, sure, agreement)))
-    return Outlines(mask, tuple(outlines))
+        if not each.word.thing and sure.any():
+            instances.append(Instance(place, sure, outlines[-1].confidence))
+    return Outlines(mask, tuple(outlines), tuple(instances))
+
+
+def _separate(words: Sequence[Softened], regions: Sequence[Region], least: float) -> list[Instance]:
+    """Return the instances of things; `word` is a position among all words."""
+    places = [place for place, each in enumerate(words) if each.word.thing]
+    claims = [Claim(words[place].word.category, words[place].soft, regions[place]) for place in places]
+    return [replace(each, word=places[each.word]) for each in find_instances(claims, least)]
+
+
+def _find_weak(words: Sequence[Softened], regions: Sequence[Region], instances: Sequence[Instance]) -> Region:
+    """Return the pixels [height, width] of things that no instance has."""
+    things = [region for each, region in zip(words, regions, strict=True) if each.word.thing]
+    blank = [np.zeros_like(regions[0])]
+    weak: Region = np.any(blank + things, axis=0) & ~np.any(blank + [each.region for each in instances], axis=0)
+    return weak
 
 
 def _threshold(each: Softened, settings: Annotation, pooled: Mapping[int, float]) -> float:
@@ -239,12 +263,6 @@ def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) 
     )
 
 
-def scale_map(soft: Soft) -> NDArray[np.float32]:
-    """Scale a map [h, w] to 0..1; a flat map becomes zero."""
-    low, high = float(soft.min()), float(soft.max())
-    return ((soft - low) / (high - low) if high > low else np.zeros_like(soft)).astype(np.float32)
-
-
 def find_threshold(soft: Soft, rule: Literal["otsu"] | float) -> float:
     """Return the threshold of a map [h, w] scaled to 0..1; Otsu's is kept inside `OTSU_RANGE`."""
     return _clip(split_levels(count_levels(soft))[0]) if rule == "otsu" else rule
@@ -252,53 +270,3 @@ def find_threshold(soft: Soft, rule: Literal["otsu"] | float) -> float:
 
 def _clip(threshold: float) -> float:
     return float(np.clip(threshold, *OTSU_RANGE))
-
-
-def count_levels(soft: Soft, bins: int = 256) -> NDArray[np.int64]:
-    """Count the values of a map [h, w] in each of `bins` equal parts of 0..1: [bins]."""
-    counts: NDArray[np.int64] = np.histogram(soft, bins=bins, range=(0.0, 1.0))[0]
-    return counts
-
-
-def split_levels(counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Return (threshold, between-class over total variance) of a histogram [bins] of values in 0..1 (Otsu 1979).
-
-    Values at or above the threshold are the upper class. A flat map gives (0.5, 0).
-    """
-    # Mean and total variance of the histogram.
-    edges = np.linspace(0, 1, len(counts) + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
-    mean = float(counts @ centres) / counts.sum()
-    total = float(counts @ (centres - mean) ** 2) / counts.sum()
-    if total == 0:
-        return 0.5, 0.0
-
-    # Between-class variance of every cut, from cumulative sums.
-    below = np.cumsum(counts)[:-1] / counts.sum()
-    moment = np.cumsum(counts * centres)[:-1] / counts.sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = np.nan_to_num((mean * below - moment) ** 2 / (below * (1 - below)), posinf=0.0)
-
-    # Empty bins between the classes give a plateau: cut in its middle.
-    plateau = below == below[between.argmax()]
-    return float(edges[1:-1][plateau].mean()), float(min(between.max() / total, 1.0))
-
-
-def keep_components(region: Region, min_share: float) -> tuple[Region, list[int]]:
-    """Drop 8-connected components under `min_share` of the largest; return the region and the kept areas."""
-    labels, count = ndimage.label(region, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    if count == 0:
-        return region, []
-    kept = np.flatnonzero(areas >= min_share * areas.max()) + 1
-    return np.isin(labels, kept), [int(areas[label - 1]) for label in kept]
-
-
-def fill_holes(region: Region, max_pixels: float) -> Region:
-    """Fill the region's 4-connected holes of at most `max_pixels` pixels; one at the border is no hole."""
-    labels, count = ndimage.label(~region)
-    small = np.bincount(labels.ravel(), minlength=count + 1) <= max_pixels
-    # Label 0 is the region itself; background at the border is outside.
-    small[np.concatenate([[0], labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
-    filled: Region = region | small[labels]
-    return filled

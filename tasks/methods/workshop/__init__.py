@@ -18,6 +18,7 @@ from tailforge.tasks.methods.workshop.scenes import (
     caption,
     sample_pair,
     sample_scene,
+    sample_twins,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "render_pair",
     "sample_pair",
     "sample_scene",
+    "sample_twins",
 ]

@@ -76,17 +76,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two different parts side by side on one surface; the seed of `left` decides surface, light and both places.
+    """Two parts side by side on one surface; the seed of `left` decides surface, light and both places.
 
-    Errors: ValueError if both scenes show the same part, or their surfaces differ.
+    Errors: ValueError if the surfaces of the scenes differ.
     """
 
     left: Scene
     right: Scene
 
     def __post_init__(self) -> None:
-        if self.left.part == self.right.part:
-            raise ValueError(f"both parts are {self.left.part!r}; give two different ones")
         if self.left.surface != self.right.surface:
             raise ValueError(f"surfaces are {self.left.surface!r} and {self.right.surface!r}; give one for both")
 
@@ -127,6 +125,12 @@ def sample_pair(index: int, seed: int, part_weights: Mapping[str, float]) -> Pai
     drawn = (sample_scene(number, left.seed, part_weights) for number in count())
     right = next(scene for scene in drawn if scene.part != left.part)
     return Pair(left, replace(right, surface=left.surface))
+
+
+def sample_twins(index: int, seed: int, part_weights: Mapping[str, float]) -> Pair:
+    """Return a pair of the same part and material as scene `index` of `sample_scene`. Errors: as `sample_scene`."""
+    left = sample_scene(index, seed, part_weights)
+    return Pair(left, replace(left, seed=int(np.random.default_rng(left.seed).integers(2**63))))
 
 
 def caption(shown: Scene | Pair) -> str:

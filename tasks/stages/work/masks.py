@@ -19,8 +19,8 @@ from tailforge.tasks.engines.work.inpaint import open_drawing
 from tailforge.tasks.methods.inpainting.change import UNDRAWN, label_change
 from tailforge.tasks.methods.masks.codec import describe_instance, encode_mask
 from tailforge.tasks.methods.masks.confidence import Parts
+from tailforge.tasks.methods.masks.instances import Instance
 from tailforge.tasks.methods.masks.soft_masks import (
-    Outline,
     Softened,
     Word,
     outline_words,
@@ -141,14 +141,15 @@ def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int
     if read is None or all(slot["name"] != "concept" for slot in row["slots"]):
         return _failed(row["sample_id"], "no attention map of the concept")
 
-    found = outline_words(_soften(job, row, read), job.build.recipe.annotation, read.agreement, thresholds)
-    concept = found.outlines[0]
+    softened = _soften(job, row, read)
+    found = outline_words(softened, job.build.recipe.annotation, read.agreement, thresholds)
+    concept, words = found.outlines[0], [each.word for each in softened]
     return {
         "sample_id": row["sample_id"],
         "status": "ok",
         "error": None,
         "mask": encode_mask(found.mask),
-        "instances": [_instance(job, row, each) for each in found.outlines if each.region.any()],
+        "instances": [_describe_instance(job, row, words[each.word], each) for each in found.instances],
         **_score_columns(concept.parts, concept.confidence),
     }
 
@@ -182,11 +183,10 @@ def _label_drawing(job: PartitionJob, row: Row) -> Row:
     }
 
 
-def _instance(job: PartitionJob, row: Row, found: Outline) -> Row:
+def _describe_instance(job: PartitionJob, row: Row, word: Word, found: Instance) -> Row:
     """Return an entry of `instances`."""
-    category, slot = found.word.category, row["slots"][found.word.row]["name"]
-    name = job.build.recipe.categories[category - 1].name
-    return describe_instance(found.region, category, name, found.confidence, slot)
+    name, slot = job.build.recipe.categories[word.category - 1].name, row["slots"][word.row]["name"]
+    return describe_instance(found.region, word.category, name, found.confidence, slot, found.crowd)
 
 
 def _failed(sample_id: str, error: str) -> Row:

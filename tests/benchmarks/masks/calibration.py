@@ -18,7 +18,8 @@ from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.annotation import WINDOW, Annotation
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, choose_steps, find_layers
-from tailforge.tasks.methods.masks.confidence import Parts, list_features
+from tailforge.tasks.methods.masks.confidence import Parts, list_features, list_instance_features
+from tailforge.tasks.methods.masks.instances import Claim, measure_component
 from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words
 from tailforge.tasks.methods.sampling.generator import join_conditionings
 from tailforge.tasks.methods.sampling.pixels import to_tensor
@@ -26,6 +27,7 @@ from tailforge.tasks.methods.sampling.renoised_attention import Read, draw_like
 from tailforge.tasks.methods.workshop import BALANCED, Rendering, Scene, caption, render, sample_scene
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tailforge.tasks.models.text_to_image import load_generator
+from tests.benchmarks.masks.objects import KINDS, list_truths, make_objects, outline_objects, overlap_with
 
 SEED = 4242  # of no training and no other benchmark
 BATCH = 16
@@ -72,10 +74,26 @@ def measure_renders(model: DiffusersGenerator, count: int) -> tuple[list[Parts],
     return parts, np.array(overlaps)
 
 
-def fit(parts: list[Parts], overlaps: NDArray[np.float64]) -> tuple[dict[str, float], float]:
+def measure_instances(model: DiffusersGenerator, count: int) -> tuple[list[dict[str, float]], NDArray[np.float64]]:
+    """Features of every component of `count` renders of each kind, and its overlap with a true object of its word."""
+    features, overlaps = [], []
+    for turn, kind in enumerate(KINDS):
+        made = make_objects(model, kind, SEED + turn, count)
+        for truth, (words, found) in zip(made["truth"], outline_objects(made, min_instance=0.0), strict=True):
+            claims = [
+                Claim(each.word.category, each.soft, outline.region)
+                for each, outline in zip(words, found.outlines, strict=True)
+            ]
+            for each in found.instances:
+                features.append(list_instance_features(*measure_component(claims, each.word, each.region)))
+                overlaps.append(overlap_with(each.region, list_truths(truth, kind)[each.word]).max())
+    return features, np.array(overlaps)
+
+
+def fit(features: list[dict[str, float]], overlaps: NDArray[np.float64]) -> tuple[dict[str, float], float]:
     """Weights and bias of a logistic function of the features, by cross entropy with the overlaps."""
-    names = list(list_features(parts[0]))
-    rows = np.array([list(list_features(each).values()) for each in parts])
+    names = list(features[0])
+    rows = np.array([list(each.values()) for each in features])
     mean, spread = rows.mean(0), rows.std(0) + 1e-9
     inputs, target = torch.from_numpy((rows - mean) / spread), torch.from_numpy(overlaps)
     weights = torch.zeros(len(names) + 1, dtype=torch.float64, requires_grad=True)
@@ -103,12 +121,18 @@ def main() -> None:
     folder = MODELS / "workshop"
     model = load_generator(ResolvedModel(path=str(folder), digest=digest_model(folder)))
     parts, overlaps = measure_renders(model, count)
-    weights, bias = fit(parts, overlaps)
+    weights, bias = fit([list_features(each) for each in parts], overlaps)
     agreements = [each.agreement for each in parts if each.agreement is not None]
     print(f"{len(parts)} masks, mean overlap {overlaps.mean():.3f}, standard deviation {overlaps.std():.3f}")
     print("WEIGHTS =", {name: round(value, 4) for name, value in weights.items()})
     print("BIAS =", round(bias, 4))
     print("USUAL_AGREEMENT =", round(float(np.mean(agreements)), 3))
+
+    features, overlaps = measure_instances(model, count // len(KINDS))
+    weights, bias = fit(features, overlaps)
+    print(f"{len(features)} instances, mean overlap {overlaps.mean():.3f}")
+    print("INSTANCE_WEIGHTS =", {name: round(value, 4) for name, value in weights.items()})
+    print("INSTANCE_BIAS =", round(bias, 4))
 
 
 if __name__ == "__main__":

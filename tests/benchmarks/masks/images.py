@@ -194,7 +194,7 @@ def make_renders(model: DiffusersGenerator, seed: int, count: int) -> Set:
         "images": np.stack([made.image for made in renders]),
         "truth": np.stack([made.mask for made in renders]),
         "labels": np.array([[PARTS.index(scene.part)] for scene in scenes]),
-        **{f"maps/renders/noised to {noise:g}": _read(model, pictures, noise) for noise in NOISE},
+        **{f"maps/renders/noised to {noise:g}": read_maps(model, pictures, noise) for noise in NOISE},
     }
 
 
@@ -208,7 +208,7 @@ def make_composed(model: DiffusersGenerator, seed: int, count: int) -> Set:
     return {
         "images": np.stack([picture.pixels for picture in pictures]),
         "truth": np.stack(truths),
-        f"maps/{OURS}": _read(model, pictures, 0.2),
+        f"maps/{OURS}": read_maps(model, pictures, 0.2),
     }
 
 
@@ -230,7 +230,8 @@ def _compose(draws: np.random.Generator, number: int) -> tuple[Captioned, NDArra
     return Captioned(image, caption, words, number), truth
 
 
-def _read(model: DiffusersGenerator, pictures: Sequence[Captioned], noise: float) -> NDArray[np.float16]:
+def read_maps(model: DiffusersGenerator, pictures: Sequence[Captioned], noise: float) -> NDArray[np.float16]:
+    """Attention maps [N, K, h, w] of finished pictures."""
     found = [read.maps for batch in cut_batches(pictures, 16) for read in read_attention(model, batch, noise, DRAWS)]
     return np.stack(found)
 

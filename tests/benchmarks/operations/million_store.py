@@ -161,7 +161,7 @@ def _mask_table(job: PartitionJob, rng: np.random.Generator) -> pa.Table:
     rows, category = len(job.samples), job.build.recipe.class_id(job.concept) + 1
     instance = {
         "slot": "concept", "category": job.concept, "category_id": category, "bbox": [3.0, 2.0, 9.0, 7.0],
-        "area": 63, "score": 0.9, "rle": encode_rle(MASK == 1),
+        "area": 63, "score": 0.9, "rle": encode_rle(MASK == 1), "crowd": False,
     }  # fmt: skip
     columns = {
         "sample_id": [spec.sample_id for spec in job.samples],

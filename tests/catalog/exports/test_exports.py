@@ -23,8 +23,10 @@ from tailforge.catalog.exports.pieces import WholeFile
 from tailforge.catalog.exports.samples import ExportedSample, list_splits, open_split
 from tailforge.catalog.exports.voc import voc_palette
 from tailforge.catalog.reading.open_dataset import open_dataset
+from tailforge.catalog.reading.version import open_version
 from tailforge.catalog.registry import load_dataset
 from tailforge.catalog.store import Store
+from tailforge.catalog.verify import verify
 from tailforge.schemas.documents.run_lengths import decode_rle
 from tailforge.schemas.errors import VerificationError
 from tailforge.tasks.methods.masks.codec import Mask, decode_mask, encode_rle
@@ -69,7 +71,7 @@ def test_coco_is_read_by_pycocotools(store: Store, tmp_path: Path) -> None:
                 region = coco.annToMask(row)
                 assert (region == rle.decode({"counts": expected["rle"], "size": mask.shape})).all()
                 assert row["bbox"] == list(rle.toBbox(coco.annToRLE(row)))
-                assert (row["area"], row["iscrowd"]) == (region.sum(), 0)
+                assert (row["area"], row["iscrowd"]) == (region.sum(), expected["crowd"])
             assert (join_regions(coco, rows, mask) == np.where(mask == 255, 0, mask)).all()
 
 
@@ -119,6 +121,7 @@ def test_panoptic_obeys_the_rules_of_its_evaluation(store: Store, tmp_path: Path
             assert set(np.unique(ids)) - {0} == set(segments)
             for number, segment in segments.items():
                 assert segment["area"] == (ids == number).sum()
+                assert segment["iscrowd"] == (segment["category_id"] == 3)
                 assert segment["bbox"] == list(rle.toBbox(rle.encode(np.asfortranarray(ids == number, np.uint8))))
             assert (read_panoptic(ids, segments, categories) == sample["values"]).all()
             assert count_things(segments, categories) == len(list_instances(sample["values"]))
@@ -161,7 +164,7 @@ def test_yolo_boxes_are_those_of_the_instances(store: Store, tmp_path: Path) -> 
         for sample in published(store, split):
             labels = Path(str(images).replace("/images/", "/labels/")) / f"{sample['key']}.txt"
             found = [parse_yolo(line, *sample["values"].shape) for line in labels.read_text().splitlines()]
-            expected = list_instances(sample["values"])
+            expected = [row for row in list_instances(sample["values"]) if not row["crowd"]]
             assert [name for name, _ in found] == [row["category_id"] - 1 for row in expected]
             for (_, box), row in zip(found, expected, strict=True):
                 np.testing.assert_allclose(box, row["bbox"], atol=1e-3)
@@ -190,14 +193,15 @@ def test_voc_masks_and_boxes_are_those_of_the_version(store: Store, tmp_path: Pa
             root = ElementTree.parse(tmp_path / f"voc/Annotations/{sample['key']}.xml").getroot()
             assert (tmp_path / "voc/JPEGImages" / (root.findtext("filename") or "")).is_file()
             assert (int(root.findtext("size/height") or 0), int(root.findtext("size/width") or 0)) == mask.size[::-1]
-            expected = [(row["category"], row["bbox"]) for row in list_instances(sample["values"])]
+            expected = [(row["category"], row["bbox"], row["crowd"]) for row in list_instances(sample["values"])]
             assert [parse_voc(element) for element in root.findall("object")] == expected
 
 
-def parse_voc(element: ElementTree.Element) -> tuple[str, list[float]]:
-    """Class, and COCO box of corners that count from 1 and are inside."""
+def parse_voc(element: ElementTree.Element) -> tuple[str, list[float], bool]:
+    """Class, COCO box of corners that count from 1 and are inside, and whether evaluations leave it out."""
     left, top, right, bottom = (int(element.findtext(f"bndbox/{n}") or 0) for n in ("xmin", "ymin", "xmax", "ymax"))
-    return element.findtext("name") or "", [left - 1, top - 1, right - left + 1, bottom - top + 1]
+    box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
+    return element.findtext("name") or "", box, element.findtext("difficult") == "1"
 
 
 def test_voc_masks_are_the_published_files_where_they_have_its_colours(store: Store, tmp_path: Path) -> None:
@@ -205,6 +209,22 @@ def test_voc_masks_are_the_published_files_where_they_have_its_colours(store: St
     for sample in published(store, "train"):
         same = (tmp_path / f"voc/SegmentationClass/{sample['key']}.png").read_bytes() == sample["mask"]
         assert same == sample["values"].any()
+
+
+@pytest.mark.parametrize("format_name", [*FORMATS, "huggingface"])
+def test_a_version_published_before_crowds_is_read_and_exported(tmp_path: Path, format_name: str) -> None:
+    older, newer = (Store.open(str(tmp_path / name), create=True) for name in ("older", "newer"))
+    for store, crowds in ((older, False), (newer, True)):
+        write_version(store, MASKS, crowds=crowds)
+    (finding,) = verify(older, NAME)
+    assert "rejects.parquet is missing" in finding.problem  # the manifest is read before it
+    row = open_version(older, NAME).read_row("manifest", published(older, "train")[0]["key"])
+    assert row is not None
+    assert {"crowd"} | set(row["instances"][0]) == set(list_instances(MASKS["train"][0])[0])
+    export(older, format_name, tmp_path / "out")
+    if format_name == "coco":
+        annotations = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())["annotations"]
+        assert {each["iscrowd"] for each in annotations} == {0}
 
 
 @pytest.mark.parametrize("format_name", FORMATS)

@@ -94,12 +94,33 @@ def test_the_concept_is_masked_with_its_category(tmp_path: Path) -> None:
     (instance,) = found["instances"]
     assert (instance["category"], instance["category_id"], instance["slot"]) == ("hook", 2, "concept")
     assert instance["area"] == (mask == 2).sum()
-    assert instance["score"] == pytest.approx(found["mask_confidence"])
+    assert 0.6 < instance["score"] < 1
+    assert not instance["crowd"]
     assert np.array_equal(decode_rle(instance["rle"], 32, 48), mask == 2)
     assert found["mask_area"] == pytest.approx((mask == 2).mean())
     assert found["mask_confidence"] > 0.6
     assert found["mask_agreement"] == pytest.approx(0.9)
     assert found["mask_largest_share"] == 1.0
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with numpy 2
+def test_two_objects_of_a_word_are_two_instances_and_touching_ones_a_crowd(tmp_path: Path) -> None:
+    apart, touching = (np.full((2, 16, 16), 0.01, np.float16) for _ in range(2))
+    for left in (1, 10):
+        apart[1, 4:10, left : left + 5] = 0.3
+    touching[1, 4:10, 2:14] = 0.16
+    touching[1, 4:10, [3, 4, 5, 10, 11, 12]] = 0.3
+    rows = [row(n, attention=encode_array(maps)) for n, maps in enumerate((apart, touching))]
+    job = make_job(tmp_path, refine=False)
+    two, one = annotate_partition(job, pa.Table.from_pylist(rows, SAMPLES)).table.to_pylist()
+    mask = decode_mask(two["mask"])
+    left, right = (decode_rle(each["rle"], *mask.shape) for each in two["instances"])
+    assert left[14, 10]
+    assert right[14, 37]
+    assert np.array_equal(left | right, mask == 2)
+    assert [each["area"] for each in two["instances"]] == [left.sum(), right.sum()]
+    assert [[each["crowd"] for each in found["instances"]] for found in (two, one)] == [[False, False], [True]]
+    assert two["mask_components"] == 2
 
 
 def scene_row(number: int, *slots: tuple[str, str], **values: Any) -> dict[str, Any]:

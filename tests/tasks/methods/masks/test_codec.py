@@ -84,9 +84,9 @@ def test_boxes_count_pixels() -> None:
 def test_an_instance_is_described_by_its_region() -> None:
     region = np.zeros((4, 6), bool)
     region[0, 0], region[3, 5] = True, True
-    found = describe_instance(region, 3, "hook", 0.25, "other")
+    found = describe_instance(region, 3, "hook", 0.25, "other", crowd=True)
     assert found["bbox"] == [0.0, 0.0, 6.0, 4.0]
     assert np.array_equal(decode_rle(found["rle"], 4, 6), region)
-    assert {name: found[name] for name in ("slot", "category", "category_id", "area", "score")} == {
-        "slot": "other", "category": "hook", "category_id": 3, "area": 2, "score": 0.25,
+    assert {name: found[name] for name in ("slot", "category", "category_id", "area", "score", "crowd")} == {
+        "slot": "other", "category": "hook", "category_id": 3, "area": 2, "score": 0.25, "crowd": True,
     }  # fmt: skip

@@ -8,18 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailforge.schemas.settings.annotation import Annotation
+from tailforge.tasks.methods.masks.components import fill_holes, keep_components
+from tailforge.tasks.methods.masks.levels import count_levels, scale_map, split_levels
 from tailforge.tasks.methods.masks.soft_masks import (
     Outlines,
     Word,
-    count_levels,
-    fill_holes,
     find_threshold,
-    keep_components,
     outline_words,
     pool_thresholds,
-    scale_map,
     soften_words,
-    split_levels,
 )
 
 GREY = np.full((64, 64, 3), 128, np.uint8)

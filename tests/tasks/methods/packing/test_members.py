@@ -31,6 +31,7 @@ INSTANCE = {
     "area": 12,
     "score": 0.9,
     "rle": "04",
+    "crowd": False,
 }
 
 
