@@ -15,10 +15,19 @@ import torch
 
 from tailforge.catalog.sources.models import MODELS
 from tailforge.tasks.models.judges import load_judges
-from tests.benchmarks.masks.images import Set, make_composed, make_generated, make_rare, make_renders, open_generator
+from tests.benchmarks.masks.images import (
+    RENDER_SEED,
+    Set,
+    make_composed,
+    make_generated,
+    make_rare,
+    make_renders,
+    open_generator,
+)
+from tests.benchmarks.masks.objects import KINDS, make_objects
 from tests.benchmarks.masks.overhead import measure_overhead
 from tests.benchmarks.masks.page import draw_figure, write_page
-from tests.benchmarks.masks.rows import Made, measure
+from tests.benchmarks.masks.rows import Made, measure, measure_objects
 from tests.benchmarks.pages import write_json
 from tests.benchmarks.pretraining import SEEDS, measure_learning
 
@@ -63,26 +72,44 @@ def make_all(work: Path, seeds: list[int], images: int) -> Made:
     )
 
 
+def make_all_objects(work: Path, seeds: list[int]) -> dict[int, dict[str, Set]]:
+    """Renders of every kind of all seeds."""
+    model = open_generator()
+    return {
+        seed: {
+            kind: make_set(
+                work / f"objects-{turn}-{seed}.npz",
+                lambda: make_objects(model, kind, RENDER_SEED + seed + 1000 * turn, RENDERS),  # noqa: B023
+            )
+            for turn, kind in enumerate(KINDS)
+        }
+        for seed in seeds
+    }
+
+
 def main() -> None:
     """Make what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work/masks"))
     parser.add_argument("--seeds", nargs="*", type=int, default=[20, 21, 22])
     parser.add_argument("--images", type=int, default=12, help="images of each part and seed")
-    parser.add_argument("--keep", nargs="*", choices=("cost", "learning"), default=())
+    parser.add_argument("--keep", nargs="*", choices=("quality", "objects", "cost", "learning"), default=())
     words = parser.parse_args()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    made = make_all(words.work, words.seeds, words.images)
-    write_json("masks", words.seeds, measure(made))
-    draw_figure(made.generated[words.seeds[0]])
+    if "quality" not in words.keep:
+        made = make_all(words.work, words.seeds, words.images)
+        write_json("masks", words.seeds, measure(made))
+        draw_figure(made.generated[words.seeds[0]])
+    if "objects" not in words.keep:
+        write_json("masks", words.seeds, measure_objects(make_all_objects(words.work, words.seeds)))
     if "learning" not in words.keep:
         learning = words.work / "pretraining"
         write_json("masks", list(SEEDS), measure_learning(learning / "store", learning))
     if "cost" not in words.keep:
         torch.set_num_threads(threads)
         write_json("masks", [0], measure_overhead())
-    write_page(words.images, len(words.seeds))
+    write_page(words.images, RENDERS, len(words.seeds))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,15 @@ LEARNT = (
     "segmentation_frozen_miou",
 )
 JUDGED = ("probe_part", "segmentation_miou")  # what masks are meant to help
+OBJECTS = (
+    "object_recall",
+    "object_precision",
+    "object_count",
+    "mean_confidence",
+    "mean_overlap",
+    "crowds",
+    "crowd_precision",
+)
 RIVALS = ("stored_maps", "per_head")
 COSTS = ("time_overhead", "wall_overhead", "memory_overhead")
 
@@ -61,19 +70,21 @@ def _lay(image: NDArray[np.uint8], mask: bytes | None) -> Image.Image:
     return Image.alpha_composite(tile, overlay).convert("RGB")
 
 
-def write_page(images: int, seeds: int) -> None:
+def write_page(images: int, renders: int, seeds: int) -> None:
     """docs/benchmarks/masks.md from all rows of masks.json."""
     rows = json.loads((DOCS / "masks.json").read_text())["rows"]
     figures = Figures(rows)
     template = (Path(__file__).parent / "page.md").read_text()
     page = template.format(
         images=images,
+        renders_per_seed=renders,
         seeds=seeds,
         gate=GATE,
         goals="\n".join(goals(figures)),
         quality=_table(rows, _is_quality, ("miou_head", "miou_tail_plain", "miou_surface", "miou_two_objects")),
         ours=_list(figures, OURS),
         parts=_part_table(figures),
+        objects=_table(rows, lambda arm: _kind(arm) == "instances", OBJECTS),
         renders=_table(rows, lambda arm: arm.startswith("renders/"), ("miou",)),
         cost=_table(rows, lambda arm: arm == OURS or _kind(arm) == "cost", COSTS),
         learning=_table(rows, _is_learning, LEARNT),
@@ -85,6 +96,8 @@ def _kind(arm: str) -> str:
     """Which table an arm belongs to."""
     if arm.split("/")[0] in (*USES, "random"):
         return "learning"
+    if arm.startswith("instances/"):
+        return "instances"
     if arm.split("/")[0] in (*RIVALS, "plain"):
         return "cost"
     return "quality"

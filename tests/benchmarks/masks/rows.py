@@ -13,6 +13,7 @@ from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.soft_masks import Outlines, Word, outline_words, pool_thresholds, soften_words
 from tailforge.tasks.methods.workshop import HEAD_PARTS, PARTS
 from tests.benchmarks.masks.images import OURS, READINGS, Set, select
+from tests.benchmarks.masks.objects import score_objects
 from tests.benchmarks.seedselect.rows import over_seeds
 
 CONCEPT, SURFACE = 1, 2  # rows of the maps of a generated picture
@@ -159,6 +160,17 @@ def measure(made: Made) -> list[dict[str, Any]]:
         found = outline_all(composed, OURS, [Word(0, 1), Word(1, 2)])
         scores = [overlap(np.stack([f.mask == n for f in found]), composed["truth"][:, n - 1]) for n in (1, 2)]
         rows.add("composed renders of two parts", "miou_two_objects", seed, float(np.mean(scores)))
+    return rows.list()
+
+
+def measure_objects(made: Mapping[int, Mapping[str, Set]]) -> list[dict[str, Any]]:
+    """Rows of instances on renders, by seed and kind: ours, and one instance per word as before."""
+    rows = Rows()
+    for seed, kinds in made.items():
+        for kind, own in kinds.items():
+            for arm, joined in ((f"instances/{kind}", False), (f"instances/{kind}, one per word", True)):
+                for metric, value in score_objects(own, kind, joined).items():
+                    rows.add(arm, metric, seed, value)
     return rows.list()
 
 
