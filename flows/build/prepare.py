@@ -28,6 +28,7 @@ from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.packing.transforms import load_transforms
 from tailforge.tasks.models.generator_files import check_generator
+from tailforge.tasks.models.generator_settings import check_text_to_image
 from tailforge.tasks.models.guides import GUIDE, check_guide
 from tailforge.tasks.models.kinds import CLIP, PIPELINE, check_scorer, naming, require_kind
 from tailforge.tasks.stages.verdicts import VERIFIER
@@ -168,6 +169,7 @@ def _find_guide(recipe: Recipe, generator: ResolvedModel, folder: Path) -> Resol
         with naming(GUIDE):
             require_kind(found, GUIDE, PIPELINE)
             check_generator(found)
+            check_text_to_image(found, GUIDE)
         check_guide(generator, found)
     return found
 
@@ -182,6 +184,7 @@ def _find_annotator(recipe: Recipe, folder: Path, adapted: ResolvedModel | None)
         with naming(field):
             require_kind(found, field, PIPELINE)
             check_generator(found)
+            check_text_to_image(found, field)
     return found
 
 

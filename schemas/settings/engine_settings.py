@@ -19,6 +19,7 @@ class EngineSettings(Strict):
     inverts: ClassVar[bool] = False  # the generator is a classifier, which reads no text
     reads_references: ClassVar[bool] = False
     takes_control: ClassVar[bool] = False  # it draws with the generator's ControlNet
+    takes_inpainting: ClassVar[bool] = False  # it draws with a generator made for inpainting
     annotation_kind: ClassVar[str | None] = None  # default of annotation.kind; None: the default of Annotation
     follows_sources: ClassVar[bool] = False  # a sample's photograph decides its split
     keeps_near_duplicates: ClassVar[bool] = False  # default of quality.near_duplicates is null
@@ -34,6 +35,11 @@ class EngineSettings(Strict):
         """Return the negative prompt for the text encoder; empty if guidance is off or there is no pipeline."""
         sampling = self.sampling
         return sampling.negative_prompt if sampling is not None and sampling.guidance > 1 else ""
+
+    @property
+    def resamples(self) -> bool:
+        """Return whether denoising steps are taken several times, with new noise between."""
+        return False
 
     @property
     def chooses_noise(self) -> bool:

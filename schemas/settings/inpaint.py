@@ -128,11 +128,12 @@ class RegionSearch(Strict):
 class InpaintEngine(SamplingSettings):
     """Drawing into regions of photographs; every other pixel of a photograph stays as it is.
 
-    The generator's latents are blended with those of the photograph after every step (Blended Latent Diffusion, arXiv
-    2206.02779; RePaint, arXiv 2201.09865).
+    A generator made for inpainting reads the photograph and the mask. The latents of any other are blended with those
+    of the photograph after every step (Blended Latent Diffusion, arXiv 2206.02779; RePaint, arXiv 2201.09865).
     """
 
     annotation_kind: ClassVar[str | None] = CHANGED
+    takes_inpainting: ClassVar[bool] = True
     follows_sources: ClassVar[bool] = True
     keeps_near_duplicates: ClassVar[bool] = True
     digital_source_type: ClassVar[str] = "compositeWithTrainedAlgorithmicMedia"
@@ -142,14 +143,17 @@ class InpaintEngine(SamplingSettings):
     regions: Regions = Field(ShapeRegions(), description="Choice of the regions.")
     concept_regions: Mapping[Name, Regions] = Field({}, description="Choice per concept, in place of `regions`.")
     strength: Share = Field(
-        1.0, gt=0, description="Share of the noise schedule at which drawing starts. 1: from noise alone."
+        1.0,
+        gt=0,
+        description="Share of the noise schedule at which drawing starts; of the steps, for a generator made for "
+        "inpainting. 1: from noise alone.",
     )
     resample: int = Field(
         1,
         ge=1,
         le=100,
         description="Times that each step is taken, with new noise between (RePaint). More fit the drawing to its "
-        "surroundings better, and take as many times longer.",
+        "surroundings better, and take as many times longer. Not for a generator made for inpainting.",
     )
     feather: int = Field(
         2, ge=0, le=256, description="Width of the soft edge in pixels. It is inside the region; 0: a hard edge."
@@ -198,6 +202,11 @@ class InpaintEngine(SamplingSettings):
         further = {name: _with_kind(each) for name, each in own.items()} if isinstance(own, Mapping) else own
         found = {"regions": _with_kind(data.get("regions")), "concept_regions": further}
         return data | {name: value for name, value in found.items() if name in data}
+
+    @property
+    def resamples(self) -> bool:
+        """Return whether denoising steps are taken several times, with new noise between."""
+        return self.resample > 1
 
     @property
     def photographs(self) -> Mapping[str, str | OtherLicence]:

@@ -21,7 +21,7 @@ from tailforge.tasks.images.sources import (
     open_located,
 )
 
-VERSION = "1"  # of the choice of photographs and regions, and of blending
+VERSION = "2"  # of the choice of photographs and regions, and of blending
 SOURCES = "engine.sources"
 
 

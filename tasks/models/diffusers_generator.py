@@ -34,6 +34,8 @@ class DiffusersGenerator(ABC):
         for network in (denoiser, pipeline.vae):
             network.eval().requires_grad_(False)
 
+    inpaints = False  # a network made for inpainting overrides it, see fill_generators.py
+
     @property
     @abstractmethod
     def default_size(self) -> tuple[int, int]:
@@ -107,11 +109,19 @@ class DiffusersGenerator(ABC):
         unscaled: Tensor = latents * std / self.pipeline.vae.config.scaling_factor + mean
         return unscaled
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images [B, 3, height, width] in -1..1 to mean latents [B, C, H, W] of the denoiser."""
-        # The mean of the posterior, without its noise.
+    def prepare_fill(self, images: Tensor, masks: Tensor, generators: Sequence[torch.Generator]) -> Tensor | None:
+        """Return None for images [B, 3, height, width]: the network reads latents alone."""
+        return None
+
+    def encode(self, images: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
+        """Encode images [B, 3, height, width] in -1..1 to latents [B, C, H, W] of the denoiser.
+
+        They are the means of the autoencoder's posterior, or draws from it by `generators`, one per image.
+        """
+        # The mean of the posterior is without its noise.
         vae = self.pipeline.vae
-        found = vae.encode(images.to(self.device, vae.dtype)).latent_dist.mean
+        posterior = vae.encode(images.to(self.device, vae.dtype)).latent_dist
+        found = posterior.sample(list(generators)) if generators else posterior.mean
 
         # Normalise the channels, then scale.
         mean, std = self._statistics_like(found)

@@ -197,12 +197,13 @@ class FluxGenerator(FlowGenerator):
         """Return the network's output [B, C, H, W] for latents [B, C, H, W]."""
         # Pack 2 x 2 latents into a token: [B, H/2 * W/2, 4 C].
         packed = functional.pixel_unshuffle(latents, PATCH)
+        whole = packed if text.fill is None else torch.cat([packed, functional.pixel_unshuffle(text.fill, PATCH)], 1)
         count, _, height, width = packed.shape
         scale = torch.full((count,), UNGUIDED if text.guidance is None else text.guidance, device=latents.device)
 
         # Timesteps are fractions, and rotary positions are those of the tokens.
         output: Tensor = self.denoiser(
-            hidden_states=packed.flatten(2).transpose(1, 2).contiguous(),
+            hidden_states=whole.flatten(2).transpose(1, 2).contiguous(),
             timestep=timestep.expand(count).to(latents.dtype) / FLUX_TIMESTEPS,
             guidance=scale if self.denoiser.config.guidance_embeds else None,
             encoder_hidden_states=text.embeds,

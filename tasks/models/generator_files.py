@@ -10,18 +10,17 @@ from tailforge.schemas.documents.foreign_json import describe_damage, parse_obje
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel
+from tailforge.tasks.models.denoiser_inputs import INPAINTING, check_inputs
 
 INDEX = "model_index.json"
 # Parts of each pipeline class with weights, and the names of their files. The first part is the denoiser.
 DIFFUSION, MODEL = "diffusion_pytorch_model", "model"
+SD = {"unet": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL}
+XL = {**SD, "text_encoder_2": MODEL}
+FLUX = {"transformer": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL, "text_encoder_2": MODEL}
 WEIGHTS = {
-    "StableDiffusionPipeline": {"unet": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL},
-    "StableDiffusionXLPipeline": {
-        "unet": DIFFUSION,
-        "vae": DIFFUSION,
-        "text_encoder": MODEL,
-        "text_encoder_2": MODEL,
-    },
+    "StableDiffusionPipeline": SD,
+    "StableDiffusionXLPipeline": XL,
     "StableDiffusion3Pipeline": {
         "transformer": DIFFUSION,
         "vae": DIFFUSION,
@@ -29,11 +28,14 @@ WEIGHTS = {
         "text_encoder_2": MODEL,
         "text_encoder_3": MODEL,
     },
-    "FluxPipeline": {"transformer": DIFFUSION, "vae": DIFFUSION, "text_encoder": MODEL, "text_encoder_2": MODEL},
+    "FluxPipeline": FLUX,
+    "StableDiffusionInpaintPipeline": SD,
+    "StableDiffusionXLInpaintPipeline": XL,
+    "FluxFillPipeline": FLUX,
 }
 # Libraries that hold the classes of a pipeline's parts. The last is diffusers' folder of the safety checker.
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline")
+FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline", "FluxFillPipeline")
 FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 # Schedulers of diffusers that may be saved with a UNet. A test compares the images of each with its pipeline's.
 UNET_SCHEDULERS = (
@@ -82,26 +84,36 @@ def check_generator(model: ResolvedModel) -> None:
             _require_part(index, tokenizer, folder)
             check_tokenizer(folder / tokenizer)
 
-    # The scheduler.
+    # The denoiser's input channels, and the scheduler.
+    denoiser = folder / next(iter(WEIGHTS[kind]))
+    network, vae = (read_json(part / "config.json") for part in (denoiser, folder / "vae"))
+    check_inputs(kind, network, vae, index, str(denoiser))
     scheduler = folder / "scheduler" / "scheduler_config.json"
     _check_scheduler(kind, read_json(scheduler).get("_class_name"), str(scheduler))
 
 
 def is_trainable(model: ResolvedModel) -> bool:
-    """Return whether a directory's pipeline has a UNet; True for a hub model, which is checked when it loads.
+    """Return whether a directory's pipeline has a UNet that draws from text alone; True for a hub model.
 
     Errors: ModelError.
     """
-    folder = generator_folder(model)
-    if folder is None:
-        return True
-    return "unet" in WEIGHTS[check_class(read_json(folder / INDEX).get("_class_name"), folder / INDEX)]
+    kind = read_class(model)
+    return kind is None or ("unet" in WEIGHTS[kind] and kind not in INPAINTING)
 
 
 def check_trainable(model: ResolvedModel, field: str) -> None:
     """Check that a directory's pipeline can be trained. Errors: ModelError."""
     if not is_trainable(model):
-        raise ModelError(f"{field}: training needs a UNet: Stable Diffusion 1.x, 2.x or XL; {model.path} has none")
+        raise ModelError(
+            f"{field}: training needs a UNet that draws from text alone: Stable Diffusion 1.x, 2.x or XL; {model.path} "
+            "has none"
+        )
+
+
+def read_class(model: ResolvedModel) -> str | None:
+    """Return the pipeline class of a directory, or None for a hub model. Errors: ModelError for an unknown class."""
+    folder = generator_folder(model)
+    return None if folder is None else check_class(read_json(folder / INDEX).get("_class_name"), folder / INDEX)
 
 
 def check_loaded(pipeline: Any, where: str) -> None:
@@ -112,6 +124,10 @@ def check_loaded(pipeline: Any, where: str) -> None:
     kind = type(pipeline).__name__
     if "unet" in WEIGHTS[kind]:
         _check_unet(pipeline.unet.config, f"{where}, unet")
+    denoiser = next(iter(WEIGHTS[kind]))
+    config = getattr(pipeline, denoiser).config
+    vae = {**pipeline.vae.config, "_class_name": type(pipeline.vae).__name__}
+    check_inputs(kind, config, vae, pipeline.config, f"{where}, {denoiser}")
     _check_scheduler(kind, type(pipeline.scheduler).__name__, f"{where}, scheduler")
 
 

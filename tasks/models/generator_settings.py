@@ -8,9 +8,10 @@ from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.annotation import NO_AFFINITY
 from tailforge.schemas.settings.sampling import SamplingSettings
-from tailforge.tasks.models.generator_files import FLOWS, INDEX, generator_folder, read_json
+from tailforge.tasks.models.denoiser_inputs import INPAINTING
+from tailforge.tasks.models.generator_files import FLOWS, WEIGHTS, generator_folder, read_class, read_json
 
-FLUX = "FluxPipeline"
+FLUX = ("FluxPipeline", "FluxFillPipeline")
 
 
 def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
@@ -18,12 +19,16 @@ def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
 
     Errors: RecipeError for a setting that the generator cannot use; ModelError for a damaged file.
     """
-    folder = generator_folder(generator)
-    if folder is None:
+    folder, kind = generator_folder(generator), read_class(generator)
+    if folder is None or kind is None:
         return
-    kind = str(read_json(folder / INDEX).get("_class_name"))
-    if kind in FLOWS:
-        refuse_settings(recipe, kind, read_json(folder / "transformer" / "config.json"))
+    refuse_settings(recipe, kind, read_json(folder / next(iter(WEIGHTS[kind])) / "config.json"))
+
+
+def check_text_to_image(model: ResolvedModel, field: str) -> None:
+    """Check that a model draws from text alone. A hub model is checked when it is used. Errors: RecipeError."""
+    if (kind := read_class(model)) in INPAINTING:
+        raise RecipeError(f"{field}: a {kind} draws into photographs alone; name a {INPAINTING[kind]}")
 
 
 def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> None:
@@ -31,7 +36,9 @@ def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> N
 
     Errors: RecipeError for a setting that the generator cannot use.
     """
-    # Pipelines with a UNet can use every setting.
+    _refuse_inpainting(recipe, kind)
+
+    # Pipelines with a UNet can use every other setting.
     engine, recorded = recipe.engine.sampling, recipe.annotation.recorded
     if kind not in FLOWS or engine is None:
         return
@@ -51,13 +58,29 @@ def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> N
         raise RecipeError(f"{NO_AFFINITY}: the generator is a {kind}")
 
     # Flux has no unconditional pass, and Flux-schnell reads no guidance scale.
-    if kind == FLUX and engine.negative_prompt:
+    if kind in FLUX and engine.negative_prompt:
         raise RecipeError(
             f"engine.negative_prompt would have no effect: a {kind} has no unconditional pass; leave it out"
         )
     default = SamplingSettings.model_fields["guidance"].default
-    if kind == FLUX and not denoiser.get("guidance_embeds") and engine.guidance not in (0, 1, default):
+    if kind in FLUX and not denoiser.get("guidance_embeds") and engine.guidance not in (0, 1, default):
         raise RecipeError(
             f"engine.guidance {engine.guidance:g} would have no effect: this Flux network reads no guidance scale "
             "(guidance_embeds is false in its configuration); leave it out"
+        )
+
+
+def _refuse_inpainting(recipe: Recipe, kind: str) -> None:
+    """Refuse a network made for inpainting where it would draw without a photograph. Errors: RecipeError."""
+    if kind not in INPAINTING:
+        return
+    if not recipe.engine.takes_inpainting:
+        raise RecipeError(
+            f"the generator is a {kind}, which draws into photographs alone, and engine {recipe.engine.kind} draws "
+            f"from text; use engine inpaint, or name a {INPAINTING[kind]}"
+        )
+    if recipe.engine.resamples:
+        raise RecipeError(
+            f"engine.resample is for generators whose latents are blended with the photograph's, and a {kind} reads "
+            "the photograph itself; leave it out"
         )

@@ -62,7 +62,7 @@ def describe(kind: str, denoiser: Config, scheduler: Config, vae: Config) -> Tra
     # The class counts for Flux only, which can be neither generator nor guide here.
     flow = kind in FLOWS
     return {
-        "pipeline": kind if kind == FLUX else "",
+        "pipeline": kind if kind in FLUX else "",
         "kind of prediction": "flow" if flow else scheduler.get("prediction_type", "epsilon"),
         "noise schedule": _choose(scheduler, {key: NOISE[key] for key in FLOW_NOISE} if flow else NOISE),
         "channels of the latents": denoiser.get("in_channels", CHANNELS["transformer" if flow else "unet"]),
@@ -73,9 +73,9 @@ def describe(kind: str, denoiser: Config, scheduler: Config, vae: Config) -> Tra
 
 def require_fit(generator: Traits, guide: Traits) -> None:
     """Check that two generators have the same traits. Errors: RecipeError that names the difference."""
-    if FLUX in (generator["pipeline"], guide["pipeline"]):
+    if flux := generator["pipeline"] or guide["pipeline"]:
         raise RecipeError(
-            f"{GUIDE}: a {FLUX} has no unconditional pass, so it can neither have nor be a guide; leave it out"
+            f"{GUIDE}: a {flux} has no unconditional pass, so it can neither have nor be a guide; leave it out"
         )
     for name, own in generator.items():
         if own != guide[name]:

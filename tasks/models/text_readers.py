@@ -15,17 +15,19 @@ from tokenizers import Tokenizer
 from tailforge.schemas.errors import ModelError
 from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import Prompt, ResolvedModel
+from tailforge.tasks.models.denoiser_inputs import INPAINTING
 from tailforge.tasks.models.generator_files import INDEX, absent_parts, check_class, generator_folder, read_json
 
 SD3_TOKENS, FLUX_TOKENS = 256, 512  # lengths to which the pipelines cut a prompt for T5
 CLIP = None  # the tokenizer itself knows the number of tokens
 # Tokenizers of each pipeline class, and the number of tokens that their encoders read.
-TOKENIZERS: Mapping[str, Mapping[str, int | None]] = {
+TOKENIZERS: dict[str, Mapping[str, int | None]] = {
     "StableDiffusionPipeline": {"tokenizer": CLIP},
     "StableDiffusionXLPipeline": {"tokenizer": CLIP, "tokenizer_2": CLIP},
     "StableDiffusion3Pipeline": {"tokenizer": CLIP, "tokenizer_2": CLIP, "tokenizer_3": SD3_TOKENS},
     "FluxPipeline": {"tokenizer_2": FLUX_TOKENS},
 }
+TOKENIZERS |= {name: TOKENIZERS[plain] for name, plain in INPAINTING.items()}
 
 read_parts = when_called("tasks.models.tokenizer_parts", "read_parts")
 

@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from diffusers import (
     DiffusionPipeline,
+    FluxFillPipeline,
     FluxPipeline,
     StableDiffusion3Pipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
 )
 from diffusers.utils import logging as diffusers_logging
@@ -24,6 +27,7 @@ from tailforge.schemas.jobs import BuildContext, ResolvedModel
 from tailforge.tasks.models.cache import load_once
 from tailforge.tasks.models.controlled_generator import load_control
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.fill_generators import FillUNetGenerator, FluxFillGenerator
 from tailforge.tasks.models.flow_generators import FluxGenerator, StableDiffusion3Generator
 from tailforge.tasks.models.generator_files import (
     absent_parts,
@@ -51,19 +55,21 @@ class Family:
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
+UNCHECKED = {"safety_checker": None, "requires_safety_checker": False}
+UNMARKED = {"add_watermarker": False}
 FAMILIES: dict[str, Family] = {
-    "StableDiffusionPipeline": Family(
-        StableDiffusionPipeline,
-        UNetGenerator,
-        torch.float16,
-        {"safety_checker": None, "requires_safety_checker": False},
-    ),
-    "StableDiffusionXLPipeline": Family(
-        StableDiffusionXLPipeline, UNetGenerator, torch.float16, {"add_watermarker": False}
-    ),
+    "StableDiffusionPipeline": Family(StableDiffusionPipeline, UNetGenerator, torch.float16, UNCHECKED),
+    "StableDiffusionXLPipeline": Family(StableDiffusionXLPipeline, UNetGenerator, torch.float16, UNMARKED),
     # T5's activations overflow float16.
     "StableDiffusion3Pipeline": Family(StableDiffusion3Pipeline, StableDiffusion3Generator, torch.bfloat16),
     "FluxPipeline": Family(FluxPipeline, FluxGenerator, torch.bfloat16),
+    "StableDiffusionInpaintPipeline": Family(
+        StableDiffusionInpaintPipeline, FillUNetGenerator, torch.float16, UNCHECKED
+    ),
+    "StableDiffusionXLInpaintPipeline": Family(
+        StableDiffusionXLInpaintPipeline, FillUNetGenerator, torch.float16, UNMARKED
+    ),
+    "FluxFillPipeline": Family(FluxFillPipeline, FluxFillGenerator, torch.bfloat16),
 }
 
 
@@ -135,6 +141,6 @@ def open_generator(model: ResolvedModel, device: torch.device, whole: bool = Fal
         part.to(memory_format=torch.channels_last)
 
     # Activations of the first XL autoencoder overflow float16.
-    if isinstance(pipeline, StableDiffusionXLPipeline) and pipeline.vae.config.force_upcast:
+    if isinstance(generator, UNetGenerator) and generator.is_xl and pipeline.vae.config.force_upcast:
         pipeline.vae.to(torch.float32)
     return generator

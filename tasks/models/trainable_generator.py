@@ -27,7 +27,7 @@ class TrainableGenerator:
 
     def __init__(self, model: ResolvedModel, device: torch.device) -> None:
         generator = open_generator(model, device, whole=True)
-        if not isinstance(generator, UNetGenerator):
+        if not isinstance(generator, UNetGenerator) or generator.inpaints:
             kind = type(generator.pipeline).__name__
             raise ModelError(f"base: {model.path} is a {kind}; training needs a UNet: Stable Diffusion 1.x, 2.x or XL")
         self.generator = generator

@@ -35,7 +35,7 @@ class UNetGenerator(DiffusersGenerator):
 
     def __init__(self, pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
         super().__init__(pipeline, pipeline.unet, pipeline.vae_scale_factor)
-        self.is_xl = isinstance(pipeline, StableDiffusionXLPipeline)
+        self.is_xl = "StableDiffusionXL" in type(pipeline).__name__
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -89,7 +89,7 @@ class UNetGenerator(DiffusersGenerator):
         """Return the network's output [B, C, H, W] for scaled latents [B, C, H, W]."""
         added = None if text.pooled is None else {"text_embeds": text.pooled, "time_ids": self.time_ids(latents, text)}
         output: Tensor = self.pipeline.unet(
-            latents,
+            latents if text.fill is None else torch.cat([latents, text.fill], 1),
             timestep,
             encoder_hidden_states=text.embeds,
             added_cond_kwargs=added,

@@ -8,7 +8,7 @@ fits its surroundings.
     z_t = a_t z_0 + s_t e          forward process, of any schedule
     z_t = (a_t / a_u) z_u + sqrt(s_t^2 - (a_t s_u / a_u)^2) e     from an earlier level u back to t
 
-A scheduler's own `add_noise` gives a_t and s_t, so diffusion and flow matching need no cases here.
+A scheduler's own `add_noise` gives a_t and s_t of diffusion; a flow's timestep gives its own.
 
 Letters of shapes: B images, C channels, H and W latent rows and columns.
 """
@@ -45,11 +45,19 @@ CLEAN = Level(1.0, 0.0)
 
 @dataclass(frozen=True)
 class Canvas:
-    """The image to draw into: its clean `latents` and fixed `noise` [B, C, H, W], and `cells` [B, 1, H, W] to draw."""
+    """The image to draw into: its clean `latents` and fixed `noise` [B, C, H, W], and `cells` [B, 1, H, W] to draw.
+
+    `blends`: False for a network made for inpainting. Its pipelines keep all latents that it makes.
+    """
 
     latents: Tensor
     noise: Tensor
     cells: Tensor
+    blends: bool = True
+
+    def mix(self, made: Tensor, level: Level) -> Tensor:
+        """Return new latents [B, C, H, W] on the cells, and the image at their level elsewhere."""
+        return torch.where(self.cells, made, level.mix(self.latents, self.noise)) if self.blends else made
 
 
 def find_cells(regions: Tensor, latents: Tensor) -> Tensor:
@@ -57,20 +65,31 @@ def find_cells(regions: Tensor, latents: Tensor) -> Tensor:
     return shrink_mask(regions.to(latents), (latents.shape[2], latents.shape[3])) > 0
 
 
-def steps_within(scheduler: Scheduler, strength: float) -> list[Any]:
-    """Return the timesteps up to a share of the noise schedule, 0..1; all for 1."""
-    # Timesteps of diffusion and of flow matching both count from 0 to the training steps.
-    bound = strength * scheduler.config.num_train_timesteps
-    return [step for step in scheduler.timesteps if strength == 1 or float(step) <= bound]
+def steps_within(scheduler: Scheduler, strength: float, blends: bool = True) -> list[Any]:
+    """Return the timesteps up to a share of the noise schedule, 0..1; all for 1. `blends`: as in `Canvas`."""
+    known: Any = scheduler
+    order = getattr(known, "order", 1)  # a scheduler of second order takes each timestep twice
+    if blends:
+        # Timesteps of diffusion and of flow matching both count from 0 to the training steps.
+        bound = strength * scheduler.config.num_train_timesteps
+        left_out = 0 if strength == 1 else sum(float(step) > bound for step in scheduler.timesteps)
+    else:
+        # Diffusers' pipelines for inpainting count steps.
+        whole = known.num_inference_steps
+        left_out = order * (whole - min(int(whole * strength), whole))
+    return list(scheduler.timesteps[-(-left_out // order) * order :])
 
 
 def find_level(scheduler: Scheduler, step: Any) -> Level:
     """Return the factors of image and noise at a timestep. The scheduler has not begun its run."""
-    # A scheduler mixes any two arrays; ones and zeros show its factors.
+    # A flow's latents are (1 - s) z_0 + s e at the timestep s T, see models/flow_generators.py.
     known: Any = scheduler
-    one, none, at = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.as_tensor(step).reshape(1).cpu()
     if hasattr(known, "scale_noise"):
-        return Level(float(known.scale_noise(one, at, none)), float(known.scale_noise(none, at, one)))
+        share = float(step) / known.config.num_train_timesteps
+        return Level(1 - share, share)
+
+    # Another scheduler mixes any two arrays; ones and zeros show its factors.
+    one, none, at = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.as_tensor(step).reshape(1).cpu()
     return Level(float(known.add_noise(one, none, at)), float(known.add_noise(none, one, at)))
 
 
@@ -87,11 +106,13 @@ def blend_latents(
     `generators`, one per image, give the noise of resampling, which needs them, and of schedulers that add some.
     """
     # Levels first: a scheduler that has begun a run answers for its current step alone.
-    steps = steps_within(scheduler, strength)
+    steps = steps_within(scheduler, strength, canvas.blends)
     if not steps:
         return canvas.latents
     levels = [*(find_level(scheduler, step) for step in steps), CLEAN]
     options = step_options(scheduler, generators)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(len(scheduler.timesteps) - len(steps))
 
     # The start: the image at the first level, or noise alone.
     current = (
@@ -106,7 +127,7 @@ def blend_latents(
             made = scheduler.step(predict(current, step), step, current, return_dict=False, **options)[0]
 
             # New latents on the cells, the image at the next level elsewhere.
-            blended = torch.where(canvas.cells, made, next_level.mix(canvas.latents, canvas.noise))
+            blended = canvas.mix(made, next_level)
             last = turn == resample - 1
             current = blended if last else renoise(blended, next_level, here, generators)
     return current

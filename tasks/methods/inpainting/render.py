@@ -113,6 +113,16 @@ class Batch:
     shares: list[NDArray[np.float32]]
     text: Conditioning
 
+    @property
+    def frames(self) -> Tensor:
+        """Return the photographs' windows at the generator's size, [B, 3, h, w] in -1..1."""
+        return to_tensor(np.stack([each.frame for each in self.layouts]))
+
+    @property
+    def masks(self) -> Tensor:
+        """Return the regions at the generator's size, bool [B, h, w]."""
+        return torch.from_numpy(np.stack([each.cells for each in self.layouts]))
+
 
 @dataclass(frozen=True)
 class Studio:
@@ -135,7 +145,8 @@ class Studio:
         """Return the rows through the denoiser per drawing with this many steps."""
         # Guidance takes two rows per step, and RePaint's resampling takes each step again.
         branches = 1 if self.sampling.negative is None else 2
-        taken = steps_within(prepare_scheduler(self.sampling, steps), self.settings.strength)
+        scheduler, blends = prepare_scheduler(self.sampling, steps), not self.sampling.model.inpaints
+        taken = steps_within(scheduler, self.settings.strength, blends)
         return branches * len(taken) * self.settings.resample
 
 
@@ -189,21 +200,21 @@ def _render_batch(
     text = join_conditionings([texts[sample.prompt].conditioning for sample in samples])
     batch = Batch(samples, own, [soften_edge(each.regions, settings.feather) for each in own], text)
 
-    # The canvas: clean latents of the photographs, the samples' noise, and the cells of the regions.
+    # The photographs' latents, and the canvas to draw on.
     with clock.phase("encode"):
-        latents = model.encode(to_tensor(np.stack([each.frame for each in own]), model.device))
-        noise = draw_noise(model, generators, *sampling.size)
-        canvas = Canvas(latents, noise, find_cells(torch.from_numpy(np.stack([each.cells for each in own])), latents))
+        latents = model.encode(batch.frames.to(model.device))
+        canvas, fill = _prepare_canvas(studio, batch, latents, generators)
+        batch = replace(batch, text=replace(text, fill=fill))
     canvas, found = _search(studio, batch, canvas)
 
     # Blend step by step; the capture's hooks record the words' attention on the way.
     with clock.phase("sample"):
         scheduler = prepare_scheduler(sampling, settings.steps)
-        steps = steps_within(scheduler, settings.strength) * settings.resample
+        steps = steps_within(scheduler, settings.strength, canvas.blends) * settings.resample
         words = [texts[sample.prompt].words for sample in samples]
-        capture = record_words(sampling, scheduler, noise, words, steps) if steps else None
+        capture = record_words(sampling, scheduler, canvas.noise, words, steps) if steps else None
         with capture or nullcontext():
-            drawn = studio.blend(scheduler, text, canvas, generators)
+            drawn = studio.blend(scheduler, batch.text, canvas, generators)
 
     # Decode the drawing, and the photographs alone: their difference is the autoencoder's own.
     with clock.phase("decode"):
@@ -224,6 +235,26 @@ def _render_batch(
             )
             for row, sample in enumerate(samples)
         ]
+
+
+def _prepare_canvas(
+    studio: Studio, batch: Batch, latents: Tensor, generators: Sequence[torch.Generator]
+) -> tuple[Canvas, Tensor | None]:
+    """Return the canvas over latents [B, C, H, W], and what a network for inpainting reads as well, [B, C', H, W].
+
+    `generators` give the samples' noise. The draws are in the order of diffusers' pipelines for inpainting.
+    """
+    model, size = studio.sampling.model, studio.sampling.size
+    cells = find_cells(batch.masks, latents)
+    if not model.inpaints:
+        return Canvas(latents, draw_noise(model, generators, *size), cells), None
+
+    # The start that noise is added to, the noise, then the masked photograph.
+    frames = batch.frames.to(model.device)
+    start = latents if studio.settings.strength == 1 else model.encode(frames, generators)
+    noise = draw_noise(model, generators, *size)
+    fill = model.prepare_fill(frames, batch.masks[:, None].to(frames), generators)
+    return Canvas(start, noise, cells, blends=False), fill
 
 
 def _search(studio: Studio, batch: Batch, canvas: Canvas) -> tuple[Canvas, list[dict[str, Any]]]:

@@ -20,13 +20,14 @@ class Conditioning:
     """Text as the denoiser reads it: embeds [B, S, D], and pooled [B, D] if the model has a second text input.
 
     `guidance`: the guidance scale. Only a network distilled to guidance reads it. `control`: images [B, 3, height,
-    width] in 0..1 for a ControlNet.
+    width] in 0..1 for a ControlNet. `fill`: further input channels [B, C', H, W] of a network made for inpainting.
     """
 
     embeds: Tensor
     pooled: Tensor | None = None
     guidance: float | None = None
     control: Tensor | None = None
+    fill: Tensor | None = None
 
     def expand(self, count: int) -> "Conditioning":
         """Repeat the single row of this conditioning `count` times: embeds [count, S, D], pooled [count, D]."""
@@ -36,12 +37,15 @@ class Conditioning:
 
 def join_conditionings(parts: Sequence[Conditioning]) -> Conditioning:
     """Return the rows of all parts in order: embeds [sum of B, S, D]."""
+    # Parts are of one kind: each input is in all of them or in none.
     pooled = [part.pooled for part in parts if part.pooled is not None]
     control = [part.control for part in parts if part.control is not None]
+    fill = [part.fill for part in parts if part.fill is not None]
     return Conditioning(
         torch.cat([part.embeds for part in parts]),
         torch.cat(pooled) if pooled else None,
         control=torch.cat(control) if control else None,
+        fill=torch.cat(fill) if fill else None,
     )
 
 
@@ -84,6 +88,10 @@ class ImageGenerator(Protocol):
     @property
     def default_size(self) -> tuple[int, int]:
         """Return the height and width of the model's training images, in pixels."""
+
+    @property
+    def inpaints(self) -> bool:
+        """Return whether the network was made for inpainting and reads `prepare_fill` beside the latents."""
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return (C, H, W) for an image of this size in pixels.
@@ -133,5 +141,15 @@ class ImageGenerator(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents [B, C, H, W] to images [B, 3, height, width] in -1..1, not clipped."""
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images [B, 3, height, width] in -1..1 to mean latents [B, C, H, W], scaled as `decode` reads them."""
+    def encode(self, images: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
+        """Encode images [B, 3, height, width] in -1..1 to latents [B, C, H, W], scaled as `decode` reads them.
+
+        The latents are the means of the autoencoder's posterior, or draws from it by `generators`, one per image.
+        """
+
+    def prepare_fill(self, images: Tensor, masks: Tensor, generators: Sequence[torch.Generator]) -> Tensor | None:
+        """Return further input channels [B, C', H, W] of a network made for inpainting; None for another network.
+
+        `images` [B, 3, height, width] in -1..1; `masks` [B, 1, height, width]: 1 where to draw, else 0. `generators`,
+        one per image, draw from the autoencoder's posterior.
+        """

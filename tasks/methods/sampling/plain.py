@@ -314,7 +314,7 @@ def choose_prediction(
         return lambda latents, step: model.denoise(scheduler.scale_model_input(latents, step), step, told)
 
     # Classifier-free guidance: one network, one call, twice the rows.
-    unconditional = replace(negative.expand(len(text.embeds)), control=text.control)
+    unconditional = replace(negative.expand(len(text.embeds)), control=text.control, fill=text.fill)
     if guide is None:
         both = join_conditionings([unconditional, text])
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline
+from diffusers import HeunDiscreteScheduler, StableDiffusionInpaintPipeline
 from PIL import Image
 
 from tailforge.tasks.methods.inpainting.blend import (
@@ -67,7 +67,7 @@ def test_levels_are_those_of_the_scheduler(name: str) -> None:
     image, noise = torch.randn(1, 4, 3, 3), torch.randn(1, 4, 3, 3)
     for step in scheduler.timesteps:
         if name == "flow":
-            expected = scheduler.scale_noise(image, step[None], noise)
+            expected = torch.lerp(image, noise, float(step) / 1000)
         else:
             expected = scheduler.add_noise(image, noise, step[None])
         torch.testing.assert_close(find_level(scheduler, step).mix(image, noise), expected)
@@ -78,6 +78,39 @@ def test_strength_is_a_share_of_the_schedule() -> None:
     assert steps_within(scheduler, 1) == list(scheduler.timesteps)
     assert all(float(step) <= 400 for step in steps_within(scheduler, 0.4))
     assert len(steps_within(scheduler, 0.4)) == 4
+
+
+@pytest.mark.parametrize(("name", "strength"), [("flow", 1.0), ("flow", 0.5), ("model", 0.5)])
+def test_a_network_that_knows_the_image_draws_it(name: str, strength: float) -> None:
+    """With the true velocity of the image and its noise every step stays on their line, so the end is the image."""
+    model, scheduler = prepare(name, 6)
+    canvas = canvas_of(model)
+    levels = {float(step): find_level(scheduler, step) for step in scheduler.timesteps}
+
+    def predict(latents: torch.Tensor, step: Any) -> torch.Tensor:
+        level = levels[float(step)]
+        if name == "flow":
+            return canvas.noise - canvas.latents
+        return level.image * canvas.noise - level.noise * canvas.latents
+
+    drawn = blend_latents(scheduler, predict, canvas, strength)
+    torch.testing.assert_close(drawn, canvas.latents, atol=1e-4, rtol=1e-4)
+
+
+def test_a_scheduler_of_second_order_starts_with_a_whole_step() -> None:
+    """Heun takes every timestep but the first twice; a start between both would take half a step."""
+    scheduler: Any = HeunDiscreteScheduler()
+    scheduler.set_timesteps(10)
+    for strength in (0.2, 0.5, 0.9):
+        steps = [float(step) for step in steps_within(scheduler, strength)]
+        assert len(steps) % 2 == 1
+        assert steps.count(steps[0]) == 1
+
+
+def test_networks_for_inpainting_count_steps_as_diffusers_does() -> None:
+    _, scheduler = prepare("flow", 10)
+    assert len(steps_within(scheduler, 0.35, blends=False)) == 3
+    assert len(steps_within(scheduler, 0.35)) < 3  # the shifted flow spends most of its steps at high noise
 
 
 def test_noise_that_is_added_again_reaches_the_level() -> None:
