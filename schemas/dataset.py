@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from tailforge.schemas.documents.shown import count_of, is_seen
 from tailforge.schemas.recipe import MASK_VALUES
 from tailforge.schemas.settings.annotation import Category
+from tailforge.schemas.settings.engine_settings import EngineSettings
+from tailforge.schemas.settings.engines import find_settings
 from tailforge.schemas.settings.fields import FolderName, Strict
 from tailforge.schemas.settings.licences import OtherLicence
 from tailforge.schemas.training.record import Sha256, TrainingRecord
@@ -135,7 +137,13 @@ class _PublishedRecipe(_Read):
     concepts: tuple[_PublishedConcept, ...] = Field(min_length=1)
     engine: _PublishedEngine
     quality: _PublishedQuality = _PublishedQuality()
-    generator: Mapping[str, Any]
+    generator: Mapping[str, Any] | None
+
+    @model_validator(mode="after")
+    def _names_its_generator(self) -> Self:
+        if self.generator is None and (find_settings(self.engine.kind) or EngineSettings).needs_generator:
+            raise ValueError("the recipe names no generator, which its engine needs")
+        return self
 
 
 class _LineageLora(_Read):

@@ -114,7 +114,8 @@ class BuildContext(BaseModel):
     """The common part of all jobs of one build: the recipe, and everything that it names, located and digested.
 
     `photographs`: the images that the build adapts its generator to. Until then `generator` is the base; afterwards
-    `adapted` is the fingerprint of the adaptation. `folder`: the recipe's folder, for reading photographs again.
+    `adapted` is the fingerprint of the adaptation. It is None for an engine that takes none. `folder`: the recipe's
+    folder, for reading photographs again.
     `references`: sha256 of each concept's reference photographs in the order of their file names. `real`: the images
     that steer the allocation. `images`: those that the engine reads, by their place in the recipe. `repairs` and
     `reviews`: decisions on samples of this dataset; tasks do not receive them, since each partition contains its own.
@@ -125,7 +126,7 @@ class BuildContext(BaseModel):
     store: str
     recipe: Recipe
     folder: str | None = None
-    generator: ResolvedModel
+    generator: ResolvedModel | None = None
     generator_training: TrainingRecord | None = None
     photographs: TrainedImages | None = None
     adapted: str | None = None
@@ -141,6 +142,11 @@ class BuildContext(BaseModel):
     images: dict[str, LocatedImages] = {}
     repairs: tuple[RepairRecord, ...] = Field((), exclude=True)
     reviews: tuple[Review, ...] = Field((), exclude=True)
+
+    def require_generator(self) -> ResolvedModel:
+        """Return the generator. Callers serve engines that have one."""
+        assert self.generator is not None
+        return self.generator
 
     @property
     def awaits_adaptation(self) -> bool:

@@ -114,9 +114,10 @@ class Recipe(Strict):
         {"train": 1.0}, description="Share of each split; they sum to 1. A sample's id alone decides its split."
     )
     prompts: Prompts = Field(Prompts(), description="Prompts for text-to-image generators.")
-    generator: GeneratorSource = Field(
+    generator: GeneratorSource | None = Field(
+        None,
         description="Source of the images: a text-to-image pipeline, a base that the build first adapts to images, or "
-        "a classifier for engine natural_inversion."
+        "a classifier for engine natural_inversion. Engines copy_paste, cut_paste and noise_texture take none.",
     )
     engine: Engine = Field(PlainEngine(), description="Way of making images. A name alone stands for its defaults.")
     annotation: Annotation = Field(Annotation(), description="Masks, boxes and their scores.")
@@ -194,6 +195,11 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _engine_fits(self) -> "Recipe":
+        kind = self.engine.kind
+        if self.generator is None and self.engine.needs_generator:
+            raise ValueError(f"generator: is missing; add it, engine {kind} makes the images with it")
+        if self.generator is not None and not self.engine.needs_generator:
+            raise ValueError(f"generator: engine {kind} draws without one; leave it out")
         self.engine.check(self)
         self.allocation.check(self)
         return self
@@ -225,12 +231,13 @@ class Recipe(Strict):
 
     @property
     def source(self) -> ModelSource | None:
-        """Return the generator, or the base of one that the build adapts; None for a new network."""
+        """Return the generator, or the base of one that the build adapts; None for a new network or no generator."""
         return self.generator.base if isinstance(self.generator, AdaptedSource) else self.generator
 
     @property
     def teacher(self) -> TeacherSource:
         """Return the generator as a classifier. The model itself completes missing settings."""
+        assert self.generator is not None
         return TeacherSource.model_validate(self.generator.model_dump())
 
     @property

@@ -278,7 +278,7 @@ _PUBLISHED = [
     ("instances", INSTANCES),  # one record per object: COCO box and area in pixels, score 0..1, run lengths
     ("phash", pa.uint64()),  # 64-bit perceptual hash
     ("augmentation", pa.string()),  # canonical JSON: parameters that repeat the augmentation; null without one
-    ("digital_source_type", pa.string()),  # address of the IPTC term: made by a trained model, or a composite with one
+    ("digital_source_type", pa.string()),  # address of the IPTC term: made by a trained model, or a composite
 ]
 
 MANIFEST = pa.schema(

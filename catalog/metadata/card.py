@@ -109,8 +109,9 @@ def _name_source_type(dataset: Dataset) -> str:
     term = f"the IPTC digital source type `{settings.digital_source_type}`."
     if not settings.follows_sources:
         return f"No image shows anything that exists: all have {term}"
+    drawn = "a model drew" if settings.needs_generator else "were drawn into without a model"
     return (
-        "Every image is a photograph with regions that a model drew. Pixels outside the regions are the photograph's "
+        f"Every image is a photograph with regions that {drawn}. Pixels outside the regions are the photograph's "
         f"own. An image is in the split of its photograph. All have {term}"
     )
 
@@ -201,7 +202,7 @@ def _describe_origin(dataset: Dataset) -> str:
         [
             "## Origin",
             "",
-            "Made by Tailforge from the recipe in `dataset.json` with these models:",
+            f"Made by Tailforge from the recipe in `dataset.json`{' with these models' if models else ''}:",
             "",
             *models,
             *_list_images(dataset),

@@ -111,6 +111,9 @@ def _find_models(
     """Return the models that make images, prompts and masks, as fields of the context."""
     engine, expander = engine_of(recipe), recipe.prompts.language_model
     generator, photographs = (adapted, None) if adapted else resolve_generator(recipe, folder, store)
+    language_model = _resolve(expander.source if expander else None, folder, "prompts.language_model.source")
+    if generator is None:
+        return {"generator": None, "language_model": language_model}
     teacher = engine.check_generator(recipe, generator, folder)
     return {
         "generator": generator,
@@ -120,11 +123,11 @@ def _find_models(
         "guide": _find_guide(recipe, generator, folder),
         "annotator": _find_annotator(recipe, folder, adapted),
         "encoder": engine.find_encoder(recipe, generator, folder) if with_references else None,
-        "language_model": _resolve(expander.source if expander else None, folder, "prompts.language_model.source"),
+        "language_model": language_model,
     }
 
 
-def _find_judges(recipe: Recipe, generator: ResolvedModel, folder: Path) -> dict[str, ResolvedModel | None]:
+def _find_judges(recipe: Recipe, generator: ResolvedModel | None, folder: Path) -> dict[str, ResolvedModel | None]:
     """Return the models that judge images, as fields of the context."""
     verifier = _resolve(recipe.quality.verifier, folder, VERIFIER)
     check_verifier(recipe, verifier, generator, folder)

@@ -22,13 +22,15 @@ from tailforge.tasks.stages.adaptations import open_photographs
 make_base = when_called("tasks.stages.work.adaptations", "make_base")
 
 
-def resolve_generator(recipe: Recipe, folder: Path, store: str) -> tuple[ResolvedModel, TrainedImages | None]:
+def resolve_generator(recipe: Recipe, folder: Path, store: str) -> tuple[ResolvedModel | None, TrainedImages | None]:
     """Return the generator and None, or the base of one that the build adapts and the images that it learns.
 
-    All images are read. A new network is written untrained to a temporary folder, since its tokenizer says what it
-    reads. Errors: ModelError for a base without a UNet; StoreAccessError for an object store; ImagesError,
-    NotFoundError.
+    Both are None for an engine that takes none. All images are read. A new network is written untrained to a temporary
+    folder, since its tokenizer says what it reads. Errors: ModelError for a base without a UNet; StoreAccessError for
+    an object store; ImagesError, NotFoundError.
     """
+    if recipe.generator is None:
+        return None, None
     if recipe.adaptation is None:
         assert recipe.source is not None
         return resolve_generator_model(recipe.source, folder, "generator"), None

@@ -13,7 +13,9 @@ find_label = when_called("tasks.engines.work.teacher_labels", "find_label")
 load_verifier = when_called("tasks.models.teacher", "load_verifier")
 
 
-def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: ResolvedModel, folder: Path) -> None:
+def check_verifier(
+    recipe: Recipe, verifier: ResolvedModel | None, generator: ResolvedModel | None, folder: Path
+) -> None:
     """Refuse an unusable verifier.
 
     Errors: ModelError if it cannot be loaded; RecipeError if it is the generator or has no label for a concept.
@@ -21,7 +23,7 @@ def check_verifier(recipe: Recipe, verifier: ResolvedModel | None, generator: Re
     if verifier is None or recipe.quality.verifier is None:
         return
 
-    if verifier.digest == generator.digest:
+    if generator is not None and verifier.digest == generator.digest:
         raise RecipeError(
             f"{VERIFIER}: {recipe.quality.verifier.model} is the generator itself, which made the images; name a "
             "classifier that had no part in them"

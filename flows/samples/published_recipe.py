@@ -21,7 +21,7 @@ def parse_published(dataset: Dataset, teacher_module: str | None = None) -> Reci
     Errors: RecipeError for an invalid recipe; ModelError for code that the user did not name.
     """
     origin = f"{dataset.name}@{dataset.version}"
-    refuse_code(dataset.recipe["generator"], origin, teacher_module)
+    refuse_code(dataset.recipe["generator"] or {}, origin, teacher_module)
     return read_stored_recipe(dict(dataset.recipe), origin)
 
 

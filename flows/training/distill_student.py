@@ -134,7 +134,7 @@ def name_teacher(version: Dataset, module: str | None = None) -> TeacherSource |
     """
     if version.recipe["engine"]["kind"] != INVERSION:
         return None
-    found = version.recipe["generator"]
+    found = version.recipe["generator"] or {}
     refuse_code(found, f"{version.name}@{version.version}", module)
     try:
         return TeacherSource.model_validate(found)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from tailforge.schemas.checks.unused_words import find_idle_files, find_idle_gates, find_idle_words
 from tailforge.schemas.recipe import Recipe
-from tailforge.schemas.settings.annotation import Annotation
 
 # Settings of annotation for attention recorded during sampling, and for attention measured afterwards.
 RECORDED = ("window", "affinity")
@@ -17,18 +16,20 @@ def find_idle_settings(recipe: Recipe) -> list[str]:
 
     A recipe that was dumped and read again does not qualify: there every default counts as given.
     """
-    lines = [*_idle_references(recipe), *_idle_annotation(recipe.annotation)]
+    lines = [*_idle_references(recipe), *_idle_annotation(recipe)]
     lines += [*find_idle_gates(recipe), *find_idle_words(recipe), *find_idle_files(recipe)]
     return [*lines, *recipe.engine.find_idle()]
 
 
-def _idle_annotation(annotation: Annotation) -> Iterator[str]:
+def _idle_annotation(recipe: Recipe) -> Iterator[str]:
     """Yield a line per setting of annotation that its kind does not use."""
+    annotation = recipe.annotation
+    unrecorded = () if recipe.engine.needs_generator else RECORDED
     idle = {
         "cross_attention": RENOISED,
         "class_activation": (*RECORDED, *RENOISED),
         "renoised_attention": RECORDED,
-        "changed_region": (*RENOISED, *OUTLINED),
+        "changed_region": (*unrecorded, *RENOISED, *OUTLINED),
     }
     for name in idle[annotation.kind]:
         if name in annotation.model_fields_set:

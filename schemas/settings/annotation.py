@@ -36,7 +36,8 @@ class Annotation(Strict):
         description="Source of the soft maps; its default follows from the engine. cross_attention: attention of the "
         "generator, recorded during sampling. class_activation: maps of the teacher, for engine natural_inversion. "
         "renoised_attention: attention of a text-to-image model in one pass over the finished image with new noise. "
-        "changed_region: the visible change of the photograph in the drawn regions, for engine inpaint.",
+        "changed_region: the visible change of the photograph in the drawn regions, for engines that draw into "
+        "photographs.",
     )
     model: ModelSource | None = Field(
         None, description="renoised_attention: the text-to-image model; by default the generator."

@@ -16,6 +16,7 @@ CHANGED = "changed_region"  # kind of annotation for what was drawn into a photo
 class EngineSettings(Strict):
     """Base of all engines' settings, with the answers of an engine that samples a pipeline and searches nothing."""
 
+    needs_generator: ClassVar[bool] = True
     inverts: ClassVar[bool] = False  # the generator is a classifier, which reads no text
     reads_references: ClassVar[bool] = False
     takes_control: ClassVar[bool] = False  # it draws with the generator's ControlNet

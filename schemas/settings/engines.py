@@ -9,6 +9,7 @@ from tailforge.schemas.settings.engine_settings import EngineSettings
 from tailforge.schemas.settings.fields import ModelSource, Weight
 from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.schemas.settings.pasting import CopyPasteEngine, CutPasteEngine, NoiseTextureEngine
 from tailforge.schemas.settings.sampling import SamplingSettings
 
 if TYPE_CHECKING:
@@ -356,12 +357,23 @@ class SeedSelectEngine(SearchEngine):
 
 
 Engine = Annotated[
-    PlainEngine | BestOfNEngine | ZeroOrderEngine | SeedSelectEngine | NaturalInversionEngine | InpaintEngine,
+    PlainEngine
+    | BestOfNEngine
+    | ZeroOrderEngine
+    | SeedSelectEngine
+    | NaturalInversionEngine
+    | InpaintEngine
+    | CopyPasteEngine
+    | CutPasteEngine
+    | NoiseTextureEngine,
     Discriminator("kind"),
     SerializeAsAny(),
 ]
 # Engines of the project; `add_settings` adds others.
-OWN = (PlainEngine, BestOfNEngine, ZeroOrderEngine, SeedSelectEngine, NaturalInversionEngine, InpaintEngine)
+OWN = (
+    PlainEngine, BestOfNEngine, ZeroOrderEngine, SeedSelectEngine, NaturalInversionEngine, InpaintEngine,
+    CopyPasteEngine, CutPasteEngine, NoiseTextureEngine,
+)  # fmt: skip
 _settings: dict[str, type[EngineSettings]] = {each.model_fields["kind"].default: each for each in OWN}
 
 

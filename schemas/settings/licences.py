@@ -106,6 +106,7 @@ USES: Mapping[str, str] = {
     "references": "references_license",
     "steering": "allocation.real.license",
     "inpainting": "engine.sources.license",
+    "copies of defects": "engine.defects_license",
 }
 
 

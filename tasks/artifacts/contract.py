@@ -32,7 +32,7 @@ from tailforge.schemas.jobs import SampleSpec
 from tailforge.schemas.receipts import Footer, Receipt
 from tailforge.schemas.under_way import working
 
-LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy")
+LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy", "scipy")
 SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
 
 

@@ -84,6 +84,8 @@ class Round(ABC):
 class Engine(ABC, Generic[S]):
     """An engine with its settings. The defaults fit an engine that uses a pipeline and prepares nothing."""
 
+    libraries: ClassVar[Sequence[str]] = ("torch", "diffusers", "transformers")  # those that decide pixels
+
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
@@ -129,7 +131,7 @@ class Engine(ABC, Generic[S]):
 
     def load_readers(self, build: BuildContext) -> tuple[TextReader, ...]:
         """Return the text encoders that read the prompts. Errors: ModelError."""
-        return load_readers(build.generator)
+        return load_readers(build.require_generator())
 
     def check_generator(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> TeacherLabels | None:
         """Check that the engine can use a generator. Return the classes of a teacher, or None for a pipeline.

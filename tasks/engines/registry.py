@@ -14,9 +14,11 @@ from tailforge.schemas.settings.engines import (
 )
 from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.schemas.settings.inversion import NaturalInversionEngine
+from tailforge.schemas.settings.pasting import CopyPasteEngine, CutPasteEngine, NoiseTextureEngine
 from tailforge.tasks.engines.contract import Engine
 from tailforge.tasks.engines.inpaint import Inpainting
 from tailforge.tasks.engines.inversion import Inversion
+from tailforge.tasks.engines.pasting import CopyPaste, Pasting
 from tailforge.tasks.engines.plain import PlainSampling
 from tailforge.tasks.engines.search import Search
 
@@ -40,3 +42,6 @@ register(ZeroOrderEngine, Search)
 register(SeedSelectEngine, Search)
 register(NaturalInversionEngine, Inversion)
 register(InpaintEngine, Inpainting)
+register(CopyPasteEngine, CopyPaste)
+register(CutPasteEngine, Pasting)
+register(NoiseTextureEngine, Pasting)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ from tailforge.catalog.images.splits import find_split
 from tailforge.catalog.pictures import show_rgb
 from tailforge.schemas.errors import ImagesError
 from tailforge.schemas.jobs import LocatedImages
+from tailforge.schemas.recipe import Recipe
 from tailforge.tasks.images.captioned import find_path, find_root
 from tailforge.tasks.methods.masks.codec import IGNORE
+from tailforge.tasks.methods.planning.samples import assign_split
 
 Region = NDArray[np.bool_]
 
@@ -32,6 +35,20 @@ class SourceImage:
     group: str | None
     pixels: NDArray[np.uint8]
     part: Region
+
+    def find_split(self, recipe: Recipe) -> str:
+        """Return its own split, or one by the recipe's shares, which is that of its whole group."""
+        shares = {str(name): share for name, share in recipe.splits.items()}
+        return self.split or assign_split(name_object(self.group, self.sha256), shares)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what names the photograph in provenance."""
+        return {"id": self.id, "sha256": self.sha256, "split": self.split, "group": self.group}
+
+
+def name_object(group: str | None, sha256: str) -> str:
+    """Return what decides the split of a photograph without one: its group, or else its bytes."""
+    return f"group {group}" if group else sha256
 
 
 def locate_images(named: str, root: str | None, folder: Path, field: str) -> LocatedImages:
@@ -119,9 +136,9 @@ def read_region(record: Record) -> Region | None:
     return region
 
 
-def list_regions(images: Images) -> Iterator[Region]:
-    """Yield the region of every image with a mask. Errors: ImagesError if none has one."""
-    found = [region for record in images if (region := read_region(record)) is not None]
+def list_regions(images: Images) -> Iterator[tuple[int, Region]]:
+    """Yield place and region [h, w] of every image with a mask. Errors: ImagesError if none has one."""
+    found = [(place, region) for place, each in enumerate(images) if (region := read_region(each)) is not None]
     if not found:
         raise ImagesError(
             f"{images.origin} has no image with a mask; give masks, for example by a column mask in metadata.jsonl"

@@ -81,7 +81,7 @@ def load_generator(model: ResolvedModel) -> DiffusersGenerator:
 
 def load_build_generator(build: BuildContext) -> DiffusersGenerator:
     """Load the generator of a build. Errors: ModelError; RecipeError for settings that the generator cannot use."""
-    model = load_generator(build.generator)
+    model = load_generator(build.require_generator())
     refuse_settings(build.recipe, type(model.pipeline).__name__, model.denoiser.config)
     return model
 
@@ -93,7 +93,7 @@ def load_build_guide(build: BuildContext) -> DiffusersGenerator | None:
     """
     if build.guide is None:
         return None
-    model, guide = load_generator(build.generator), load_generator(build.guide)
+    model, guide = load_generator(build.require_generator()), load_generator(build.guide)
     require_fit(*(describe_loaded(each.pipeline, each.denoiser) for each in (model, guide)))
     return guide
 

@@ -247,6 +247,7 @@ def _read_own_references(build: BuildContext, concept: Concept, shown: int) -> t
 def _trace_origin(build: BuildContext) -> dict[str, str]:
     """Return the digest of every model and LoRA file and the licence of all photographs by their label."""
     models = {f"sha256 of the {role.replace('_', ' ')}": model.digest for role, model in build.models.items()}
-    loras = {f"sha256 of LoRA {lora.file}, weight {lora.weight:g}": lora.digest for lora in build.generator.loras}
+    used = () if build.generator is None else build.generator.loras
+    loras = {f"sha256 of LoRA {lora.file}, weight {lora.weight:g}": lora.digest for lora in used}
     licences = {use: describe_licence(licence).name for use, licence in build.licences.items()}
     return models | loras | {f"licence of the photographs for {use}": name for use, name in licences.items()}

@@ -49,7 +49,7 @@ def locate(build: BuildContext) -> Address:
             "passes": count_passes(adapt),
         },
         inputs={"images": build.photographs.digest},
-        models={"base": build.generator.digest},
+        models={"base": build.require_generator().digest},
     )
 
 

@@ -26,7 +26,7 @@ def locate(job: PartitionJob) -> Address:
             "samples": digest_samples(job.samples),
             "references": digest(list(job.build.references[job.concept])),
         },
-        models={"generator": job.build.generator.digest, "encoder": encoder.digest},
+        models={"generator": job.build.require_generator().digest, "encoder": encoder.digest},
     )
 
 

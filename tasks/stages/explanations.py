@@ -101,15 +101,15 @@ class ExplainRequest:
     def engine(self) -> SamplingSettings:
         """Return the sampling settings. Errors: ExplanationError for an engine that draws no whole image."""
         engine = self.job.build.recipe.engine
+        if engine.follows_sources:
+            raise ExplanationError(
+                f"engine {engine.kind} draws into a photograph, which no component of a generator makes; explain a "
+                "sample of an engine that draws whole images"
+            )
         if engine.sampling is None:
             raise ExplanationError(
                 f"engine {engine.kind} makes images from a classifier, without a generator: no feature can be "
                 "decomposed; explain a sample of an engine with a generator"
-            )
-        if engine.follows_sources:
-            raise ExplanationError(
-                f"engine {engine.kind} draws into a photograph, which no component of the generator makes; explain a "
-                "sample of an engine that draws whole images"
             )
         return engine.sampling
 
@@ -152,7 +152,7 @@ def locate_result(request: ExplainRequest, stage: ArtifactKind) -> Address:
         label=f"{stage.name} {request.made.sample_id}",
         settings={**settings, "dataset": request.label, "sample_id": request.made.sample_id},
         inputs={"image": digest_pixels(request.pixels), "background": background},
-        models={"generator": request.job.build.generator.digest},
+        models={"generator": request.job.build.require_generator().digest},
     )
 
 

@@ -22,7 +22,7 @@ def locate(job: InversionJob) -> Address:
             "preparation": recipe.teacher.model_dump(mode="json", include={"mean", "std", "size"}),
         },
         inputs={"places": digest([place.model_dump(mode="json") for place in job.places])},
-        models={"generator": job.build.generator.digest},
+        models={"generator": job.build.require_generator().digest},
     )
 
 

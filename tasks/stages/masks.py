@@ -7,7 +7,7 @@ from tailforge.schemas.settings.engine_settings import CHANGED
 from tailforge.schemas.tables import MASKS
 from tailforge.tasks.artifacts.contract import Address
 from tailforge.tasks.artifacts.stage import Stage
-from tailforge.tasks.engines.inpaint import inpaint_engine
+from tailforge.tasks.engines.drawing import drawing_engine
 
 DECIDED_SAMPLES = {"window", "affinity"}  # settings in the address of stage `samples` already
 RENOISING = {"model", "noise", "draws"}  # settings of kind renoised_attention only
@@ -27,7 +27,7 @@ def locate(job: PartitionJob, samples: Receipt) -> Address:
             "annotation": recipe.annotation.model_dump(mode="json", exclude=hidden),
             "category": [recipe.class_id(job.concept) + 1, job.concept],
             **others,
-            **({"min_change": inpaint_engine(job.build).min_change} if recipe.annotation.kind == CHANGED else {}),
+            **({"min_change": drawing_engine(job.build).min_change} if recipe.annotation.kind == CHANGED else {}),
         },
         inputs={"samples": samples.sha256},
         models={"annotator": annotator.digest} if annotator else {},

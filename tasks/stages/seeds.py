@@ -23,7 +23,7 @@ def locate(job: PartitionJob, inputs: EngineInputs) -> Address:
             "engine": job.build.recipe.engine.model_dump(mode="json", exclude=NOT_OF_THE_SEARCH),
         },
         inputs={"samples": digest_samples(job.samples), **inputs.digests},
-        models={"generator": job.build.generator.digest, "encoder": job.build.encoder.digest},
+        models={"generator": job.build.require_generator().digest, "encoder": job.build.encoder.digest},
     )
 
 

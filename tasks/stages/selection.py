@@ -22,6 +22,7 @@ from tailforge.tasks.artifacts.contract import Address, Made, digest, read_table
 from tailforge.tasks.artifacts.decisions import valid_reviews
 from tailforge.tasks.artifacts.partitions import BuiltPartition
 from tailforge.tasks.artifacts.stage import Stage, Workplace
+from tailforge.tasks.images.sources import name_object
 from tailforge.tasks.methods.allocation.preference import EASY
 from tailforge.tasks.methods.quality.gates import CANDIDATES, quantile_bounds, quantile_names, select
 from tailforge.tasks.methods.quality.pixel_scores import perceptual_hash
@@ -171,7 +172,7 @@ def _read_sources(store: Store, partition: JudgedPartition) -> pa.Table:
     """Return what decides the split of each sample: `source`, its photograph's group or digest, and `split`."""
     texts = read_table(store, partition.samples, ["provenance"])["provenance"].to_pylist()
     found = [read_origin(text).get("source") or {} for text in texts]
-    groups = [f"group {each['group']}" if each.get("group") else each.get("sha256") for each in found]
+    groups = [name_object(each.get("group"), each["sha256"]) if each else None for each in found]
     splits = [each.get("split") for each in found]
     return pa.table({"source": pa.array(groups, pa.string()), "split": pa.array(splits, pa.string())})
 

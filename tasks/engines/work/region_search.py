@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tailforge.schemas.jobs import LocatedImages, ResolvedModel
 from tailforge.schemas.settings.inpaint import RegionSearch
-from tailforge.tasks.images.sources import open_located, read_region, read_source
+from tailforge.tasks.images.sources import list_regions, open_located, read_source
 from tailforge.tasks.methods.inpainting.search import Guide, cut_crop, embed_each
 from tailforge.tasks.methods.inpainting.windows import Pixels
 from tailforge.tasks.methods.masks.components import split_components
@@ -28,10 +28,7 @@ def embed_defects(located: LocatedImages, encoder: ResolvedModel) -> Tensor:
 def cut_defects(located: LocatedImages) -> Iterator[Pixels]:
     """Yield the crop around each component of each mask, [h, w, 3]. Errors: ImagesError."""
     images = open_located(located)
-    for place, record in enumerate(images):
-        region = read_region(record)
-        if region is None:
-            continue
+    for place, region in list_regions(images):
         pixels = read_source(images, place, with_part=False).pixels
         for component in split_components(region):
             yield cut_crop(pixels, component)

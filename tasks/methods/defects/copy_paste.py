@@ -6,6 +6,7 @@ OpenCV's `seamlessClone` loses thin defects: in version 5.0.0 a stroke of 2 x 36
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -44,12 +45,12 @@ def copy_paste(source: Pixels, region: Mask, references: Sequence[Reference], se
     # Move some defects, keep the one that fills most of the region, and blend what of it is inside.
     draws = np.random.default_rng(seed)
     drawn = zip(draws.integers(len(references), size=TRIES), draws.integers(2, size=TRIES), strict=True)
-    moves = [_fit(references[number], region, half_turn=bool(turned)) for number, turned in drawn]
-    best = max(moves, key=lambda move: int((move.warp_mask() & region).sum()))
+    moves = [(int(number), _fit(references[number], region, half_turn=bool(turned))) for number, turned in drawn]
+    number, best = max(moves, key=lambda move: int((move[1].warp_mask() & region).sum()))
     inside = best.warp_mask() & region
     if not inside.any():
         return Drawn(source.copy(), np.zeros_like(region))
-    return composite(source, blend_poisson(source, best.warp_image(), inside), inside)
+    return replace(composite(source, blend_poisson(source, best.warp_image(), inside), inside), copied=number)
 
 
 def blend_poisson(source: Pixels, moved: Values, inside: Mask) -> Values:

@@ -15,10 +15,14 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """An image [H, W, 3] uint8, and the mask [H, W] of the pixels that differ from those of the photograph."""
+    """An image [H, W, 3] uint8, and the mask [H, W] of the pixels that differ from those of the photograph.
+
+    `copied`: number of the reference whose defect it shows, if it shows one.
+    """
 
     image: Pixels
     mask: Mask
+    copied: int | None = None
 
 
 def check_region(source: Pixels, region: Mask) -> None:

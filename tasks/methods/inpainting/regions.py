@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from tailforge.schemas.settings.inpaint import ReferenceRegions, RegionSettings, ShapeRegions
+from tailforge.schemas.settings.drawing import ReferenceRegions, RegionSettings, ShapeRegions
 from tailforge.tasks.methods.inpainting.shapes import (
     ELONGATIONS,
     LINE,
@@ -25,6 +25,7 @@ from tailforge.tasks.methods.masks.components import split_components
 # Changes of a reference's statistics, our choice: deviation of the logarithm of area and elongation, of the angle in
 # radians, and of the place as a share of the part.
 AREA, ELONGATION, ANGLE, PLACE = 0.2, 0.15, 0.15, 0.1
+NO_REGION = "no region of the masks is on the part"  # error of a sample
 TRIES = 8  # places to try for a region that no other covers
 
 

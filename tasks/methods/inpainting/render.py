@@ -22,6 +22,7 @@ from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.inpainting.blend import Canvas, blend_latents, find_cells, steps_within
 from tailforge.tasks.methods.inpainting.change import measure_own_change
+from tailforge.tasks.methods.inpainting.regions import NO_REGION
 from tailforge.tasks.methods.inpainting.search import Guide, choose_seeds, describe_choice
 from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.inpainting.windows import (
@@ -58,8 +59,6 @@ from tailforge.tasks.methods.sampling.plain import (
 )
 from tailforge.tasks.methods.sampling.rendered import Rendered, cut_batches
 from tailforge.tasks.methods.seed_select.search import require_deterministic
-
-NO_REGION = "no region of the masks is on the part"
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def produce(workplace: Workplace, build: BuildContext) -> Made:
 
     # The same training as that of `tailforge train`.
     recipe = _name_training(build.recipe)
-    base, read = build.generator, build.photographs.digest
+    base, read = build.require_generator(), build.photographs.digest
     if recipe.network is not None:
         base = make_base(build.recipe, images, read, place / WORK)
     work = Work(place / WORK, recipe, base, read, logs=False)

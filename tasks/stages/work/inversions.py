@@ -58,7 +58,7 @@ def invert_run(job: InversionJob) -> Made:
 
 def recipe_teacher(build: BuildContext) -> Teacher:
     """Return the teacher that the recipe names as its generator, loaded. Errors: ModelError."""
-    return load_teacher(build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None)
+    return load_teacher(build.require_generator(), build.recipe.teacher, Path(build.folder) if build.folder else None)
 
 
 @contextmanager

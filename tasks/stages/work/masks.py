@@ -14,8 +14,9 @@ from tailforge.schemas.settings.engine_settings import CHANGED
 from tailforge.schemas.tables import MASKS
 from tailforge.tasks.artifacts.contract import Made, read_table
 from tailforge.tasks.artifacts.stage import Workplace
-from tailforge.tasks.engines.inpaint import inpaint_engine
-from tailforge.tasks.engines.work.inpaint import open_drawing
+from tailforge.tasks.engines.drawing import drawing_engine
+from tailforge.tasks.engines.work.drawing import choose_for_sample
+from tailforge.tasks.engines.work.inpaint import agree_in_window
 from tailforge.tasks.methods.inpainting.change import UNDRAWN, label_change
 from tailforge.tasks.methods.masks.codec import describe_instance, encode_mask
 from tailforge.tasks.methods.masks.confidence import Parts
@@ -159,19 +160,23 @@ def _label_drawing(job: PartitionJob, row: Row) -> Row:
     if row["status"] != "ok":
         return _failed(row["sample_id"], "no image")
 
-    # The autoencoder's own change is no drawing.
-    engine, annotation = inpaint_engine(job.build), job.build.recipe.annotation
+    # An autoencoder's own change is no drawing.
+    engine, annotation = drawing_engine(job.build), job.build.recipe.annotation
     origin = read_origin(row["provenance"])
-    threshold = max(engine.min_change, origin["own_change"])
-    drawing = open_drawing(job.build, job.concept, row["sample_id"], decode_png(row["image"]), origin["frame"])
-    found = label_change(drawing.change, drawing.regions, threshold, annotation.min_component, annotation.max_hole)
+    threshold = max(engine.min_change, origin.get("own_change", 0.0))
+    chosen = choose_for_sample(job.build, job.concept, row["sample_id"])
+    change = chosen.measure(decode_png(row["image"]))
+    found = label_change(change, chosen.regions, threshold, annotation.min_component, annotation.max_hole)
     if found.is_empty:
         share = f"{100 * found.drawn:.1f} % of its regions changed by {threshold:.3g} or more"
         return _failed(row["sample_id"], f"{UNDRAWN}: {share}")
 
-    # The attention to the concept is a second opinion.
+    # A generator's attention to the concept is a second opinion.
     mask = np.any(found.components, axis=0)
-    agreement = None if row["attention"] is None else drawing.agree(decode_array(row["attention"]), row["slots"], mask)
+    agreement = None
+    if row["attention"] is not None:
+        attention = decode_array(row["attention"])
+        agreement = agree_in_window(chosen, origin["frame"], attention, row["slots"], mask)
     category = job.build.recipe.class_id(job.concept) + 1
     return {
         "sample_id": row["sample_id"],

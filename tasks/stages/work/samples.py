@@ -146,13 +146,14 @@ def _row(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any
 def describe_origin(job: PartitionJob, sample: SampleSpec, made: Rendered) -> dict[str, Any]:
     """Return everything that decides the image's bytes. Equal runs give equal values."""
     generator, guide, versions = job.build.generator, job.build.guide, library_versions()
+    libraries = engine_of(job.build.recipe).libraries
     return {
         **job.build.recipe.engine.describe(),
         **made.provenance,
         "seed": sample.seed,
         "prompt_sha256": digest(sample.prompt),
-        "generator": generator.record,
+        **({"generator": generator.record} if generator else {}),
         **({"guide": guide.record} if guide else {}),
         **({"encoder": {"digest": job.build.encoder.digest}} if job.build.encoder else {}),
-        "versions": {name: versions[name] for name in ("torch", "diffusers", "transformers")},
+        "versions": {name: versions[name] for name in libraries},
     }

@@ -91,7 +91,7 @@ def _load_teacher(job: PartitionJob) -> Verify:
     build = job.build
     assert build.teacher is not None
     teacher = load_verifier(
-        build.generator, build.recipe.teacher, Path(build.folder) if build.folder else None, TEACHER
+        build.require_generator(), build.recipe.teacher, Path(build.folder) if build.folder else None, TEACHER
     )
     return partial(label_probabilities, teacher, label=build.teacher.labels[job.concept])
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.inpaint_recipes import write_inpaint, write_parts
+from tests.support.inpaint_recipes import write_defects, write_inpaint, write_parts, write_pasting
 from tests.support.inversion_recipes import inversion_recipe, save_teacher
 from tests.support.repository import ROOT
 from tests.support.tiny_clip import save_clip
@@ -52,11 +52,21 @@ def let_inpaint(recipe: Path) -> None:
     write_inpaint(recipe.parent, {"steps": 8}, concepts=[{"name": name, "requested": 16} for name in ("gear", "hook")])
 
 
+def let_paste(recipe: Path) -> None:
+    """Copy defects into renders, without a generator."""
+    write_parts(recipe.parent / "good", 6, split=True)
+    for name in ("gear", "hook"):
+        write_defects(recipe.parent / f"broken {name}")
+    concepts = [{"name": name, "requested": 24} for name in ("gear", "hook")]
+    write_pasting(recipe.parent, {"kind": "copy_paste"}, concepts=concepts, quality={"gates": "none"})
+
+
 PREPARE: dict[str, Callable[[Path], object]] = {
     "plain": lambda recipe: None,
     "seed_select": let_search,
     "natural_inversion": let_invert,
     "inpaint": let_inpaint,
+    "copy_paste": let_paste,
 }
 
 

@@ -124,8 +124,8 @@ def test_members_of_a_union_share_a_line() -> None:
         ),
         (
             {"engine": "seed_selct"},
-            "engine.kind: must be one of plain, best_of_n, zero_order, seed_select, natural_inversion, inpaint; found "
-            "'seed_selct'; did you mean 'seed_select'?",
+            "engine.kind: must be one of plain, best_of_n, zero_order, seed_select, natural_inversion, inpaint, "
+            "copy_paste, cut_paste, noise_texture; found 'seed_selct'; did you mean 'seed_select'?",
         ),
         (
             {"name": "My set"},

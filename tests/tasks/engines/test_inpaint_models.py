@@ -13,7 +13,7 @@ from tailforge.catalog.reading.open_dataset import open_dataset
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.samples.regenerate import regenerate_sample
 from tailforge.schemas.errors import RecipeError, UserError
-from tailforge.tasks.engines.work.inpaint import choose_sample_regions, choose_source
+from tailforge.tasks.engines.work.drawing import choose_sample_regions, choose_source
 from tests.support.inpaint_recipes import write_inpaint, write_parts
 from tests.support.local_builds import build_here
 from tests.support.tiny_clip import save_clip

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailforge.schemas.settings.inpaint import MaskRegions, ReferenceRegions, ShapeRegions
+from tailforge.schemas.settings.drawing import MaskRegions, ReferenceRegions, ShapeRegions
 from tailforge.tasks.methods.inpainting.regions import choose_regions
 from tailforge.tasks.methods.inpainting.shapes import DRAW, Pose, Region, draw_shape, measure_pose
 from tailforge.tasks.methods.masks.components import split_components
