@@ -45,9 +45,11 @@ MAY_IMPORT = {
     "flows.samples": {*BASE, "flows", "flows.build"},
     "flows.training": {*BASE, "flows.build", "flows.samples", "flows.server"},
     "flows.photographs": BASE,
+    "flows.doctor": {*BASE, "flows.build", "flows.server"},
     "flows.cli": {
         *BASE,
         "flows.build",
+        "flows.doctor",
         "flows.estimate",
         "flows.photographs",
         "flows.samples",

@@ -1,6 +1,7 @@
 """Every foreign import is declared for its room, every library is pinned, and an extra that is missing is named."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -151,6 +152,16 @@ def test_a_consumer_runs(words: list[str], place: Path) -> None:
     ran = run_without([], [*words, "--store", "store"], place)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout
+
+
+def test_a_consumer_is_told_what_the_machine_lacks(place: Path) -> None:
+    ran = run_without([], ["doctor", "--json", "--store", "store"], place)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    findings = {each["topic"]: each for each in json.loads(ran.stdout)["findings"]}
+    assert (findings["extra build"]["state"], findings["extra s3"]["state"]) == ("broken", "limited")
+    assert findings["torch"]["found"] == "torch is not installed"
+    assert findings["torch"]["mend"] == "install the extra: pip install 'tailforge[build]'"
+    assert findings["store"]["found"].endswith("holds 1 dataset")
 
 
 @pytest.mark.parametrize(

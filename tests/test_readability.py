@@ -33,6 +33,7 @@ PROSE = (
     "catalog",
     "flows/build",
     "flows/cli",
+    "flows/doctor",
     "flows/estimate",
     "flows/runners",
     "flows/samples",

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tailforge.flows.cli.audit import audit
 from tailforge.flows.cli.command_line import run_words
+from tailforge.flows.cli.doctor import doctor
 from tailforge.flows.cli.evaluate import evaluate
 from tailforge.flows.cli.example import example
 from tailforge.flows.cli.explain import explain
@@ -214,6 +215,7 @@ app.command()(train)
 app.command("distill")(distill_)
 app.command()(pretrain)
 app.command()(evaluate)
+app.command()(doctor)
 
 
 def run_command() -> None:

@@ -31,6 +31,7 @@ from tailforge.schemas.errors import DamagedArtifactError, StoreError
 from tailforge.schemas.jobs import SampleSpec
 from tailforge.schemas.receipts import Footer, Receipt
 from tailforge.schemas.under_way import working
+from tailforge.tasks.artifacts.accelerators import list_accelerators, torch_is_for_processors
 
 LIBRARIES = ("torch", "diffusers", "transformers", "albumentations", "pyarrow", "pillow", "numpy", "scipy")
 SAMPLES = TypeAdapter(tuple[SampleSpec, ...])
@@ -152,10 +153,13 @@ def _count_cores() -> int:
 def name_accelerator() -> str:
     """Return the product name of this process's accelerator, or "cpu".
 
-    It does not load torch: a process with an accelerator has loaded it already.
+    It does not load torch: without torch the driver names the accelerator that torch would use.
     """
     torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "cpu"
+    if torch is not None:
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    visible = () if torch_is_for_processors() else list_accelerators()
+    return visible[0].name if visible else "cpu"
 
 
 def describe_effort(address: Address) -> Effort:
