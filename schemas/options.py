@@ -1,4 +1,4 @@
-"""Define what options of commands share with settings. Without pydantic, so that `tailforge --help` answers at once."""
+"""Define what options of commands share with settings. Without pydantic, so that help answers at once."""
 
 from typing import Literal
 

@@ -73,7 +73,7 @@ def judge(rows: list[dict[str, Any]]) -> list[str]:
     for metric, (words, _, limit) in COMMANDS.items():
         value = next(each["value"] for each in rows if (each["arm"], each["metric"]) == (AFTER, metric))
         lines.append(
-            f"- `tailforge {' '.join(words)}`: {value:.2f} s of processor time, at most {limit:g} s: "
+            f"- `{' '.join(words)}`: {value:.2f} s of processor time, at most {limit:g} s: "
             f"{'met' if value <= limit else 'missed'}."
         )
     return lines
