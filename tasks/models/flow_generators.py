@@ -42,10 +42,9 @@ class FlowScheduler(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
         return sample
 
     def set_timesteps(self, num_inference_steps: int, *, device: torch.device) -> None:
-        """Set the timesteps of a run, shifted by the number of tokens, and start at the first."""
+        """Set the timesteps of a run, shifted by the number of tokens."""
         sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps) if self.even else None
         super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=self._shift_by_tokens())
-        self.set_begin_index(0)
 
     def _shift_by_tokens(self) -> float:
         """Return the shift of the noise levels for `tokens`."""

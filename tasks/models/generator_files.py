@@ -47,6 +47,13 @@ UNET_SCHEDULERS = (
     "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
     "UniPCMultistepScheduler",
 )  # fmt: skip
+# Those that a recipe can name, by engine.scheduler.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "dpmsolver++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
 OPTIONAL = ("text_encoder_3", "tokenizer_3")  # T5 of Stable Diffusion 3; without it the pipeline reads zeros
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 HALF = "fp16"  # the variant of hub models' half-precision files

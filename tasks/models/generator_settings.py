@@ -4,14 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from tailforge.schemas.errors import RecipeError
+from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.annotation import NO_AFFINITY
 from tailforge.schemas.settings.sampling import SamplingSettings
 from tailforge.tasks.models.denoiser_inputs import INPAINTING
-from tailforge.tasks.models.generator_files import FLOWS, WEIGHTS, generator_folder, read_class, read_json
+from tailforge.tasks.models.generator_files import FLOWS, SCHEDULERS, WEIGHTS, generator_folder, read_class, read_json
 
 FLUX = ("FluxPipeline", "FluxFillPipeline")
+require_steps = when_called("tasks.models.schedulers", "require_steps")
+# The schedulers that a recipe can name take up to so many steps, if the configuration has these values and respaces no
+# noise. Then no trial is needed.
+SURE_STEPS = 200
+SURE = {"prediction_type": ("epsilon", "v_prediction", "sample"), "num_train_timesteps": (1000,),
+        "timestep_spacing": ("leading", "trailing", "linspace")}  # fmt: skip
+RESPACED = ("rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+            "use_lu_lambdas")  # fmt: skip
 
 
 def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
@@ -23,12 +32,31 @@ def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
     if folder is None or kind is None:
         return
     refuse_settings(recipe, kind, read_json(folder / next(iter(WEIGHTS[kind])) / "config.json"))
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    refuse_scheduler(recipe, kind, str(scheduler.get("_class_name")), scheduler)
 
 
 def check_text_to_image(model: ResolvedModel, field: str) -> None:
     """Check that a model draws from text alone. A hub model is checked when it is used. Errors: RecipeError."""
     if (kind := read_class(model)) in INPAINTING:
         raise RecipeError(f"{field}: a {kind} draws into photographs alone; name a {INPAINTING[kind]}")
+
+
+def refuse_scheduler(recipe: Recipe, kind: str, saved: str, config: Mapping[str, Any]) -> None:
+    """Check that the recipe's scheduler can take the recipe's steps. Flows have one scheduler, which takes any.
+
+    `kind`: the pipeline's class name. `saved`, `config`: class name and configuration of its scheduler. Errors:
+    RecipeError.
+    """
+    sampling = recipe.engine.sampling
+    if kind in FLOWS or sampling is None:
+        return
+
+    # The trial needs torch, so it is left out where it cannot fail.
+    named = SCHEDULERS.get(sampling.scheduler, saved) in SCHEDULERS.values()
+    usual = all(config.get(key, values[0]) in values for key, values in SURE.items())
+    if not named or not usual or sampling.steps > SURE_STEPS or any(config.get(key) for key in RESPACED):
+        require_steps(sampling, saved, config)
 
 
 def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ from tailforge.tasks.models.generator_files import (
     generator_folder,
     weights_variant,
 )
-from tailforge.tasks.models.generator_settings import refuse_settings
+from tailforge.tasks.models.generator_settings import refuse_scheduler, refuse_settings
 from tailforge.tasks.models.guides import describe_loaded, require_fit
 from tailforge.tasks.models.loras import merge_loras
 from tailforge.tasks.models.pretrained import pick_device
@@ -82,7 +82,11 @@ def load_generator(model: ResolvedModel) -> DiffusersGenerator:
 def load_build_generator(build: BuildContext) -> DiffusersGenerator:
     """Load the generator of a build. Errors: ModelError; RecipeError for settings that the generator cannot use."""
     model = load_generator(build.require_generator())
-    refuse_settings(build.recipe, type(model.pipeline).__name__, model.denoiser.config)
+    pipeline = model.pipeline
+    refuse_settings(build.recipe, type(pipeline).__name__, model.denoiser.config)
+    refuse_scheduler(
+        build.recipe, type(pipeline).__name__, type(pipeline.scheduler).__name__, pipeline.scheduler.config
+    )
     return model
 
 
@@ -139,8 +143,4 @@ def open_generator(model: ResolvedModel, device: torch.device, whole: bool = Fal
     # With channels last a step of a UNet needs 8 % less time on one CPU core.
     for part in (generator.denoiser, pipeline.vae):
         part.to(memory_format=torch.channels_last)
-
-    # Activations of the first XL autoencoder overflow float16.
-    if isinstance(generator, UNetGenerator) and generator.is_xl and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(torch.float32)
     return generator

@@ -8,26 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UniPCMultistepScheduler,
-)
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 from tailforge.tasks.methods.sampling.generator import Conditioning, Scheduler
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator, find_tokens
-
-SCHEDULERS: dict[str, type[Any]] = {
-    "ddim": DDIMScheduler,
-    "dpmsolver++": DPMSolverMultistepScheduler,
-    "euler": EulerDiscreteScheduler,
-    "unipc": UniPCMultistepScheduler,
-}
-CLIPPING: dict[str, dict[str, bool]] = {"ddim": {"clip_sample": False}}
+from tailforge.tasks.models.schedulers import build_scheduler
 
 
 class UNetGenerator(DiffusersGenerator):
@@ -36,6 +22,10 @@ class UNetGenerator(DiffusersGenerator):
     def __init__(self, pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline) -> None:
         super().__init__(pipeline, pipeline.unet, pipeline.vae_scale_factor)
         self.is_xl = "StableDiffusionXL" in type(pipeline).__name__
+
+        # Activations of the first XL autoencoder overflow float16. The pipeline decodes in float32 then.
+        if self.is_xl and pipeline.vae.config.force_upcast and pipeline.vae.dtype == torch.float16:
+            pipeline.vae.to(torch.float32)
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -53,13 +43,7 @@ class UNetGenerator(DiffusersGenerator):
     def make_scheduler(self, name: str, size: tuple[int, int] | None = None) -> Scheduler:
         """Return a fresh scheduler; "model" names the one saved with the model. The size does not matter."""
         saved = self.pipeline.scheduler
-        kind = type(saved) if name == "model" else SCHEDULERS[name]
-
-        # Latents exceed 1, so they must not be clipped. DDIM clips by default, and the configuration of a scheduler
-        # without clipping lacks the key. The pipeline corrects a True when it loads.
-        options = {} if name == "model" or "clip_sample" in saved.config else CLIPPING.get(name, {})
-        scheduler: Scheduler = kind.from_config(saved.config, **options)
-        return scheduler
+        return build_scheduler(name, type(saved).__name__, saved.config)
 
     def encode_prompt(self, prompt: str) -> Conditioning:
         """Encode a prompt as one row: embeds [1, S, D], and pooled [1, D] for XL."""

@@ -100,6 +100,17 @@ def build_sd(
     )
 
 
+def build_sd2() -> StableDiffusionPipeline:
+    """A pipeline as Stable Diffusion 2: OpenCLIP's activation, linear projections, velocity, trailing timesteps."""
+    pipeline = build_sd(timestep_spacing="trailing", rescale_betas_zero_snr=True)
+    torch.manual_seed(1)
+    text = text_config(pipeline.tokenizer, 16)
+    text.hidden_act = "gelu"
+    pipeline.text_encoder = CLIPTextModel(text).eval()
+    pipeline.unet = _unet(16, use_linear_projection=True, upcast_attention=True).eval()
+    return pipeline
+
+
 def build_sdxl() -> StableDiffusionXLPipeline:
     """A StableDiffusionXLPipeline of 32 x 32 images with latents of 16 x 16."""
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ from torch import Tensor
 from tailforge.schemas.under_way import count
 from tailforge.tasks.methods.regional_primitives.patches import shrink_mask
 from tailforge.tasks.methods.sampling.generator import Scheduler
-from tailforge.tasks.methods.sampling.plain import Predict, step_options
+from tailforge.tasks.methods.sampling.plain import Predict, begin_run, step_options
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,8 @@ def blend_latents(
     if not steps:
         return canvas.latents
     levels = [*(find_level(scheduler, step) for step in steps), CLEAN]
+    begin_run(scheduler, len(scheduler.timesteps) - len(steps))
     options = step_options(scheduler, generators)
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(len(scheduler.timesteps) - len(steps))
 
     # The start: the image at the first level, or noise alone.
     current = (

@@ -338,6 +338,7 @@ def walk_steps(
     scheduler: Scheduler, noise: Tensor, predict: Predict, generators: Sequence[torch.Generator] = ()
 ) -> Iterator[Tensor]:
     """Yield the latents [B, C, H, W] after each denoising step, differentiable in `noise` if `predict` is."""
+    begin_run(scheduler)
     latents: Tensor = noise * scheduler.init_noise_sigma
     options = step_options(scheduler, generators)
 
@@ -345,6 +346,13 @@ def walk_steps(
     for step in count(scheduler.timesteps, "step", scheduler.timesteps):
         latents = scheduler.step(predict(latents, step), step, latents, return_dict=False, **options)[0]
         yield latents
+
+
+def begin_run(scheduler: Scheduler, place: int = 0) -> None:
+    """Tell a scheduler the place of the run's first timestep, as the pipelines of Stable Diffusion XL and Flux do."""
+    # Otherwise it looks the timestep up. With many steps rounded timesteps repeat, and it finds the second place.
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(place)
 
 
 def step_options(scheduler: Scheduler, generators: Sequence[torch.Generator]) -> dict[str, Any]:

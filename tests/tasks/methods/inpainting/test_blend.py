@@ -1,7 +1,9 @@
 """Blended latents: the steps of diffusers' inpainting with a text-to-image network, and RePaint's resampling."""
 
+from dataclasses import replace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import HeunDiscreteScheduler, StableDiffusionInpaintPipeline
@@ -71,6 +73,36 @@ def test_levels_are_those_of_the_scheduler(name: str) -> None:
         else:
             expected = scheduler.add_noise(image, noise, step[None])
         torch.testing.assert_close(find_level(scheduler, step).mix(image, noise), expected)
+
+
+SOLVERS = [
+    *("DDIMScheduler", "DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *("EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "UniPCMultistepScheduler"),
+    "FlowMatchEulerDiscreteScheduler",
+]
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # of diffusers with numpy 2
+@pytest.mark.parametrize("strength", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_network_that_knows_the_noise_draws_the_image(name: str, strength: float) -> None:
+    """Every step is then exact, so a run that begins at another level than its image would miss the image."""
+    flows = name.startswith("Flow")
+    pipeline: Any = build_sd3() if flows else build_sd("epsilon")
+    model: Any = StableDiffusion3Generator(pipeline) if flows else UNetGenerator(pipeline)
+    if not flows:
+        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    scheduler = model.make_scheduler("model", (32, 32))
+    scheduler.set_timesteps(12, device=model.device)
+    canvas = canvas_of(model)
+    answer = canvas.noise - canvas.latents if flows else canvas.noise
+
+    def predict(latents: torch.Tensor, step: Any) -> torch.Tensor:
+        scheduler.scale_model_input(latents, step)  # which some schedulers need
+        return answer
+
+    drawn = blend_latents(scheduler, predict, replace(canvas, cells=torch.ones_like(canvas.cells)), strength)
+    torch.testing.assert_close(drawn, canvas.latents, atol=0.05, rtol=0)
 
 
 def test_strength_is_a_share_of_the_schedule() -> None:

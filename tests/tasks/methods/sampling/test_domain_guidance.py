@@ -18,7 +18,8 @@ from tailforge.tasks.methods.sampling.generator import Conditioning
 from tailforge.tasks.methods.sampling.plain import draw_noise, render_plain, sample_latents
 from tailforge.tasks.methods.sampling.rendered import Rendered
 from tailforge.tasks.models.flow_generators import StableDiffusion3Generator
-from tailforge.tasks.models.unet_generator import SCHEDULERS, UNetGenerator
+from tailforge.tasks.models.generator_files import SCHEDULERS
+from tailforge.tasks.models.unet_generator import UNetGenerator
 from tests.support.tiny_flows import build_sd3
 from tests.support.tiny_generators import build_sd, make_samples
 
