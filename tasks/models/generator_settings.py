@@ -19,8 +19,7 @@ require_steps = when_called("tasks.models.schedulers", "require_steps")
 SURE_STEPS = 200
 SURE = {"prediction_type": ("epsilon", "v_prediction", "sample"), "num_train_timesteps": (1000,),
         "timestep_spacing": ("leading", "trailing", "linspace")}  # fmt: skip
-RESPACED = ("rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
-            "use_lu_lambdas")  # fmt: skip
+RESPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 
 
 def check_settings(recipe: Recipe, generator: ResolvedModel) -> None:
@@ -55,6 +54,8 @@ def refuse_scheduler(recipe: Recipe, kind: str, saved: str, config: Mapping[str,
     # The trial needs torch, so it is left out where it cannot fail.
     named = SCHEDULERS.get(sampling.scheduler, saved) in SCHEDULERS.values()
     usual = all(config.get(key, values[0]) in values for key, values in SURE.items())
+    # At pure noise, epsilon says nothing of the image.
+    usual &= not config.get("rescale_betas_zero_snr") or config.get("prediction_type") == "v_prediction"
     if not named or not usual or sampling.steps > SURE_STEPS or any(config.get(key) for key in RESPACED):
         require_steps(sampling, saved, config)
 
