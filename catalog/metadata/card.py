@@ -94,7 +94,7 @@ def _introduce(dataset: Dataset) -> str:
         [
             f"# {dataset.name} {dataset.version}",
             str(dataset.recipe["description"]),
-            f"{count_of(counts.samples, 'synthetic image')} of {count_of(len(dataset.classes), 'concept')}, "
+            f"{count_of(counts.samples, _name_image(dataset))} of {count_of(len(dataset.classes), 'concept')}, "
             "with captions, masks, boxes and scores. Another "
             f"{counts.rejected} were rejected and {counts.surplus} were not needed, because enough had been accepted "
             "(rejects.parquet has both).",
@@ -103,9 +103,18 @@ def _introduce(dataset: Dataset) -> str:
     )
 
 
+def _settings_of(dataset: Dataset) -> type[EngineSettings]:
+    """Return the settings class of the engine; of an unknown engine the base."""
+    return find_settings(dataset.recipe["engine"].get("kind", "plain")) or EngineSettings
+
+
+def _name_image(dataset: Dataset) -> str:
+    return "composite image" if _settings_of(dataset).follows_sources else "synthetic image"
+
+
 def _name_source_type(dataset: Dataset) -> str:
     """Return the sentences on what the images show, and their IPTC digital source type."""
-    settings = find_settings(dataset.recipe["engine"].get("kind", "plain")) or EngineSettings
+    settings = _settings_of(dataset)
     term = f"the IPTC digital source type `{settings.digital_source_type}`."
     if not settings.follows_sources:
         return f"No image shows anything that exists: all have {term}"

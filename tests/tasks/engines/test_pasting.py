@@ -88,6 +88,10 @@ def test_a_composite_without_a_trained_model_is_declared(made: Path) -> None:
     card = (made / "README.md").read_text()
     assert f"`{term}`" in card
     assert "a model drew" not in card
+    assert " composite images of " in card
+    page = (made / "report" / "index.html").read_text()
+    assert "Every image is a photograph with drawn regions." in page
+    assert "with the same photographs, settings and libraries" in page
     assert "- inpainting: CC0-1.0" in card
 
 
