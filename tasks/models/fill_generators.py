@@ -16,12 +16,13 @@ from torch.nn import functional
 
 from tailforge.schemas.errors import ModelError
 from tailforge.tasks.methods.sampling.generator import Conditioning
+from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tailforge.tasks.models.flow_generators import FluxGenerator
 from tailforge.tasks.models.unet_generator import UNetGenerator
 
 
-class FillUNetGenerator(UNetGenerator):
-    """A StableDiffusionInpaintPipeline or a StableDiffusionXLInpaintPipeline."""
+class FillGenerator(DiffusersGenerator):
+    """What all networks made for inpainting have in common."""
 
     inpaints = True
 
@@ -30,6 +31,10 @@ class FillUNetGenerator(UNetGenerator):
         """Return the number of latent channels, without those of mask and masked image."""
         count: int = self.pipeline.vae.config.latent_channels
         return count
+
+
+class FillUNetGenerator(FillGenerator, UNetGenerator):
+    """A StableDiffusionInpaintPipeline or a StableDiffusionXLInpaintPipeline."""
 
     def prepare_fill(self, images: Tensor, masks: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return the mask and the masked image's latents [B, 1 + C, H, W]; see `ImageGenerator`."""
@@ -43,16 +48,8 @@ class FillUNetGenerator(UNetGenerator):
         return super().denoise(latents, timestep, require_fill(text))
 
 
-class FluxFillGenerator(FluxGenerator):
+class FluxFillGenerator(FillGenerator, FluxGenerator):
     """A FluxFillPipeline."""
-
-    inpaints = True
-
-    @property
-    def channels(self) -> int:
-        """Return the number of latent channels, without those of mask and masked image."""
-        count: int = self.pipeline.vae.config.latent_channels
-        return count
 
     def prepare_fill(self, images: Tensor, masks: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return the masked image's latents and the mask [B, C + s s, H, W]; see `ImageGenerator`."""
