@@ -4,6 +4,7 @@ The workshop's machine parts are rendered, so the pictures stand for photographs
 """
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,28 @@ GOOD = "good"
 COUNTS = {"train": (64, 5), "validation": (16, 3), "test": (64, 12)}  # pictures of good parts, and per defect
 SEEDS = {"train": 21, "validation": 22, "test": 23}
 WEIGHTS = dict.fromkeys(HEAD_PARTS, 1.0)
+REQUESTED = 40  # images per defect
+RECIPE = """\
+# Copies of five real defects in photographs of good parts. docs/how-to/defects.md says what each line means.
+name: part-defects
+description: Copies of real defects in photographs of good steel parts.
+license: CC0-1.0
+seed: 1
+
+engine:
+  kind: copy_paste
+  sources: {{folder: good, license: CC0-1.0}}   # its masks keep regions on the part
+  concept_regions:
+{regions}
+  defects:
+{defects}
+  defects_license: CC0-1.0
+
+concepts:
+{concepts}
+
+prompts: {{templates: ["a photo of a {{concept}} on a steel part"]}}
+"""
 
 
 def write_defect_example(out: Path) -> dict[str, Any]:
@@ -28,7 +51,8 @@ def write_defect_example(out: Path) -> dict[str, Any]:
 
     `photographs` holds SPLIT/CLASS; a mask's values count the defects from 1, in the order of DEFECTS. `good` holds the
     good parts of split train with the masks of the parts. `references/DEFECT` holds a defect's pictures of split train
-    with its masks. Errors: UserError for a folder that holds something; StoreError.
+    with its masks. `recipe.yaml` draws the defects into the good parts. Errors: UserError for a folder that holds
+    something; StoreError.
     """
     folder = usable_path(out, "--out").absolute()
     require_new(folder)
@@ -39,14 +63,24 @@ def write_defect_example(out: Path) -> dict[str, Any]:
         for done, (split, name, scene) in enumerate(planned):
             tell("picture", done, len(planned))
             _write_picture(temporary, split, name, scene)
+        (temporary / "recipe.yaml").write_text(write_recipe(), encoding="utf-8")
     return {
         "folder": str(folder),
-        "next": f"tailforge init {folder.name}/photographs --fill largest --out start",
+        "next": f"tailforge build {shlex.quote(str(out / 'recipe.yaml'))}",
         "classes": [
             {"name": kind, **{split: counts[kind != GOOD] for split, counts in COUNTS.items()}, "rare": kind != GOOD}
             for kind in (GOOD, *DEFECTS)
         ],
     }
+
+
+def write_recipe() -> str:
+    """Return the recipe that copies the defects of `references` into the pictures of `good`, as YAML."""
+    return RECIPE.format(
+        regions="\n".join(f"    {each}: {{kind: references, folder: references/{each}}}" for each in DEFECTS),
+        defects="\n".join(f"    {each}: {{folder: references/{each}}}" for each in DEFECTS),
+        concepts="\n".join(f"  - {{name: {each}, requested: {REQUESTED}}}" for each in DEFECTS),
+    )
 
 
 def list_pictures() -> Iterator[tuple[str, str, Scene]]:

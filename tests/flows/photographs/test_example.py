@@ -11,7 +11,7 @@ from tailforge.catalog.images.reader import open_images
 from tailforge.flows.photographs.defect_example import write_defect_example
 from tailforge.flows.photographs.example import write_example
 from tailforge.tasks.methods.workshop import DEFECTS
-from tests.flows.conftest import Command
+from tests.flows.conftest import Command, build, rows_of
 
 RARE = {"cross fitting", "star knob", "wing nut", "hook"}
 
@@ -95,4 +95,13 @@ def test_references_are_training_photographs_with_their_masks(broken: Path, defe
 def test_the_command_writes_defects_and_says_what_comes_next(command: Command, tmp_path: Path) -> None:
     code, output, _ = command("example", "--defects", "--out", tmp_path / "parts")
     assert code == 0
-    assert "next: tailforge init parts/photographs --fill largest --out start" in output
+    assert f"next: tailforge build {tmp_path}/parts/recipe.yaml\n" in output
+
+
+@pytest.mark.flow
+def test_the_recipe_beside_the_defects_builds_all_of_them(
+    broken: Path, tmp_path: Path, command: Command, prefect_server: str
+) -> None:
+    fewer = [word for place in range(len(DEFECTS)) for word in ("--set", f"concepts.{place}.requested=2")]
+    made = build(command, broken / "recipe.yaml", tmp_path / "store", *fewer)
+    assert Counter(row["concept"] for row in rows_of(made)) == dict.fromkeys(DEFECTS, 2)
