@@ -86,6 +86,7 @@ ADDED: dict[tuple[str, ...], list[str]] = {
     ],
 }
 TUTORIAL = "tests/flows/photographs/test_gain_tutorial.py runs all of them"
+DEFECTS = "tests/flows/photographs/test_example.py runs all of them"
 CHAIN = "trains a generator: tests/flows/photographs/test_chain.py runs all of them"
 # What is not run here, by its first words, and why.
 ONLY_PARSED = {
@@ -95,6 +96,9 @@ ONLY_PARSED = {
     ("init", "parts"): TUTORIAL,
     ("evaluate", "parts"): TUTORIAL,
     ("show", "parts"): TUTORIAL,
+    ("build", "parts/recipe.yaml"): DEFECTS,
+    ("report", "part-defects"): DEFECTS,
+    ("evaluate", "part-defects"): DEFECTS,
     ("plan", "start/recipe.yaml"): CHAIN,
     ("build", "start/recipe.yaml"): CHAIN,
     (

@@ -99,9 +99,18 @@ def test_the_command_writes_defects_and_says_what_comes_next(command: Command, t
 
 
 @pytest.mark.flow
-def test_the_recipe_beside_the_defects_builds_all_of_them(
+def test_the_recipe_beside_the_defects_is_built_and_evaluated(
     broken: Path, tmp_path: Path, command: Command, prefect_server: str
 ) -> None:
     fewer = [word for place in range(len(DEFECTS)) for word in ("--set", f"concepts.{place}.requested=2")]
     made = build(command, broken / "recipe.yaml", tmp_path / "store", *fewer)
     assert Counter(row["concept"] for row in rows_of(made)) == dict.fromkeys(DEFECTS, 2)
+    store = ("--store", tmp_path / "store")
+    assert command("report", "part-defects", *store)[0] == 0
+    code, told, error = command(
+        "evaluate", "part-defects", "--real", broken / "photographs", "--task", "segmentation",
+        "--mask-classes", ",".join(DEFECTS), "--few", "5", *store, "--seeds", "2", "--shares", "0.5",
+        "--steps", "2", "--batch", "4", "--checks", "1", "--augmentations", "1",
+    )  # fmt: skip
+    assert code == 0, error
+    assert "verdict: " in told
