@@ -20,6 +20,10 @@ Generator = Annotated[
         "pixels, else the embedded generator."
     ),
 ]
+Fill = Annotated[
+    str,
+    typer.Option(help="Fill each class up to the training photographs of the median or largest class, or to a number."),
+]
 License = Annotated[
     str,
     typer.Option(
@@ -49,12 +53,7 @@ def init(
         list[str],
         typer.Option("--word", help="Words of a slot of --prompt, slot=word,word; may be repeated."),
     ] = [],  # noqa: B006
-    fill: Annotated[
-        str,
-        typer.Option(
-            help="Fill each class up to the training photographs of the median or largest class, or to a number."
-        ),
-    ] = "median",
+    fill: Fill = "median",
     references: Annotated[int, typer.Option(min=1, max=1000, help="Most reference photographs per class.")] = 8,
     label_column: Annotated[str | None, typer.Option(help="A table's column of classes; label by default.")] = None,
     split_column: Annotated[str | None, typer.Option(help="A table's column of splits; split by default.")] = None,
