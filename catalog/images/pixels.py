@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tailforge.catalog.images.cursor import Cursor
 from tailforge.catalog.images.files import read_image_file
 from tailforge.schemas.documents.shown import describe_failure
 from tailforge.schemas.errors import ImagesError
@@ -61,18 +62,11 @@ class ParquetPixels:
 
     def __init__(self, file: Path, column: str) -> None:
         self._file, self._column = file, column
-        self._stream: Iterator[bytes] = iter(())
-        self._next, self._last = 0, (-1, b"")
+        self._cursor = Cursor(self._from)
 
     def read(self, row: int) -> bytes:
         """Return the bytes of one row; rows in rising order cost one pass. Errors: ImagesError for a damaged file."""
-        if row == self._last[0]:
-            return self._last[1]
-        if row < self._next or self._next == 0:
-            self._stream, self._next = self._from(row), row
-        data = next(islice(self._stream, row - self._next, None))
-        self._next, self._last = row + 1, (row, data)
-        return data
+        return self._cursor.read(row)
 
     def stream(self, rows: Iterable[int]) -> Iterator[bytes]:
         """Yield the bytes of several rows. Errors: ImagesError for a damaged file."""

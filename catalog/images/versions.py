@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from tailforge.catalog.images.cursor import Cursor
 from tailforge.catalog.images.masks import decode_user_mask
 from tailforge.catalog.images.records import Found, Images, Instance
 from tailforge.catalog.reading.index import MANIFEST_FILE, SplitIndex
@@ -64,21 +65,20 @@ class SampleFiles:
             dataset.shards, groups,
         )  # fmt: skip
         self._image = next(field for field in IMAGE_FIELDS if field in dataset.fields)
-        self._samples: Iterator[Sample] = iter(())
-        self._last: tuple[int, Sample] = (-2, {})
+        self._cursor = Cursor(lambda row: self._stream(np.arange(row, len(ids))))
 
     def read(self, row: int) -> bytes:
         """Return the bytes of a sample's image; rows in turn cost one pass. Errors: VerificationError."""
-        return self._sample(row)[self._image]
+        return self._cursor.read(row)[self._image]
 
     def read_mask(self, row: int) -> NDArray[np.uint8]:
         """Return the values of a sample's mask, uint8 [height, width]. Errors: ImagesError, VerificationError."""
-        return decode_user_mask(self._sample(row)["seg.png"], f"{self._label}: sample {self._ids[row]}")
+        return decode_user_mask(self._cursor.read(row)["seg.png"], f"{self._label}: sample {self._ids[row]}")
 
     def read_instances(self, row: int) -> tuple[Instance, ...]:
         """Return the objects in a sample's JSON. Errors: VerificationError."""
         try:
-            document = SampleDocument.model_validate(parse_object(self._sample(row)["json"]))
+            document = SampleDocument.model_validate(parse_object(self._cursor.read(row)["json"]))
         except ValueError as error:
             raise VerificationError(
                 f"{self._label}: the JSON of sample {self._ids[row]} cannot be used: {describe_damage(error)}; {LOOK}"
@@ -94,14 +94,6 @@ class SampleFiles:
         if (np.diff(wanted) <= 0).any():
             return (self.read(int(row)) for row in wanted)
         return (sample[self._image] for sample in self._stream(wanted))
-
-    def _sample(self, row: int) -> Sample:
-        if row == self._last[0]:
-            return self._last[1]
-        if row != self._last[0] + 1:
-            self._samples = self._stream(np.arange(row, len(self._ids)))
-        self._last = (row, next(self._samples))
-        return self._last[1]
 
     def _stream(self, rows: NDArray[np.int64]) -> Iterator[Sample]:
         """Yield the samples of rising rows. Errors: VerificationError for shards that hold others."""

@@ -1,6 +1,7 @@
 """CSV and Parquet tables of images: bytes and paths, every column, and every way to be wrong."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def test_parquet_rows_are_read_in_any_order(tmp_path: Path) -> None:
     assert [red_of(data) for data in images.stream([2, 39, 40, 99])] == [2, 39, 40, 99]
     assert [red_of(data) for data in images.stream([40, 2])] == [40, 2]
     assert [red_of(data) for data in images.select([7, 80]).stream()] == [7, 80]
+
+
+def test_threads_read_one_table_at_the_same_time(tmp_path: Path) -> None:
+    images = open_images(write_table(tmp_path / "a.parquet", image=[encode(shade(row)) for row in range(ROWS)]))
+    orders = [np.random.default_rng(seed).permutation(ROWS).tolist() for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda order: [red_of(images[row].read_bytes()) for row in order], orders))
+    assert found == orders
 
 
 def test_all_columns_of_a_parquet_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -42,6 +43,15 @@ def test_a_version_is_read_as_its_own_reader_reads_it(store: Store) -> None:
             ]
     places = [5, 0, 6, 6, 1]
     assert list(images.stream(places)) == [images.read(place) for place in places]
+
+
+def test_threads_read_one_version_at_the_same_time(store: Store) -> None:
+    images = open_images(f"{NAME}@1.0.0", store=store.uri)
+    alone = [record.read_bytes() for record in images]
+    orders = [np.random.default_rng(seed).permutation(len(images)).tolist() * 20 for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda order: [images[row].read_bytes() for row in order], orders))
+    assert found == [[alone[row] for row in order] for order in orders]
 
 
 def test_a_version_may_be_named_by_its_folder(store: Store) -> None:
