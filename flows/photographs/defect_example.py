@@ -33,8 +33,7 @@ seed: 1
 engine:
   kind: copy_paste
   sources: {{folder: good, license: CC0-1.0}}   # its masks keep regions on the part
-  concept_regions:
-{regions}
+  regions: {{kind: defects}}                    # a copy keeps its shape
   defects:
 {defects}
   defects_license: CC0-1.0
@@ -77,7 +76,6 @@ def write_defect_example(out: Path) -> dict[str, Any]:
 def write_recipe() -> str:
     """Return the recipe that copies the defects of `references` into the pictures of `good`, as YAML."""
     return RECIPE.format(
-        regions="\n".join(f"    {each}: {{kind: references, folder: references/{each}}}" for each in DEFECTS),
         defects="\n".join(f"    {each}: {{folder: references/{each}}}" for each in DEFECTS),
         concepts="\n".join(f"  - {{name: {each}, requested: {REQUESTED}}}" for each in DEFECTS),
     )

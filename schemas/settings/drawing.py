@@ -40,12 +40,14 @@ class SourceImages(Strict):
 class RegionSettings(Strict):
     """Base of all ways to choose the regions of an image."""
 
+    copies_defects: ClassVar[bool] = False  # whether a region has the shape of the defect that is copied into it
+
     @property
     def images(self) -> tuple[Place, Place | None] | None:
         """Return folder and root of the images whose masks the regions come from; None without such images."""
         return None
 
-    @field_validator("count", "area", check_fields=False)
+    @field_validator("count", "area", "scale", check_fields=False)
     @classmethod
     def _rising(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         if bounds[0] > bounds[1]:
@@ -95,11 +97,6 @@ class ReferenceRegions(MaskRegions):
 Regions = Annotated[ShapeRegions | MaskRegions | ReferenceRegions, Discriminator("kind")]
 
 
-def _with_kind(data: Any) -> Any:
-    """Complete the settings of regions that name no kind."""
-    return {"kind": "shapes"} | data if isinstance(data, dict) else data
-
-
 class DrawingEngine(EngineSettings):
     """Base of engines that draw into regions of photographs; every other pixel of a photograph stays as it is."""
 
@@ -123,9 +120,13 @@ class DrawingEngine(EngineSettings):
     def _complete_regions(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        own = data.get("concept_regions")
-        further = {name: _with_kind(each) for name, each in own.items()} if isinstance(own, Mapping) else own
-        found = {"regions": _with_kind(data.get("regions")), "concept_regions": further}
+        # Regions that name no kind have that of the default.
+        kind = {"kind": cls.model_fields["regions"].default.kind}
+        regions, own = data.get("regions"), data.get("concept_regions")
+        further = own
+        if isinstance(own, Mapping):
+            further = {name: kind | each if isinstance(each, dict) else each for name, each in own.items()}
+        found = {"regions": kind | regions if isinstance(regions, dict) else regions, "concept_regions": further}
         return data | {name: value for name, value in found.items() if name in data}
 
     @property

@@ -1,13 +1,22 @@
 """Settings of the engines that draw into photographs without a generator: copies, patches of the photograph, noise."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
 from tailforge.schemas.documents.shown import show
 from tailforge.schemas.options import ROOT
-from tailforge.schemas.settings.drawing import DrawingEngine, refuse_unknown_concepts
+from tailforge.schemas.settings.drawing import (
+    COUNT,
+    DrawingEngine,
+    MaskRegions,
+    Number,
+    ReferenceRegions,
+    RegionSettings,
+    ShapeRegions,
+    refuse_unknown_concepts,
+)
 from tailforge.schemas.settings.fields import Name, Place, Strict, look
 from tailforge.schemas.settings.licences import PHOTOGRAPHS_LICENCE, UNKNOWN, OtherLicence, PhotographsLicence
 
@@ -15,6 +24,8 @@ if TYPE_CHECKING:
     from tailforge.schemas.recipe import Recipe
 
 DEFECTS = "engine.defects"  # place in the recipe
+Blend = Literal["poisson", "none"]
+Factor = Annotated[float, Field(gt=0, le=10)]
 
 
 class PastingEngine(DrawingEngine):
@@ -44,10 +55,27 @@ class DefectImages(Strict):
     root: Place | None = Field(None, description=ROOT)
 
 
-class CopyPasteEngine(PastingEngine):
-    """Copies of real defects, blended into regions of photographs by Poisson's equation (Perez et al. 2003).
+class DefectRegions(RegionSettings):
+    """Regions in the shape of the copied defects, on a part, near the place that the defect has in its photograph."""
 
-    A copy is turned and scaled to the direction and the area of the region, and cut off at its edge.
+    copies_defects: ClassVar[bool] = True
+
+    kind: Literal["defects"] = Field("defects", description="Name of the choice.")
+    count: tuple[Number, Number] = Field((1, 1), description=COUNT)
+    mirror: bool = Field(True, description="Mirror a defect and its place at random, along both sides.")
+    turn: float = Field(10.0, ge=0, le=180, description="Largest turn, in degrees.")
+    scale: tuple[Factor, Factor] = Field((0.8, 1.25), description="Smallest and largest change of size.")
+    shift: float = Field(0.1, ge=0, le=1, description="Largest shift, as a share of the photograph's sides.")
+
+
+PastedRegions = Annotated[ShapeRegions | MaskRegions | ReferenceRegions | DefectRegions, Discriminator("kind")]
+
+
+class CopyPasteEngine(PastingEngine):
+    """Copies of real defects in photographs.
+
+    With regions of kind `defects` a copy keeps its shape. In other regions it is turned and scaled to the direction and
+    the area of the region, and cut off at its edge.
     """
 
     digital_source_type: ClassVar[str] = "compositeCapture"
@@ -58,6 +86,15 @@ class CopyPasteEngine(PastingEngine):
         "defect. A defect is copied into images of its own split alone."
     )
     defects_license: PhotographsLicence = Field(UNKNOWN, description=PHOTOGRAPHS_LICENCE)
+    regions: PastedRegions = Field(DefectRegions(), description="Choice of the regions.")  # type: ignore[assignment]
+    concept_regions: Mapping[Name, PastedRegions] = Field(  # type: ignore[assignment]
+        {}, description="Choice per concept, in place of `regions`."
+    )
+    blend: Blend = Field(
+        "poisson",
+        description="Seam of a copy. poisson: the copy keeps its gradients, and its edge takes the colours of the "
+        "photograph (Perez et al. 2003). none: the copy keeps its pixels, scaled to the light around it.",
+    )
 
     @property
     def photographs(self) -> Mapping[str, str | OtherLicence]:

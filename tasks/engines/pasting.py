@@ -4,7 +4,7 @@ tasks/methods/defects holds the methods.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -19,11 +19,12 @@ from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.pasting import CopyPasteEngine, PastingEngine
 from tailforge.tasks.engines.drawing import Drawing, list_splits
 from tailforge.tasks.images.sources import SourceImage, list_regions, locate_images, open_located, read_source
+from tailforge.tasks.methods.defects.moves import Reference
 from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.masks.components import split_components
 from tailforge.tasks.models.text_readers import TextReader
 
-MARGIN = 4  # pixels around a copied defect; its blending reads 2 at most at half of the size
+MARGIN = 8  # pixels around a copied defect; its blending reads 3 around it, 6 at half of the size
 P = TypeVar("P", bound=PastingEngine)
 
 
@@ -56,7 +57,23 @@ class CopyPaste(Pasting[CopyPasteEngine]):
         return found
 
 
-def list_defects(located: LocatedImages, split: str, recipe: Recipe) -> list[SourceImage]:
+@dataclass(frozen=True)
+class Defect(SourceImage):
+    """One component of a photograph's mask with the pixels around it. `pixels` and `part` are cut out.
+
+    `corner`: row and column of the cutting in the photograph. `size`: the photograph's height and width.
+    """
+
+    corner: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def reference(self) -> Reference:
+        """Return what the methods copy from."""
+        return Reference(self.pixels, self.part, self.corner, self.size)
+
+
+def list_defects(located: LocatedImages, split: str, recipe: Recipe) -> list[Defect]:
     """Return the defects of a split. Those of images without splits are shared out as photographs are.
 
     Errors: ImagesError without a defect in the split.
@@ -72,15 +89,18 @@ def list_defects(located: LocatedImages, split: str, recipe: Recipe) -> list[Sou
 
 
 @lru_cache(maxsize=16)
-def read_defects(located: LocatedImages) -> tuple[SourceImage, ...]:
+def read_defects(located: LocatedImages) -> tuple[Defect, ...]:
     """Return every component of every mask with the pixels around it, read once per process. Errors: ImagesError."""
     images = open_located(located)
     masked = ((read_source(images, place, with_part=False), mask) for place, mask in list_regions(images))
     return tuple(_cut_out(image, component) for image, mask in masked for component in split_components(mask))
 
 
-def _cut_out(image: SourceImage, component: Region) -> SourceImage:
+def _cut_out(image: SourceImage, component: Region) -> Defect:
     """Return the part of a photograph around one component [H, W] of its mask."""
     (box,) = ndimage.find_objects(component.astype(np.uint8))
-    inside = tuple(slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
-    return replace(image, pixels=image.pixels[inside].copy(), part=component[inside].copy())
+    rows, columns = (slice(max(side.start - MARGIN, 0), side.stop + MARGIN) for side in box)
+    return Defect(
+        image.id, image.sha256, image.split, image.group, image.pixels[rows, columns].copy(),
+        component[rows, columns].copy(), (rows.start, columns.start), (component.shape[0], component.shape[1]),
+    )  # fmt: skip

@@ -25,7 +25,7 @@ ENGINE: dict[str, Any] = {
     "steps": 4,
     "batch_size": 4,
     "sources": {"folder": "good", "license": "CC0-1.0"},
-    "regions": {"shapes": ["blob"], "area": [0.15, 0.3]},
+    "regions": {"kind": "shapes", "shapes": ["blob"], "area": [0.15, 0.3]},
 }
 RECIPE: dict[str, Any] = {
     "concepts": [{"name": "gear", "requested": 5}, {"name": "hook", "requested": 3}],

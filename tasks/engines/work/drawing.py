@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tailforge.schemas.jobs import BuildContext
 from tailforge.tasks.engines.drawing import SOURCES, drawing_engine, list_splits, read_masks
+from tailforge.tasks.engines.work.copies import place_sample_defects
 from tailforge.tasks.images.sources import SourceImage, list_places, open_located, read_source
 from tailforge.tasks.methods.inpainting.change import Change, measure_change
 from tailforge.tasks.methods.inpainting.regions import choose_regions
@@ -54,5 +55,7 @@ def choose_source(build: BuildContext, sample_id: str) -> SourceImage:
 def choose_sample_regions(build: BuildContext, concept: str, sample_id: str, source: SourceImage) -> list[Region]:
     """Return the regions of a sample in its photograph, [H, W] each, by the sample's id. Errors: ImagesError."""
     settings, place = drawing_engine(build).find_regions(concept)
+    if settings.copies_defects:
+        return [each.region for each in place_sample_defects(build, concept, sample_id, source)]
     masks = () if settings.images is None else read_masks(build.images[place])
     return choose_regions(settings, source.part, masks, derive_seed(sample_id, "region"))

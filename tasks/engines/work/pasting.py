@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tailforge.schemas.jobs import PartitionJob, SampleSpec
 from tailforge.schemas.receipts import EngineInputs
-from tailforge.schemas.settings.pasting import CopyPasteEngine, PastingEngine
+from tailforge.schemas.settings.pasting import PastingEngine
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.engines.contract import Engine
-from tailforge.tasks.engines.pasting import list_defects
+from tailforge.tasks.engines.drawing import drawing_engine
+from tailforge.tasks.engines.work.copies import copying_engine, list_sample_defects, place_sample_defects
 from tailforge.tasks.engines.work.drawing import Chosen, choose_for_sample
 from tailforge.tasks.images.sources import SourceImage
-from tailforge.tasks.methods.defects import Drawn, Reference, copy_paste, cut_paste, noise_texture
+from tailforge.tasks.methods.defects import Drawn, copy_paste, cut_paste, noise_texture, paste
 from tailforge.tasks.methods.inpainting.regions import NO_REGION
 from tailforge.tasks.methods.inpainting.shapes import Region
 from tailforge.tasks.methods.planning.samples import derive_seed
@@ -38,23 +39,32 @@ def _draw_all(job: PartitionJob, sample: SampleSpec, chosen: Chosen) -> Rendered
     if not chosen.regions:
         return Rendered(sample.sample_id, NO_REGION, None, None, {})
 
-    draw = DRAW[job.build.recipe.engine.kind]
     image, copied = chosen.source.pixels.copy(), []
-    for number, region in enumerate(chosen.regions):
-        drawn, defect = draw(job, chosen.source, region, derive_seed(str(sample.seed), f"draw:{number}"))
+    for region, (drawn, defect) in zip(chosen.regions, _draw_regions(job, sample, chosen), strict=True):
         image[region] = drawn.image[region]
         copied += [] if defect is None else [defect.describe()]
     facts = chosen.describe() | ({"defects": copied} if copied else {})
     return Rendered(sample.sample_id, None, image, None, facts)
 
 
+def _draw_regions(job: PartitionJob, sample: SampleSpec, chosen: Chosen) -> Iterator[Sourced]:
+    """Yield what is drawn into each region."""
+    build, source = job.build, chosen.source
+    if drawing_engine(build).find_regions(job.concept)[0].copies_defects:
+        defects = list_sample_defects(build, job.concept, source)
+        for placed in place_sample_defects(build, job.concept, sample.sample_id, source):
+            yield paste(source.pixels, placed, copying_engine(build).blend), defects[placed.number]
+        return
+    draw = DRAW[build.recipe.engine.kind]
+    for number, region in enumerate(chosen.regions):
+        yield draw(job, source, region, derive_seed(str(sample.seed), f"draw:{number}"))
+
+
 def _copy_defect(job: PartitionJob, source: SourceImage, region: Region, seed: int) -> Sourced:
     """Return a copy of one of the concept's defects of the photograph's split in a region [H, W], by a seed."""
-    recipe = job.build.recipe
-    assert isinstance(recipe.engine, CopyPasteEngine)
-    located = job.build.images[recipe.engine.find_defects(job.concept)[1]]
-    defects = list_defects(located, source.find_split(recipe), recipe)
-    drawn = copy_paste(source.pixels, region, [Reference(each.pixels, each.part) for each in defects], seed)
+    defects = list_sample_defects(job.build, job.concept, source)
+    references = [each.reference for each in defects]
+    drawn = copy_paste(source.pixels, region, references, seed, copying_engine(job.build).blend)
     return drawn, None if drawn.copied is None else defects[drawn.copied]
 
 

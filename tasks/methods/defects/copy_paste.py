@@ -7,29 +7,23 @@ OpenCV's `seamlessClone` loses thin defects: in version 5.0.0 a stroke of 2 x 36
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
+from tailforge.schemas.settings.pasting import Blend
 from tailforge.tasks.methods.defects.drawn import Drawn, Mask, Pixels, check_region, composite
-from tailforge.tasks.methods.inpainting.shapes import measure_pose
+from tailforge.tasks.methods.defects.moves import Placed, Reference, Values, fit_to_region
 
 TRIES = 3  # references and turns drawn; the one that fills most of the region is used
-SCALES = (0.5, 2.0)  # smallest and largest scale of a copied defect
-Values = NDArray[np.float64]
+RING = 3  # pixels around a defect whose light counts; our choice
 
 
-class Reference(NamedTuple):
-    """A photograph of a defect [H, W, 3], and the mask of the defect [H, W]."""
-
-    image: Pixels
-    mask: Mask
-
-
-def copy_paste(source: Pixels, region: Mask, references: Sequence[Reference], seed: int) -> Drawn:
+def copy_paste(
+    source: Pixels, region: Mask, references: Sequence[Reference], seed: int, blend: Blend = "poisson"
+) -> Drawn:
     """Draw one reference's defect into the region [H, W] of a photograph [H, W, 3].
 
     The seed draws references. A defect is turned and scaled to the region's direction and area, and what leaves the
@@ -40,17 +34,44 @@ def copy_paste(source: Pixels, region: Mask, references: Sequence[Reference], se
     if not references:
         raise ValueError("no reference is given; give at least one photograph of the defect with its mask")
     for reference in references:
-        check_region(*reference)
+        check_region(reference.image, reference.mask)
 
     # Move some defects, keep the one that fills most of the region, and blend what of it is inside.
     draws = np.random.default_rng(seed)
     drawn = zip(draws.integers(len(references), size=TRIES), draws.integers(2, size=TRIES), strict=True)
-    moves = [(int(number), _fit(references[number], region, half_turn=bool(turned))) for number, turned in drawn]
+    moves = [
+        (int(number), fit_to_region(references[number], region, half_turn=bool(turned))) for number, turned in drawn
+    ]
     number, best = max(moves, key=lambda move: int((move[1].warp_mask() & region).sum()))
     inside = best.warp_mask() & region
     if not inside.any():
         return Drawn(source.copy(), np.zeros_like(region))
-    return replace(composite(source, blend_poisson(source, best.warp_image(), inside), inside), copied=number)
+    return paste(source, Placed(number, best, inside), blend)
+
+
+def paste(source: Pixels, placed: Placed, blend: Blend) -> Drawn:
+    """Draw a defect on its place into a photograph [H, W, 3]."""
+    moved = placed.move.warp_image()
+    values = (
+        blend_poisson(source, moved, placed.region) if blend == "poisson" else match_light(source, moved, placed.region)
+    )
+    return replace(composite(source, values, placed.region), copied=placed.number)
+
+
+def match_light(source: Pixels, moved: Values, inside: Mask) -> Values:
+    """Return `moved` [H, W, 3] with the light that `source` [H, W, 3] has around the mask [H, W].
+
+    Each channel is scaled by the ratio of both means over RING pixels around the mask.
+    """
+    # The pixels around the mask, in the photograph and in the moved reference.
+    ring = ndimage.binary_dilation(inside, iterations=RING) & ~inside
+    if not ring.any():
+        return moved
+    here, there = (image[ring].mean(axis=0) for image in (source.astype(np.float64), moved))
+
+    # One factor per channel keeps the defect's contrast.
+    scaled: Values = moved * (here / np.maximum(there, 1.0))
+    return scaled
 
 
 def blend_poisson(source: Pixels, moved: Values, inside: Mask) -> Values:
@@ -86,40 +107,3 @@ def blend_poisson(source: Pixels, moved: Values, inside: Mask) -> Values:
     blended = source.astype(np.float64)
     blended[rows, columns] = splu(matrix.tocsc()).solve(right)
     return blended
-
-
-class _Move(NamedTuple):
-    """A reference, and the affine map [2, 2] and offset [2] from the pixels of a photograph [H, W] to its own."""
-
-    reference: Reference
-    matrix: Values
-    offset: Values
-    shape: tuple[int, int]
-
-    def warp_mask(self) -> Mask:
-        """Return the defect [H, W] where it is moved to; nothing lies beyond the reference's border."""
-        warped: Mask = self._warp(self.reference.mask.astype(np.float64), "constant") >= 0.5
-        return warped
-
-    def warp_image(self) -> Values:
-        """Return the reference's image [H, W, 3], moved; its border is continued outwards."""
-        channels = np.moveaxis(self.reference.image.astype(np.float64), 2, 0)
-        return np.stack([self._warp(channel, "nearest") for channel in channels], axis=2)
-
-    def _warp(self, values: Values, beyond: str) -> Values:
-        moved: Values = ndimage.affine_transform(values, self.matrix, self.offset, self.shape, order=1, mode=beyond)
-        return moved
-
-
-def _fit(reference: Reference, region: Mask, half_turn: bool) -> _Move:
-    """Return how a reference's defect is moved onto the region [H, W]."""
-    # Centre, direction and area of both.
-    here, there = measure_pose(region), measure_pose(reference.mask)
-    scale = float(np.clip(np.sqrt(here.area / there.area), *SCALES))
-    turn = there.angle - here.angle + (np.pi if half_turn else 0.0)
-
-    # From the region's pixels to those of the reference.
-    cosine, sine = np.cos(turn) / scale, np.sin(turn) / scale
-    matrix = np.array([[cosine, sine], [-sine, cosine]])
-    offset = np.array(there.centre) - matrix @ np.array(here.centre)
-    return _Move(reference, matrix, offset, (region.shape[0], region.shape[1]))

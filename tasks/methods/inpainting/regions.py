@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from tailforge.schemas.settings.drawing import ReferenceRegions, RegionSettings, ShapeRegions
 from tailforge.tasks.methods.inpainting.shapes import (
@@ -18,6 +17,7 @@ from tailforge.tasks.methods.inpainting.shapes import (
     Pose,
     Region,
     draw_shape,
+    find_on_part,
     measure_pose,
 )
 from tailforge.tasks.methods.masks.components import split_components
@@ -84,11 +84,8 @@ def _vary_reference(masks: Sequence[Region], part: Region, draws: np.random.Gene
 
     # The same place in the photograph, then the nearest pixel of the part.
     shares = np.array(known.centre) / mask.shape + draws.normal(0, PLACE, 2)
-    row, column = np.clip(np.round(shares * part.shape), 0, np.array(part.shape) - 1).astype(int)
-    if not part[row, column]:
-        row, column = ndimage.distance_transform_edt(~part, return_distances=False, return_indices=True)[:, row, column]
     form: Form = "scratch" if elongation >= LINE else "blob"
-    return form, Pose(max(float(area), 1.0), float(elongation), float(angle), (float(row), float(column)))
+    return form, Pose(max(float(area), 1.0), float(elongation), float(angle), find_on_part(shares * part.shape, part))
 
 
 def _fit_mask(mask: Region, part: Region) -> list[Region]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Form = Literal["scratch", "stroke", "blob", "spots"]
 Region = NDArray[np.bool_]
@@ -140,3 +141,11 @@ def measure_pose(region: Region) -> Pose:
     values, vectors = np.linalg.eigh(moments)
     angle = float(np.arctan2(vectors[1, 1], vectors[0, 1]))
     return Pose(float(len(rows)), float(np.sqrt(values[1] / values[0])), angle, centre)
+
+
+def find_on_part(place: Floats, part: Region) -> tuple[float, float]:
+    """Return row and column of the part's pixel [H, W] that is nearest to a place [2], its row and column."""
+    row, column = np.clip(np.round(place), 0, np.array(part.shape) - 1).astype(int)
+    if not part[row, column]:
+        row, column = ndimage.distance_transform_edt(~part, return_distances=False, return_indices=True)[:, row, column]
+    return float(row), float(column)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -18,8 +19,10 @@ from tailforge.flows.build.walk import plan_build, walk
 from tailforge.flows.build_dataset import require_finished
 from tailforge.flows.samples.regenerate import regenerate_sample
 from tailforge.flows.samples.remake import open_local
+from tailforge.schemas.documents.run_lengths import decode_rle
 from tailforge.schemas.errors import ImagesError, UserError
 from tailforge.tasks.artifacts.contract import read_table
+from tailforge.tasks.methods.masks.components import split_components
 from tests.support.inpaint_recipes import (
     require_photograph_outside,
     rows_of,
@@ -30,6 +33,8 @@ from tests.support.inpaint_recipes import (
 from tests.support.local_builds import build_here
 from tests.support.repository import ROOT
 
+SHAPES = {"kind": "shapes", "area": [0.1, 0.2], "count": [1, 2]}
+WHOLE = {"regions": {"kind": "defects", "count": [1, 2]}, "blend": "none", "min_change": 0}  # copies keep their shape
 TERMS = {"copy_paste": "compositeCapture", "cut_paste": "compositeCapture", "noise_texture": "composite"}
 
 
@@ -41,10 +46,11 @@ def write_all(recipe: Path, kind: str, **changes: Any) -> Path:
     return write_pasting(recipe, {"kind": kind, **changes.pop("engine", {})}, **changes)
 
 
-@pytest.fixture(scope="module", params=TERMS)
+@pytest.fixture(scope="module", params=[*TERMS, "whole copies"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
-    recipe = write_all(folder / "recipe", request.param, engine={"regions": {"area": [0.1, 0.2], "count": [1, 2]}})
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "_"))
+    kind, own = ("copy_paste", WHOLE) if request.param == "whole copies" else (request.param, {"regions": SHAPES})
+    recipe = write_all(folder / "recipe", kind, engine=own)
     return build_here(prepare_build(str(recipe), str(folder / "store")))
 
 
@@ -188,6 +194,20 @@ def test_a_sample_in_which_nothing_was_drawn_is_rejected_with_its_score(tmp_path
             assert error == "nothing was drawn: 0.0 % of its regions changed by 99 or more"
 
 
+def test_a_whole_copy_is_labelled_in_the_shape_of_a_defect(tmp_path: Path) -> None:
+    """At its own size and place, without a turn, the mask is the defect's."""
+    still = {"mirror": False, "turn": 0, "scale": [1, 1], "shift": 0}
+    engine = {**WHOLE, "regions": {"kind": "defects", **still}, "sources": {"folder": "equal", "masks": "ignore"}}
+    write_parts(tmp_path / "recipe" / "equal", 6, 64, split=True, grouped=True)  # as large as those of defects
+    recipe = write_all(tmp_path / "recipe", "copy_paste", engine=engine)
+    for row in rows_of(build_here(prepare_build(str(recipe), str(tmp_path / "store")))):
+        (defect,) = row["provenance"]["defects"]
+        known = tmp_path / "recipe" / f"broken {row['concept']}" / defect["id"].replace(".png", "_mask.png")
+        components = split_components(np.asarray(Image.open(known)) > 0)
+        (own,) = (decode_rle(each["rle"], 64, 64) for each in row["instances"])
+        assert any(np.array_equal(own, each) for each in components)
+
+
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a generator": ({"kind": "cut_paste"}, {"generator": {"model": "catalog:workshop"}}, "draws without one"),
     "no generator": (
@@ -225,6 +245,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"kind": "cut_paste"},
         {"annotation": {"kind": "cross_attention"}},
         r"annotation\.kind cross_attention: engine cut_paste masks what changed in the photograph",
+    ),
+    "regions of defects in another engine": (
+        {"kind": "cut_paste", "regions": {"kind": "defects"}},
+        {},
+        r"engine\.regions\.kind: must be one of shapes, masks, references; found 'defects'",
+    ),
+    "falling sizes": (
+        {"kind": "copy_paste", "regions": {"kind": "defects", "scale": [2, 1]}},
+        {},
+        r"engine\.regions\.scale.*the first number, 2, is above the second, 1",
     ),
     "a batch": ({"kind": "noise_texture", "batch_size": 4}, {}, r"engine.*batch_size.*"),
 }

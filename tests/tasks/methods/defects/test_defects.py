@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from tailforge.tasks.methods.defects import Drawn, Reference, copy_paste, cut_paste, noise_texture
-from tailforge.tasks.methods.defects.copy_paste import blend_poisson
+from tailforge.schemas.settings.pasting import DefectRegions
+from tailforge.tasks.methods.defects import (
+    Drawn,
+    Reference,
+    copy_paste,
+    cut_paste,
+    noise_texture,
+    paste,
+    place_defects,
+)
+from tailforge.tasks.methods.defects.copy_paste import blend_poisson, match_light
 from tailforge.tasks.methods.defects.noise_texture import draw_perlin
 from tailforge.tasks.methods.workshop import DEFECTS, Scene, render
 
@@ -100,6 +109,67 @@ def test_a_copy_turns_the_defect_into_the_region() -> None:
         down, across = np.linalg.svd(points, full_matrices=False)[2][0]
         assert dark.sum() > 60
         assert abs(down * np.sin(angle) + across * np.cos(angle)) > 0.98
+
+
+STILL = DefectRegions(mirror=False, turn=0.0, scale=(1.0, 1.0), shift=0.0)
+WHOLE = np.ones((64, 64), np.bool_)
+
+
+def test_a_defect_that_stays_is_the_defect_itself() -> None:
+    """Cut out of its photograph and put back where it was, into the part without it."""
+    broken = render(Scene("gear", "steel", "wooden bench", 5, "crack"))
+    good = render(Scene("gear", "steel", "wooden bench", 5))
+    rows, columns = (slice(max(each.min() - 8, 0), each.max() + 9) for each in np.nonzero(broken.defect))
+    reference = Reference(
+        broken.image[rows, columns], broken.defect[rows, columns], (rows.start, columns.start), (64, 64)
+    )
+    (placed,) = place_defects(STILL, WHOLE, [reference], 0)
+    assert np.array_equal(placed.region, broken.defect)
+    drawn = paste(good.image, placed, "none")
+    assert np.abs(drawn.image.astype(int) - broken.image)[broken.defect].max() <= 40  # the light around it differs
+    assert np.array_equal(drawn.image[~broken.defect], good.image[~broken.defect])
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    chosen=st.builds(
+        DefectRegions,
+        count=st.just((1, 3)),
+        mirror=st.booleans(),
+        turn=st.floats(0, 180),
+        scale=st.just((0.5, 2.0)),
+        shift=st.floats(0, 1),
+    ),
+    part=st.sampled_from([WHOLE, render(Scene("washer", "steel", "wooden bench", 3)).mask]),
+)
+def test_placed_defects_are_on_the_part_and_apart(seed: int, chosen: DefectRegions, part: np.ndarray) -> None:
+    placed = place_defects(chosen, part, REFERENCES, seed)
+    assert 1 <= len(placed) <= 3
+    assert np.sum([each.region for each in placed], axis=0).max() == 1
+    assert all(each.region.any() and not (each.region & ~part).any() for each in placed)
+    again = place_defects(chosen, part, REFERENCES, seed)
+    assert all(np.array_equal(one.region, two.region) for one, two in zip(placed, again, strict=True))
+
+
+def test_a_mirrored_defect_of_a_border_stays_at_a_border() -> None:
+    mask = np.zeros((64, 64), np.bool_)
+    mask[20:30, :6] = True
+    reference = Reference(np.full((64, 64, 3), 90, np.uint8), mask)
+    settings_ = DefectRegions(turn=0.0, scale=(1.0, 1.0), shift=0.0)
+    found = {place_defects(settings_, WHOLE, [reference], seed)[0].region.tobytes() for seed in range(40)}
+    whole = [np.frombuffer(each, np.bool_).reshape(64, 64) for each in found]
+    assert len(whole) == 4
+    assert all(each[:, 0].any() or each[:, -1].any() for each in whole)
+    assert {int(each.sum()) for each in whole} <= set(range(45, 61))
+
+
+def test_light_around_a_copy_is_that_of_the_photograph() -> None:
+    """A defect of half the light around it has half the light of the photograph around it."""
+    inside = stroke(0.7, half=3.0)
+    moved, source = np.full((64, 64, 3), 50.0), np.full((64, 64, 3), 120, np.uint8)
+    moved[inside] = 25.0
+    assert np.allclose(match_light(source, moved, inside)[inside], 60.0)
 
 
 def test_poisson_blending_of_the_same_image_changes_nothing() -> None:
