@@ -27,6 +27,7 @@ from tailforge.schemas.settings.allocation import GainAllocation
 from tailforge.schemas.settings.fields import ModelSource
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.packing.transforms import load_transforms
+from tailforge.tasks.models.generator_defaults import settle_defaults
 from tailforge.tasks.models.generator_files import check_generator
 from tailforge.tasks.models.generator_settings import check_text_to_image
 from tailforge.tasks.models.guides import GUIDE, check_guide
@@ -95,6 +96,7 @@ def resolve_build(
     recipe, folder = file.recipe, file.folder
     references = _find_references(recipe, folder) if with_references else {}  # before any model is loaded
     models = _find_models(recipe, folder, store, adapted, with_references=with_references)
+    recipe = settle_defaults(recipe, models["generator"])
     judges = _find_judges(recipe, models["generator"], folder) if with_judges else {}
     real = _find_real(recipe, folder) if with_judges else None
     if recipe.augmentation is not None:

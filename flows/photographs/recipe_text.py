@@ -104,7 +104,8 @@ def _write_engine(out: Commented, small: bool, search: Search | None) -> None:
         out.put("  candidates", CANDIDATES, "noises per image; more find the class more often, and take longer")
         out.put("  encoder", search.encoder.model_dump(exclude_none=True), "CLIP model that compares with references")
     out.put("  steps", 16 if small else 30, "denoising steps; more take longer")
-    out.put("  guidance", 3.0 if small else 5.0, "how closely an image follows its prompt")
+    if small:
+        out.put("  guidance", 3.0, "how closely an image follows its prompt; others have their own default")
     out.put("  batch_size", 8, "images at once; less needs less memory")
 
 

@@ -13,7 +13,14 @@ class SamplingSettings(EngineSettings):
     """Sampling of the generator, for any choice of noise."""
 
     steps: int = Field(20, ge=1, le=1000, description="Denoising steps.")
-    guidance: float = Field(3.0, ge=0, le=50, description="Scale of classifier-free guidance; 1 or less: off.")
+    # A build puts the default of the generator's kind in place of this one, which is that of small networks.
+    guidance: float = Field(
+        3.0,
+        ge=0,
+        le=50,
+        description="Scale of classifier-free guidance; 1 or less: off. A generator of another kind than the embedded "
+        "one has the default of its pipeline in diffusers (docs/explanation/generators.md).",
+    )
     scheduler: Literal["model", "ddim", "dpmsolver++", "euler", "unipc"] = Field(
         "model", description="`model` keeps the scheduler saved with the generator."
     )

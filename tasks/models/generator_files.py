@@ -35,7 +35,8 @@ WEIGHTS = {
 }
 # Libraries that hold the classes of a pipeline's parts. The last is diffusers' folder of the safety checker.
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-FLOWS = ("StableDiffusion3Pipeline", "FluxPipeline", "FluxFillPipeline")
+FLUX_CLASSES = ("FluxPipeline", "FluxFillPipeline")
+FLOWS = ("StableDiffusion3Pipeline", *FLUX_CLASSES)
 FLOW_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 # Schedulers of diffusers that may be saved with a UNet. A test compares the images of each with its pipeline's.
 UNET_SCHEDULERS = (

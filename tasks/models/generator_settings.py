@@ -8,12 +8,20 @@ from tailforge.schemas.extras import when_called
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe
 from tailforge.schemas.settings.annotation import NO_AFFINITY
-from tailforge.schemas.settings.sampling import SamplingSettings
 from tailforge.tasks.models.denoiser_inputs import INPAINTING
-from tailforge.tasks.models.generator_files import FLOWS, SCHEDULERS, WEIGHTS, generator_folder, read_class, read_json
+from tailforge.tasks.models.generator_files import (
+    FLOWS,
+    FLUX_CLASSES,
+    SCHEDULERS,
+    WEIGHTS,
+    generator_folder,
+    read_class,
+    read_json,
+)
 
-FLUX = ("FluxPipeline", "FluxFillPipeline")
 require_steps = when_called("tasks.models.schedulers", "require_steps")
+# Scales that a Flux network without guidance may be told: off, or what recipes of older versions say by default.
+UNREAD = (0, 1, 3)
 # The schedulers that a recipe can name take up to so many steps, if the configuration has these values and respaces no
 # noise. Then no trial is needed.
 SURE_STEPS = 200
@@ -87,12 +95,11 @@ def refuse_settings(recipe: Recipe, kind: str, denoiser: Mapping[str, Any]) -> N
         raise RecipeError(f"{NO_AFFINITY}: the generator is a {kind}")
 
     # Flux has no unconditional pass, and Flux-schnell reads no guidance scale.
-    if kind in FLUX and engine.negative_prompt:
+    if kind in FLUX_CLASSES and engine.negative_prompt:
         raise RecipeError(
             f"engine.negative_prompt would have no effect: a {kind} has no unconditional pass; leave it out"
         )
-    default = SamplingSettings.model_fields["guidance"].default
-    if kind in FLUX and not denoiser.get("guidance_embeds") and engine.guidance not in (0, 1, default):
+    if kind in FLUX_CLASSES and not denoiser.get("guidance_embeds") and engine.guidance not in UNREAD:
         raise RecipeError(
             f"engine.guidance {engine.guidance:g} would have no effect: this Flux network reads no guidance scale "
             "(guidance_embeds is false in its configuration); leave it out"

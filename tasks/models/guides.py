@@ -10,8 +10,7 @@ from typing import Any
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import ResolvedModel
-from tailforge.tasks.models.generator_files import FLOWS, INDEX, WEIGHTS, generator_folder, read_json
-from tailforge.tasks.models.generator_settings import FLUX
+from tailforge.tasks.models.generator_files import FLOWS, FLUX_CLASSES, INDEX, WEIGHTS, generator_folder, read_json
 
 GUIDE = "engine.guide"
 # Keys of a scheduler's configuration that decide the noise at a timestep, with the defaults of diffusers. A flow's
@@ -62,7 +61,7 @@ def describe(kind: str, denoiser: Config, scheduler: Config, vae: Config) -> Tra
     # The class counts for Flux only, which can be neither generator nor guide here.
     flow = kind in FLOWS
     return {
-        "pipeline": kind if kind in FLUX else "",
+        "pipeline": kind if kind in FLUX_CLASSES else "",
         "kind of prediction": "flow" if flow else scheduler.get("prediction_type", "epsilon"),
         "noise schedule": _choose(scheduler, {key: NOISE[key] for key in FLOW_NOISE} if flow else NOISE),
         "channels of the latents": denoiser.get("in_channels", CHANNELS["transformer" if flow else "unet"]),
