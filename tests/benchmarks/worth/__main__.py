@@ -50,7 +50,7 @@ def main() -> None:
             print(f"{name}: {SETS[name].file}.parquet is not there, skipped; TAILFORGE_DATA names its folder")
             continue
         follow(road, folder, words.seeds, words.workers)
-    write_results(words.work.resolve(), range(words.seeds))
+    write_results(words.work.resolve(), range(words.seeds), words.sets)
 
 
 def lay_photographs(chosen: ImageSet, folder: Path) -> Road:

@@ -22,9 +22,9 @@ ARMS = {"mixed": "ours", "alone": "ours_alone", CURVE: "real_held_back"}  # name
 SHOWN = ("tail_recall", "head_recall", "macro_recall")
 
 
-def write_results(work: Path, seeds: Iterable[int]) -> None:
-    """Write docs/benchmarks/worth.json and worth.md from what was measured in `work`."""
-    rows = [each for name in RARE for each in set_rows(work / name)]
+def write_results(work: Path, seeds: Iterable[int], names: Iterable[str]) -> None:
+    """Write docs/benchmarks/worth.json and worth.md from what was measured of some sets in `work`, with these seeds."""
+    rows = [each for name in names for each in set_rows(work / name)]
     write_json("worth", list(seeds), rows)
     every = json.loads((DOCS / "worth.json").read_text())["rows"]
     page = TEMPLATE.read_text(encoding="utf-8")
