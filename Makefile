@@ -48,7 +48,7 @@ docs: install ## write the reference pages from the code and build the site in b
 	$(BIN)/python -m tailforge.flows.cli.reference
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
-bench: bench-sizes bench-worth bench-masks bench-generator bench-chain bench-seedselect bench-inversion bench-training bench-primitives bench-reading bench-operations ## run all benchmarks and write docs/benchmarks
+bench: bench-sizes bench-worth bench-masks bench-defects bench-generator bench-chain bench-seedselect bench-inversion bench-training bench-primitives bench-reading bench-operations ## run all benchmarks and write docs/benchmarks
 
 bench-%: install
 	$(BIN)/python -m tests.benchmarks.$*

@@ -112,7 +112,7 @@ class DrawingEngine(EngineSettings):
         ge=0,
         le=100,
         description="Smallest change of a pixel that its mask counts, as a distance in CIELAB (1976). 2.3 is just "
-        "noticeable (Mahy et al. 1994). With engine inpaint the autoencoder's own error in the regions raises it.",
+        "noticeable (Mahy et al. 1994).",
     )
 
     @model_validator(mode="before")

@@ -17,7 +17,7 @@ from tailforge.tasks.engines.search_models import check_scheduler, resolve_encod
 class Inpainting(Drawing[InpaintEngine]):
     """Drawing by a generator. A sample's seed decides its noise."""
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     render = when_called("tasks.engines.work.inpaint", "render")
 
     def find_encoder(self, recipe: Recipe, generator: ResolvedModel, folder: Path) -> ResolvedModel | None:

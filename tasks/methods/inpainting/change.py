@@ -1,7 +1,8 @@
-"""Make the labels of what was drawn: the part of each region that visibly changed.
+"""Find what was drawn: the share of a drawing that is kept, and the labels of the part that visibly changed.
 
-The change of a pixel is its distance in CIELAB (CIE 1976, D65), averaged over its neighbours in the regions. A change
-counts from a threshold: `min_change`, or the change that the autoencoder alone makes in the regions, if that is more.
+The change of a pixel is its distance in CIELAB (CIE 1976, D65). An autoencoder alone changes pixels, too. So a drawing
+is compared with the photograph after the autoencoder, and counts where it changes the average over neighbours by more
+than the autoencoder does. Elsewhere the photograph stays, and the finished image differs from it by what was drawn.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,10 @@ from tailforge.tasks.methods.masks.levels import count_levels, split_levels
 # sRGB to XYZ (IEC 61966-2-1), and the white point D65.
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 WHITE = np.array([0.9505, 1.0, 1.089])
+NOTICEABLE = 2.3  # just noticeable distance (Mahy et al. 1994)
 SMOOTHING = 0.7  # deviation of the average over neighbours, in pixels; our choice
 OWN_CHANGE = 0.95  # share of a region's pixels that the autoencoder alone changes by less; our choice
-LEAST_DRAWN = 0.1  # share of the regions that must change, twice what the autoencoder alone changes; our choice
+LEAST_DRAWN = 0.1  # share of the regions that must change; our choice
 UNDRAWN = "nothing was drawn"  # beginning of a mask's error
 
 Change = NDArray[np.float32]
@@ -57,24 +59,38 @@ def to_lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def measure_change(photograph: NDArray[np.uint8], image: NDArray[np.uint8], regions: Sequence[Region]) -> Change:
-    """Return the visible change of each pixel [H, W] between two images [H, W, 3]; 0 outside the regions [H, W]."""
+    """Return the change of each pixel [H, W] between two images [H, W, 3]; 0 outside the regions [H, W]."""
     whole = np.any(regions, axis=0)
-    distance = np.zeros(whole.shape, np.float64)
+    distance = np.zeros(whole.shape, np.float32)
     distance[whole] = np.linalg.norm(to_lab(photograph[whole]) - to_lab(image[whole]), axis=-1)
+    return distance
 
+
+def average_change(change: Change, regions: Sequence[Region]) -> Change:
+    """Return a change [H, W] averaged over neighbours in the regions [H, W]; 0 outside of them."""
     # Neighbours outside the regions do not count.
+    whole = np.any(regions, axis=0)
     weights = ndimage.gaussian_filter(whole.astype(np.float64), SMOOTHING)
-    smooth = ndimage.gaussian_filter(distance, SMOOTHING) / np.maximum(weights, 1e-9)
+    smooth = ndimage.gaussian_filter(change.astype(np.float64), SMOOTHING) / np.maximum(weights, 1e-9)
     return np.where(whole, smooth, 0).astype(np.float32)
 
 
-def measure_own_change(photograph: NDArray[np.uint8], image: NDArray[np.uint8], regions: Sequence[Region]) -> float:
-    """Return the change that most pixels of the regions [H, W] stay below, for images [H, W, 3].
+def share_drawing(
+    photograph: NDArray[np.uint8], alone: NDArray[np.uint8], drawn: NDArray[np.uint8], regions: Sequence[Region]
+) -> tuple[Change, float]:
+    """Return the share of a drawing [H, W, 3] per pixel, [H, W] in 0..1, and the autoencoder's own change.
 
-    `image` is the photograph after the autoencoder alone.
+    `alone`: the photograph [H, W, 3] after the autoencoder alone. Its own change is the one that most pixels of the
+    regions [H, W] stay below. A drawing that changes a pixel by less than half of it has no share; from it on it has
+    all. Both bounds are our choice, made on defects whose exact masks are known.
     """
-    change = measure_change(photograph, image, regions)
-    return float(np.quantile(change[np.any(regions, axis=0)], OWN_CHANGE))
+    # What the autoencoder changes, and what the drawing changes beside it.
+    own = average_change(measure_change(photograph, alone, regions), regions)
+    change = average_change(measure_change(alone, drawn, regions), regions)
+
+    # The share rises between the bounds, so that no seam shows.
+    bound = float(np.quantile(own[np.any(regions, axis=0)], OWN_CHANGE))
+    return np.clip(2 * change / max(bound, NOTICEABLE) - 1, 0, 1), bound
 
 
 def label_change(

@@ -21,7 +21,7 @@ from tailforge.schemas.settings.annotation import Recording
 from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.inpainting.blend import Canvas, blend_latents, find_cells, steps_within
-from tailforge.tasks.methods.inpainting.change import measure_own_change
+from tailforge.tasks.methods.inpainting.change import share_drawing
 from tailforge.tasks.methods.inpainting.regions import NO_REGION
 from tailforge.tasks.methods.inpainting.search import Guide, choose_seeds, describe_choice
 from tailforge.tasks.methods.inpainting.shapes import Region
@@ -82,22 +82,33 @@ class Layout:
         whole = np.any(self.regions, axis=0)[self.window.inside]
         return fit_region(whole, self.place, (self.frame.shape[0], self.frame.shape[1]))
 
-    def put_back(self, drawn: Pixels, shares: NDArray[np.float32]) -> Pixels:
-        """Return the photograph [H, W, 3] with the drawing [h, w, 3] by its share per pixel [H, W]."""
-        return composite(self.photograph, restore_window(drawn, self.place, self.window), shares, self.window)
+    def put_back(self, drawn: Pixels, alone: Pixels, edges: NDArray[np.float32]) -> tuple[Pixels, float]:
+        """Return the photograph [H, W, 3] with what was drawn [h, w, 3], and the autoencoder's own change.
+
+        `alone`: the window [h, w, 3] after the autoencoder alone. `edges`: largest share of the drawing per pixel,
+        [H, W].
+        """
+        # Both at the photograph's size, whole in the regions.
+        whole = soften_edge(self.regions, 0)
+        restored, plain = (restore_window(each, self.place, self.window) for each in (drawn, alone))
+        ours, before = (composite(self.photograph, each, whole, self.window) for each in (restored, plain))
+
+        # The photograph stays where nothing was drawn.
+        shares, own = share_drawing(self.photograph, before, ours, self.regions)
+        return composite(self.photograph, restored, edges * shares, self.window), own
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A decoded sample: its image and its photograph's window, which the autoencoder alone has changed, [h, w, 3].
 
-    None for pixels that are not finite. `shares`: of the drawing per pixel of the photograph, [H, W]. `origin`: facts
-    of the batch and of the search.
+    None for pixels that are not finite. `edges`: as for `Layout.put_back`. `origin`: facts of the batch and of the
+    search.
     """
 
     sample: SampleSpec
     layout: Layout
-    shares: NDArray[np.float32]
+    edges: NDArray[np.float32]
     image: Pixels | None
     alone: Pixels | None
     origin: dict[str, Any]
@@ -105,11 +116,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples with their layouts, the `shares` of their drawings [H, W], and their prompts as conditioning [B rows]."""
+    """Samples with their layouts, the `edges` of their drawings [H, W], and their prompts as conditioning [B rows]."""
 
     samples: Sequence[SampleSpec]
     layouts: list[Layout]
-    shares: list[NDArray[np.float32]]
+    edges: list[NDArray[np.float32]]
     text: Conditioning
 
     @property
@@ -204,7 +215,11 @@ def _render_batch(
         latents = model.encode(batch.frames.to(model.device))
         canvas, fill = _prepare_canvas(studio, batch, latents, generators)
         batch = replace(batch, text=replace(text, fill=fill))
-    canvas, found = _search(studio, batch, canvas)
+
+    # The photographs after the autoencoder alone, to tell its changes from drawings.
+    with clock.phase("decode"):
+        alone = _decode(model, latents)
+    canvas, found = _search(studio, batch, canvas, alone)
 
     # Blend step by step; the capture's hooks record the words' attention on the way.
     with clock.phase("sample"):
@@ -215,16 +230,15 @@ def _render_batch(
         with capture or nullcontext():
             drawn = studio.blend(scheduler, batch.text, canvas, generators)
 
-    # Decode the drawing, and the photographs alone: their difference is the autoencoder's own.
     with clock.phase("decode"):
-        images, alone = _decode(model, drawn), _decode(model, latents)
+        images = _decode(model, drawn)
         origin = describe_batch(scheduler, len(samples), model.device)
         return [
             _finish(
                 Drawn(
                     sample,
                     own[row],
-                    batch.shares[row],
+                    batch.edges[row],
                     images[row],
                     alone[row],
                     {**origin, **found[row], "batch_row": row},
@@ -256,8 +270,13 @@ def _prepare_canvas(
     return Canvas(start, noise, cells, blends=False), fill
 
 
-def _search(studio: Studio, batch: Batch, canvas: Canvas) -> tuple[Canvas, list[dict[str, Any]]]:
-    """Return the canvas with the chosen noise in its cells, and the facts of each choice; without a guide, none."""
+def _search(
+    studio: Studio, batch: Batch, canvas: Canvas, alone: Sequence[Pixels | None]
+) -> tuple[Canvas, list[dict[str, Any]]]:
+    """Return the canvas with the chosen noise in its cells, and the facts of each choice; without a guide, none.
+
+    `alone`: the windows [h, w, 3] after the autoencoder alone; None for one that is not finite.
+    """
     guide, sampling = studio.guide, studio.sampling
     if guide is None:
         return canvas, [{} for _ in batch.samples]
@@ -272,8 +291,11 @@ def _search(studio: Studio, batch: Batch, canvas: Canvas) -> tuple[Canvas, list[
     # Draw with few steps, and put the drawings into their photographs.
     def draw(seeds: Sequence[int]) -> list[Pixels | None]:
         drawn = studio.blend(prepare_scheduler(sampling, few), batch.text, mix(seeds))
-        rows = zip(_decode(sampling.model, drawn), batch.layouts, batch.shares, strict=True)
-        return [None if image is None else layout.put_back(image, shares) for image, layout, shares in rows]
+        rows = zip(_decode(sampling.model, drawn), alone, batch.layouts, batch.edges, strict=True)
+        return [
+            None if image is None or plain is None else layout.put_back(image, plain, edges)[0]
+            for image, plain, layout, edges in rows
+        ]
 
     # The guide looks at the drawings; the chosen noise stays on the canvas.
     with sampling.clock.phase("search"):
@@ -300,9 +322,7 @@ def _finish(drawn: Drawn, text: Text, attention: NDArray[np.float16] | None) -> 
     if error is not None:
         return Rendered(drawn.sample.sample_id, error, None, None, facts)
 
-    # The autoencoder's own change goes through the same edge.
     assert drawn.image is not None
     assert drawn.alone is not None
-    own = measure_own_change(layout.photograph, layout.put_back(drawn.alone, drawn.shares), layout.regions)
-    pixels = layout.put_back(drawn.image, drawn.shares)
+    pixels, own = layout.put_back(drawn.image, drawn.alone, drawn.edges)
     return Rendered(drawn.sample.sample_id, None, pixels, attention, facts | {"own_change": round(own, 3)})

@@ -160,10 +160,7 @@ def _label_drawing(job: PartitionJob, row: Row) -> Row:
     if row["status"] != "ok":
         return _failed(row["sample_id"], "no image")
 
-    # An autoencoder's own change is no drawing.
-    engine, annotation = drawing_engine(job.build), job.build.recipe.annotation
-    origin = read_origin(row["provenance"])
-    threshold = max(engine.min_change, origin.get("own_change", 0.0))
+    threshold, annotation = drawing_engine(job.build).min_change, job.build.recipe.annotation
     chosen = choose_for_sample(job.build, job.concept, row["sample_id"])
     change = chosen.measure(decode_png(row["image"]))
     found = label_change(change, chosen.regions, threshold, annotation.min_component, annotation.max_hole)
@@ -176,7 +173,8 @@ def _label_drawing(job: PartitionJob, row: Row) -> Row:
     agreement = None
     if row["attention"] is not None:
         attention = decode_array(row["attention"])
-        agreement = agree_in_window(chosen, origin["frame"], attention, row["slots"], mask)
+        frame = read_origin(row["provenance"])["frame"]
+        agreement = agree_in_window(chosen, frame, attention, row["slots"], mask)
     category = job.build.recipe.class_id(job.concept) + 1
     return {
         "sample_id": row["sample_id"],

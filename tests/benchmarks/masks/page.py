@@ -81,13 +81,13 @@ def write_page(images: int, renders: int, seeds: int) -> None:
         seeds=seeds,
         gate=GATE,
         goals="\n".join(goals(figures)),
-        quality=_table(rows, _is_quality, ("miou_head", "miou_tail_plain", "miou_surface", "miou_two_objects")),
+        quality=tabulate_arms(rows, _is_quality, ("miou_head", "miou_tail_plain", "miou_surface", "miou_two_objects")),
         ours=_list(figures, OURS),
         parts=_part_table(figures),
-        objects=_table(rows, lambda arm: _kind(arm) == "instances", OBJECTS),
-        renders=_table(rows, lambda arm: arm.startswith("renders/"), ("miou",)),
-        cost=_table(rows, lambda arm: arm == OURS or _kind(arm) == "cost", COSTS),
-        learning=_table(rows, _is_learning, LEARNT),
+        objects=tabulate_arms(rows, lambda arm: _kind(arm) == "instances", OBJECTS),
+        renders=tabulate_arms(rows, lambda arm: arm.startswith("renders/"), ("miou",)),
+        cost=tabulate_arms(rows, lambda arm: arm == OURS or _kind(arm) == "cost", COSTS),
+        learning=tabulate_arms(rows, _is_learning, LEARNT),
     )
     (DOCS / "masks.md").write_text(page, encoding="utf-8")
 
@@ -111,20 +111,20 @@ def _is_quality(arm: str) -> bool:
     return _kind(arm) == "quality" and not arm.startswith(("renders/", "ours/"))
 
 
-def _table(rows: Sequence[dict[str, Any]], wanted: Callable[[str], bool], metrics: Sequence[str]) -> str:
+def tabulate_arms(rows: Sequence[dict[str, Any]], wanted: Callable[[str], bool], metrics: Sequence[str]) -> str:
     """A line an arm that has one of the metrics, a column a metric that an arm has."""
     figures = Figures(rows)
     arms = [arm for arm in dict.fromkeys(row["arm"] for row in rows) if wanted(arm)]
     columns = [metric for metric in metrics if any((arm, metric) in figures.rows for arm in arms)]
     lines = ["| arm | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for arm in arms:
-        cells = [_show(figures, arm, metric) for metric in columns]
+        cells = [show_figure(figures, arm, metric) for metric in columns]
         if any(cells):
             lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) if len(lines) > 2 else "Not measured."
 
 
-def _show(figures: Figures, arm: str, metric: str) -> str:
+def show_figure(figures: Figures, arm: str, metric: str) -> str:
     value, (low, high) = figures(arm, metric), figures.interval(arm, metric)
     if math.isnan(value):
         return ""
@@ -135,13 +135,13 @@ def _list(figures: Figures, arm: str) -> str:
     """Every metric of an arm but the cost, a line each."""
     metrics = [metric for own, metric in figures.rows if own == arm and metric not in COSTS]
     lines = ["| metric | value |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {metric} | {_show(figures, arm, metric)} |" for metric in metrics)])
+    return "\n".join([*lines, *(f"| {metric} | {show_figure(figures, arm, metric)} |" for metric in metrics)])
 
 
 def _part_table(figures: Figures) -> str:
     lines = ["| part | mean over pictures | summed over pictures |", "|---|---|---|"]
     for part in PARTS:
-        cells = (_show(figures, f"ours/{part}", metric) for metric in ("miou", "iou_summed"))
+        cells = (show_figure(figures, f"ours/{part}", metric) for metric in ("miou", "iou_summed"))
         lines.append(f"| {part} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

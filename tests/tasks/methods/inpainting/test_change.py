@@ -7,7 +7,7 @@ from tailforge.tasks.methods.inpainting.change import (
     agree_with,
     label_change,
     measure_change,
-    measure_own_change,
+    share_drawing,
     spread_attention,
     to_lab,
 )
@@ -33,25 +33,21 @@ def test_colours_have_their_known_lab_values(rgb: tuple[int, int, int], lab: tup
     assert to_lab(np.array([rgb], np.uint8))[0] == pytest.approx(lab, abs=0.1)
 
 
-def test_the_mask_is_the_part_of_the_region_that_changed() -> None:
-    region, drawn = box(5, 5, 20, 30), box(10, 10, 8, 12)
+def test_the_mask_is_exactly_the_part_of_the_region_that_changed() -> None:
+    region, drawn, line = box(5, 5, 20, 30), box(10, 10, 8, 12), box(20, 8, 1, 24)
     image = GREY.copy()
-    image[drawn] = (200, 60, 60)
+    image[drawn | line] = (200, 60, 60)
     image[box(30, 50, 5, 5)] = 255  # outside every region: no drawing
     change = measure_change(GREY, image, [region])
     assert (change[~region] == 0).all()
     found = label_change(change, [region], 2.3, 0.1, 0.01)
-    (mask,) = found.components
-    overlap = (mask & drawn).sum() / (mask | drawn).sum()
-    assert overlap > 0.6
-    sharp = label_change(change, [region], 20.0, 0.1, 0.01)
-    assert (sharp.components[0] & drawn).sum() / (sharp.components[0] | drawn).sum() > overlap
-    assert found.drawn == pytest.approx(mask.sum() / region.sum())
+    assert [component.sum() for component in found.components] == [drawn.sum(), line.sum()]
+    assert np.array_equal(np.any(found.components, axis=0), drawn | line)
+    assert found.drawn == pytest.approx((drawn | line).sum() / region.sum())
     assert not found.is_empty
 
 
 def test_a_whole_region_that_changed_is_its_own_mask() -> None:
-    """Neighbours outside the region do not weaken the change at its edge."""
     region = box(5, 5, 6, 30)
     image = np.where(region[..., None], np.uint8(90), GREY)
     found = label_change(measure_change(GREY, image, [region]), [region], 10.0, 0.1, 0.01)
@@ -69,17 +65,34 @@ def test_each_region_keeps_its_own_components() -> None:
     assert np.array_equal(found.components[1], small)
 
 
-def test_nothing_is_drawn_where_only_the_autoencoder_changes_pixels() -> None:
+def test_the_photograph_stays_where_only_the_autoencoder_changes_pixels() -> None:
+    """The autoencoder changes every pixel, the drawing half of the region."""
     draws = np.random.default_rng(0)
-    region = box(5, 5, 20, 30)
-    blurred, again = (
-        np.where(region[..., None], np.clip(GREY + draws.normal(0, 8, GREY.shape), 0, 255).astype(np.uint8), GREY)
-        for _ in range(2)
-    )
-    own = measure_own_change(GREY, blurred, [region])
+    region, drawn = box(5, 5, 20, 30), box(5, 5, 20, 15)
+    alone = np.where(region[..., None], np.clip(GREY + draws.normal(0, 8, GREY.shape), 0, 255).astype(np.uint8), GREY)
+    painted = np.where(drawn[..., None], np.uint8([200, 60, 60]), alone)
+    shares, own = share_drawing(GREY, alone, painted, [region])
     assert own > 2.3
-    assert label_change(measure_change(GREY, again, [region]), [region], own, 0.1, 0.01).is_empty
+    assert (shares[drawn] == 1).all()
+    assert (shares[:, 22:] == 0).all()  # two pixels from the drawing, beyond the average over neighbours
+    assert (shares[~region] == 0).all()
+
+
+def test_a_drawing_that_the_autoencoder_hides_has_no_share() -> None:
+    """Where the drawing is what the autoencoder makes of the photograph, and where it is fainter than its changes."""
+    region = box(5, 5, 20, 30)
+    alone = np.where(region[..., None], GREY + np.uint8(20), GREY)
+    faint = np.where(region[..., None], GREY + np.uint8(25), GREY)
+    for drawn, share in ((alone, 0.0), (faint, 0.0), (GREY, 1.0)):
+        assert share_drawing(GREY, alone, drawn, [region])[0][region] == pytest.approx(share)
     assert label_change(measure_change(GREY, GREY, [region]), [region], 2.3, 0.1, 0.01).is_empty
+
+
+def test_a_perfect_autoencoder_keeps_every_noticeable_drawing() -> None:
+    region = box(5, 5, 20, 30)
+    fainter, faint = (np.where(region[..., None], GREY + np.uint8(step), GREY) for step in (2, 7))
+    assert share_drawing(GREY, GREY, fainter, [region])[0].max() == 0
+    assert share_drawing(GREY, GREY, faint, [region])[0][region] == pytest.approx(1)
 
 
 def test_the_attention_agrees_if_it_is_higher_in_the_mask() -> None:
