@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
+    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -22,11 +23,12 @@ from pydantic import (
 
 from tailforge.schemas.checks.masked_slots import explain_slot, refuse_value
 from tailforge.schemas.checks.mistakes import read_authored, refuse_recipe
+from tailforge.schemas.documents.origin import Origin
 from tailforge.schemas.documents.shown import count_of, shorten, show
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.settings.allocation import Allocation, UniformAllocation
 from tailforge.schemas.settings.annotation import Annotation, Category
-from tailforge.schemas.settings.engines import OWN, Engine, PlainEngine, find_settings
+from tailforge.schemas.settings.engines import OWN, Engine, EngineName, PlainEngine, find_settings
 from tailforge.schemas.settings.fields import (
     FolderName,
     ModelSource,
@@ -54,8 +56,18 @@ MASK_VALUES = 254  # categories of an indexed mask, without background and ignor
 Split = Literal["train", "validation", "test"]
 
 
+def _old_keys_too(made: dict[str, Any]) -> None:
+    """Let the JSON schema of a concept accept old keys, which editors then strike through."""
+    for old, new in CONCEPT_KEYS.items():
+        made["properties"][old] = made["properties"][new] | {"deprecated": True}
+        made["required"].remove(new)
+        made["oneOf"] = [{"required": [new]}, {"required": [old]}]
+
+
 class Concept(Strict):
     """One thing to make images of. Its position in the recipe is its class."""
+
+    model_config = ConfigDict(json_schema_extra=_old_keys_too)
 
     name: Name = Field(
         max_length=64,
@@ -157,7 +169,7 @@ class Recipe(Strict):
                 data = data | {name: own | given}
         return data
 
-    @field_validator("engine", mode="wrap")
+    @field_validator("engine", mode="wrap", json_schema_input_type=Engine | EngineName)
     @classmethod
     def _engine_by_name(cls, chosen: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         """Read an engine from its name or its settings, also an engine that `add_settings` registered."""
@@ -360,8 +372,8 @@ def read_stored_recipe(data: object, origin: str) -> Recipe:
         raise refuse_recipe(error, Recipe, data, origin) from error
 
 
-def parse_recipe(data: object, origin: str) -> Recipe:
-    """Return the recipe in a loaded YAML document, with tidied names. Errors name `origin`.
+def parse_recipe(data: object, origin: str | Origin) -> Recipe:
+    """Return the recipe in a loaded YAML document, with tidied names. Errors name `origin`, and lines if it has them.
 
     Errors: RecipeError with a line per mistake, also for names that look alike.
     """

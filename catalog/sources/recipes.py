@@ -10,6 +10,7 @@ from tailforge.catalog.user_paths import usable_path
 from tailforge.schemas.checks.mistakes import list_mistakes
 from tailforge.schemas.checks.unused_settings import find_idle_settings
 from tailforge.schemas.documents.foreign_json import DEEPEST
+from tailforge.schemas.documents.origin import Origin
 from tailforge.schemas.documents.shown import describe_failure, shorten, show, show_key, show_text
 from tailforge.schemas.documents.yaml_file import LARGEST, parse_yaml
 from tailforge.schemas.errors import NotFoundError, RecipeError
@@ -78,19 +79,18 @@ def _find(reference: str, kind: str, names: Sequence[str], others: Sequence[str]
     )
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file. Errors: RecipeError, also if it is no plain file, too large or no UTF-8."""
+def _read_text(path: Path) -> str:
+    """Return the text of a YAML file. Errors: RecipeError, also if it is no plain file, too large or no UTF-8."""
     try:
         if not path.is_file():
             raise RecipeError(f"{path}: cannot be read: it does not exist or is no plain file")
         with path.open("rb") as file:
             content = file.read(4 * LARGEST + 1)  # bounded, since a file may grow; a character takes up to 4 bytes
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not readable as YAML: it is no UTF-8 text ({error.reason}), save it so") from error
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {describe_failure(error)}") from error
-    return parse_yaml(text, str(path))
 
 
 def load_training_recipe(
@@ -102,13 +102,12 @@ def load_training_recipe(
     Errors: NotFoundError; RecipeError with file and field, also for a recipe of a build.
     """
     path = find_training_recipe(str(reference))
-    data = _read_kind(path, str(reference), training=True)
-    for override in overrides:
-        apply_override(data, override)
+    data, origin = _read_kind(path, str(reference), training=True)
+    origin.replaced.update(apply_override(data, override) for override in overrides)
     if images is not None and isinstance(data, dict) and data.get("kind") == "generator":
         data["images"] = _replace_source(data.get("images"), images)
     _replace_root(data, images, root)
-    return parse_training_recipe(data, f"training recipe {path}")
+    return parse_training_recipe(data, origin)
 
 
 def _replace_source(given: Any, images: Path) -> dict[str, Any]:
@@ -133,25 +132,28 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> RecipeFile:
     Errors: NotFoundError; RecipeError, also for settings without effect and for a training recipe.
     """
     path = find_recipe(reference)
-    data = _read_kind(path, reference, training=False)
+    data, origin = _read_kind(path, reference, training=False)
     renamed = rename_old_keys(data)
-    for override in overrides:
-        apply_override(data, override)
-    recipe = parse_recipe(data, str(path))
+    origin.replaced.update(apply_override(data, override) for override in overrides)
+    recipe = parse_recipe(data, origin)
     if idle := find_idle_settings(recipe):
-        raise list_mistakes(idle, str(path))
+        raise list_mistakes(idle, origin)
     notes = (f"{path}: {', '.join(renamed)}; both keys mean the same, the old one will go",) if renamed else ()
     return RecipeFile(recipe, path.resolve().parent, notes)
 
 
-def _read_kind(path: Path, reference: str, *, training: bool) -> Any:
-    """Return the content of a recipe file. Errors: RecipeError if most of its keys belong to the other kind."""
-    data = read_yaml(path)
+def _read_kind(path: Path, reference: str, *, training: bool) -> tuple[Any, Origin]:
+    """Return the content and the origin of a recipe file.
+
+    Errors: RecipeError with line and column for no YAML, and if most of its keys belong to the other kind.
+    """
+    text = _read_text(path)
+    data = parse_yaml(text, str(path))
     keys = data.keys() if isinstance(data, dict) else set()
     surplus = len(keys & (TRAINING_KEYS - BUILD_KEYS)) - len(keys & (BUILD_KEYS - TRAINING_KEYS))
     if (surplus < 0) if training else (surplus > 0):
         raise _refuse_kind(str(path), reference, training=not training)
-    return data
+    return data, Origin(f"training recipe {path}" if training else str(path), text)
 
 
 def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
@@ -162,8 +164,10 @@ def _refuse_kind(found: str, reference: str, *, training: bool) -> RecipeError:
     return RecipeError(f"{found} is a recipe of a build; give `tailforge build {word}`")
 
 
-def apply_override(data: Any, override: str) -> None:
+def apply_override(data: Any, override: str) -> str:
     """Set one value in place: `quality.gates.sharpness.min=40`, `concepts.gear.requested=10` (or `concepts.0`).
+
+    Return the value's path as errors show it: `concepts.0.requested`.
 
     A key selects an element of a list by position or by its `name`. Errors: RecipeError for an override without a
     place.
@@ -176,25 +180,25 @@ def apply_override(data: Any, override: str) -> None:
     value = parse_yaml(text, f"--set {show_text(override)}")
     if keys[0] == "concepts" and len(keys) == 3:
         keys[-1] = CONCEPT_KEYS.get(keys[-1], keys[-1])
-    for position, key in enumerate(keys[:-1]):
-        data = _enter(data, key, override, keys[: position + 1])
-    if isinstance(data, list):
-        data[_index(data, keys[-1], override)] = value
-    elif isinstance(data, dict):
-        data[keys[-1]] = value
-    else:
-        raise _no_mapping(data, override, keys[:-1])
+    written: list[str] = []
+    for position, key in enumerate(keys):
+        place = _place(data, key, override, keys[:position])
+        written.append(str(place))
+        if position == len(keys) - 1:
+            data[place] = value
+        elif isinstance(data, dict) and data.get(place) is None:
+            data[place] = {}
+        data = data[place]
+    return ".".join(map(show_key, written))
 
 
-def _enter(data: Any, key: str, override: str, path: Sequence[str]) -> Any:
-    """Return the value at a key, a new mapping if it is missing. Errors: RecipeError."""
+def _place(data: Any, key: str, override: str, path: Sequence[str]) -> str | int:
+    """Return a key of a mapping, or the position that it selects in a list. Errors: RecipeError for other values."""
     if isinstance(data, list):
-        return data[_index(data, key, override)]
+        return _index(data, key, override)
     if isinstance(data, dict):
-        if data.get(key) is None:
-            data[key] = {}
-        return data[key]
-    raise _no_mapping(data, override, path[:-1])
+        return key
+    raise _no_mapping(data, override, path)
 
 
 def _no_mapping(data: Any, override: str, path: Sequence[str]) -> RecipeError:

@@ -45,6 +45,7 @@ from tailforge.flows.cli.plan import plan
 from tailforge.flows.cli.publication import print_publication
 from tailforge.flows.cli.review import review
 from tailforge.flows.cli.schedule import serve, setup
+from tailforge.flows.cli.schema import new, schema
 from tailforge.flows.cli.train import distill_, pretrain, train
 from tailforge.flows.server.local_prefect import configure_prefect, explain_setting
 from tailforge.flows.terminal.console import require_text, tell_error
@@ -57,6 +58,8 @@ __all__ = ["app", "main"]
 
 app.command()(example)
 app.command()(init)
+app.command()(new)
+app.command()(schema)
 app.command()(plan)
 app.command()(audit)
 

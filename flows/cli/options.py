@@ -9,13 +9,13 @@ import typer
 from rich.table import Table
 
 import tailforge as package
+from tailforge.flows.cli.completion import complete_builds, complete_datasets, complete_recipes
 from tailforge.flows.terminal.console import TextConsole
 from tailforge.schemas.documents.shown import visible
 from tailforge.schemas.options import FIT, MOST_WORKERS, ROOT, Fit
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -69,10 +69,21 @@ TeacherModule = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RecipeOrDataset = Annotated[
     str,
-    typer.Argument(help="Name in catalog/recipes, path of a YAML file, dataset (its last build) or dataset@version."),
+    typer.Argument(
+        help="Name in catalog/recipes, path of a YAML file, dataset (its last build) or dataset@version.",
+        autocompletion=complete_builds,
+    ),
 ]
-RecipeName = Annotated[str, typer.Argument(help="Name in catalog/recipes, or path of a YAML file.")]
-DatasetName = Annotated[str, typer.Argument(help="Dataset, dataset@version or recipe; the latest version by default.")]
+RecipeName = Annotated[
+    str,
+    typer.Argument(help="Name in catalog/recipes, or path of a YAML file.", autocompletion=complete_recipes),
+]
+DatasetName = Annotated[
+    str,
+    typer.Argument(
+        help="Dataset, dataset@version or recipe; the latest version by default.", autocompletion=complete_datasets
+    ),
+]
 Runner = Annotated[
     Literal["threads", "processes", "ray"],
     typer.Option(help="threads of this process, processes (one per device of this machine), or ray for a cluster."),

@@ -15,6 +15,7 @@ from tailforge.flows.cli.commands import app
 from tailforge.flows.cli.reference_library import api_page, tables_page
 from tailforge.schemas.checks.mistakes import keys_of
 from tailforge.schemas.recipe import Recipe
+from tailforge.schemas.recipe_schema import schema_text
 from tailforge.schemas.training.generator import GeneratorTraining
 
 EXAMPLE = re.compile(r"Example: `(tailforge [^`]+)`")
@@ -123,6 +124,8 @@ def cli_page() -> str:
 PAGES = {
     "recipe.md": recipe_page,
     "training_recipe.md": training_page,
+    "recipe.schema.json": schema_text,
+    "training_recipe.schema.json": lambda: schema_text("training_recipe"),
     "cli.md": cli_page,
     "tables.md": tables_page,
     "api.md": api_page,

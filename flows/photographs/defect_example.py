@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tailforge.catalog.user_paths import usable_path
-from tailforge.flows.photographs.new_folder import require_new, write_whole_folder
+from tailforge.flows.photographs.new_folder import RECIPE, require_new, write_recipe_file, write_whole_folder
 from tailforge.schemas.under_way import tell
 from tailforge.tasks.methods.workshop import DEFECTS, HEAD_PARTS, Scene, render, sample_scene
 
@@ -23,7 +23,7 @@ COUNTS = {"train": (64, 5), "validation": (16, 3), "test": (64, 12)}  # pictures
 SEEDS = {"train": 21, "validation": 22, "test": 23}
 WEIGHTS = dict.fromkeys(HEAD_PARTS, 1.0)
 REQUESTED = 40  # images per defect
-RECIPE = """\
+TEMPLATE = """\
 # Copies of five real defects in photographs of good parts. docs/how-to/defects.md says what each line means.
 name: part-defects
 description: Copies of real defects in photographs of good steel parts.
@@ -62,10 +62,10 @@ def write_defect_example(out: Path) -> dict[str, Any]:
         for done, (split, name, scene) in enumerate(planned):
             tell("picture", done, len(planned))
             _write_picture(temporary, split, name, scene)
-        (temporary / "recipe.yaml").write_text(write_recipe(), encoding="utf-8")
+        write_recipe_file(temporary, write_recipe())
     return {
         "folder": str(folder),
-        "next": f"tailforge build {shlex.quote(str(out / 'recipe.yaml'))}",
+        "next": f"tailforge build {shlex.quote(str(out / RECIPE))}",
         "classes": [
             {"name": kind, **{split: counts[kind != GOOD] for split, counts in COUNTS.items()}, "rare": kind != GOOD}
             for kind in (GOOD, *DEFECTS)
@@ -75,7 +75,7 @@ def write_defect_example(out: Path) -> dict[str, Any]:
 
 def write_recipe() -> str:
     """Return the recipe that copies the defects of `references` into the pictures of `good`, as YAML."""
-    return RECIPE.format(
+    return TEMPLATE.format(
         defects="\n".join(f"    {each}: {{folder: references/{each}}}" for each in DEFECTS),
         concepts="\n".join(f"  - {{name: {each}, requested: {REQUESTED}}}" for each in DEFECTS),
     )

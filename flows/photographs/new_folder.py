@@ -1,4 +1,4 @@
-"""Write a whole folder or nothing."""
+"""Write a whole folder or nothing, with a recipe that editors can check."""
 
 import os
 import uuid
@@ -9,6 +9,10 @@ from pathlib import Path
 from tailforge.catalog.store import storage_errors
 from tailforge.catalog.temporaries import TEMPORARY, hold_folder
 from tailforge.schemas.errors import UserError
+from tailforge.schemas.recipe_schema import schema_text
+
+RECIPE, SCHEMA = "recipe.yaml", "recipe.schema.json"
+MODELINE = f"# yaml-language-server: $schema={SCHEMA}"  # read by editors; the schema is the file beside the recipe
 
 
 def require_new(folder: Path) -> None:
@@ -28,3 +32,9 @@ def write_whole_folder(folder: Path) -> Iterator[Path]:
     with storage_errors("write", str(folder)), hold_folder(str(temporary)):
         yield temporary
         os.replace(temporary, folder)
+
+
+def write_recipe_file(folder: Path, text: str) -> None:
+    """Write a recipe whose first line names the JSON schema beside it."""
+    (folder / RECIPE).write_text(f"{MODELINE}\n{text}", encoding="utf-8")
+    (folder / SCHEMA).write_text(schema_text(), encoding="ascii")

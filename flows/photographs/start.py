@@ -17,7 +17,7 @@ from tailforge.catalog.user_paths import usable_path
 from tailforge.flows.photographs.generator_text import locate_source
 from tailforge.flows.photographs.inspect import Inspection, Question, describe_findings, home_of, inspect_photographs
 from tailforge.flows.photographs.known_words import find_search
-from tailforge.flows.photographs.new_folder import require_new, write_whole_folder
+from tailforge.flows.photographs.new_folder import RECIPE, require_new, write_recipe_file, write_whole_folder
 from tailforge.flows.photographs.page import gather_page
 from tailforge.flows.photographs.recipe_text import Drawing, Names, name_files, write_recipe
 from tailforge.schemas.errors import ImagesError, ModelError, UserError
@@ -27,7 +27,7 @@ from tailforge.schemas.settings.prompts import Prompts
 from tailforge.tasks.models.generator_files import INDEX, saved_size
 from tailforge.tasks.report.photographs import draw_photographs
 
-RECIPE, PAGE, REFERENCES = "recipe.yaml", "photographs.html", "references"
+PAGE, REFERENCES = "photographs.html", "references"
 MANY: int = EvaluationSettings.model_fields["many"].default  # images of a frequent class, unless it is said
 HUB_SIZE = (512, 512)  # height and width that a hub model is taken to draw, since its files are not here
 
@@ -99,7 +99,7 @@ def write_folder(folder: Path, target: Path, inspection: Inspection, source: Pat
     _check_table(table, root, len(inspection.images))
     names = name_files(inspection, table.name, copy_references(folder, inspection))
 
-    (folder / RECIPE).write_text(write_recipe(inspection, names, root, drawing), encoding="utf-8")
+    write_recipe_file(folder, write_recipe(inspection, names, root, drawing))
     load_recipe(str(folder / RECIPE))
     commands = list_commands(target, inspection, names, root)
     page = gather_page(inspection, names.dataset, commands)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import AliasChoices, BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
+from tailforge.schemas.documents.origin import Origin
 from tailforge.schemas.documents.shown import LONGEST, shorten, show, show_key, show_text
 from tailforge.schemas.documents.yaml_file import find_unfit
 from tailforge.schemas.errors import RecipeError
@@ -69,10 +70,10 @@ class _Mistake:
     doubtful: bool
 
 
-def read_authored(model: type[M], data: object, origin: str) -> M:
+def read_authored(model: type[M], data: object, origin: str | Origin) -> M:
     """Validate a person's document `data` as `model`, with tidied names. Errors name `origin`.
 
-    Errors: RecipeError with a line per mistake, also for control characters.
+    Errors: RecipeError with a line per mistake and its place in `origin`, also for control characters.
     """
     # Check before and after pydantic, which accepts control characters and turns true into 1.
     unfit = list(islice(find_unfit(data), SHOWN))
@@ -108,12 +109,12 @@ def _by_key(read: object) -> dict[Any, object]:
     return read if isinstance(read, dict) else {}
 
 
-def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str) -> RecipeError:
+def refuse_recipe(error: ValidationError, model: _Model, data: object, origin: str | Origin) -> RecipeError:
     """Return the error to raise if `model` refused `data` of `origin`: a line per mistake."""
     return _compose(*_describe(error, model, data), origin)
 
 
-def list_mistakes(lines: Sequence[str], origin: str) -> RecipeError:
+def list_mistakes(lines: Sequence[str], origin: str | Origin) -> RecipeError:
     """Return the error to raise for mistakes in the recipe `origin`."""
     return _compose(lines[:SHOWN], len(lines), origin)
 
@@ -131,8 +132,10 @@ def refuse_options(error: ValidationError, model: _Model, data: object) -> Recip
     return RecipeError("; ".join(lines))
 
 
-def _compose(lines: Sequence[str], count: int, origin: str) -> RecipeError:
+def _compose(lines: Sequence[str], count: int, origin: str | Origin) -> RecipeError:
     """Return an error with a single mistake on the recipe's line, or several on the lines below it."""
+    if isinstance(origin, Origin):
+        lines = [origin.locate(line) + line for line in lines]
     if count == 1:
         return RecipeError(f"{origin}: {lines[0]}")
     shown = (f"  {line}" for line in (*lines, *_count_more(len(lines), count)))

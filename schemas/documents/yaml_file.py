@@ -3,7 +3,7 @@
 Results are plain: no two places share an object, no number exceeds 64 bits, and no key occurs twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
@@ -68,6 +68,28 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise RecipeError(f"{origin}: not readable as YAML: {_explain(error)}") from error
     except UnicodeEncodeError as error:  # a command-line argument that is no UTF-8 holds halves of surrogate pairs
         raise RecipeError(f"{origin}: not readable as YAML: it is no UTF-8 text") from error
+
+
+def find_places(text: str) -> dict[str, tuple[int, int]]:
+    """Return (line, column), counted from 1, of every key and element of a list, by its path as errors show it.
+
+    `text`: a document that `parse_yaml` accepts.
+    """
+    return dict(_list_places(yaml.compose(text, Loader=_Base), ()))
+
+
+def _list_places(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the path and the place of every key and element below a node."""
+    pairs: Iterable[tuple[str, Any, Any]] = ()
+    if isinstance(node, yaml.MappingNode):
+        pairs = ((key.value, key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = ((str(number), value, value) for number, value in enumerate(node.value))
+
+    for key, named, value in pairs:
+        inner = (*path, key)
+        yield ".".join(map(show_key, inner)), (named.start_mark.line + 1, named.start_mark.column + 1)
+        yield from _list_places(value, inner)
 
 
 def _refuse_depth(text: str) -> None:

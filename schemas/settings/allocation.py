@@ -59,11 +59,14 @@ class RealImages(Strict):
         return None if self.height is None or self.width is None else (self.height, self.width)
 
 
+BudgetImages = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
 class Budget(Strict):
     """What steering may spend: drawn images, or seconds of making and judging images."""
 
-    images: int | None = Field(
-        None, ge=1, le=10_000_000, description="Drawn images, accepted or not. Equal recipes give equal bytes."
+    images: BudgetImages | None = Field(
+        None, description="Drawn images, accepted or not. Equal recipes give equal bytes."
     )
     seconds: Seconds | None = Field(
         None,
@@ -145,7 +148,7 @@ class GainAllocation(Strict):
         "ends before a round whose expectation plus one standard deviation is smaller.",
     )
 
-    @field_validator("budget", mode="before")
+    @field_validator("budget", mode="before", json_schema_input_type=Budget | BudgetImages)
     @classmethod
     def _number_means_images(cls, budget: Any) -> Any:
         return {"images": budget} if isinstance(budget, int) and not isinstance(budget, bool) else budget

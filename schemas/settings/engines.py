@@ -374,6 +374,7 @@ OWN = (
     PlainEngine, BestOfNEngine, ZeroOrderEngine, SeedSelectEngine, NaturalInversionEngine, InpaintEngine,
     CopyPasteEngine, CutPasteEngine, NoiseTextureEngine,
 )  # fmt: skip
+EngineName = Literal[tuple(each.model_fields["kind"].default for each in OWN)]  # type: ignore[valid-type]
 _settings: dict[str, type[EngineSettings]] = {each.model_fields["kind"].default: each for each in OWN}
 
 

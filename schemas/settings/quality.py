@@ -57,7 +57,11 @@ class Quality(Strict):
         "fail: publish nothing.",
     )
 
-    @field_validator("gates", mode="before")
+    @field_validator(
+        "gates",
+        mode="before",
+        json_schema_input_type=Mapping[Literal[GATES], Gate] | Literal["none"] | None,  # type: ignore[valid-type]
+    )
     @classmethod
     def _none_is_no_gate(cls, gates: object) -> object:
         return {} if gates is None or gates == "none" else gates

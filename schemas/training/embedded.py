@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from tailforge.schemas.checks.mistakes import list_mistakes, read_authored
+from tailforge.schemas.documents.origin import Origin
 from tailforge.schemas.documents.shown import show
 from tailforge.schemas.settings.fields import FolderName, Seconds, Seed, Share, Strict, Text, Words
 from tailforge.schemas.training.classifiers import TeacherRecipe
@@ -161,7 +162,7 @@ class TrainingRecipe(Strict):
 AnyTrainingRecipe = TrainingRecipe | TeacherRecipe | GeneratorTraining
 
 
-def parse_training_recipe(content: Any, origin: str) -> AnyTrainingRecipe:
+def parse_training_recipe(content: Any, origin: str | Origin) -> AnyTrainingRecipe:
     """Validate a training recipe of `kind: generator`, `kind: teacher`, or the embedded generator's without a kind.
 
     Errors: RecipeError with `origin` and a line per mistake.

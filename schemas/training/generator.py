@@ -328,7 +328,7 @@ class Beginning(Strict):
         None, description="A new generator for small photographs, in place of `base`, trained from scratch."
     )
 
-    @field_validator("base", mode="before")
+    @field_validator("base", mode="before", json_schema_input_type=ModelSource | Place | None)
     @classmethod
     def _base_by_name(cls, base: object) -> object:
         return {"model": base} if isinstance(base, str) else base

@@ -92,6 +92,7 @@ CHAIN = "trains a generator: tests/flows/photographs/test_chain.py runs all of t
 ONLY_PARSED = {
     ("build", "workshop", "--runner"): "starts workers of their own: tests/flows/runners/test_open.py, test_ray.py",
     ("build", "workshop", "--store", "/shared/store"): "needs a cluster of Ray: tests/flows/runners/test_ray.py",
+    ("--install-completion",): "changes the start file of a shell: tests/flows/cli/test_completion.py",
     ("example", "--out", "parts", "--held-back"): TUTORIAL,
     ("init", "parts"): TUTORIAL,
     ("evaluate", "parts"): TUTORIAL,
@@ -231,7 +232,7 @@ def settings_of(recipe: str) -> list[str]:
 def parse(words: tuple[str, ...]) -> None:
     """Errors: what typer says of words that its command does not take."""
     name, *rest = words
-    if name == "--version":
+    if name in ("--version", "--install-completion"):
         return
     COMMANDS[name].make_context(name, list(rest))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tailforge.catalog.sources.recipes import load_training_recipe
+from tailforge.catalog.sources.recipes import load_recipe, load_training_recipe
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.recipe import parse_recipe
 from tests.support.tiny_training import tiny_recipe
@@ -140,6 +140,60 @@ def test_one_mistake_is_one_line(changes: dict[str, Any], expected: str) -> None
     assert mistakes(**changes) == [expected]
 
 
+def place(path: Path, word: str) -> str:
+    """Line and column of a word that occurs once in a file."""
+    before, _, _ = path.read_text().partition(word)
+    return f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
+
+
+RECIPE = """\
+name: small
+description: A test.
+seed: 1.5
+concepts:
+  - {name: gear, requested: 3}
+  - name: hex nut
+    requestd: 4
+engine: {kind: plain, guidance: none}
+generator: {model: "catalog:workshop"}
+prompts: {lexicon: {"hex nut": 7}}
+"""
+
+
+def test_mistakes_in_a_file_have_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE)
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(str(path))
+    assert [line.partition(": ")[::2] for line in str(raised.value).split("\n  ")[1:]] == [
+        ("line 3, column 1", "seed: must be a whole number; found 1.5"),
+        ("line 6, column 5", "concepts.1.requested: is missing; add it"),
+        ("line 7, column 5", "concepts.1.requestd: unknown key; did you mean 'requested'? Known: name, requested, "
+         "synonyms, templates, references"),
+        ("line 10, column 21", "prompts.lexicon.hex nut: must be a list; found 7"),
+        ("line 8, column 23", "engine.guidance: must be a number; found 'none'"),
+    ]  # fmt: skip
+
+
+def test_rules_across_keys_and_settings_without_effect_have_the_place_of_the_key_they_name(tmp_path: Path) -> None:
+    path, good = tmp_path / "small.yaml", RECIPE.replace("1.5", "1").replace("requestd", "requested")
+    good = good.replace("none", "1").replace("7", "[nut]")
+    path.write_text(good + "sharding:\n  noise: true\n")
+    with pytest.raises(RecipeError, match=r"small\.yaml: line 12, column 3: sharding\.noise ships"):
+        load_recipe(str(path))
+    path.write_text(good.replace("guidance: 1", "guidance: 1, guide: {model: guide}"))
+    with pytest.raises(RecipeError, match=r"small\.yaml: line 8, column 36: engine\.guide has no effect"):
+        load_recipe(str(path))
+
+
+def test_values_of_overrides_have_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(GOOD))
+    for override in ("seed=x", "concepts.gear.requested=x", "concepts=x"):
+        with pytest.raises(RecipeError, match=r"small\.yaml: (seed|concepts[.\w]*): must be"):
+            load_recipe(str(path), [override])
+
+
 def test_a_training_recipe_speaks_the_same_way(tmp_path: Path) -> None:
     path, content = tmp_path / "train.yaml", tiny_recipe()
     content["judges"]["bach"] = 2
@@ -148,13 +202,13 @@ def test_a_training_recipe_speaks_the_same_way(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(RecipeError) as raised:
         load_training_recipe(path)
-    first, seed, phase, judges = str(raised.value).split("\n")
+    first, seed, phase, judges = str(raised.value).split("\n  ")
     assert first == f"training recipe {path}: 3 mistakes:"
-    assert seed == "  seed: is missing; add it"
-    assert phase.startswith(
-        "  diffusion.phases.0.stps: unknown key; did you mean 'steps'? Known: steps, learning_rate,"
-    )
-    assert judges.startswith("  judges.bach: unknown key; did you mean 'batch'? Known: classifier_steps,")
+    assert seed == "seed: is missing; add it"
+    known = "diffusion.phases.0.stps: unknown key; did you mean 'steps'? Known: steps, learning_rate,"
+    assert phase.startswith(f"{place(path, 'stps')}: {known}")
+    known = "judges.bach: unknown key; did you mean 'batch'? Known: classifier_steps,"
+    assert judges.startswith(f"{place(path, 'bach')}: {known}")
 
 
 def test_a_key_of_other_pictures_is_recognised(tmp_path: Path) -> None:
