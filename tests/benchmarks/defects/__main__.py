@@ -1,8 +1,8 @@
-"""Defects drawn into photographs: are their masks right? `make bench-defects`.
+"""Defects drawn into photographs: are their masks right, and what are they worth? `make bench-defects`.
 
-`python -m tests.benchmarks.defects [--work DIR] [--seeds ...] [--images N] [--arms ...]` builds a version per arm and
-seed in DIR (a second run builds nothing), and writes docs/benchmarks/defects.{json,md}. Rows of arms that are left out
-stay as they are.
+`python -m tests.benchmarks.defects [--work DIR] [--seeds ...] [--images N] [--arms ...] [--sets ...] [--evaluations N]`
+builds a version per arm and seed in DIR, evaluates versions on the sets of solar cells, and writes
+docs/benchmarks/defects.{json,md}. A second run makes nothing twice. Rows of arms and sets that are left out stay.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.defects.accuracy import Published, score_arm
+from tests.benchmarks.defects.cells import COUNTS, find_file, measure_cells
 from tests.benchmarks.defects.page import write_page
 from tests.benchmarks.defects.rendered import draw_rendered
 from tests.benchmarks.defects.workshop import ENGINES, draw
@@ -35,12 +36,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8, help="images of each defect and seed")
     arms = (*ENGINES, RENDERED)
     parser.add_argument("--arms", nargs="*", choices=arms, default=arms)
+    parser.add_argument("--sets", nargs="*", choices=COUNTS, default=list(COUNTS))
+    parser.add_argument("--evaluations", type=int, default=5, help="paired seeds of the evaluations on solar cells")
     words = parser.parse_args()
     torch.set_num_threads(1)
     for arm in words.arms:
         drawn = {seed: draw_arm(words.work, arm, seed, words.images) for seed in words.seeds}
         write_json("defects", words.seeds, list(score_arm(f"workshop/{arm}", drawn)))
         print(arm, flush=True)
+    if words.sets and find_file() is None:
+        print("solar_cells.parquet is not there, its sets are skipped; TAILFORGE_DATA names its folder")
+    else:
+        measure_cells(words.work, words.sets, words.evaluations)
     write_page()
 
 

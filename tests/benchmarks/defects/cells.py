@@ -1,13 +1,9 @@
 """The sets `cells-N`: photographs of solar cells, of which N training photographs have defects.
 
-`python -m tests.benchmarks.defects.cells [--work DIR] [--sets ...] [--seeds N]` builds a version per way to draw,
-evaluates them with the product's own commands, and writes rows to docs/benchmarks/defects.json. A second run goes on
-where one was stopped.
 All good training cells stay, and so do all photographs of validation and test. Classes are crack, dark area and star;
 busbars count as background, since every cell has them.
 """
 
-import argparse
 import io
 import json
 import os
@@ -40,21 +36,13 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def main() -> None:
-    """Build, evaluate, and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("work/defects"))
-    parser.add_argument("--sets", nargs="*", default=list(COUNTS), choices=list(COUNTS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=1)
-    words = parser.parse_args()
-    if find_file() is None:
-        raise SystemExit("solar_cells.parquet is not there; TAILFORGE_DATA names its folder")
-    for name in words.sets:
-        folder = words.work.resolve() / name
+def measure_cells(work: Path, names: Sequence[str], seeds: int) -> None:
+    """Build and evaluate the sets in a folder, and write their rows. A second run goes on where one was stopped."""
+    for name in names:
+        folder = work.resolve() / name
         folder.mkdir(parents=True, exist_ok=True)
-        follow(lay_cells(name, folder), folder, words.seeds, words.workers)
-        write_json("defects", list(range(words.seeds)), measure_rows(folder))
+        follow(lay_cells(name, folder), folder, seeds, workers=1)
+        write_json("defects", list(range(seeds)), measure_rows(folder))
 
 
 def measure_rows(folder: Path) -> list[dict[str, Any]]:
@@ -171,7 +159,3 @@ def _png(mask: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-if __name__ == "__main__":
-    main()
