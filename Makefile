@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,augment,tensorboard,ray,s3,docs,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[build,augment,tensorboard,ray,s3,hub,docs,dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## make the virtual environment

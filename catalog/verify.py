@@ -49,7 +49,13 @@ def verify(
 
     Errors: NotFoundError; VerificationError if dataset.json itself cannot be read; StoreError.
     """
-    dataset, folder = load_dataset(store, name, version), version_folder(store, name, version)
+    return verify_folder(store, load_dataset(store, name, version), version_folder(store, name, version), on_file)
+
+
+def verify_folder(
+    store: Store, dataset: Dataset, folder: str, on_file: Callable[[str], None] | None = None
+) -> list[Finding]:
+    """Return the problems of a folder that should hold a version, published or not. Errors: StoreError."""
     findings: list[Finding] = []
     present = set(_list_files(store, folder))
     for path in sorted(present - {DATASET_FILE, *dataset.files}):

@@ -17,6 +17,7 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 ├── DamagedArtifactError    a finished partition with unreadable bytes; the next run makes it again
 ├── EngineError             the generator failed on a whole partition
 ├── QuotaError              concepts have fewer images than requested, and the recipe refuses such versions
+├── HubError            the Hugging Face Hub could not be reached or failed; a rerun goes on
 ├── OrchestrationError      no Prefect server or Ray cluster could be reached or started
 ├── DeviceError             a device that another build or process still uses
 ├── WorkerLostError         worker processes died repeatedly and finished nothing in between
@@ -103,6 +104,10 @@ class QuotaError(TailforgeError):
 
 class RoundLimitError(TailforgeError):
     """A further round would cost more than the recipe's `quality.round_limit` allows. Finished work stays."""
+
+
+class HubError(TailforgeError):
+    """The Hugging Face Hub could not be reached, or failed. What was transferred stays."""
 
 
 class OrchestrationError(TailforgeError):

@@ -15,6 +15,7 @@ EXTRAS = {
     "ray": "ray",
     "prefect_ray": "ray",
     "s3fs": "s3",
+    "huggingface_hub": "hub",
 }
 
 

@@ -22,6 +22,7 @@ ROOMS = ("schemas", "catalog", "tasks", "flows")
 # Beside its room's: files that are loaded for an extra alone.
 FOR_AN_EXTRA = {
     "catalog/object_store.py": ["s3"],
+    "catalog/hub/remote.py": ["hub"],
     "flows/runners/ray_cluster.py": ["ray"],
 }
 OF_THE_CALLER = {"catalog/reading/batches.py": {"torch"}}  # whoever calls it has it
@@ -152,6 +153,16 @@ def test_a_consumer_runs(words: list[str], place: Path) -> None:
     ran = run_without([], [*words, "--store", "store"], place)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout
+
+
+def test_a_consumer_pushes_with_one_extra(place: Path) -> None:
+    push = ["push", NAME, "owner/parts", "--dry-run", "--store", "store"]
+    ran = run_without(["hub"], push, place)
+    assert ran.returncode == 0, ran.stderr
+    for words in (push, ["pull", "owner/parts", "--store", "other"]):
+        ran = run_without([], words, place)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr.endswith("install the extra: pip install 'tailforge[hub]'\n")
 
 
 def test_a_consumer_is_told_what_the_machine_lacks(place: Path) -> None:

@@ -60,7 +60,9 @@ def convert_huggingface(store: Store, dataset: Dataset, splits: Splits) -> Itera
             own = islice(remaining, shard.samples)
             name = shard.name.removesuffix(".tar")
             yield StreamedFile(f"data/{split}/{name}.parquet", partial(write_pictures, dataset, rows, own))
-            yield StreamedFile(f"shards/{split}/{shard.name}", partial(copy_shard, store, dataset, shard))
+            yield StreamedFile(
+                f"shards/{split}/{shard.name}", partial(copy_file, store, dataset, f"shards/{shard.name}")
+            )
 
 
 def write_hub_card(dataset: Dataset, splits: Sequence[str], worth: Worth | None = None) -> str:
@@ -184,15 +186,15 @@ def describe_schema(dataset: Dataset, *, pictures: bool) -> pa.Schema:
     return pa.schema([identity, *shown, label, *others], metadata=metadata)
 
 
-def copy_shard(store: Store, dataset: Dataset, shard: ShardEntry, out: IO[bytes]) -> None:
-    """Copy a shard and compare its sha256. Errors: VerificationError if it differs from the published shard."""
+def copy_file(store: Store, dataset: Dataset, path: str, out: IO[bytes]) -> None:
+    """Copy a file of the version and compare its sha256. Errors: VerificationError if it is not as published."""
     digest = hashlib.sha256()
-    with store.open_read(f"{DATASETS}/{dataset.name}/{dataset.version}/shards/{shard.name}") as file:
+    with store.open_read(f"{DATASETS}/{dataset.name}/{dataset.version}/{path}") as file:
         while data := file.read(COPY_BYTES):
             digest.update(data)
             out.write(data)
-    if digest.hexdigest() != shard.sha256:
-        raise VerificationError(f"{shard.name} of {dataset.name} {dataset.version} is not as it was published; {LOOK}")
+    if digest.hexdigest() != dataset.files[path].sha256:
+        raise VerificationError(f"{path} of {dataset.name} {dataset.version} is not as it was published; {LOOK}")
 
 
 # Content-defined chunks let versions of a repository share equal parts (docs of pyarrow and the Hub).

@@ -1,7 +1,10 @@
 """croissant.json: the description of a version in Croissant 1.1 (mlcommons/croissant), for search engines."""
 
+from collections.abc import Callable
 from typing import Any
 
+from tailforge.catalog.metadata.responsible import CONFORMS_TO as RESPONSIBLE
+from tailforge.catalog.metadata.responsible import describe_responsibly
 from tailforge.catalog.metadata.worth import observe_worth
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.worth import Worth
@@ -66,20 +69,24 @@ COLUMNS = (
     ("mask_area", "sc:Float", "Share of the mask in the image, 0 to 1."),
     ("digital_source_type", "sc:URL", "IPTC digital source type of the image."),
 )
+SPLITS = {"train": "TrainingSplit", "validation": "ValidationSplit", "test": "TestSplit"}
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 
 
-def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str, Any]:
-    """Return the JSON-LD document of a version, with file addresses relative to the version's folder.
+def describe_croissant(
+    dataset: Dataset, worth: Worth | None = None, address: Callable[[str], str] = str
+) -> dict[str, Any]:
+    """Return the JSON-LD document of a version.
 
-    `worth`: what its newest evaluation says; None before one.
+    `worth`: what its newest evaluation says; None before one. `address`: returns the address of a file from its path in
+    the version's folder; by default addresses are these paths.
     """
     recipe, licence = dataset.recipe, describe_licence(dataset.license)
 
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": CONFORMS_TO,
+        "conformsTo": [CONFORMS_TO, RESPONSIBLE],
         "name": dataset.name,
         "description": recipe["description"],
         "license": licence.address,
@@ -91,8 +98,14 @@ def describe_croissant(dataset: Dataset, worth: Worth | None = None) -> dict[str
         "citeAs": f"{recipe['creator']}: {dataset.name} {dataset.version}, synthetic images",
         "prov:wasGeneratedBy": _describe_lineage(dataset),
         "subjectOf": observe_worth(dataset, worth),
-        "distribution": _list_files(dataset),
-        "recordSet": [_describe_classes(dataset), _describe_samples(), *map(_describe_pictures, ("images", "masks"))],
+        **describe_responsibly(dataset),
+        "distribution": _list_files(dataset, address),
+        "recordSet": [
+            _describe_classes(dataset),
+            _describe_splits(dataset),
+            _describe_samples(),
+            *map(_describe_pictures, ("images", "masks")),
+        ],
     }
 
 
@@ -119,9 +132,14 @@ def _describe_lineage(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _list_files(dataset: Dataset) -> list[dict[str, Any]]:
+def _list_files(dataset: Dataset, address: Callable[[str], str]) -> list[dict[str, Any]]:
     """Return the manifest, the tars, and the images and masks inside the tars."""
-    tars = [_describe_file(dataset, f"shards/{shard.name}", "application/x-tar") for shard in dataset.shards]
+
+    def describe(path: str, media_type: str) -> dict[str, Any]:
+        """Return a file with address, size and sha256."""
+        return _describe_file(dataset, path, media_type) | {"contentUrl": address(path)}
+
+    tars = [describe(f"shards/{shard.name}", "application/x-tar") for shard in dataset.shards]
     file_sets = [
         {
             "@type": "cr:FileSet",
@@ -134,7 +152,7 @@ def _list_files(dataset: Dataset) -> list[dict[str, Any]]:
         for name, media_type, pattern in _list_pictures(dataset)
     ]
 
-    return [_describe_file(dataset, "manifest.parquet", "application/x-parquet"), *tars, *file_sets]
+    return [describe("manifest.parquet", "application/x-parquet"), *tars, *file_sets]
 
 
 def _list_pictures(dataset: Dataset) -> list[tuple[str, str, str]]:
@@ -150,7 +168,6 @@ def _describe_file(dataset: Dataset, path: str, media_type: str) -> dict[str, An
         "@type": "cr:FileObject",
         "@id": path,
         "name": path.rsplit("/", 1)[-1],
-        "contentUrl": path,
         "contentSize": f"{entry.bytes} B",
         "encodingFormat": media_type,
         "sha256": entry.sha256,
@@ -171,6 +188,29 @@ def _describe_classes(dataset: Dataset) -> dict[str, Any]:
             _describe_field("classes", "name", "sc:Text", "Name of the class."),
         ],
         "data": [{"classes/class_id": index, "classes/name": name} for index, name in enumerate(dataset.classes)],
+    }
+
+
+def _describe_splits(dataset: Dataset) -> dict[str, Any]:
+    """Return the splits with their meaning, which a name alone does not tell (Croissant 1.1, `cr:Split`).
+
+    `samples/split` holds these names and does not refer to this set: mlcroissant 1.1.1 then reads no images.
+    """
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "description": "Splits of the samples.",
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "field": [
+            _describe_field("splits", "name", "sc:Text", "Name of the split."),
+            _describe_field("splits", "url", "sc:URL", "Meaning of the split."),
+        ],
+        "data": [
+            {"splits/name": split, "splits/url": f"cr:{SPLITS[split]}"} if split in SPLITS else {"splits/name": split}
+            for split in sorted(dataset.counts.by_split)
+        ],
     }
 
 

@@ -18,6 +18,7 @@ from tailforge.flows.cli.doctor import doctor
 from tailforge.flows.cli.evaluate import evaluate
 from tailforge.flows.cli.example import example
 from tailforge.flows.cli.explain import explain
+from tailforge.flows.cli.hub import pull, push
 from tailforge.flows.cli.init import init
 from tailforge.flows.cli.main import main
 from tailforge.flows.cli.operate import diff, gc, rerun, status
@@ -206,6 +207,8 @@ def regenerate(
     console.print(f"{found['file']}: {'equal to' if found['equal'] else 'DIFFERS FROM'} the published bytes")
 
 
+app.command()(push)
+app.command()(pull)
 app.command()(status)
 app.command()(rerun)
 app.command()(diff)

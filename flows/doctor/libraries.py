@@ -17,6 +17,7 @@ EXTRAS = {
     "build": "no build, training or review",
     "augment": "no augmentation, and no training of classifiers and encoders",
     "s3": "no store in a bucket",
+    "hub": "no push to the Hugging Face Hub, and no pull",
     "ray": "no cluster by --runner ray",
     "tensorboard": "no curves of a generator's training",
 }

@@ -15,13 +15,16 @@ nobody, nobody waits, and no clock matters. Versions form one chain with one suc
 
 import errno
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tailforge.catalog.registry import DATASET_FILE, DATASETS, read_record
 from tailforge.catalog.store import Store, storage_errors
+from tailforge.catalog.temporaries import TEMPORARY
 from tailforge.schemas.dataset import Dataset, FileName, Version
 from tailforge.schemas.documents.foreign_json import describe_damage, parse_object
 from tailforge.schemas.errors import StoreAccessError
@@ -50,6 +53,18 @@ class Staging:
 
     folder: str
     promised: bool = False
+
+
+@contextmanager
+def staging_folder(store: Store, name: str) -> Iterator[Staging]:
+    """Yield a hidden folder and remove it afterwards. `gc` removes those of killed builds in an object store."""
+    staging = Staging(f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}")
+    with store.hold_folder(staging.folder):
+        try:
+            yield staging
+        finally:
+            if not staging.promised:
+                store.remove(staging.folder)
 
 
 def claim_version(store: Store, staging: Staging, dataset: Dataset, shards: Mapping[str, str]) -> Claim | None:

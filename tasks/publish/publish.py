@@ -6,9 +6,7 @@ folder into a version, completely or not at all.
 
 import hashlib
 import json
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,14 +19,13 @@ from tailforge.catalog.metadata.card import write_card
 from tailforge.catalog.metadata.croissant import describe_croissant
 from tailforge.catalog.registry import DATASET_FILE, DATASETS, latest_version, load_dataset, next_version
 from tailforge.catalog.store import Store
-from tailforge.catalog.temporaries import TEMPORARY
 from tailforge.schemas.dataset import Changes, Counts, Dataset, FileEntry, ShardEntry
 from tailforge.schemas.errors import QuotaError, StoreAccessError
 from tailforge.schemas.jobs import BuildContext
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.partitions import BuiltPartition, shard_fields
 from tailforge.tasks.publish.assemble import assemble, digest_file, locate_shards
-from tailforge.tasks.publish.claim import Claim, Staging, claim_version
+from tailforge.tasks.publish.claim import Claim, claim_version, staging_folder
 from tailforge.tasks.publish.report import render_version_report
 from tailforge.tasks.report.inversion import sum_inversion
 from tailforge.tasks.report.outcomes import select_originals
@@ -103,7 +100,7 @@ def publish(
     if not shards:
         raise QuotaError(f"dataset {name}: no image was accepted, so no version can be published; loosen quality.gates")
     tars = locate_shards(store, shards)
-    with _staging_folder(store, name) as staging:
+    with staging_folder(store, name) as staging:
         folder = staging.folder
         counts = assemble(store, folder, build, selection, partitions, shards)
         draft = _draft(store, folder, build, counts, selection, partitions, shards, rounds, unread or {})
@@ -140,18 +137,6 @@ def mend_version(store: Store, ours: Claim, draft: Dataset) -> None:
             continue
         if not store.exists(target) or digest_file(store, target) != entry:
             store.replace(source, target)
-
-
-@contextmanager
-def _staging_folder(store: Store, name: str) -> Iterator[Staging]:
-    """Yield a hidden folder and remove it afterwards. `gc` removes those of killed builds in an object store."""
-    staging = Staging(f"{DATASETS}/{name}/{TEMPORARY}{uuid.uuid4().hex}")
-    with store.hold_folder(staging.folder):
-        try:
-            yield staging
-        finally:
-            if not staging.promised:
-                store.remove(staging.folder)
 
 
 def _draft(

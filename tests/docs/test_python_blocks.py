@@ -31,7 +31,8 @@ from tests.support.repository import ROOT
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
-    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+    # tests/flows/cli/test_hub.py runs what hub.md shows, on a server.
+    *sorted(page for page in (ROOT / "docs" / "how-to").glob("*.md") if page.name != "hub.md"),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 EXAMPLES = {

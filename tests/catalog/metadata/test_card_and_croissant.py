@@ -46,7 +46,8 @@ def test_the_front_matter_is_what_the_hub_reads(folder: Path) -> None:
 def test_croissant_is_valid_and_true(croissant: Any, published: Store, folder: Path) -> None:
     assert not croissant.metadata.ctx.issues.errors
     dataset, document = load_dataset(published, "parts"), json.loads((folder / "croissant.json").read_text())
-    assert document["conformsTo"] == "http://mlcommons.org/croissant/1.1"
+    versions = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
+    assert document["conformsTo"] == versions
     assert document["version"] == dataset.version
     files = {file["contentUrl"]: file["sha256"] for file in document["distribution"] if "contentUrl" in file}
     assert files == {
@@ -75,6 +76,28 @@ def test_images_and_masks_iterate_with_their_samples(croissant: Any) -> None:
 def test_the_legend_of_classes_is_inside(croissant: Any) -> None:
     found = records(croissant, "classes", 10)
     assert [record["classes/name"] for record in found] == ["gear", "hook", "ring"]
+
+
+def test_splits_say_what_they_mean(croissant: Any) -> None:
+    found = {record["splits/name"]: record["splits/url"] for record in records(croissant, "splits", 10)}
+    assert {name: str(url).rpartition(":")[2] for name, url in found.items()} == {
+        "test": "TestSplit",
+        "train": "TrainingSplit",
+    }
+    assert {record["samples/split"] for record in records(croissant, "samples", 100)} <= {b"test", b"train"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "source"),
+    [("plain", "No image was collected"), ("inpaint", "A model drew regions"), ("cut_paste", "without a model")],
+)
+def test_the_source_of_the_images_is_told(published: Store, engine: str, source: str) -> None:
+    dataset = load_dataset(published, "parts")
+    own = dataset.model_copy(update={"recipe": {**dataset.recipe, "engine": {"kind": engine}}})
+    document = describe_croissant(own)
+    assert document["rai:hasSyntheticData"] is True
+    assert source in document["rai:dataCollection"]
+    assert document["rai:machineAnnotationTools"] == ["Tailforge, cross_attention"]
 
 
 def test_worth_is_told_once_it_was_measured(published: Store, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ ADDED: dict[tuple[str, ...], list[str]] = {
 TUTORIAL = "tests/flows/photographs/test_gain_tutorial.py runs all of them"
 DEFECTS = "tests/flows/photographs/test_example.py runs all of them"
 CHAIN = "trains a generator: tests/flows/photographs/test_chain.py runs all of them"
+HUB = "needs a server: tests/flows/cli/test_hub.py runs all of them"
 # What is not run here, by its first words, and why.
 ONLY_PARSED = {
     ("build", "workshop", "--runner"): "starts workers of their own: tests/flows/runners/test_open.py, test_ray.py",
@@ -108,6 +109,9 @@ ONLY_PARSED = {
         "--real",
         "start/photographs.csv",
     ): "test_shapes.py reads such a table",
+    ("push",): HUB,
+    ("pull",): HUB,
+    ("verify", "workshop", "--store", "elsewhere"): HUB,
     ("review",): "serves a page until it is stopped: tests/flows/samples/test_review.py",
     ("setup",): "changes a Prefect server: tests/flows/server/test_setup.py",
     (

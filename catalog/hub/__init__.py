@@ -1,0 +1,1 @@
+"""Keep versions and models in repositories of the Hugging Face Hub."""
