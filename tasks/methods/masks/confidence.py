@@ -1,7 +1,7 @@
 """Estimate how much of a mask is right, from the measurements of the annotation.
 
-Each measurement is stored. Gates read one number, the expected intersection over union with the true mask. It is a
-logistic function of some measurements:
+Each measurement but the rivalry is stored. Gates read one number, the expected intersection over union with the true
+mask. It is a logistic function of some measurements:
 
     confidence = sigmoid(w . features + b)
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 # Printed by tests/benchmarks/masks/calibration.py from 600 renders.
 WEIGHTS = {"separability": 9.08, "largest_share": 0.89, "area": -0.32, "agreement": 0.2}
 BIAS = -7.62
+RIVALRY = -3.53  # weight of rivalry, printed by the same from 200 renders of two different parts
 # Of instances, printed by the same from 200 renders each of one part, of two different parts and of two of one part.
 INSTANCE_WEIGHTS = {"separability": 9.93, "area": 0.33, "rivalry": -2.28}
 INSTANCE_BIAS = -6.45
@@ -48,9 +49,12 @@ def list_features(parts: Parts) -> dict[str, float]:
     }
 
 
-def estimate_overlap(parts: Parts) -> float:
-    """Return the expected intersection over union of the mask with the truth, 0..1."""
-    return _squash(BIAS, WEIGHTS, list_features(parts))
+def estimate_overlap(parts: Parts, rivalry: float = 0.0) -> float:
+    """Return the expected intersection over union of the mask with the truth, 0..1.
+
+    `rivalry`: mean soft map of the other categories' words over that of its own word, in its pixels.
+    """
+    return _squash(BIAS + RIVALRY * rivalry, WEIGHTS, list_features(parts))
 
 
 def list_instance_features(separability: float, area: float, rivalry: float) -> dict[str, float]:

@@ -78,10 +78,17 @@ def measure_component(claims: Sequence[Claim], word: int, component: Region) -> 
     soft = claims[word].soft
     separability = split_levels(count_levels(soft))[1]
 
-    # Words of other categories that attend to the same pixels make its category doubtful.
-    others = [claim.soft[component] for claim in claims if claim.category != claims[word].category]
-    rivalry = float(np.max(others, axis=0).mean() / soft[component].mean()) if others else 0.0
-    return separability, float(component.mean()), rivalry
+    others = [claim.soft for claim in claims if claim.category != claims[word].category]
+    return separability, float(component.mean()), measure_rivalry(soft, others, component)
+
+
+def measure_rivalry(soft: Floats, others: Sequence[Floats], region: Region) -> float:
+    """Return the mean soft map of words of other categories over that of the own word, in a region; [H, W] each.
+
+    0 without other words. Words that attend to the same pixels make their category doubtful.
+    """
+    rivals = [each[region] for each in others]
+    return float(np.max(rivals, axis=0).mean() / soft[region].mean()) if rivals and region.any() else 0.0
 
 
 def falls_apart(soft: Floats, region: Region) -> bool:

@@ -22,7 +22,7 @@ from tailforge.tasks.methods.masks.codec import IGNORE, Mask
 from tailforge.tasks.methods.masks.components import Region, fill_holes, keep_components
 from tailforge.tasks.methods.masks.confidence import Parts, estimate_overlap
 from tailforge.tasks.methods.masks.guided_filter import Pixels, filter_guided, resize
-from tailforge.tasks.methods.masks.instances import Claim, Instance, find_instances
+from tailforge.tasks.methods.masks.instances import Claim, Instance, find_instances, measure_rivalry
 from tailforge.tasks.methods.masks.levels import Soft, count_levels, scale_map, split_levels
 
 OTSU_RANGE = (0.3, 0.6)  # a word that fills the image, or hardly shows, moves Otsu's threshold out of this range
@@ -59,16 +59,17 @@ class Softened:
 
 @dataclass(frozen=True)
 class Outline:
-    """The region [height, width] of a word; empty if the word was not found."""
+    """The region [height, width] of a word; empty if the word was not found. `rivalry`: see `measure_rivalry`."""
 
     word: Word
     region: Region
     parts: Parts = field(default_factory=Parts)
+    rivalry: float = 0.0
 
     @property
     def confidence(self) -> float:
         """Return the expected overlap with the true mask, 0..1; 0 if the word was not found."""
-        return estimate_overlap(self.parts) if self.region.any() else 0.0
+        return estimate_overlap(self.parts, self.rivalry) if self.region.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,17 @@ def outline_words(
     for place, (each, region) in enumerate(zip(words, settled, strict=True)):
         sure = region & ~doubtful
         mask[sure] = each.word.category
-        outlines.append(Outline(each.word, sure, _measure(each, sure, agreement)))
+        rivals = [other.soft for other in words if _compete(each.word, other.word)]
+        rivalry = measure_rivalry(each.soft, rivals, sure)
+        outlines.append(Outline(each.word, sure, _measure(each, sure, agreement), rivalry))
         if not each.word.thing and sure.any():
             instances.append(Instance(place, sure, outlines[-1].confidence))
     return Outlines(mask, tuple(outlines), tuple(instances))
+
+
+def _compete(one: Word, other: Word) -> bool:
+    """Return whether two words are things of different categories."""
+    return one.thing and other.thing and one.category != other.category
 
 
 def _separate(words: Sequence[Softened], regions: Sequence[Region], least: float) -> list[Instance]:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import optimize
 
 from tailforge.catalog.sources.models import MODELS, digest_model
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.settings.annotation import WINDOW, Annotation
 from tailforge.schemas.settings.engines import PlainEngine
 from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, choose_steps, find_layers
-from tailforge.tasks.methods.masks.confidence import Parts, list_features, list_instance_features
+from tailforge.tasks.methods.masks.confidence import BIAS, WEIGHTS, Parts, list_features, list_instance_features
 from tailforge.tasks.methods.masks.instances import Claim, measure_component
 from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words
 from tailforge.tasks.methods.sampling.generator import join_conditionings
@@ -90,6 +91,28 @@ def measure_instances(model: DiffusersGenerator, count: int) -> tuple[list[dict[
     return features, np.array(overlaps)
 
 
+def fit_rivalry(model: DiffusersGenerator, count: int) -> float:
+    """Return the weight of rivalry in a mask's confidence, from `count` renders of two different parts.
+
+    By cross entropy with the overlaps. The other weights stay, since masks without a rival have none of it.
+    """
+    known, rivalries, overlaps = [], [], []
+    made = make_objects(model, KINDS[1], SEED + 1, count)
+    for truth, (_, found) in zip(made["truth"], outline_objects(made), strict=True):
+        for outline, own in zip(found.outlines, truth, strict=True):
+            if outline.region.any():
+                features = list_features(outline.parts)
+                known.append(BIAS + sum(WEIGHTS[name] * value for name, value in features.items()))
+                rivalries.append(outline.rivalry)
+                overlaps.append(overlap_with(outline.region, own[None])[0])
+
+    def loss(weight: float) -> float:
+        logits = np.array(known) + weight * np.array(rivalries)
+        return float((np.logaddexp(0, logits) - np.array(overlaps) * logits).mean())
+
+    return float(optimize.minimize_scalar(loss, bounds=(-30.0, 0.0), method="bounded").x)
+
+
 def fit(features: list[dict[str, float]], overlaps: NDArray[np.float64]) -> tuple[dict[str, float], float]:
     """Weights and bias of a logistic function of the features, by cross entropy with the overlaps."""
     names = list(features[0])
@@ -127,6 +150,7 @@ def main() -> None:
     print("WEIGHTS =", {name: round(value, 4) for name, value in weights.items()})
     print("BIAS =", round(bias, 4))
     print("USUAL_AGREEMENT =", round(float(np.mean(agreements)), 3))
+    print("RIVALRY =", round(fit_rivalry(model, count // len(KINDS)), 2))
 
     features, overlaps = measure_instances(model, count // len(KINDS))
     weights, bias = fit(features, overlaps)

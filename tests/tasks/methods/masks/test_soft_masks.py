@@ -50,6 +50,21 @@ def test_a_clear_blob_is_found() -> None:
     assert only.confidence > 0.8
 
 
+def test_a_word_is_less_sure_where_a_word_of_another_category_claims_its_pixels() -> None:
+    """Two parts of one caption, of which the generator tells apart none."""
+    here, there = blob(slice(4, 12), slice(1, 7)), blob(slice(4, 12), slice(9, 15))
+    alone = outline(here[None]).outlines[0].confidence
+    apart = outline(np.stack([here, there]), [Word(0, 7), Word(1, 8)]).outlines
+    same = outline(np.stack([here, here]), [Word(0, 7), Word(1, 8)]).outlines[0].confidence
+    assert alone > 0.8
+    assert [each.confidence for each in apart] == pytest.approx([alone, alone], abs=0.05)
+    assert same < alone - 0.4
+
+    # A synonym is no rival, and neither is stuff.
+    for other in (Word(1, 7), Word(1, 8, thing=False)):
+        assert outline(np.stack([here, here]), [Word(0, 7), other]).outlines[0].confidence == alone
+
+
 def test_edges_of_the_image_draw_the_mask_to_them() -> None:
     truth = np.zeros((64, 64), bool)
     truth[14:47, 9:42] = True  # between the cells of the map
