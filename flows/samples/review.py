@@ -18,12 +18,13 @@ from tailforge.catalog.reading.version import open_version as open_published
 from tailforge.catalog.store import Store
 from tailforge.flows.build.choose import split_reference
 from tailforge.schemas.dataset import Dataset
+from tailforge.schemas.documents.sample import SampleDocument
 from tailforge.schemas.errors import NotFoundError, PictureError, StoreAccessError, VerificationError
 from tailforge.schemas.review import Decision, Verdict
 from tailforge.schemas.settings.annotation import Category
 from tailforge.schemas.settings.gates import GATES
 from tailforge.tasks.report.outcomes import SURPLUS
-from tailforge.tasks.report.overlays import draw_overlay
+from tailforge.tasks.report.overlays import draw_overlay, list_crowds
 from tailforge.tasks.stages.masks import STAGE as MASKS
 from tailforge.tasks.stages.repairs import STAGE as REPAIRS
 from tailforge.tasks.stages.samples import STAGE as SAMPLES
@@ -82,8 +83,8 @@ class ReviewedSamples:
         if mask is None:
             raise NotFoundError(f"sample {sample_id} of {self.label} has no mask")
         try:
-            return draw_overlay(mask, self.stuff), IMAGES["png"]
-        except PictureError as error:
+            return draw_overlay(mask, self.stuff, list_crowds(self._read_instances(row))), IMAGES["png"]
+        except (PictureError, ValueError) as error:
             raise VerificationError(f"the mask of sample {sample_id} of {self.label} is damaged: {error}") from error
 
     def read_decisions(self) -> Decisions:
@@ -120,9 +121,15 @@ class ReviewedSamples:
     def _read_member(self, row: Mapping[str, Any], name: str) -> bytes | None:
         return None if self.version is None else self.version.read_member(row, name)
 
+    def _read_instances(self, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the instances of a sample. Errors: ValueError for a damaged document."""
+        if (document := self._read_member(row, "json")) is not None:
+            return [each.model_dump() for each in SampleDocument.model_validate_json(document).instances]
+        return self._read_artifact(self._masks, row["sample_id"], "instances") or []
+
     def _read_made(self, sample_id: str) -> bytes:
         """The PNG as the engine or a repair made it, which the version's shards may hold in another encoding."""
-        image = self._read_artifact(self._images, sample_id, "image")
+        image: bytes | None = self._read_artifact(self._images, sample_id, "image")
         if image is None:
             raise NotFoundError(
                 f"the image of sample {sample_id} is no longer among the artifacts of {self.store.uri}; build "
@@ -130,11 +137,12 @@ class ReviewedSamples:
             )
         return image
 
-    def _read_artifact(self, places: Mapping[str, str], sample_id: str, column: str) -> bytes | None:
+    def _read_artifact(self, places: Mapping[str, str], sample_id: str, column: str) -> Any:
+        """Return the value of a column of a sample's row; None if it is not among the artifacts."""
         if (path := places.get(sample_id)) is None or not self.store.exists(path):
             return None
         table = read_columns(self.store, path, ("sample_id", column))
-        found: list[bytes | None] = table.filter(pc.equal(table["sample_id"], sample_id))[column].to_pylist()
+        found = table.filter(pc.equal(table["sample_id"], sample_id))[column].to_pylist()
         return found[0] if found else None
 
     @cached_property

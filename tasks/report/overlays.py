@@ -1,7 +1,7 @@
 """Make the report's pictures: thumbnails of samples, and masks as transparent overlays."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tailforge.catalog.pictures import PNG, PUBLISHED, open_picture, to_mask, to_rgb
+from tailforge.schemas.documents.run_lengths import decode_rle
+from tailforge.schemas.errors import PictureError
 
 THUMBNAIL_PX = 320  # larger images are shrunk to this side
 OVERLAY_PX = 256  # small masks are enlarged to about this side, so that outlines are thinner than an image pixel
 OUTLINE_PX = 2
 IGNORE = 255
+HATCH_PX = 12  # from one line of a hatching to the next
 # Palette of an overlay. The inside of a thing stays clear to show its colours; magenta is rare among these.
-OUTSIDE, INSIDE, EDGE, UNKNOWN, AROUND = range(5)
-PALETTE = [0, 0, 0, 0, 0, 0, 255, 0, 168, 128, 128, 128, 0, 90, 255]
-OPACITY = bytes([88, 0, 255, 150, 96])
+OUTSIDE, INSIDE, EDGE, UNKNOWN, AROUND, CROWD = range(6)
+PALETTE = [0, 0, 0, 0, 0, 0, 255, 0, 168, 128, 128, 128, 0, 90, 255, 255, 170, 0]
+OPACITY = bytes([88, 0, 255, 150, 96, 255])
 
 
 def shrink_image(image: bytes) -> tuple[str, bytes]:
@@ -35,27 +38,58 @@ def shrink_image(image: bytes) -> tuple[str, bytes]:
     return "webp", out.getvalue()
 
 
-def draw_overlay(mask: bytes, stuff: Collection[int] = ()) -> bytes:
+def draw_overlay(mask: bytes, stuff: Collection[int] = (), crowds: Sequence[str] = ()) -> bytes:
     """Return a PNG that shows an indexed mask over its image: outlined, dimmed outside, grey where ignored.
 
     The outline is inside the mask and not along the image's border. Values of `stuff` are tinted, without an outline.
-    Errors: PictureError for damaged bytes.
+    `crowds`: run lengths of instances that hold several objects; they are outlined and hatched in a colour of their
+    own. Errors: PictureError for damaged bytes, and for run lengths that do not fit the mask.
     """
     opened = open_picture(mask, PNG, to_mask)
-    scale = OVERLAY_PX / max(opened.size)
-    factor = max(1, round(scale))
-    if scale < 1:
-        opened.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
-    labels = np.asarray(opened, dtype=np.uint8)
-    labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
+    whole = _join_regions(crowds, opened.size)
+    labels, crowded = _scale(opened), _scale(Image.fromarray(whole.astype(np.uint8))) > 0
 
     around = np.isin(labels, list(stuff))
     things = np.where(around, 0, labels).astype(np.uint8)
     paint = np.where(things > 0, INSIDE, OUTSIDE).astype(np.uint8)
     paint[around] = AROUND
-    paint[outline(things)] = EDGE
+    edges = outline(things)
+    paint[edges] = EDGE
+    paint[crowded & (things > 0) & (edges | _hatch(things.shape))] = CROWD
     paint[labels == IGNORE] = UNKNOWN
     return _encode_palette(paint)
+
+
+def list_crowds(instances: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Return the run lengths of crowds among instances; those of older versions do not say what is one."""
+    return [each["rle"] for each in instances or () if each.get("crowd")]
+
+
+def _join_regions(run_lengths: Sequence[str], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the pixels [H, W] of any of these regions; `size` is (W, H). Errors: PictureError."""
+    width, height = size
+    try:
+        regions = [decode_rle(each, height, width) for each in run_lengths]
+    except ValueError as error:
+        raise PictureError(f"the run lengths of an instance do not fit its mask: {error}") from error
+    return np.asarray(np.any([np.zeros((height, width), np.bool_), *regions], axis=0))
+
+
+def _scale(mask: Image.Image) -> NDArray[np.uint8]:
+    """Return a mask with a longer side of about `OVERLAY_PX`, [H, W]; small ones grow by a whole factor."""
+    scale = OVERLAY_PX / max(mask.size)
+    factor = max(1, round(scale))
+    if scale < 1:
+        mask = mask.copy()
+        mask.thumbnail((OVERLAY_PX, OVERLAY_PX), Image.Resampling.NEAREST)
+    labels = np.asarray(mask, dtype=np.uint8)
+    return labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _hatch(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the pixels [H, W] of diagonal lines."""
+    rows, columns = np.indices(shape)
+    return np.asarray((rows + columns) % HATCH_PX < OUTLINE_PX)
 
 
 def has_ignored(mask: bytes) -> bool:

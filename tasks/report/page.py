@@ -42,10 +42,12 @@ from tailforge.tasks.report.outcomes import (
 )
 from tailforge.tasks.report.overlays import (
     AROUND,
+    CROWD,
     EDGE,
     OUTSIDE,
     UNKNOWN,
     has_ignored,
+    list_crowds,
     show_colour,
 )
 from tailforge.tasks.report.reasons import describe_reason
@@ -196,17 +198,21 @@ def _open_environment(templates: Mapping[str, str]) -> jinja2.Environment:
     return environment
 
 
-def explain_overlays(data: ReportData) -> list[tuple[str, str]]:
-    """Return the (colour, meaning) pairs that masks of this version can show."""
+def explain_overlays(data: ReportData) -> list[tuple[str, str, str]]:
+    """Return colour, pattern and meaning of all that masks of this version can show."""
     masks = [mask for _, mask in data.examples.values() if mask]
     stuff = data.recipe.annotation.stuff
-    meanings = [(EDGE, "outlined: a thing")]
+    meanings = [(EDGE, "rim", "outlined: a thing")]
+    tables = (table.select(["sample_id", "instances"]) for table in (data.manifest, data.rejects))
+    shown = (row for table in tables for row in table.to_pylist() if row["sample_id"] in data.examples)
+    if any(list_crowds(row["instances"]) for row in shown):
+        meanings.append((CROWD, "hatched", "hatched: several things that touch (a crowd)"))
     if stuff:
-        meanings.append((AROUND, f"tinted: stuff around things ({', '.join(stuff)})"))
+        meanings.append((AROUND, "", f"tinted: stuff around things ({', '.join(stuff)})"))
     if any(map(has_ignored, masks)):
-        meanings.append((UNKNOWN, "grey: ignored (255), uncertain"))
-    meanings.append((OUTSIDE, "dimmed: background"))
-    return [(show_colour(paint), meaning) for paint, meaning in meanings] if masks else []
+        meanings.append((UNKNOWN, "", "grey: ignored (255), uncertain"))
+    meanings.append((OUTSIDE, "", "dimmed: background"))
+    return [(show_colour(paint), pattern, meaning) for paint, pattern, meaning in meanings] if masks else []
 
 
 def count_reasons(recipe: Recipe, rejects: pa.Table, tiles: Sequence[Tile]) -> list[ReasonRow]:

@@ -10,7 +10,7 @@ from tailforge.tasks.report.histograms import SCORES, describe_gate, show_number
 from tailforge.tasks.report.inversion import describe_inversion
 from tailforge.tasks.report.noises import describe_mix
 from tailforge.tasks.report.outcomes import SURPLUS
-from tailforge.tasks.report.overlays import draw_overlay, shrink_image
+from tailforge.tasks.report.overlays import draw_overlay, list_crowds, shrink_image
 from tailforge.tasks.report.reasons import describe_reason
 from tailforge.tasks.report.references import name_nearest
 from tailforge.tasks.report.repair import describe_repair
@@ -67,7 +67,8 @@ def draw_tile(data: ReportData, row: Mapping[str, Any], files: dict[str, bytes])
     }
 
     stuff = [value for value, category in enumerate(data.recipe.categories, 1) if not category.thing]
-    overlay = base64.b64encode(draw_overlay(mask, stuff)).decode() if mask else ""
+    crowds = list_crowds(row["instances"])
+    overlay = base64.b64encode(draw_overlay(mask, stuff, crowds)).decode() if mask else ""
     return Tile(
         sample_id=row["sample_id"],
         concept=row["concept"],

@@ -7,9 +7,12 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -73,6 +76,24 @@ def test_every_sample_with_an_image_is_told_and_shown(server: ReviewServer, stor
             assert image.size == (16, 16)
         status, data, _ = ask(server, f"masks/{sample_id}")
         assert (status, data[:4]) == (200, b"\x89PNG")
+
+
+def test_crowds_are_shown_in_a_colour_of_their_own(tmp_path: Path) -> None:
+    """In a build, whose masks are artifacts."""
+    store = publish(tmp_path)
+    build = replace(open_version("parts", store.uri), version=None)
+    path = Path(store.path(build.artifacts["masks"][0]))
+    table = pq.read_table(path)
+    sample_id = table["sample_id"][0].as_py()
+
+    def has_orange() -> bool:
+        with Image.open(io.BytesIO(build.read_overlay(sample_id)[0])) as image:
+            return bool((np.asarray(image.convert("RGBA")) == (255, 170, 0, 255)).all(axis=2).any())
+
+    assert not has_orange()
+    rows = [{**row, "instances": [{**each, "crowd": True} for each in row["instances"]]} for row in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    assert has_orange()
 
 
 def test_decisions_land_in_the_file_with_the_image_that_was_seen(server: ReviewServer, store: Store) -> None:

@@ -3,17 +3,21 @@
 from io import BytesIO
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
+from tailforge.schemas.errors import PictureError
+from tailforge.tasks.methods.masks.codec import encode_rle
 from tailforge.tasks.report.overlays import (
     AROUND,
     OVERLAY_PX,
     draw_overlay,
     has_ignored,
+    list_crowds,
     outline,
     show_colour,
     shrink_image,
@@ -69,6 +73,37 @@ def test_stuff_is_tinted_and_only_things_are_outlined() -> None:
     assert middle[2 * factor].tolist()[2:] == [255, 96]
     assert middle[2 * factor - 1].tolist() == [255, 0, 168, 255]
     assert middle[factor // 2, 3] == 0
+
+
+def test_a_crowd_is_outlined_and_hatched_in_a_colour_of_its_own() -> None:
+    """Two things of one category; the right one is a crowd. The mask may be enlarged or shrunk."""
+    for side in (12, 1024):
+        labels = np.zeros((side, side), np.uint8)
+        labels[side // 4 : -side // 4, side // 6 : -side // 6] = 1
+        labels[:, side // 2 - side // 12 : side // 2 + side // 12] = 0
+        crowd = (labels == 1) & (np.arange(side) > side // 2)
+        overlay = _rgba(draw_overlay(_encode(labels), crowds=[encode_rle(crowd)]))
+        middle = overlay.shape[1] // 2
+        orange = (overlay == (255, 170, 0, 255)).all(axis=2)
+        magenta = (overlay == (255, 0, 168, 255)).all(axis=2)
+        assert not orange[:, :middle].any()
+        assert magenta[:, :middle].any()
+        assert not magenta[:, middle:].any()
+
+        # Lines cross the inside, which is clear between them. Beside the crowd there is none.
+        clear = (overlay[..., 3] == 0)[:, middle:]
+        assert clear.any()
+        assert 1.5 * magenta.sum() < orange.sum() < clear.sum()
+
+
+def test_run_lengths_that_do_not_fit_the_mask_are_refused() -> None:
+    with pytest.raises(PictureError, match="do not fit its mask: runs of 4 pixels for an image of 16"):
+        draw_overlay(_encode(np.ones((4, 4), np.uint8)), crowds=["04"])
+
+
+def test_only_crowds_among_instances_are_listed() -> None:
+    assert list_crowds([{"rle": "a", "crowd": True}, {"rle": "b", "crowd": False}, {"rle": "c"}]) == ["a"]
+    assert list_crowds(None) == []
 
 
 def test_ignored_pixels_are_found() -> None:

@@ -3,11 +3,13 @@
 import json
 from io import BytesIO
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from tailforge.schemas.recipe import parse_recipe
 from tailforge.schemas.tables import SEEDS
+from tailforge.tasks.methods.masks.codec import encode_rle
 from tailforge.tasks.report.page import draw_report
 from tailforge.tasks.report.references import Reference
 from tests.support.report_tables import (
@@ -102,6 +104,13 @@ def test_the_legend_explains_the_colours_that_masks_can_show() -> None:
         "dimmed: background" in page.text
     )
     assert "--paint: rgb(0 90 255 / 38%)" in page.values("span", "style")
+    crowd = {"slot": "concept", "category": "gear", "category_id": 1, "bbox": [0, 0, 8, 8], "area": 64, "score": 0.9}
+    crowded = make_manifest(
+        make_row(1, "gear", instances=[crowd | {"rle": encode_rle(np.ones((8, 8), np.bool_)), "crowd": True}])
+    )
+    page = read_page(make_data(crowded, make_rejects()))
+    assert "In masks: outlined: a thing hatched: several things that touch (a crowd) dimmed: background" in page.text
+    assert page.values("span", "class").count("hatched") == 1
     bare = make_data(manifest, make_rejects(), examples={f"{1:016x}": (make_picture(), None)})
     assert "In masks" not in read_page(bare).text
 
