@@ -5,6 +5,7 @@ a plan knows it without loading the network.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tailforge.schemas.errors import ModelError, RecipeError
@@ -22,13 +23,14 @@ from tailforge.tasks.models.generator_files import (
 )
 
 # Kinds beside the classes of pipelines.
-SMALL, FEW_STEPS, UNTOLD = "small", "few steps", "Flux without guidance"
+SMALL, NEW, FEW_STEPS, UNTOLD = "small", "new network", "few steps", "Flux without guidance"
 TEXT_WIDTH = 768  # features of the narrowest text that a released Stable Diffusion reads
 CONSISTENCY = ("LCMScheduler", "TCDScheduler")  # saved with networks that were distilled to a few steps
 
 # Scale of guidance by kind. Those of classes are the defaults of diffusers' pipelines; a test compares them.
 GUIDANCE: Mapping[str, float] = {
     SMALL: SamplingSettings.model_fields["guidance"].default,  # ours, from the embedded generator
+    NEW: SamplingSettings.model_fields["guidance"].default,
     FEW_STEPS: 1.0,  # off: the network has learnt guided images
     UNTOLD: 1.0,  # the network reads no scale
     "StableDiffusionPipeline": 7.5,
@@ -39,6 +41,7 @@ GUIDANCE: Mapping[str, float] = {
     "StableDiffusionXLInpaintPipeline": 7.5,
     "FluxFillPipeline": 30.0,
 }
+LEAST_DRAWN = {SMALL: 0.5}  # lowest chance to be drawn of a word that gets a mask; fitted on the embedded generator
 read_hub_json = when_called("tasks.models.hub_files", "read_hub_json")
 
 
@@ -54,6 +57,16 @@ def settle_defaults(recipe: Recipe, generator: ResolvedModel | None) -> Recipe:
     if idle := list(settled.find_idle()):
         raise RecipeError(idle[0])
     return recipe.model_copy(update={"engine": settled})
+
+
+def find_least_drawn(model: ResolvedModel) -> float:
+    """Return the lowest chance to be drawn of a word that gets a mask from a model's attention; 0: every word gets one.
+
+    It is 0 for every kind that nothing was fitted on, for hub models, and for models that are no pipeline.
+    """
+    if not (Path(model.path) / (model.subfolder or "") / INDEX).is_file():
+        return 0.0
+    return LEAST_DRAWN.get(find_kind(model), 0.0)
 
 
 def find_kind(generator: ResolvedModel) -> str:
@@ -77,9 +90,9 @@ def _tell_kind(read: Callable[[str], dict[str, Any]], origin: str) -> str:
     if denoiser == "transformer":
         return UNTOLD if kind in FLUX_CLASSES and not config.get("guidance_embeds") else kind
 
-    # A network that Tailforge trained anew reads narrow text, whatever its class.
+    # The embedded network and those that Tailforge trains anew read narrow text; the latter add it to the timestep.
     width = config.get("cross_attention_dim")
     if isinstance(width, int) and width < TEXT_WIDTH:
-        return SMALL
+        return NEW if config.get("addition_embed_type") == "text" else SMALL
     scheduler = read("scheduler/scheduler_config.json").get("_class_name")
     return FEW_STEPS if scheduler in CONSISTENCY else kind

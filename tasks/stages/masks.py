@@ -47,7 +47,7 @@ def _list_values(job: PartitionJob) -> list[tuple[str, str, int]]:
 
 STAGE = Stage(
     name="masks",
-    version="6",
+    version="7",
     schema=MASKS,
     costing=("annotation",),
     locate=locate,

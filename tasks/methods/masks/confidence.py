@@ -21,6 +21,9 @@ RIVALRY = -3.53  # weight of rivalry, printed by the same from 200 renders of tw
 # Of instances, printed by the same from 200 renders each of one part, of two different parts and of two of one part.
 INSTANCE_WEIGHTS = {"separability": 9.93, "area": 0.33, "rivalry": -2.28}
 INSTANCE_BIAS = -6.45
+# Of words whose object is drawn or not, printed by the same from 40 renders with a part and 40 surfaces without one.
+DRAWN_WEIGHTS = {"separability": 31.14, "agreement": 22.75}
+DRAWN_BIAS = -40.99
 USUAL_AGREEMENT = 0.81  # used after a single reading
 SMALLEST_AREA = 1e-4
 
@@ -69,6 +72,20 @@ def estimate_instance(separability: float, area: float, rivalry: float) -> float
     over that of its own word, in its pixels.
     """
     return _squash(INSTANCE_BIAS, INSTANCE_WEIGHTS, list_instance_features(separability, area, rivalry))
+
+
+def list_drawn_features(separability: float, agreement: float) -> dict[str, float]:
+    """Return the inputs of the logistic function of a word's presence, by the names of DRAWN_WEIGHTS."""
+    return {"separability": separability, "agreement": agreement}
+
+
+def estimate_drawn(separability: float, agreement: float) -> float:
+    """Return the chance that an image shows the object of a word, 0..1, from its map and the agreement of readings.
+
+    Attention to an object that is not drawn wanders from step to step. Attention to another object in its place does
+    not, so this says nothing about wrong objects.
+    """
+    return _squash(DRAWN_BIAS, DRAWN_WEIGHTS, list_drawn_features(separability, agreement))
 
 
 def _squash(bias: float, weights: Mapping[str, float], features: Mapping[str, float]) -> float:

@@ -20,7 +20,7 @@ from scipy import ndimage
 from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.codec import IGNORE, Mask
 from tailforge.tasks.methods.masks.components import Region, fill_holes, keep_components
-from tailforge.tasks.methods.masks.confidence import Parts, estimate_overlap
+from tailforge.tasks.methods.masks.confidence import Parts, estimate_drawn, estimate_overlap
 from tailforge.tasks.methods.masks.guided_filter import Pixels, filter_guided, resize
 from tailforge.tasks.methods.masks.instances import Claim, Instance, find_instances, measure_rivalry
 from tailforge.tasks.methods.masks.levels import Soft, count_levels, scale_map, split_levels
@@ -84,15 +84,38 @@ class Outlines:
     instances: tuple[Instance, ...]
 
 
-def soften_words(maps: Soft, words: Sequence[Word], pixels: Pixels, settings: Annotation) -> list[Softened]:
-    """Return the words' maps at the size of `pixels` [height, width, 3], from attention `maps` [K, h, w]."""
+def soften_words(
+    maps: Soft,
+    words: Sequence[Word],
+    pixels: Pixels,
+    settings: Annotation,
+    agreement: Sequence[float] | None = None,
+    least_drawn: float = 0.0,
+) -> list[Softened]:
+    """Return the words' maps at the size of `pixels` [height, width, 3], from attention `maps` [K, h, w].
+
+    A thing gets an empty map if its estimated chance to be drawn is below `least_drawn`. The estimate needs the
+    `agreement` of early and late readings, by row of the maps; without it every thing keeps its map.
+    """
     # The shares compare all words of the prompt, so they are taken before a word is chosen.
     asked = maps[[word.row for word in words]].astype(np.float32)
     shares = asked / np.maximum(asked.sum(0), np.finfo(np.float32).tiny)
-    return [
+    softened = [
         _soften(word, own if word.thing else share, pixels, settings)
         for word, own, share in zip(words, asked, shares, strict=True)
     ]
+    if agreement is None or least_drawn == 0:
+        return softened
+    chances = [estimate_drawn(measure_levels(each.soft), agreement[each.word.row]) for each in softened]
+    return [
+        replace(each, soft=np.zeros_like(each.soft)) if each.word.thing and chance < least_drawn else each
+        for each, chance in zip(softened, chances, strict=True)
+    ]
+
+
+def measure_levels(soft: Soft) -> float:
+    """Return how well a map [h, w] in 0..1 falls into two levels: between-class over total variance, 0..1."""
+    return split_levels(count_levels(soft))[1]
 
 
 def _soften(word: Word, soft: Soft, pixels: Pixels, settings: Annotation) -> Softened:
@@ -263,7 +286,7 @@ def _measure(each: Softened, region: Region, agreement: Sequence[float] | None) 
     return Parts(
         area=float(region.mean()),
         contrast=float(each.soft[region].mean() - (outside.mean() if outside.size else 0.0)),
-        separability=split_levels(count_levels(each.soft))[1],
+        separability=measure_levels(each.soft),
         presence=each.presence,
         components=len(areas),
         largest_share=max(areas) / sum(areas),

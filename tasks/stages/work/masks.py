@@ -36,6 +36,7 @@ from tailforge.tasks.methods.sampling.memory import within_memory
 from tailforge.tasks.methods.sampling.plain import hold
 from tailforge.tasks.methods.sampling.rendered import cut_batches
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, Read, read_attention
+from tailforge.tasks.models.generator_defaults import find_least_drawn
 from tailforge.tasks.models.text_to_image import load_generator
 from tailforge.tasks.report.provenance import read_origin
 
@@ -132,7 +133,9 @@ def _words(job: PartitionJob, row: Row) -> list[Word]:
 
 def _soften(job: PartitionJob, row: Row, read: Read) -> list[Softened]:
     """Return the soft mask of each word of a sample."""
-    return soften_words(read.maps, _words(job, row), decode_png(row["image"]), job.build.recipe.annotation)
+    reader = job.build.annotator or job.build.require_generator()
+    words, pixels, settings = _words(job, row), decode_png(row["image"]), job.build.recipe.annotation
+    return soften_words(read.maps, words, pixels, settings, read.agreement, find_least_drawn(reader))
 
 
 def _row(job: PartitionJob, row: Row, read: Read | None, thresholds: Mapping[int, float]) -> Row:

@@ -15,6 +15,7 @@ import torch
 
 from tailforge.catalog.sources.models import MODELS
 from tailforge.tasks.models.judges import load_judges
+from tests.benchmarks.masks.absent import CASES, make_planted
 from tests.benchmarks.masks.images import (
     RENDER_SEED,
     Set,
@@ -27,13 +28,14 @@ from tests.benchmarks.masks.images import (
 from tests.benchmarks.masks.objects import KINDS, make_objects
 from tests.benchmarks.masks.overhead import measure_overhead
 from tests.benchmarks.masks.page import draw_figure, write_page
-from tests.benchmarks.masks.rows import Made, measure, measure_objects
+from tests.benchmarks.masks.rows import Made, measure, measure_absent, measure_objects
 from tests.benchmarks.pages import write_json
 from tests.benchmarks.pretraining import SEEDS, measure_learning
 
 RARE_SHARE = 3  # a search costs more than a sample: so many times fewer pictures of a rare part
 RENDERS = 60  # renders of a seed
 COMPOSED = 20
+PLANTED = 50  # words of each case and seed, each read twice
 
 
 def make_set(file: Path, make: Callable[[], Set]) -> Set:
@@ -87,13 +89,28 @@ def make_all_objects(work: Path, seeds: list[int]) -> dict[int, dict[str, Set]]:
     }
 
 
+def make_all_planted(work: Path, seeds: list[int]) -> dict[int, dict[str, Set]]:
+    """Words whose part is drawn or not, of all seeds."""
+    model = open_generator()
+    return {
+        seed: {
+            case: make_set(
+                work / f"planted-{turn}-{seed}.npz",
+                lambda: make_planted(model, case, RENDER_SEED + seed + 2000 * (1 + turn), PLANTED),  # noqa: B023
+            )
+            for turn, case in enumerate(CASES)
+        }
+        for seed in seeds
+    }
+
+
 def main() -> None:
     """Make what is missing and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work/masks"))
     parser.add_argument("--seeds", nargs="*", type=int, default=[20, 21, 22])
     parser.add_argument("--images", type=int, default=12, help="images of each part and seed")
-    parser.add_argument("--keep", nargs="*", choices=("quality", "objects", "cost", "learning"), default=())
+    parser.add_argument("--keep", nargs="*", choices=("quality", "objects", "absent", "cost", "learning"), default=())
     words = parser.parse_args()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -103,6 +120,8 @@ def main() -> None:
         draw_figure(made.generated[words.seeds[0]])
     if "objects" not in words.keep:
         write_json("masks", words.seeds, measure_objects(make_all_objects(words.work, words.seeds)))
+    if "absent" not in words.keep:
+        write_json("masks", words.seeds, measure_absent(make_all_planted(words.work, words.seeds)))
     if "learning" not in words.keep:
         learning = words.work / "pretraining"
         write_json("masks", list(SEEDS), measure_learning(learning / "store", learning))

@@ -7,7 +7,6 @@ images.
 """
 
 import argparse
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,47 +15,30 @@ from scipy import optimize
 
 from tailforge.catalog.sources.models import MODELS, digest_model
 from tailforge.schemas.jobs import ResolvedModel
-from tailforge.schemas.settings.annotation import WINDOW, Annotation
-from tailforge.schemas.settings.engines import PlainEngine
-from tailforge.tasks.methods.attention.cross_attention import Capture, choose_layer, choose_steps, find_layers
-from tailforge.tasks.methods.masks.confidence import BIAS, WEIGHTS, Parts, list_features, list_instance_features
+from tailforge.schemas.settings.annotation import Annotation
+from tailforge.tasks.methods.masks.confidence import (
+    BIAS,
+    WEIGHTS,
+    Parts,
+    list_drawn_features,
+    list_features,
+    list_instance_features,
+)
 from tailforge.tasks.methods.masks.instances import Claim, measure_component
-from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften_words
-from tailforge.tasks.methods.sampling.generator import join_conditionings
-from tailforge.tasks.methods.sampling.pixels import to_tensor
-from tailforge.tasks.methods.sampling.renoised_attention import Read, draw_like
-from tailforge.tasks.methods.workshop import BALANCED, Rendering, Scene, caption, render, sample_scene
+from tailforge.tasks.methods.masks.soft_masks import Word, measure_levels, outline_words, soften_words
+from tailforge.tasks.methods.sampling.rendered import cut_batches
+from tailforge.tasks.methods.workshop import BALANCED, render, sample_scene
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
 from tailforge.tasks.models.text_to_image import load_generator
+from tests.benchmarks.masks.absent import DRAWN, NOTHING, caption_part, plant
 from tests.benchmarks.masks.objects import KINDS, list_truths, make_objects, outline_objects, overlap_with
+from tests.benchmarks.masks.sampled_reading import BATCH, read_like_sampling
 
 SEED = 4242  # of no training and no other benchmark
-BATCH = 16
+WORDS = 40  # with a drawn part, and as many without one
+PLANTED = 50  # added to SEED for words of parts that are drawn or not
 PENALTY = 1e-3  # on the squared weights of standardised features
 ROUNDS = 200
-
-
-def read_like_sampling(model: DiffusersGenerator, scenes: list[Scene], renders: list[Rendering]) -> list[Read]:
-    """Attention on the part of each render, read at the steps that plain sampling records."""
-    scheduler: Any = model.make_scheduler("ddim")
-    sampled = model.make_scheduler("model")
-    sampled.set_timesteps(PlainEngine().steps, device=model.device)
-    steps = sorted(choose_steps([float(t) for t in sampled.timesteps], 1000, WINDOW), reverse=True)
-    latents = model.encode(to_tensor(np.stack([made.image for made in renders])))
-    texts = [caption(scene) for scene in scenes]
-    spans = [
-        (text.index(scene.part), text.index(scene.part) + len(scene.part))
-        for text, scene in zip(texts, scenes, strict=True)
-    ]
-    words = [model.locate_tokens(text, [span]) for text, span in zip(texts, spans, strict=True)]
-    conditioning = join_conditionings([model.encode_prompt(text) for text in texts])
-    layer = choose_layer(find_layers(model.denoiser), *latents.shape[-2:])
-    generators = [torch.Generator("cpu").manual_seed(scene.seed) for scene in scenes]
-    with torch.inference_mode(), Capture(model.denoiser, [layer], words, slice(0, len(scenes)), steps) as capture:
-        for step in steps:
-            noisy = scheduler.add_noise(latents, draw_like(latents, generators), torch.tensor([int(step)]))
-            model.denoise(noisy, torch.tensor(step, device=model.device), conditioning)
-    return [Read(capture.maps(row), capture.agreement(row)) for row in range(len(scenes))]
 
 
 def measure_renders(model: DiffusersGenerator, count: int) -> tuple[list[Parts], NDArray[np.float64]]:
@@ -65,7 +47,8 @@ def measure_renders(model: DiffusersGenerator, count: int) -> tuple[list[Parts],
     for first in range(0, count, BATCH):
         scenes = [sample_scene(number, SEED, BALANCED) for number in range(first, min(first + BATCH, count))]
         renders = [render(scene) for scene in scenes]
-        for read, made in zip(read_like_sampling(model, scenes, renders), renders, strict=True):
+        pictures = [caption_part(made.image, scene, scene.part) for made, scene in zip(renders, scenes, strict=True)]
+        for read, made in zip(read_like_sampling(model, pictures), renders, strict=True):
             settings = Annotation()
             softened = soften_words(read.maps, [Word(0, 1)], made.image, settings)
             (found,) = outline_words(softened, settings, read.agreement).outlines
@@ -113,6 +96,20 @@ def fit_rivalry(model: DiffusersGenerator, count: int) -> float:
     return float(optimize.minimize_scalar(loss, bounds=(-30.0, 0.0), method="bounded").x)
 
 
+def measure_drawn(model: DiffusersGenerator, count: int) -> tuple[list[dict[str, float]], NDArray[np.float64]]:
+    """Features of `count` words whose part is drawn and of as many whose part is not, and 1 or 0."""
+    features, drawn = [], []
+    for turn, case in enumerate((DRAWN, NOTHING)):
+        pictures = [plant(case, number, SEED + PLANTED + turn)[0] for number in range(count)]
+        for batch in cut_batches(pictures, BATCH):
+            for picture, read in zip(batch, read_like_sampling(model, batch), strict=True):
+                assert read.agreement is not None
+                (softened,) = soften_words(read.maps, [Word(0, 1)], picture.pixels, Annotation())
+                features.append(list_drawn_features(measure_levels(softened.soft), read.agreement[0]))
+                drawn.append(float(case == DRAWN))
+    return features, np.array(drawn)
+
+
 def fit(features: list[dict[str, float]], overlaps: NDArray[np.float64]) -> tuple[dict[str, float], float]:
     """Weights and bias of a logistic function of the features, by cross entropy with the overlaps."""
     names = list(features[0])
@@ -157,6 +154,12 @@ def main() -> None:
     print(f"{len(features)} instances, mean overlap {overlaps.mean():.3f}")
     print("INSTANCE_WEIGHTS =", {name: round(value, 4) for name, value in weights.items()})
     print("INSTANCE_BIAS =", round(bias, 4))
+
+    features, drawn = measure_drawn(model, WORDS)
+    weights, bias = fit(features, drawn)
+    print(f"{len(features)} words, share drawn {drawn.mean():.3f}")
+    print("DRAWN_WEIGHTS =", {name: round(value, 4) for name, value in weights.items()})
+    print("DRAWN_BIAS =", round(bias, 4))
 
 
 if __name__ == "__main__":

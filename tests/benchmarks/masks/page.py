@@ -15,6 +15,7 @@ from tailforge.tasks.methods.masks.codec import encode_mask
 from tailforge.tasks.methods.masks.soft_masks import Word
 from tailforge.tasks.methods.workshop import PARTS
 from tailforge.tasks.report.overlays import draw_overlay
+from tests.benchmarks.masks.absent import ANOTHER, NOTHING
 from tests.benchmarks.masks.images import OURS, Set
 from tests.benchmarks.masks.rows import CONCEPT, GATE, PLAIN, SURFACE, choose_pictures, outline_all
 from tests.benchmarks.pages import DOCS
@@ -41,6 +42,7 @@ OBJECTS = (
     "crowds",
     "crowd_precision",
 )
+ABSENT = ("with_a_mask", "largest_area", "highest_confidence", "precision_kept")
 RIVALS = ("stored_maps", "per_head")
 COSTS = ("time_overhead", "wall_overhead", "memory_overhead")
 
@@ -85,6 +87,7 @@ def write_page(images: int, renders: int, seeds: int) -> None:
         ours=_list(figures, OURS),
         parts=_part_table(figures),
         objects=tabulate_arms(rows, lambda arm: _kind(arm) == "instances", OBJECTS),
+        absent=tabulate_arms(rows, lambda arm: _kind(arm) == "absent", ABSENT),
         renders=tabulate_arms(rows, lambda arm: arm.startswith("renders/"), ("miou",)),
         cost=tabulate_arms(rows, lambda arm: arm == OURS or _kind(arm) == "cost", COSTS),
         learning=tabulate_arms(rows, _is_learning, LEARNT),
@@ -96,8 +99,8 @@ def _kind(arm: str) -> str:
     """Which table an arm belongs to."""
     if arm.split("/")[0] in (*USES, "random"):
         return "learning"
-    if arm.startswith("instances/"):
-        return "instances"
+    if (kind := arm.split("/")[0]) in ("instances", "absent"):
+        return kind
     if arm.split("/")[0] in (*RIVALS, "plain"):
         return "cost"
     return "quality"
@@ -151,6 +154,7 @@ def goals(figures: Figures) -> list[str]:
     cost, memory = figures(OURS, "time_overhead"), figures(OURS, "memory_overhead")
     best = min(figures(arm, "time_overhead") for arm in RIVALS)
     composed = figures("composed renders of two parts", "miou_two_objects")
+    kept = figures("absent/the part is drawn, ours", "precision_kept")
     checks: list[tuple[str, float, Callable[[float], bool]]] = [
         (
             "time of capture over that of plain sampling, batch 8, on one thread (two were asked for): at most 0.05",
@@ -176,9 +180,18 @@ def goals(figures: Figures) -> list[str]:
             lambda v: v >= 0.6,
         ),
         ("the same, two different parts of composed renders: at least 0.6", composed, lambda v: v >= 0.6),
+        *(
+            (f"words with a mask where {case}: at most 0.05", figures(f"absent/{case}, ours", "with_a_mask"), _is_rare)
+            for case in (NOTHING, ANOTHER)
+        ),
+        ("share of right masks among those kept of drawn parts: at least 0.9", kept, lambda v: v >= 0.9),
     ]
     lines = [f"- {goal}: {number:.3g}, {'met' if met(number) else '**missed**'}" for goal, number, met in checks]
     return [*lines, _learning_goal(figures)]
+
+
+def _is_rare(share: float) -> bool:
+    return share <= 0.05
 
 
 def _ratio(rival: float, ours: float) -> float:

@@ -12,6 +12,8 @@ from scipy import ndimage
 from tailforge.schemas.settings.annotation import Annotation
 from tailforge.tasks.methods.masks.soft_masks import Outlines, Word, outline_words, pool_thresholds, soften_words
 from tailforge.tasks.methods.workshop import HEAD_PARTS, PARTS
+from tailforge.tasks.models.generator_defaults import LEAST_DRAWN, SMALL
+from tests.benchmarks.masks.absent import score_planted
 from tests.benchmarks.masks.images import OURS, READINGS, Set, select
 from tests.benchmarks.masks.objects import score_objects
 from tests.benchmarks.seedselect.rows import over_seeds
@@ -171,6 +173,17 @@ def measure_objects(made: Mapping[int, Mapping[str, Set]]) -> list[dict[str, Any
             for arm, joined in ((f"instances/{kind}", False), (f"instances/{kind}, one per word", True)):
                 for metric, value in score_objects(own, kind, joined).items():
                     rows.add(arm, metric, seed, value)
+    return rows.list()
+
+
+def measure_absent(made: Mapping[int, Mapping[str, Set]]) -> list[dict[str, Any]]:
+    """Rows of words whose part is drawn or not, by seed and case: before, with a mask for every word, and ours."""
+    rows = Rows()
+    for seed, cases in made.items():
+        for case, own in cases.items():
+            for name, least in (("before", 0.0), ("ours", LEAST_DRAWN[SMALL])):
+                for metric, value in score_planted(own, least).items():
+                    rows.add(f"absent/{case}, {name}", metric, seed, value)
     return rows.list()
 
 

@@ -14,7 +14,17 @@ from tailforge.catalog.sources.recipes import load_recipe
 from tailforge.schemas.errors import ModelError, RecipeError
 from tailforge.schemas.jobs import ResolvedModel
 from tailforge.schemas.recipe import Recipe, parse_recipe
-from tailforge.tasks.models.generator_defaults import FEW_STEPS, GUIDANCE, SMALL, UNTOLD, find_kind, settle_defaults
+from tailforge.tasks.models.generator_defaults import (
+    FEW_STEPS,
+    GUIDANCE,
+    NEW,
+    SMALL,
+    UNTOLD,
+    find_kind,
+    find_least_drawn,
+    settle_defaults,
+)
+from tailforge.tasks.models.pixel_generator import PixelNorm, write_untrained
 from tailforge.tasks.models.text_to_image import FAMILIES
 from tests.support.tiny_fills import build_flux_fill, build_sd_fill, build_sdxl_fill
 from tests.support.tiny_flows import build_flux, build_sd3
@@ -81,6 +91,14 @@ def test_other_kinds_have_ours(
     assert guidance_of(settle_defaults(recipe_with(), generator)) == guidance
 
 
+def test_new_networks_have_guidance_as_the_embedded_one_and_a_mask_for_every_word(tmp_path: Path) -> None:
+    write_untrained(tmp_path / "new", (16, 16), PixelNorm((0.5,) * 3, (0.5,) * 3), ["gear"], [16, 32], 0)
+    generator = ResolvedModel(path=str(tmp_path / "new"), digest="0" * 64)
+    assert find_kind(generator) == NEW
+    assert guidance_of(settle_defaults(recipe_with(), generator)) == 3.0
+    assert find_least_drawn(generator) == 0
+
+
 def test_guidance_is_off_for_networks_of_few_steps(tmp_path: Path) -> None:
     pipeline = build_sd()
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
@@ -97,6 +115,13 @@ def test_the_embedded_recipes_keep_their_guidance() -> None:
     named = load_recipe("workshop").recipe
     left_out = load_recipe("workshop", ["engine={kind: plain, steps: 16, batch_size: 8}"]).recipe
     assert settle_defaults(named, generator) == named == settle_defaults(left_out, generator)
+
+
+def test_words_may_be_absent_for_small_networks_alone(tmp_path: Path) -> None:
+    assert find_least_drawn(ResolvedModel(path=str(MODELS / "workshop"), digest="0" * 64)) == 0.5
+    assert find_least_drawn(save(build_sd(), tmp_path, width=768)) == 0
+    assert find_least_drawn(ResolvedModel(path=str(MODELS / "workshop-teacher"), digest="0" * 64)) == 0
+    assert find_least_drawn(ResolvedModel(path="owner/name", revision=COMMIT, digest="0" * 64)) == 0
 
 
 @pytest.mark.parametrize("guidance", [3.0, 1.0, 7.5])

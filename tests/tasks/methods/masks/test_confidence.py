@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailforge.tasks.methods.masks.confidence import USUAL_AGREEMENT, Parts, estimate_overlap
+from tailforge.tasks.methods.masks.confidence import USUAL_AGREEMENT, Parts, estimate_drawn, estimate_overlap
 
 SHARE = st.floats(0, 1)
 GOOD = Parts(area=0.2, separability=0.92, largest_share=1.0, agreement=0.85, components=1)
@@ -26,3 +26,10 @@ def test_each_part_can_cost_confidence(worse: dict[str, float]) -> None:
 def test_a_single_reading_counts_as_usual_agreement() -> None:
     single, usual = ({**GOOD.__dict__, "agreement": value} for value in (None, USUAL_AGREEMENT))
     assert estimate_overlap(Parts(**single)) == estimate_overlap(Parts(**usual))
+
+
+@given(SHARE, SHARE, st.floats(0.01, 0.3))
+def test_steady_attention_speaks_for_a_drawn_object(separability: float, agreement: float, more: float) -> None:
+    chance = estimate_drawn(separability, agreement)
+    assert 0 <= chance <= estimate_drawn(separability, agreement + more) <= 1
+    assert chance <= estimate_drawn(separability + more, agreement)

@@ -98,6 +98,21 @@ def test_a_clear_blob_is_trusted_more_than_noise() -> None:
     assert doubtful.outlines[0].confidence < 0.7 < 0.85 < clear.outlines[0].confidence
 
 
+def test_a_thing_whose_readings_disagree_has_no_mask() -> None:
+    wandering = np.random.default_rng(1).uniform(0.01, 0.05, (16, 16)).astype(np.float32)
+    steady, asked = blob(slice(4, 12), slice(4, 12)), Annotation(refine=False)
+    words, maps = [Word(0, 1), Word(1, 2), Word(2, 3, thing=False)], np.stack([steady, wandering, wandering])
+
+    def found(agreement: list[float] | None, least: float) -> list[bool]:
+        softened = soften_words(maps, words, GREY, asked, agreement, least)
+        return [bool(each.region.any()) for each in outline_words(softened, asked, agreement).outlines]
+
+    # Stuff stays, and one reading decides nothing.
+    assert found([0.9, 0.3, 0.3], 0.5) == [True, False, True]
+    assert found([0.9, 0.3, 0.3], 0.0)[:2] == found(None, 0.5)[:2] == [True, True]
+    assert found([0.9, 0.9, 0.3], 1e-9)[1]
+
+
 def test_agreement_of_readings_counts_for_its_own_word() -> None:
     maps = np.stack([blob(slice(2, 6), slice(2, 6)), blob(slice(10, 14), slice(10, 14))])
     asked = Annotation(refine=False)

@@ -11,7 +11,9 @@ from tailforge.tasks.methods.masks.soft_masks import Word, outline_words, soften
 from tailforge.tasks.methods.sampling.renoised_attention import Captioned, draw_like, read_attention
 from tailforge.tasks.methods.workshop import BALANCED, render, sample_scene
 from tailforge.tasks.models.diffusers_generator import DiffusersGenerator
+from tailforge.tasks.models.generator_defaults import LEAST_DRAWN, SMALL
 from tailforge.tasks.models.text_to_image import load_generator
+from tests.benchmarks.masks.absent import DRAWN, NOTHING, plant
 
 DEFAULTS = Annotation(kind="renoised_attention")
 
@@ -47,6 +49,18 @@ def test_the_map_lies_on_the_part(workshop: DiffusersGenerator) -> None:
     maps = [found.maps for found in read_attention(workshop, pictures, DEFAULTS.noise, DEFAULTS.draws)]
     assert mean_overlap(maps, pictures, truth) > 0.75
     assert mean_overlap(maps, pictures, truth[1:] + truth[:1]) < 0.4  # and not just on the middle of any picture
+
+
+def test_a_part_that_is_not_there_has_no_mask(workshop: DiffusersGenerator) -> None:
+    def count_masks(case: str) -> int:
+        pictures, masks = [plant(case, number, 991)[0] for number in range(16)], 0
+        for picture, read in zip(pictures, read_attention(workshop, pictures, 0.2, 2), strict=True):
+            words = soften_words(read.maps, [Word(0, 1)], picture.pixels, DEFAULTS, read.agreement, LEAST_DRAWN[SMALL])
+            masks += bool(outline_words(words, DEFAULTS, read.agreement).outlines[0].region.any())
+        return masks
+
+    assert count_masks(NOTHING) <= 1
+    assert count_masks(DRAWN) >= 15
 
 
 def test_a_picture_keeps_its_map_in_any_batch(workshop: DiffusersGenerator) -> None:
