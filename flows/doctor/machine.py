@@ -11,9 +11,9 @@ from tailforge.catalog.store import Store
 from tailforge.flows.doctor.findings import Finding
 from tailforge.schemas.documents.shown import count_of
 from tailforge.tasks.artifacts.contract import count_threads, describe_machine
+from tailforge.tasks.artifacts.memory import read_memory
 from tailforge.tasks.report.units import show_bytes
 
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 LEAST_MEMORY, LEAST_DISK = 2 * 10**9, 10**9  # bytes below which a line warns; our choice
 
 
@@ -27,19 +27,6 @@ def look_at_machine() -> Iterator[Finding]:
         yield Finding("memory", "limited", found, "end other programs, or take a machine with more memory")
     else:
         yield Finding("memory", "ok", found)
-
-
-def read_memory() -> tuple[int, int]:
-    """Return the bytes of memory, and those that are available. A container's limit counts."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = os.sysconf("SC_PHYS_PAGES") * page
-    free = total
-    listed = Path("/proc/meminfo")
-    if listed.exists():
-        lines = dict(line.split(":", 1) for line in listed.read_text().splitlines() if ":" in line)
-        free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else free
-    limits = [int(text) for path in map(Path, LIMITS) if path.exists() and (text := path.read_text().strip()).isdigit()]
-    return min([total, *limits]), min([free, *limits])
 
 
 def look_at_store(uri: str) -> Iterator[Finding]:

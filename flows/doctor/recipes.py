@@ -10,13 +10,11 @@ from tailforge.catalog.sources.recipes import recipe_names
 from tailforge.flows.build.plan_partitions import plan_partitions
 from tailforge.flows.build.prepare import prepare_build
 from tailforge.flows.build.rounds import first_sizes
-from tailforge.flows.doctor.machine import read_memory
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import TailforgeError
 from tailforge.schemas.jobs import BuildContext, PartitionJob, SampleSpec
 from tailforge.schemas.receipts import EngineInputs
-from tailforge.tasks.artifacts.accelerators import list_accelerators
-from tailforge.tasks.artifacts.contract import name_accelerator
+from tailforge.tasks.artifacts.memory import read_device
 from tailforge.tasks.engines.registry import engine_of
 from tailforge.tasks.methods.planning.expand_prompts import expand_prompts
 from tailforge.tasks.methods.sampling.clock import Clock
@@ -77,7 +75,7 @@ def _draws(build: BuildContext) -> bool:
 
 def _try(build: BuildContext, name: str, seconds: float) -> Tried:
     """Return what a recipe needs here, and its speed if it may draw for some `seconds`."""
-    weights, memory = measure_weights(build), free_memory()
+    weights, memory = measure_weights(build), read_device().free
     if weights > memory:
         return Tried(name, False, weights, memory, None, "its models' weights are larger than the free memory")
     if not seconds:
@@ -104,12 +102,6 @@ def _list_weights(folder: Path) -> list[Path]:
     parts = WEIGHTS[check_class(index.get("_class_name"), folder / INDEX)]
     there = [(part, stem) for part, stem in parts.items() if part not in absent_parts(index)]
     return [file for part, stem in there for file in weight_files(folder / part, stem)]
-
-
-def free_memory() -> int:
-    """Return the free bytes of the memory into which models load."""
-    accelerators = list_accelerators() if name_accelerator() != "cpu" else ()
-    return accelerators[0].free if accelerators else read_memory()[1]
 
 
 def time_drawing(build: BuildContext, seconds: float) -> tuple[float, int]:

@@ -38,6 +38,11 @@ class EngineSettings(Strict):
         return sampling.negative_prompt if sampling is not None and sampling.guidance > 1 else ""
 
     @property
+    def differentiates(self) -> bool:
+        """Return whether the engine follows gradients through the pipeline."""
+        return False
+
+    @property
     def resamples(self) -> bool:
         """Return whether denoising steps are taken several times, with new noise between."""
         return False

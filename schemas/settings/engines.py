@@ -297,6 +297,11 @@ class SeedSelectEngine(SearchEngine):
         return self
 
     @property
+    def differentiates(self) -> bool:
+        """Return whether the search takes gradient steps."""
+        return self.iterations > 0
+
+    @property
     def searches_nowhere(self) -> bool:
         """Return whether there is neither screening nor a gradient step nor a mix."""
         return self.candidates == 1 and self.iterations == 0 and self.mode == "full"

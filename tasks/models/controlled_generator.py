@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import ControlNetModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailforge.schemas.errors import ModelError, RecipeError
 from tailforge.schemas.jobs import ResolvedControl, ResolvedModel, SampleSpec
@@ -49,6 +49,11 @@ class ControlledGenerator(UNetGenerator):
         self.control = control
         self.scale = scale
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Return the networks of the pipeline, and the ControlNet."""
+        return [*super().networks, self.network]
+
     def draw_controls(
         self, samples: Sequence[SampleSpec], size: tuple[int, int]
     ) -> tuple[Tensor | None, list[dict[str, Any]]]:
@@ -85,7 +90,7 @@ def check_control(generator: ResolvedModel) -> None:
     if folder is not None:
         _require_unet(str(read_json(folder / INDEX).get("_class_name")))
 
-    own = _control_folder(control)
+    own = control_folder(control)
     if own is None:
         return
     config = read_json(own / "config.json")
@@ -100,8 +105,7 @@ def check_control(generator: ResolvedModel) -> None:
 
 def load_control(pipeline: Any, control: ResolvedControl) -> ControlledGenerator:
     """Return the adapter of a loaded pipeline with its ControlNet. Errors: ModelError, RecipeError."""
-    _require_unet(type(pipeline).__name__)
-    folder = _control_folder(control)
+    folder = control_folder(control)
     half = folder is not None and all(f".{HALF}" in file.name for file in weight_files(folder, DIFFUSION))
     try:
         network = ControlNetModel.from_pretrained(
@@ -118,8 +122,14 @@ def load_control(pipeline: Any, control: ResolvedControl) -> ControlledGenerator
             "it again"
         ) from error
 
-    require_control(network.config, pipeline.unet.config, pipeline.vae_scale_factor)
     network.to(pipeline.unet.device, memory_format=torch.channels_last)
+    return attach_control(pipeline, network, control)
+
+
+def attach_control(pipeline: Any, network: ControlNetModel, control: ResolvedControl) -> ControlledGenerator:
+    """Return the adapter of a pipeline with a ControlNet. Errors: RecipeError if they do not fit."""
+    _require_unet(type(pipeline).__name__)
+    require_control(network.config, pipeline.unet.config, pipeline.vae_scale_factor)
     images = ControlImages(control.kind, Path(control.folder), control.images, control.fit)
     return ControlledGenerator(pipeline, network, images, control.scale)
 
@@ -161,6 +171,6 @@ def _require_unet(kind: str) -> None:
         )
 
 
-def _control_folder(control: ResolvedControl) -> Path | None:
+def control_folder(control: ResolvedControl) -> Path | None:
     """Return the directory of a ControlNet, or None for a hub model."""
     return None if control.revision is not None else Path(control.path) / (control.subfolder or "")

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailforge.schemas.errors import RecipeError
 from tailforge.schemas.jobs import SampleSpec
@@ -35,6 +35,11 @@ class DiffusersGenerator(ABC):
             network.eval().requires_grad_(False)
 
     inpaints = False  # a network made for inpainting overrides it, see fill_generators.py
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Return all networks that are loaded: denoiser, autoencoder and text encoders."""
+        return [part for part in self.pipeline.components.values() if isinstance(part, nn.Module)]
 
     @property
     @abstractmethod

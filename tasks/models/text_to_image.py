@@ -79,6 +79,12 @@ def load_generator(model: ResolvedModel) -> DiffusersGenerator:
     return load_once(("generator", model.digest, str(device)), lambda: open_generator(model, device))
 
 
+def hide_progress() -> None:
+    """Switch the libraries' progress bars off."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+
+
 def load_build_generator(build: BuildContext) -> DiffusersGenerator:
     """Load the generator of a build. Errors: ModelError; RecipeError for settings that the generator cannot use."""
     model = load_generator(build.require_generator())
@@ -109,8 +115,7 @@ def open_generator(model: ResolvedModel, device: torch.device, whole: bool = Fal
     """
     # Files are checked before diffusers reads them.
     check_generator(model)
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    hide_progress()
     folder = generator_folder(model)
     where = model.path if folder is None else str(folder)
 
