@@ -31,7 +31,7 @@ REQUESTED = 150  # images per class
 WAYS = ("copy_paste", "poisson", "noise_texture")  # the first is the version, the others its rivals
 LICENSE = "BSD-3-Clause"
 OPTIONS = (
-    "--task", "segmentation", "--steps", 300, "--shares", "0.5", "--augmentations", 3,
+    "--task", "segmentation", "--steps", 300, "--shares", "0.25,0.5", "--augmentations", 3,
     "--size", "128x128", "--fit", "stretch",
 )  # fmt: skip
 
