@@ -16,6 +16,7 @@ from tailforge.flows.build.prepare import get_prepared
 from tailforge.flows.build.rounds import shortfall
 from tailforge.flows.build.run_page import console_shows_logs, name_run, show_run
 from tailforge.flows.build.selected import Selected
+from tailforge.flows.build.spending import get_spending
 from tailforge.flows.build.walk import walk
 from tailforge.flows.runners.open import local_threads, mark_device
 from tailforge.flows.server.access import BUILD_FLOW
@@ -44,8 +45,8 @@ def build_dataset(
     `recipe`: a recipe's name or path; `store`: a folder or URI; `overrides`: `key.path=value` each; `window`: the
     partitions in progress at a time, more than the task runner's workers so that none waits; `any_cost`: rounds may
     cost more than `quality.round_limit`. Returns the publication (name, version, uri, counts) with the work by stage.
-    Errors: UserError before any work; StoreError, EngineError, QuotaError and RoundLimitError, after which all finished
-    work stays.
+    Errors: UserError before any work; StoreError, EngineError, QuotaError, RoundLimitError and LimitReachedError, after
+    which all finished work stays.
     """
     context = get_prepared(recipe, store, overrides)
     remember_build(context.store, context.recipe.name, recipe, overrides)
@@ -54,7 +55,7 @@ def build_dataset(
     # Make all artifacts.
     log.info(f"building {context.recipe.name} in {context.store}: {count_of(len(context.recipe.concepts), 'concept')}")
     with open_progress(log.info, shown_elsewhere=console_shows_logs()) as progress:
-        drive = Drive(Store.open(context.store), partial(submit, context.store), window, progress)
+        drive = Drive(Store.open(context.store), partial(submit, context.store), window, progress, get_spending())
         built = require_finished(walk(drive, context, any_cost=any_cost))
         selected = built.selected
 

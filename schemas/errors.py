@@ -17,6 +17,8 @@ TailforgeError              exit 1: something failed; a rerun continues where it
 ├── DamagedArtifactError    a finished partition with unreadable bytes; the next run makes it again
 ├── EngineError             the generator failed on a whole partition
 ├── QuotaError              concepts have fewer images than requested, and the recipe refuses such versions
+├── RoundLimitError         a further round would cost more than the recipe allows
+├── LimitReachedError       exit 3: a build used up what its command allows; the same command goes on
 ├── HubError            the Hugging Face Hub could not be reached or failed; a rerun goes on
 ├── OrchestrationError      no Prefect server or Ray cluster could be reached or started
 ├── DeviceError             a device that another build or process still uses
@@ -104,6 +106,12 @@ class QuotaError(TailforgeError):
 
 class RoundLimitError(TailforgeError):
     """A further round would cost more than the recipe's `quality.round_limit` allows. Finished work stays."""
+
+
+class LimitReachedError(TailforgeError):
+    """A build stopped at a limit of its command (--max-cost, --max-hours, --max-images). Finished work stays."""
+
+    exit_code = 3
 
 
 class HubError(TailforgeError):

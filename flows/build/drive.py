@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from tailforge.catalog.store import Store
+from tailforge.flows.build.spending import Spending
+from tailforge.schemas.errors import LimitReachedError
 from tailforge.schemas.receipts import Receipt
 from tailforge.tasks.artifacts.contract import Address, find_receipt
 from tailforge.tasks.artifacts.failures import note_failure
@@ -90,30 +92,36 @@ class Drive:
         submit: Callable[[Step], Future] | None,
         window: int = 8,
         progress: Progress | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self.store, self.submit, self.window, self.progress = store, submit, window, progress
+        self.spending, self.excess = spending, ""  # a limit that was reached
         self.tally = Tally()
 
     def run(self, chains: Sequence[Chain], stages: Sequence[Stage], part: str = "") -> list[Any]:
         """Return the values of the chains, in order; None for an unfinished chain in a dry run.
 
         `stages`: the stages of each chain; `part`: a name of all chains for a person. Errors: the first error of a
-        step, after the steps in flight have ended. Finished steps stay finished.
+        step, after the steps in flight have ended; LimitReachedError, after the chains in progress have ended. Finished
+        steps stay finished.
         """
         names = [stage.name for stage in stages]
         self.tally.expected.update(dict.fromkeys(names, len(chains)))
         if self.progress is not None:
             self.progress.begin(part, names, len(chains))
+        if self.spending is not None:
+            self.spending.begin(tuple(names))
         results: list[Any] = [None] * len(chains)
         waiting: Iterator[tuple[int, Chain]] = iter(enumerate(chains))
         done: Queue = queue.SimpleQueue()
         in_flight, failure = 0, None
 
-        # After a failure no chain is opened or continued, but all steps in flight are awaited.
+        # After a failure no chain is opened or continued, but all steps in flight are awaited. At a limit no chain is
+        # opened, and those in progress go on.
         while True:
             try:
-                while failure is None and in_flight < self.window and (opened := next(waiting, None)) is not None:
-                    in_flight += self._advance(*opened, None, results, done)
+                while failure is None and self._may_open(in_flight) and (opened := next(waiting, None)) is not None:
+                    in_flight += self._advance(*opened, None, results, done, in_flight)
                 if in_flight == 0:
                     break
                 index, chain, step, future = done.get()
@@ -127,22 +135,43 @@ class Drive:
 
         if failure is not None:
             raise failure
+        if self.excess:
+            raise LimitReachedError(self.excess)
         return results
 
-    def _advance(self, index: int, chain: Chain, receipt: Receipt | None, results: list[Any], done: Queue) -> int:
+    def _may_open(self, in_flight: int) -> bool:
+        """Return whether a further chain may be opened, with so many in progress."""
+        window = self.window if self.spending is None else self.spending.window(self.window)
+        return not self.excess and in_flight < window
+
+    def _advance(
+        self,
+        index: int,
+        chain: Chain,
+        receipt: Receipt | None,
+        results: list[Any],
+        done: Queue,
+        others: int | None = None,
+    ) -> int:
         """Pass receipts of finished steps to a chain and submit its first missing step.
 
-        Return 1 if a step is now in flight, else 0.
+        `others`: chains in progress beside one that is being opened; None for a chain that goes on. Return 1 if a step
+        is now in flight, else 0.
         """
+        goes_on = receipt is not None
         while True:
             try:
                 step = next(chain) if receipt is None else chain.send(receipt)
             except StopIteration as stop:
                 results[index] = stop.value
+                if goes_on and self.spending is not None:
+                    self.spending.end_chain()
                 return 0
             receipt = find_receipt(self.store, step.address)
             if receipt is None:
-                return self._submit(index, chain, step, done)
+                if others is not None and self.spending is not None:
+                    self.excess = self.spending.refuse(step.stage.name, step.rows, others)
+                return 0 if self.excess and others is not None else self._submit(index, chain, step, done)
             self._record(step, receipt, cached=True)
 
     def _submit(self, index: int, chain: Chain, step: Step, done: Queue) -> int:
@@ -185,5 +214,7 @@ class Drive:
             self.tally.cached[step.stage.name] += 1
         else:
             self.tally.ran.append(receipt)
+            if self.spending is not None:
+                self.spending.record(receipt, step.rows)
         if self.progress is not None:
             self.progress.advance(step, receipt, cached)

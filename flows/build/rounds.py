@@ -2,21 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tailforge.flows.build.drive import Drive
 from tailforge.flows.build.order import (
-    PARTITION,
     draw_partitions,
     expand_all,
-    partition_chain,
     prepare_all,
-    prepare_round,
     select_all,
 )
-from tailforge.flows.build.plan_partitions import PlannedPartition, list_runs, plan_partitions
+from tailforge.flows.build.plan_partitions import PlannedPartition, plan_partitions
 from tailforge.flows.build.read_prompts import filter_readable
-from tailforge.flows.build.selected import Inputs, Prompts, Ready, Selected
+from tailforge.flows.build.round_size import RoundSize, find_missing, measure_round, require_affordable
+from tailforge.flows.build.selected import Ready, Selected
 from tailforge.flows.build.steer import steer_rounds
 from tailforge.schemas.documents.shown import count_of
 from tailforge.schemas.errors import QuotaError, RoundLimitError
@@ -35,23 +32,11 @@ from tailforge.tasks.stages.samples import STAGE as SAMPLES
 NAMED = 3  # concepts in an error
 
 
-@dataclass(frozen=True)
-class RoundSize:
-    """Images of a round, and `runs` over all concepts, 0 for an engine without such runs."""
-
-    images: int
-    runs: int
-
-    @property
-    def work(self) -> int:
-        """Return the size in the unit that the engine's time follows."""
-        return self.runs or self.images
-
-
 def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -> Selected | None:
     """Draw all rounds of a build; return None if a step is missing in a dry run.
 
-    Errors: RoundLimitError before a round that costs more than the recipe allows, unless `any_cost`. A dry run goes on.
+    Errors, unless `any_cost`: before a further round RoundLimitError, if it costs more than the recipe allows, and
+    LimitReachedError, if it is expected to exceed a limit of the command. A dry run goes on.
     """
     # Prompts, and what the engine reads of each concept.
     if (expanded := expand_all(drive, context)) is None:
@@ -63,7 +48,7 @@ def run_rounds(drive: Drive, context: BuildContext, *, any_cost: bool = False) -
 
     ready = Ready(readable.prompts, inputs, readable.unread_counts)
     if context.recipe.allocation.steers:
-        return steer_rounds(drive, context, ready)
+        return steer_rounds(drive, context, ready, any_cost=any_cost)
     return fill_quotas(drive, context, ready, any_cost=any_cost)
 
 
@@ -73,7 +58,7 @@ def fill_quotas(drive: Drive, context: BuildContext, ready: Ready, *, any_cost: 
     Errors: as `run_rounds`.
     """
     recipe, limited = context.recipe, drive.submit is not None and not any_cost
-    sizes, first = first_sizes(recipe), RoundSize(0, 0)
+    sizes, first = first_sizes(recipe), RoundSize(0, 0, 0)
     jobs: list[PlannedPartition] = []
     partitions: list[BuiltPartition] = []
     rounds: list[dict[str, int]] = []
@@ -82,9 +67,10 @@ def fill_quotas(drive: Drive, context: BuildContext, ready: Ready, *, any_cost: 
         # Plan a round; refuse it if it is too large.
         planned = list(plan_partitions(context, ready.prompts, attempt, sizes))
         first = first if selected else measure_round(recipe, planned)
-        if selected and limited and exceeds(recipe, first, measure_round(recipe, planned)):
+        if selected and limited and (drive.spending or exceeds(recipe, first, measure_round(recipe, planned))):
             missing = find_missing(drive, context, ready.prompts, attempt, planned, ready.inputs)
             require_round(recipe, selected, first, missing, drive.tally.receipts)
+            require_affordable(drive, recipe, attempt, missing)
 
         # Draw it, and select over all rounds so far.
         part = describe_round(recipe, attempt, planned)
@@ -127,29 +113,6 @@ def describe_round(recipe: Recipe, attempt: int, jobs: list[PlannedPartition]) -
     """Return the words for a round while it runs."""
     images = sum(job.rows for job in jobs)
     return f"round {attempt + 1} of at most {recipe.quality.max_rounds}, {count_of(images, 'image')}"
-
-
-def measure_round(recipe: Recipe, planned: list[PlannedPartition]) -> RoundSize:
-    """Return the size of a round with these partitions."""
-    runs = len(list_runs(planned)) if engine_of(recipe).round else 0
-    return RoundSize(sum(job.rows for job in planned), runs)
-
-
-def find_missing(
-    drive: Drive,
-    context: BuildContext,
-    prompts: Prompts,
-    attempt: int,
-    planned: list[PlannedPartition],
-    inputs: Inputs,
-) -> RoundSize:
-    """Return the part of a round that no earlier build has drawn."""
-    dry = Drive(drive.store, submit=None)
-    if before := engine_of(context.recipe).round:
-        prepare_round(dry, context, prompts, attempt, planned, "", before)
-        return RoundSize(dry.tally.missing_rows[before.stage], dry.tally.missing[before.stage])
-    dry.run([partition_chain(job, inputs[job.concept]) for job in planned], PARTITION)
-    return RoundSize(dry.tally.missing_rows[SAMPLES.name], 0)
 
 
 def exceeds(recipe: Recipe, first: RoundSize, planned: RoundSize) -> bool:

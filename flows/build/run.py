@@ -12,10 +12,12 @@ from tailforge.flows.build.choose import remember_build
 from tailforge.flows.build.drive import Drive
 from tailforge.flows.build.note_licences import note_licences
 from tailforge.flows.build.prepare import prepare_build, share_prepared
+from tailforge.flows.build.spending import Spending, share_spending
 from tailforge.flows.build.walk import BuildResult, walk
 from tailforge.flows.build_dataset import build_dataset, describe_build
 from tailforge.flows.estimate.build_history import keep_pace
 from tailforge.flows.estimate.forecast import filter_known
+from tailforge.flows.estimate.show import describe_left
 from tailforge.flows.runners.open import Workers, open_workers
 from tailforge.flows.server.access import mark_stopped
 from tailforge.flows.server.temporary import open_server
@@ -23,23 +25,41 @@ from tailforge.flows.terminal.heartbeat import say
 from tailforge.flows.terminal.stopping import on_stop
 from tailforge.schemas.dataset import Dataset
 from tailforge.schemas.documents.shown import count_of
-from tailforge.schemas.errors import OrchestrationError, VerificationError, WorkerLostError
+from tailforge.schemas.errors import LimitReachedError, OrchestrationError, VerificationError, WorkerLostError
 from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.prices import Limits
 from tailforge.schemas.receipts import Receipt
 from tailforge.schemas.settings.workers import WorkerSettings
+from tailforge.tasks.engines.registry import engine_of
+from tailforge.tasks.stages.samples import STAGE as SAMPLES
 
 MOST_LOST = 3  # deaths of workers in a row without a finished step
 
 
 def run_build(
-    recipe: str, store: str, overrides: Sequence[str], settings: WorkerSettings | None = None, *, any_cost: bool = False
+    recipe: str,
+    store: str,
+    overrides: Sequence[str],
+    settings: WorkerSettings | None = None,
+    *,
+    any_cost: bool = False,
+    limits: Limits | None = None,
 ) -> dict[str, Any]:
     """Build and publish a recipe; return the outcome. With `any_cost` no round is too large.
 
     Errors: those of tailforge.flows.build_dataset.build_dataset and tailforge.flows.runners.open.open_workers.
     """
     context = prepare_build(recipe, store, overrides)  # raises the user's errors before Prefect starts
-    return run_prepared(context, recipe, overrides, settings, any_cost=any_cost)
+    if limits is None:
+        return run_prepared(context, recipe, overrides, settings, any_cost=any_cost)
+
+    before = engine_of(context.recipe).round
+    try:
+        with share_spending(Spending(limits, SAMPLES.name if before is None else before.stage)):
+            return run_prepared(context, recipe, overrides, settings, any_cost=any_cost)
+    except LimitReachedError as error:
+        left = describe_left(context, limits.prices)
+        raise LimitReachedError(f"stopped: {error}. Finished work is kept. {left}. The same command goes on") from error
 
 
 def run_prepared(

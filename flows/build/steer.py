@@ -11,6 +11,7 @@ from typing import Any
 from tailforge.flows.build.drive import Chain, Drive, Step
 from tailforge.flows.build.order import draw_partitions, select_all
 from tailforge.flows.build.plan_partitions import PlannedPartition, plan_partitions
+from tailforge.flows.build.round_size import find_missing, require_affordable
 from tailforge.flows.build.selected import Ready, Selected
 from tailforge.schemas.allocation import AllocationJob, FinishedRound, JudgeJob, PreferenceJob
 from tailforge.schemas.documents.shown import count_of
@@ -52,15 +53,22 @@ class Steering:
     kept: tuple[PER_CONCEPT, ...] = ()
 
 
-def steer_rounds(drive: Drive, context: BuildContext, ready: Ready) -> Selected | None:
-    """Draw rounds where they raise recall most; return None if a step is missing in a dry run."""
+def steer_rounds(drive: Drive, context: BuildContext, ready: Ready, *, any_cost: bool = False) -> Selected | None:
+    """Draw rounds where they raise recall most; return None if a step is missing in a dry run.
+
+    Errors: LimitReachedError before a round that is expected to exceed a limit of the command, unless `any_cost`.
+    """
     state = begin(drive, context)
     while state is not None:
         if (sizes := decide(drive, context, state)) is None:
             return None
         if not sizes:
             return settle(drive, context, ready, state)
-        state = draw_next(drive, context, ready, state, sizes)
+        planned = list(plan_partitions(context, ready.prompts, len(state.rounds), sizes))
+        if drive.spending is not None and not any_cost:
+            missing = find_missing(drive, context, ready.prompts, len(state.rounds), planned, ready.inputs)
+            require_affordable(drive, context.recipe, len(state.rounds), missing)
+        state = draw_next(drive, context, ready, state, sizes, planned)
     return None
 
 
@@ -127,11 +135,15 @@ def decide(drive: Drive, context: BuildContext, state: Steering) -> dict[str, in
 
 
 def draw_next(
-    drive: Drive, context: BuildContext, ready: Ready, state: Steering, sizes: dict[str, int]
+    drive: Drive,
+    context: BuildContext,
+    ready: Ready,
+    state: Steering,
+    sizes: dict[str, int],
+    planned: list[PlannedPartition],
 ) -> Steering | None:
     """Draw a round, choose among its accepted images, and judge all rounds; None if a step is missing in a dry run."""
     number = len(state.rounds)
-    planned = list(plan_partitions(context, ready.prompts, number, sizes))
     part = f"round {number + 1} of at most {settings_of(context).rounds}, {count_of(_count(planned), 'image')}"
     drawn = draw_partitions(drive, context, ready.prompts, number, planned, ready.inputs, part)
     if drawn is None:

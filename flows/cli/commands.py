@@ -1,6 +1,7 @@
 """The command `tailforge`. A command parses, makes one library call and prints; it computes nothing.
 
-Larger commands have files of their own in flows/cli. Exit codes: 0 done, 2 the user's error, 1 a failure.
+Larger commands have files of their own in flows/cli. Exit codes: 0 done, 2 the user's error, 1 a failure, 3 stopped at
+a limit of the command.
 Commands import what they need inside their functions, so that help answers at once and reading a dataset needs neither
 torch nor Prefect.
 """
@@ -24,9 +25,14 @@ from tailforge.flows.cli.main import main
 from tailforge.flows.cli.operate import diff, gc, rerun, status
 from tailforge.flows.cli.options import (
     DEFAULT_STORE,
+    AcceleratorPrice,
     DatasetName,
     Devices,
     Json,
+    MachinePrice,
+    MaxCost,
+    MaxHours,
+    MaxImages,
     RayAddress,
     RecipeFolder,
     RecipeName,
@@ -74,10 +80,17 @@ def build(
     workers: WorkerCount = None,
     devices: Devices = None,
     ray_address: RayAddress = None,
+    max_cost: MaxCost = None,
+    max_hours: MaxHours = None,
+    max_images: MaxImages = None,
+    accelerator_price: AcceleratorPrice = None,
+    machine_price: MachinePrice = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Build a recipe and publish the version; finished work is kept and not repeated.
+
+    Exit code 3 if a limit stopped it: the same command goes on.
 
     Example: `tailforge build workshop`
     """
@@ -85,10 +98,11 @@ def build(
 
     require_build(recipe, store, set_)
     from tailforge.flows.build.run import run_build
-    from tailforge.flows.cli.option_settings import worker_settings
+    from tailforge.flows.cli.option_settings import run_limits, worker_settings
 
     settings = worker_settings(runner, workers, devices, ray_address)
-    made = run_stoppable(run_build, recipe, store, set_, settings, any_cost=yes)
+    limits = run_limits(max_cost, max_hours, max_images, accelerator_price, machine_price)
+    made = run_stoppable(run_build, recipe, store, set_, settings, any_cost=yes, limits=limits)
     print_json(made) if as_json else print_publication(made)
 
 
@@ -227,7 +241,8 @@ app.command()(doctor)
 def run_command() -> None:
     """Run the command of the command line; print one line for a known error and exit with its code.
 
-    Errors: SystemExit with 2 for a user's error or a missing package, else 1. Other errors pass through.
+    Errors: SystemExit with 2 for a user's error or a missing package, 3 at a limit of the command, else 1. Other errors
+    pass through.
     """
     configure_prefect()
     try:

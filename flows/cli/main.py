@@ -9,7 +9,8 @@ from tailforge.flows.terminal.stopping import end_with_reader, hear_signals
 def main() -> None:
     """Run the command line and end the process.
 
-    Exit codes: 0 done, 2 the user's error, 1 a failure, 128 plus a signal's number when stopped.
+    Exit codes: 0 done, 2 the user's error, 1 a failure, 3 stopped at a limit of the command, 128 plus a signal's number
+    when stopped by it.
     """
     open_missing_streams()
     with hear_signals():

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from tailforge.schemas.checks.mistakes import describe_word, refuse_options
 from tailforge.schemas.documents.shown import show
-from tailforge.schemas.errors import ExplanationError
+from tailforge.schemas.errors import ExplanationError, UserError
 from tailforge.schemas.explanation import MOST_LAYER, MOST_MEMORY_GIB, MOST_STEP, ExplainSettings
+from tailforge.schemas.prices import Limits, Prices
 from tailforge.schemas.settings.workers import WorkerSettings
 
 ALL = "all"
@@ -27,6 +28,20 @@ def worker_settings(runner: str, workers: int | None, devices: str | None, ray_a
         return WorkerSettings.model_validate(given)
     except ValidationError as error:
         raise refuse_options(error, WorkerSettings, given) from error
+
+
+def run_limits(
+    cost: float | None,
+    hours: float | None,
+    images: int | None,
+    accelerator_price: float | None,
+    machine_price: float | None,
+) -> Limits | None:
+    """Return the limits of a run; None without any. Errors: UserError for a limit of cost without a price."""
+    if cost is not None and accelerator_price is None and machine_price is None:
+        raise UserError("--max-cost needs a price: give --accelerator-price or --machine-price, per hour")
+    found = Limits(cost, hours, images, Prices(accelerator_price, machine_price))
+    return found if found != Limits(prices=found.prices) else None
 
 
 def parse_settings(

@@ -63,6 +63,16 @@ AcceleratorPrice = Annotated[
 MachinePrice = Annotated[
     float | None, typer.Option(min=0, envvar="TAILFORGE_MACHINE_PRICE", help="Price per hour of the machine.")
 ]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(min=0, help="Stop before a partition with which this run would cost more, at the given prices."),
+]
+MaxHours = Annotated[
+    float | None, typer.Option(min=0, help="Stop before a partition with which this run would take more hours.")
+]
+MaxImages = Annotated[
+    int | None, typer.Option(min=1, help="Stop before a partition with which this run would draw more images.")
+]
 TeacherModule = Annotated[
     str | None, typer.Option(help="package.module:callable, if the teacher is a torch module of your own.")
 ]
@@ -101,7 +111,9 @@ Devices = Annotated[
     str | None,
     typer.Option(help="Devices for --runner processes, such as 0,1 or cpu:0; by default all free ones."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Begin further rounds even beyond the recipe's quality.round_limit.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Begin further rounds even beyond quality.round_limit or the limits of this run.")
+]
 RayAddress = Annotated[
     str | None, typer.Option(envvar="RAY_ADDRESS", help="host:port of the cluster's head, for --runner ray.")
 ]

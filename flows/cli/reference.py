@@ -101,9 +101,9 @@ def cli_page() -> str:
     lines = [
         "# The command",
         "",
-        "Written by `make docs` from flows/cli/commands.py. Exit codes: 0 done, 2 your error, 1 a failure, 130 or 143",
-        "stopped by Ctrl-C or SIGTERM. The store is `--store` or `TAILFORGE_STORE`, by default `./store`: a folder, or",
-        "a bucket as `s3://bucket/forge`.",
+        "Written by `make docs` from flows/cli/commands.py. Exit codes: 0 done, 2 your error, 1 a failure, 3 stopped",
+        "at a limit of the command, 130 or 143 stopped by Ctrl-C or SIGTERM. The store is `--store` or",
+        "`TAILFORGE_STORE`, by default `./store`: a folder, or a bucket as `s3://bucket/forge`.",
     ]
 
     group: Any = typer.main.get_command(app)

@@ -1,12 +1,16 @@
 """Show a plan and its estimate as text, to two digits, and as JSON."""
 
+import os
 from dataclasses import asdict
 from typing import Any
 
-from tailforge.flows.build.walk import Plan
-from tailforge.flows.estimate.cost import Estimate, StageCost
+from tailforge.catalog.store import Store
+from tailforge.flows.build.walk import Plan, plan_build
+from tailforge.flows.estimate.cost import Estimate, StageCost, estimate_cost
 from tailforge.flows.estimate.rates import Interval
 from tailforge.schemas.documents.shown import count_of
+from tailforge.schemas.jobs import BuildContext
+from tailforge.schemas.prices import Prices
 
 PLAN_COLUMNS = ("stage", "finished", "to do", "rows to do", "time", "size")
 UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "days"))
@@ -62,6 +66,15 @@ def describe(plan: Plan, estimate: Estimate) -> list[str]:
         *(f"cost, {name.replace('_', ' per ')}: {show_number(cost)}" for name, cost in estimate.costs.items()),
         *_describe_unknown(estimate),
     ]
+
+
+def describe_left(context: BuildContext, prices: Prices) -> str:
+    """Return the work that a build still has to do, by its plan: images, time and money."""
+    plan = plan_build(context)
+    estimate = estimate_cost(Store.open(context.store), context, plan, os.cpu_count() or 1, prices)
+    costs = (f"{name}: {show_number(cost)}" for name, cost in estimate.costs.items() if name != "storage_month")
+    parts = [f"{count_between(estimate.images, 'image')} to draw", f"wall time {show_time(estimate.wall)}", *costs]
+    return f"Left: {', '.join(parts)}"
 
 
 def _describe_rounds(estimate: Estimate) -> list[str]:

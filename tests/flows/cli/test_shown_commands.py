@@ -93,6 +93,8 @@ HUB = "needs a server: tests/flows/cli/test_hub.py runs all of them"
 ONLY_PARSED = {
     ("build", "workshop", "--runner"): "starts workers of their own: tests/flows/runners/test_open.py, test_ray.py",
     ("build", "workshop", "--store", "/shared/store"): "needs a cluster of Ray: tests/flows/runners/test_ray.py",
+    ("build", "workshop", "--max-images"): "ends with exit code 3: tests/flows/build/test_limits.py",
+    ("build", "workshop", "--max-hours"): "has limits: tests/flows/build/test_limits.py",
     ("--install-completion",): "changes the start file of a shell: tests/flows/cli/test_completion.py",
     ("example", "--out", "parts", "--held-back"): TUTORIAL,
     ("init", "parts"): TUTORIAL,
