@@ -34,6 +34,7 @@ engine:
   kind: copy_paste
   sources: {{folder: good, license: CC0-1.0}}   # its masks keep regions on the part
   regions: {{kind: defects}}                    # a copy keeps its shape
+  min_change: 0                               # and is labelled as a whole
   defects:
 {defects}
   defects_license: CC0-1.0

@@ -91,7 +91,7 @@ class CopyPasteEngine(PastingEngine):
         {}, description="Choice per concept, in place of `regions`."
     )
     blend: Blend = Field(
-        "poisson",
+        "none",
         description="Seam of a copy. poisson: the copy keeps its gradients, and its edge takes the colours of the "
         "photograph (Perez et al. 2003). none: the copy keeps its pixels, scaled to the light around it.",
     )

@@ -1,6 +1,7 @@
-"""Copy a real defect into a photograph, blended by Poisson's equation.
+"""Copy a real defect into a photograph, with its own pixels or blended by Poisson's equation.
 
-Source: Pérez, Gangnet and Blake, "Poisson Image Editing", SIGGRAPH 2003. The equations are solved here, because
+Sources: Ghiasi et al., "Simple Copy-Paste" (arXiv 2012.07177); Pérez, Gangnet and Blake, "Poisson Image Editing",
+SIGGRAPH 2003. The light of a copy is our choice. Poisson's equations are solved here, because
 OpenCV's `seamlessClone` loses thin defects: in version 5.0.0 a stroke of 2 x 36 pixels is an error, and of one of 4 x
 36 only 10 pixels change. The fit of a defect to the region is our choice. Letters of shapes: H and W rows and columns.
 """
@@ -22,7 +23,7 @@ RING = 3  # pixels around a defect whose light counts; our choice
 
 
 def copy_paste(
-    source: Pixels, region: Mask, references: Sequence[Reference], seed: int, blend: Blend = "poisson"
+    source: Pixels, region: Mask, references: Sequence[Reference], seed: int, blend: Blend = "none"
 ) -> Drawn:
     """Draw one reference's defect into the region [H, W] of a photograph [H, W, 3].
 

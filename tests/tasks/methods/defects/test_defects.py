@@ -29,6 +29,7 @@ REFERENCES = [Reference(each.image, each.defect) for each in BROKEN]
 Draw = Callable[[np.ndarray, np.ndarray, int], Drawn]
 METHODS: dict[str, Draw] = {
     "copy_paste": lambda source, region, seed: copy_paste(source, region, REFERENCES, seed),
+    "poisson": lambda source, region, seed: copy_paste(source, region, REFERENCES, seed, "poisson"),
     "cut_paste": cut_paste,
     "noise_texture": noise_texture,
 }
