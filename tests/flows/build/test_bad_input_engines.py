@@ -75,7 +75,8 @@ CASES: dict[str, tuple[Change, str]] = {
     ),
     "mixes of a search in full": (
         search(references(3), mixes=3, found_seeds=1, fresh_share=0.1),
-        r"3 mistakes:\n  engine.found_seeds has no effect with engine.mode full.*\n.*mixes.*\n.*fresh_share.*bootstrap",
+        r"3 mistakes:\n  line \d+, column 3: engine.found_seeds has no effect with engine.mode full.*\n"
+        r".*mixes.*\n.*fresh_share.*bootstrap",
     ),
     "search without references": (search(), "needs reference photographs of every concept; 'gear' has none"),
     "search with two references": (search(references(2)), "holds 2 photograph.s.; give 3 or more"),

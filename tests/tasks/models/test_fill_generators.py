@@ -14,7 +14,7 @@ from tailforge.schemas.errors import ModelError
 from tailforge.schemas.jobs import ResolvedModel, SampleSpec
 from tailforge.schemas.settings.inpaint import InpaintEngine
 from tailforge.tasks.methods.inpainting.render import Layout, render_inpainted
-from tailforge.tasks.methods.inpainting.windows import choose_window
+from tailforge.tasks.methods.inpainting.windows import choose_window, composite, restore_window
 from tailforge.tasks.methods.sampling.clock import Clock
 from tailforge.tasks.models.fill_generators import FillUNetGenerator, FluxFillGenerator
 from tailforge.tasks.models.generator_files import check_generator, check_trainable
@@ -38,6 +38,13 @@ def region(number: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return inside
 
 
+class Whole(Layout):
+    """A layout that publishes the whole drawing, also where it changes less than the autoencoder alone does."""
+
+    def put_back(self, drawn: Pixels, alone: Pixels, edges: np.ndarray[Any, Any]) -> tuple[Pixels, float]:
+        return composite(self.photograph, restore_window(drawn, self.place, self.window), edges, self.window), 0.0
+
+
 def draw(model: Any, samples: list[SampleSpec], **engine: Any) -> list[Pixels]:
     """Our drawings: each sample has its own photograph and region."""
     size = {"height": SIDE, "width": SIDE}
@@ -46,7 +53,7 @@ def draw(model: Any, samples: list[SampleSpec], **engine: Any) -> list[Pixels]:
     def lay_out(sample: SampleSpec, size: tuple[int, int]) -> Layout:
         number = int(sample.sample_id, 16)
         window = choose_window([region(number)], size)
-        return Layout(picture(number), [region(number)], window, picture(number), place_inside((SIDE, SIDE), size), {})
+        return Whole(picture(number), [region(number)], window, picture(number), place_inside((SIDE, SIDE), size), {})
 
     made = list(render_inpainted(model, samples, lay_out, settings, None, Clock()))
     assert all(row.error is None for row in made), [row.error for row in made]
