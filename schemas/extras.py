@@ -1,6 +1,7 @@
 """Import libraries of extras, and modules that need them, where they are used, so that all else runs without them."""
 
 import importlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ EXTRAS = {
     "s3fs": "s3",
     "huggingface_hub": "hub",
 }
+
+# transformers and diffusers look their classes up while they are imported, and fail if two threads do so at once.
+_importing = threading.RLock()
 
 
 def name_extra(module: str) -> str:
@@ -42,12 +46,14 @@ def import_extra(module: str, purpose: str) -> Any:
 def when_called(module: str, function: str) -> Callable[..., Any]:
     """Return a function that imports a module of `tailforge` at its first call and calls a function of it.
 
-    So a build is planned without the libraries that only its work needs. Errors: of the call, those of the import and
-    of the function.
+    So a build is planned without the libraries that only its work needs. One thread imports at a time. Errors: of the
+    call, those of the import and of the function.
     """
 
     def call(*given: Any, **named: Any) -> Any:
         """Import the module and call its function."""
-        return getattr(importlib.import_module(f"tailforge.{module}"), function)(*given, **named)
+        with _importing:
+            imported = importlib.import_module(f"tailforge.{module}")
+        return getattr(imported, function)(*given, **named)
 
     return call
